@@ -1,0 +1,118 @@
+"""The straight path between data and noise, and the noise levels that a sampler visits.
+
+sigma runs from 1 (noise) to 0 (data): `x_sigma = (1 - sigma) x_0 + sigma eps`, `v = eps - x_0`
+(rectified flow, arXiv 2209.03003; flow matching, arXiv 2210.02747).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from wanedit.errors import InputError
+
+TRAIN_TIMESTEPS = 1000
+
+
+def interpolate(
+    clean: Float[Tensor, "*shape"], noise: Float[Tensor, "*shape"], sigma: float
+) -> Float[Tensor, "*shape"]:
+    """x_sigma, the point of the path at noise level sigma."""
+    return (1 - sigma) * clean + sigma * noise
+
+
+def clean_estimate(
+    x: Float[Tensor, "*shape"], velocity: Float[Tensor, "*shape"], sigma: float
+) -> Float[Tensor, "*shape"]:
+    """x_0_hat = x - sigma v: the end of the straight line through x along v."""
+    return x - sigma * velocity
+
+
+def velocity_of(
+    x: Float[Tensor, "*shape"], clean: Float[Tensor, "*shape"], sigma: float
+) -> Float[Tensor, "*shape"]:
+    """The velocity whose clean estimate at (x, sigma) is `clean`; the inverse of `clean_estimate`."""
+    return (x - clean) / sigma
+
+
+def shift_sigma(sigma: np.ndarray, shift: float) -> np.ndarray:
+    """Move noise levels towards 1: `shift sigma / (1 + (shift - 1) sigma)` (SD3, arXiv 2403.03206, eq. 23)."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One interval of a schedule. `timestep` is what the model is told, `sigma` what the solver uses."""
+
+    index: int
+    sigma: float
+    sigma_next: float
+    timestep: float
+
+    @property
+    def h(self) -> float:
+        """sigma - sigma_next > 0."""
+        return self.sigma - self.sigma_next
+
+    def end(self) -> "Step":
+        """The moment at the end of this step, for solvers that evaluate the velocity there."""
+        return Step(self.index, self.sigma_next, self.sigma_next, TRAIN_TIMESTEPS * self.sigma_next)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Decreasing noise levels, the last of them 0, and the timestep that goes with each but the last."""
+
+    sigmas: tuple[float, ...]
+    timesteps: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        pairs = zip(self.sigmas, self.sigmas[1:], strict=False)
+        if len(self.sigmas) != len(self.timesteps) + 1 or any(a <= b for a, b in pairs):
+            raise InputError(
+                f"schedule has {len(self.sigmas)} sigmas and {len(self.timesteps)} timesteps; expected n + 1 "
+                "strictly decreasing sigmas for n timesteps"
+            )
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def __iter__(self) -> Iterator[Step]:
+        for i, timestep in enumerate(self.timesteps):
+            yield Step(i, self.sigmas[i], self.sigmas[i + 1], timestep)
+
+    def after(self, sigma: float) -> "Schedule":
+        """The part of the schedule that starts at the first level <= sigma (editing from partial noise)."""
+        start = next((i for i, s in enumerate(self.sigmas[:-1]) if s <= sigma), None)
+        if start is None:
+            raise InputError(
+                f"no step of this schedule starts at sigma <= {sigma:g}; lowest {self.sigmas[-2]:g}"
+            )
+        return Schedule(self.sigmas[start:], self.timesteps[start:])
+
+
+def schedule(num_inference_steps: int, shift: float, solver: str = "euler") -> Schedule:
+    """The noise levels that the official Wan 2.1 code visits with this solver.
+
+    euler, heun: `linspace(1, 0)`, timesteps 1000 sigma in float32.
+    dpm++: the same levels, timesteps truncated to an integer (`wan/utils/fm_solvers.py`).
+    unipc: `linspace(0.999, 0)`, since its training levels are k / 1000 for k < 1000, timesteps truncated
+    (`wan/utils/fm_solvers_unipc.py`).
+
+    Raises:
+        InputError: fewer than 1 step, a shift that is not positive, or two steps at one noise level.
+    """
+    if num_inference_steps < 1:
+        raise InputError(f"num_inference_steps is {num_inference_steps}; expected at least 1")
+    if not shift > 0:
+        raise InputError(f"shift is {shift:g}; expected a positive number")
+    highest = float(np.float32(1 - 1 / TRAIN_TIMESTEPS)) if solver == "unipc" else 1.0
+    levels = shift_sigma(np.linspace(highest, 0.0, num_inference_steps + 1)[:-1], shift)
+    sigmas = np.append(levels, 0.0).astype(np.float32)
+    if solver in ("unipc", "dpm++"):
+        timesteps = (levels * TRAIN_TIMESTEPS).astype(np.int64)
+    else:
+        timesteps = sigmas[:-1] * np.float32(TRAIN_TIMESTEPS)
+    return Schedule(tuple(map(float, sigmas)), tuple(map(float, timesteps)))

@@ -1,0 +1,212 @@
+"""Draws a scene: a pure function of (scene, frame times, size, style), anti-aliased, vectorised over all frames."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wanedit.errors import InputError
+from wanedit.sprites.scene import COLOURS, Background, Scene, Sprite
+
+STYLES = ("plain", "outline", "night", "pastel")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """video (3, T, H, W) in [-1, 1]; masks (N, T, H, W): visible alpha of each sprite; centres (N, T, 2): x, y in pixels."""
+
+    video: Float[Tensor, "3 T H W"]
+    masks: Float[Tensor, "N T H W"]
+    centres: Float[Tensor, "N T 2"]
+
+
+def frame_times(num_frames: int, fps: float = 16.0, start: float = 0.0) -> np.ndarray:
+    """Seconds of each frame: (T,)."""
+    return start + np.arange(num_frames) / fps
+
+
+def render(scene: Scene, seconds: Sequence[float] | np.ndarray, size: tuple[int, int], style: str = "plain") -> Rendered:
+    """Draw `scene` at the given times at size (height, width) pixels.
+
+    Raises InputError for an unknown style or an empty size. Occluded parts of a sprite are not in its mask.
+    """
+    if style not in STYLES:
+        raise InputError(f"style: got {style!r}, expected one of {', '.join(STYLES)}")
+    if min(size) < 1:
+        raise InputError(f"size: got {size}, expected (height, width) of at least 1 pixel")
+    times = np.asarray(seconds, dtype=np.float64)
+    points, scale = _camera_rays(scene, times, size)
+    pixel = 2 / size[0] * scale
+    picture = _background(scene.background, points, pixel, style)
+    masks = []
+    for sprite in scene.sprites:
+        alpha, colour = _sprite(sprite, points, pixel, times, style)
+        picture = torch.lerp(picture, colour, alpha)
+        masks = [mask * (1 - alpha[0]) for mask in masks] + [alpha[0]]
+    video = picture.expand(3, len(times), *size) * 2 - 1
+    stacked = torch.stack([mask.expand(len(times), *size) for mask in masks]) if masks else torch.zeros(0, len(times), *size)
+    return Rendered(video.contiguous(), stacked, centres(scene, times, size))
+
+
+def centres(scene: Scene, seconds: Sequence[float] | np.ndarray, size: tuple[int, int]) -> Float[Tensor, "N T 2"]:
+    """Centre of every sprite in pixels (x, y); pixel i covers [i, i + 1), so the frame's centre is size / 2."""
+    times = np.asarray(seconds, dtype=np.float64)
+    since = times - scene.camera.origin
+    out = []
+    for sprite in scene.sprites:
+        seen = (sprite.motion.position(times) - since[:, None] * scene.camera.pan) * np.exp(scene.camera.zoom * since)[:, None]
+        out.append(seen * size[0] / 2 + np.array([size[1], size[0]]) / 2)
+    return torch.as_tensor(np.stack(out) if out else np.zeros((0, len(times), 2)), dtype=torch.float32)
+
+
+def _camera_rays(scene: Scene, times: np.ndarray, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """World coordinates of every pixel centre (2, T or 1, H, W), and world units per screen unit (T or 1, 1, 1)."""
+    height, width = size
+    camera = scene.camera
+    y = (torch.arange(height, dtype=torch.float32) + 0.5) * 2 / height - 1
+    x = ((torch.arange(width, dtype=torch.float32) + 0.5) * 2 - width) / height
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"))[:, None]
+    if camera.pan == (0.0, 0.0) and camera.zoom == 0.0:
+        return grid, torch.ones(1, 1, 1)
+    since = torch.as_tensor(times - camera.origin, dtype=torch.float32)[:, None, None]
+    scale = torch.exp(-camera.zoom * since)
+    return grid * scale + since * torch.tensor(camera.pan)[:, None, None, None], scale
+
+
+def _rgb(name: str, style: str) -> Tensor:
+    colour = torch.tensor(COLOURS[name])
+    if style == "night":
+        colour = colour * torch.tensor([0.30, 0.34, 0.55])
+    elif style == "pastel":
+        colour = 0.45 * colour + 0.55
+    return colour[:, None, None, None]
+
+
+def _square_wave(phase: Tensor, sharpness: Tensor) -> Tensor:
+    """A square wave of period 1 in `phase`, in [0, 1], whose edges are one pixel wide."""
+    return (torch.sin(2 * math.pi * phase) * sharpness).clamp(-1, 1) * 0.5 + 0.5
+
+
+def _background(background: Background, points: Tensor, pixel: Tensor, style: str) -> Tensor:
+    if style == "outline":
+        return torch.full((3, 1, 1, 1), 0.96)
+    x, y = points
+    first, second = (_rgb(name, style) for name in background.colours)
+    cos, sin = math.cos(background.angle), math.sin(background.angle)
+    along, across = x * cos + y * sin, -x * sin + y * cos
+    sharp = background.period / (math.pi * pixel)
+    if background.kind == "gradient":
+        mix = (along * 0.4 + 0.5).clamp(0, 1)
+    elif background.kind == "stripes":
+        mix = _square_wave(along / background.period, sharp)
+    elif background.kind == "checker":
+        a, b = _square_wave(along / background.period, sharp), _square_wave(across / background.period, sharp)
+        mix = a + b - 2 * a * b
+    elif background.kind == "noise":
+        mix = _smooth_noise(background, x, y)
+    else:
+        edge = 0.35 * (background.angle / math.pi - 0.3)
+        ground = ((y - edge) / pixel + 0.5).clamp(0, 1)
+        sky = torch.lerp(first, torch.ones(3, 1, 1, 1) * first.max(), ((y + 1.2) * 0.25).clamp(0, 0.6))
+        return torch.lerp(sky, second * (1 - 0.25 * (y - edge).clamp(0, 1.5)), ground)
+    return torch.lerp(first, second, mix)
+
+
+def _smooth_noise(background: Background, x: Tensor, y: Tensor) -> Tensor:
+    rng = np.random.default_rng(background.seed)
+    waves = rng.normal(0, 2.2 / background.period, size=(6, 2))
+    phases = rng.uniform(0, 2 * math.pi, size=6)
+    total = sum(torch.sin(float(a) * x + float(b) * y + float(p)) for (a, b), p in zip(waves, phases, strict=True))
+    return torch.sigmoid(1.1 * total)  # type: ignore[arg-type]
+
+
+def _sprite(sprite: Sprite, points: Tensor, pixel: Tensor, times: np.ndarray, style: str) -> tuple[Tensor, Tensor]:
+    """Alpha (1, T, H, W) and colour (3, T, H, W) of one sprite; either may broadcast over T."""
+    place = torch.as_tensor(sprite.motion.position(times), dtype=torch.float32)[:, :, None, None]
+    middle = sprite.motion.duration / 2
+    clock = torch.as_tensor(times, dtype=torch.float32)[:, None, None]
+    size = sprite.size * torch.exp(sprite.zoom * (clock - middle))
+    angle = sprite.angle + sprite.spin * (clock - middle)
+    dx, dy = points[0] - place[:, 0], points[1] - place[:, 1]
+    cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    x, y = dx * cos + dy * sin, -dx * sin + dy * cos
+    unit = pixel / size
+    distance = SDF[sprite.shape](x, y)
+    alpha = (0.5 - distance / unit).clamp(0, 1)
+    colour = _paint(sprite, x, y, unit, style)
+    if sprite.outline or style == "outline":
+        rim = 0.10 if sprite.outline else 0.14
+        inside = (0.5 - (distance + torch.maximum(torch.full_like(unit, rim), 1.5 * unit)) / unit).clamp(0, 1)
+        colour = colour * (0.15 + 0.85 * inside)
+    return alpha[None], colour
+
+
+def _paint(sprite: Sprite, x: Tensor, y: Tensor, unit: Tensor, style: str) -> Tensor:
+    base = torch.full((3, 1, 1, 1), 0.96) if style == "outline" else _rgb(sprite.colour, style)
+    if sprite.texture == "plain" or style == "outline":
+        return base
+    if sprite.texture == "shaded":
+        return base * (0.95 - 0.35 * (0.6 * x + 0.8 * y).clamp(-1, 1))
+    sharp = 0.7 / (math.pi * unit)
+    if sprite.texture == "striped":
+        mark = _square_wave((x + y) / 0.9, sharp)
+    else:
+        mark = ((torch.sin(7 * x) * torch.sin(7 * y) - 0.35) * 0.2 / unit).clamp(-0.5, 0.5) + 0.5
+    return torch.lerp(base, 0.45 * base + 0.55 * (base.mean() < 0.5), mark)
+
+
+def _polygon(sides: int, turn: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
+    """Distance to a regular polygon of circumradius 1: fold the plane into one sector, then one half-plane."""
+    step = 2 * math.pi / sides
+
+    def distance(x: Tensor, y: Tensor) -> Tensor:
+        sector = torch.remainder(torch.atan2(y, x) - turn, step) - step / 2
+        return torch.hypot(x, y) * torch.cos(sector) - math.cos(step / 2)
+
+    return distance
+
+
+def _star(x: Tensor, y: Tensor) -> Tensor:
+    step = 2 * math.pi / 5
+    sector = (torch.remainder(torch.atan2(y, x) + math.pi / 2 + step / 2, step) - step / 2).abs()
+    radius = torch.hypot(x, y)
+    tip, notch = (1.0, 0.0), (0.45 * math.cos(step / 2), 0.45 * math.sin(step / 2))
+    normal = np.array([notch[1] - tip[1], tip[0] - notch[0]])
+    normal = normal / np.linalg.norm(normal)
+    return (radius * torch.cos(sector) - tip[0]) * float(normal[0]) + radius * torch.sin(sector) * float(normal[1])
+
+
+def _box(x: Tensor, y: Tensor, half_x: float, half_y: float) -> Tensor:
+    return torch.maximum(x.abs() - half_x, y.abs() - half_y)
+
+
+def _heart(x: Tensor, y: Tensor) -> Tensor:
+    """Two discs on a square that stands on its corner."""
+    u, v = (x.abs() + y) * math.sqrt(0.5), (y - x.abs()) * math.sqrt(0.5)
+    square = _box((x + y) * math.sqrt(0.5), (y - x) * math.sqrt(0.5), 0.56, 0.56)
+    del u, v
+    disc = torch.hypot(x.abs() - 0.396, y + 0.396) - 0.56
+    return torch.minimum(square, disc)
+
+
+def _crescent(x: Tensor, y: Tensor) -> Tensor:
+    return torch.maximum(torch.hypot(x, y) - 1, 0.8 - torch.hypot(x - 0.5, y))
+
+
+SDF: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "circle": lambda x, y: torch.hypot(x, y) - 0.9,
+    "square": lambda x, y: _box(x, y, 0.8, 0.8),
+    "triangle": _polygon(3, math.pi / 6 + math.pi / 3),
+    "star": _star,
+    "heart": _heart,
+    "ring": lambda x, y: (torch.hypot(x, y) - 0.7).abs() - 0.25,
+    "cross": lambda x, y: torch.minimum(_box(x, y, 0.95, 0.33), _box(x, y, 0.33, 0.95)),
+    "diamond": lambda x, y: (x.abs() / 0.7 + y.abs() - 1) * 0.573,
+    "hexagon": _polygon(6),
+    "crescent": _crescent,
+    "pill": lambda x, y: torch.hypot((x.abs() - 0.55).clamp(min=0), y) - 0.42,
+}

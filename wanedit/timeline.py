@@ -1,0 +1,132 @@
+"""Seconds to frames, frames to segments, frames to latent slots. Exact arithmetic, no tensors."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from wanedit.errors import InputError
+from wanedit.types import Segment, Timeline
+
+STRIDE = 4
+MODEL_LIMIT = 81
+STIFF_BELOW, DRIFT_ABOVE = 32, 100
+
+Seconds = float | Fraction
+
+
+def slot(frame: int) -> int:
+    """The latent slot of a pixel frame: `ceil(frame / 4)`. Slot 0 holds frame 0 alone."""
+    if frame < 0:
+        raise InputError(f"frame is {frame}; expected >= 0")
+    return -(-frame // STRIDE)
+
+
+def slots(num_frames: int) -> int:
+    """Latent slots of a clip of 4n+1 frames.
+
+    Raises:
+        InputError: the count is not 4n+1.
+    """
+    if num_frames < 1 or (num_frames - 1) % STRIDE:
+        lower = max(1, (num_frames - 1) // STRIDE * STRIDE + 1)
+        raise InputError(f"{num_frames} frames; expected 4n+1, such as {lower} or {lower + STRIDE}")
+    return (num_frames - 1) // STRIDE + 1
+
+
+def round_up(num_frames: int) -> int:
+    """The smallest 4n+1 that is at least `num_frames`."""
+    return -(-(num_frames - 1) // STRIDE) * STRIDE + 1
+
+
+def exact(value: Seconds) -> Fraction:
+    """The decimal number that a user wrote: 0.1 is 1/10, not the binary float beside it."""
+    return value if isinstance(value, Fraction) else Fraction(repr(float(value)))
+
+
+def frame_at(seconds: Seconds, fps: Seconds) -> int:
+    """`round(t * fps)`, halves upwards, in rational arithmetic."""
+    return math.floor(exact(seconds) * exact(fps) + Fraction(1, 2))
+
+
+def plan(
+    seconds: Sequence[Seconds],
+    fps: Seconds,
+    limit: int = MODEL_LIMIT,
+    stretch: bool = False,
+) -> Timeline:
+    """Lay keyframe times out in frames and cut the chain into segments.
+
+    The output has exactly `p_last - p_0 + 1` frames and shows keyframe k at frame `p_k - p_0`, with
+    `p_k = round(t_k fps)`.
+
+    Args:
+        seconds: keyframe times, at least two, strictly increasing.
+        fps: frames a second, positive.
+        limit: the longest clip that the model is good for, 4n+1.
+        stretch: sample a segment beyond the limit at the limit, to be retimed by optical flow.
+
+    Raises:
+        InputError: too few or unordered times, two keyframes on one frame, or a segment beyond the limit.
+    """
+    slots(limit)
+    _check_times(seconds, fps)
+    frames = [frame_at(t, fps) for t in seconds]
+    for k, (a, b) in enumerate(zip(frames, frames[1:], strict=False)):
+        if a == b:
+            raise InputError(
+                f"keyframes {k} ({float(seconds[k]):g} s) and {k + 1} ({float(seconds[k + 1]):g} s) both fall "
+                f"on frame {a} at {float(fps):g} fps; move them apart by at least {1 / float(fps):.4g} s or raise fps"
+            )
+    starts = [p - frames[0] for p in frames]
+    segments = tuple(
+        _segment(k, a, b, limit, stretch) for k, (a, b) in enumerate(zip(starts, starts[1:], strict=False))
+    )
+    return Timeline(exact(fps), tuple(starts), segments)
+
+
+def _check_times(seconds: Sequence[Seconds], fps: Seconds) -> None:
+    if not math.isfinite(fps) or fps <= 0:
+        raise InputError(f"fps is {float(fps):g}; expected a positive number")
+    if len(seconds) < 2:
+        raise InputError(f"{len(seconds)} keyframe(s); expected at least two")
+    for k, t in enumerate(seconds):
+        if not math.isfinite(t) or t < 0:
+            raise InputError(f"keyframe {k} is at {float(t):g} s; expected a finite time >= 0")
+    for k, (a, b) in enumerate(zip(seconds, seconds[1:], strict=False)):
+        if a == b:
+            raise InputError(f"keyframes {k} and {k + 1} are both at {float(a):g} s; expected distinct times")
+        if a > b:
+            raise InputError(
+                f"keyframe {k + 1} at {float(b):g} s comes before keyframe {k} at {float(a):g} s; "
+                "expected increasing times (sort_keyframes: true sorts them)"
+            )
+
+
+def _segment(index: int, start: int, end: int, limit: int, stretch: bool) -> Segment:
+    needed = end - start + 1
+    sampled = round_up(needed)
+    if sampled > limit:
+        if not stretch:
+            raise InputError(
+                f"segment {index} needs {needed} frames; the model is good for {limit}. Add a keyframe inside "
+                "it, lower fps, or set long_segments: stretch to sample it at the limit and retime by optical flow"
+            )
+        sampled = limit
+    return Segment(index, start, end, sampled)
+
+
+def warnings(timeline: Timeline) -> list[str]:
+    """Remedies for segments whose length a full-size model handles badly (under 32 or over 100 frames)."""
+    found = []
+    for segment in timeline.segments:
+        if segment.frames < STIFF_BELOW:
+            found.append(
+                f"segment {segment.index} has {segment.frames} frames: under {STIFF_BELOW} motion turns stiff; "
+                "move its keyframes apart or raise fps"
+            )
+        elif segment.frames > DRIFT_ABOVE:
+            found.append(
+                f"segment {segment.index} has {segment.frames} frames: over {DRIFT_ABOVE} the scene drifts; "
+                "add a keyframe inside it"
+            )
+    return found

@@ -1,0 +1,172 @@
+"""The transformer block of Wan: self-attention, cross-attention, feed-forward, all under modulation.
+
+Parameter names and shapes are those of the official checkpoints. The residual stream and the modulation
+stay in float32 and matrix products run in the dtype of their weights, as the official code does under
+autocast.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wanedit.wan.rope import rotate
+
+
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer in the dtype of its own weight."""
+    return layer(x.to(layer.weight.dtype))  # pyright: ignore[reportArgumentType]
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the whole width, before it is split into heads."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        return F.rms_norm(x.float(), x.shape[-1:], None, self.eps).to(x.dtype) * self.weight.to(x.dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm in float32, returned in float32."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight = self.weight.float() if self.elementwise_affine else None
+        bias = self.bias.float() if self.elementwise_affine else None
+        return F.layer_norm(input.float(), self.normalized_shape, weight, bias, self.eps)
+
+
+def attention(
+    q: Float[Tensor, "b n heads d"], k: Float[Tensor, "b m heads d"], v: Float[Tensor, "b m heads d"]
+) -> Float[Tensor, "b n width"]:
+    """Softmax attention, heads joined again: (B, N, heads * d)."""
+    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    return out.transpose(1, 2).flatten(2)
+
+
+class _Projections(nn.Module):
+    """The q, k, v, o projections and q, k norms that both kinds of attention have."""
+
+    def __init__(self, dim: int, num_heads: int, eps: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
+        self.norm_q = RMSNorm(dim, eps)
+        self.norm_k = RMSNorm(dim, eps)
+
+    def heads(self, x: Float[Tensor, "b n width"]) -> Float[Tensor, "b n heads d"]:
+        return x.unflatten(-1, (self.num_heads, -1))
+
+
+class SelfAttention(_Projections):
+    def forward(
+        self, x: Float[Tensor, "b n width"], cos: Float[Tensor, "n pairs"], sin: Float[Tensor, "n pairs"]
+    ) -> Float[Tensor, "b n width"]:
+        x = x.to(self.q.weight.dtype)
+        q = rotate(self.heads(self.norm_q(self.q(x))), cos, sin)
+        k = rotate(self.heads(self.norm_k(self.k(x))), cos, sin)
+        return self.o(attention(q, k, self.heads(self.v(x))))
+
+
+@dataclass(frozen=True)
+class KeysValues:
+    """Keys and values that one block's cross-attention reads: (B, tokens, heads, d) each."""
+
+    text: tuple[Tensor, Tensor]
+    image: tuple[Tensor, Tensor] | None = None
+
+
+class CrossAttention(_Projections):
+    """Attention to the text tokens plus, where the model has them, attention to the image tokens.
+
+    The two kinds of tokens come apart, so no length decides where one ends and the other begins.
+    """
+
+    def __init__(self, dim: int, num_heads: int, eps: float, image_tokens: bool) -> None:
+        super().__init__(dim, num_heads, eps)
+        if image_tokens:
+            self.k_img, self.v_img = nn.Linear(dim, dim), nn.Linear(dim, dim)
+            self.norm_k_img = RMSNorm(dim, eps)
+
+    def keys_values(
+        self, text: Float[Tensor, "b n width"], image: Float[Tensor, "b m width"] | None
+    ) -> KeysValues:
+        """Project the context. It does not change over the steps, so this runs once per sample."""
+        text_pair = self.heads(self.norm_k(linear(self.k, text))), self.heads(linear(self.v, text))
+        if image is None:
+            return KeysValues(text_pair)
+        keys, values = self.norm_k_img(linear(self.k_img, image)), linear(self.v_img, image)
+        return KeysValues(text_pair, (self.heads(keys), self.heads(values)))
+
+    def forward(self, x: Float[Tensor, "b n width"], context: KeysValues) -> Float[Tensor, "b n width"]:
+        q = self.heads(self.norm_q(linear(self.q, x)))
+        out = attention(q, *context.text)
+        if context.image is not None:
+            out = out + attention(q, *context.image)
+        return self.o(out)
+
+
+class Block(nn.Module):
+    def __init__(self, dim: int, ffn_dim: int, num_heads: int, eps: float, image_tokens: bool) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim, eps, elementwise_affine=False)
+        self.self_attn = SelfAttention(dim, num_heads, eps)
+        self.norm3 = LayerNorm(dim, eps)
+        self.cross_attn = CrossAttention(dim, num_heads, eps, image_tokens)
+        self.norm2 = LayerNorm(dim, eps, elementwise_affine=False)
+        self.ffn = nn.Sequential(nn.Linear(dim, ffn_dim), nn.GELU("tanh"), nn.Linear(ffn_dim, dim))
+        self.modulation = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n width"],
+        modulation: Float[Tensor, "b 6 width"],
+        context: KeysValues,
+        cos: Float[Tensor, "n pairs"],
+        sin: Float[Tensor, "n pairs"],
+    ) -> Float[Tensor, "b n width"]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation.float() + modulation).split(1, dim=1)
+        x = x + gate1 * self.self_attn(self.norm1(x) * (1 + scale1) + shift1, cos, sin)
+        x = x + self.cross_attn(self.norm3(x), context)
+        return x + gate2 * self.ffn((self.norm2(x) * (1 + scale2) + shift2).to(self.ffn[0].weight.dtype))
+
+
+class Head(nn.Module):
+    """Last norm and projection to patches, modulated by the time embedding itself, in float32."""
+
+    def __init__(self, dim: int, out_features: int, eps: float) -> None:
+        super().__init__()
+        self.norm = LayerNorm(dim, eps, elementwise_affine=False)
+        self.head = nn.Linear(dim, out_features)
+        self.modulation = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
+
+    def forward(
+        self, x: Float[Tensor, "b n width"], time: Float[Tensor, "b width"]
+    ) -> Float[Tensor, "b n patch"]:
+        shift, scale = (self.modulation.float() + time[:, None]).split(1, dim=1)
+        return linear(self.head, self.norm(x) * (1 + scale) + shift)
+
+
+class ImageEmbedding(nn.Module):
+    """Image tokens to the width of the transformer; flf2v first adds a position per token."""
+
+    def __init__(self, image_dim: int, dim: int, positions: int | None) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(
+            nn.LayerNorm(image_dim),
+            nn.Linear(image_dim, image_dim),
+            nn.GELU(),
+            nn.Linear(image_dim, dim),
+            nn.LayerNorm(dim),
+        )
+        self.emb_pos = nn.Parameter(torch.zeros(1, positions, image_dim)) if positions else None
+
+    def forward(self, tokens: Float[Tensor, "b n image_dim"]) -> Float[Tensor, "b n width"]:
+        if self.emb_pos is not None:
+            tokens = tokens + self.emb_pos
+        return self.proj(tokens.to(self.proj[1].weight.dtype))

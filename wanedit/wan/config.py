@@ -1,0 +1,109 @@
+"""The sizes of a Wan transformer, as its `config.json` gives them."""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from wanedit.errors import InputError, MissingWeightsError
+
+PATCH_SIZE = (1, 2, 2)
+LATENT_CHANNELS = 16
+MASK_CHANNELS = 4
+IMAGE_TOKENS = 257  # class token + 16 x 16 patches of a 224 x 224 image
+MODEL_TYPES = ("t2v", "i2v", "flf2v")
+
+# Keys that official files carry and that decide no size here.
+_IGNORED_KEYS = {"_class_name", "_diffusers_version", "window_size", "cross_attn_type", "patch_size"}
+
+
+@dataclass(frozen=True)
+class WanConfig:
+    """Sizes of the transformer; the names are the official ones (Wan 2.1, `wan/modules/model.py`).
+
+    `image_dim` is the width of the image tokens. Official files leave it and `text_dim` out because their
+    encoders have one size; `image_tokens` says whether cross-attention reads image tokens at all: the
+    experts of Wan 2.2 call themselves "i2v" and do not.
+    """
+
+    model_type: str
+    dim: int
+    ffn_dim: int
+    num_heads: int
+    num_layers: int
+    in_dim: int
+    out_dim: int = LATENT_CHANNELS
+    freq_dim: int = 256
+    text_len: int = 512
+    text_dim: int = 4096
+    image_dim: int = 1280
+    eps: float = 1e-6
+    qk_norm: bool = True
+    cross_attn_norm: bool = True
+    image_tokens: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.model_type not in MODEL_TYPES:
+            raise InputError(f"model_type is {self.model_type!r}; expected one of {', '.join(MODEL_TYPES)}")
+        if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
+            raise InputError(
+                f"dim {self.dim} over num_heads {self.num_heads} gives a head of size "
+                f"{self.dim / self.num_heads:g}; expected an even integer"
+            )
+        if not (self.qk_norm and self.cross_attn_norm):
+            raise InputError("qk_norm and cross_attn_norm must be true: every published Wan has both")
+        if self.image_tokens is None:
+            object.__setattr__(self, "image_tokens", self.model_type in ("i2v", "flf2v"))
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels that are concatenated to the latents: 4 of mask and 16 of latent, or none for t2v."""
+        return self.in_dim - self.out_dim
+
+    @property
+    def num_images(self) -> int:
+        """Images whose tokens cross-attention reads: 2 for flf2v, 1 for i2v, 0 for t2v and Wan 2.2."""
+        if not self.image_tokens:
+            return 0
+        return 2 if self.model_type == "flf2v" else 1
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str = "config") -> "WanConfig":
+        """Read the official keys.
+
+        Raises:
+            InputError: a key is unknown, one is missing, or `patch_size` is not (1, 2, 2).
+        """
+        patch = tuple(values.get("patch_size", PATCH_SIZE))
+        if patch != PATCH_SIZE:
+            raise InputError(f"{source}: patch_size is {patch}; expected {PATCH_SIZE}")
+        known = {field.name: field for field in fields(cls)}
+        unknown = sorted(set(values) - set(known) - _IGNORED_KEYS)
+        if unknown:
+            raise InputError(f"{source}: unknown keys {unknown}; expected a Wan 2.1 config.json")
+        required = ("model_type", "dim", "ffn_dim", "num_heads", "num_layers", "in_dim")
+        missing = [name for name in required if name not in values]
+        if missing:
+            raise InputError(f"{source}: missing keys {missing}")
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        MissingWeightsError: the file is absent or is not a JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingWeightsError(f"{path} does not exist; expected it beside the weights") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise MissingWeightsError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise MissingWeightsError(f"{path} holds a {type(values).__name__}; expected a JSON object")
+    return values

@@ -1,0 +1,187 @@
+"""The Wan diffusion transformer: latents, timestep and context in, velocity out.
+
+Equal to the official implementation (tests/wan/test_golden.py), with three differences in form: temporal
+positions are an argument, the context is prepared once per sample, and RoPE is real.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wanedit.errors import InputError
+from wanedit.wan.blocks import Block, Head, ImageEmbedding, KeysValues, linear
+from wanedit.wan.config import IMAGE_TOKENS, PATCH_SIZE, WanConfig
+from wanedit.wan.rope import rotation
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a velocity depends on and that does not change over the steps of a sample."""
+
+    cross: tuple[KeysValues, ...]
+    cos: Tensor
+    sin: Tensor
+    condition: Tensor | None
+    grid: tuple[int, int, int]
+
+    def batch(self) -> int:
+        """Rows of text: the batch that a velocity call with this context must have."""
+        return self.cross[0].text[0].shape[0]
+
+
+def sinusoidal_embedding(timestep: Float[Tensor, " b"], dim: int) -> Float[Tensor, "b dim"]:
+    """[cos, sin] of the timestep at dim / 2 frequencies, computed in float64, returned in float32."""
+    exponent = torch.arange(dim // 2, dtype=torch.float64, device=timestep.device) / (dim // 2)
+    angles = torch.outer(timestep.double(), 10000.0**-exponent)
+    return torch.cat([angles.cos(), angles.sin()], dim=1).float()
+
+
+def _expand(pair: tuple[Tensor, Tensor], batch: int) -> tuple[Tensor, Tensor]:
+    return tuple(t.expand(batch, -1, -1, -1) for t in pair)  # pyright: ignore[reportReturnType]
+
+
+class WanTransformer(nn.Module):
+    """Wan's DiT for any `WanConfig`. Parameter names are the official ones."""
+
+    def __init__(self, config: WanConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, eps = config.dim, config.eps
+        self.patch_embedding = nn.Conv3d(config.in_dim, dim, kernel_size=PATCH_SIZE, stride=PATCH_SIZE)
+        self.text_embedding = nn.Sequential(
+            nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim)
+        )
+        self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim * 6))
+        self.blocks = nn.ModuleList(
+            Block(dim, config.ffn_dim, config.num_heads, eps, bool(config.image_tokens))
+            for _ in range(config.num_layers)
+        )
+        self.head = Head(dim, config.out_dim * 4, eps)
+        if config.image_tokens:
+            positions = config.num_images * IMAGE_TOKENS if config.model_type == "flf2v" else None
+            self.img_emb = ImageEmbedding(config.image_dim, dim, positions)
+
+    def prepare(
+        self,
+        grid: tuple[int, int, int],
+        text: Float[Tensor, "b n text_dim"],
+        image_tokens: Float[Tensor, "c m image_dim"] | None = None,
+        condition: Float[Tensor, "c channels s h w"] | None = None,
+        frame_ids: Tensor | None = None,
+    ) -> Context:
+        """Compute once per sample what the steps share.
+
+        Args:
+            grid: (S, H/8, W/8), the latent sizes.
+            text: token features, zero-padded here to `text_len`.
+            image_tokens: 257 tokens per image; one row serves every row of `text`.
+            condition: 4 mask and 16 latent channels; one row serves every row of `text`.
+            frame_ids: (S,) temporal position of every slot, in slots; 0 … S-1 by default.
+
+        Raises:
+            InputError: an input is missing, superfluous or of another shape than the model needs.
+        """
+        self._check(grid, text, image_tokens, condition, frame_ids)
+        slots, height, width = grid
+        device = text.device
+        if frame_ids is None:
+            frame_ids = torch.arange(slots, device=device)
+        cos, sin = rotation(
+            frame_ids.to(device, torch.float64), height // 2, width // 2, self.config.head_dim
+        )
+        text = F.pad(text, (0, 0, 0, self.config.text_len - text.shape[1]))
+        text_context = self.text_embedding(text.to(self.text_embedding[0].weight.dtype))
+        image_context = None if image_tokens is None else self.img_emb(image_tokens)
+        cross = tuple(block.cross_attn.keys_values(text_context, image_context) for block in self.blocks)
+        return Context(cross, cos, sin, self._embed_condition(condition), grid)
+
+    def _check(self, grid, text, image_tokens, condition, frame_ids) -> None:
+        config = self.config
+        if grid[1] % 2 or grid[2] % 2:
+            raise InputError(
+                f"latents are {grid[1]}x{grid[2]}; expected even sizes (pixels: multiples of 16)"
+            )
+        if text.shape[1] > config.text_len or text.shape[2] != config.text_dim:
+            raise InputError(
+                f"text is {tuple(text.shape)}; expected (B, <= {config.text_len}, {config.text_dim})"
+            )
+        expected = (config.num_images * IMAGE_TOKENS, config.image_dim) if config.image_tokens else None
+        got = None if image_tokens is None else tuple(image_tokens.shape[1:])
+        if got != expected:
+            raise InputError(f"image_tokens are {got}; this {config.model_type} model expects {expected}")
+        expected = (config.condition_channels, *grid) if config.condition_channels else None
+        got = None if condition is None else tuple(condition.shape[1:])
+        if got != expected:
+            raise InputError(f"condition is {got}; this {config.model_type} model expects {expected}")
+        if frame_ids is not None and tuple(frame_ids.shape) != (grid[0],):
+            raise InputError(f"frame_ids have shape {tuple(frame_ids.shape)}; expected ({grid[0]},)")
+
+    def _embed_condition(self, condition: Tensor | None) -> Tensor | None:
+        # A convolution is linear: the condition's share of patch_embedding is the same at every step.
+        if condition is None:
+            return None
+        weight = self.patch_embedding.weight[:, self.config.out_dim :]
+        patches = F.conv3d(condition.to(weight.dtype), weight, stride=PATCH_SIZE)
+        return patches.flatten(2).transpose(1, 2)
+
+    def _embed_latents(self, latents: Tensor, condition: Tensor | None) -> Tensor:
+        weight = self.patch_embedding.weight[:, : self.config.out_dim]
+        patches = F.conv3d(latents.to(weight.dtype), weight, self.patch_embedding.bias, stride=PATCH_SIZE)
+        tokens = patches.flatten(2).transpose(1, 2)
+        return (tokens if condition is None else tokens + condition).float()
+
+    def velocity(
+        self, latents: Float[Tensor, "b 16 s h w"], timestep: Float[Tensor, " b"], context: Context
+    ) -> Float[Tensor, "b 16 s h w"]:
+        """The velocity eps - x_0 at `timestep` = 1000 sigma.
+
+        Returns:
+            float32, whatever the dtype of the weights.
+
+        Raises:
+            InputError: the latents have another grid or batch than the context was prepared for.
+        """
+        batch = latents.shape[0]
+        if tuple(latents.shape[2:]) != context.grid or context.batch() not in (1, batch):
+            raise InputError(
+                f"latents are {tuple(latents.shape)}; the context was prepared for a batch of "
+                f"{context.batch()} and a grid of {context.grid}"
+            )
+        features = sinusoidal_embedding(timestep, self.config.freq_dim)
+        time = linear(self.time_embedding[2], F.silu(linear(self.time_embedding[0], features))).float()
+        modulation = linear(self.time_projection[1], F.silu(time)).float().unflatten(1, (6, -1))
+        x = self._embed_latents(latents, context.condition)
+        for block, cross in zip(self.blocks, context.cross, strict=True):
+            image = None if cross.image is None else _expand(cross.image, batch)
+            x = block(x, modulation, KeysValues(_expand(cross.text, batch), image), context.cos, context.sin)
+        return self._unpatchify(self.head(x, time).float(), context.grid)
+
+    def _unpatchify(self, patches: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        slots, height, width = grid
+        return rearrange(
+            patches,
+            "b (s h w) (p q c) -> b c s (h p) (w q)",
+            s=slots,
+            h=height // 2,
+            w=width // 2,
+            p=2,
+            q=2,
+        )
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b 16 s h w"],
+        timestep: Float[Tensor, " b"],
+        text: Float[Tensor, "b n text_dim"],
+        image_tokens: Float[Tensor, "c m image_dim"] | None = None,
+        condition: Float[Tensor, "c channels s h w"] | None = None,
+        frame_ids: Tensor | None = None,
+    ) -> Float[Tensor, "b 16 s h w"]:
+        """`prepare` and `velocity` in one call; see there for shapes and errors."""
+        grid = (latents.shape[2], latents.shape[3], latents.shape[4])
+        return self.velocity(latents, timestep, self.prepare(grid, text, image_tokens, condition, frame_ids))
