@@ -86,6 +86,12 @@ def _rgb(name: str, style: str) -> Tensor:
     return colour[:, None, None, None]
 
 
+def _toned(name: str, style: str) -> Tensor:
+    """A background's colour: halfway to light grey, so that sprites stand out from it."""
+    grey = 0.24 if style == "night" else 0.72
+    return 0.5 * _rgb(name, style) + 0.5 * grey
+
+
 def _square_wave(phase: Tensor, sharpness: Tensor) -> Tensor:
     """A square wave of period 1 in `phase`, in [0, 1], whose edges are one pixel wide."""
     return (torch.sin(2 * math.pi * phase) * sharpness).clamp(-1, 1) * 0.5 + 0.5
@@ -95,7 +101,7 @@ def _background(background: Background, points: Tensor, pixel: Tensor, style: st
     if style == "outline":
         return torch.full((3, 1, 1, 1), 0.96)
     x, y = points
-    first, second = (_rgb(name, style) for name in background.colours)
+    first, second = (_toned(name, style) for name in background.colours)
     cos, sin = math.cos(background.angle), math.sin(background.angle)
     along, across = x * cos + y * sin, -x * sin + y * cos
     sharp = background.period / (math.pi * pixel)
@@ -186,9 +192,7 @@ def _box(x: Tensor, y: Tensor, half_x: float, half_y: float) -> Tensor:
 
 def _heart(x: Tensor, y: Tensor) -> Tensor:
     """Two discs on a square that stands on its corner."""
-    u, v = (x.abs() + y) * math.sqrt(0.5), (y - x.abs()) * math.sqrt(0.5)
     square = _box((x + y) * math.sqrt(0.5), (y - x) * math.sqrt(0.5), 0.56, 0.56)
-    del u, v
     disc = torch.hypot(x.abs() - 0.396, y + 0.396) - 0.56
     return torch.minimum(square, disc)
 
@@ -200,7 +204,7 @@ def _crescent(x: Tensor, y: Tensor) -> Tensor:
 SDF: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "circle": lambda x, y: torch.hypot(x, y) - 0.9,
     "square": lambda x, y: _box(x, y, 0.8, 0.8),
-    "triangle": _polygon(3, math.pi / 6 + math.pi / 3),
+    "triangle": _polygon(3, -math.pi / 2),
     "star": _star,
     "heart": _heart,
     "ring": lambda x, y: (torch.hypot(x, y) - 0.7).abs() - 0.25,

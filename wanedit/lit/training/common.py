@@ -1,0 +1,74 @@
+"""Shared by both trainings: a schedule that knows the clock, an average of the weights, quality in decibels."""
+
+import copy
+import math
+import time
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def psnr(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> float:
+    """Peak signal-to-noise ratio in dB of two pictures in [-1, 1]."""
+    return float(10 * torch.log10(4 / (a.float() - b.float()).square().mean().clamp(min=1e-12)))
+
+
+def cosine(progress: float, warmup: float = 0.02, floor: float = 0.02) -> float:
+    """Learning-rate factor: linear warm-up, then half a cosine down to `floor`; progress in [0, 1]."""
+    if progress < warmup:
+        return max(progress / warmup, 0.02)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+
+
+class Budget(L.Callback):
+    """Ends training at `max_steps` or after `minutes`, whichever is first, and sets the learning rate from how far
+    along it is. A machine shared with others then still ends at a small learning rate. Time spent survives a resume.
+    """
+
+    def __init__(self, max_steps: int, minutes: float, learning_rate: float) -> None:
+        self.max_steps, self.minutes, self.learning_rate = max_steps, minutes, learning_rate
+        self.spent = 0.0
+
+    def progress(self, step: int) -> float:
+        """Fraction of the budget used, in [0, 1]."""
+        return min(1.0, max(step / self.max_steps, self.spent / (60 * self.minutes)))
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch, batch_idx) -> None:
+        self.began = time.monotonic()
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = self.learning_rate * cosine(self.progress(trainer.global_step))
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args) -> None:
+        # The first step compiles: it is not training time.
+        self.spent += min(time.monotonic() - self.began, 5.0)
+        if self.progress(trainer.global_step) >= 1:
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict:
+        return {"spent": self.spent}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.spent = state_dict["spent"]
+
+
+class WeightAverage(L.Callback):
+    """Exponential moving average of `module.net`, kept in `self.average`; slower as training goes on."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.average = copy.deepcopy(net).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args) -> None:
+        step = trainer.global_step
+        keep = min(self.decay, (1 + step) / (10 + step))
+        ours, theirs = list(self.average.parameters()), list(module.net.parameters())
+        torch._foreach_lerp_(ours, [p.detach() for p in theirs], 1 - keep)
+
+    def state_dict(self) -> dict:
+        return self.average.state_dict()
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.average.load_state_dict(state_dict)

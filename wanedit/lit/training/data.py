@@ -1,0 +1,108 @@
+"""What wan-tiny is trained on: drawn clips, real footage when a path is given, and leaf images in place of photos."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from wanedit.sprites.render import frame_times, render
+from wanedit.sprites.scene import COLOURS, sample_scene
+
+
+def to_bytes(video: Tensor) -> Tensor:
+    """[-1, 1] float to 0..255."""
+    return ((video + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_float(video: Tensor) -> Tensor:
+    """0..255 to [-1, 1] float."""
+    return video.float() / 127.5 - 1
+
+
+def clip_duration(num_frames: int, seed: int) -> float:
+    """Seconds over which a scene's motion runs: one to two and a half times the clip, by seed."""
+    return num_frames / 16 * float(np.random.default_rng([7, seed]).uniform(1.0, 2.5))
+
+
+def sprite_clips(seeds: Sequence[int], num_frames: int, size: int, split: str = "train") -> UInt8[Tensor, "N 3 T H W"]:
+    """One clip per seed at 16 fps."""
+    clips = []
+    for seed in seeds:
+        scene = sample_scene(seed, split, clip_duration(num_frames, seed))
+        clips.append(to_bytes(render(scene, frame_times(num_frames), (size, size)).video))
+    return torch.stack(clips)
+
+
+def leaf_images(count: int, size: int, seed: int) -> UInt8[Tensor, "N 3 1 H W"]:
+    """Overlapping discs with power-law radii, shaded and grained: edges and textures as photos have them.
+
+    The dead leaves model (Lee, Mumford, Huang 2001): occlusion alone gives natural image statistics.
+    """
+    rng = np.random.default_rng([11, seed])
+    y, x = np.mgrid[:size, :size].astype(np.float32) + 0.5
+    palette = np.array(list(COLOURS.values()), dtype=np.float32)
+    images = np.empty((count, 3, 1, size, size), dtype=np.uint8)
+    for image in images:
+        tint = palette[rng.integers(len(palette), size=3)] * 0.5 + rng.uniform(0, 0.5, 3).astype(np.float32)
+        picture = np.full((3, size, size), 0.5, dtype=np.float32)
+        for _ in range(60):
+            radius = 3.0 / rng.uniform(0.06, 1.0)
+            cx, cy = rng.uniform(-5, size + 5, size=2)
+            alpha = np.clip(radius - np.hypot((x - cx) * rng.uniform(0.6, 1.6), y - cy) + 0.5, 0, 1)
+            slope, grain = rng.normal(0, 0.012, size=2), abs(rng.normal(0, 0.05))
+            shade = slope[0] * (x - cx) + slope[1] * (y - cy) + grain * rng.normal(size=(size, size))
+            colour = tint[rng.integers(3)] * rng.uniform(0.25, 1.4) + rng.normal(0, 0.06, 3)
+            picture += alpha * (np.clip(colour[:, None, None] + shade, 0, 1) - picture)
+        image[:, 0] = np.clip(picture * 255, 0, 255)
+    return torch.from_numpy(images)
+
+
+def footage(paths: Sequence[str | Path], short_sides: Sequence[int] = (96, 144, 216), most: int = 160) -> list[Tensor]:
+    """Clips (3, T, H, W) of 0..255 from video and image files, each at several sizes; at most `most` frames each."""
+    import av
+
+    clips = []
+    for path in paths:
+        with av.open(str(path)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for _, frame in zip(range(most), container.decode(video=0), strict=False)]
+        pixels = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+        for side in short_sides:
+            scale = side / min(pixels.shape[-2:])
+            shape = [round(n * scale) for n in pixels.shape[-2:]]
+            parts = [F.interpolate(part.float(), shape, mode="bicubic", antialias=True) for part in pixels.split(16)]
+            clips.append(torch.cat(parts).clamp(0, 255).round().to(torch.uint8).transpose(0, 1).contiguous())
+    return clips
+
+
+class CropStream(IterableDataset):
+    """Endless random crops (3, T, crop, crop) in [-1, 1] from pools of clips, one weight per pool.
+
+    A pool is a list (or stacked tensor) of uint8 clips (3, T, H, W). Crops are mirrored; those of pools named in
+    `recoloured` also have their colour channels permuted.
+    """
+
+    def __init__(self, pools: Sequence, weights: Sequence[float], num_frames: int, crop: int, seed: int, recoloured=()) -> None:
+        self.pools, self.weights = pools, np.array(weights) / sum(weights)
+        self.num_frames, self.crop, self.seed, self.recoloured = num_frames, crop, seed, recoloured
+
+    def __iter__(self) -> Iterator[Tensor]:
+        rng = np.random.default_rng(self.seed)
+        while True:
+            which = rng.choice(len(self.pools), p=self.weights)
+            clip = self.pools[which][rng.integers(len(self.pools[which]))]
+            if clip.shape[1] < self.num_frames:
+                clip = clip[:, :1].expand(-1, self.num_frames, -1, -1)
+            first, top, left = (int(rng.integers(n - m + 1)) for n, m in zip(clip.shape[1:], (self.num_frames, self.crop, self.crop), strict=True))
+            part = clip[:, first : first + self.num_frames, top : top + self.crop, left : left + self.crop]
+            if rng.random() < 0.5:
+                part = part.flip(-1)
+            if rng.random() < 0.5:
+                part = part.flip(-2)
+            if which in self.recoloured:
+                part = part[torch.from_numpy(rng.permutation(3))]
+            yield to_float(part)

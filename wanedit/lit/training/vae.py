@@ -1,0 +1,98 @@
+"""Training of the small Wan VAE: frames first, then clips, in stages that share weights."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from wanedit.lit.training.common import Budget, WeightAverage
+from wanedit.lit.training.data import CropStream
+from wanedit.lit.training.sequence_vae import decode_latents, encode_moments, start_temporal_convolutions
+
+VAE_CONFIG = {
+    "dim": 16,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "attn_scales": [],
+    "temperal_downsample": [False, True, True],
+    "dropout": 0.0,
+}
+
+
+def build_vae(config: dict = VAE_CONFIG) -> nn.Module:
+    """A new VAE whose temporal convolutions start as 'every frame alike'."""
+    from diffsynth.models.wan_video_vae import VideoVAE_
+
+    vae = VideoVAE_(**config)
+    start_temporal_convolutions(vae)
+    return vae
+
+
+class VaeTraining(L.LightningModule):
+    """L1 + 2 MSE + kl_weight * KL on crops. `net` is the VAE."""
+
+    def __init__(self, net: nn.Module, learning_rate: float, kl_weight: float = 2e-4, compiled: bool = True) -> None:
+        super().__init__()
+        self.net, self.learning_rate, self.kl_weight = net, learning_rate, kl_weight
+        self.losses: Callable = torch.compile(self._losses) if compiled else self._losses
+
+    def _losses(self, video: Float[Tensor, "B 3 T H W"], noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, log_variance = encode_moments(self.net, video)
+        error = decode_latents(self.net, mean + noise * torch.exp(0.5 * log_variance)) - video
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        return error.abs().mean(), error.square().mean(), kl
+
+    def training_step(self, video: Float[Tensor, "B 3 T H W"], batch_idx: int) -> Tensor:
+        batch, _, frames, height, width = video.shape
+        noise = torch.randn(batch, 16, (frames - 1) // 4 + 1, height // 8, width // 8, device=video.device)
+        absolute, square, kl = self.losses(video, noise)
+        self.log_dict({"l1": absolute, "mse": square, "kl": kl, "psnr": 10 * torch.log10(4 / square)})
+        return absolute + 2 * square + self.kl_weight * kl
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.net.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+
+
+def train_vae_stage(
+    net: nn.Module,
+    pools: Sequence,
+    weights: Sequence[float],
+    out: Path,
+    *,
+    num_frames: int,
+    batch: int,
+    crop: int,
+    max_steps: int,
+    minutes: float,
+    learning_rate: float,
+    seed: int,
+    recoloured: Sequence[int] = (),
+    accelerator: str = "auto",
+    compiled: bool = True,
+) -> nn.Module:
+    """One stage; returns the averaged weights' network. Resumes from out/last.ckpt when it is there."""
+    L.seed_everything(seed, verbose=False)
+    stream = CropStream(pools, weights, num_frames, crop, seed, recoloured)
+    average = WeightAverage(net, 0.999)
+    saver = L.pytorch.callbacks.ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=500)
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_steps=max_steps,
+        gradient_clip_val=1.0,
+        callbacks=[Budget(max_steps, minutes, learning_rate), average, saver],
+        logger=CSVLogger(out, name="", version=""),
+        log_every_n_steps=25,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    module = VaeTraining(net, learning_rate, compiled=compiled)
+    last = out / "last.ckpt"
+    trainer.fit(module, DataLoader(stream, batch_size=batch), ckpt_path=last if last.exists() else None)
+    return average.average

@@ -1,0 +1,69 @@
+"""A file exists only if it is complete: written beside its place, synced, renamed."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wanedit.errors import InputError, ResourceError
+
+PARTIAL_SUFFIX = ".partial"
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success sync it and rename it to `path`.
+
+    On any exception the temporary file is removed and `path` is what it was before. A process that is killed
+    leaves `.<name>.<pid>.partial`, never a wrong `path`.
+
+    Raises:
+        InputError: the folder does not exist, or may not be written, or `path` is a folder.
+        ResourceError: the disk is full, over quota, or over the file size limit.
+    """
+    target = Path(os.path.abspath(path))
+    _require_place(target)
+    partial = target.with_name(f".{target.name[:60]}.{os.getpid()}{PARTIAL_SUFFIX}")
+    try:
+        yield partial
+        _sync(partial)
+        os.replace(partial, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _explained(error, target) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _require_place(target: Path) -> None:
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: the folder {target.parent} does not exist")
+    if target.is_dir():
+        raise InputError(f"{target} is a folder, expected the name of a file to write")
+
+
+def _explained(error: OSError, target: Path) -> Exception:
+    if error.errno in _FULL:
+        return ResourceError(
+            f"{target}: not written, {os.strerror(error.errno)}; nothing half-written is left"
+        )
+    if error.errno in _REFUSED:
+        return InputError(f"{target}: cannot be written, {os.strerror(error.errno)}")
+    return error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "nt":  # Windows cannot open a folder, and commits renames by itself
+        _sync(folder)

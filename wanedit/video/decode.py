@@ -1,0 +1,170 @@
+"""Reading video files, exact by frame index. The packets decide how many frames there are."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from wanedit.errors import InputError
+from wanedit.video.arrays import Frame, Frames
+from wanedit.video.index import SALVAGE_HINT, PacketIndex, open_video, scan
+
+
+class Decoder(Protocol):
+    """What a reading library must supply. It may assume that the file was scanned and found complete."""
+
+    def frames(self, path: Path, index: PacketIndex, salvage: bool) -> Iterator[Frame]:
+        """All frames in order of presentation, upright, uint8 RGB."""
+        ...
+
+    def select(self, path: Path, index: PacketIndex, wanted: Sequence[int], salvage: bool) -> Iterator[Frame]:
+        """The frames with these ascending, distinct indices."""
+        ...
+
+
+def _pyav() -> Decoder:
+    from wanedit.video.decode_pyav import PyAVDecoder
+
+    return PyAVDecoder()
+
+
+# A decoder is one more entry here, made on first use; decord's counts are checked against the same scan.
+DECODERS: dict[str, Callable[[], Decoder]] = {"pyav": _pyav}
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file holds.
+
+    frames: whole frames found by packet scan; declared: what the header says (None if nothing).
+    height, width: as shown, that is after `rotation` (degrees counter-clockwise).
+    duration: seconds that `frames` last. times: seconds of each frame from the first one.
+    """
+
+    path: Path
+    frames: int
+    declared: int | None
+    complete: bool
+    fps: Fraction
+    height: int
+    width: int
+    duration: float
+    times: tuple[float, ...]
+    variable_rate: bool
+    codec: str
+    pixel_format: str
+    rotation: int
+    metadata: dict[str, str]
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Describe a video file without trusting its header.
+
+    Raises:
+        InputError: missing, not a video, or not one frame of it can be decoded.
+    """
+    from wanedit.video.decode_pyav import first_picture
+
+    path = Path(path)
+    index = scan(path)
+    with open_video(path) as container:
+        picture = first_picture(container, path)
+        stream = container.streams.video[0]
+        codec, metadata = stream.codec_context.name, dict(container.metadata)
+    sideways = abs(picture.rotation) in (90, 270)
+    sides = (picture.height, picture.width)
+    return VideoInfo(
+        path=path,
+        frames=index.frames,
+        declared=index.declared,
+        complete=index.finished and index.declared in (None, index.frames),
+        fps=index.fps,
+        height=sides[sideways],
+        width=sides[not sideways],
+        duration=float(index.frames / index.fps),
+        times=index.times,
+        variable_rate=_is_variable(index),
+        codec=codec,
+        pixel_format=picture.format.name,
+        rotation=picture.rotation,
+        metadata=metadata,
+    )
+
+
+def _is_variable(index: PacketIndex) -> bool:
+    """Steps that differ by more than the rounding of the container's clock."""
+    steps = np.diff(index.pts)
+    return bool(len(steps)) and int(steps.max() - steps.min()) > 1
+
+
+def iter_frames(path: str | Path, decoder: str = "pyav", salvage: bool = False) -> Iterator[Frame]:
+    """Yield every frame (H, W, 3) in order; never more than one is held.
+
+    Raises:
+        InputError: at once, if the header declares other than what the packets hold; at the frame, if it is
+            damaged; at the end, if fewer decoded. With `salvage` whatever decodes is yielded instead.
+    """
+    path = Path(path)
+    index = scan(path)
+    reader = get_decoder(decoder)
+    if not salvage:
+        index.require_complete(path)
+    return _counted(reader.frames(path, index, salvage), path, index.frames, salvage)
+
+
+def read_frames(
+    path: str | Path,
+    indices: Sequence[int] | None = None,
+    decoder: str = "pyav",
+    salvage: bool = False,
+) -> Frames:
+    """Read frames (T, H, W, 3): all of them, or those at `indices`, in that order, repeats allowed.
+
+    Raises:
+        InputError: as `iter_frames`; or an index lies outside the clip; or nothing at all decodes.
+    """
+    if indices is None:
+        return _stack(iter_frames(path, decoder, salvage), Path(path))
+    path = Path(path)
+    index = scan(path)
+    if not salvage:
+        index.require_complete(path)
+    wanted = _checked(indices, index.frames, path)
+    frames = get_decoder(decoder).select(path, index, wanted, salvage)
+    chosen = _stack(_counted(frames, path, len(wanted), salvage=False), path)
+    return chosen[np.searchsorted(wanted, np.asarray(indices))]
+
+
+def get_decoder(name: str) -> Decoder:
+    """The decoder of that name. Raises InputError listing the names if there is none."""
+    if name not in DECODERS:
+        raise InputError(f"unknown decoder {name!r}, expected one of: {', '.join(sorted(DECODERS))}")
+    return DECODERS[name]()
+
+
+def _checked(indices: Sequence[int], count: int, path: Path) -> list[int]:
+    if not len(indices):
+        raise InputError(f"{path}: no frame indices were given")
+    outside = [int(i) for i in indices if not 0 <= i < count]
+    if outside:
+        raise InputError(f"{path}: frame {outside[0]} asked for, the clip has frames 0 to {count - 1}")
+    return sorted({int(i) for i in indices})
+
+
+def _counted(frames: Iterator[Frame], path: Path, expected: int, salvage: bool) -> Iterator[Frame]:
+    count = 0
+    for frame in frames:
+        count += 1
+        yield frame
+    if count != expected and not salvage:
+        raise InputError(f"{path}: {expected} frames expected, {count} decoded; {SALVAGE_HINT}")
+
+
+def _stack(frames: Iterator[Frame], path: Path) -> Frames:
+    decoded = list(frames)
+    if not decoded:
+        raise InputError(f"{path}: not one frame can be decoded")
+    return np.stack(decoded)

@@ -1,0 +1,260 @@
+"""Reading keyframe images, and bringing them to one size. What is changed on the way is recorded."""
+
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from wanedit.errors import InputError
+from wanedit.video.arrays import Frame, require_frame, size_text
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Size = tuple[int, int]
+Policy = Literal["crop", "pad", "stretch"]
+
+MAX_PIXELS = 100_000_000
+ASPECT_TOLERANCE = 0.2
+
+# Formats that decode inside Pillow. EPS, for one, would start Ghostscript on the file.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+
+_ORIENTATION = 0x0112
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image as uint8 RGB, upright and opaque.
+
+    size: (height, width) as stored, before any rotation. mode: Pillow's name of the stored pixels.
+    notes: one line for each thing that was normalised; empty if the file was plain 8-bit RGB.
+    """
+
+    pixels: Frame
+    path: Path
+    size: Size
+    mode: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """How an image was brought to its target size; goes into the run's record.
+
+    scale: (vertical, horizontal) magnification. crop: the part of the source that is seen, (left, top, right,
+    bottom) in source pixels. aspect_change: 0 where source and target have one aspect ratio, 0.25 where one
+    is 1.25 times the other. warning: text for the user, or None.
+    """
+
+    policy: str
+    source: Size
+    target: Size
+    scale: tuple[float, float]
+    crop: tuple[float, float, float, float]
+    aspect_change: float
+    warning: str | None
+
+
+def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage:
+    """Read and fully decode one image.
+
+    EXIF rotation is applied, alpha is laid over white, 16-bit levels are scaled (not clipped), grey, palette
+    and CMYK become RGB, an embedded colour profile is converted to sRGB. Of an animation the first frame counts.
+
+    Raises:
+        InputError: no such file, not an image, truncated, or of more than `max_pixels` pixels; the last is
+            read in the header, before any pixel is decoded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such image'}")
+    image = _open(path, max_pixels)
+    size, mode = (image.height, image.width), image.mode
+    notes: list[str] = []
+    try:
+        image.load()
+        pixels = _normalised(image, notes)
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: the image is truncated or corrupt ({error})") from error
+    return LoadedImage(pixels, path, size, mode, tuple(notes))
+
+
+def _open(path: Path, max_pixels: int) -> "Image":
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():  # Pillow warns of sizes that the cap below decides on
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: too many pixels ({error})") from error
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from error
+    if image.width * image.height > max_pixels:
+        got = f"{image.width}x{image.height}"
+        image.close()
+        raise InputError(f"{path}: {got} is more than the {max_pixels} pixels allowed; shrink it first")
+    return image
+
+
+def _normalised(image: "Image", notes: list[str]) -> Frame:
+    if getattr(image, "n_frames", 1) > 1:
+        notes.append(f"first of {image.n_frames} frames taken")  # type: ignore[attr-defined]
+    image = _upright(image, notes)
+    image = _eight_bits(image, notes)
+    image = _to_srgb(image, notes)
+    image = _opaque(image, notes)
+    if image.mode != "RGB":
+        notes.append(f"{image.mode} converted to RGB")
+        image = image.convert("RGB")
+    return np.array(image)
+
+
+def _upright(image: "Image", notes: list[str]) -> "Image":
+    from PIL import ImageOps
+
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation not in range(2, 9):
+        return image
+    notes.append(f"EXIF orientation {orientation} applied")
+    return ImageOps.exif_transpose(image)
+
+
+def _eight_bits(image: "Image", notes: list[str]) -> "Image":
+    """16-bit grey scaled to 8 bits; Pillow's own conversion clips everything above 255 to white.
+
+    Colour of 16 bits Pillow reduces by itself while it decodes, to the high byte.
+    """
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined range, convert to 8 or 16 bits first")
+    if not image.mode.startswith("I"):
+        return image
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise ValueError(f"levels from {levels.min()} to {levels.max()}, expected 16 bits")
+    notes.append("16-bit grey scaled to 8 bits")
+    icc = image.info.get("icc_profile")
+    image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    return _with_profile(image, icc)
+
+
+def _with_profile(image: "Image", icc: bytes | None) -> "Image":
+    if icc:
+        image.info["icc_profile"] = icc
+    return image
+
+
+def _to_srgb(image: "Image", notes: list[str]) -> "Image":
+    """Follow an embedded colour profile, if it can be read; phones save in Display P3."""
+    import io
+
+    from PIL import ImageCms
+
+    icc = image.info.get("icc_profile")
+    if not icc or image.mode not in ("RGB", "CMYK"):
+        return image
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        name = ImageCms.getProfileDescription(profile).strip()
+        if "srgb" in name.lower():
+            return image
+        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        notes.append(f"colour profile ignored, it cannot be used ({error})")
+        return image
+    notes.append(f"{image.mode} converted to RGB by the embedded profile {name!r}")
+    return converted or image
+
+
+def _opaque(image: "Image", notes: list[str]) -> "Image":
+    from PIL import Image
+
+    if not (image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info):
+        return image
+    notes.append(f"{image.mode} with transparency laid over white")
+    rgba = image.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def fit(
+    image: UInt8[np.ndarray, "h w 3"], size: Size, policy: Policy = "crop"
+) -> tuple[UInt8[np.ndarray, "H W 3"], FitRecord]:
+    """Bring an image to `size` = (height, width), antialiased (Lanczos).
+
+    crop: scaled until it covers the target, the middle kept. pad: scaled until it fits inside, black around
+    it. stretch: each side scaled by itself. If the aspect ratio changes by more than 20 % the record
+    carries a warning, which the caller shows.
+
+    Raises:
+        InputError: unknown policy, or a side that is not positive.
+    """
+    require_frame(image, "fit")
+    if min(size) < 1:
+        raise InputError(f"fit: expected positive sides (height, width), got {size}")
+    if policy not in _POLICIES:
+        raise InputError(f"fit: unknown policy {policy!r}, expected one of: {', '.join(_POLICIES)}")
+    pixels, scale, crop = _POLICIES[policy](image, size)
+    return pixels, _record(image, size, policy, scale, crop)
+
+
+def _record(image: Frame, size: Size, policy: str, scale: tuple[float, float], crop: "Box") -> FitRecord:
+    source = (image.shape[0], image.shape[1])
+    ratio = (size[1] / size[0]) / (source[1] / source[0])
+    change = max(ratio, 1 / ratio) - 1
+    warning = None
+    if change > ASPECT_TOLERANCE:
+        warning = (
+            f"aspect ratio changes by {change:.0%}: {size_text(image)} to {size[1]}x{size[0]} by policy {policy!r}"
+        )
+    return FitRecord(policy, source, size, scale, crop, change, warning)
+
+
+Box = tuple[float, float, float, float]
+Fitted = tuple[Frame, tuple[float, float], Box]
+
+
+def _resize(image: Frame, size: Size, box: Box) -> Frame:
+    from PIL import Image
+
+    if (size[0], size[1]) == image.shape[:2] and box == (0, 0, size[1], size[0]):
+        return image.copy()
+    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box)
+    return np.array(resized)
+
+
+def _crop(image: Frame, size: Size) -> Fitted:
+    height, width = image.shape[:2]
+    scale = max(size[0] / height, size[1] / width)
+    seen_h, seen_w = min(size[0] / scale, height), min(size[1] / scale, width)
+    left, top = (width - seen_w) / 2, (height - seen_h) / 2
+    box = (left, top, left + seen_w, top + seen_h)
+    return _resize(image, size, box), (scale, scale), box
+
+
+def _stretch(image: Frame, size: Size) -> Fitted:
+    height, width = image.shape[:2]
+    box = (0, 0, width, height)
+    return _resize(image, size, box), (size[0] / height, size[1] / width), box
+
+
+def _pad(image: Frame, size: Size) -> Fitted:
+    height, width = image.shape[:2]
+    scale = min(size[0] / height, size[1] / width)
+    inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+    pixels, exact, box = _stretch(image, inner)
+    canvas = np.zeros((*size, 3), np.uint8)
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    canvas[top : top + inner[0], left : left + inner[1]] = pixels
+    return canvas, exact, box
+
+
+_POLICIES = {"crop": _crop, "pad": _pad, "stretch": _stretch}

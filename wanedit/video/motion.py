@@ -1,0 +1,136 @@
+"""Dense motion between two frames, and frames made from it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from wanedit.video.arrays import Frame
+
+Flow = Float32[np.ndarray, "h w 2"]
+Weight = Float32[np.ndarray, "h w"]
+
+MIN_SIDE = 32  # DIS needs a few 8-pixel patches on its coarsest level
+
+
+def dis_flow(source: Frame, target: Frame) -> Flow:
+    """Motion of each source pixel, (dx, dy) in pixels: source(x) = target(x + flow(x)).
+
+    Kroeger et al., Fast Optical Flow using Dense Inverse Search, 2016, as OpenCV has it.
+    """
+    import cv2
+
+    height, width = source.shape[:2]
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (source, target)]
+    below, right = max(0, MIN_SIDE - height), max(0, MIN_SIDE - width)
+    if below or right:
+        grey = [cv2.copyMakeBorder(g, 0, below, 0, right, cv2.BORDER_REPLICATE) for g in grey]
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)  # type: ignore[arg-type]
+    return np.ascontiguousarray(flow[:height, :width], dtype=np.float32)
+
+
+def warp(image: np.ndarray, flow: Flow) -> np.ndarray:
+    """Backward warp: result(x) = image(x + flow(x)), bilinear, edges repeated. Float32, any channels."""
+    import cv2
+
+    height, width = flow.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return cv2.remap(
+        image.astype(np.float32),
+        x + flow[..., 0],
+        y + flow[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def consistency(forward: Flow, backward: Flow) -> Weight:
+    """1 where going there and back returns to the start, towards 0 where the pixel is hidden in the other.
+
+    The tolerance grows with the motion (Sundaram, Brox, Keutzer 2010, equation 5).
+    """
+    back = warp(backward, forward)
+    gap = np.square(forward + back).sum(-1)
+    tolerance = 0.5 + 0.01 * (np.square(forward).sum(-1) + np.square(back).sum(-1))
+    return np.exp(-gap / tolerance)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Motion between two frames, both ways, with how far each can be believed."""
+
+    forward: Flow
+    backward: Flow
+    seen_forward: Weight  # pixel of the first frame is also seen in the second
+    seen_backward: Weight
+
+
+def motion_between(first: Frame, second: Frame) -> Motion:
+    forward, backward = dis_flow(first, second), dis_flow(second, first)
+    return Motion(forward, backward, consistency(forward, backward), consistency(backward, forward))
+
+
+def between(first: Frame, second: Frame, t: float, motion: Motion | None = None) -> Frame:
+    """The frame at time t in [0, 1] between two frames, along their motion.
+
+    The flow of both is carried to time t by splatting, then both frames are fetched along it and blended; a
+    place that is hidden in one frame is taken from the other alone (Baker et al., A Database and Evaluation
+    Methodology for Optical Flow, 2011, section 3.3.2).
+    """
+    if t <= 0 or t >= 1:
+        return (first if t <= 0 else second).copy()
+    motion = motion or motion_between(first, second)
+    velocity = _velocity_at(motion, t)
+    to_first, to_second = -t * velocity, (1 - t) * velocity
+    # what the second frame does not show comes from the first, and the other way round
+    only_first = 1 - warp(motion.seen_forward, to_first)
+    only_second = 1 - warp(motion.seen_backward, to_second)
+    weight_first = (1 - t) * (1 - only_second) + 1e-3 * (1 - t)
+    weight_second = t * (1 - only_first) + 1e-3 * t
+    share = (weight_second / (weight_first + weight_second))[..., None]
+    mixed = (1 - share) * warp(first, to_first) + share * warp(second, to_second)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def _velocity_at(motion: Motion, t: float) -> Flow:
+    """Displacement from the first to the second frame of what is seen at each place at time t."""
+    ahead = _splat(motion.forward, t * motion.forward, motion.seen_forward)
+    behind = _splat(-motion.backward, (1 - t) * motion.backward, motion.seen_backward)
+    total = ahead + behind
+    return _fill(total[..., :2], total[..., 2])
+
+
+def _splat(values: Flow, displacement: Flow, weight: Weight) -> np.ndarray:
+    """Carry values along a displacement; (h, w, 3) of weighted sums and the weight itself."""
+    height, width = weight.shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x, y = x + displacement[..., 0], y + displacement[..., 1]
+    left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    out = np.zeros((height * width, 3), np.float32)
+    for down in (0, 1):
+        for across in (0, 1):
+            column, row = left + across, top + down
+            share = (1 - np.abs(x - column)) * (1 - np.abs(y - row)) * (weight + 1e-3)
+            inside = (0 <= column) & (column < width) & (0 <= row) & (row < height)
+            place = (row * width + column)[inside]
+            for channel, value in enumerate((values[..., 0], values[..., 1], 1.0)):
+                amount = (share * value)[inside]
+                out[:, channel] += np.bincount(place, amount, height * width)
+    return out.reshape(height, width, 3)
+
+
+def _fill(sums: np.ndarray, weight: np.ndarray) -> Flow:
+    """Weighted sums to values; places that nothing reached take it from wider and wider neighbourhoods."""
+    import cv2
+
+    value = sums / np.maximum(weight, 1e-6)[..., None]
+    empty = weight < 1e-4
+    side = 3
+    while empty.any() and side < 2 * max(weight.shape):
+        near = cv2.blur(sums, (side, side)), cv2.blur(weight, (side, side))
+        reached = empty & (near[1] > 1e-7)
+        value[reached] = near[0][reached] / near[1][reached][:, None]
+        empty &= ~reached
+        side = 2 * side + 1
+    value[empty] = 0
+    return value.astype(np.float32)

@@ -1,0 +1,151 @@
+"""The models that wanedit knows: their sizes, where they are published, and the settings they were made for.
+
+Layout hashes are diffsynth's (`diffsynth/configs/model_configs.py`, 2.1.12): md5 over names and shapes.
+"""
+
+from dataclasses import dataclass, field
+
+from wanedit.wan.config import WanConfig
+
+# `wan/configs/shared_config.py`, `wan_i2v_14B.py` and `__init__.py` of Wan 2.1.
+NEGATIVE_PROMPT = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，"
+    "残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，"
+    "三条腿，背景人很多，倒着走"
+)
+NEGATIVE_I2V = "镜头晃动，" + NEGATIVE_PROMPT
+NEGATIVE_FLF2V = "镜头切换，" + NEGATIVE_I2V
+
+TEXT_ENCODER_HASH = "9c8818c2cbea55eca56c7b447df170da"
+IMAGE_ENCODER_HASH = "5941c53e207d62f20f9025686193c40b"
+VAE_HASH = "ccc42284ea13e1ad04693284c7a09be6"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings that a model was made for; a folder's own `sampling.json` overrides them."""
+
+    num_inference_steps: int = 50
+    shift: float = 5.0
+    guidance_scale: float = 5.0
+    fps: float = 16.0
+    max_frames: int = 81
+    negative_prompt: str = NEGATIVE_PROMPT
+    size: str = "1280*720"
+    full_size: bool = True
+    """Whether the segment lengths that full-size models handle badly deserve a warning."""
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A published model. `transformer_hash` is None for the one that ships with wanedit."""
+
+    name: str
+    config: WanConfig
+    sampling: Sampling
+    repository: str
+    transformer_hash: str | None
+    aliases: tuple[str, ...] = field(default=())
+    bundled: bool = False
+
+
+def _config(model_type: str, dim: int, ffn_dim: int, heads: int, layers: int, **other) -> WanConfig:
+    in_dim = 16 if model_type == "t2v" else 36
+    return WanConfig(model_type, dim, ffn_dim, heads, layers, in_dim, **other)
+
+
+def _14b(model_type: str, **other) -> WanConfig:
+    return _config(model_type, 5120, 13824, 40, 40, **other)
+
+
+def _1_3b(model_type: str) -> WanConfig:
+    return _config(model_type, 1536, 8960, 12, 30)
+
+
+TINY = KnownModel(
+    "wan-tiny",
+    WanConfig("flf2v", 192, 768, 6, 8, 36, text_len=64, text_dim=128, image_dim=128),
+    Sampling(),
+    "wanedit itself",
+    None,
+    ("tiny",),
+    bundled=True,
+)
+
+KNOWN_MODELS = (
+    TINY,
+    KnownModel(
+        "Wan2.1-FLF2V-14B-720P",
+        _14b("flf2v"),
+        Sampling(shift=16.0, negative_prompt=NEGATIVE_FLF2V),
+        "Wan-AI/Wan2.1-FLF2V-14B-720P",
+        "3ef3b1f8e1dab83d5b71fd7b617f859f",
+        ("FLF2V-14B", "14B"),
+    ),
+    KnownModel(
+        "Wan2.1-I2V-14B-480P",
+        _14b("i2v"),
+        Sampling(num_inference_steps=40, shift=3.0, negative_prompt=NEGATIVE_I2V, size="832*480"),
+        "Wan-AI/Wan2.1-I2V-14B-480P",
+        "6bfcfb3b342cb286ce886889d519a77e",
+    ),
+    KnownModel(
+        "Wan2.1-I2V-14B-720P",
+        _14b("i2v"),
+        Sampling(num_inference_steps=40, negative_prompt=NEGATIVE_I2V),
+        "Wan-AI/Wan2.1-I2V-14B-720P",
+        "6bfcfb3b342cb286ce886889d519a77e",
+    ),
+    KnownModel(
+        "Wan2.1-T2V-1.3B",
+        _1_3b("t2v"),
+        Sampling(shift=8.0, guidance_scale=6.0, size="832*480"),
+        "Wan-AI/Wan2.1-T2V-1.3B",
+        "9269f8db9040a9d860eaca435be61814",
+    ),
+    KnownModel(
+        "Wan2.1-T2V-14B",
+        _14b("t2v"),
+        Sampling(),
+        "Wan-AI/Wan2.1-T2V-14B",
+        "aafcfd9672c3a2456dc46e1cb6e52c70",
+    ),
+    KnownModel(
+        "Wan2.1-Fun-1.3B-InP",
+        _1_3b("i2v"),
+        Sampling(num_inference_steps=50, shift=5.0, guidance_scale=6.0, size="832*480"),
+        "alibaba-pai/Wan2.1-Fun-1.3B-InP",
+        "6d6ccde6845b95ad9114ab993d917893",
+        ("Fun-1.3B", "1.3B"),
+    ),
+    KnownModel(
+        "Wan2.1-Fun-14B-InP",
+        _14b("i2v"),
+        Sampling(num_inference_steps=50, shift=5.0, guidance_scale=6.0),
+        "alibaba-pai/Wan2.1-Fun-14B-InP",
+        "6bfcfb3b342cb286ce886889d519a77e",
+    ),
+    KnownModel(
+        "Wan2.2-I2V-A14B",
+        _14b("i2v", image_tokens=False),
+        Sampling(num_inference_steps=40, guidance_scale=3.5),
+        "Wan-AI/Wan2.2-I2V-A14B",
+        "5b013604280dd715f8457c6ed6d6a626",
+    ),
+)
+
+
+def find_known(name: str) -> KnownModel | None:
+    """The model of this name or alias, letter case aside."""
+    wanted = name.lower()
+    for model in KNOWN_MODELS:
+        if wanted in (model.name.lower(), *(alias.lower() for alias in model.aliases)):
+            return model
+    return None
+
+
+def recognise(config: WanConfig, folder_name: str = "") -> KnownModel | None:
+    """The known model of exactly these sizes; the folder's name decides where several share one layout."""
+    fitting = [model for model in KNOWN_MODELS if model.config == config]
+    named = [model for model in fitting if model.name.lower() == folder_name.lower()]
+    return next(iter(named or fitting), None)

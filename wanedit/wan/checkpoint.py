@@ -1,0 +1,216 @@
+"""Tensors on disk into modules: memory-mapped, one shard at a time, every name and shape accounted for."""
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from wanedit.errors import MissingWeightsError
+from wanedit.wan.config import read_json
+
+Shapes = dict[str, tuple[int, ...]]
+DtypeOf = Callable[[str], torch.dtype]
+
+_HASH_CHUNK = 1 << 22
+
+
+def find_weights(folder: Path, stem: str) -> list[Path]:
+    """Files of one part: `stem*.safetensors` (one, or the shards of an index), else `stem*.pth`.
+
+    Raises:
+        MissingWeightsError: nothing matches, several files without an index, or a shard is absent.
+    """
+    indices = sorted(folder.glob(f"{stem}*.safetensors.index.json"))
+    if indices:
+        return _shards(indices[0])
+    for suffix in (".safetensors", ".pth"):
+        files = sorted(folder.glob(f"{stem}*{suffix}"))
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise MissingWeightsError(
+                f"{folder} holds {names} and no index; expected one file, or an index.json"
+            )
+        if files:
+            return files
+    raise MissingWeightsError(f"{folder} has no {stem}*.safetensors and no {stem}*.pth")
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise MissingWeightsError(f"{index} has no weight_map")
+    # Names come from a file: only the name itself counts, never a path out of the folder.
+    names = sorted({Path(str(name)).name for name in weight_map.values()})
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise MissingWeightsError(
+            f"{index.parent} lacks {len(missing)} of {len(names)} shards: {', '.join(missing)}"
+        )
+    return [index.parent / name for name in names]
+
+
+def _pth(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise MissingWeightsError(f"{path} refused: it is no plain file of tensors ({reason})") from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise MissingWeightsError(f"{path} is truncated or corrupt: {str(error).splitlines()[0]}") from None
+    # Some trainers wrap the tensors once.
+    while isinstance(loaded, dict) and len(loaded) == 1 and isinstance(next(iter(loaded.values())), dict):
+        loaded = next(iter(loaded.values()))
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise MissingWeightsError(f"{path} holds a {type(loaded).__name__}; expected named tensors")
+    return loaded
+
+
+def _safetensors(path: Path):
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size if path.exists() else 0
+        raise MissingWeightsError(f"{path} ({size} bytes) is truncated or corrupt: {error}") from None
+
+
+def read_shapes(files: Iterable[Path]) -> Shapes:
+    """Names and shapes, from the headers alone."""
+    shapes: Shapes = {}
+    for path in files:
+        if path.suffix == ".pth":
+            found = {name: tuple(tensor.shape) for name, tensor in _pth(path).items()}
+        else:
+            with _safetensors(path) as file:
+                found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        repeated = sorted(set(found) & set(shapes))
+        if repeated:
+            raise MissingWeightsError(f"{path} repeats tensors of an earlier shard: {_some(repeated)}")
+        shapes |= found
+    return shapes
+
+
+def read_tensors(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in turn. A shard is unmapped when its last tensor has been taken and let go."""
+    for path in files:
+        if path.suffix == ".pth":
+            yield from _pth(path).items()
+            continue
+        with _safetensors(path) as file:
+            for name in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+                yield name, file.get_tensor(name)
+
+
+def layout_hash(shapes: Mapping[str, Sequence[int]]) -> str:
+    """md5 of the sorted names, each once alone and once as "name:d0_d1_…", joined by commas.
+
+    Source: diffsynth, `core/loader/file.py`, which keys its published models by it.
+    """
+    words = [f"{name}:{'_'.join(map(str, shape))}" for name, shape in shapes.items()]
+    return hashlib.md5(",".join(sorted([*words, *shapes])).encode()).hexdigest()
+
+
+def module_shapes(module: nn.Module, prefix: str = "") -> Shapes:
+    """Names and shapes that a module expects from a file."""
+    return {prefix + name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def difference(expected: Shapes, found: Shapes) -> str | None:
+    """What is missing, extra or misshapen in `found`; None when nothing is."""
+    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    misshapen = [
+        f"{name} is {found[name]}, expected {shape}"
+        for name, shape in sorted(expected.items())
+        if name in found and found[name] != shape
+    ]
+    parts = [
+        f"{len(names)} {kind}: {_some(names)}"
+        for kind, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen))
+        if names
+    ]
+    return "; ".join(parts) or None
+
+
+def _some(names: Sequence[str], limit: int = 4) -> str:
+    rest = f" … and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
+
+
+def fill(
+    module: nn.Module,
+    files: Sequence[Path],
+    dtype_of: DtypeOf,
+    device: torch.device | str = "cpu",
+    prefix: str = "",
+    ignore: tuple[str, ...] = (),
+) -> nn.Module:
+    """Give a module built on the meta device its weights, tensor by tensor.
+
+    A tensor that already has the wanted dtype stays a view of the mapped file on the CPU; any other is
+    converted on its own, so that no second copy of the part ever exists.
+
+    Args:
+        module: on the meta device.
+        files: of one part.
+        dtype_of: parameter name (without prefix) to the dtype it is kept in.
+        prefix: of the names in the files, such as "visual.".
+        ignore: prefixes of names in the files that this module leaves alone.
+
+    Raises:
+        MissingWeightsError: the files are unreadable, or their names or shapes are not the module's.
+    """
+    expected = module_shapes(module, prefix)
+    found = {n: s for n, s in read_shapes(files).items() if n in expected or not n.startswith(ignore or "\0")}
+    problem = difference(expected, found)
+    if problem:
+        raise MissingWeightsError(f"{files[0].parent}/{files[0].name}: {problem}")
+    for name, tensor in read_tensors(files):
+        if name in expected:
+            name = name.removeprefix(prefix)
+            _assign(module, name, tensor.to(device=device, dtype=dtype_of(name)))
+    return module.eval().requires_grad_(False)
+
+
+def _assign(module: nn.Module, name: str, tensor: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path)
+    if leaf in owner._parameters:
+        owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+    else:
+        owner._buffers[leaf] = tensor
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, remembered by (path, size, mtime) in the user's cache, since weights are large."""
+    status = path.stat()
+    key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    cache_path = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wanedit" / "sha256.json"
+    try:
+        cache = json.loads(cache_path.read_text())
+    except (OSError, ValueError):
+        cache = {}
+    if key in cache:
+        return cache[key]
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_HASH_CHUNK):
+            digest.update(chunk)
+    cache[key] = digest.hexdigest()
+    _write_cache(cache_path, cache)
+    return cache[key]
+
+
+def _write_cache(path: Path, cache: dict[str, str]) -> None:
+    # A cache that cannot be written (read-only home, full disk) costs time, not correctness.
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(cache))
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,197 @@
+"""A Wan folder, known by name or path, and the modules that it holds."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from wanedit.errors import InputError, MissingWeightsError
+from wanedit.wan.catalog import KnownModel, Sampling, find_known, recognise
+from wanedit.wan.checkpoint import fill, find_weights, read_shapes
+from wanedit.wan.config import WanConfig, read_json
+from wanedit.wan.experts import ExpertPair
+from wanedit.wan.image import ImageEncoder, load_image_encoder
+from wanedit.wan.text import TextEncoder, load_text_encoder
+from wanedit.wan.transformer import WanTransformer
+from wanedit.wan.vae import OFFICIAL_MEAN, OFFICIAL_STD, WanVAE
+
+TRANSFORMER_STEM = "diffusion_pytorch_model"
+VAE_STEM = "Wan2.1_VAE"
+VAE_CONFIG = "vae_config.json"
+SAMPLING = "sampling.json"
+EXPERTS = ("high_noise_model", "low_noise_model")
+MODELS_VARIABLE = "WANEDIT_MODELS"
+
+# `wan/modules/vae.py`, `_video_vae`.
+OFFICIAL_VAE: dict[str, Any] = {
+    "dim": 96,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "attn_scales": [],
+    "temperal_downsample": [False, True, True],
+    "dropout": 0.0,
+}
+
+# Parts that the official code keeps out of its bfloat16 autocast.
+_FLOAT32_PARTS = ("time_embedding.", "time_projection.", "modulation", "norm", "head.", "emb_pos")
+
+
+@dataclass(frozen=True)
+class WanFolder:
+    """A model on disk, opened but not loaded."""
+
+    path: Path
+    config: WanConfig
+    sampling: Sampling
+    known: KnownModel | None
+
+    @property
+    def name(self) -> str:
+        return self.known.name if self.known else self.path.name
+
+    @property
+    def transformer_folders(self) -> tuple[Path, ...]:
+        """One folder, or the two experts of Wan 2.2, high noise first."""
+        experts = tuple(self.path / name for name in EXPERTS)
+        return experts if experts[0].is_dir() else (self.path,)
+
+
+def default_dtype(device: torch.device | str) -> torch.dtype:
+    """bfloat16 on an accelerator, as the official code computes; float32 on a CPU, where it is faster."""
+    return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+
+
+def open_wan(source: str | Path) -> WanFolder:
+    """Find a model by folder or known name and read its sizes. Loads no weight.
+
+    A known name other than "tiny" is looked for in the current folder and in $WANEDIT_MODELS.
+
+    Raises:
+        MissingWeightsError: no such folder; the message says where the model is published.
+        InputError: the name is neither a folder nor known.
+    """
+    path = _locate(str(source))
+    transformer = path / EXPERTS[0] if (path / EXPERTS[0]).is_dir() else path
+    values = read_json(transformer / "config.json")
+    shapes = read_shapes(find_weights(transformer, TRANSFORMER_STEM))
+    config = WanConfig.from_dict(
+        values | {"image_tokens": any(name.startswith("img_emb.") for name in shapes)},
+        str(transformer / "config.json"),
+    )
+    known = recognise(config, path.resolve().name)
+    sampling = known.sampling if known else Sampling()
+    if (path / SAMPLING).exists():
+        sampling = replace(sampling, **read_json(path / SAMPLING))
+    return WanFolder(path, config, sampling, known)
+
+
+def _locate(source: str) -> Path:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    known = find_known(source)
+    if known is None:
+        raise InputError(
+            f"model {source!r} is neither a folder nor a known model; `wanedit models` lists them"
+        )
+    if known.bundled:
+        return Path(__file__).parent.parent / "assets" / "wan-tiny"
+    roots = [Path(root) for root in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if root]
+    for root in roots:
+        if (root / known.name).is_dir():
+            return root / known.name
+    looked = ", ".join(str(root) for root in [Path.cwd(), *roots])
+    raise MissingWeightsError(
+        f"{known.name} is not on this machine (looked in {looked}). Download {known.repository} and name its "
+        f"folder, or set {MODELS_VARIABLE} to the folder that holds it"
+    )
+
+
+def _transformer_dtype(dtype: torch.dtype):
+    return lambda name: torch.float32 if any(part in name for part in _FLOAT32_PARTS) else dtype
+
+
+def _one_transformer(
+    folder: Path, config: WanConfig, dtype: torch.dtype, device: torch.device | str
+) -> WanTransformer:
+    with torch.device("meta"):
+        model = WanTransformer(config)
+    fill(model, find_weights(folder, TRANSFORMER_STEM), _transformer_dtype(dtype), device)
+    return model
+
+
+def load_transformer(
+    source: str | Path | WanFolder, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> WanTransformer | ExpertPair:
+    """`load_transformer(dir)(latents, timestep, text, image_tokens, condition, frame_ids)` is the velocity.
+
+    Raises:
+        MissingWeightsError: the weights are absent or are not what config.json says.
+    """
+    folder = source if isinstance(source, WanFolder) else open_wan(source)
+    parts = [
+        _one_transformer(path, folder.config, dtype or default_dtype(device), device)
+        for path in folder.transformer_folders
+    ]
+    return parts[0] if len(parts) == 1 else ExpertPair(*parts)
+
+
+def read_vae_config(path: Path) -> dict[str, Any]:
+    """Constructor arguments and latent statistics: the folder's own, or the official ones."""
+    own = read_json(path / VAE_CONFIG) if (path / VAE_CONFIG).exists() else {}
+    return OFFICIAL_VAE | {"latents_mean": OFFICIAL_MEAN, "latents_std": OFFICIAL_STD} | own
+
+
+def build_vae(config: dict[str, Any]) -> nn.Module:
+    """The bare `VideoVAE_`, uninitialised, on whatever device is current."""
+    from diffsynth.models.wan_video_vae import VideoVAE_
+
+    sizes = {name: value for name, value in config.items() if not name.startswith("latents_")}
+    return VideoVAE_(**sizes)
+
+
+def load_vae(source: str | Path | WanFolder, device: torch.device | str = "cpu") -> WanVAE:
+    """The VAE of a folder or known model, in float32 whatever the device, as the official code runs it.
+
+    Raises:
+        MissingWeightsError: the weights are absent or do not fit.
+    """
+    path = source.path if isinstance(source, WanFolder) else _locate(str(source))
+    config = read_vae_config(path)
+    with torch.device("meta"):
+        model = build_vae(config)
+    fill(model, find_weights(path, VAE_STEM), lambda _: torch.float32, device)
+    return WanVAE(model, config["latents_mean"], config["latents_std"]).to(device)
+
+
+@dataclass(frozen=True)
+class Wan:
+    """Every module of one model, loaded."""
+
+    folder: WanFolder
+    transformer: WanTransformer | ExpertPair
+    vae: WanVAE
+    text_encoder: TextEncoder
+    image_encoder: ImageEncoder | None
+
+
+def load_wan(source: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Wan:
+    """Load all parts of a model by folder or known name.
+
+    Raises:
+        MissingWeightsError: a part is absent or does not fit.
+        InputError: the name is neither a folder nor known.
+    """
+    folder = open_wan(source)
+    dtype = dtype or default_dtype(device)
+    return Wan(
+        folder,
+        load_transformer(folder, device, dtype),
+        load_vae(folder, device),
+        load_text_encoder(folder.path, folder.config.text_len, dtype, device),
+        load_image_encoder(folder.path, dtype, device) if folder.config.image_tokens else None,
+    )
