@@ -4,7 +4,16 @@ import math
 
 from wanedit.sprites.scene import Background, Camera, Motion, Scene, Sprite
 
-_DIRECTIONS = ("right", "down and right", "down", "down and left", "left", "up and left", "up", "up and right")
+_DIRECTIONS = (
+    "right",
+    "down and right",
+    "down",
+    "down and left",
+    "left",
+    "up and left",
+    "up",
+    "up and right",
+)
 _BACKGROUNDS = {
     "gradient": "a background that fades from {0} to {1}",
     "checker": "a checkered {0} and {1} background",
@@ -58,7 +67,9 @@ def _background(background: Background) -> str:
 def _camera(camera: Camera) -> str:
     parts = []
     if camera.pan != (0.0, 0.0):
-        parts.append(f"pans {_DIRECTIONS[round(math.atan2(camera.pan[1], camera.pan[0]) / (math.pi / 4)) % 8]}")
+        parts.append(
+            f"pans {_DIRECTIONS[round(math.atan2(camera.pan[1], camera.pan[0]) / (math.pi / 4)) % 8]}"
+        )
     if camera.zoom:
         parts.append("zooms in" if camera.zoom > 0 else "zooms out")
     return f", the camera {' and '.join(parts)}" if parts else ""

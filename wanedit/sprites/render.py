@@ -17,7 +17,10 @@ STYLES = ("plain", "outline", "night", "pastel")
 
 @dataclass(frozen=True)
 class Rendered:
-    """video (3, T, H, W) in [-1, 1]; masks (N, T, H, W): visible alpha of each sprite; centres (N, T, 2): x, y in pixels."""
+    """A drawn clip and its ground truth.
+
+    video is in [-1, 1]; masks hold the visible alpha of each sprite; centres are x, y in pixels.
+    """
 
     video: Float[Tensor, "3 T H W"]
     masks: Float[Tensor, "N T H W"]
@@ -29,7 +32,9 @@ def frame_times(num_frames: int, fps: float = 16.0, start: float = 0.0) -> np.nd
     return start + np.arange(num_frames) / fps
 
 
-def render(scene: Scene, seconds: Sequence[float] | np.ndarray, size: tuple[int, int], style: str = "plain") -> Rendered:
+def render(
+    scene: Scene, seconds: Sequence[float] | np.ndarray, size: tuple[int, int], style: str = "plain"
+) -> Rendered:
     """Draw `scene` at the given times at size (height, width) pixels.
 
     Raises InputError for an unknown style or an empty size. Occluded parts of a sprite are not in its mask.
@@ -48,17 +53,25 @@ def render(scene: Scene, seconds: Sequence[float] | np.ndarray, size: tuple[int,
         picture = torch.lerp(picture, colour, alpha)
         masks = [mask * (1 - alpha[0]) for mask in masks] + [alpha[0]]
     video = picture.expand(3, len(times), *size) * 2 - 1
-    stacked = torch.stack([mask.expand(len(times), *size) for mask in masks]) if masks else torch.zeros(0, len(times), *size)
+    stacked = (
+        torch.stack([mask.expand(len(times), *size) for mask in masks])
+        if masks
+        else torch.zeros(0, len(times), *size)
+    )
     return Rendered(video.contiguous(), stacked, centres(scene, times, size))
 
 
-def centres(scene: Scene, seconds: Sequence[float] | np.ndarray, size: tuple[int, int]) -> Float[Tensor, "N T 2"]:
+def centres(
+    scene: Scene, seconds: Sequence[float] | np.ndarray, size: tuple[int, int]
+) -> Float[Tensor, "N T 2"]:
     """Centre of every sprite in pixels (x, y); pixel i covers [i, i + 1), so the frame's centre is size / 2."""
     times = np.asarray(seconds, dtype=np.float64)
     since = times - scene.camera.origin
     out = []
     for sprite in scene.sprites:
-        seen = (sprite.motion.position(times) - since[:, None] * scene.camera.pan) * np.exp(scene.camera.zoom * since)[:, None]
+        seen = (sprite.motion.position(times) - since[:, None] * scene.camera.pan) * np.exp(
+            scene.camera.zoom * since
+        )[:, None]
         out.append(seen * size[0] / 2 + np.array([size[1], size[0]]) / 2)
     return torch.as_tensor(np.stack(out) if out else np.zeros((0, len(times), 2)), dtype=torch.float32)
 
@@ -126,11 +139,15 @@ def _smooth_noise(background: Background, x: Tensor, y: Tensor) -> Tensor:
     rng = np.random.default_rng(background.seed)
     waves = rng.normal(0, 2.2 / background.period, size=(6, 2))
     phases = rng.uniform(0, 2 * math.pi, size=6)
-    total = sum(torch.sin(float(a) * x + float(b) * y + float(p)) for (a, b), p in zip(waves, phases, strict=True))
+    total = sum(
+        torch.sin(float(a) * x + float(b) * y + float(p)) for (a, b), p in zip(waves, phases, strict=True)
+    )
     return torch.sigmoid(1.1 * total)  # type: ignore[arg-type]
 
 
-def _sprite(sprite: Sprite, points: Tensor, pixel: Tensor, times: np.ndarray, style: str) -> tuple[Tensor, Tensor]:
+def _sprite(
+    sprite: Sprite, points: Tensor, pixel: Tensor, times: np.ndarray, style: str
+) -> tuple[Tensor, Tensor]:
     """Alpha (1, T, H, W) and colour (3, T, H, W) of one sprite; either may broadcast over T."""
     place = torch.as_tensor(sprite.motion.position(times), dtype=torch.float32)[:, :, None, None]
     middle = sprite.motion.duration / 2
@@ -156,7 +173,7 @@ def _paint(sprite: Sprite, x: Tensor, y: Tensor, unit: Tensor, style: str) -> Te
     if sprite.texture == "plain" or style == "outline":
         return base
     if sprite.texture == "shaded":
-        return base * (0.95 - 0.35 * (0.6 * x + 0.8 * y).clamp(-1, 1))
+        return (base * (0.95 - 0.35 * (0.6 * x + 0.8 * y).clamp(-1, 1))).clamp(max=1)
     sharp = 0.7 / (math.pi * unit)
     if sprite.texture == "striped":
         mark = _square_wave((x + y) / 0.9, sharp)
@@ -183,7 +200,9 @@ def _star(x: Tensor, y: Tensor) -> Tensor:
     tip, notch = (1.0, 0.0), (0.45 * math.cos(step / 2), 0.45 * math.sin(step / 2))
     normal = np.array([notch[1] - tip[1], tip[0] - notch[0]])
     normal = normal / np.linalg.norm(normal)
-    return (radius * torch.cos(sector) - tip[0]) * float(normal[0]) + radius * torch.sin(sector) * float(normal[1])
+    return (radius * torch.cos(sector) - tip[0]) * float(normal[0]) + radius * torch.sin(sector) * float(
+        normal[1]
+    )
 
 
 def _box(x: Tensor, y: Tensor, half_x: float, half_y: float) -> Tensor:

@@ -22,7 +22,19 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "white": (0.96, 0.96, 0.95),
     "brown": (0.47, 0.29, 0.16),
 }
-SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "diamond", "hexagon", "crescent", "pill")
+SHAPES = (
+    "circle",
+    "square",
+    "triangle",
+    "star",
+    "heart",
+    "ring",
+    "cross",
+    "diamond",
+    "hexagon",
+    "crescent",
+    "pill",
+)
 TEXTURES = ("plain", "striped", "dotted", "shaded")
 BACKGROUNDS = ("gradient", "checker", "stripes", "noise", "horizon")
 MOTIONS = ("still", "linear", "accelerated", "circular", "bounce")
@@ -134,7 +146,9 @@ def held_out(shape: str, colour: str) -> bool:
     return (3 * SHAPES.index(shape) + 5 * list(COLOURS).index(colour)) % 11 == 0
 
 
-def sample_scene(seed: int, split: str = "train", duration: float = 1.0, num_sprites: int | None = None) -> Scene:
+def sample_scene(
+    seed: int, split: str = "train", duration: float = 1.0, num_sprites: int | None = None
+) -> Scene:
     """The scene of one seed of one split. Same arguments, same scene, on every machine.
 
     Each split has its own stream of seeds. Raises InputError for an unknown split or a duration that is not positive.

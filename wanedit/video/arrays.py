@@ -1,6 +1,7 @@
 """Frames as arrays: the shape aliases, the checks, and the one bridge between files and models."""
 
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from itertools import chain
 
 import numpy as np
@@ -11,7 +12,10 @@ from torch import Tensor
 from wanedit.errors import InputError, NumericalError
 
 Frame = UInt8[np.ndarray, "h w 3"]
+AnyFrame = UInt8[np.ndarray, "_ _ 3"]  # where sizes differ within one function
 Frames = UInt8[np.ndarray, "t h w 3"]
+
+Rate = int | float | Fraction  # frames per second
 
 
 def to_uint8(video: Float[Tensor, "3 t h w"]) -> Frames:

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from wanedit.errors import InputError
 from wanedit.video.arrays import Frame, Frames
-from wanedit.video.index import SALVAGE_HINT, PacketIndex, open_video, scan
+from wanedit.video.index import SALVAGE_HINT, PacketIndex, scan
+from wanedit.video.libav import open_video
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """What a reading library must supply. It may assume that the file was scanned and found complete."""
 
@@ -108,10 +111,7 @@ def iter_frames(path: str | Path, decoder: str = "pyav", salvage: bool = False) 
             damaged; at the end, if fewer decoded. With `salvage` whatever decodes is yielded instead.
     """
     path = Path(path)
-    index = scan(path)
-    reader = get_decoder(decoder)
-    if not salvage:
-        index.require_complete(path)
+    reader, index = get_decoder(decoder), _scanned(path, salvage)
     return _counted(reader.frames(path, index, salvage), path, index.frames, salvage)
 
 
@@ -126,16 +126,14 @@ def read_frames(
     Raises:
         InputError: as `iter_frames`; or an index lies outside the clip; or nothing at all decodes.
     """
-    if indices is None:
-        return _stack(iter_frames(path, decoder, salvage), Path(path))
     path = Path(path)
-    index = scan(path)
-    if not salvage:
-        index.require_complete(path)
+    reader, index = get_decoder(decoder), _scanned(path, salvage)
+    if indices is None:
+        frames = _counted(reader.frames(path, index, salvage), path, index.frames, salvage)
+        return _stack(frames, path, index.frames)
     wanted = _checked(indices, index.frames, path)
-    frames = get_decoder(decoder).select(path, index, wanted, salvage)
-    chosen = _stack(_counted(frames, path, len(wanted), salvage=False), path)
-    return chosen[np.searchsorted(wanted, np.asarray(indices))]
+    frames = _counted(reader.select(path, index, wanted, salvage), path, len(wanted), salvage=False)
+    return _stack(frames, path, len(wanted))[np.searchsorted(wanted, np.asarray(indices))]
 
 
 def get_decoder(name: str) -> Decoder:
@@ -143,6 +141,13 @@ def get_decoder(name: str) -> Decoder:
     if name not in DECODERS:
         raise InputError(f"unknown decoder {name!r}, expected one of: {', '.join(sorted(DECODERS))}")
     return DECODERS[name]()
+
+
+def _scanned(path: Path, salvage: bool) -> PacketIndex:
+    index = scan(path)
+    if not salvage:
+        index.require_complete(path)
+    return index
 
 
 def _checked(indices: Sequence[int], count: int, path: Path) -> list[int]:
@@ -163,8 +168,15 @@ def _counted(frames: Iterator[Frame], path: Path, expected: int, salvage: bool) 
         raise InputError(f"{path}: {expected} frames expected, {count} decoded; {SALVAGE_HINT}")
 
 
-def _stack(frames: Iterator[Frame], path: Path) -> Frames:
-    decoded = list(frames)
-    if not decoded:
+def _stack(frames: Iterator[Frame], path: Path, count: int) -> Frames:
+    """About `count` frames as one array, filled as they come: a list besides it would double the memory."""
+    first = next(frames, None)
+    if first is None:
         raise InputError(f"{path}: not one frame can be decoded")
-    return np.stack(decoded)
+    clip, found = np.empty((count, *first.shape), np.uint8), 0
+    for frame in chain([first], frames):
+        if found == len(clip):
+            clip = np.concatenate([clip, np.empty_like(clip)])
+        clip[found] = frame
+        found += 1
+    return clip[:found]

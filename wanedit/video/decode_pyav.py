@@ -4,19 +4,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from av import Packet, VideoFrame, logging
+from av.container import InputContainer
+from av.error import FFmpegError, InvalidDataError
 
 from wanedit.errors import InputError
 from wanedit.video.arrays import Frame
-from wanedit.video.encode import accurate_scaling
-from wanedit.video.index import SALVAGE_HINT, PacketIndex, open_video
-
-if TYPE_CHECKING:
-    from av import VideoFrame
-    from av.container import InputContainer
-    from av.packet import Packet
+from wanedit.video.index import SALVAGE_HINT, PacketIndex
+from wanedit.video.libav import ACCURATE_SCALING, open_video
 
 Log = list[tuple[int, str, str]]
 
@@ -37,7 +34,7 @@ class PyAVDecoder:
                 yield from map(to_rgb, pictures)
 
 
-def first_picture(container: "InputContainer", path: Path) -> "VideoFrame":
+def first_picture(container: InputContainer, path: Path) -> VideoFrame:
     """The first picture that decodes, damaged or not. Raises InputError if there is none."""
     picture = next(_pictures(container, path, salvage=True), None)
     if picture is None:
@@ -45,14 +42,14 @@ def first_picture(container: "InputContainer", path: Path) -> "VideoFrame":
     return picture
 
 
-def to_rgb(picture: "VideoFrame") -> Frame:
+def to_rgb(picture: VideoFrame) -> Frame:
     """Convert by the picture's own colour matrix, and turn upright.
 
     Untagged files are taken as players take them: BT.709 from 720 lines up, BT.601 below.
     """
     untagged = "ITU709" if picture.height >= 720 else "ITU601"
     source = untagged if picture.colorspace == 2 else None  # 2 is AVCOL_SPC_UNSPECIFIED
-    rgb = picture.reformat(format="rgb24", src_colorspace=source, interpolation=accurate_scaling())
+    rgb = picture.reformat(format="rgb24", src_colorspace=source, interpolation=ACCURATE_SCALING)
     turns = round(picture.rotation / 90)
     return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turns))
 
@@ -69,8 +66,8 @@ def _runs(index: PacketIndex, wanted: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _by_seeking(
-    container: "InputContainer", path: Path, index: PacketIndex, wanted: list[int], salvage: bool
-) -> "list[VideoFrame] | None":
+    container: InputContainer, path: Path, index: PacketIndex, wanted: list[int], salvage: bool
+) -> list[VideoFrame] | None:
     """The wanted pictures, told by their times; None if the file's seek table led past one of them."""
     stream = container.streams.video[0]
     container.seek(index.pts[index.key_before(wanted[0])], stream=stream, backward=True)
@@ -86,8 +83,8 @@ def _by_seeking(
 
 
 def _by_counting(
-    container: "InputContainer", path: Path, wanted: list[int], salvage: bool
-) -> "Iterator[VideoFrame]":
+    container: InputContainer, path: Path, wanted: list[int], salvage: bool
+) -> Iterator[VideoFrame]:
     container.seek(0, backward=True)
     chosen = set(wanted)
     for number, picture in enumerate(_pictures(container, path, salvage)):
@@ -97,15 +94,10 @@ def _by_counting(
             return
 
 
-def _pictures(container: "InputContainer", path: Path, salvage: bool) -> "Iterator[VideoFrame]":
+def _pictures(container: InputContainer, path: Path, salvage: bool) -> Iterator[VideoFrame]:
     """Decode from where the file stands. InputError at damage, unless salvaging."""
-    from av.error import FFmpegError
-
     stream = container.streams.video[0]
-    checked = stream.codec_context.name == "ffv1"
-    # Frame threads lose the damage flag. FFV1 reports a wrong checksum only in its log, which is safe to
-    # catch on the thread that decodes.
-    stream.thread_type = "NONE" if checked else "SLICE"
+    checked = stream.codec_context.name == "ffv1"  # which tells of a wrong checksum only in its log
     count = 0
     try:
         for packet in container.demux(stream):
@@ -120,10 +112,8 @@ def _pictures(container: "InputContainer", path: Path, salvage: bool) -> "Iterat
             raise InputError(f"{path}: decoding stopped after {count} frames ({error.strerror})") from error
 
 
-def _decode(packet: "Packet", checked: bool) -> "tuple[list[VideoFrame], str]":
+def _decode(packet: Packet, checked: bool) -> tuple[list[VideoFrame], str]:
     """The pictures that a packet completes, and what is wrong with them ('' if nothing)."""
-    from av.error import InvalidDataError
-
     try:
         with _log(checked) as log:
             pictures = list(packet.decode())
@@ -140,8 +130,6 @@ _log_lock = threading.Lock()
 @contextmanager
 def _log(wanted: bool) -> Iterator[Log]:
     """What FFmpeg logs on this thread meanwhile. Its level is global, so one decoder at a time."""
-    from av import logging
-
     if not wanted:
         yield []
         return

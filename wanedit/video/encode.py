@@ -6,18 +6,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+import av
+from av import VideoFrame, VideoStream
+from av.container import OutputContainer
+from av.error import FFmpegError
+from PIL import Image
 
 from wanedit.errors import InputError, WaneditError
-from wanedit.video.arrays import Frame, peek, require_frame, require_same_size, size_text
+from wanedit.video.arrays import Frame, Rate, peek, require_frame, require_same_size, size_text
 from wanedit.video.atomic import atomic_path
-
-if TYPE_CHECKING:
-    from av import VideoFrame
-    from av.container import OutputContainer
-    from av.video.stream import VideoStream
-
-Rate = int | float | Fraction
+from wanedit.video.decode import probe
+from wanedit.video.libav import ACCURATE_SCALING
 
 
 def write_lossless(path: str | Path, frames: Iterable[Frame], fps: Rate = 16) -> int:
@@ -58,8 +59,6 @@ def write_mp4(
 
 def write_png(path: str | Path, image: Frame) -> None:
     """Write one RGB image as PNG. Raises InputError for another array, ResourceError for a full disk."""
-    from PIL import Image
-
     require_frame(image, str(path))
     with atomic_path(path) as partial:
         Image.fromarray(image).save(partial, format="png")
@@ -86,36 +85,25 @@ class _Codec:
     name: str
     container: str
     pixel_format: str
-    picture: "Callable[[Frame], VideoFrame]"
+    picture: Callable[[Frame], VideoFrame]
     options: dict[str, str]
     muxer: dict[str, str]
     even: bool = False
     colour: dict[str, int] = field(default_factory=dict)
 
 
-def _rgb_picture(frame: Frame) -> "VideoFrame":
-    import av
-
+def _rgb_picture(frame: Frame) -> VideoFrame:
     # FFV1 codes 8-bit RGB as bgr0 only; from rgb24 that is a shuffle of bytes
     return av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
 
 
-def _bt709_picture(frame: Frame) -> "VideoFrame":
-    import av
-
+def _bt709_picture(frame: Frame) -> VideoFrame:
     return av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
         format="yuv420p",
         dst_colorspace="ITU709",
         dst_color_range="MPEG",
-        interpolation=accurate_scaling(),
+        interpolation=ACCURATE_SCALING,
     )
-
-
-def accurate_scaling() -> int:
-    """swscale's flags for exact colour; its fast path is off by -0.9 levels in red and -1.4 in green."""
-    from av.video.reformatter import Interpolation as Flag
-
-    return Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT | Flag.FULL_CHR_H_INP
 
 
 _LOSSLESS = _Codec(
@@ -163,9 +151,6 @@ def _encode(
     codec: _Codec,
     metadata: Mapping[str, str],
 ) -> int:
-    import av
-    from av.error import FFmpegError
-
     container = av.open(os.fspath(partial), "w", format=codec.container, options=codec.muxer)
     container.metadata.update(metadata)
     stream = _open_stream(container, first, fps, codec)
@@ -186,8 +171,8 @@ def _encode(
     return count
 
 
-def _open_stream(container: "OutputContainer", first: Frame, fps: Fraction, codec: _Codec) -> "VideoStream":
-    stream = cast("VideoStream", container.add_stream(codec.name, rate=fps, options=codec.options))
+def _open_stream(container: OutputContainer, first: Frame, fps: Fraction, codec: _Codec) -> VideoStream:
+    stream = cast(VideoStream, container.add_stream(codec.name, rate=fps, options=codec.options))
     stream.height, stream.width = first.shape[:2]
     stream.pix_fmt = codec.pixel_format
     stream.time_base = stream.codec_context.time_base = 1 / fps
@@ -197,8 +182,6 @@ def _open_stream(container: "OutputContainer", first: Frame, fps: Fraction, code
 
 
 def _verify(partial: Path, path: Path, count: int) -> None:
-    from wanedit.video.decode import probe
-
     found = probe(partial).frames
     if found != count:
         raise WaneditError(f"{path}: {count} frames were written but {found} can be read back")

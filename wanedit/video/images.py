@@ -1,22 +1,23 @@
 """Reading keyframe images, and bringing them to one size. What is changed on the way is recorded."""
 
+import io
 import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, ImageCms, ImageOps
 
 from wanedit.errors import InputError
-from wanedit.video.arrays import Frame, require_frame, size_text
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from wanedit.video.arrays import AnyFrame, Frame, require_frame, size_text
 
 Size = tuple[int, int]
 Policy = Literal["crop", "pad", "stretch"]
+Box = tuple[float, float, float, float]
+Fitted = tuple[AnyFrame, tuple[float, float], Box]
 
 MAX_PIXELS = 100_000_000
 ASPECT_TOLERANCE = 0.2
@@ -85,9 +86,7 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage
     return LoadedImage(pixels, path, size, mode, tuple(notes))
 
 
-def _open(path: Path, max_pixels: int) -> "Image":
-    from PIL import Image
-
+def _open(path: Path, max_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():  # Pillow warns of sizes that the cap below decides on
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -103,7 +102,7 @@ def _open(path: Path, max_pixels: int) -> "Image":
     return image
 
 
-def _normalised(image: "Image", notes: list[str]) -> Frame:
+def _normalised(image: Image.Image, notes: list[str]) -> Frame:
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"first of {image.n_frames} frames taken")  # type: ignore[attr-defined]
     image = _upright(image, notes)
@@ -116,9 +115,7 @@ def _normalised(image: "Image", notes: list[str]) -> Frame:
     return np.array(image)
 
 
-def _upright(image: "Image", notes: list[str]) -> "Image":
-    from PIL import ImageOps
-
+def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     orientation = image.getexif().get(_ORIENTATION, 1)
     if orientation not in range(2, 9):
         return image
@@ -126,13 +123,11 @@ def _upright(image: "Image", notes: list[str]) -> "Image":
     return ImageOps.exif_transpose(image)
 
 
-def _eight_bits(image: "Image", notes: list[str]) -> "Image":
+def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
     """16-bit grey scaled to 8 bits; Pillow's own conversion clips everything above 255 to white.
 
     Colour of 16 bits Pillow reduces by itself while it decodes, to the high byte.
     """
-    from PIL import Image
-
     if image.mode == "F":
         raise ValueError("floating-point pixels have no defined range, convert to 8 or 16 bits first")
     if not image.mode.startswith("I"):
@@ -146,18 +141,14 @@ def _eight_bits(image: "Image", notes: list[str]) -> "Image":
     return _with_profile(image, icc)
 
 
-def _with_profile(image: "Image", icc: bytes | None) -> "Image":
+def _with_profile(image: Image.Image, icc: bytes | None) -> Image.Image:
     if icc:
         image.info["icc_profile"] = icc
     return image
 
 
-def _to_srgb(image: "Image", notes: list[str]) -> "Image":
+def _to_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
     """Follow an embedded colour profile, if it can be read; phones save in Display P3."""
-    import io
-
-    from PIL import ImageCms
-
     icc = image.info.get("icc_profile")
     if not icc or image.mode not in ("RGB", "CMYK"):
         return image
@@ -166,7 +157,9 @@ def _to_srgb(image: "Image", notes: list[str]) -> "Image":
         name = ImageCms.getProfileDescription(profile).strip()
         if "srgb" in name.lower():
             return image
-        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = ImageCms.profileToProfile(
+            image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (ImageCms.PyCMSError, OSError) as error:
         notes.append(f"colour profile ignored, it cannot be used ({error})")
         return image
@@ -174,9 +167,7 @@ def _to_srgb(image: "Image", notes: list[str]) -> "Image":
     return converted or image
 
 
-def _opaque(image: "Image", notes: list[str]) -> "Image":
-    from PIL import Image
-
+def _opaque(image: Image.Image, notes: list[str]) -> Image.Image:
     if not (image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info):
         return image
     notes.append(f"{image.mode} with transparency laid over white")
@@ -206,25 +197,18 @@ def fit(
     return pixels, _record(image, size, policy, scale, crop)
 
 
-def _record(image: Frame, size: Size, policy: str, scale: tuple[float, float], crop: "Box") -> FitRecord:
+def _record(image: Frame, size: Size, policy: str, scale: tuple[float, float], crop: Box) -> FitRecord:
     source = (image.shape[0], image.shape[1])
     ratio = (size[1] / size[0]) / (source[1] / source[0])
     change = max(ratio, 1 / ratio) - 1
     warning = None
     if change > ASPECT_TOLERANCE:
-        warning = (
-            f"aspect ratio changes by {change:.0%}: {size_text(image)} to {size[1]}x{size[0]} by policy {policy!r}"
-        )
+        sizes = f"{size_text(image)} to {size[1]}x{size[0]}"
+        warning = f"aspect ratio changes by {change:.0%}: {sizes} by policy {policy!r}"
     return FitRecord(policy, source, size, scale, crop, change, warning)
 
 
-Box = tuple[float, float, float, float]
-Fitted = tuple[Frame, tuple[float, float], Box]
-
-
-def _resize(image: Frame, size: Size, box: Box) -> Frame:
-    from PIL import Image
-
+def _resize(image: AnyFrame, size: Size, box: Box) -> AnyFrame:
     if (size[0], size[1]) == image.shape[:2] and box == (0, 0, size[1], size[0]):
         return image.copy()
     resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box)

@@ -1,21 +1,18 @@
 """What a video file holds, by counting its packets; what its header declares is only compared."""
 
-import os
 from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from av import Packet, VideoStream
+from av.container import InputContainer
+from av.error import FFmpegError
 
 from wanedit.errors import InputError
+from wanedit.video.libav import open_video
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.packet import Packet
-    from av.video.stream import VideoStream
-
-# Names of demuxers. Playlists, which open other files and addresses, and text rendered as video are left out.
-CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif,apng,ivf,asf,mxf,h264,hevc,obu,yuv4mpegpipe"
+SALVAGE_HINT = "salvage=True reads what is there"
 
 
 @dataclass(frozen=True)
@@ -62,32 +59,6 @@ class PacketIndex:
             raise InputError(f"{path}: no frames")
 
 
-SALVAGE_HINT = "salvage=True reads what is there"
-
-
-def open_video(path: Path, options: dict[str, str] | None = None) -> "InputContainer":
-    """Open a video file with PyAV. Raises InputError if it is missing, no file, no video, or unreadable."""
-    import av
-    from av.error import FFmpegError
-
-    if not path.is_file():  # a named pipe would wait for a writer for ever
-        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
-    only_files = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-    try:
-        # an absolute path, since 'a:b.mp4' would be read as protocol 'a'
-        container = av.open(os.path.abspath(path), options=options or {}, container_options=only_files)
-    except (FFmpegError, ValueError) as error:
-        raise InputError(f"{path}: not a readable video file ({_reason(error)})") from error
-    if not container.streams.video:
-        container.close()
-        raise InputError(f"{path}: holds no video stream")
-    return container
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
 def scan(path: Path) -> PacketIndex:
     """Count the frames of a file by reading all its packets, decoding none. Raises InputError as `open_video`."""
     packets = _Packets(path)
@@ -120,7 +91,7 @@ class _Packets:
             self._read_header(container, stream)
             self._read_packets(container, stream)
 
-    def _read_header(self, container: "InputContainer", stream: "VideoStream") -> None:
+    def _read_header(self, container: InputContainer, stream: VideoStream) -> None:
         self.time_base = stream.time_base or Fraction(1, 1000)
         self.average_rate = stream.average_rate or stream.guessed_rate
         self.header_frames = stream.frames
@@ -129,9 +100,7 @@ class _Packets:
         self.stream_seconds = _clock_seconds(stream.metadata.get("DURATION"))
         self.finished = self.seconds is not None or "matroska" not in container.format.name
 
-    def _read_packets(self, container: "InputContainer", stream: "VideoStream") -> None:
-        from av.error import FFmpegError
-
+    def _read_packets(self, container: InputContainer, stream: VideoStream) -> None:
         try:
             for packet in container.demux():
                 self._note_end(packet, packet.stream_index == stream.index)
@@ -140,7 +109,7 @@ class _Packets:
         except FFmpegError:  # damage between packets: what was read so far is all there is
             self.finished = False
 
-    def _note_end(self, packet: "Packet", video: bool) -> None:
+    def _note_end(self, packet: Packet, video: bool) -> None:
         if packet.pts is None or not packet.size or packet.time_base is None:
             return
         end = (packet.pts + (packet.duration or 0)) * packet.time_base
@@ -150,7 +119,7 @@ class _Packets:
         if video:
             self.video_end = max(self.video_end, end)
 
-    def _note_frame(self, packet: "Packet") -> None:
+    def _note_frame(self, packet: Packet) -> None:
         self.total += 1
         if packet.is_discard:
             return

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Float32
 
@@ -18,8 +19,6 @@ def dis_flow(source: Frame, target: Frame) -> Flow:
 
     Kroeger et al., Fast Optical Flow using Dense Inverse Search, 2016, as OpenCV has it.
     """
-    import cv2
-
     height, width = source.shape[:2]
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (source, target)]
     below, right = max(0, MIN_SIDE - height), max(0, MIN_SIDE - width)
@@ -31,8 +30,6 @@ def dis_flow(source: Frame, target: Frame) -> Flow:
 
 def warp(image: np.ndarray, flow: Flow) -> np.ndarray:
     """Backward warp: result(x) = image(x + flow(x)), bilinear, edges repeated. Float32, any channels."""
-    import cv2
-
     height, width = flow.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return cv2.remap(
@@ -111,7 +108,7 @@ def _splat(values: Flow, displacement: Flow, weight: Weight) -> np.ndarray:
         for across in (0, 1):
             column, row = left + across, top + down
             share = (1 - np.abs(x - column)) * (1 - np.abs(y - row)) * (weight + 1e-3)
-            inside = (0 <= column) & (column < width) & (0 <= row) & (row < height)
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             place = (row * width + column)[inside]
             for channel, value in enumerate((values[..., 0], values[..., 1], 1.0)):
                 amount = (share * value)[inside]
@@ -121,8 +118,6 @@ def _splat(values: Flow, displacement: Flow, weight: Weight) -> np.ndarray:
 
 def _fill(sums: np.ndarray, weight: np.ndarray) -> Flow:
     """Weighted sums to values; places that nothing reached take it from wider and wider neighbourhoods."""
-    import cv2
-
     value = sums / np.maximum(weight, 1e-6)[..., None]
     empty = weight < 1e-4
     side = 3

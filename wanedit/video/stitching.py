@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from wanedit.errors import InputError
-from wanedit.video.arrays import Frame, require_same_size
+from wanedit.video.arrays import AnyFrame, Frame, require_same_size
 
 Shared = Literal["mean", "left", "right"]
 
@@ -40,7 +40,9 @@ def stitch(pieces: Iterable[Piece], shared: Shared = "mean") -> Iterator[Frame]:
             has, frames of unequal size.
     """
     if shared not in _JOINS:
-        raise InputError(f"stitch: unknown choice {shared!r} for shared keyframes, expected {', '.join(_JOINS)}")
+        raise InputError(
+            f"stitch: unknown choice {shared!r} for shared keyframes, expected {', '.join(_JOINS)}"
+        )
     return require_same_size(_joined(pieces, shared), "stitch")
 
 
@@ -67,7 +69,7 @@ def _replace_first(frames: Iterator[Frame], held: Frame, shared: Shared) -> Iter
     yield from frames
 
 
-def _mean(left: Frame, right: Frame) -> Frame:
+def _mean(left: AnyFrame, right: AnyFrame) -> Frame:
     if left.shape != right.shape:
         raise InputError(f"stitch: segments of unequal size meet, {left.shape} and {right.shape}")
     return ((left.astype(np.uint16) + right + 1) // 2).astype(np.uint8)
@@ -78,7 +80,9 @@ _JOINS = {"mean": _mean, "left": lambda left, right: left, "right": lambda left,
 
 def _require_adjacent(piece: Piece, number: int, end: int | None) -> None:
     if piece.last <= piece.first:
-        raise InputError(f"stitch: segment {number} covers frames {piece.first} to {piece.last}, expected two or more")
+        raise InputError(
+            f"stitch: segment {number} covers frames {piece.first} to {piece.last}, expected two or more"
+        )
     if end is not None and piece.first != end:
         raise InputError(
             f"stitch: segment {number} begins at frame {piece.first}, expected {end} where the one before it ends"

@@ -65,7 +65,7 @@ def _1_3b(model_type: str) -> WanConfig:
 TINY = KnownModel(
     "wan-tiny",
     WanConfig("flf2v", 192, 768, 6, 8, 36, text_len=64, text_dim=128, image_dim=128),
-    Sampling(),
+    Sampling(negative_prompt="", full_size=False),
     "wanedit itself",
     None,
     ("tiny",),

@@ -107,7 +107,9 @@ def check_folder(source: str | Path) -> list[PartCheck]:
     ]
     vae, words = load.read_vae_config(folder.path), text.read_text_config(folder.path)
     checks += [
-        _check_files(folder.name, "text encoder", folder.path, text.STEM, lambda: text.build_text_encoder(words)),
+        _check_files(
+            folder.name, "text encoder", folder.path, text.STEM, lambda: text.build_text_encoder(words)
+        ),
         _check_files(folder.name, "VAE", folder.path, load.VAE_STEM, lambda: load.build_vae(vae)),
         _check_tokenizer(folder.name, folder.path),
     ]

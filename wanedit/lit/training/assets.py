@@ -29,7 +29,9 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
     _by_rename(path, lambda part: part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8"))
 
 
-def write_weights(module: nn.Module, path: Path, dtype: torch.dtype = torch.float16, prefix: str = "") -> None:
+def write_weights(
+    module: nn.Module, path: Path, dtype: torch.dtype = torch.float16, prefix: str = ""
+) -> None:
     """Write a module's tensors by rename; `prefix` is put before every name."""
     tensors = {prefix + name: _half(value, dtype) for name, value in module.state_dict().items()}
     _by_rename(path, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
@@ -39,7 +41,9 @@ def write_vae(vae: nn.Module, mean: Sequence[float], std: Sequence[float], folde
     """The VAE and its config with the statistics of its latents."""
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(vae, folder / "Wan2.1_VAE.safetensors")
-    write_json(VAE_CONFIG | {"latents_mean": list(mean), "latents_std": list(std)}, folder / "vae_config.json")
+    write_json(
+        VAE_CONFIG | {"latents_mean": list(mean), "latents_std": list(std)}, folder / "vae_config.json"
+    )
 
 
 def write_networks(net: TinyWan, folder: Path) -> None:
@@ -62,4 +66,5 @@ def _half(value: Tensor, dtype: torch.dtype) -> Tensor:
 def _by_rename(path: Path, write: Callable[[Path], Any]) -> None:
     part = path.with_name(path.name + ".part")
     write(part)
+    part.chmod(0o644)
     part.replace(path)

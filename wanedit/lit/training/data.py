@@ -29,7 +29,9 @@ def clip_duration(num_frames: int, seed: int) -> float:
     return num_frames / 16 * float(np.random.default_rng([7, seed]).uniform(1.0, 2.5))
 
 
-def sprite_clips(seeds: Sequence[int], num_frames: int, size: int, split: str = "train") -> UInt8[Tensor, "N 3 T H W"]:
+def sprite_clips(
+    seeds: Sequence[int], num_frames: int, size: int, split: str = "train"
+) -> UInt8[Tensor, "N 3 T H W"]:
     """One clip per seed at 16 fps."""
     clips = []
     for seed in seeds:
@@ -62,19 +64,27 @@ def leaf_images(count: int, size: int, seed: int) -> UInt8[Tensor, "N 3 1 H W"]:
     return torch.from_numpy(images)
 
 
-def footage(paths: Sequence[str | Path], short_sides: Sequence[int] = (96, 144, 216), most: int = 160) -> list[Tensor]:
+def footage(
+    paths: Sequence[str | Path], short_sides: Sequence[int] = (96, 144, 216), most: int = 160
+) -> list[Tensor]:
     """Clips (3, T, H, W) of 0..255 from video and image files, each at several sizes; at most `most` frames each."""
     import av
 
     clips = []
     for path in paths:
         with av.open(str(path)) as container:
-            frames = [frame.to_ndarray(format="rgb24") for _, frame in zip(range(most), container.decode(video=0), strict=False)]
+            frames = [
+                frame.to_ndarray(format="rgb24")
+                for _, frame in zip(range(most), container.decode(video=0), strict=False)
+            ]
         pixels = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
         for side in short_sides:
             scale = side / min(pixels.shape[-2:])
             shape = [round(n * scale) for n in pixels.shape[-2:]]
-            parts = [F.interpolate(part.float(), shape, mode="bicubic", antialias=True) for part in pixels.split(16)]
+            parts = [
+                F.interpolate(part.float(), shape, mode="bicubic", antialias=True)
+                for part in pixels.split(16)
+            ]
             clips.append(torch.cat(parts).clamp(0, 255).round().to(torch.uint8).transpose(0, 1).contiguous())
     return clips
 
@@ -86,7 +96,9 @@ class CropStream(IterableDataset):
     `recoloured` also have their colour channels permuted.
     """
 
-    def __init__(self, pools: Sequence, weights: Sequence[float], num_frames: int, crop: int, seed: int, recoloured=()) -> None:
+    def __init__(
+        self, pools: Sequence, weights: Sequence[float], num_frames: int, crop: int, seed: int, recoloured=()
+    ) -> None:
         self.pools, self.weights = pools, np.array(weights) / sum(weights)
         self.num_frames, self.crop, self.seed, self.recoloured = num_frames, crop, seed, recoloured
 
@@ -97,7 +109,10 @@ class CropStream(IterableDataset):
             clip = self.pools[which][rng.integers(len(self.pools[which]))]
             if clip.shape[1] < self.num_frames:
                 clip = clip[:, :1].expand(-1, self.num_frames, -1, -1)
-            first, top, left = (int(rng.integers(n - m + 1)) for n, m in zip(clip.shape[1:], (self.num_frames, self.crop, self.crop), strict=True))
+            first, top, left = (
+                int(rng.integers(n - m + 1))
+                for n, m in zip(clip.shape[1:], (self.num_frames, self.crop, self.crop), strict=True)
+            )
             part = clip[:, first : first + self.num_frames, top : top + self.crop, left : left + self.crop]
             if rng.random() < 0.5:
                 part = part.flip(-1)

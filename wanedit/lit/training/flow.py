@@ -80,7 +80,11 @@ class TinyWan(nn.Module):
 
     def image_tokens(self, keyframes: Float[Tensor, "B 3 2 H W"]) -> Float[Tensor, "B 514 dim"]:
         """257 tokens of the first keyframe, then 257 of the last."""
-        return ImageEncoder(self.image)(keyframes.transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, 2)).flatten(1, 2)
+        return (
+            ImageEncoder(self.image)(keyframes.transpose(1, 2).flatten(0, 1))
+            .unflatten(0, (-1, 2))
+            .flatten(1, 2)
+        )
 
     def context(self, text: Tensor, condition: Tensor, image_tokens: Tensor | None) -> Context:
         """As WanTransformer.prepare; without image tokens their attention is left out, which costs half as much."""
@@ -88,7 +92,12 @@ class TinyWan(nn.Module):
         grid = tuple(condition.shape[2:])
         if image_tokens is not None:
             return model.prepare(grid, text, image_tokens, condition)
-        cos, sin = rotation(torch.arange(grid[0], dtype=torch.float64, device=text.device), grid[1] // 2, grid[2] // 2, model.config.head_dim)
+        cos, sin = rotation(
+            torch.arange(grid[0], dtype=torch.float64, device=text.device),
+            grid[1] // 2,
+            grid[2] // 2,
+            model.config.head_dim,
+        )
         embedded = model.text_embedding(text)
         cross = tuple(block.cross_attn.keys_values(embedded, None) for block in model.blocks)
         return Context(cross, cos, sin, model._embed_condition(condition), grid)
@@ -114,8 +123,15 @@ def _initialise(model: WanTransformer) -> None:
 class BatchStream(IterableDataset):
     """Endless batches from sets of latents; every batch from one set, chosen by weight."""
 
-    def __init__(self, sets: Sequence[LatentSet], weights: Sequence[float], batches: Sequence[int], seed: int) -> None:
-        self.sets, self.weights, self.batches, self.seed = sets, np.array(weights) / sum(weights), batches, seed
+    def __init__(
+        self, sets: Sequence[LatentSet], weights: Sequence[float], batches: Sequence[int], seed: int
+    ) -> None:
+        self.sets, self.weights, self.batches, self.seed = (
+            sets,
+            np.array(weights) / sum(weights),
+            batches,
+            seed,
+        )
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         rng = np.random.default_rng(self.seed)
@@ -167,26 +183,42 @@ class FlowTraining(L.LightningModule):
         blind = torch.rand(count, device=device) < self.text_only
         velocity = self.net.transformer.velocity(noisy, 1000 * sigma, self._context(batch, blind))
         loss = (velocity - (noise - clean)).square().mean(dim=(1, 2, 3, 4))
-        self.log_dict({"loss": loss.mean(), "loss_high": loss[count // 2 :].mean(), "loss_low": loss[: count // 2].mean()})
+        self.log_dict(
+            {
+                "loss": loss.mean(),
+                "loss_high": loss[count // 2 :].mean(),
+                "loss_low": loss[: count // 2].mean(),
+            }
+        )
         return loss.mean()
 
     def _context(self, batch: dict[str, Tensor], blind: Tensor) -> Context:
         ids = batch["ids"]
         dropped = torch.rand(len(ids), device=ids.device) < self.drop_text
-        other = self.drop_ids.to(ids.device)[torch.randint(len(self.drop_ids), (len(ids),), device=ids.device)]
+        other = self.drop_ids.to(ids.device)[
+            torch.randint(len(self.drop_ids), (len(ids),), device=ids.device)
+        ]
         text = self.net.features(torch.where(dropped[:, None], other, ids))
         known = batch["known"]
         slots, height, width = known.shape[2:]
-        mask = frame_mask({0, 4 * (slots - 1)}, 4 * (slots - 1) + 1, height, width).to(known).expand(len(known), -1, -1, -1, -1)
+        mask = (
+            frame_mask({0, 4 * (slots - 1)}, 4 * (slots - 1) + 1, height, width)
+            .to(known)
+            .expand(len(known), -1, -1, -1, -1)
+        )
         seeing = (~blind).view(-1, 1, 1, 1, 1)
-        condition = torch.cat([mask * seeing, torch.where(seeing, known, self.empty[tuple(known.shape[2:])].to(known))], dim=1)
+        condition = torch.cat(
+            [mask * seeing, torch.where(seeing, known, self.empty[tuple(known.shape[2:])].to(known))], dim=1
+        )
         tokens = None
         if self.budget.progress(self.trainer.global_step) >= self.image_from:
             tokens = self.net.image_tokens(to_float(batch["keyframes"])) * seeing[:, :, :, 0, 0]
         return self.net.context(text, condition, tokens)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.net.parameters(), lr=self.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+        return torch.optim.AdamW(
+            self.net.parameters(), lr=self.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
 
 
 def train_flow(

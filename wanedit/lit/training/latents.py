@@ -1,6 +1,6 @@
 """Clips as the transformer's training sees them: latents, condition latents, token ids, both keyframes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from wanedit.lit.training.data import clip_duration, sprite_clips, to_float
 from wanedit.lit.training.sequence_vae import encode_moments
 from wanedit.sprites.caption import caption
 from wanedit.sprites.scene import sample_scene
+
+Encoder = Callable[[Tensor], Tensor]
 
 
 @dataclass
@@ -42,21 +44,52 @@ def latent_statistics(vae: nn.Module, clips: UInt8[Tensor, "N 3 T H W"]) -> tupl
 
 
 @torch.no_grad()
-def encode_clips(vae: nn.Module, mean: Sequence[float], std: Sequence[float], seeds: Sequence[int], num_frames: int, size: int, tokenizer, text_len: int, split: str = "train") -> LatentSet:
-    """Draw, caption and encode one clip per seed."""
-    middle, scale = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (mean, std))
-    latents, known, keyframes = [], [], []
-    for start in range(0, len(seeds), 16):
-        clips = sprite_clips(seeds[start : start + 16], num_frames, size, split)
+def encode_clips(
+    encode: Encoder,
+    seeds: Sequence[int],
+    lengths: Sequence[int],
+    size: int,
+    tokenizer,
+    text_len: int,
+    split: str = "train",
+    batch: int = 4,
+) -> list[LatentSet]:
+    """Draw, caption and encode one clip per seed; one set per length in `lengths` (increasing).
+
+    The VAE is causal, so the latents of a shorter clip are the first of the longest one; only its condition is new.
+    """
+    whole, keyframes = [], [[] for _ in lengths]
+    known: list[list[Tensor]] = [[] for _ in lengths]
+    for start in range(0, len(seeds), batch):
+        clips = sprite_clips(seeds[start : start + batch], lengths[-1], size, split)
         video = to_float(clips)
-        masked = torch.zeros_like(video)
-        masked[:, :, [0, -1]] = video[:, :, [0, -1]]
-        for source, out in ((video, latents), (masked, known)):
-            out += [(encode_moments(vae, part)[0] - middle) / scale for part in source.split(4)]
-        keyframes.append(clips[:, :, [0, -1]])
-    captions = [caption(sample_scene(seed, split, clip_duration(num_frames, seed))) for seed in seeds]
-    ids = token_ids(tokenizer, captions, text_len)
-    return LatentSet(torch.cat(latents), torch.cat(known), ids, torch.cat(keyframes))
+        whole.append(encode(video))
+        for i, length in enumerate(lengths):
+            ends = [0, length - 1]
+            masked = torch.zeros_like(video[:, :, :length])
+            masked[:, :, ends] = video[:, :, ends]
+            known[i].append(encode(masked))
+            keyframes[i].append(clips[:, :, ends])
+    captions = [caption(sample_scene(seed, split, clip_duration(lengths[-1], seed))) for seed in seeds]
+    ids, latents = token_ids(tokenizer, captions, text_len), torch.cat(whole)
+    return [
+        LatentSet(
+            latents[:, :, : (length - 1) // 4 + 1].clone(), torch.cat(known[i]), ids, torch.cat(keyframes[i])
+        )
+        for i, length in enumerate(lengths)
+    ]
+
+
+def normalised_encoder(
+    vae: nn.Module, mean: Sequence[float], std: Sequence[float], compiled: bool = False
+) -> Encoder:
+    """Video to normalised latents; compiled once per shape where asked, which pays from about a hundred clips."""
+    middle, scale = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (mean, std))
+
+    def encode(video: Tensor) -> Tensor:
+        return (encode_moments(vae, video)[0] - middle) / scale
+
+    return torch.compile(encode, dynamic=False) if compiled else encode
 
 
 def token_ids(tokenizer, texts: Sequence[str], text_len: int) -> Int[Tensor, "N text_len"]:

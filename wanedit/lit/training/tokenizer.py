@@ -42,7 +42,11 @@ def train_tokenizer(captions: Iterable[str], folder: Path) -> None:
     tokenizer.train_from_iterator([*captions, *[_WORDS.replace("\n", " ")] * 20], trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=512,
     )
     folder.mkdir(parents=True, exist_ok=True)
     wrapped.save_pretrained(str(folder))

@@ -37,7 +37,9 @@ def build_vae(config: dict = VAE_CONFIG) -> nn.Module:
 class VaeTraining(L.LightningModule):
     """L1 + 2 MSE + kl_weight * KL on crops. `net` is the VAE."""
 
-    def __init__(self, net: nn.Module, learning_rate: float, kl_weight: float = 2e-4, compiled: bool = True) -> None:
+    def __init__(
+        self, net: nn.Module, learning_rate: float, kl_weight: float = 2e-4, compiled: bool = True
+    ) -> None:
         super().__init__()
         self.net, self.learning_rate, self.kl_weight = net, learning_rate, kl_weight
         self.losses: Callable = torch.compile(self._losses) if compiled else self._losses
@@ -56,7 +58,9 @@ class VaeTraining(L.LightningModule):
         return absolute + 2 * square + self.kl_weight * kl
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.net.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        return torch.optim.AdamW(
+            self.net.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
+        )
 
 
 def train_vae_stage(

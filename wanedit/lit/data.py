@@ -1,0 +1,27 @@
+"""Segments as a LightningDataModule: every rank gets its own share, each segment exactly once."""
+
+from collections.abc import Sequence
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from wanedit.lit.tasks import SegmentTask, share
+
+
+class SegmentDataModule(LightningDataModule):
+    """Yields `SegmentTask`s one by one.
+
+    Lightning's own distributed sampler repeats items to fill ranks, or fails when there are fewer items than
+    ranks; segments are shared here by cost instead, and a rank may have none.
+    """
+
+    def __init__(self, tasks: Sequence[SegmentTask]) -> None:
+        super().__init__()
+        self.tasks = list(tasks)
+
+    def predict_dataloader(self) -> DataLoader:
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        # Attention makes the cost of a segment grow faster than its tokens; the order is what counts here.
+        mine = share([task.tokens**2 for task in self.tasks], world)[rank]
+        return DataLoader([self.tasks[i] for i in mine], batch_size=None, shuffle=False)  # pyright: ignore

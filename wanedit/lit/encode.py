@@ -1,0 +1,90 @@
+"""Everything about a run's prompts and keyframes that the transformer reads, encoded before it is loaded."""
+
+import gc
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wanedit.lit.tasks import SegmentTask
+from wanedit.wan.image import load_image_encoder
+from wanedit.wan.load import WanFolder
+from wanedit.wan.text import load_text_encoder
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Features by prompt and image tokens by keyframe pair, on the CPU; a few MB per segment at most."""
+
+    text: dict[str, Tensor]
+    image_tokens: dict[int, Tensor]
+
+
+def encode_tasks(
+    folder: WanFolder,
+    tasks: Iterable[SegmentTask],
+    guidance_scale: float,
+    device: torch.device,
+    text_device: torch.device,
+    dtype: torch.dtype,
+) -> Encodings:
+    """Load each encoder, use it on all tasks, and let it go before the next is loaded.
+
+    So the text encoder, the largest part but one, never shares memory with the transformer.
+
+    Args:
+        folder: the model.
+        tasks: of this rank.
+        guidance_scale: at 1.0 negative prompts are not encoded.
+        device: of the image encoder.
+        text_device: of the text encoder; the CPU under `t5_cpu`.
+        dtype: of both encoders, float32 on a CPU.
+    """
+    tasks = list(tasks)
+    prompts = {task.prompt for task in tasks}
+    if guidance_scale != 1.0:
+        prompts |= {task.negative_prompt for task in tasks}
+    text = _encode_text(folder, sorted(prompts), text_device, dtype)
+    tokens = _encode_images(folder, tasks, device, dtype) if folder.config.image_tokens else {}
+    return Encodings(text, tokens)
+
+
+def _encode_text(
+    folder: WanFolder, prompts: list[str], device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    if not prompts:
+        return {}
+    dtype = torch.float32 if device.type == "cpu" and dtype == torch.float32 else dtype
+    encoder = load_text_encoder(folder.path, folder.config.text_len, dtype, device)
+    with torch.no_grad():
+        features = {prompt: encoder([prompt]).cpu() for prompt in prompts}
+    del encoder
+    release(device)
+    return features
+
+
+def _encode_images(
+    folder: WanFolder, tasks: list[SegmentTask], device: torch.device, dtype: torch.dtype
+) -> dict[int, Tensor]:
+    if not tasks:
+        return {}
+    encoder = load_image_encoder(folder.path, dtype, device)
+    # A first-last model reads both keyframes; an inpainting one (Fun-InP) reads the first and sees the last
+    # through its condition channels.
+    both = folder.config.num_images == 2
+    tokens = {}
+    with torch.no_grad():
+        for task in tasks:
+            images = torch.stack([task.first, task.last] if both else [task.first]).to(device)
+            tokens[task.index] = encoder(images).flatten(0, 1)[None].cpu()
+    del encoder
+    release(device)
+    return tokens
+
+
+def release(device: torch.device) -> None:
+    """Give freed weights back to the system or the device's allocator."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,71 @@
+"""What one segment needs to be sampled, and what sampling it gives."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SegmentTask:
+    """A pure, idempotent piece of work: these values alone decide the pixels of the segment.
+
+    Attributes:
+        index: position in the chain; with `seed` it names the noise.
+        sampled_frames: 4n+1.
+        first, last: keyframes in [-1, 1], of one size, multiples of 16.
+        prompt, negative_prompt: complete, sub-prompt joined.
+        seed: the run's base seed.
+        digest: hash of all that decides the pixels; names the segment's file.
+    """
+
+    index: int
+    sampled_frames: int
+    first: Float[Tensor, "3 height width"]
+    last: Float[Tensor, "3 height width"]
+    prompt: str
+    negative_prompt: str
+    seed: int
+    digest: str
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Latent sizes (S, H/8, W/8)."""
+        _, height, width = self.first.shape
+        return (self.sampled_frames - 1) // 4 + 1, height // 8, width // 8
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the transformer sees: S * H/16 * W/16."""
+        slots, height, width = self.grid
+        return slots * (height // 2) * (width // 2)
+
+
+@dataclass(frozen=True)
+class SampledSegment:
+    """The latents of a task and the frames that they decode to.
+
+    Attributes:
+        latents: normalised, float32, on the CPU.
+        seconds: wall time of sampling and decoding.
+    """
+
+    task: SegmentTask
+    latents: Float[Tensor, "16 s h w"]
+    frames: UInt8[np.ndarray, "t height width 3"]
+    seconds: float
+
+
+def share(costs: list[int], world_size: int) -> list[list[int]]:
+    """Spread work over ranks, longest first, each piece to the least loaded rank (Graham 1969, LPT).
+
+    Returns:
+        For every rank the indices it works on, in ascending order; a rank beyond the work gets none.
+    """
+    loads, shares = [0] * world_size, [[] for _ in range(world_size)]
+    for index in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        rank = loads.index(min(loads))
+        loads[rank] += costs[index]
+        shares[rank].append(index)
+    return [sorted(indices) for indices in shares]

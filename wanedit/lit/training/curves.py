@@ -1,0 +1,42 @@
+"""Loss curves beside the model card: one thinned CSV and one PNG for all stages."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+def write_curves(stages: Mapping[str, tuple[Path, str]], folder: Path, most: int = 200) -> None:
+    """Gather column `name` of each stage's metrics.csv, averaged to at most `most` points.
+
+    Args:
+        stages: stage -> (metrics.csv, column).
+        folder: receives training.csv and training.png.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(stages), figsize=(3.2 * len(stages), 2.6), layout="constrained")
+    with (folder / "training.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["stage", "step", "quantity", "value"])
+        for axis, (stage, (path, column)) in zip(np.atleast_1d(axes), stages.items(), strict=True):
+            steps, values = _read(path, column, most)
+            writer.writerows([stage, int(s), column, f"{v:.5g}"] for s, v in zip(steps, values, strict=True))
+            axis.plot(steps, values, linewidth=1.2)
+            axis.set(title=stage, xlabel="step", ylabel=column)
+            axis.grid(alpha=0.3)
+    figure.savefig(folder / "training.png", dpi=90)
+    plt.close(figure)
+
+
+def _read(path: Path, column: str, most: int) -> tuple[np.ndarray, np.ndarray]:
+    with path.open(newline="") as file:
+        rows = [(float(row["step"]), float(row[column])) for row in csv.DictReader(file) if row.get(column)]
+    steps, values = np.array(rows).T
+    width = max(1, len(steps) // most)
+    kept = len(steps) // width * width
+    return steps[:kept].reshape(-1, width).mean(1), values[:kept].reshape(-1, width).mean(1)

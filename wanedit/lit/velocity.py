@@ -1,0 +1,63 @@
+"""A transformer under classifier-free guidance, as the velocity that a solver calls."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wanedit.flow.guidance import classifier_free
+from wanedit.flow.path import Step
+from wanedit.wan.experts import ExpertPair
+from wanedit.wan.transformer import WanTransformer
+
+# Up to this many tokens one pass over both prompts is faster than two: small products leave cores idle.
+BATCHED_UP_TO = 8192
+
+
+class GuidedVelocity:
+    """`velocity(x, step)` for one sample; its context is prepared once, here.
+
+    Args:
+        transformer: the model, an argument and not a part of any method.
+        text, negative_text: (1, N, text_dim). At guidance 1.0 the second is not read and its pass is skipped.
+        image_tokens, condition: as `WanTransformer.prepare` takes them; None where the model has none.
+        grid: latent sizes (S, H/8, W/8).
+    """
+
+    def __init__(
+        self,
+        transformer: WanTransformer | ExpertPair,
+        grid: tuple[int, int, int],
+        text: Tensor,
+        negative_text: Tensor,
+        image_tokens: Tensor | None,
+        condition: Tensor | None,
+        guidance_scale: float,
+    ) -> None:
+        def prepare(rows: Tensor) -> Any:
+            return transformer.prepare(grid, rows, image_tokens, condition)
+
+        self.transformer = transformer
+        self.guidance_scale = guidance_scale
+        self.evaluations = 0
+        batched = grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
+        if guidance_scale == 1.0:
+            self.contexts = [prepare(text)]
+        elif batched:
+            self.contexts = [prepare(torch.cat([text, negative_text]))]
+        else:
+            self.contexts = [prepare(text), prepare(negative_text)]
+
+    def __call__(self, x: Tensor, step: Step) -> Tensor:
+        if self.guidance_scale == 1.0:
+            return self._evaluate(x, step, 0)
+        if len(self.contexts) == 1:
+            conditional, unconditional = self._evaluate(x.expand(2, -1, -1, -1, -1), step, 0).split(1)
+        else:
+            conditional, unconditional = self._evaluate(x, step, 0), self._evaluate(x, step, 1)
+        return classifier_free(conditional, unconditional, self.guidance_scale)
+
+    def _evaluate(self, x: Tensor, step: Step, which: int) -> Tensor:
+        self.evaluations += x.shape[0]
+        timestep = torch.full((x.shape[0],), step.timestep, dtype=torch.float32, device=x.device)
+        return self.transformer.velocity(x, timestep, self.contexts[which])

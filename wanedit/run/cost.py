@@ -1,0 +1,83 @@
+"""What a run will cost: tokens, floating-point operations, memory, disk. Estimates, for the plan."""
+
+from dataclasses import dataclass
+
+from wanedit.lit.tasks import SegmentTask
+from wanedit.lit.velocity import BATCHED_UP_TO
+from wanedit.wan import image, load, text
+from wanedit.wan.checkpoint import find_weights
+from wanedit.wan.config import IMAGE_TOKENS, WanConfig
+from wanedit.wan.load import WanFolder
+
+# FFV1 keeps about this share of the raw bytes of camera footage.
+LOSSLESS_SHARE = 0.6
+
+
+def forward_flops(config: WanConfig, tokens: int) -> float:
+    """Floating-point operations of one velocity: two per multiply-add of every matrix product.
+
+    The projections of the context are left out: they run once per sample.
+    """
+    dim, context = config.dim, config.text_len + config.num_images * IMAGE_TOKENS
+    projections = 6 * dim * dim + 2 * dim * config.ffn_dim  # q k v o, cross-attention's q o, feed-forward
+    attention = 2 * dim * (tokens + context)
+    patches = 4 * dim * (config.in_dim + config.out_dim)
+    return 2.0 * tokens * (config.num_layers * (projections + attention) + patches)
+
+
+def sampling_flops(
+    config: WanConfig, tasks: list[SegmentTask], steps: int, guided: bool, solver: str
+) -> float:
+    """Floating-point operations of sampling these segments, decoding not counted."""
+    passes = (2 if guided else 1) * (2 * steps - 1 if solver == "heun" else steps)
+    return sum(forward_flops(config, task.tokens) * passes for task in tasks)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes: of the largest part while it is alone, and of transformer, VAE and activations together."""
+
+    encoders: int
+    sampling: int
+
+
+def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight: int = 4) -> Memory:
+    """Peak of the encoding stage and of the sampling stage, encoders freed in between.
+
+    Args:
+        bytes_per_weight: 4 on a CPU, 2 on an accelerator.
+    """
+    config = folder.config
+    rows = 2 if guided and task.tokens <= BATCHED_UP_TO else 1
+    contexts = 2 if guided else 1
+    # Live at the widest point of a block: residual stream and its norm in float32, q k v, feed-forward.
+    activations = rows * task.tokens * (8 * config.dim + (4 * config.dim + config.ffn_dim) * bytes_per_weight)
+    cross = (contexts * config.text_len + config.num_images * IMAGE_TOKENS) * 2 * config.dim
+    cross *= config.num_layers * bytes_per_weight
+    transformer = max(_numel(path, load.TRANSFORMER_STEM) for path in folder.transformer_folders)
+    weights = transformer * len(folder.transformer_folders) * bytes_per_weight + 4 * _numel(
+        folder.path, load.VAE_STEM
+    )
+    pixels = task.sampled_frames * task.first.shape[1] * task.first.shape[2]
+    base_width = load.read_vae_config(folder.path)["dim"]
+    # The decoder's last level holds a chunk of 4 frames at full size, about 6 copies of it, beside the clip.
+    decoding = 4 * (4 * pixels // task.sampled_frames * base_width * 6 + 3 * 2 * pixels)
+    encoders = [_numel(folder.path, text.STEM)]
+    if config.image_tokens:
+        encoders.append(_numel(folder.path, image.STEM))
+    return Memory(max(encoders) * bytes_per_weight, weights + cross + max(activations, decoding))
+
+
+def _numel(path, stem: str) -> int:
+    from math import prod
+
+    from wanedit.wan.checkpoint import read_shapes
+
+    return sum(prod(shape) for shape in read_shapes(find_weights(path, stem)).values())
+
+
+def disk_bytes(tasks: list[SegmentTask], total_frames: int, size: tuple[int, int]) -> int:
+    """Room that the lossless segments to be written and the final video need, with a quarter to spare."""
+    frame = size[0] * size[1] * 3
+    lossless = sum(task.sampled_frames for task in tasks) * frame * LOSSLESS_SHARE
+    return int(1.25 * (lossless + total_frames * frame * 0.05)) + (1 << 20)

@@ -1,0 +1,196 @@
+"""Generation from end to end: plan, sample what is missing, stitch."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from wanedit.errors import InputError, ResourceError
+from wanedit.lit.tasks import SegmentTask, share
+from wanedit.rng import draw_seed
+from wanedit.run import launch
+from wanedit.run.assemble import assemble
+from wanedit.run.config import GenerationConfig, check
+from wanedit.run.cost import disk_bytes
+from wanedit.run.directory import RunDirectory, write_text
+from wanedit.run.manifest import Manifest
+from wanedit.run.plan import Plan, make_plan
+from wanedit.run.progress import step_bar
+from wanedit.run.sampling import sample
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """What a run made.
+
+    Attributes:
+        video: the final file.
+        num_frames, fps: of it.
+        keyframe_frames: the frame at which each keyframe stands.
+        seed: of all noise.
+        segments: hash of every segment, in order.
+        sampled: indices of the segments that this call sampled; the others were complete before.
+    """
+
+    video: Path
+    contact_sheet: Path
+    num_frames: int
+    fps: float
+    keyframe_frames: tuple[int, ...]
+    seed: int
+    segments: tuple[str, ...]
+    sampled: tuple[int, ...]
+
+
+def generate(
+    config: GenerationConfig, folders: Sequence[Path] = (), verbose: bool = True, say: Say = print
+) -> GenerationResult:
+    """Make one long video through timed keyframes; resume what an earlier run of the same folder finished.
+
+    Args:
+        config: the run.
+        folders: where relative keyframe paths are looked up after the current folder.
+        verbose: show the plan's warnings and a progress bar.
+        say: where the lines go.
+
+    Raises:
+        InputError, MissingWeightsError, ResourceError, NumericalError: see their docstrings; the exit code of
+            the command line is theirs.
+    """
+    world = launch.current_world()
+    launch.join(world)
+    try:
+        with launch.interruptible():
+            return _generate(config, folders, world, verbose, say)
+    finally:
+        launch.leave(world)
+
+
+def _generate(
+    config: GenerationConfig, folders: Sequence[Path], world: launch.World, verbose: bool, say: Say
+) -> GenerationResult:
+    directory = RunDirectory(config.folder, config.final_path)
+    with contextlib.ExitStack() as stack:
+        # One rank decides, and owns the folder until the run ends; the others receive the plan or the error.
+        plan, todo = launch.on_rank_zero(world, lambda: _start(config, folders, directory, stack))
+        if verbose and world.rank == 0:
+            _announce(plan, todo, say)
+        sample_share(plan, todo, directory, world, verbose and world.rank == 0)
+        launch.barrier(world)
+        if world.rank == 0:
+            assemble(plan, directory)
+    return _result(plan, todo, directory)
+
+
+def _start(
+    config: GenerationConfig, folders: Sequence[Path], directory: RunDirectory, stack: contextlib.ExitStack
+) -> tuple[Plan, list[SegmentTask]]:
+    check(config)
+    config = replace(config, base_seed=resolve_seed(config, directory))
+    plan = make_plan(config, folders)
+    launch.choose_devices(config, launch.World())
+    stack.enter_context(directory.lock())
+    return plan, _prepare(plan, directory)
+
+
+def resolve_seed(config: GenerationConfig, directory: RunDirectory) -> int:
+    """The run's base seed: the given one, the one that this folder's earlier run drew, or a fresh one."""
+    if config.base_seed is not None and config.base_seed >= 0:
+        return config.base_seed
+    if directory.config.exists() and not config.force_regenerate:
+        earlier = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
+        if isinstance(earlier, dict) and isinstance(earlier.get("base_seed"), int):
+            return earlier["base_seed"]
+    return draw_seed()
+
+
+def _prepare(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
+    """Settle what is to be sampled, check the disk, record the configuration."""
+    directory.prepare()
+    todo = remaining(plan, directory)
+    need = disk_bytes(todo, plan.timeline.num_frames, plan.size)
+    free = shutil.disk_usage(directory.root).free
+    if free < need:
+        raise ResourceError(
+            f"{directory.root}: {free / 1e6:.0f} MB free, about {need / 1e6:.0f} MB needed; make room, or choose "
+            "another output"
+        )
+    if plan.config.force_regenerate or plan.config.resume_from is not None:
+        Manifest(directory).forget({task.digest for task in todo})
+    write_text(
+        directory.config, yaml.safe_dump(asdict(recorded(plan.config)), sort_keys=False, allow_unicode=True)
+    )
+    return todo
+
+
+def recorded(config: GenerationConfig) -> GenerationConfig:
+    """The configuration as a later run should read it: what was asked once for this run is left out."""
+    return replace(
+        config, resume_from=None, force_regenerate=False, output=str(Path(config.output).absolute())
+    )
+
+
+def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
+    """Segments that have to be sampled.
+
+    Raises:
+        InputError: `resume_from` lies outside the chain, or a segment before it is not complete.
+    """
+    complete = Manifest(directory).complete([task.digest for task in plan.tasks])
+    if plan.config.force_regenerate:
+        return list(plan.tasks)
+    start = plan.config.resume_from
+    if start is None:
+        return [task for task in plan.tasks if task.digest not in complete]
+    if not 0 <= start < len(plan.tasks):
+        raise InputError(f"resume_from is {start}; expected a segment, 0 to {len(plan.tasks) - 1}")
+    lacking = [task.index for task in plan.tasks[:start] if task.digest not in complete]
+    if lacking:
+        raise InputError(
+            f"resume_from is {start}, but segments {lacking} are not complete for these settings in "
+            f"{directory.segments}; leave resume_from out to sample whatever is missing"
+        )
+    return list(plan.tasks[start:])
+
+
+def _announce(plan: Plan, todo: list[SegmentTask], say: Say) -> None:
+    for warning in plan.warnings:
+        say(f"warning: {warning}")
+    done = len(plan.tasks) - len(todo)
+    say(
+        f"{len(plan.tasks)} segments, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
+        f"{plan.folder.name}, seed {plan.config.base_seed}" + (f"; {done} already complete" if done else "")
+    )
+
+
+def sample_share(
+    plan: Plan, todo: list[SegmentTask], directory: RunDirectory, world: launch.World, verbose: bool
+) -> None:
+    """Sample `todo`: here, here and on the other ranks of a torchrun, or in processes started for it."""
+    if not todo:
+        return
+    if plan.config.num_gpus > 1 and not world.under_torchrun:
+        launch.run_workers(directory.config, plan.config)
+        return
+    mine = share([task.tokens**2 for task in todo], world.size)[world.rank]
+    label = f"rank {world.rank} of {world.size}," if world.size > 1 else "sampling"
+    with step_bar(len(mine) * plan.settings.num_inference_steps, verbose, label) as on_step:
+        sample(plan, todo, directory, world, on_step)
+
+
+def _result(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> GenerationResult:
+    return GenerationResult(
+        directory.final,
+        directory.contact_sheet,
+        plan.timeline.num_frames,
+        float(plan.timeline.fps),
+        plan.timeline.keyframe_frames,
+        plan.config.base_seed or 0,
+        tuple(task.digest for task in plan.tasks),
+        tuple(task.index for task in todo),
+    )

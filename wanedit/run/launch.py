@@ -1,0 +1,162 @@
+"""Where a run's processes are: this one, a torchrun that we started, or a torchrun that started us."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wanedit.errors import InputError, WaneditError
+from wanedit.run.config import GenerationConfig
+
+T = TypeVar("T")
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM. No Exception, so that nothing on the way swallows it.
+
+    `exit_code` is the shell's convention: 128 plus the signal's number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `Interrupted` inside the block; a no-op outside the main thread."""
+
+    def stop(number: int, frame: Any) -> None:
+        # A second signal while the first unwinds would leave files half-removed.
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    try:
+        before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of the run."""
+
+    rank: int = 0
+    size: int = 1
+    under_torchrun: bool = False
+
+
+def current_world() -> World:
+    """Read what torchrun tells its workers."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return World()
+    return World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), True)
+
+
+def join(world: World) -> None:
+    """Meet the other workers. gloo also on GPUs: only words travel here, never tensors."""
+    import torch.distributed as dist
+
+    if world.under_torchrun and not dist.is_initialized():
+        dist.init_process_group("gloo")
+
+
+def on_rank_zero(world: World, decide: Callable[[], T]) -> T:
+    """Call `decide` on rank 0 alone and give what it returns, or raises, to every rank."""
+    if not world.under_torchrun:
+        return decide()
+    import torch.distributed as dist
+
+    box: list[Any] = [None]
+    if world.rank == 0:
+        try:
+            box[0] = decide()
+        except Exception as error:
+            box[0] = error
+    dist.broadcast_object_list(box, src=0)
+    if isinstance(box[0], Exception):
+        raise box[0]
+    return box[0]
+
+
+def barrier(world: World) -> None:
+    """Wait until every rank is here."""
+    if world.under_torchrun:
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
+def leave(world: World) -> None:
+    """Part from the other workers."""
+    if world.under_torchrun:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def choose_devices(config: GenerationConfig, world: World) -> tuple[str, list[int] | int]:
+    """Accelerator and devices for Lightning.
+
+    Raises:
+        InputError: a GPU is asked for that this machine does not have.
+    """
+    import torch
+
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    ids = config.devices
+    if available == 0:
+        if ids:
+            raise InputError(
+                f"gpu_ids are {ids}; this machine has no GPU. Leave gpu_ids out to run on the CPU"
+            )
+        return "cpu", world.size
+    missing = [i for i in ids if not 0 <= i < available]
+    if missing or max(config.num_gpus, world.size) > available:
+        raise InputError(
+            f"gpu_ids {ids or 'unset'}, num_gpus {config.num_gpus}: this machine has {available} GPU(s)"
+        )
+    if world.under_torchrun:
+        return "cuda", world.size
+    return "cuda", ids or 1
+
+
+def run_workers(config_path: Path, config: GenerationConfig) -> None:
+    """Sample a run's segments with `num_gpus` processes under torchrun and wait for them.
+
+    The rendezvous takes a free port, so that runs on one machine do not collide.
+
+    Raises:
+        WaneditError: a worker failed; its own message stands above.
+    """
+    environment = dict(os.environ)
+    if config.devices:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, config.devices))
+    command = [
+        sys.executable, "-m", "torch.distributed.run",
+        "--nnodes=1", f"--nproc-per-node={config.num_gpus}",
+        "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
+        "-m", "wanedit.run.worker", str(config_path),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, env=environment)
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if code:
+        raise WaneditError(f"a worker failed (exit code {code}); finished segments stay, run again to resume")

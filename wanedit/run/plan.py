@@ -1,0 +1,190 @@
+"""From a configuration to tasks: every decision made, every input read, no weight loaded."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wanedit import timeline
+from wanedit.errors import InputError
+from wanedit.lit.chain import ChainSettings
+from wanedit.lit.tasks import SegmentTask
+from wanedit.run.config import GenerationConfig, check, ordered, parse_keyframes, parse_size, prompts
+from wanedit.run.manifest import digest
+from wanedit.types import Keyframe, Timeline
+from wanedit.video import FitRecord, fit, from_uint8, load_image
+from wanedit.wan import image, load, text
+from wanedit.wan.checkpoint import find_weights, sha256
+from wanedit.wan.load import WanFolder, open_wan
+
+# Raised when a change to the code changes the pixels of a segment for the same inputs.
+ALGORITHM = 1
+
+
+@dataclass(frozen=True)
+class KeyframeImage:
+    """A keyframe at the size of the run.
+
+    Attributes:
+        pixels: uint8 (H, W, 3).
+        notes: what was normalised when it was read.
+        fit: how it came to its size.
+    """
+
+    keyframe: Keyframe
+    pixels: np.ndarray
+    notes: tuple[str, ...]
+    fit: FitRecord
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(repr(self.pixels.shape).encode() + self.pixels.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, decided. `config` holds no null that a model's default could fill."""
+
+    config: GenerationConfig
+    folder: WanFolder
+    timeline: Timeline
+    keyframes: tuple[KeyframeImage, ...]
+    settings: ChainSettings
+    tasks: tuple[SegmentTask, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return parse_size(self.config.size or "")
+
+
+def make_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> Plan:
+    """Check everything and decide everything.
+
+    Args:
+        config: `base_seed` must be set and not negative.
+        folders: where relative keyframe paths are looked up after the current folder.
+
+    Raises:
+        InputError: a value, a keyframe image or their times cannot be used.
+        MissingWeightsError: the model is not there.
+    """
+    check(config)
+    keyframes = ordered(parse_keyframes(config.keyframes, folders), config.sort_keyframes)
+    # Times are judged once with a provisional rate, before the model's folder is even looked for.
+    timeline.plan([k.seconds for k in keyframes], config.fps or 16, timeline.round_up(10**9), stretch=True)
+    folder = open_wan(config.source)
+    config = fill_defaults(config, folder)
+    seconds = [k.seconds for k in keyframes]
+    stretch = config.long_segments == "stretch"
+    chain = timeline.plan(seconds, config.fps or 0, folder.sampling.max_frames, stretch)
+    images, notes = _load_keyframes(keyframes, config)
+    settings = ChainSettings(
+        config.sample_steps or 0,
+        config.sample_shift or 0,
+        1.0 if config.sample_guide_scale is None else config.sample_guide_scale,
+        config.sample_solver,
+        config.offload_model,
+        config.t5_cpu,
+        config.tile,
+    )
+    if folder.sampling.full_size:
+        notes += timeline.warnings(chain)
+    config = replace(config, keyframes=[[str(k.path.absolute()), k.seconds] for k in keyframes])
+    tasks = _tasks(config, folder, chain, images, settings)
+    return Plan(config, folder, chain, tuple(images), settings, tuple(tasks), tuple(notes))
+
+
+def fill_defaults(config: GenerationConfig, folder: WanFolder) -> GenerationConfig:
+    """Replace nulls by the values that the model was made for."""
+    own = folder.sampling
+    if not folder.config.condition_channels:
+        raise InputError(
+            f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v or i2v model"
+        )
+    defaults: dict[str, Any] = {
+        "negative_prompt": own.negative_prompt,
+        "size": own.size,
+        "fps": own.fps,
+        "sample_steps": own.num_inference_steps,
+        "sample_shift": own.shift,
+        "sample_guide_scale": own.guidance_scale,
+    }
+    return replace(
+        config, **{name: value for name, value in defaults.items() if getattr(config, name) is None}
+    )
+
+
+def _load_keyframes(
+    keyframes: list[Keyframe], config: GenerationConfig
+) -> tuple[list[KeyframeImage], list[str]]:
+    images, notes = [], []
+    for keyframe in keyframes:
+        loaded = load_image(keyframe.path)
+        pixels, record = fit(loaded.pixels, parse_size(config.size or ""), config.resize_policy)
+        if record.warning:
+            notes.append(f"{keyframe.path.name}: {record.warning}")
+        images.append(KeyframeImage(keyframe, pixels, loaded.notes, record))
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return images, notes
+
+
+def _tasks(
+    config: GenerationConfig,
+    folder: WanFolder,
+    chain: Timeline,
+    images: list[KeyframeImage],
+    settings: ChainSettings,
+) -> list[SegmentTask]:
+    model = fingerprint(folder)
+    tensors = [from_uint8(image.pixels[None])[:, 0] for image in images]
+    tasks = []
+    for segment, prompt in zip(chain.segments, prompts(config, len(chain.segments)), strict=True):
+        k = segment.index
+        decides = {
+            "algorithm": ALGORITHM,
+            "model": model,
+            "keyframes": [images[k].sha256, images[k + 1].sha256],
+            "prompt": prompt,
+            "negative_prompt": config.negative_prompt if settings.guidance_scale != 1.0 else "",
+            "frames": segment.sampled_frames,
+            "index": k,
+            "seed": config.base_seed,
+            "sampler": {
+                name: value
+                for name, value in asdict(settings).items()
+                if name not in ("offload_model", "t5_cpu")
+            },
+        }
+        tasks.append(
+            SegmentTask(
+                k,
+                segment.sampled_frames,
+                tensors[k],
+                tensors[k + 1],
+                prompt,
+                config.negative_prompt or "",
+                config.base_seed or 0,
+                digest(decides),
+            )
+        )
+    return tasks
+
+
+def fingerprint(folder: WanFolder) -> str:
+    """SHA-256 over the SHA-256 of every file that decides what the model computes."""
+    files: list[Path] = []
+    for path in folder.transformer_folders:
+        files += [path / "config.json", *find_weights(path, load.TRANSFORMER_STEM)]
+    files += find_weights(folder.path, load.VAE_STEM) + find_weights(folder.path, text.STEM)
+    if folder.config.image_tokens:
+        files += find_weights(folder.path, image.STEM)
+    files += sorted((folder.path / text.TOKENIZER).glob("*.json"))
+    files += [folder.path / name for name in (load.VAE_CONFIG, text.CONFIG, image.CONFIG)]
+    return digest({str(f.relative_to(folder.path)): sha256(f) for f in files if f.is_file()})

@@ -1,0 +1,116 @@
+"""Sampling the segments that a run still lacks, on this rank, through Lightning."""
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable
+
+from wanedit.errors import ResourceError
+from wanedit.lit.chain import FLF2VChain, OnStep
+from wanedit.lit.data import SegmentDataModule
+from wanedit.lit.tasks import SampledSegment, SegmentTask
+from wanedit.lit.writer import SegmentWriter
+from wanedit.run.directory import RunDirectory
+from wanedit.run.launch import World, choose_devices
+from wanedit.run.manifest import Entry, Manifest, segment_file
+from wanedit.run.plan import Plan
+from wanedit.video import write_lossless
+from wanedit.video.atomic import atomic_path
+
+
+def sample(
+    plan: Plan, todo: list[SegmentTask], directory: RunDirectory, world: World, on_step: OnStep
+) -> None:
+    """Sample this rank's share of `todo`; each segment is on disk and in the journal when its step ends.
+
+    Raises:
+        NumericalError, ResourceError, MissingWeightsError: see FLF2VChain.
+    """
+    from lightning.pytorch import Trainer
+
+    _silence()
+    accelerator, devices = choose_devices(plan.config, world)
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        strategy=_strategy(world),
+        callbacks=[SegmentWriter(_saver(plan, directory, world.rank))],
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        barebones=False,
+    )
+    chain = FLF2VChain(plan.folder, plan.settings, on_step)
+    trainer.predict(chain, SegmentDataModule(todo), return_predictions=False)
+
+
+def _strategy(world: World):
+    if not world.under_torchrun:
+        return "auto"
+    from lightning.pytorch.strategies import DDPStrategy
+
+    return DDPStrategy(process_group_backend="gloo")
+
+
+def _silence() -> None:
+    # Lightning's advice is for training: worker counts, unused GPUs, its own products.
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=r".*(LeafSpec|does not have many workers).*")
+
+
+def _saver(plan: Plan, directory: RunDirectory, rank: int) -> Callable[[SampledSegment], None]:
+    manifest = Manifest(directory)
+
+    def save(segment: SampledSegment) -> None:
+        task = segment.task
+        name = segment_file(task.index, task.digest)
+        try:
+            if plan.config.save_latents:
+                save_latents(directory, name, segment)
+            write_lossless(directory.segments / name, segment.frames, plan.timeline.fps)
+            entry = Entry(
+                task.index,
+                name,
+                len(segment.frames),
+                hashlib.sha256(segment.latents.numpy().tobytes()).hexdigest(),
+                round(segment.seconds, 3),
+                rank,
+            )
+            manifest.record(task.digest, entry)
+        except ResourceError as error:
+            raise ResourceError(
+                f"segment {task.index}: {error}. Finished segments stay; make room and run again"
+            ) from None
+        _log(plan, directory, segment, rank)
+
+    return save
+
+
+def save_latents(directory: RunDirectory, name: str, segment: SampledSegment) -> None:
+    """Keep a segment's normalised latents beside its video, as safetensors."""
+    from safetensors.torch import save_file
+
+    with atomic_path((directory.segments / name).with_suffix(".safetensors")) as partial:
+        save_file({"latents": segment.latents.contiguous()}, str(partial))
+
+
+def _log(plan: Plan, directory: RunDirectory, segment: SampledSegment, rank: int) -> None:
+    steps = plan.settings.num_inference_steps
+    line = {
+        "event": "segment",
+        "segment": segment.task.index,
+        "rank": rank,
+        "frames": len(segment.frames),
+        "tokens": segment.task.tokens,
+        "steps": steps,
+        "seconds": round(segment.seconds, 3),
+        "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
+    }
+    # One short line per write: appends of this size are not torn between ranks.
+    with directory.metrics.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")

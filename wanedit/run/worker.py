@@ -1,0 +1,38 @@
+"""One of the processes that `run_workers` starts: samples its share of a recorded run, and no more."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from wanedit.errors import WaneditError
+from wanedit.run import launch
+from wanedit.run.config import GenerationConfig
+from wanedit.run.directory import RunDirectory
+from wanedit.run.generate import remaining, sample_share
+from wanedit.run.plan import make_plan
+
+
+def main(config_path: str) -> int:
+    """Sample what the run at `config_path` still lacks, together with the other ranks."""
+    config = GenerationConfig(**yaml.safe_load(Path(config_path).read_text(encoding="utf-8")))
+    directory = RunDirectory(config.folder, config.final_path)
+    world = launch.current_world()
+    launch.join(world)
+    try:
+        with launch.interruptible():
+            plan = make_plan(config)
+            sample_share(plan, remaining(plan, directory), directory, world, verbose=world.rank == 0)
+            launch.barrier(world)
+    except WaneditError as error:
+        print(f"rank {world.rank}: {error}", file=sys.stderr)
+        return error.exit_code
+    except launch.Interrupted as signal:
+        return signal.exit_code
+    finally:
+        launch.leave(world)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
