@@ -112,7 +112,7 @@ _LOSSLESS = _Codec(
     pixel_format="bgr0",
     picture=_rgb_picture,
     options={"level": "3", "g": "1", "slices": "4", "slicecrc": "1"},
-    muxer={"flush_packets": "1"},
+    muxer={"flush_packets": "1", "cluster_time_limit": "1"},
 )
 
 

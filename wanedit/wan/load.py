@@ -74,7 +74,7 @@ def open_wan(source: str | Path) -> WanFolder:
         MissingWeightsError: no such folder; the message says where the model is published.
         InputError: the name is neither a folder nor known.
     """
-    path = _locate(str(source))
+    path = locate(str(source))
     transformer = path / EXPERTS[0] if (path / EXPERTS[0]).is_dir() else path
     values = read_json(transformer / "config.json")
     shapes = read_shapes(find_weights(transformer, TRANSFORMER_STEM))
@@ -89,7 +89,13 @@ def open_wan(source: str | Path) -> WanFolder:
     return WanFolder(path, config, sampling, known)
 
 
-def _locate(source: str) -> Path:
+def locate(source: str) -> Path:
+    """The folder of a path or known name.
+
+    Raises:
+        MissingWeightsError: a known model that is not on this machine.
+        InputError: neither a folder nor a known name.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         return path
@@ -160,7 +166,7 @@ def load_vae(source: str | Path | WanFolder, device: torch.device | str = "cpu")
     Raises:
         MissingWeightsError: the weights are absent or do not fit.
     """
-    path = source.path if isinstance(source, WanFolder) else _locate(str(source))
+    path = source.path if isinstance(source, WanFolder) else locate(str(source))
     config = read_vae_config(path)
     with torch.device("meta"):
         model = build_vae(config)

@@ -1,0 +1,256 @@
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from tests.video.scenes import numbered, panning, read_number
+from wanedit.errors import InputError, ResourceError
+from wanedit.video.atomic import atomic_path
+from wanedit.video.decode import probe, read_frames
+from wanedit.video.encode import as_rate, write_lossless, write_mp4, write_png
+
+HARD_NAMES = ["plain", "with space", "ключ кадр 关键帧", "a=b;c", "100%d", "a:b", "#?&"]
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 61), (16, 16), (1, 1), (3, 200)])
+def test_ffv1_keeps_every_pixel(tmp_path, height, width):
+    frames = np.random.default_rng(0).integers(0, 256, (4, height, width, 3), dtype=np.uint8)
+    path = tmp_path / "segment.mkv"
+    assert write_lossless(path, iter(frames)) == 4
+    np.testing.assert_array_equal(read_frames(path), frames)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ffv1_keeps_every_colour_level(tmp_path):
+    levels = np.arange(256, dtype=np.uint8)
+    red, green = np.meshgrid(levels, levels)
+    frames = np.stack([np.dstack([red, green, np.full_like(red, blue)]) for blue in (0, 77, 255)])
+    write_lossless(tmp_path / "all.mkv", frames)
+    np.testing.assert_array_equal(read_frames(tmp_path / "all.mkv"), frames)
+
+
+@pytest.mark.parametrize("fps", [16, 12.5, 29.97, 23.976, 25, Fraction(30000, 1001), 29.83, 1, 120])
+@pytest.mark.parametrize("count", [1, 2, 11])
+def test_mp4_has_the_exact_count_and_rate(tmp_path, fps, count):
+    path = tmp_path / "out.mp4"
+    assert write_mp4(path, numbered(count, 16, 64), fps, preset="ultrafast") == count
+    info = probe(path)
+    assert (info.frames, info.declared, info.complete) == (count, count, True)
+    assert info.fps == as_rate(fps)
+    assert not info.variable_rate
+    assert [read_number(frame) for frame in read_frames(path)] == list(range(count))
+
+
+@pytest.mark.parametrize("fps", [16, 12.5, 29.97, 1])
+def test_matroska_has_the_exact_count_and_rate(tmp_path, fps):
+    write_lossless(tmp_path / "out.mkv", numbered(9), fps)
+    info = probe(tmp_path / "out.mkv")
+    assert (info.frames, info.declared, info.fps, info.complete) == (9, 9, as_rate(fps), True)
+
+
+def test_rates_as_people_write_them():
+    assert as_rate(29.97) == Fraction(30000, 1001)
+    assert as_rate(23.976) == Fraction(24000, 1001)
+    assert as_rate(12.5) == Fraction(25, 2)
+    assert as_rate(30) == as_rate(30.0) == 30
+    assert as_rate(25 / 3) == Fraction(25, 3)
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1001])
+def test_impossible_rates_are_refused(fps):
+    with pytest.raises(InputError, match="fps"):
+        as_rate(fps)
+
+
+def test_colours_come_back(tmp_path):
+    """Mean error of a gentle picture below 1 level, no channel off by more than a fifth of a level."""
+    frames = panning(8, 96, 128)
+    write_mp4(tmp_path / "out.mp4", frames, 16, crf=8)
+    difference = read_frames(tmp_path / "out.mp4").astype(np.float32) - frames
+    assert np.abs(difference).mean() < 1
+    assert np.abs(difference.mean((0, 1, 2))).max() < 0.2
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (90, 140, 60)])
+def test_flat_colours_are_within_two_levels(tmp_path, colour):
+    frames = np.full((2, 32, 32, 3), colour, np.uint8)
+    write_mp4(tmp_path / "flat.mp4", frames, 16, crf=4)
+    assert np.abs(read_frames(tmp_path / "flat.mp4").astype(int) - frames).max() <= 2
+
+
+def test_mp4_is_tagged_bt709_limited(tmp_path):
+    write_mp4(tmp_path / "out.mp4", panning(2), 16)
+    with av.open(tmp_path / "out.mp4") as container:
+        context = container.streams.video[0].codec_context
+        tags = (context.colorspace, context.color_range, context.color_primaries, context.color_trc)
+        assert (context.name, context.pix_fmt, tags) == ("h264", "yuv420p", (1, 1, 1, 1))
+
+
+def test_metadata_of_any_key_and_faststart(tmp_path):
+    path = tmp_path / "out.mp4"
+    metadata = {
+        "wanedit_config": "prompt: 一只猫 = 'x'\nseed: 1\n" * 2000,
+        "segment_hashes": '{"0": "ab"}',
+        "title": "T",
+    }
+    write_mp4(path, panning(3), 16, metadata)
+    found = probe(path).metadata
+    assert {key: found[key] for key in metadata} == metadata
+    content = path.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+@pytest.mark.parametrize(("height", "width"), [(47, 64), (48, 63)])
+def test_odd_sides_are_refused_before_anything_is_opened(tmp_path, height, width):
+    with pytest.raises(InputError, match=f"even sides, got {width}x{height}"):
+        write_mp4(tmp_path / "out.mp4", panning(2, height, width), 16)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [write_lossless, lambda p, f: write_mp4(p, f, 16)])
+def test_bad_frames_leave_nothing(tmp_path, write):
+    good = panning(3)
+    for frames in ([], [good[0], good[1, :40]], [good[0], good[1].astype(np.float32)]):
+        with pytest.raises(InputError):
+            write(tmp_path / "out.file", iter(frames))
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_crf_is_refused(tmp_path):
+    with pytest.raises(InputError, match="crf"):
+        write_mp4(tmp_path / "out.mp4", panning(2), 16, crf=99)
+
+
+def test_a_failing_source_leaves_the_old_file(tmp_path):
+    path = tmp_path / "out.mp4"
+    write_mp4(path, panning(2), 16)
+    before = path.read_bytes()
+
+    def failing():
+        yield from panning(2)
+        raise KeyError("the model fell over")
+
+    with pytest.raises(KeyError, match="the model fell over"):
+        write_mp4(path, failing(), 16)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", HARD_NAMES)
+def test_names_with_anything_in_them(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    frames = panning(2)
+    write_lossless(folder / f"{name}.mkv", frames)
+    write_mp4(folder / f"{name}.mp4", frames, 16, preset="ultrafast")
+    write_png(folder / f"{name}.png", frames[0])
+    np.testing.assert_array_equal(read_frames(folder / f"{name}.mkv"), frames)
+    assert len(read_frames(folder / f"{name}.mp4")) == 2
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_relative_names_that_look_like_a_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_lossless("file:x.mkv", panning(2))
+    assert len(read_frames("file:x.mkv")) == 2
+    assert os.listdir() == ["file:x.mkv"]
+
+
+def test_a_missing_folder_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        write_lossless(tmp_path / "no" / "out.mkv", panning(2))
+    with pytest.raises(InputError, match="is a folder"):
+        write_lossless(tmp_path, panning(2))
+
+
+def limited(command: str, folder, limit: int) -> subprocess.CompletedProcess:
+    """Run Python where no file may grow beyond `limit` bytes."""
+    script = "from wanedit.video import *\nfrom tests.video.scenes import *\nimport numpy as np\n" + command
+
+    def cap():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        [sys.executable, "-B", "-c", script, str(folder)], preexec_fn=cap, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    "call", ["write_lossless(sys.argv[1] + '/out', noise)", "write_mp4(sys.argv[1] + '/out', noise, 16, crf=0)"]
+)
+def test_a_full_disk_is_a_resource_error_and_leaves_nothing(tmp_path, call):
+    script = textwrap.dedent(f"""
+        import sys
+        from wanedit.errors import ResourceError
+        noise = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+        try:
+            {call}
+        except ResourceError as error:
+            print(error)
+            sys.exit(error.exit_code)
+    """)
+    done = limited(script, tmp_path, 20_000)
+    assert done.returncode == 4, done.stderr
+    assert f"{tmp_path}/out: not written" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="needs to mount a small disk")
+def test_a_really_full_disk(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        noise = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
+        for write in (write_lossless, lambda p, f: write_mp4(p, f, 16, crf=0)):
+            with pytest.raises(ResourceError, match="No space left"):
+                write(tmp_path / "out", noise)
+        assert not list(tmp_path.iterdir())
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_atomic_path_translates_only_what_it_knows(tmp_path):
+    for number, expected in ((errno.EDQUOT, ResourceError), (errno.EROFS, InputError), (errno.EIO, OSError)):
+        with pytest.raises(expected), atomic_path(tmp_path / "x") as partial:
+            partial.write_bytes(b"1")
+            raise OSError(number, os.strerror(number))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_writer_leaves_a_readable_partial_file(tmp_path):
+    script = textwrap.dedent("""
+        import os, signal
+        def frames():
+            for index, frame in enumerate(numbered(12)):
+                if index == 9:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield frame
+        write_lossless(sys.argv[1] + "/segment.mkv", frames())
+    """)
+    done = limited("import sys\n" + script, tmp_path, 10**9)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (partial,) = tmp_path.iterdir()
+    assert partial.name.startswith(".segment.mkv.")
+    assert partial.suffix == ".partial"
+    with pytest.raises(InputError, match="stopped before the end, 8 whole frames"):
+        read_frames(partial)
+    np.testing.assert_array_equal(read_frames(partial, salvage=True), numbered(12)[:8])
+
+
+def test_png_is_exact(tmp_path):
+    from PIL import Image
+
+    image = panning(1)[0]
+    write_png(tmp_path / "a.png", image)
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "a.png")), image)
+    with pytest.raises(InputError):
+        write_png(tmp_path / "no" / "a.png", image)

@@ -1,0 +1,5 @@
+"""`python -m wanedit`, which torchrun needs."""
+
+from wanedit.cli import entry
+
+entry()

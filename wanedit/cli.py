@@ -1,0 +1,199 @@
+"""The command line: typed functions of run/, `--config FILE` overlays, short errors, stable exit codes."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from wanedit.errors import InputError, WaneditError
+
+USAGE_EXIT = 2
+MAX_ERROR_LINES = 8
+
+
+class _UsageError(Exception):
+    pass
+
+
+def build_parser() -> Any:
+    """The parser of `wanedit`; needs jsonargparse and nothing heavier."""
+    from jsonargparse import ArgumentParser
+
+    from wanedit import __version__
+
+    parser = ArgumentParser(
+        prog="wanedit",
+        description="Training-free long-video generation and editing on Wan video models.",
+        version=__version__,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subcommands(dest="command", required=True)
+    commands.add_subcommand("generate", _generate_parser(), help="a long video through timed keyframes")
+    commands.add_subcommand(
+        "models", _models_parser(), help="list known models; check their layout or a folder"
+    )
+    return parser
+
+
+def _generate_parser() -> Any:
+    from jsonargparse import ArgumentParser
+
+    from wanedit.run.config import GenerationConfig
+
+    parser = ArgumentParser(
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="Make one long video through timed keyframes. An interrupted run resumes by itself: run it again.",
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; repeatable, later ones win")
+    parser.add_class_arguments(GenerationConfig, as_group=False)
+    parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--quiet", action="store_true", help="no plan, no progress bar")
+    return parser
+
+
+def _models_parser() -> Any:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="List the models that wanedit knows. `check` builds each on the meta device and compares its "
+        "layout hash with the published one; `check FOLDER` compares the files of a folder with its own configs.",
+    )
+    parser.add_argument("action", nargs="?", choices=["list", "check"], default="list", help="list or check")
+    parser.add_argument(
+        "folder", nargs="?", default=None, help="a folder in the official layout, or a known name"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code (0 done, 2 usage or input, 3 weights, 4 resources, 5 service, 1 other)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(argv)
+    except _UsageError as error:
+        _complain(str(error))
+        return USAGE_EXIT
+    except WaneditError as error:
+        _complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output left (`wanedit models | head`): nothing to tell it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(argv: list[str]) -> int:
+    settings = _parse(argv)
+    command: Callable[[Any], int] = {"generate": _generate, "models": _models}[settings.command]
+    return command(settings[settings.command])
+
+
+def _parse(argv: list[str]) -> Any:
+    from jsonargparse import ArgumentError
+
+    parser = build_parser()
+    try:
+        return parser.parse_args(argv or ["--help"])
+    except ArgumentError as error:
+        raise _UsageError(_shortened(str(error), _valid_keys(argv))) from None
+
+
+def _valid_keys(argv: list[str]) -> list[str]:
+    from wanedit.run.config import GenerationConfig
+
+    if argv[:1] == ["generate"]:
+        return [*GenerationConfig.__dataclass_fields__, "config", "dry_run", "quiet"]
+    return ["generate", "models", "check"]
+
+
+def _shortened(message: str, valid: Sequence[str]) -> str:
+    """The cause in few lines, with the nearest valid key where a key is wrong."""
+    union = re.search(r'key "([\w.]+)".*Subtypes: \[(.*?)\]\n.*Given value: (.*)', message, re.DOTALL)
+    if union:
+        kinds = re.sub(r"<class '(\w+)'>|typing\.", r"\1", union[2]).replace("NoneType", "null")
+        return f"{union[1]} is {union[3].strip()!r}; expected one of: {kinds}"
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    text = "\n".join(lines[:MAX_ERROR_LINES])
+    wrong = re.findall(
+        r"--([A-Za-z_][\w.-]*)|option '([\w.-]+)'|[Kk]ey '([\w.-]+)'|choice: '([\w.-]+)'", message
+    )
+    for word in dict.fromkeys(next(filter(None, groups)) for groups in wrong):
+        near = difflib.get_close_matches(word.replace("-", "_"), valid, n=1, cutoff=0.5)
+        if word not in valid and near:
+            return f"{text}\nDid you mean {near[0]!r}?"
+    return text
+
+
+def _complain(message: str) -> None:
+    print(f"wanedit: {message}", file=sys.stderr)
+
+
+def _generate(settings: Any) -> int:
+    from wanedit.run import launch
+    from wanedit.run.config import GenerationConfig
+
+    values = settings.as_dict()
+    files = [Path(str(getattr(path, "relative", path))) for path in values.pop("config", None) or []]
+    dry_run, quiet = values.pop("dry_run"), values.pop("quiet")
+    config = GenerationConfig(**values)
+    if not config.keyframes:
+        raise InputError(
+            'no keyframes; expected --keyframes "a.png:0.0,b.png:3.0" or keyframes in a --config file'
+        )
+    return run_generate(config, [file.parent for file in files], dry_run, quiet, launch)
+
+
+def run_generate(config: Any, folders: list[Path], dry_run: bool, quiet: bool, launch: Any) -> int:
+    """Generate or, with `dry_run`, print the plan; interrupted, print how to resume. Returns the exit code."""
+    if dry_run:
+        from wanedit.run.report_plan import print_plan
+
+        print_plan(config, folders)
+        return 0
+    from wanedit.run.generate import generate
+
+    try:
+        result = generate(config, folders, verbose=not quiet)
+    except launch.Interrupted as signal:
+        _complain(
+            f"{signal}: finished segments are kept in {config.folder}. Resume with:\n  {_command_again()}"
+        )
+        return signal.exit_code
+    if not quiet and launch.current_world().rank == 0:
+        print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_frames)}")
+    return 0
+
+
+def _command_again() -> str:
+    import shlex
+
+    program = (
+        "wanedit"
+        if Path(sys.argv[0]).stem in ("wanedit", "__main__")
+        else f"python {shlex.quote(sys.argv[0])}"
+    )
+    return " ".join([program, *map(shlex.quote, sys.argv[1:])])
+
+
+def _models(settings: Any) -> int:
+    from wanedit.run.models import check_models, list_models
+
+    if settings.action == "check":
+        return check_models(settings.folder)
+    return list_models()
+
+
+def entry() -> NoReturn:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,97 @@
+"""`--dry_run`: the plan as a page of text. No weight is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from wanedit.rng import derive_seed
+from wanedit.run.config import GenerationConfig
+from wanedit.run.cost import disk_bytes, forward_flops, memory, sampling_flops
+from wanedit.run.directory import RunDirectory
+from wanedit.run.generate import remaining, resolve_seed
+from wanedit.run.plan import Plan, make_plan
+
+
+def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
+    """Print segments, frames, seeds, tokens, operations, memory, disk, and what a resume would skip.
+
+    Raises:
+        InputError, MissingWeightsError: as the run itself would.
+    """
+    directory = RunDirectory(config.folder, config.final_path)
+    drawn = config.base_seed is None or config.base_seed < 0
+    plan = make_plan(replace(config, base_seed=resolve_seed(config, directory)), folders)
+    console = Console()
+    for warning in plan.warnings:
+        console.print(f"[yellow]warning:[/yellow] {warning}")
+    console.print(_keyframes(plan), _segments(plan, directory), sep="\n")
+    console.print(_totals(plan, directory, drawn), highlight=False)
+
+
+def _keyframes(plan: Plan) -> Table:
+    table = Table(title="Keyframes", title_justify="left")
+    for column in ("#", "file", "seconds", "frame", "from", "to", "notes"):
+        table.add_column(column, overflow="fold")
+    for k, (image, frame) in enumerate(zip(plan.keyframes, plan.timeline.keyframe_frames, strict=True)):
+        source, target = image.fit.source, image.fit.target
+        table.add_row(
+            str(k),
+            image.keyframe.path.name,
+            f"{image.keyframe.seconds:g}",
+            str(frame),
+            f"{source[1]}*{source[0]}",
+            f"{target[1]}*{target[0]} ({image.fit.policy})",
+            "; ".join(image.notes),
+        )
+    return table
+
+
+def _segments(plan: Plan, directory: RunDirectory) -> Table:
+    todo = {task.index for task in remaining(plan, directory)}
+    table = Table(title="Segments", title_justify="left")
+    for column in ("#", "frames", "sampled", "tokens", "noise seed", "TFLOP a pass", "hash", "this run"):
+        table.add_column(column, overflow="fold")
+    for segment, task in zip(plan.timeline.segments, plan.tasks, strict=True):
+        table.add_row(
+            str(segment.index),
+            f"{segment.start} … {segment.end} ({segment.frames})",
+            str(segment.sampled_frames),
+            str(task.tokens),
+            str(derive_seed(task.seed, "segment", task.index)),
+            f"{forward_flops(plan.folder.config, task.tokens) / 1e12:.3g}",
+            task.digest[:12],
+            "samples" if segment.index in todo else "skips: complete",
+        )
+    return table
+
+
+def _totals(plan: Plan, directory: RunDirectory, drawn: bool) -> str:
+    settings = plan.settings
+    todo = remaining(plan, directory)
+    guided = settings.guidance_scale != 1.0
+    flops = sampling_flops(plan.folder.config, todo, settings.num_inference_steps, guided, settings.solver)
+    weight = 2 if torch.cuda.is_available() else 4
+    peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), guided, weight)
+    height, width = plan.size
+    seed = f"{plan.config.base_seed}" + (" (drawn now; the run may draw another)" if drawn else "")
+    return "\n".join(
+        (
+            f"output     {directory.final}: {plan.timeline.num_frames} frames, {width}*{height}, "
+            f"{float(plan.timeline.fps):g} fps",
+            f"model      {plan.folder.name} ({plan.folder.path})",
+            f"sampler    {settings.solver}, {settings.num_inference_steps} steps, shift {settings.shift:g}, "
+            f"guidance {settings.guidance_scale:g}",
+            f"seed       {seed}",
+            f"to sample  {len(todo)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the transformer",
+            f"memory     about {_gigabytes(peak.encoders)} to encode, then {_gigabytes(peak.sampling)} to sample and decode",
+            f"disk       about {disk_bytes(todo, plan.timeline.num_frames, plan.size) / 1e6:.0f} MB",
+        )
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
