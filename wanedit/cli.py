@@ -51,9 +51,18 @@ def _generate_parser() -> Any:
     )
     parser.add_argument("--config", action="config", help="YAML file of settings; repeatable, later ones win")
     parser.add_class_arguments(GenerationConfig, as_group=False)
+    _allow_bare_flags(parser)
     parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
-    parser.add_argument("--quiet", action="store_true", help="no plan, no progress bar")
+    parser.add_argument("--verbose", action="store_true", help="print the plan, then run")
+    parser.add_argument("--quiet", action="store_true", help="no messages, no progress bar")
     return parser
+
+
+def _allow_bare_flags(parser: Any) -> None:
+    """`--t5_cpu` means `--t5_cpu true`, which jsonargparse alone does not offer for typed fields."""
+    for action in parser._actions:
+        if getattr(action, "_typehint", None) is bool:
+            action.nargs, action.const = "?", True
 
 
 def _models_parser() -> Any:
@@ -109,7 +118,7 @@ def _valid_keys(argv: list[str]) -> list[str]:
     from wanedit.run.config import GenerationConfig
 
     if argv[:1] == ["generate"]:
-        return [*GenerationConfig.__dataclass_fields__, "config", "dry_run", "quiet"]
+        return [*GenerationConfig.__dataclass_fields__, "config", "dry_run", "verbose", "quiet"]
     return ["generate", "models", "check"]
 
 
@@ -141,22 +150,23 @@ def _generate(settings: Any) -> int:
 
     values = settings.as_dict()
     files = [Path(str(getattr(path, "relative", path))) for path in values.pop("config", None) or []]
-    dry_run, quiet = values.pop("dry_run"), values.pop("quiet")
+    dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
     config = GenerationConfig(**values)
     if not config.keyframes:
         raise InputError(
             'no keyframes; expected --keyframes "a.png:0.0,b.png:3.0" or keyframes in a --config file'
         )
-    return run_generate(config, [file.parent for file in files], dry_run, quiet, launch)
-
-
-def run_generate(config: Any, folders: list[Path], dry_run: bool, quiet: bool, launch: Any) -> int:
-    """Generate or, with `dry_run`, print the plan; interrupted, print how to resume. Returns the exit code."""
-    if dry_run:
+    folders = [file.parent for file in files]
+    if dry_run or (verbose and launch.current_world().rank == 0):
         from wanedit.run.report_plan import print_plan
 
         print_plan(config, folders)
-        return 0
+    return 0 if dry_run else run_generate(config, folders, quiet)
+
+
+def run_generate(config: Any, folders: list[Path], quiet: bool) -> int:
+    """Generate; interrupted, print how to resume. Returns the exit code."""
+    from wanedit.run import launch
     from wanedit.run.generate import generate
 
     try:

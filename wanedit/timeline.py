@@ -11,7 +11,7 @@ STRIDE = 4
 MODEL_LIMIT = 81
 STIFF_BELOW, DRIFT_ABOVE = 32, 100
 
-Seconds = float | Fraction
+Seconds = int | float | Fraction
 
 
 def slot(frame: int) -> int:
@@ -40,7 +40,12 @@ def round_up(num_frames: int) -> int:
 
 def exact(value: Seconds) -> Fraction:
     """The decimal number that a user wrote: 0.1 is 1/10, not the binary float beside it."""
-    return value if isinstance(value, Fraction) else Fraction(repr(float(value)))
+    return Fraction(value) if isinstance(value, int | Fraction) else Fraction(repr(float(value)))
+
+
+def _number(value: Seconds) -> str:
+    """For messages: enough digits that two times that differ are not printed alike."""
+    return f"{float(value):.12g}"
 
 
 def frame_at(seconds: Seconds, fps: Seconds) -> int:
@@ -74,8 +79,8 @@ def plan(
     for k, (a, b) in enumerate(zip(frames, frames[1:], strict=False)):
         if a == b:
             raise InputError(
-                f"keyframes {k} ({float(seconds[k]):g} s) and {k + 1} ({float(seconds[k + 1]):g} s) both fall "
-                f"on frame {a} at {float(fps):g} fps; move them apart by at least {1 / float(fps):.4g} s or raise fps"
+                f"keyframes {k} ({_number(seconds[k])} s) and {k + 1} ({_number(seconds[k + 1])} s) both fall "
+                f"on frame {a} at {_number(fps)} fps; move them apart by at least {1 / float(fps):.4g} s or raise fps"
             )
     starts = [p - frames[0] for p in frames]
     segments = tuple(
@@ -86,18 +91,18 @@ def plan(
 
 def _check_times(seconds: Sequence[Seconds], fps: Seconds) -> None:
     if not math.isfinite(fps) or fps <= 0:
-        raise InputError(f"fps is {float(fps):g}; expected a positive number")
+        raise InputError(f"fps is {_number(fps)}; expected a positive number")
     if len(seconds) < 2:
         raise InputError(f"{len(seconds)} keyframe(s); expected at least two")
     for k, t in enumerate(seconds):
         if not math.isfinite(t) or t < 0:
-            raise InputError(f"keyframe {k} is at {float(t):g} s; expected a finite time >= 0")
+            raise InputError(f"keyframe {k} is at {_number(t)} s; expected a finite time >= 0")
     for k, (a, b) in enumerate(zip(seconds, seconds[1:], strict=False)):
         if a == b:
-            raise InputError(f"keyframes {k} and {k + 1} are both at {float(a):g} s; expected distinct times")
+            raise InputError(f"keyframes {k} and {k + 1} are both at {_number(a)} s; expected distinct times")
         if a > b:
             raise InputError(
-                f"keyframe {k + 1} at {float(b):g} s comes before keyframe {k} at {float(a):g} s; "
+                f"keyframe {k + 1} at {_number(b)} s comes before keyframe {k} at {_number(a)} s; "
                 "expected increasing times (sort_keyframes: true sorts them)"
             )
 

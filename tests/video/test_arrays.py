@@ -30,12 +30,13 @@ def test_half_precision_is_accepted():
 def test_a_value_that_is_no_number_names_its_frame(value):
     video = torch.zeros(3, 4, 2, 2)
     video[1, 2, 0, 0] = value
-    with pytest.raises(NumericalError, match="1 of 48 .* frame 2"):
+    with pytest.raises(NumericalError, match=r"1 of 48 .* frame 2"):
         to_uint8(video)
 
 
 @pytest.mark.parametrize(
-    "frame", [np.zeros((2, 2, 3), np.float32), np.zeros((2, 2), np.uint8), np.zeros((0, 2, 3), np.uint8), None]
+    "frame",
+    [np.zeros((2, 2, 3), np.float32), np.zeros((2, 2), np.uint8), np.zeros((0, 2, 3), np.uint8), None],
 )
 def test_what_is_no_frame_is_refused(frame):
     with pytest.raises(InputError, match="uint8 array"):

@@ -1,5 +1,6 @@
 import os
 import struct
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -13,15 +14,15 @@ from wanedit.video.decode import iter_frames, probe, read_frames
 from wanedit.video.encode import write_lossless, write_mp4
 
 
-def encode(path, codec, frames, pts=None, options=None, pix_fmt="yuv420p", **container):
+def encode(path, codec, frames, pts=None, options=None, pix_fmt="yuv420p"):
     """A file as some other program might write it."""
-    with av.open(path, "w", **container) as out:
+    with av.open(path, "w") as out:
         stream = out.add_stream(codec, rate=25, options=options or {})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pix_fmt
-        stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 100 if pts else 25)
         for index, frame in enumerate(frames):
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pix_fmt)
-            picture.pts, picture.time_base = (pts[index] if pts else index * 4), Fraction(1, 100)
+            picture.pts, picture.time_base = (pts[index] if pts else index), stream.codec_context.time_base
             out.mux(stream.encode(picture))
         out.mux(stream.encode(None))
 
@@ -36,9 +37,16 @@ def clip(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("codec", "suffix", "pix_fmt"),
-    [("libx264", "mp4", "yuv420p"), ("libx264", "mkv", "yuv420p"), ("libx265", "mp4", "yuv420p"), ("ffv1", "mkv", "bgr0"),
-     ("mpeg4", "avi", "yuv420p"), ("libx264", "ts", "yuv420p"), ("libsvtav1", "mp4", "yuv420p")],
-)  # fmt: skip
+    [
+        ("libx264", "mp4", "yuv420p"),
+        ("libx264", "mkv", "yuv420p"),
+        ("libx264", "ts", "yuv420p"),
+        ("libx265", "mp4", "yuv420p"),
+        ("libsvtav1", "mp4", "yuv420p"),
+        ("mpeg4", "avi", "yuv420p"),
+        ("ffv1", "mkv", "bgr0"),
+    ],
+)
 def test_every_frame_is_found_by_its_index(tmp_path, codec, suffix, pix_fmt):
     if codec not in av.codecs_available:
         pytest.skip(f"this FFmpeg has no {codec}")
@@ -112,7 +120,8 @@ def test_a_truncated_mp4_says_both_counts(tmp_path, share):
 def test_an_mp4_cut_before_its_index_is_refused(tmp_path):
     path = tmp_path / "cut.mp4"
     encode(path, "libx264", numbered(10))  # moov at the end
-    path.write_bytes(path.read_bytes()[:-300])
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"moov")])
     for salvage in (False, True):
         with pytest.raises(InputError, match=r"cut\.mp4: not a readable video"):
             read_frames(path, salvage=salvage)
@@ -141,10 +150,8 @@ def test_a_header_that_declares_too_many_frames(tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError):
         read_frames(path)
-    try:
+    with suppress(InputError):  # a table that long may not be readable at all; what matters is that this ends
         assert len(read_frames(path, salvage=True)) <= 10
-    except InputError:
-        pass  # a table that long may not be readable at all; what matters is that this ends, and soon
 
 
 def test_a_damaged_frame_of_ffv1_is_noticed(tmp_path):
@@ -156,17 +163,17 @@ def test_a_damaged_frame_of_ffv1_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"frame \d is damaged \(wrong checksum\)"):
         read_frames(path)
-    assert len(read_frames(path, salvage=True)) == 8
+    assert 0 < len(read_frames(path, salvage=True)) <= 8
 
 
 def test_damage_in_h264_is_noticed(tmp_path):
     path = tmp_path / "clip.mp4"
-    write_mp4(path, np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8), 16)
+    write_mp4(path, panning(8, 240, 320), 16, crf=1)
     content = bytearray(path.read_bytes())
-    middle = (content.index(b"mdat") + len(content)) // 2
-    content[middle : middle + 40] = bytes(range(40))
+    late = len(content) * 4 // 5  # not in the first frame, on which all others stand
+    content[late : late + 100] = bytes(range(100))
     path.write_bytes(content)
-    with pytest.raises(InputError, match="damaged|decod"):
+    with pytest.raises(InputError, match=r"damaged|decod"):
         read_frames(path)
     assert 0 < len(read_frames(path, salvage=True)) <= 8
 
@@ -206,7 +213,7 @@ def test_a_phone_held_upright(tmp_path, matrix, turns):
     read = read_frames(path)
     expected = np.rot90(frames, turns, (1, 2))
     assert read.shape == expected.shape
-    assert np.abs(read.astype(int) - expected).mean() < 2
+    assert np.abs(read.astype(int) - expected).mean() < 4  # a wrong turn is off by 40 and more
     assert (probe(path).height, probe(path).width) == read.shape[1:3]
 
 

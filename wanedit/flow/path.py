@@ -4,6 +4,7 @@ sigma runs from 1 (noise) to 0 (data): `x_sigma = (1 - sigma) x_0 + sigma eps`, 
 (rectified flow, arXiv 2209.03003; flow matching, arXiv 2210.02747).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         pairs = zip(self.sigmas, self.sigmas[1:], strict=False)
-        if len(self.sigmas) != len(self.timesteps) + 1 or any(a <= b for a, b in pairs):
+        if len(self.sigmas) != len(self.timesteps) + 1 or not all(a > b for a, b in pairs):
             raise InputError(
                 f"schedule has {len(self.sigmas)} sigmas and {len(self.timesteps)} timesteps; expected n + 1 "
                 "strictly decreasing sigmas for n timesteps"
@@ -106,7 +107,7 @@ def schedule(num_inference_steps: int, shift: float, solver: str = "euler") -> S
     """
     if num_inference_steps < 1:
         raise InputError(f"num_inference_steps is {num_inference_steps}; expected at least 1")
-    if not shift > 0:
+    if not (math.isfinite(shift) and shift > 0):
         raise InputError(f"shift is {shift:g}; expected a positive number")
     highest = float(np.float32(1 - 1 / TRAIN_TIMESTEPS)) if solver == "unipc" else 1.0
     levels = shift_sigma(np.linspace(highest, 0.0, num_inference_steps + 1)[:-1], shift)

@@ -9,7 +9,7 @@ diffusers' UniPC with flow sigmas visits other timesteps.
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +21,7 @@ Velocity = Callable[[Tensor, Step], Tensor]
 Observer = Callable[[Step, Tensor, Tensor], None]
 
 
+@runtime_checkable
 class Solver(Protocol):
     def __call__(
         self, velocity: Velocity, x: Tensor, schedule: Schedule, observe: Observer | None = None

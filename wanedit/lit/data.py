@@ -17,6 +17,8 @@ class SegmentDataModule(LightningDataModule):
 
     def __init__(self, tasks: Sequence[SegmentTask]) -> None:
         super().__init__()
+        # Lightning's name for: a rank may have no segment.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.tasks = list(tasks)
 
     def predict_dataloader(self) -> DataLoader:

@@ -42,6 +42,8 @@ class GenerationConfig:
         base_seed: of all noise; negative or null draws one, which the run records and a resume reuses.
         num_gpus: processes to sample with; on a machine without GPUs, CPU processes.
         gpu_ids: which devices, such as [0, 2] or "0,2"; empty for the first `num_gpus`.
+        cpu_threads: threads of each process on a CPU; null for all cores. The last bits of a result depend on
+            it, so a resumed run keeps the value of the run before.
         offload_model: keep only the part in use on the device, and free the encoders once used.
         t5_cpu: run the text encoder on the CPU.
         tile: side of VAE tiles in pixels; null decodes whole frames.
@@ -77,6 +79,7 @@ class GenerationConfig:
     base_seed: int | None = None
     num_gpus: int = 1
     gpu_ids: str | list[int] = field(default_factory=list)
+    cpu_threads: int | None = None
     offload_model: bool = True
     t5_cpu: bool = False
     tile: int | None = None
@@ -136,10 +139,7 @@ def parse_keyframes(value: KeyframesLike, folders: Sequence[Path] = ()) -> list[
     Raises:
         InputError: an entry is not a path and a number, or its file does not exist.
     """
-    if isinstance(value, str):
-        pairs = _split(value)
-    else:
-        pairs = [_pair(entry, k) for k, entry in enumerate(value)]
+    pairs = _split(value) if isinstance(value, str) else [_pair(entry, k) for k, entry in enumerate(value)]
     return [Keyframe(_find(path, folders, k), seconds) for k, (path, seconds) in enumerate(pairs)]
 
 
@@ -221,6 +221,7 @@ def check(config: GenerationConfig) -> None:
         "sample_shift": config.sample_shift,
         "fps": config.fps,
         "num_gpus": config.num_gpus,
+        "cpu_threads": config.cpu_threads,
     }
     for name, value in positive.items():
         if value is not None and not (value > 0 and math.isfinite(value)):

@@ -91,7 +91,8 @@ def _start(
     config: GenerationConfig, folders: Sequence[Path], directory: RunDirectory, stack: contextlib.ExitStack
 ) -> tuple[Plan, list[SegmentTask]]:
     check(config)
-    config = replace(config, base_seed=resolve_seed(config, directory))
+    threads = resolve_threads(config, directory)
+    config = replace(config, base_seed=resolve_seed(config, directory), cpu_threads=threads)
     plan = make_plan(config, folders)
     launch.choose_devices(config, launch.World())
     stack.enter_context(directory.lock())
@@ -102,11 +103,26 @@ def resolve_seed(config: GenerationConfig, directory: RunDirectory) -> int:
     """The run's base seed: the given one, the one that this folder's earlier run drew, or a fresh one."""
     if config.base_seed is not None and config.base_seed >= 0:
         return config.base_seed
-    if directory.config.exists() and not config.force_regenerate:
-        earlier = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
-        if isinstance(earlier, dict) and isinstance(earlier.get("base_seed"), int):
-            return earlier["base_seed"]
-    return draw_seed()
+    earlier = None if config.force_regenerate else _recorded_before("base_seed", directory)
+    return draw_seed() if earlier is None else earlier
+
+
+def resolve_threads(config: GenerationConfig, directory: RunDirectory) -> int:
+    """Threads of each CPU process: the given number, that of this folder's earlier run, or all cores.
+
+    The order in which a product is summed depends on the number of threads, and so do the last bits of the
+    latents: one process, several ranks and a resumed run must agree on it.
+    """
+    earlier = _recorded_before("cpu_threads", directory)
+    return config.cpu_threads or earlier or launch.all_cores()
+
+
+def _recorded_before(name: str, directory: RunDirectory) -> int | None:
+    if not directory.config.exists():
+        return None
+    earlier = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
+    value = earlier.get(name) if isinstance(earlier, dict) else None
+    return value if isinstance(value, int) else None
 
 
 def _prepare(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:

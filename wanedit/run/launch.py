@@ -86,9 +86,10 @@ def on_rank_zero(world: World, decide: Callable[[], T]) -> T:
         except Exception as error:
             box[0] = error
     dist.broadcast_object_list(box, src=0)
-    if isinstance(box[0], Exception):
-        raise box[0]
-    return box[0]
+    decided: Any = box[0]
+    if isinstance(decided, Exception):
+        raise decided
+    return decided
 
 
 def barrier(world: World) -> None:
@@ -106,6 +107,27 @@ def leave(world: World) -> None:
 
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def all_cores() -> int:
+    """Physical cores that this process may use."""
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(psutil.cpu_count(logical=False) or allowed, allowed)
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with `count` CPU threads inside the block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_devices(config: GenerationConfig, world: World) -> tuple[str, list[int] | int]:
@@ -142,7 +164,8 @@ def run_workers(config_path: Path, config: GenerationConfig) -> None:
     Raises:
         WaneditError: a worker failed; its own message stands above.
     """
-    environment = dict(os.environ)
+    # Several processes on the same cores: idle OpenMP threads must sleep, not spin.
+    environment = {"OMP_WAIT_POLICY": "passive"} | os.environ | {"OMP_NUM_THREADS": str(config.cpu_threads)}
     if config.devices:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, config.devices))
     command = [

@@ -1,9 +1,9 @@
 """`wanedit models`: what is known, and proof that it is known rightly."""
 
-from rich.console import Console
 from rich.table import Table
 
 from wanedit.errors import MissingWeightsError
+from wanedit.run.progress import wide_console
 from wanedit.wan.catalog import KNOWN_MODELS, KnownModel
 
 
@@ -25,7 +25,7 @@ def list_models() -> int:
             model.repository,
             _where(model),
         )
-    Console().print(table)
+    wide_console().print(table)
     return 0
 
 
@@ -65,7 +65,7 @@ def check_models(folder: str | None) -> int:
         if check.num_bytes:
             result += f" ({check.num_bytes / 1e6:.1f} MB)"
         table.add_row(check.model, check.part, check.layout[:12], (check.published or "-")[:12], result)
-    console = Console()
+    console = wide_console()
     console.print(table)
     failed = [check for check in checks if not check.ok]
     console.print(f"{len(checks) - len(failed)} of {len(checks)} parts fit")

@@ -5,6 +5,16 @@ from contextlib import contextmanager
 
 from wanedit.lit.chain import OnStep
 
+PIPE_WIDTH = 160
+
+
+def wide_console():
+    """A rich console; into a file or a pipe it writes lines long enough that no table wraps."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
 
 @contextmanager
 def step_bar(total_steps: int, verbose: bool, label: str = "sampling") -> Iterator[OnStep]:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from wanedit.rng import derive_seed
@@ -14,6 +13,7 @@ from wanedit.run.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.run.directory import RunDirectory
 from wanedit.run.generate import remaining, resolve_seed
 from wanedit.run.plan import Plan, make_plan
+from wanedit.run.progress import wide_console
 
 
 def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
@@ -25,7 +25,7 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     directory = RunDirectory(config.folder, config.final_path)
     drawn = config.base_seed is None or config.base_seed < 0
     plan = make_plan(replace(config, base_seed=resolve_seed(config, directory)), folders)
-    console = Console()
+    console = wide_console()
     for warning in plan.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}")
     console.print(_keyframes(plan), _segments(plan, directory), sep="\n")
@@ -87,11 +87,12 @@ def _totals(plan: Plan, directory: RunDirectory, drawn: bool) -> str:
             f"guidance {settings.guidance_scale:g}",
             f"seed       {seed}",
             f"to sample  {len(todo)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the transformer",
-            f"memory     about {_gigabytes(peak.encoders)} to encode, then {_gigabytes(peak.sampling)} to sample and decode",
+            f"memory     about {_gigabytes(peak.encoders)} to encode, "
+            f"then {_gigabytes(peak.sampling)} to sample and decode",
             f"disk       about {disk_bytes(todo, plan.timeline.num_frames, plan.size) / 1e6:.0f} MB",
         )
     )
 
 
 def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

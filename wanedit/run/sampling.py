@@ -12,7 +12,7 @@ from wanedit.lit.data import SegmentDataModule
 from wanedit.lit.tasks import SampledSegment, SegmentTask
 from wanedit.lit.writer import SegmentWriter
 from wanedit.run.directory import RunDirectory
-from wanedit.run.launch import World, choose_devices
+from wanedit.run.launch import World, choose_devices, threads
 from wanedit.run.manifest import Entry, Manifest, segment_file
 from wanedit.run.plan import Plan
 from wanedit.video import write_lossless
@@ -44,7 +44,8 @@ def sample(
         barebones=False,
     )
     chain = FLF2VChain(plan.folder, plan.settings, on_step)
-    trainer.predict(chain, SegmentDataModule(todo), return_predictions=False)
+    with threads(plan.config.cpu_threads or 1):
+        trainer.predict(chain, SegmentDataModule(todo), return_predictions=False)
 
 
 def _strategy(world: World):

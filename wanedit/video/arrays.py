@@ -58,7 +58,7 @@ def require_frame(frame: object, what: str) -> Frame:
     return frame
 
 
-def require_same_size(frames: Iterable[Frame], what: str) -> Iterator[Frame]:
+def require_same_size(frames: Iterable[AnyFrame], what: str) -> Iterator[AnyFrame]:
     """Pass frames on one by one; InputError at the first that is no frame or has another size than the first."""
     size: tuple[int, ...] | None = None
     for index, frame in enumerate(frames):
@@ -69,7 +69,7 @@ def require_same_size(frames: Iterable[Frame], what: str) -> Iterator[Frame]:
         yield frame
 
 
-def peek(frames: Iterable[Frame], what: str) -> tuple[Frame, Iterator[Frame]]:
+def peek(frames: Iterable[AnyFrame], what: str) -> tuple[AnyFrame, Iterator[AnyFrame]]:
     """The first frame, and all frames. Raises InputError if there is none."""
     iterator = iter(frames)
     first = next(iterator, None)

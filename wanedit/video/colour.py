@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from wanedit.errors import InputError
-from wanedit.video.arrays import Frame, Frames
+from wanedit.video.arrays import AnyFrame, Frame, Frames
 
 MAX_GAIN = 1.5  # of any direction in Lab; beyond it the frames show different things, not different colours
 _RIDGE = 1.0  # Lab units squared: variance below it is too little to tell a gain from
@@ -16,20 +16,46 @@ _ROUNDS = 8
 _OUTLYING = 2.5  # times the median distance (at least one Lab unit): from there patches lose their say
 
 
+# Linear sRGB to XYZ over the white point (IEC 61966-2-1), and f(XYZ) to L*a*b* (CIE 15). OpenCV's own float
+# conversion goes through a table and moves colours by up to a level and a half.
+_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+_TO_XYZ /= _TO_XYZ.sum(1, keepdims=True)
+_TO_LAB = np.array([[0.0, 116.0, 0.0], [500.0, -500.0, 0.0], [0.0, 200.0, -200.0]])
+_EDGE = 6 / 29
+
+
 def rgb_to_lab(rgb: UInt8[np.ndarray, "*n 3"]) -> Float32[np.ndarray, "*n 3"]:
     """sRGB levels to CIE L*a*b* (D65): L from 0 to 100."""
-    return cv2.cvtColor(_rows(rgb).astype(np.float32) / 255, cv2.COLOR_RGB2Lab).reshape(rgb.shape)
+    xyz = _times(_LINEAR[rgb], _TO_XYZ)
+    f = np.where(xyz > _EDGE**3, np.cbrt(xyz), xyz / np.float32(3 * _EDGE**2) + np.float32(4 / 29))
+    return _times(f, _TO_LAB) - np.array([16, 0, 0], np.float32)
 
 
 def lab_to_rgb(lab: Float32[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:
     """CIE L*a*b* to sRGB levels; what lies outside of sRGB is clipped channel by channel."""
-    rgb = cv2.cvtColor(_rows(lab), cv2.COLOR_Lab2RGB).reshape(lab.shape)
-    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+    f = _times(lab + np.array([16, 0, 0], np.float32), np.linalg.inv(_TO_LAB))
+    xyz = np.where(f > _EDGE, f * f * f, np.float32(3 * _EDGE**2) * (f - np.float32(4 / 29)))
+    linear = np.clip(_times(xyz, np.linalg.inv(_TO_XYZ)), 0, 1)
+    curved = np.float32(1.055) * np.power(linear, np.float32(1 / 2.4)) - np.float32(0.055)
+    levels = np.where(linear > np.float32(0.0031308), curved, np.float32(12.92) * linear)
+    return np.rint(levels * np.float32(255)).astype(np.uint8)
 
 
-def _rows(pixels: np.ndarray) -> np.ndarray:
-    """As an image of one column, which is what cv2.cvtColor takes."""
-    return np.ascontiguousarray(pixels.reshape(-1, 1, 3))
+def _times(
+    pixels: Float32[np.ndarray, "*n 3"], matrix: Float[np.ndarray, "3 3"]
+) -> Float32[np.ndarray, "*n 3"]:
+    """matrix @ pixel for each; ten times as fast as numpy's product of such a tall array."""
+    return cv2.transform(pixels.reshape(-1, 1, 3), matrix).reshape(pixels.shape)
+
+
+def _linear_levels() -> Float32[np.ndarray, "256"]:
+    level = np.arange(256) / 255
+    return np.where(level > 0.04045, ((level + 0.055) / 1.055) ** 2.4, level / 12.92).astype(np.float32)
+
+
+_LINEAR = _linear_levels()
 
 
 @dataclass(frozen=True)
@@ -54,7 +80,7 @@ class AffineLab:
 IDENTITY = AffineLab(np.eye(3), np.zeros(3))
 
 
-def fit_affine(source: Frame, target: Frame) -> AffineLab:
+def fit_affine(source: AnyFrame, target: AnyFrame) -> AffineLab:
     """The affine Lab map that brings a frame to the colours of another of the same scene.
 
     Least squares over patch means, pulled towards the identity where the scene has too little colour to
@@ -110,9 +136,7 @@ def _distance(x: Float[np.ndarray, "n 3"], y: Float[np.ndarray, "n 3"]) -> float
     return float(np.median(np.linalg.norm(y - x, axis=1)))
 
 
-def correct_segment(
-    frames: Frames, first_truth: UInt8[np.ndarray, "h1 w1 3"], last_truth: UInt8[np.ndarray, "h2 w2 3"]
-) -> Frames:
+def correct_segment(frames: Frames, first_truth: AnyFrame, last_truth: AnyFrame) -> Frames:
     """Correct a segment (T, H, W, 3) whose first and last frame should look like two given keyframes.
 
     Raises:

@@ -107,8 +107,9 @@ def iter_frames(path: str | Path, decoder: str = "pyav", salvage: bool = False) 
     """Yield every frame (H, W, 3) in order; never more than one is held.
 
     Raises:
-        InputError: at once, if the header declares other than what the packets hold; at the frame, if it is
-            damaged; at the end, if fewer decoded. With `salvage` whatever decodes is yielded instead.
+        InputError: at once, if the header declares other than what the packets hold; at the frame, if the
+            codec finds it damaged (FFV1 always does, H.264 has no checksum); at the end, if fewer decoded.
+            With `salvage` whatever decodes is yielded instead.
     """
     path = Path(path)
     reader, index = get_decoder(decoder), _scanned(path, salvage)

@@ -15,13 +15,13 @@ from av.error import FFmpegError
 from PIL import Image
 
 from wanedit.errors import InputError, WaneditError
-from wanedit.video.arrays import Frame, Rate, peek, require_frame, require_same_size, size_text
+from wanedit.video.arrays import AnyFrame, Frame, Rate, peek, require_frame, require_same_size, size_text
 from wanedit.video.atomic import atomic_path
 from wanedit.video.decode import probe
 from wanedit.video.libav import ACCURATE_SCALING
 
 
-def write_lossless(path: str | Path, frames: Iterable[Frame], fps: Rate = 16) -> int:
+def write_lossless(path: str | Path, frames: Iterable[AnyFrame], fps: Rate = 16) -> int:
     """Write frames as FFV1 in Matroska, every RGB pixel exact, any size; return how many.
 
     Every frame is a keyframe and its own cluster with checksums, and is on disk before the next but one is
@@ -36,7 +36,7 @@ def write_lossless(path: str | Path, frames: Iterable[Frame], fps: Rate = 16) ->
 
 def write_mp4(
     path: str | Path,
-    frames: Iterable[Frame],
+    frames: Iterable[AnyFrame],
     fps: Rate,
     metadata: Mapping[str, str] | None = None,
     crf: int = 16,
@@ -131,7 +131,7 @@ def _mp4(options: dict[str, str]) -> _Codec:
 
 
 def _write(
-    path: Path, frames: Iterable[Frame], fps: Fraction, codec: _Codec, metadata: Mapping[str, str]
+    path: Path, frames: Iterable[AnyFrame], fps: Fraction, codec: _Codec, metadata: Mapping[str, str]
 ) -> int:
     first, frames = peek(frames, str(path))
     require_frame(first, str(path))
@@ -145,8 +145,8 @@ def _write(
 
 def _encode(
     partial: Path,
-    first: Frame,
-    frames: Iterable[Frame],
+    first: AnyFrame,
+    frames: Iterable[AnyFrame],
     fps: Fraction,
     codec: _Codec,
     metadata: Mapping[str, str],
@@ -171,7 +171,7 @@ def _encode(
     return count
 
 
-def _open_stream(container: OutputContainer, first: Frame, fps: Fraction, codec: _Codec) -> VideoStream:
+def _open_stream(container: OutputContainer, first: AnyFrame, fps: Fraction, codec: _Codec) -> VideoStream:
     stream = cast(VideoStream, container.add_stream(codec.name, rate=fps, options=codec.options))
     stream.height, stream.width = first.shape[:2]
     stream.pix_fmt = codec.pixel_format

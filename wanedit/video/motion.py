@@ -61,6 +61,10 @@ class Motion:
     seen_forward: Weight  # pixel of the first frame is also seen in the second
     seen_backward: Weight
 
+    def reversed(self) -> "Motion":
+        """The same motion, from the second frame to the first."""
+        return Motion(self.backward, self.forward, self.seen_backward, self.seen_forward)
+
 
 def motion_between(first: Frame, second: Frame) -> Motion:
     forward, backward = dis_flow(first, second), dis_flow(second, first)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,11 +10,10 @@ from wanedit.errors import InputError
 from wanedit.video.arrays import Frame, Frames
 from wanedit.video.motion import between, motion_between
 
-Method = Literal["linear", "optical_flow"]
 Between = Callable[[Frame, Frame, Sequence[float]], list[Frame]]
 
 
-def retime(frames: Frames, count: int, method: Method = "linear") -> UInt8[np.ndarray, "n h w 3"]:
+def retime(frames: Frames, count: int, method: str = "linear") -> UInt8[np.ndarray, "n h w 3"]:
     """Resample a clip (T, H, W, 3) to `count` frames at positions i (T - 1) / (count - 1).
 
     The first and the last frame, and every other that a position falls on, are kept bit for bit. Between two

@@ -56,8 +56,8 @@ def contact_sheet(
 
 
 def junction_indices(count: int, junctions: Sequence[int], radius: int = 4) -> list[int]:
-    """Which frames a junction sheet shows."""
-    near = {i for j in junctions for i in range(j - radius, j + radius + 1)}
+    """Which frames a junction sheet needs: those it shows, and the one before each row."""
+    near = {i for j in junctions for i in range(j - radius - 1, j + radius + 1)}
     return sorted(i for i in near if 0 <= i < count)
 
 
@@ -84,7 +84,8 @@ def junction_sheet(
     width, height = _thumb_size(frames, 168)
     sheet = _Sheet(2 * radius + 1, len(junctions), width, height, title, heading=True)
     for row, junction in enumerate(junctions):
-        sheet.heading(row, f"join at frame {junction}", f"{float(junction / fps):.2f} s")
+        explained = "" if row else "   |   on the right: mean change from the frame before, in levels"
+        sheet.heading(row, f"join at frame {junction}", f"{float(junction / fps):.2f} s{explained}")
         for offset in range(-radius, radius + 1):
             index = junction + offset
             if index in shown:

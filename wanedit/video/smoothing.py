@@ -11,7 +11,7 @@ from av.filter import Graph
 
 from wanedit.errors import InputError
 from wanedit.video.arrays import Frame, Frames
-from wanedit.video.motion import motion_between, warp
+from wanedit.video.motion import Motion, motion_between, warp
 
 WEIGHTS = (1, 2, 3, 2, 1)  # over the frames i-2 … i+2
 TAPS = len(WEIGHTS) // 2
@@ -48,9 +48,11 @@ def reaches(count: int, junctions: Sequence[int], radius: int) -> list[int]:
     """How far each junction's window extends: `radius`, cut so that windows neither meet nor hold an end frame."""
     if radius < 1:
         raise InputError(f"smooth: radius must be at least 1, got {radius}")
+    if not junctions:
+        return []
     places = [0, *junctions, count - 1]
     gaps = [right - left for left, right in pairwise(places)]
-    if junctions and min(gaps) < 1:
+    if min(gaps) < 1:
         raise InputError(
             f"smooth: junctions must ascend inside frames 1 to {count - 2}, got {list(junctions)}"
         )
@@ -123,10 +125,10 @@ def _temporal_filter(window: Frames, junction: int, reach: int) -> Frames:
 
 
 def _optical_flow(window: Frames, junction: int, reach: int) -> Frames:
-    filtered = window.copy()
+    filtered, motions = window.copy(), _Motions(window)
     for index in range(junction - reach, junction + reach + 1):
         if index != junction:
-            filtered[index] = _motion_compensated_mean(window, index)
+            filtered[index] = _motion_compensated_mean(window, index, motions)
     return _faded(window, filtered, junction, reach)
 
 
@@ -178,14 +180,29 @@ def _tmix_graph(height: int, width: int) -> Graph:
     return graph
 
 
-def _motion_compensated_mean(window: Frames, index: int) -> Frame:
+class _Motions:
+    """Motion between any two frames of a window, each pair looked at once."""
+
+    def __init__(self, window: Frames) -> None:
+        self.window = window
+        self.known: dict[tuple[int, int], Motion] = {}
+
+    def between(self, first: int, second: int) -> Motion:
+        if first > second:
+            return self.between(second, first).reversed()
+        if (first, second) not in self.known:
+            self.known[first, second] = motion_between(self.window[first], self.window[second])
+        return self.known[first, second]
+
+
+def _motion_compensated_mean(window: Frames, index: int, motions: _Motions) -> Frame:
     """WEIGHTS over neighbours fetched along their motion, where that motion can be believed."""
     total = WEIGHTS[TAPS] * window[index].astype(np.float32)
     weight = np.full((*total.shape[:2], 1), WEIGHTS[TAPS], np.float32)
     for offset in range(-TAPS, TAPS + 1):
         other = index + offset
         if offset and 0 <= other < len(window):
-            motion = motion_between(window[index], window[other])
+            motion = motions.between(index, other)
             share = WEIGHTS[TAPS + offset] * motion.seen_forward[..., None]
             total += share * warp(window[other], motion.forward)
             weight += share

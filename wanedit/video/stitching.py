@@ -2,14 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from wanedit.errors import InputError
-from wanedit.video.arrays import AnyFrame, Frame, require_same_size
-
-Shared = Literal["mean", "left", "right"]
+from wanedit.video.arrays import AnyFrame, require_same_size
 
 
 @dataclass(frozen=True)
@@ -21,14 +18,14 @@ class Piece:
 
     first: int
     last: int
-    frames: Iterable[Frame]
+    frames: Iterable[AnyFrame]
 
     @property
     def count(self) -> int:
         return self.last - self.first + 1
 
 
-def stitch(pieces: Iterable[Piece], shared: Shared = "mean") -> Iterator[Frame]:
+def stitch(pieces: Iterable[Piece], shared: str = "mean") -> Iterator[AnyFrame]:
     """Yield the frames of all pieces in order, `pieces[-1].last - pieces[0].first + 1` of them.
 
     Two neighbours both hold the keyframe between them, each decoded by itself. By default their mean is
@@ -46,8 +43,8 @@ def stitch(pieces: Iterable[Piece], shared: Shared = "mean") -> Iterator[Frame]:
     return require_same_size(_joined(pieces, shared), "stitch")
 
 
-def _joined(pieces: Iterable[Piece], shared: Shared) -> Iterator[Frame]:
-    held: Frame | None = None
+def _joined(pieces: Iterable[Piece], shared: str) -> Iterator[AnyFrame]:
+    held: AnyFrame | None = None
     end: int | None = None
     for number, piece in enumerate(pieces):
         _require_adjacent(piece, number, end)
@@ -64,12 +61,12 @@ def _joined(pieces: Iterable[Piece], shared: Shared) -> Iterator[Frame]:
     yield held
 
 
-def _replace_first(frames: Iterator[Frame], held: Frame, shared: Shared) -> Iterator[Frame]:
+def _replace_first(frames: Iterator[AnyFrame], held: AnyFrame, shared: str) -> Iterator[AnyFrame]:
     yield _JOINS[shared](held, next(frames))
     yield from frames
 
 
-def _mean(left: AnyFrame, right: AnyFrame) -> Frame:
+def _mean(left: AnyFrame, right: AnyFrame) -> AnyFrame:
     if left.shape != right.shape:
         raise InputError(f"stitch: segments of unequal size meet, {left.shape} and {right.shape}")
     return ((left.astype(np.uint16) + right + 1) // 2).astype(np.uint8)
@@ -89,7 +86,7 @@ def _require_adjacent(piece: Piece, number: int, end: int | None) -> None:
         )
 
 
-def _exact(piece: Piece, number: int) -> Iterator[Frame]:
+def _exact(piece: Piece, number: int) -> Iterator[AnyFrame]:
     count = 0
     for frame in piece.frames:
         count += 1

@@ -16,8 +16,8 @@ from wanedit.wan.rope import rotate
 
 
 def linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """Apply a linear layer in the dtype of its own weight."""
-    return layer(x.to(layer.weight.dtype))  # pyright: ignore[reportArgumentType]
+    """Apply a layer, or a chain of them, in the dtype of its own first weight."""
+    return layer(x.to(next(layer.parameters()).dtype))
 
 
 class RMSNorm(nn.Module):
@@ -94,7 +94,7 @@ class CrossAttention(_Projections):
             self.norm_k_img = RMSNorm(dim, eps)
 
     def keys_values(
-        self, text: Float[Tensor, "b n width"], image: Float[Tensor, "b m width"] | None
+        self, text: Float[Tensor, "b n width"], image: Float[Tensor, "c m width"] | None
     ) -> KeysValues:
         """Project the context. It does not change over the steps, so this runs once per sample."""
         text_pair = self.heads(self.norm_k(linear(self.k, text))), self.heads(linear(self.v, text))
@@ -133,7 +133,7 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation.float() + modulation).split(1, dim=1)
         x = x + gate1 * self.self_attn(self.norm1(x) * (1 + scale1) + shift1, cos, sin)
         x = x + self.cross_attn(self.norm3(x), context)
-        return x + gate2 * self.ffn((self.norm2(x) * (1 + scale2) + shift2).to(self.ffn[0].weight.dtype))
+        return x + gate2 * linear(self.ffn, self.norm2(x) * (1 + scale2) + shift2)
 
 
 class Head(nn.Module):
@@ -169,4 +169,4 @@ class ImageEmbedding(nn.Module):
     def forward(self, tokens: Float[Tensor, "b n image_dim"]) -> Float[Tensor, "b n width"]:
         if self.emb_pos is not None:
             tokens = tokens + self.emb_pos
-        return self.proj(tokens.to(self.proj[1].weight.dtype))
+        return linear(self.proj, tokens)

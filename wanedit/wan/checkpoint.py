@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import pickle
+import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ Shapes = dict[str, tuple[int, ...]]
 DtypeOf = Callable[[str], torch.dtype]
 
 _HASH_CHUNK = 1 << 22
+_WINDOW = 1 << 26
 
 
 def find_weights(folder: Path, stem: str) -> list[Path]:
@@ -57,18 +60,28 @@ def _shards(index: Path) -> list[Path]:
 
 def _pth(path: Path) -> dict[str, Tensor]:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_mappable(path))
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        # torch's own message advises weights_only=False, which would execute what the file asks for.
+        forbidden = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {forbidden[1]}" if forbidden else "its pickle cannot be read"
         raise MissingWeightsError(f"{path} refused: it is no plain file of tensors ({reason})") from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise MissingWeightsError(f"{path} is truncated or corrupt: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = f"{type(error).__name__} {error}".splitlines()[0]
+        raise MissingWeightsError(
+            f"{path} ({path.stat().st_size} bytes) is truncated or corrupt: {reason}"
+        ) from None
     # Some trainers wrap the tensors once.
     while isinstance(loaded, dict) and len(loaded) == 1 and isinstance(next(iter(loaded.values())), dict):
         loaded = next(iter(loaded.values()))
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise MissingWeightsError(f"{path} holds a {type(loaded).__name__}; expected named tensors")
     return loaded
+
+
+def _mappable(path: Path) -> bool:
+    """Whether torch can map the file: not a .pth of before PyTorch 1.6, which is no zip archive."""
+    return path.suffix == ".safetensors" or zipfile.is_zipfile(path)
 
 
 def _safetensors(path: Path):
@@ -96,14 +109,27 @@ def read_shapes(files: Iterable[Path]) -> Shapes:
 
 
 def read_tensors(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in turn. A shard is unmapped when its last tensor has been taken and let go."""
+    """Every tensor in turn, in the order of the files, as a view of its mapped file.
+
+    A file is mapped anew after every `_WINDOW` bytes. Pages that were read stay in memory until the last view
+    of their mapping is let go: so of a part that is converted on its way only a window is resident twice.
+    """
     for path in files:
-        if path.suffix == ".pth":
-            yield from _pth(path).items()
-            continue
-        with _safetensors(path) as file:
-            for name in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-                yield name, file.get_tensor(name)
+        names = sorted((tensors := _views(path)), key=lambda name: tensors[name].data_ptr())
+        taken = 0
+        for name in names:
+            if taken > _WINDOW and _mappable(path):
+                tensors, taken = _views(path), 0
+            taken += tensors[name].nbytes
+            yield name, tensors[name]
+
+
+def _views(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file. Mapping reads none of them: that happens when they are used."""
+    if path.suffix == ".pth":
+        return _pth(path)
+    with _safetensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
 
 
 def layout_hash(shapes: Mapping[str, Sequence[int]]) -> str:

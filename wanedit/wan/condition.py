@@ -24,7 +24,7 @@ def frame_mask(known: set[int], num_frames: int, height: int, width: int) -> Flo
         num_frames: 4n+1.
         height, width: of the latents.
     """
-    if (num_frames - 1) % STRIDE_TIME:
+    if num_frames < 1 or (num_frames - 1) % STRIDE_TIME:
         raise InputError(f"num_frames is {num_frames}; expected 4n+1")
     outside = sorted(p for p in known if not 0 <= p < num_frames)
     if outside:

@@ -42,14 +42,14 @@ class ImageEncoder(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.side = int(model.image_size)  # pyright: ignore[reportArgumentType]
 
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b 257 dim"]:
         """Encode pixels in [-1, 1], resized here by bicubic interpolation to the encoder's own size."""
-        side = self.model.image_size
-        images = F.interpolate(images, size=(side, side), mode="bicubic", align_corners=False)
+        images = F.interpolate(images, size=(self.side, self.side), mode="bicubic", align_corners=False)
         mean, std = (images.new_tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
         pixels = (images * 0.5 + 0.5 - mean) / std
-        weight = self.model.patch_embedding.weight
+        weight = next(self.model.parameters())
         return self.model(pixels.to(weight.device, weight.dtype), use_31_block=True)
 
 

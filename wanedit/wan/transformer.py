@@ -66,11 +66,14 @@ class WanTransformer(nn.Module):
             positions = config.num_images * IMAGE_TOKENS if config.model_type == "flf2v" else None
             self.img_emb = ImageEmbedding(config.image_dim, dim, positions)
 
+    def _blocks(self) -> list[Block]:
+        return list(self.blocks)  # pyright: ignore[reportReturnType]
+
     def prepare(
         self,
         grid: tuple[int, int, int],
         text: Float[Tensor, "b n text_dim"],
-        image_tokens: Float[Tensor, "c m image_dim"] | None = None,
+        image_tokens: Float[Tensor, "i m image_dim"] | None = None,
         condition: Float[Tensor, "c channels s h w"] | None = None,
         frame_ids: Tensor | None = None,
     ) -> Context:
@@ -95,9 +98,9 @@ class WanTransformer(nn.Module):
             frame_ids.to(device, torch.float64), height // 2, width // 2, self.config.head_dim
         )
         text = F.pad(text, (0, 0, 0, self.config.text_len - text.shape[1]))
-        text_context = self.text_embedding(text.to(self.text_embedding[0].weight.dtype))
+        text_context = linear(self.text_embedding, text)
         image_context = None if image_tokens is None else self.img_emb(image_tokens)
-        cross = tuple(block.cross_attn.keys_values(text_context, image_context) for block in self.blocks)
+        cross = tuple(block.cross_attn.keys_values(text_context, image_context) for block in self._blocks())
         return Context(cross, cos, sin, self._embed_condition(condition), grid)
 
     def _check(self, grid, text, image_tokens, condition, frame_ids) -> None:
@@ -106,20 +109,24 @@ class WanTransformer(nn.Module):
             raise InputError(
                 f"latents are {grid[1]}x{grid[2]}; expected even sizes (pixels: multiples of 16)"
             )
-        if text.shape[1] > config.text_len or text.shape[2] != config.text_dim:
+        if text.ndim != 3 or text.shape[1] > config.text_len or text.shape[2] != config.text_dim:
             raise InputError(
                 f"text is {tuple(text.shape)}; expected (B, <= {config.text_len}, {config.text_dim})"
             )
-        expected = (config.num_images * IMAGE_TOKENS, config.image_dim) if config.image_tokens else None
-        got = None if image_tokens is None else tuple(image_tokens.shape[1:])
-        if got != expected:
-            raise InputError(f"image_tokens are {got}; this {config.model_type} model expects {expected}")
-        expected = (config.condition_channels, *grid) if config.condition_channels else None
-        got = None if condition is None else tuple(condition.shape[1:])
-        if got != expected:
-            raise InputError(f"condition is {got}; this {config.model_type} model expects {expected}")
+        tokens = (config.num_images * IMAGE_TOKENS, config.image_dim) if config.image_tokens else None
+        self._check_rows("image_tokens", image_tokens, tokens, len(text))
+        channels = (config.condition_channels, *grid) if config.condition_channels else None
+        self._check_rows("condition", condition, channels, len(text))
         if frame_ids is not None and tuple(frame_ids.shape) != (grid[0],):
             raise InputError(f"frame_ids have shape {tuple(frame_ids.shape)}; expected ({grid[0]},)")
+
+    def _check_rows(self, name: str, x: Tensor | None, row: tuple[int, ...] | None, batch: int) -> None:
+        """`row` is the shape of one row, None where this model reads no such input."""
+        got = None if x is None else tuple(x.shape)
+        fits = got is row if got is None or row is None else got[1:] == row and got[0] in (1, batch)
+        if not fits:
+            expected = row and (f"1 or {batch}", *row)
+            raise InputError(f"{name} is {got}; this {self.config.model_type} model expects {expected}")
 
     def _embed_condition(self, condition: Tensor | None) -> Tensor | None:
         # A convolution is linear: the condition's share of patch_embedding is the same at every step.
@@ -132,8 +139,8 @@ class WanTransformer(nn.Module):
     def _embed_latents(self, latents: Tensor, condition: Tensor | None) -> Tensor:
         weight = self.patch_embedding.weight[:, : self.config.out_dim]
         patches = F.conv3d(latents.to(weight.dtype), weight, self.patch_embedding.bias, stride=PATCH_SIZE)
-        tokens = patches.flatten(2).transpose(1, 2)
-        return (tokens if condition is None else tokens + condition).float()
+        tokens = patches.flatten(2).transpose(1, 2).float()
+        return tokens if condition is None else tokens + condition
 
     def velocity(
         self, latents: Float[Tensor, "b 16 s h w"], timestep: Float[Tensor, " b"], context: Context
@@ -144,19 +151,22 @@ class WanTransformer(nn.Module):
             float32, whatever the dtype of the weights.
 
         Raises:
-            InputError: the latents have another grid or batch than the context was prepared for.
+            InputError: the latents have another grid or batch than the context was prepared for, or there is
+                not one timestep for each of them.
         """
         batch = latents.shape[0]
-        if tuple(latents.shape[2:]) != context.grid or context.batch() not in (1, batch):
+        expected = (context.batch(), self.config.out_dim, *context.grid)
+        if tuple(latents.shape[1:]) != expected[1:] or expected[0] not in (1, batch):
             raise InputError(
-                f"latents are {tuple(latents.shape)}; the context was prepared for a batch of "
-                f"{context.batch()} and a grid of {context.grid}"
+                f"latents are {tuple(latents.shape)}; the context was prepared for {expected}"
             )
+        if tuple(timestep.shape) != (batch,):
+            raise InputError(f"timestep has shape {tuple(timestep.shape)}; expected ({batch},)")
         features = sinusoidal_embedding(timestep, self.config.freq_dim)
         time = linear(self.time_embedding[2], F.silu(linear(self.time_embedding[0], features))).float()
         modulation = linear(self.time_projection[1], F.silu(time)).float().unflatten(1, (6, -1))
         x = self._embed_latents(latents, context.condition)
-        for block, cross in zip(self.blocks, context.cross, strict=True):
+        for block, cross in zip(self._blocks(), context.cross, strict=True):
             image = None if cross.image is None else _expand(cross.image, batch)
             x = block(x, modulation, KeysValues(_expand(cross.text, batch), image), context.cos, context.sin)
         return self._unpatchify(self.head(x, time).float(), context.grid)
@@ -178,7 +188,7 @@ class WanTransformer(nn.Module):
         latents: Float[Tensor, "b 16 s h w"],
         timestep: Float[Tensor, " b"],
         text: Float[Tensor, "b n text_dim"],
-        image_tokens: Float[Tensor, "c m image_dim"] | None = None,
+        image_tokens: Float[Tensor, "i m image_dim"] | None = None,
         condition: Float[Tensor, "c channels s h w"] | None = None,
         frame_ids: Tensor | None = None,
     ) -> Float[Tensor, "b 16 s h w"]:

@@ -1,6 +1,7 @@
 """The Wan video VAE behind a two-method interface: normalised latents in and out, tiles on request."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -31,6 +32,7 @@ class WanVAE(nn.Module):
         mean, std: 16 numbers each, subtracted from and divided out of the encoder's mean.
     """
 
+    model: Any
     mean: Tensor
     std: Tensor
 

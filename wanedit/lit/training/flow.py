@@ -243,7 +243,7 @@ def train_flow(
     if compiled:
         for block in net.transformer.blocks:
             block.compile(dynamic=True)
-    saver = L.pytorch.callbacks.ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=250)
+    saver = L.pytorch.callbacks.ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=50)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=1,

@@ -84,7 +84,7 @@ def train_vae_stage(
     L.seed_everything(seed, verbose=False)
     stream = CropStream(pools, weights, num_frames, crop, seed, recoloured)
     average = WeightAverage(net, 0.999)
-    saver = L.pytorch.callbacks.ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=500)
+    saver = L.pytorch.callbacks.ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=100)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=1,

@@ -1,0 +1,69 @@
+# On a fresh clone: `make demo` or `make test`. Each builds .venv on first use, and again only when
+# pyproject.toml or constraints.txt change. Another interpreter: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+BIN := .venv/bin/python
+# The stamp is written last, so that an interrupted installation does not count as one.
+VENV := .venv/.complete
+INSTALLING := .venv/.installing
+
+DEMO := examples/multi_keyframe_demo/config.yaml
+# More arguments for pytest: make test ARGS="tests/flow -x"
+ARGS ?=
+FRESH := .venv/fresh
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format constraints clean
+
+help:
+	@echo 'make demo         bundled keyframes in, outputs/demo/output_final.mp4 out'
+	@echo 'make test         the tests'
+	@echo 'make lint         ruff (rules and format) and pyright'
+	@echo 'make format       let ruff rewrite the files'
+	@echo 'make constraints  renew constraints.txt from the newest versions that pyproject.toml allows'
+	@echo 'make clean        remove outputs and caches; .venv stays'
+
+demo: $(VENV)
+	$(BIN) -m wanedit generate --config $(DEMO)
+	@echo 'video:         outputs/demo/output_final.mp4'
+	@echo 'contact sheet: outputs/demo/contact_sheet.png'
+	@echo 'joins:         outputs/demo/junctions.png'
+	@echo 'segments:      outputs/demo/segments/'
+
+test: $(VENV)
+	$(BIN) -m pytest $(ARGS)
+
+lint: $(VENV)
+	$(BIN) -m ruff check .
+	$(BIN) -m ruff format --check .
+	$(BIN) -m pyright wanedit
+
+format: $(VENV)
+	$(BIN) -m ruff check --fix .
+	$(BIN) -m ruff format .
+
+$(VENV): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'wanedit needs Python 3.11 or newer; $(PYTHON) is' "$$($(PYTHON) --version 2>&1)." \
+	    'Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	@if test -e $(INSTALLING); then rm -rf .venv; fi
+	$(PYTHON) -m venv .venv
+	@rm -f $@ && touch $(INSTALLING)
+	$(BIN) -m pip install --constraint constraints.txt 'setuptools>=77'
+	$(BIN) -m pip install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@rm -f $(INSTALLING) && touch $@
+
+constraints:
+	rm -rf $(FRESH)
+	$(PYTHON) -m venv $(FRESH)
+	$(FRESH)/bin/python -m pip install --editable '.[dev]'
+	sed -n '/^#/p' constraints.txt > $(FRESH)/constraints.txt
+	$(FRESH)/bin/python -m pip freeze --all --exclude pip --exclude-editable >> $(FRESH)/constraints.txt
+	mv $(FRESH)/constraints.txt constraints.txt
+	rm -rf $(FRESH)
+
+clean:
+	rm -rf outputs build .pytest_cache .ruff_cache .hypothesis
+	find wanedit tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,136 @@
+"""The straight path, and the noise levels of the official schedules."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from wanedit.errors import InputError
+from wanedit.flow.guidance import classifier_free
+from wanedit.flow.path import Schedule, clean_estimate, interpolate, schedule, shift_sigma, velocity_of
+
+SIGMAS = [1.0, 0.7, 0.31, 1e-3]
+
+
+@pytest.fixture
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 3, 5, dtype=torch.float64, generator=generator)
+    return clean, noise
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_the_clean_estimate_of_the_true_velocity_is_the_data(pair, sigma: float) -> None:
+    clean, noise = pair
+    x = interpolate(clean, noise, sigma)
+    assert torch.allclose(clean_estimate(x, noise - clean, sigma), clean, atol=1e-14)
+    assert torch.allclose(velocity_of(x, clean, sigma), noise - clean, rtol=1e-11)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_velocity_of_inverts_clean_estimate(pair, sigma: float) -> None:
+    x, velocity = pair
+    assert torch.allclose(velocity_of(x, clean_estimate(x, velocity, sigma), sigma), velocity, rtol=1e-11)
+
+
+def test_the_path_runs_from_data_to_noise(pair) -> None:
+    clean, noise = pair
+    assert torch.equal(interpolate(clean, noise, 0.0), clean)
+    assert torch.equal(interpolate(clean, noise, 1.0), noise)
+
+
+# Worked out by hand from `shift s / (1 + (shift - 1) s)`: at shift 16 and 8 steps, s = k/8 gives 16 k / (8 + 15 k).
+BY_HAND_SIGMAS = [16 * k / (8 + 15 * k) for k in range(8, -1, -1)]
+
+
+@pytest.mark.parametrize(
+    ("solver", "timesteps"),
+    [
+        ("unipc", [999, 991, 979, 963, 941, 905, 841, 695]),
+        ("dpm++", [1000, 991, 979, 963, 941, 905, 842, 695]),
+        ("euler", [1000 * sigma for sigma in BY_HAND_SIGMAS[:-1]]),
+        ("heun", [1000 * sigma for sigma in BY_HAND_SIGMAS[:-1]]),
+    ],
+)
+def test_official_timesteps(solver: str, timesteps: list[float]) -> None:
+    assert schedule(8, 16.0, solver).timesteps == pytest.approx(timesteps, rel=1e-7)
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "dpm++"])
+def test_official_sigmas(solver: str) -> None:
+    assert schedule(8, 16.0, solver).sigmas == pytest.approx(BY_HAND_SIGMAS, abs=1e-7)
+
+
+def test_unipc_starts_below_pure_noise() -> None:
+    """Its highest training level is 999/1000, shifted: 16 * 0.999 / (1 + 15 * 0.999)."""
+    assert schedule(8, 16.0, "unipc").sigmas[0] == pytest.approx(15.984 / 15.985, abs=1e-7)
+
+
+def test_integer_timesteps_may_repeat_where_sigmas_do_not() -> None:
+    plan = schedule(50, 16.0, "unipc")
+    assert all(t == int(t) for t in plan.timesteps)
+    assert len(set(plan.sigmas)) == 51
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 3.0, 16.0])
+def test_shift(shift: float) -> None:
+    """It keeps both ends and multiplies the odds sigma / (1 - sigma) by `shift`."""
+    sigma = np.linspace(0.05, 0.95, 10)
+    shifted = shift_sigma(sigma, shift)
+    assert shifted / (1 - shifted) == pytest.approx(shift * sigma / (1 - sigma))
+    assert shift_sigma(np.array([0.0, 1.0]), shift) == pytest.approx([0.0, 1.0])
+
+
+def test_steps() -> None:
+    plan = schedule(5, 3.0)
+    steps = list(plan)
+    assert len(plan) == len(steps) == 5
+    assert [step.index for step in steps] == list(range(5))
+    assert sum(step.h for step in steps) == pytest.approx(1.0)
+    assert all(a.sigma_next == b.sigma for a, b in pairwise(steps))
+    assert steps[-1].sigma_next == 0
+    assert steps[1].end().sigma == steps[2].sigma
+    assert steps[1].end().timestep == pytest.approx(steps[2].timestep)
+
+
+def test_after_keeps_the_tail() -> None:
+    plan = schedule(10, 1.0)
+    tail = plan.after(0.55)
+    assert tail.sigmas == plan.sigmas[5:]
+    assert tail.timesteps == plan.timesteps[5:]
+    assert plan.after(1.0) == plan
+    with pytest.raises(InputError, match=r"starts at sigma <= 0.01; lowest 0.1"):
+        plan.after(0.01)
+
+
+@pytest.mark.parametrize(
+    ("steps", "shift", "said"),
+    [
+        (0, 5.0, "num_inference_steps is 0; expected at least 1"),
+        (-3, 5.0, "num_inference_steps is -3"),
+        (8, 0.0, "shift is 0; expected a positive number"),
+        (8, -1.0, "shift is -1"),
+        (8, math.nan, "shift is nan"),
+        (8, math.inf, "shift is inf"),
+        (8, 1e12, "strictly decreasing"),  # float32 cannot tell the first levels apart
+    ],
+)
+@pytest.mark.parametrize("solver", ["euler", "unipc"])
+def test_a_bad_schedule_is_refused(steps: int, shift: float, said: str, solver: str) -> None:
+    with pytest.raises(InputError, match=said):
+        schedule(steps, shift, solver)
+
+
+@pytest.mark.parametrize("sigmas", [(1.0, 0.5, 0.5), (0.5, 1.0, 0.0), (1.0, 0.0), (1.0, math.nan, 0.0)])
+def test_a_schedule_decreases(sigmas: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match=f"schedule has {len(sigmas)} sigmas and 2 timesteps"):
+        Schedule(sigmas, (1000.0, 500.0))
+
+
+def test_guidance() -> None:
+    conditional, unconditional = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0])
+    assert torch.equal(classifier_free(conditional, unconditional, 1.0), conditional)
+    assert torch.equal(classifier_free(conditional, unconditional, 0.0), unconditional)
+    assert torch.equal(classifier_free(conditional, unconditional, 5.0), torch.tensor([5.0, -6.0]))

@@ -1,0 +1,134 @@
+"""Each floor of wanedit imports only lower floors, and the wings of floor 1 not each other (design, section 1)."""
+
+import ast
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+# `from wanedit import __version__` reads a string of the package, which stands on no floor.
+FOUNDATION = {"types", "rng", "timeline", "errors", "__version__"}
+WINGS = {"flow", "wan", "video", "metrics", "sprites", "stylists"}
+# Part -> parts that it may import besides itself and the foundation. None: anything.
+ALLOWED: dict[str, set[str] | None] = {
+    **{part: set() for part in FOUNDATION | WINGS},
+    "stylists": {"video"},
+    "lit": WINGS,
+    "run": WINGS | {"lit"},
+    "cli": None,
+    "__main__": None,
+    "__init__": None,
+}
+
+
+def imported(source: str) -> set[str]:
+    """Modules of wanedit that a source imports, at the top or inside a function, or loads by name."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative import; write the module's full name"
+            # `from wanedit import wan` imports a module, `from wanedit.wan import load_wan` a name of one.
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module" and node.args:
+            names |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
+    return {name for name in names if name.split(".")[0] == "wanedit"}
+
+
+def part_of(module: str) -> str:
+    """wanedit.flow.path belongs to flow, wanedit itself to __init__."""
+    return [*module.split("."), "__init__"][1]
+
+
+def violations(module: str, source: str) -> list[str]:
+    """Imports of `source` that a module of this name may not have."""
+    part = part_of(module)
+    if part not in ALLOWED:
+        return [f"{module}: {part} stands on no floor"]
+    allowed = ALLOWED[part]
+    if allowed is None:
+        return []
+    reachable = allowed | {part} | FOUNDATION
+    return [f"{module} imports {name}" for name in sorted(imported(source)) if part_of(name) not in reachable]
+
+
+def modules(repository: Path) -> dict[str, str]:
+    root = repository / "wanedit"
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = ("wanedit", *path.relative_to(root).with_suffix("").parts)
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
+        found[name] = path.read_text(encoding="utf-8")
+    return found
+
+
+def test_no_module_imports_a_higher_floor_or_another_wing(repository: Path) -> None:
+    sources = modules(repository)
+    assert len(sources) > 20
+    assert [v for name, source in sources.items() for v in violations(name, source)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("wanedit.flow.path", "from wanedit.wan.config import WanConfig"),
+        ("wanedit.wan.vae", "def f():\n    import wanedit.flow.path"),
+        ("wanedit.types", "from wanedit.flow import path"),
+        ("wanedit.video.decode", "from wanedit import lit"),
+        ("wanedit.lit.chain", "from wanedit.run.plan import build"),
+        ("wanedit.run.plan", "from wanedit import cli"),
+        ("wanedit.metrics.lpips", 'import importlib\nimportlib.import_module("wanedit.video")'),
+        ("wanedit.newcomer", ""),
+    ],
+)
+def test_the_checker_sees_a_violation(module: str, source: str) -> None:
+    assert len(violations(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("wanedit.stylists.palette", "from wanedit.video import read"),
+        ("wanedit.flow.path", "from wanedit.errors import InputError\nimport torch"),
+        ("wanedit.lit.chain", "from wanedit.wan.load import load_wan\nfrom wanedit.flow.path import Step"),
+        ("wanedit.run.plan", "from wanedit.lit.tasks import SegmentTask"),
+        ("wanedit.cli", "from wanedit.run.generate import generate"),
+    ],
+)
+def test_the_checker_lets_the_rest_pass(module: str, source: str) -> None:
+    assert violations(module, source) == []
+
+
+HEAVY = ("torch", "diffsynth", "lightning", "transformers", "cv2", "numpy")
+IMPORT = "import wanedit"
+HELP = """
+import contextlib, io
+from wanedit.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+    main(["--help"])
+assert "generate" in text.getvalue()
+"""
+REPORT = f"\nimport json, sys\nprint(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
+
+
+def _run(code: str) -> tuple[list[str], float]:
+    """Heavy modules that the code imported, and the seconds of the whole process."""
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code + REPORT], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout), time.perf_counter() - start
+
+
+@pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])
+def test_import_and_help_are_light_and_take_under_a_second(code: str) -> None:
+    runs = []
+    for _ in range(5):  # the fastest of a few: other processes share the cores
+        heavy, seconds = _run(code)
+        assert not {"torch", "diffsynth", "lightning"} & set(heavy)
+        runs.append(seconds)
+        if seconds < 1:
+            break
+    assert min(runs) < 1

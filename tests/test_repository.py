@@ -1,0 +1,194 @@
+"""What the repository promises outside its code: presets, pins, commands, versions, names."""
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from setuptools import Distribution
+
+import wanedit
+from wanedit import GenerationConfig
+from wanedit.cli import build_parser
+from wanedit.wan.catalog import find_known
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name != "train")
+MODELS = [path for path in CONFIGS if path.parent.name == "models" and path.stem != "tiny"]
+NOT_SOURCES = {"__pycache__", "outputs", "runs", "build", "lightning_logs"}
+TEXT = {".py", ".md", ".toml", ".txt", ".yaml", ".json", ".cff", ".cfg", ".tex", ".sh", ""}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def project() -> dict:
+    return tomllib.loads(read("pyproject.toml"))["project"]
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+
+
+def sources() -> Iterator[Path]:
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [f for f in folders if f == ".ci" or not (f in NOT_SOURCES or f.startswith("."))]
+        folders[:] = [f for f in folders if not f.endswith(".egg-info")]
+        yield from (Path(folder, name) for name in files if Path(name).suffix in TEXT)
+
+
+def parse(*configs: Path):
+    flags = [word for config in configs for word in ("--config", str(config))]
+    return build_parser().parse_args(["generate", *flags]).generate
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_key_of_a_preset_is_read(path):
+    settings = parse(path)
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert given
+    assert given.keys() <= GenerationConfig.__dataclass_fields__.keys()
+    assert {name: settings[name] for name in given} == given
+
+
+def test_base_holds_every_default():
+    assert yaml.safe_load(read("configs/base.yaml")) == asdict(GenerationConfig())
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_a_model_preset_is_what_the_model_was_made_for(path):
+    preset = parse(path)
+    known = find_known(preset.model)
+    assert known is not None
+    own = known.sampling
+    assert (preset.size, preset.fps) == (own.size, own.fps)
+    assert preset.sample_steps == own.num_inference_steps
+    assert (preset.sample_shift, preset.sample_guide_scale) == (own.shift, own.guidance_scale)
+
+
+def test_presets_merge_left_to_right():
+    merged = parse(
+        *(ROOT / "configs" / name for name in ("base.yaml", "models/flf2v-14b-720p.yaml", "draft.yaml"))
+    )
+    assert (merged.size, merged.sample_steps, merged.sample_shift) == ("1280*720", 8, 16.0)
+
+
+def test_no_path_of_a_machine():
+    pattern = re.compile(r"(?<![\w.:/])/(?:work|root|home|Users|mnt)/\w")
+    found = [
+        str(path.relative_to(ROOT)) for path in sources() if pattern.search(path.read_text("utf-8", "ignore"))
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "name", ["constraints.txt", "Makefile", ".ci/run", "pyproject.toml", ".pre-commit-config.yaml"]
+)
+def test_no_address_to_install_from(name):
+    assert "://" not in read(name)
+
+
+def test_constraints_are_exact_versions_and_nothing_else():
+    lines = [line for line in read("constraints.txt").splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line)] == []
+
+
+def test_every_requirement_is_pinned_to_a_version_that_it_allows():
+    lines = read("constraints.txt").splitlines()
+    pins = {canonicalize_name(a): b for a, _, b in (line.partition("==") for line in lines)}
+    extras = project()["optional-dependencies"]
+    for requirement in map(Requirement, [*project()["dependencies"], *extras["dev"]]):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])
+
+
+def test_the_readme_names_commands_that_exist():
+    named = set(re.findall(r"(?:^\s*(?:\$ )?|`)make ([a-z]+)", read("README.md"), re.MULTILINE))
+    assert {"demo", "test"} <= named <= targets()
+
+
+def test_the_machine_check_runs_tests_and_lint():
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert {"make test", "make lint"} <= set(read(".ci/run").splitlines())
+    assert {"demo", "test", "lint", "format", "clean"} <= targets()
+
+
+def test_make_refuses_an_old_python(tmp_path):
+    old = tmp_path / "old"
+    old.write_text('#!/bin/sh\ntest "$1" = --version && echo Python 3.9.1 && exit 0\nexit 1\n')
+    done = _make(tmp_path, old)
+    assert done.returncode
+    assert "wanedit needs Python 3.11 or newer" in done.stderr
+    assert "Python 3.9.1" in done.stderr
+
+
+def test_an_interrupted_installation_does_not_count(tmp_path):
+    folder = tmp_path / "a checkout"
+    folder.mkdir()
+    # As `python -m venv` that leaves an interpreter whose pip fails.
+    breaks = folder / "breaks"
+    breaks.write_text(
+        '#!/bin/sh\ntest "$2" = pip && exit 1\nmkdir -p .venv/bin && cp breaks .venv/bin/python\n'
+    )
+    for _ in range(2):
+        assert _make(folder, breaks).returncode
+        assert not (folder / ".venv" / ".complete").exists()
+
+
+def _make(folder: Path, python: Path) -> subprocess.CompletedProcess[str]:
+    python.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    command = ["make", "-C", str(folder), "demo", f"PYTHON=./{python.name}"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_package_carries_wan_tiny(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    distribution = Distribution()
+    distribution.parse_config_files(["pyproject.toml"])
+    build = distribution.get_command_obj("build_py")
+    build.ensure_finalized()
+    build.manifest_files = {}
+    shipped = {Path(name) for name in build.find_data_files("wanedit", "wanedit")}
+    folder = Path("wanedit", "assets", "wan-tiny")
+    assert {folder / "config.json", folder / "google" / "umt5-xxl" / "tokenizer.json"} <= shipped
+    assert set(folder.rglob("*.safetensors")) <= shipped
+
+
+def test_one_version():
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert wanedit.__version__ == project()["version"] == citation["version"]
+    assert f"## [{wanedit.__version__}]" in read("CHANGELOG.md")
+    assert citation["license"] == project()["license"] == "Apache-2.0"
+    assert "Version 2.0, January 2004" in read("LICENSE")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wanedit.MultiKeyframePipeline",
+        "wanedit.GenerationConfig",
+        "wanedit.wan.load_wan",
+        "wanedit.wan.load_transformer",
+        "wanedit.wan.load_vae",
+    ],
+)
+def test_public_names(name):
+    module, _, attribute = name.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), attribute))
+
+
+def test_the_command_line_starts_without_torch():
+    code = "import sys, wanedit.cli; wanedit.cli.build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,194 @@
+"""scripts/multi_keyframe_generate.py: every flag of the original example arrives; a mistake is short and exits 2."""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wanedit import GenerationConfig
+from wanedit.errors import WaneditError
+from wanedit.run import generate, report_plan
+
+REPOSITORY = Path(__file__).parent.parent
+SCRIPT = REPOSITORY / "scripts" / "multi_keyframe_generate.py"
+DEMO = REPOSITORY / "examples" / "multi_keyframe_demo"
+CONFIG = DEMO / "config.yaml"
+TINY = REPOSITORY / "wanedit" / "assets" / "wan-tiny"
+
+# The fields of the original config.yaml, none at its default.
+ORIGINAL = {
+    "keyframes": [["start.png", 0.0], ["end.png", 1.0]],
+    "prompt": "a red ball",
+    "sub_prompts": ["it rises"],
+    "negative_prompt": "grey",
+    "ckpt_dir": "Wan2.1-FLF2V-14B-720P",
+    "size": "832*480",
+    "fps": 12.0,
+    "sample_steps": 4,
+    "sample_shift": 5.0,
+    "sample_guide_scale": 2.0,
+    "sample_solver": "dpm++",
+    "base_seed": 7,
+    "num_gpus": 2,
+    "gpu_ids": [0, 1],
+    "offload_model": False,
+    "t5_cpu": True,
+    "enable_smoothing": True,
+    "smoothing_method": "temporal_filter",
+    "output": "outputs/original",
+}
+
+FLAGS = [
+    (["--keyframes", "a.png:0.0,b.png:3.0"], "keyframes", "a.png:0.0,b.png:3.0"),
+    (["--prompt", "a ball: red, #1"], "prompt", "a ball: red, #1"),
+    (["--ckpt_dir", "some folder"], "ckpt_dir", "some folder"),
+    (["--size", "1280*720"], "size", "1280*720"),
+    (["--output", "out.mp4"], "output", "out.mp4"),
+    (["--num_gpus", "2"], "num_gpus", 2),
+    (["--gpu_ids", "0,1"], "devices", [0, 1]),
+    (["--gpu_ids", "[0, 1]"], "devices", [0, 1]),
+    (["--gpu_ids", "3"], "devices", [3]),
+    (["--resume_from", "1"], "resume_from", 1),
+    (["--smoothing_method", "temporal_filter"], "smoothing_method", "temporal_filter"),
+    (["--sample_steps", "4"], "sample_steps", 4),
+]
+SWITCHES = ["--force_regenerate", "--offload_model", "--t5_cpu", "--enable_smoothing"]
+
+
+def script(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    """Run it as a user does."""
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        cwd=cwd, env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run_here(monkeypatch):
+    """Run it in this process; returns its exit code."""
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        return stop.value.code
+
+    return run
+
+
+@pytest.fixture
+def planned(monkeypatch) -> list[GenerationConfig]:
+    """The configurations whose plan was asked for, in place of the printed plan."""
+    seen = []
+    monkeypatch.setattr(report_plan, "print_plan", lambda config, folders: seen.append(config))
+    return seen
+
+
+@pytest.mark.parametrize(("flags", "name", "value"), FLAGS, ids=lambda part: str(part))
+def test_a_flag_arrives(flags, name, value, run_here, planned):
+    assert run_here("--config", str(CONFIG), *flags, "--dry_run") == 0
+    assert getattr(planned[0], name) == value
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize(
+    ("words", "value"), [([], True), (["true"], True), (["false"], False)], ids=["bare", "true", "false"]
+)
+def test_a_switch_is_bare_or_told(switch, words, value, run_here, planned):
+    assert run_here("--config", str(CONFIG), switch, *words, "--dry_run") == 0
+    assert getattr(planned[0], switch.removeprefix("--")) is value
+
+
+def test_verbose_prints_the_plan_and_runs(run_here, planned, monkeypatch):
+    def started(*arguments, **keywords):
+        raise WaneditError("started")
+
+    monkeypatch.setattr(generate, "generate", started)
+    assert run_here("--config", str(CONFIG), "--verbose") == WaneditError.exit_code
+    assert len(planned) == 1
+
+
+def test_the_original_yaml(tmp_path, run_here, planned):
+    path = tmp_path / "original.yaml"
+    path.write_text(yaml.safe_dump(ORIGINAL), encoding="utf-8")
+    assert run_here("--config", str(path), "--dry_run") == 0
+    assert {name: asdict(planned[0])[name] for name in ORIGINAL} == ORIGINAL
+
+
+def test_later_config_and_flags_win(tmp_path, run_here, planned):
+    path = tmp_path / "later.yaml"
+    path.write_text("fps: 8\nprompt: from the file\n", encoding="utf-8")
+    flags = ["--config", str(CONFIG), "--config", str(path), "--prompt", "from the flag", "--dry_run"]
+    assert run_here(*flags) == 0
+    assert (planned[0].fps, planned[0].prompt, planned[0].size) == (8, "from the flag", "128*128")
+
+
+def test_all_flags_together(tmp_path):
+    done = script(
+        "--config", str(CONFIG), "--keyframes", f"{DEMO / 'start.png'}:0.0,{DEMO / 'end.png'}:1.0",
+        "--prompt", "a ball", "--ckpt_dir", str(TINY), "--size", "64*96", "--output", str(tmp_path / "run"),
+        "--num_gpus", "2", "--gpu_ids", "0,1", "--resume_from", "0", "--force_regenerate", "--offload_model",
+        "--t5_cpu", "--enable_smoothing", "--smoothing_method", "temporal_filter", "--sample_steps", "4",
+        "--verbose", "--dry_run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "17 frames, 64*96" in done.stdout
+    assert "4 steps" in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_paths_with_anything_in_them(tmp_path):
+    names = ["two words.png", "a=b, c.png", "日本 – ü 🎈.png", "it's #1: [x].png"]
+    folder = tmp_path / "a folder = ü, x"
+    folder.mkdir()
+    for name in names:
+        shutil.copy(DEMO / "start.png", folder / name)
+    keyframes = ",".join(f"{folder / name}:{0.5 * k}" for k, name in enumerate(names))
+    done = script(f"--keyframes={keyframes}", "--output", str(folder / "out"), "--dry_run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert name in done.stdout
+
+
+WRONG = [
+    (["--sample_stps", "3"], "sample_steps"),
+    (["--offlod_model"], "offload_model"),
+    (["--sample_steps", "four"], "sample_steps"),
+    (["--t5_cpu", "maybe"], "t5_cpu"),
+    (["--smoothing_method", "blur"], "temporal_filter"),
+    (["--size", "100*100"], "multiples of 16"),
+    (["--keyframes", "a.png"], "a.png:0.0,b.png:3.0"),
+    (["--keyframes", "absent.png:0.0,b.png:3.0"], "absent.png"),
+    (["--resume_from", "9"], "0 to 2"),
+    (["--gpu_ids", "one"], "gpu_ids"),
+]
+
+
+@pytest.mark.parametrize(("flags", "says"), WRONG, ids=lambda part: str(part))
+def test_a_mistake_is_short_and_exits_2(flags, says, run_here, capsys, tmp_path):
+    known = ["--config", str(CONFIG), "--output", str(tmp_path / "out"), "--dry_run"]
+    assert run_here(*known, *flags) == 2
+    message = capsys.readouterr().err
+    assert says in message
+    assert len(message.splitlines()) < 10
+
+
+def test_a_mistyped_yaml_key_names_the_nearest(tmp_path):
+    path = tmp_path / "typo.yaml"
+    path.write_text("promt: a ball\n", encoding="utf-8")
+    done = script("--config", str(path))
+    assert done.returncode == 2
+    assert "Did you mean 'prompt'?" in done.stderr
+    assert len(done.stderr.splitlines()) < 10
+
+
+def test_nothing_to_do_is_an_error():
+    done = script()
+    assert done.returncode == 2
+    assert "no keyframes" in done.stderr

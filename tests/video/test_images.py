@@ -1,0 +1,222 @@
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.video.scenes import texture
+from wanedit.errors import InputError
+from wanedit.video.images import fit, load_image
+
+PICTURE = texture(30, 40)
+
+
+def save(path, pixels, mode=None, **options):
+    Image.fromarray(pixels, mode).save(path, **options)
+    return path
+
+
+def test_plain_rgb_comes_back_exact(tmp_path):
+    image = load_image(save(tmp_path / "a.png", PICTURE))
+    np.testing.assert_array_equal(image.pixels, PICTURE)
+    assert (image.size, image.mode, image.notes) == ((30, 40), "RGB", ())
+
+
+@pytest.mark.parametrize("name", ["with space", "ключ 关键帧", "a=b", "a:b", "%d"])
+def test_names_with_anything_in_them(tmp_path, name):
+    assert load_image(save(tmp_path / f"{name}.png", PICTURE)).path.stem == name
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [(2, np.fliplr), (3, lambda a: np.rot90(a, 2)), (6, lambda a: np.rot90(a, -1)), (8, np.rot90)],
+)
+def test_exif_rotation_is_applied_and_noted(tmp_path, orientation, expected):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = load_image(save(tmp_path / "a.png", PICTURE, exif=exif))
+    np.testing.assert_array_equal(image.pixels, expected(PICTURE))
+    assert image.size == (30, 40)
+    assert image.notes == (f"EXIF orientation {orientation} applied",)
+
+
+def test_alpha_is_laid_over_white(tmp_path):
+    rgba = np.dstack([PICTURE, np.full(PICTURE.shape[:2], 255, np.uint8)])
+    rgba[:10, :, 3] = 0
+    rgba[10:20, :, 3] = 128
+    image = load_image(save(tmp_path / "a.png", rgba))
+    assert (image.pixels[:10] == 255).all()
+    np.testing.assert_allclose(image.pixels[10:20], PICTURE[10:20] * 0.502 + 255 * 0.498, atol=1)
+    np.testing.assert_array_equal(image.pixels[20:], PICTURE[20:])
+    assert image.notes == ("RGBA with transparency laid over white",)
+
+
+def test_a_transparent_palette_is_laid_over_white(tmp_path):
+    palette = Image.fromarray(PICTURE).quantize(8)
+    palette.save(tmp_path / "a.png", transparency=0)
+    image = load_image(tmp_path / "a.png")
+    assert (image.pixels[np.array(palette) == 0] == 255).all()
+    assert "transparency" in image.notes[0]
+
+
+def test_grey_becomes_rgb(tmp_path):
+    grey = PICTURE[..., 0]
+    image = load_image(save(tmp_path / "a.png", grey))
+    np.testing.assert_array_equal(image.pixels, np.dstack([grey] * 3))
+    assert image.notes == ("L converted to RGB",)
+
+
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
+    levels = np.linspace(0, 65535, 30 * 40).reshape(30, 40).astype(np.uint16)
+    image = load_image(save(tmp_path / "a.png", levels))
+    expected = np.rint(levels / 257)
+    np.testing.assert_allclose(image.pixels[..., 0], expected, atol=0)
+    assert image.notes[0] == "16-bit grey scaled to 8 bits"
+    assert image.pixels.min() == 0
+    assert image.pixels.max() == 255
+
+
+def test_16_bit_colour_is_scaled_not_clipped(tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.png"), PICTURE[..., ::-1].astype(np.uint16) * 257)
+    image = load_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(image.pixels, PICTURE)
+    assert image.notes == ("16-bit colour reduced to 8 bits",)
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.fromarray(PICTURE).convert("CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
+    image = load_image(tmp_path / "a.jpg")
+    assert (image.mode, image.notes) == ("CMYK", ("CMYK converted to RGB",))
+    assert np.abs(image.pixels.astype(int) - PICTURE).mean() < 3
+
+
+def test_a_colour_profile_is_followed(tmp_path):
+    from PIL import ImageCms
+
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    save(tmp_path / "a.png", PICTURE, icc_profile=lab)
+    assert "colour profile" in load_image(tmp_path / "a.png").notes[0]
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    save(tmp_path / "b.png", PICTURE, icc_profile=srgb)
+    assert load_image(tmp_path / "b.png").notes == ()
+    save(tmp_path / "c.png", PICTURE, icc_profile=b"nonsense")
+    image = load_image(tmp_path / "c.png")
+    assert "colour profile ignored" in image.notes[0]
+    np.testing.assert_array_equal(image.pixels, PICTURE)
+
+
+def test_an_animation_gives_its_first_frame(tmp_path):
+    frames = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (10, 200)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
+    image = load_image(tmp_path / "a.webp")
+    assert (image.pixels == 10).all()
+    assert image.notes == ("first of 2 frames taken",)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "bmp"])
+def test_a_truncated_image_names_its_file(tmp_path, suffix):
+    path = save(tmp_path / f"cut.{suffix}", texture(200, 200))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.raises(InputError, match=f"cut.{suffix}"):
+        load_image(path)
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("sides", [(100_000, 100_000), (12_000, 12_000)])
+def test_an_image_bomb_is_refused_by_its_header(tmp_path, sides):
+    (tmp_path / "bomb.png").write_bytes(png_header(*sides))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match=r"bomb\.png: .*pixels"):
+            load_image(tmp_path / "bomb.png")
+
+
+def test_the_cap_is_the_callers(tmp_path):
+    path = save(tmp_path / "a.png", PICTURE)
+    with pytest.raises(InputError, match="40x30 is more than the 1199 pixels allowed"):
+        load_image(path, max_pixels=1199)
+    load_image(path, max_pixels=1200)
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "script.eps").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    )
+    save(tmp_path / "float.tiff", PICTURE[..., 0].astype(np.float32))
+    for name in ("text.png", "empty.png", "script.eps", "float.tiff", "absent.png", "."):
+        with pytest.raises(InputError):
+            load_image(tmp_path / name)
+
+
+def test_fit_to_its_own_size_changes_nothing():
+    for policy in ("crop", "pad", "stretch"):
+        pixels, record = fit(PICTURE, (30, 40), policy)
+        np.testing.assert_array_equal(pixels, PICTURE)
+        assert (record.aspect_change, record.warning) == (0, None)
+
+
+def test_crop_keeps_the_middle():
+    wide = np.zeros((20, 80, 3), np.uint8)
+    wide[:, 30:50] = 255
+    pixels, record = fit(wide, (40, 40))
+    assert pixels.shape == (40, 40, 3)
+    assert pixels[:, 4:-4].min() > 250  # Lanczos overshoots a little at the edges
+    assert (record.scale, record.crop) == ((2, 2), (30, 0, 50, 20))
+    assert record.aspect_change == pytest.approx(3)
+    assert "300%" in (record.warning or "")
+
+
+def test_pad_keeps_everything_and_stretch_fills():
+    tall = np.full((80, 20, 3), 200, np.uint8)
+    padded, record = fit(tall, (40, 40), "pad")
+    assert (padded[:, 15:25] == 200).all()
+    assert not padded[:, :15].any()
+    assert record.crop == (0, 0, 20, 80)
+    stretched, record = fit(tall, (40, 40), "stretch")
+    assert (stretched == 200).all()
+    assert record.scale == (0.5, 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "warned"), [((30, 40), False), ((30, 47), False), ((30, 49), True), ((30, 32), True)]
+)
+def test_the_warning_begins_above_a_fifth(size, warned):
+    assert bool(fit(PICTURE, size)[1].warning) is warned
+
+
+def test_shrinking_is_antialiased():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    pixels, _ = fit(stripes, (16, 16))
+    assert np.abs(pixels.astype(int) - 128).max() < 20
+
+
+def test_bad_fits_are_refused():
+    with pytest.raises(InputError, match="crop, pad, stretch"):
+        fit(PICTURE, (8, 8), "squash")
+    with pytest.raises(InputError, match="positive"):
+        fit(PICTURE, (0, 8))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 3), (480, 832), (33, 512)])
+def test_two_keyframes_of_any_size_come_to_one(size):
+    for source in (PICTURE, texture(31, 7), texture(200, 9)):
+        for policy in ("crop", "pad", "stretch"):
+            pixels, record = fit(source, size, policy)
+            assert pixels.shape == (*size, 3)
+            left, top, right, bottom = record.crop
+            assert 0 <= left < right <= source.shape[1]
+            assert 0 <= top < bottom <= source.shape[0]

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.video.scenes import panning, texture
+from wanedit.errors import InputError
+from wanedit.video.motion import between, dis_flow, warp
+from wanedit.video.retiming import retime
+
+
+@given(total=st.integers(1, 40), count=st.integers(2, 60))
+@settings(max_examples=80, deadline=None)
+def test_counts_and_ends_are_exact(total, count):
+    frames = np.random.default_rng(total).integers(0, 256, (total, 3, 4, 3), dtype=np.uint8)
+    out = retime(frames, count)
+    assert out.shape == (count, 3, 4, 3)
+    np.testing.assert_array_equal(out[0], frames[0])
+    np.testing.assert_array_equal(out[-1], frames[-1])
+    if total == count:
+        np.testing.assert_array_equal(out, frames)
+
+
+@given(total=st.integers(2, 30), times=st.integers(1, 4))
+@settings(max_examples=30, deadline=None)
+def test_positions_that_fall_on_a_frame_keep_it(total, times):
+    frames = np.random.default_rng(total).integers(0, 256, (total, 2, 2, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(retime(frames, (total - 1) * times + 1)[::times], frames)
+
+
+def test_linear_is_linear():
+    ramp = np.arange(0, 250, 10, dtype=np.uint8)[:, None, None, None].repeat(3, -1)
+    for count in (2, 7, 24, 26, 100):
+        expected = np.linspace(0, 240, count)
+        assert np.abs(retime(ramp, count)[:, 0, 0, 0] - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("method", ["linear", "optical_flow"])
+@pytest.mark.parametrize("count", [2, 5, 8, 13])
+def test_both_methods_keep_the_ends(method, count):
+    frames = panning(8)
+    out = retime(frames, count, method)
+    assert len(out) == count
+    np.testing.assert_array_equal(out[0], frames[0])
+    np.testing.assert_array_equal(out[-1], frames[-1])
+
+
+def test_optical_flow_moves_where_linear_doubles():
+    frames = panning(9, 64, 96, step=6)
+    truth = frames[1::2]
+    error = {}
+    for method in ("linear", "optical_flow"):
+        made = retime(frames[::2], 9, method)[1::2]
+        error[method] = np.abs(made[:, 8:-8, 16:-16].astype(int) - truth[:, 8:-8, 16:-16]).mean()
+    assert error["optical_flow"] < 0.4 * error["linear"]
+
+
+def test_an_occluder_does_not_smear():
+    """A square passes over a still background: halfway it stands halfway, and the background is whole."""
+    background = texture(64, 96)
+    frames = [background.copy(), background.copy(), background.copy()]
+    square = texture(30, 30, seed=5)
+    for frame, left in zip(frames, (20, 24, 28), strict=True):
+        frame[16:46, left : left + 30] = square
+    made = between(frames[0], frames[2], 0.5).astype(int)
+    blended = (frames[0].astype(int) + frames[2]) // 2
+    assert np.abs(made - frames[1]).mean() < 0.5 * np.abs(blended - frames[1]).mean()
+
+
+def test_flow_points_from_source_to_target():
+    frames = panning(2, 64, 96, step=4)  # the camera moves right, so content moves left
+    flow = dis_flow(frames[0], frames[1])
+    assert np.median(flow[..., 0]) == pytest.approx(-4, abs=0.5)
+    restored = warp(frames[1], flow)
+    assert np.abs(restored - frames[0])[8:-8, 8:-8].mean() < 3
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (16, 16), (9, 70), (33, 31)])
+def test_small_frames_have_flow_too(height, width):
+    frames = panning(3, height, width)
+    assert dis_flow(frames[0], frames[1]).shape == (height, width, 2)
+    assert retime(frames, 5, "optical_flow").shape == (5, height, width, 3)
+
+
+def test_impossible_counts_are_refused():
+    frames = panning(3)
+    with pytest.raises(InputError, match="lose one of the two ends"):
+        retime(frames, 1)
+    with pytest.raises(InputError, match="at least one"):
+        retime(frames, 0)
+    with pytest.raises(InputError, match="linear, optical_flow"):
+        retime(frames, 4, "nearest")
+    np.testing.assert_array_equal(retime(frames[:1], 1), frames[:1])
