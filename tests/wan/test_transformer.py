@@ -1,6 +1,5 @@
 """The transformer beyond the golden files: contexts, batches, positions, dtypes, refusals."""
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -126,14 +125,6 @@ def test_sinusoidal_embedding_keeps_float32_timesteps_apart() -> None:
     assert a.dtype == torch.float32
     assert torch.allclose(a[:128] ** 2 + a[128:] ** 2, torch.ones(128), atol=1e-6)
     assert float((a - b).abs().max()) > 0.4
-
-
-@pytest.fixture
-def as_users_run_it():
-    """The shape annotations off, as outside the tests: our own errors must catch what they would."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("as_users_run_it")

@@ -39,7 +39,7 @@ def encode_tasks(
         guidance_scale: at 1.0 negative prompts are not encoded.
         device: of the image encoder.
         text_device: of the text encoder; the CPU under `t5_cpu`.
-        dtype: of both encoders, float32 on a CPU.
+        dtype: of both encoders; under `t5_cpu` the text encoder keeps the accelerator's dtype, as officially.
     """
     tasks = list(tasks)
     prompts = {task.prompt for task in tasks}
@@ -55,7 +55,6 @@ def _encode_text(
 ) -> dict[str, Tensor]:
     if not prompts:
         return {}
-    dtype = torch.float32 if device.type == "cpu" and dtype == torch.float32 else dtype
     encoder = load_text_encoder(folder.path, folder.config.text_len, dtype, device)
     with torch.no_grad():
         features = {prompt: encoder([prompt]).cpu() for prompt in prompts}

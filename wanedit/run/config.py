@@ -44,7 +44,8 @@ class GenerationConfig:
         gpu_ids: which devices, such as [0, 2] or "0,2"; empty for the first `num_gpus`.
         cpu_threads: threads of each process on a CPU; null for all cores. The last bits of a result depend on
             it, so a resumed run keeps the value of the run before.
-        offload_model: keep only the part in use on the device, and free the encoders once used.
+        offload_model: on an accelerator, keep the transformer in host memory while the VAE decodes. The encoders
+            are freed once used in any case.
         t5_cpu: run the text encoder on the CPU.
         tile: side of VAE tiles in pixels; null decodes whole frames.
         resize_policy: how a keyframe of another size comes to `size`.

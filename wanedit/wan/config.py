@@ -16,6 +16,19 @@ MODEL_TYPES = ("t2v", "i2v", "flf2v")
 # Keys that official files carry and that decide no size here.
 _IGNORED_KEYS = {"_class_name", "_diffusers_version", "window_size", "cross_attn_type", "patch_size"}
 
+_SIZES = (
+    "dim",
+    "ffn_dim",
+    "num_heads",
+    "num_layers",
+    "in_dim",
+    "out_dim",
+    "freq_dim",
+    "text_len",
+    "text_dim",
+    "image_dim",
+)
+
 
 @dataclass(frozen=True)
 class WanConfig:
@@ -45,6 +58,10 @@ class WanConfig:
     def __post_init__(self) -> None:
         if self.model_type not in MODEL_TYPES:
             raise InputError(f"model_type is {self.model_type!r}; expected one of {', '.join(MODEL_TYPES)}")
+        for name in _SIZES:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} is {value!r}; expected a positive integer")
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise InputError(
                 f"dim {self.dim} over num_heads {self.num_heads} gives a head of size "

@@ -81,7 +81,7 @@ class WanVAE(nn.Module):
         run = lambda z: self.model.decode(z, self._scale()).clamp(-1, 1)  # noqa: E731
         if tile is None:
             return run(latents)
-        return _tiled(run, latents, _tile_side(tile), 1, STRIDE_SPACE)
+        return _tiled(run, latents, _tile_side(tile), 1, float(STRIDE_SPACE))
 
 
 def _tile_side(pixels: int) -> int:
