@@ -106,7 +106,9 @@ def test_slots_counts_the_slots_of_its_frames() -> None:
         assert slots(frames) == len({slot(p) for p in range(frames)})
 
 
-@pytest.mark.parametrize(("frames", "said"), [(80, "77 or 81"), (82, "81 or 85"), (2, "1 or 5"), (0, "1 or 5")])
+@pytest.mark.parametrize(
+    ("frames", "said"), [(80, "77 or 81"), (82, "81 or 85"), (2, "1 or 5"), (0, "1 or 5")]
+)
 def test_slots_refuses_other_counts(frames: int, said: str) -> None:
     with pytest.raises(InputError, match=f"{frames} frames; expected 4n[+]1, such as {said}"):
         slots(frames)

@@ -65,7 +65,9 @@ def test_a_straight_flow_is_exact_in_one_step(solver: str) -> None:
     for steps in (1, 2, 5):
         plan = schedule(steps, 5.0, solver)
         x = (1 - plan.sigmas[0]) * clean + plan.sigmas[0] * noise
-        assert torch.allclose(SOLVERS[solver](lambda x, step: (x - clean) / step.sigma, x, plan), clean, atol=1e-12)
+        assert torch.allclose(
+            SOLVERS[solver](lambda x, step: (x - clean) / step.sigma, x, plan), clean, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("solver", NAMES)

@@ -41,7 +41,21 @@ def test_a_run_writes_all_that_it_promises(finished: GenerationResult) -> None:
     assert sorted(entry["frames"] for entry in journal(finished).values()) == [5, 5, 9]
     assert not list(folder.rglob("*.partial"))
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["segment"] for line in metrics] == [0, 1, 2]
+    assert [line["segment"] for line in metrics if line["event"] == "segment"] == [0, 1, 2]
+
+
+def test_a_run_records_its_inputs(run: Run, keyframes, tmp_path: Path) -> None:
+    from PIL import Image
+
+    wide = tmp_path / "wide.png"
+    Image.new("RGBA", (90, 40), (200, 30, 30, 128)).save(wide)
+    with pytest.warns(UserWarning, match="aspect"):
+        result = run(keyframes=[[str(wide), 0.0], keyframes[1]])
+    start = json.loads((result.video.parent / "metrics.jsonl").read_text().splitlines()[0])
+    assert any("white" in note for note in start["keyframes"][0]["normalised"])
+    assert start["keyframes"][0]["fit"]["policy"] == "crop"
+    assert any("wide.png" in warning for warning in start["warnings"])
+    assert all(len(sha) == 64 for sha in start["model_files"].values())
 
 
 def test_the_video_carries_its_configuration_and_hashes(finished: GenerationResult) -> None:
@@ -49,7 +63,10 @@ def test_the_video_carries_its_configuration_and_hashes(finished: GenerationResu
         stored = dict(container.metadata)
         assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
     assert json.loads(stored["wanedit_segments"]) == list(finished.segments)
-    assert json.loads(stored["wanedit_config"])["base_seed"] == 7
+    config = json.loads(stored["wanedit_config"])
+    assert config["base_seed"] == 7
+    assert [keyframe["seconds"] for keyframe in config["keyframes"]] == [0.0, 0.25, 0.5, 0.8]
+    assert str(finished.video.parent.parent) not in json.dumps(stored)
 
 
 def test_journalled_hashes_are_those_of_the_latents(finished: GenerationResult) -> None:

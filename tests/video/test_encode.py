@@ -268,3 +268,24 @@ def test_png_is_exact(tmp_path):
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "a.png")), image)
     with pytest.raises(InputError):
         write_png(tmp_path / "no" / "a.png", image)
+
+
+def test_the_same_frames_give_the_same_file(tmp_path):
+    frames = _moving_texture(64)
+    digests = set()
+    for attempt in range(24):
+        # New arrays each time, among others: the fault that this guards against read memory beyond the frame.
+        copies = [frame.copy() for frame in frames]
+        between = np.full(10_007 * (attempt + 1), attempt, np.uint8)
+        write_mp4(tmp_path / "a.mp4", copies, 16)
+        digests.add((tmp_path / "a.mp4").read_bytes())
+        del copies, between
+    assert len(digests) == 1
+
+
+def _moving_texture(side: int) -> list[np.ndarray]:
+    import cv2
+
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    texture = cv2.resize(coarse, (2 * side, 2 * side), interpolation=cv2.INTER_CUBIC)
+    return [np.ascontiguousarray(texture[i : i + side, 2 * i : 2 * i + side]) for i in range(14)]

@@ -50,6 +50,7 @@ def as_legacy_pth(tensors: dict[str, Tensor], folder: Path) -> None:
 
 
 LAYOUTS = [as_single, as_shards, as_pth, as_wrapped_pth, as_legacy_pth]
+nothing = lambda name, tensor: False  # noqa: E731
 keep = lambda dtype: lambda name: torch.int64 if name.endswith("tracked") else dtype  # noqa: E731
 
 
@@ -70,9 +71,14 @@ def test_every_layout_fills_a_module(tmp_path: Path, write, dtype: torch.dtype) 
 def test_tensors_come_once_and_whole_whatever_the_window(tmp_path: Path, write, monkeypatch) -> None:
     tensors = net().state_dict()
     write(tensors, tmp_path)
-    for window in (0, 64, 1 << 20):
+    for window, kept in (
+        (0, ()),
+        (64, ("0.weight",)),
+        (1 << 20, ("0.weight", "1.bias")),
+        (64, tuple(tensors)),
+    ):
         monkeypatch.setattr(checkpoint, "_WINDOW", window)
-        found = list(read_tensors(find_weights(tmp_path, STEM)))
+        found = list(read_tensors(find_weights(tmp_path, STEM), lambda name, _: name in kept))  # noqa: B023
         assert sorted(name for name, _ in found) == sorted(tensors)
         assert all(torch.equal(value, tensors[name]) for name, value in found)
 
@@ -83,7 +89,7 @@ def test_prefix_and_ignored_names(tmp_path: Path) -> None:
     files = find_weights(tmp_path, STEM)
     module = fill(net("meta"), files, keep(torch.float32), prefix="visual.", ignore=("textual.", "log_scale"))
     assert torch.equal(module[0].weight, tensors["visual.0.weight"])
-    with pytest.raises(MissingWeightsError, match="2 extra: log_scale, textual.a$"):
+    with pytest.raises(MissingWeightsError, match=r"2 extra: log_scale, textual.a$"):
         fill(net("meta"), files, keep(torch.float32), prefix="visual.")
 
 
@@ -110,7 +116,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, write, left: float) -> None:
     path = sorted(tmp_path.glob("*.safetensors" if "pth" not in write.__name__ else "*.pth"))[-1]
     os.truncate(path, int(path.stat().st_size * left))
     with pytest.raises(MissingWeightsError, match=f"{path.name}.*(truncated or corrupt|refused)"):
-        list(read_tensors(find_weights(tmp_path, STEM)))
+        list(read_tensors(find_weights(tmp_path, STEM), nothing))
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])
@@ -124,7 +130,7 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path, kind: str) -> N
             bad[place] ^= 0x55
         path.write_bytes(bad)
         try:
-            list(read_tensors([path]))
+            list(read_tensors([path], nothing))
         except MissingWeightsError:
             refused += 1
     assert refused > 30
@@ -141,6 +147,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("disguise", ["zip", "legacy", "raw"])
+@pytest.mark.filterwarnings("ignore:.*pickle")
 def test_a_pickle_bomb_is_refused_and_does_not_go_off(tmp_path: Path, disguise: str) -> None:
     target, path = tmp_path / "exploded", tmp_path / f"{STEM}.pth"
     tensors = {"a": torch.ones(3), "b": Bomb(target)}
@@ -182,7 +189,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingWeightsError, match=f"lacks 1 of 3 shards: {STEM}-00002-of-00003.safetensors"):
         find_weights(tmp_path, STEM)
     (tmp_path / f"{STEM}.safetensors.index.json").unlink()
-    with pytest.raises(MissingWeightsError, match="and no index; expected one file, or an index.json"):
+    with pytest.raises(MissingWeightsError, match="and no index; expected one file"):
         find_weights(tmp_path, STEM)
     (tmp_path / f"{STEM}.safetensors.index.json").write_text("{}")
     with pytest.raises(MissingWeightsError, match="has no weight_map"):
@@ -262,9 +269,11 @@ def test_conversion_keeps_no_second_copy(big: Path, monkeypatch: pytest.MonkeyPa
 
     def dtype_of(name: str) -> torch.dtype:
         peaks.append(mapped(big)[1])
-        return torch.bfloat16
+        return torch.float32 if name == "7.weight" else torch.bfloat16
 
     module = fill(wide(), [big], dtype_of)
     assert max(peaks) <= 4 * MEGABYTE
-    assert mapped(big)[0] == []
+    # One view stays, with its mapping; the pages of those that were converted are gone.
+    assert len(mapped(big)[0]) == 1
     assert [float(p.float().mean()) for p in module.parameters()] == list(range(20))
+    assert mapped(big)[1] < 3 * MEGABYTE

@@ -77,7 +77,9 @@ def test_errors_come_before_encoding() -> None:
         raise AssertionError("encoded")
 
     image, other = torch.zeros(3, 16, 16), torch.zeros(3, 16, 24)
-    with pytest.raises(InputError, match=r"sizes \[\(3, 16, 16\), \(3, 16, 24\)\]; expected one image or more"):
+    with pytest.raises(
+        InputError, match=r"sizes \[\(3, 16, 16\), \(3, 16, 24\)\]; expected one image or more"
+    ):
         build_condition({0: image, 4: other}, 5, encode)
     with pytest.raises(InputError, match=r"sizes \[\]; expected one image or more"):
         build_condition({}, 5, encode)

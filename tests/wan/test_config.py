@@ -43,7 +43,10 @@ def test_images(model_type: str, image_tokens: bool | None, images: int) -> None
     [
         ({"dims": 5}, r"here: unknown keys \['dims'\]"),
         ({"model_type": "v2v"}, "model_type is 'v2v'; expected one of t2v, i2v, flf2v"),
-        ({"num_heads": 3}, "dim 5120 over num_heads 3 gives a head of size 1706.67; expected an even integer"),
+        (
+            {"num_heads": 3},
+            "dim 5120 over num_heads 3 gives a head of size 1706.67; expected an even integer",
+        ),
         ({"dim": 120, "num_heads": 40}, "a head of size 3; expected an even integer"),
         ({"num_heads": 0}, "num_heads is 0"),
         ({"patch_size": [1, 4, 4]}, r"here: patch_size is \(1, 4, 4\); expected \(1, 2, 2\)"),

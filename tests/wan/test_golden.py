@@ -114,7 +114,9 @@ def _guided(file: golden.Golden, folder: Path) -> GuidedVelocity:
     return GuidedVelocity(model, (slots, height, width), text, negative, tokens, condition, guidance)
 
 
-@pytest.mark.parametrize(("path", "solver"), _sampling_cases(), ids=lambda value: getattr(value, "stem", value))
+@pytest.mark.parametrize(
+    ("path", "solver"), _sampling_cases(), ids=lambda value: getattr(value, "stem", value)
+)
 def test_sampling(path: Path, solver: str, tmp_path: Path, report) -> None:
     file = golden.read(path)
     plan = schedule(int(file.metadata["steps"]), float(file.metadata["shift"]), solver)

@@ -24,7 +24,9 @@ def _official(frames: int, height: int, width: int, d: int) -> Tensor:
         angles = torch.outer(torch.arange(length), 1.0 / torch.pow(10000, exponent))
         return torch.polar(torch.ones_like(angles), angles)
 
-    freqs = torch.cat([table(1024, d - 4 * (d // 6)), table(1024, 2 * (d // 6)), table(1024, 2 * (d // 6))], 1)
+    freqs = torch.cat(
+        [table(1024, d - 4 * (d // 6)), table(1024, 2 * (d // 6)), table(1024, 2 * (d // 6))], 1
+    )
     c = d // 2
     time, rows, columns = freqs.split([c - 2 * (c // 3), c // 3, c // 3], dim=1)
     shape = (frames, height, width, -1)

@@ -169,7 +169,9 @@ def test_latents_must_fit_the_context() -> None:
     model = small.transformer("t2v")
     context = model.prepare(small.GRID, torch.zeros(2, 3, 12))
     for shape in ((3, 16, *small.GRID), (1, 16, *small.GRID), (2, 16, 5, 4, 6), (2, 12, *small.GRID)):
-        with pytest.raises(InputError, match=r"latents are .*; the context was prepared for \(2, 16, 4, 4, 6\)"):
+        with pytest.raises(
+            InputError, match=r"latents are .*; the context was prepared for \(2, 16, 4, 4, 6\)"
+        ):
             model.velocity(torch.zeros(shape), torch.zeros(shape[0]), context)
     with pytest.raises(InputError, match=r"timestep has shape \(1,\); expected \(2,\)"):
         model.velocity(torch.zeros(2, 16, *small.GRID), torch.zeros(1), context)

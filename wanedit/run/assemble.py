@@ -68,13 +68,24 @@ def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
 
 
 def metadata(plan: Plan) -> dict[str, str]:
-    """What the final file carries: the resolved configuration and the hash of every segment."""
+    """What the final file carries: the resolved configuration and the hash of every segment.
+
+    A video is passed on: of paths it says the last name only, and of keyframes the hash of their pixels.
+    """
     from wanedit import __version__
 
+    config = asdict(plan.config)
+    config["keyframes"] = [
+        {"file": image.keyframe.path.name, "seconds": image.keyframe.seconds, "sha256": image.sha256}
+        for image in plan.keyframes
+    ]
+    config["output"] = Path(config["output"]).name
+    if config["ckpt_dir"]:
+        config["ckpt_dir"] = Path(config["ckpt_dir"]).name
     return {
         "comment": "made with wanedit",
         "wanedit_version": __version__,
-        "wanedit_config": json.dumps(asdict(plan.config), ensure_ascii=False),
+        "wanedit_config": json.dumps(config, ensure_ascii=False),
         "wanedit_segments": json.dumps([task.digest for task in plan.tasks]),
     }
 

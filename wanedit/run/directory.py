@@ -1,11 +1,13 @@
 """The folder of one run: where its files are, and that one living run at a time owns it."""
 
 import fcntl
+import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.video.atomic import PARTIAL_SUFFIX, atomic_path
@@ -76,6 +78,12 @@ class RunDirectory:
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
             yield
+
+
+def append_event(path: Path, event: dict[str, Any]) -> None:
+    """Add one line to a JSONL file, in one write: appends are not torn between ranks."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(event, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

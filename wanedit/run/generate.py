@@ -4,7 +4,9 @@ import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,7 +17,7 @@ from wanedit.run import launch
 from wanedit.run.assemble import assemble
 from wanedit.run.config import GenerationConfig, check
 from wanedit.run.cost import disk_bytes
-from wanedit.run.directory import RunDirectory, write_text
+from wanedit.run.directory import RunDirectory, append_event, write_text
 from wanedit.run.manifest import Manifest
 from wanedit.run.plan import Plan, make_plan
 from wanedit.run.progress import step_bar
@@ -138,10 +140,37 @@ def _prepare(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
         )
     if plan.config.force_regenerate or plan.config.resume_from is not None:
         Manifest(directory).forget({task.digest for task in todo})
+    append_event(directory.metrics, _started(plan, todo))
     write_text(
         directory.config, yaml.safe_dump(asdict(recorded(plan.config)), sort_keys=False, allow_unicode=True)
     )
     return todo
+
+
+def _started(plan: Plan, todo: list[SegmentTask]) -> dict[str, Any]:
+    """The record of a start: what the keyframes went through, and what the model's files were."""
+    from wanedit import __version__
+
+    return {
+        "event": "start",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wanedit": __version__,
+        "model": plan.folder.name,
+        "model_files": plan.model_files,
+        "seed": plan.config.base_seed,
+        "cpu_threads": plan.config.cpu_threads,
+        "keyframes": [
+            {
+                "file": str(image.keyframe.path),
+                "sha256": image.sha256,
+                "normalised": list(image.notes),
+                "fit": asdict(image.fit),
+            }
+            for image in plan.keyframes
+        ],
+        "warnings": list(plan.warnings),
+        "to_sample": [task.index for task in todo],
+    }
 
 
 def recorded(config: GenerationConfig) -> GenerationConfig:

@@ -56,6 +56,8 @@ class Plan:
     settings: ChainSettings
     tasks: tuple[SegmentTask, ...]
     warnings: tuple[str, ...]
+    model_files: dict[str, str]
+    """SHA-256 of every file that decides what the model computes, by its path inside the model's folder."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,8 +98,9 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> Plan:
     if folder.sampling.full_size:
         notes += timeline.warnings(chain)
     config = replace(config, keyframes=[[str(k.path.absolute()), k.seconds] for k in keyframes])
-    tasks = _tasks(config, folder, chain, images, settings)
-    return Plan(config, folder, chain, tuple(images), settings, tuple(tasks), tuple(notes))
+    files = hash_files(folder)
+    tasks = _tasks(config, digest(files), chain, images, settings)
+    return Plan(config, folder, chain, tuple(images), settings, tuple(tasks), tuple(notes), files)
 
 
 def fill_defaults(config: GenerationConfig, folder: WanFolder) -> GenerationConfig:
@@ -137,12 +140,11 @@ def _load_keyframes(
 
 def _tasks(
     config: GenerationConfig,
-    folder: WanFolder,
+    model: str,
     chain: Timeline,
     images: list[KeyframeImage],
     settings: ChainSettings,
 ) -> list[SegmentTask]:
-    model = fingerprint(folder)
     tensors = [from_uint8(image.pixels[None])[:, 0] for image in images]
     tasks = []
     for segment, prompt in zip(chain.segments, prompts(config, len(chain.segments)), strict=True):
@@ -177,8 +179,8 @@ def _tasks(
     return tasks
 
 
-def fingerprint(folder: WanFolder) -> str:
-    """SHA-256 over the SHA-256 of every file that decides what the model computes."""
+def hash_files(folder: WanFolder) -> dict[str, str]:
+    """SHA-256 of every file that decides what the model computes."""
     files: list[Path] = []
     for path in folder.transformer_folders:
         files += [path / "config.json", *find_weights(path, load.TRANSFORMER_STEM)]
@@ -187,4 +189,4 @@ def fingerprint(folder: WanFolder) -> str:
         files += find_weights(folder.path, image.STEM)
     files += sorted((folder.path / text.TOKENIZER).glob("*.json"))
     files += [folder.path / name for name in (load.VAE_CONFIG, text.CONFIG, image.CONFIG)]
-    return digest({str(f.relative_to(folder.path)): sha256(f) for f in files if f.is_file()})
+    return {str(f.relative_to(folder.path)): sha256(f) for f in files if f.is_file()}

@@ -1,7 +1,6 @@
 """Sampling the segments that a run still lacks, on this rank, through Lightning."""
 
 import hashlib
-import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from wanedit.lit.chain import FLF2VChain, OnStep
 from wanedit.lit.data import SegmentDataModule
 from wanedit.lit.tasks import SampledSegment, SegmentTask
 from wanedit.lit.writer import SegmentWriter
-from wanedit.run.directory import RunDirectory
+from wanedit.run.directory import RunDirectory, append_event
 from wanedit.run.launch import World, choose_devices, threads
 from wanedit.run.manifest import Entry, Manifest, segment_file
 from wanedit.run.plan import Plan
@@ -112,6 +111,4 @@ def _log(plan: Plan, directory: RunDirectory, segment: SampledSegment, rank: int
         "seconds": round(segment.seconds, 3),
         "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
     }
-    # One short line per write: appends of this size are not torn between ranks.
-    with directory.metrics.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_event(directory.metrics, line)

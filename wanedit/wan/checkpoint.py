@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
@@ -108,17 +109,19 @@ def read_shapes(files: Iterable[Path]) -> Shapes:
     return shapes
 
 
-def read_tensors(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in turn, in the order of the files, as a view of its mapped file.
+def read_tensors(files: Iterable[Path], keeps: Callable[[str, Tensor], bool]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in turn, as a view of its mapped file.
 
-    A file is mapped anew after every `_WINDOW` bytes. Pages that were read stay in memory until the last view
-    of their mapping is let go: so of a part that is converted on its way only a window is resident twice.
+    A page that was read stays in memory as long as its mapping. So tensors that the caller `keeps` as views come
+    first, out of one mapping of their file; the others, which it converts and lets go, come out of mappings that
+    last for `_WINDOW` bytes each: of a part that is converted no more than that is resident twice.
     """
     for path in files:
-        names = sorted((tensors := _views(path)), key=lambda name: tensors[name].data_ptr())
-        taken = 0
-        for name in names:
-            if taken > _WINDOW and _mappable(path):
+        tensors, taken = _views(path), math.inf
+        names = sorted(tensors, key=lambda name: tensors[name].data_ptr())
+        kept = {name for name in names if keeps(name, tensors[name])}
+        for name in sorted(names, key=lambda name: name not in kept):
+            if name not in kept and taken > _WINDOW and _mappable(path):
                 tensors, taken = _views(path), 0
             taken += tensors[name].nbytes
             yield name, tensors[name]
@@ -195,7 +198,12 @@ def fill(
     problem = difference(expected, found)
     if problem:
         raise MissingWeightsError(f"{files[0].parent}/{files[0].name}: {problem}")
-    for name, tensor in read_tensors(files):
+
+    def stays(name: str, tensor: Tensor) -> bool:
+        return on_cpu and name in expected and tensor.dtype == dtype_of(name.removeprefix(prefix))
+
+    on_cpu = torch.device(device).type == "cpu"
+    for name, tensor in read_tensors(files, stays):
         if name in expected:
             name = name.removeprefix(prefix)
             _assign(module, name, tensor.to(device=device, dtype=dtype_of(name)))

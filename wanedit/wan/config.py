@@ -1,6 +1,7 @@
 """The sizes of a Wan transformer, as its `config.json` gives them."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -123,4 +124,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise MissingWeightsError(f"{path} is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise MissingWeightsError(f"{path} holds a {type(values).__name__}; expected a JSON object")
+    return values
+
+
+def read_overrides(path: Path, known: Collection[str]) -> dict[str, Any]:
+    """The values of a JSON file that need not exist; {} where it does not.
+
+    Raises:
+        InputError: it has a key that is not among `known`.
+    """
+    values = read_json(path) if path.exists() else {}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise InputError(f"{path}: unknown keys {unknown}; expected some of {', '.join(known)}")
     return values

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wanedit.wan.checkpoint import fill, find_weights
-from wanedit.wan.config import read_json
+from wanedit.wan.config import read_overrides
 
 STEM = "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
 CONFIG = "image_encoder_config.json"
@@ -62,8 +62,7 @@ def build_image_encoder(config: dict[str, Any]) -> nn.Module:
 
 def read_image_config(folder: Path) -> dict[str, Any]:
     """The folder's own sizes, or the official ones where it says none."""
-    path = folder / CONFIG
-    return OFFICIAL | (read_json(path) if path.exists() else {})
+    return OFFICIAL | read_overrides(folder / CONFIG, OFFICIAL)
 
 
 def load_image_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str = "cpu") -> ImageEncoder:

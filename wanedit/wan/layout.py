@@ -146,7 +146,10 @@ def _check_files(
 
 def _check_tokenizer(model: str, path: Path) -> PartCheck:
     folder = path / text.TOKENIZER
-    missing = [name for name in ("tokenizer.json", "tokenizer_config.json") if not (folder / name).is_file()]
     size = sum(file.stat().st_size for file in folder.glob("*")) if folder.is_dir() else 0
-    problem = f"{folder} lacks {', '.join(missing)}" if missing else None
+    try:
+        text.find_tokenizer(path)
+        problem = None
+    except MissingWeightsError as error:
+        problem = str(error)
     return PartCheck(model, "tokenizer", "", None, problem, size)

@@ -1,7 +1,7 @@
 """A Wan folder, known by name or path, and the modules that it holds."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.wan import image, text
 from wanedit.wan.catalog import KnownModel, Sampling, find_known, recognise
-from wanedit.wan.checkpoint import fill, find_weights, read_shapes
-from wanedit.wan.config import WanConfig, read_json
+from wanedit.wan.checkpoint import DtypeOf, fill, find_weights, read_shapes
+from wanedit.wan.config import WanConfig, read_json, read_overrides
 from wanedit.wan.experts import ExpertPair
 from wanedit.wan.image import ImageEncoder, load_image_encoder
 from wanedit.wan.text import TextEncoder, load_text_encoder
@@ -83,9 +84,8 @@ def open_wan(source: str | Path) -> WanFolder:
         str(transformer / "config.json"),
     )
     known = recognise(config, path.resolve().name)
-    sampling = known.sampling if known else Sampling()
-    if (path / SAMPLING).exists():
-        sampling = replace(sampling, **read_json(path / SAMPLING))
+    own = read_overrides(path / SAMPLING, [field.name for field in fields(Sampling)])
+    sampling = replace(known.sampling if known else Sampling(), **own)
     return WanFolder(path, config, sampling, known)
 
 
@@ -117,7 +117,8 @@ def locate(source: str) -> Path:
     )
 
 
-def _transformer_dtype(dtype: torch.dtype):
+def transformer_dtype(dtype: torch.dtype) -> DtypeOf:
+    """Which parameters are kept in `dtype`, and which in float32 whatever it is."""
     return lambda name: torch.float32 if any(part in name for part in _FLOAT32_PARTS) else dtype
 
 
@@ -126,7 +127,7 @@ def _one_transformer(
 ) -> WanTransformer:
     with torch.device("meta"):
         model = WanTransformer(config)
-    fill(model, find_weights(folder, TRANSFORMER_STEM), _transformer_dtype(dtype), device)
+    fill(model, find_weights(folder, TRANSFORMER_STEM), transformer_dtype(dtype), device)
     return model
 
 
@@ -148,8 +149,8 @@ def load_transformer(
 
 def read_vae_config(path: Path) -> dict[str, Any]:
     """Constructor arguments and latent statistics: the folder's own, or the official ones."""
-    own = read_json(path / VAE_CONFIG) if (path / VAE_CONFIG).exists() else {}
-    return OFFICIAL_VAE | {"latents_mean": OFFICIAL_MEAN, "latents_std": OFFICIAL_STD} | own
+    official = OFFICIAL_VAE | {"latents_mean": OFFICIAL_MEAN, "latents_std": OFFICIAL_STD}
+    return official | read_overrides(path / VAE_CONFIG, official)
 
 
 def build_vae(config: dict[str, Any]) -> nn.Module:
@@ -174,6 +175,21 @@ def load_vae(source: str | Path | WanFolder, device: torch.device | str = "cpu")
     return WanVAE(model, config["latents_mean"], config["latents_std"]).to(device)
 
 
+def require_parts(folder: WanFolder) -> None:
+    """See that every part is there before the first is loaded, which takes minutes on a full-size model.
+
+    Raises:
+        MissingWeightsError: a part is absent.
+    """
+    for path in folder.transformer_folders:
+        find_weights(path, TRANSFORMER_STEM)
+    find_weights(folder.path, VAE_STEM)
+    find_weights(folder.path, text.STEM)
+    text.find_tokenizer(folder.path)
+    if folder.config.image_tokens:
+        find_weights(folder.path, image.STEM)
+
+
 @dataclass(frozen=True)
 class Wan:
     """Every module of one model, loaded."""
@@ -193,6 +209,7 @@ def load_wan(source: str | Path, device: torch.device | str = "cpu", dtype: torc
         InputError: the name is neither a folder nor known.
     """
     folder = open_wan(source)
+    require_parts(folder)
     dtype = dtype or default_dtype(device)
     return Wan(
         folder,

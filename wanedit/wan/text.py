@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from wanedit.errors import MissingWeightsError
 from wanedit.wan.checkpoint import fill, find_weights
-from wanedit.wan.config import read_json
+from wanedit.wan.config import read_overrides
 
 STEM = "models_t5_umt5-xxl-enc"
 TOKENIZER = Path("google/umt5-xxl")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 CONFIG = "text_encoder_config.json"
 
 # UMT5-XXL as Wan 2.1 uses it (`wan/modules/t5.py`, `umt5_xxl`).
@@ -67,8 +68,20 @@ def build_text_encoder(config: dict[str, Any]) -> nn.Module:
 
 def read_text_config(folder: Path) -> dict[str, Any]:
     """The folder's own sizes, or the official ones where it says none."""
-    path = folder / CONFIG
-    return OFFICIAL | (read_json(path) if path.exists() else {})
+    return OFFICIAL | read_overrides(folder / CONFIG, OFFICIAL)
+
+
+def find_tokenizer(folder: Path) -> Path:
+    """The tokenizer's own folder.
+
+    Raises:
+        MissingWeightsError: one of its files is absent.
+    """
+    path = folder / TOKENIZER
+    missing = [name for name in TOKENIZER_FILES if not (path / name).is_file()]
+    if missing:
+        raise MissingWeightsError(f"{path} lacks {', '.join(missing)}; expected the UMT5 tokenizer")
+    return path
 
 
 def load_text_encoder(
@@ -79,14 +92,10 @@ def load_text_encoder(
     Raises:
         MissingWeightsError: weights or tokenizer are absent or do not fit.
     """
-    tokenizer_path = folder / TOKENIZER
-    if not (tokenizer_path / "tokenizer_config.json").is_file():
-        raise MissingWeightsError(
-            f"{tokenizer_path} has no tokenizer_config.json; expected the UMT5 tokenizer"
-        )
+    tokenizer = find_tokenizer(folder)
     from diffsynth.models.wan_video_text_encoder import HuggingfaceTokenizer
 
     with torch.device("meta"):
         model = build_text_encoder(read_text_config(folder))
     fill(model, find_weights(folder, STEM), lambda _: dtype, device)
-    return TextEncoder(model, HuggingfaceTokenizer(str(tokenizer_path), seq_len=text_len, clean="whitespace"))
+    return TextEncoder(model, HuggingfaceTokenizer(str(tokenizer), seq_len=text_len, clean="whitespace"))

@@ -157,9 +157,7 @@ class WanTransformer(nn.Module):
         batch = latents.shape[0]
         expected = (context.batch(), self.config.out_dim, *context.grid)
         if tuple(latents.shape[1:]) != expected[1:] or expected[0] not in (1, batch):
-            raise InputError(
-                f"latents are {tuple(latents.shape)}; the context was prepared for {expected}"
-            )
+            raise InputError(f"latents are {tuple(latents.shape)}; the context was prepared for {expected}")
         if tuple(timestep.shape) != (batch,):
             raise InputError(f"timestep has shape {tuple(timestep.shape)}; expected ({batch},)")
         features = sinusoidal_embedding(timestep, self.config.freq_dim)

@@ -1,0 +1,47 @@
+"""The parts that training rests on: the VAE over whole clips, the schedule, the crops."""
+
+import itertools
+
+import pytest
+import torch
+
+from wanedit.lit.training.common import cosine, psnr
+from wanedit.lit.training.data import CropStream, sprite_clips, to_bytes, to_float
+from wanedit.lit.training.sequence_vae import decode_latents, encode_moments
+from wanedit.lit.training.vae import VAE_CONFIG, build_vae
+
+
+@pytest.mark.parametrize("num_frames", [1, 5, 9])
+def test_whole_clip_vae_equals_the_cached_loop(num_frames):
+    from diffsynth.models.wan_video_vae import VideoVAE_
+
+    torch.manual_seed(0)
+    vae = VideoVAE_(**VAE_CONFIG | {"dim": 8}).eval().requires_grad_(False)
+    video, plain = torch.randn(1, 3, num_frames, 16, 24), [torch.zeros(16), torch.ones(16)]
+    latents = vae.encode(video, plain)
+    assert torch.allclose(encode_moments(vae, video)[0], latents, atol=1e-5)
+    assert torch.allclose(decode_latents(vae, latents), vae.decode(latents, plain), atol=1e-4)
+
+
+def test_a_new_vae_treats_every_fourth_frame_as_a_single_one():
+    vae = build_vae(VAE_CONFIG | {"dim": 8}).eval().requires_grad_(False)
+    video = torch.randn(1, 3, 9, 16, 16)
+    together = encode_moments(vae, video)[0]
+    alone = torch.cat([encode_moments(vae, video[:, :, i : i + 1])[0] for i in (0, 4, 8)], dim=2)
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_crops_are_seeded_and_in_range():
+    clips = sprite_clips(range(3), 9, 48)
+    first, again = (list(itertools.islice(CropStream([clips], [1.0], 5, 32, 1), 4)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert first[0].shape == (3, 5, 32, 32)
+    assert first[0].abs().max() <= 1
+
+
+def test_bytes_and_decibels():
+    video = torch.linspace(-1, 1, 256).expand(3, 2, 4, 256)
+    assert torch.allclose(to_float(to_bytes(video)), video, atol=0.5 / 127.5 + 1e-6)
+    assert psnr(video, video + 0.02) == pytest.approx(40, abs=1e-3)
+    assert cosine(0.02) == pytest.approx(1)
+    assert cosine(1.0) == pytest.approx(0.02)

@@ -1,0 +1,56 @@
+"""Proof of layout without weights: every known model hashes to what diffsynth publishes."""
+
+import pytest
+
+from wanedit.wan.catalog import KNOWN_MODELS, find_known, recognise
+from wanedit.wan.layout import check_known
+
+PUBLISHED = [model for model in KNOWN_MODELS if not model.bundled]
+
+
+@pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: model.name)
+def test_known_models_hash_to_the_published_layout(model) -> None:
+    from diffsynth.configs.model_configs import MODEL_CONFIGS
+
+    published = {entry["model_hash"] for entry in MODEL_CONFIGS}
+    checks = check_known(model)
+    assert len(checks) == 3 + bool(model.config.image_tokens)
+    for check in checks:
+        assert check.ok, check
+        assert check.layout in published, check
+
+
+def test_published_sizes_agree_with_diffsynths() -> None:
+    """The same hash stands there beside constructor arguments; ours must be those."""
+    from diffsynth.configs.model_configs import MODEL_CONFIGS
+
+    arguments = {entry["model_hash"]: entry.get("extra_kwargs", {}) for entry in MODEL_CONFIGS}
+    for model in PUBLISHED:
+        theirs = arguments[model.transformer_hash]
+        for name in (
+            "dim",
+            "ffn_dim",
+            "num_heads",
+            "num_layers",
+            "in_dim",
+            "out_dim",
+            "freq_dim",
+            "text_dim",
+            "eps",
+        ):
+            assert getattr(model.config, name) == theirs[name], (model.name, name)
+
+
+def test_names_and_aliases_are_unique() -> None:
+    names = [name.lower() for model in KNOWN_MODELS for name in (model.name, *model.aliases)]
+    assert len(set(names)) == len(names)
+    assert all(find_known(name.upper()).name.lower() in names for name in names)
+    assert find_known("nothing") is None
+
+
+@pytest.mark.parametrize("model", KNOWN_MODELS, ids=lambda model: model.name)
+def test_a_folder_is_recognised_by_its_sizes_and_name(model) -> None:
+    assert recognise(model.config, model.name) is model
+    unnamed = recognise(model.config, "weights")
+    assert unnamed is not None
+    assert unnamed.config == model.config
