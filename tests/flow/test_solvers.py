@@ -57,6 +57,14 @@ def test_order_over_the_whole_path(solver: str, order: float) -> None:
     assert measured == pytest.approx(order, abs=0.2)
 
 
+# The first two steps alone: what starting without a history costs. UniPC's corrector repairs its first step of
+# first order; DPM++ has none, so its error there is h^2, as Euler's.
+@pytest.mark.parametrize(("solver", "order"), [("euler", 2), ("heun", 3), ("dpm++", 2), ("unipc", 3)])
+def test_local_order_of_the_start(solver: str, order: int) -> None:
+    measured = _order(solver, _levels(2, 0.6, 0.59), _levels(2, 0.6, 0.595))
+    assert measured == pytest.approx(order, abs=0.2)
+
+
 @pytest.mark.parametrize("solver", NAMES)
 def test_a_straight_flow_is_exact_in_one_step(solver: str) -> None:
     """Data at one point: the clean estimate never changes, so no solver may err."""

@@ -64,6 +64,21 @@ def test_tiles_overlap(pointwise: WanVAE) -> None:
     assert len(pointwise.model.sizes) > 4  # a bare tiling of 64 x 64 by 32
 
 
+class Numbered(Pointwise):
+    """Every run returns a level of its own, the worst disagreement that tiles can have."""
+
+    def decode(self, latents: Tensor, scale: list[Tensor]) -> Tensor:
+        return torch.full_like(super().decode(latents, scale), 0.1 * len(self.sizes))
+
+
+def test_tiles_that_disagree_leave_no_seam() -> None:
+    """Three tiles, 0.1 apart, meet in ramps of 16 pixels, not in edges."""
+    row = WanVAE(Numbered()).decode(draw(1, 16, 1, 8, 20), tile=64)[0, 0, 0, 0]
+    assert (float(row[0]), float(row[-1])) == pytest.approx((0.1, 0.3))
+    assert row.diff().abs().max() < 0.1 / 16 + 1e-6
+    assert row.diff().min() >= -1e-6
+
+
 @pytest.mark.parametrize("tile", [0, 24, 36, -64])
 def test_a_bad_tile_is_refused(pointwise: WanVAE, tile: int) -> None:
     for run, x in ((pointwise.encode, draw(1, 3, 1, 64, 64)), (pointwise.decode, draw(1, 16, 1, 8, 8))):
