@@ -12,7 +12,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_class_arguments(TrainTiny)
     parser.add_argument("--config", action="config")
-    settings = parser.instantiate_classes(parser.parse_args())
+    settings = parser.instantiate(parser.parse_args())
     train_tiny(TrainTiny(**{name: value for name, value in vars(settings).items() if name != "config"}))
 
 

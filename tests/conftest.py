@@ -2,7 +2,9 @@
 
 import jaxtyping
 
-jaxtyping.install_import_hook("wanedit", "beartype.beartype")
+import tests.typecheck  # noqa: F401  (the hook reaches it as an attribute of `tests`)
+
+jaxtyping.install_import_hook("wanedit", "tests.typecheck.check")
 
 import os  # noqa: E402
 from pathlib import Path  # noqa: E402

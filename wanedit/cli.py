@@ -184,11 +184,9 @@ def run_generate(config: Any, folders: list[Path], quiet: bool) -> int:
 def _command_again() -> str:
     import shlex
 
-    program = (
-        "wanedit"
-        if Path(sys.argv[0]).stem in ("wanedit", "__main__")
-        else f"python {shlex.quote(sys.argv[0])}"
-    )
+    started = Path(sys.argv[0])
+    names = {"wanedit": "wanedit", "__main__": f"{shlex.quote(sys.executable)} -m wanedit"}
+    program = names.get(started.stem, f"{shlex.quote(sys.executable)} {shlex.quote(str(started))}")
     return " ".join([program, *map(shlex.quote, sys.argv[1:])])
 
 

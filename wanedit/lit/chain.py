@@ -81,7 +81,9 @@ class FLF2VChain(LightningModule):
         loaders = self.trainer.predict_dataloaders
         self.load(list(loaders), self.device)  # pyright: ignore[reportArgumentType]
 
-    def transfer_batch_to_device(self, batch: SegmentTask, device: torch.device, dataloader_idx: int) -> SegmentTask:
+    def transfer_batch_to_device(
+        self, batch: SegmentTask, device: torch.device, dataloader_idx: int
+    ) -> SegmentTask:
         """Leave the task on the CPU: `sample` moves what it needs, when it needs it."""
         return batch
 

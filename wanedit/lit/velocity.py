@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from wanedit.flow.guidance import classifier_free
 from wanedit.flow.path import Step
@@ -44,7 +45,9 @@ class GuidedVelocity:
         if guidance_scale == 1.0:
             self.contexts = [prepare(text)]
         elif batched:
-            self.contexts = [prepare(torch.cat([text, negative_text]))]
+            # pad_sequence pads the shorter prompt with zeros, as `prepare` pads both.
+            rows = pad_sequence([text[0], negative_text[0]], batch_first=True)
+            self.contexts = [prepare(rows)]
         else:
             self.contexts = [prepare(text), prepare(negative_text)]
 

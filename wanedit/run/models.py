@@ -61,10 +61,11 @@ def check_models(folder: str | None) -> int:
     for column in ("model", "part", "layout", "published", "result"):
         table.add_column(column, overflow="fold")
     for check in checks:
-        result = "ok" if check.ok else f"[red]{check.problem}[/red]"
+        result = "ok" if check.ok else check.problem or ""
         if check.num_bytes:
             result += f" ({check.num_bytes / 1e6:.1f} MB)"
-        table.add_row(check.model, check.part, check.layout[:12], (check.published or "-")[:12], result)
+        row = (check.model, check.part, check.layout[:12], (check.published or "-")[:12], result)
+        table.add_row(*row, style=None if check.ok else "red")
     console = wide_console()
     console.print(table)
     failed = [check for check in checks if not check.ok]

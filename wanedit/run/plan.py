@@ -81,6 +81,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> Plan:
     # Times are judged once with a provisional rate, before the model's folder is even looked for.
     timeline.plan([k.seconds for k in keyframes], config.fps or 16, timeline.round_up(10**9), stretch=True)
     folder = open_wan(config.source)
+    load.require_parts(folder)
     config = fill_defaults(config, folder)
     seconds = [k.seconds for k in keyframes]
     stretch = config.long_segments == "stretch"

@@ -9,11 +9,14 @@ PIPE_WIDTH = 160
 
 
 def wide_console():
-    """A rich console; into a file or a pipe it writes lines long enough that no table wraps."""
+    """A rich console that prints brackets as they are, since file names hold them.
+
+    Into a file or a pipe it writes lines long enough that no table wraps.
+    """
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+    console = Console(markup=False)
+    return console if console.is_terminal else Console(markup=False, width=PIPE_WIDTH)
 
 
 @contextmanager

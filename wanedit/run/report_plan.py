@@ -27,7 +27,7 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     plan = make_plan(replace(config, base_seed=resolve_seed(config, directory)), folders)
     console = wide_console()
     for warning in plan.warnings:
-        console.print(f"[yellow]warning:[/yellow] {warning}")
+        console.print(f"warning: {warning}", style="yellow")
     console.print(_keyframes(plan), _segments(plan, directory), sep="\n")
     console.print(_totals(plan, directory, drawn), highlight=False)
 

@@ -31,6 +31,9 @@ def find_weights(folder: Path, stem: str) -> list[Path]:
         MissingWeightsError: nothing matches, several files without an index, or a shard is absent.
     """
     indices = sorted(folder.glob(f"{stem}*.safetensors.index.json"))
+    if len(indices) > 1:
+        names = ", ".join(index.name for index in indices)
+        raise MissingWeightsError(f"{folder} holds {names}; expected one index")
     if indices:
         return _shards(indices[0])
     for suffix in (".safetensors", ".pth"):

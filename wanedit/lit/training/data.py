@@ -97,7 +97,13 @@ class CropStream(IterableDataset):
     """
 
     def __init__(
-        self, pools: Sequence, weights: Sequence[float], num_frames: int, crop: int, seed: int, recoloured: Sequence[int] = ()
+        self,
+        pools: Sequence,
+        weights: Sequence[float],
+        num_frames: int,
+        crop: int,
+        seed: int,
+        recoloured: Sequence[int] = (),
     ) -> None:
         self.pools, self.weights = pools, np.array(weights) / sum(weights)
         self.num_frames, self.crop, self.seed, self.recoloured = num_frames, crop, seed, recoloured
