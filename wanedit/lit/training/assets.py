@@ -16,7 +16,7 @@ from wanedit.lit.training.vae import VAE_CONFIG
 SAMPLING = {
     "num_inference_steps": 20,
     "shift": 3.0,
-    "guidance_scale": 1.5,
+    "guidance_scale": 1.0,
     "fps": 16.0,
     "max_frames": 33,
     "size": "128*128",
