@@ -66,7 +66,8 @@ class WanTransformer(nn.Module):
             positions = config.num_images * IMAGE_TOKENS if config.model_type == "flf2v" else None
             self.img_emb = ImageEmbedding(config.image_dim, dim, positions)
 
-    def _blocks(self) -> list[Block]:
+    def block_list(self) -> list[Block]:
+        """The blocks, typed: nn.ModuleList forgets what it holds."""
         return list(self.blocks)  # pyright: ignore[reportReturnType]
 
     def prepare(
@@ -100,8 +101,10 @@ class WanTransformer(nn.Module):
         text = F.pad(text, (0, 0, 0, self.config.text_len - text.shape[1]))
         text_context = linear(self.text_embedding, text)
         image_context = None if image_tokens is None else self.img_emb(image_tokens)
-        cross = tuple(block.cross_attn.keys_values(text_context, image_context) for block in self._blocks())
-        return Context(cross, cos, sin, self._embed_condition(condition), grid)
+        cross = tuple(
+            block.cross_attn.keys_values(text_context, image_context) for block in self.block_list()
+        )
+        return Context(cross, cos, sin, self.embed_condition(condition), grid)
 
     def _check(self, grid, text, image_tokens, condition, frame_ids) -> None:
         config = self.config
@@ -128,8 +131,8 @@ class WanTransformer(nn.Module):
             expected = row and (f"1 or {batch}", *row)
             raise InputError(f"{name} is {got}; this {self.config.model_type} model expects {expected}")
 
-    def _embed_condition(self, condition: Tensor | None) -> Tensor | None:
-        # A convolution is linear: the condition's share of patch_embedding is the same at every step.
+    def embed_condition(self, condition: Tensor | None) -> Tensor | None:
+        """The condition's share of patch_embedding, (B, tokens, dim): a convolution is linear in its channels."""
         if condition is None:
             return None
         weight = self.patch_embedding.weight[:, self.config.out_dim :]
@@ -164,7 +167,7 @@ class WanTransformer(nn.Module):
         time = linear(self.time_embedding[2], F.silu(linear(self.time_embedding[0], features))).float()
         modulation = linear(self.time_projection[1], F.silu(time)).float().unflatten(1, (6, -1))
         x = self._embed_latents(latents, context.condition)
-        for block, cross in zip(self._blocks(), context.cross, strict=True):
+        for block, cross in zip(self.block_list(), context.cross, strict=True):
             image = None if cross.image is None else _expand(cross.image, batch)
             x = block(x, modulation, KeysValues(_expand(cross.text, batch), image), context.cos, context.sin)
         return self._unpatchify(self.head(x, time).float(), context.grid)

@@ -3,8 +3,9 @@
 import copy
 import math
 import time
+from typing import Any
 
-import lightning as L
+import lightning.pytorch as L
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -35,12 +36,16 @@ class Budget(L.Callback):
         """Fraction of the budget used, in [0, 1]."""
         return min(1.0, max(step / self.max_steps, self.spent / (60 * self.minutes)))
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch, batch_idx) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self.began = time.monotonic()
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate * cosine(self.progress(trainer.global_step))
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         # The first step compiles: it is not training time.
         self.spent += min(time.monotonic() - self.began, 5.0)
         if self.progress(trainer.global_step) >= 1:
@@ -61,11 +66,14 @@ class WeightAverage(L.Callback):
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         step = trainer.global_step
         keep = min(self.decay, (1 + step) / (10 + step))
-        ours, theirs = list(self.average.parameters()), list(module.net.parameters())
-        torch._foreach_lerp_(ours, [p.detach() for p in theirs], 1 - keep)
+        net: Any = pl_module.net
+        for ours, theirs in zip(self.average.parameters(), net.parameters(), strict=True):
+            ours.lerp_(theirs.detach(), 1 - keep)
 
     def state_dict(self) -> dict:
         return self.average.state_dict()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ def interpolate(
             for clip in video
         ]
     )
+    assert wan.image_encoder is not None
     tokens = torch.cat([wan.image_encoder(video[:, :, 0]), wan.image_encoder(video[:, :, -1])], dim=1)
     negative = [wan.folder.sampling.negative_prompt] * len(prompts)
     texts = (
@@ -50,15 +52,16 @@ def interpolate(
     positive, without = (
         torch.cat([_padded(text, wan.folder.config.text_len) for text in part]) for part in texts
     )
-    grid = tuple(condition.shape[2:])
-    contexts = [wan.transformer.prepare(grid, text, tokens, condition) for text in (positive, without)]
+    grid = (condition.shape[2], condition.shape[3], condition.shape[4])
+    transformer: Any = wan.transformer
+    contexts = [transformer.prepare(grid, text, tokens, condition) for text in (positive, without)]
     x = torch.randn(len(video), 16, *grid, generator=torch.Generator().manual_seed(seed))
     sigmas = shifted_sigma(torch.linspace(1, 0, steps + 1), shift)
     for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
         time = (1000 * sigma).expand(len(video))
-        velocity = wan.transformer.velocity(x, time, contexts[0])
+        velocity = transformer.velocity(x, time, contexts[0])
         if guidance != 1:
-            other = wan.transformer.velocity(x, time, contexts[1])
+            other = transformer.velocity(x, time, contexts[1])
             velocity = other + guidance * (velocity - other)
         x = x - (sigma - following) * velocity
     return wan.vae.decode(x)
@@ -87,9 +90,8 @@ def measure(
     """Mean PSNR in dB over `count` test clips: of the VAE, of the sample's inner and end frames, of a cross-fade."""
     rows = []
     for start in range(0, count, 4):
-        video, prompts = (
-            part[start : start + 4] for part in drawn_clips(min(start + 4, count), num_frames, size)
-        )
+        clips, captions = drawn_clips(min(start + 4, count), num_frames, size)
+        video, prompts = clips[start:], captions[start:]
         rebuilt, faded = reconstruct(wan, video), cross_fade(video)
         sample = interpolate(wan, video, prompts, steps, shift, guidance, seed=start)
         for i in range(len(video)):

@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
-import lightning as L
+import lightning.pytorch as L
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -89,7 +91,7 @@ class TinyWan(nn.Module):
     def context(self, text: Tensor, condition: Tensor, image_tokens: Tensor | None) -> Context:
         """As WanTransformer.prepare; without image tokens their attention is left out, which costs half as much."""
         model = self.transformer
-        grid = tuple(condition.shape[2:])
+        grid = (condition.shape[2], condition.shape[3], condition.shape[4])
         if image_tokens is not None:
             return model.prepare(grid, text, image_tokens, condition)
         cos, sin = rotation(
@@ -99,8 +101,8 @@ class TinyWan(nn.Module):
             model.config.head_dim,
         )
         embedded = model.text_embedding(text)
-        cross = tuple(block.cross_attn.keys_values(embedded, None) for block in model.blocks)
-        return Context(cross, cos, sin, model._embed_condition(condition), grid)
+        cross = tuple(block.cross_attn.keys_values(embedded, None) for block in model.block_list())
+        return Context(cross, cos, sin, model.embed_condition(condition), grid)
 
 
 def _initialise(model: WanTransformer) -> None:
@@ -115,8 +117,9 @@ def _initialise(model: WanTransformer) -> None:
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
     nn.init.zeros_(model.head.head.weight)
-    nn.init.normal_(model.img_emb.emb_pos, std=0.02)
-    for block in model.blocks:
+    if model.img_emb.emb_pos is not None:
+        nn.init.normal_(model.img_emb.emb_pos, std=0.02)
+    for block in model.block_list():
         nn.init.zeros_(block.cross_attn.v_img.weight)
 
 
@@ -243,7 +246,7 @@ def train_flow(
     if compiled:
         for block in net.transformer.blocks:
             block.compile(dynamic=True)
-    saver = L.pytorch.callbacks.ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=50)
+    saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=50)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=1,
@@ -259,4 +262,4 @@ def train_flow(
     last = out / "last.ckpt"
     with contextlib.suppress(KeyboardInterrupt):
         trainer.fit(module, DataLoader(stream, batch_size=None), ckpt_path=last if last.exists() else None)
-    return average.average
+    return cast(TinyWan, average.average)

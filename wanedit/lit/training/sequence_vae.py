@@ -7,6 +7,7 @@ not see it. Saying so directly gives the same tensors (a test compares them), le
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def encode_moments(vae: nn.Module, video: Float[Tensor, "B 3 T H W"]) -> tuple[Tensor, Tensor]:
+def encode_moments(vae: Any, video: Float[Tensor, "B 3 T H W"]) -> tuple[Tensor, Tensor]:
     """Mean and log variance of the latents, each (B, 16, S, H/8, W/8), not normalised; T = 4n + 1."""
     encoder = vae.encoder
     layers = [encoder.conv1, *encoder.downsamples, *encoder.middle, *encoder.head, vae.conv1]
@@ -22,7 +23,7 @@ def encode_moments(vae: nn.Module, video: Float[Tensor, "B 3 T H W"]) -> tuple[T
     return mean, log_variance.clamp(-30, 20)
 
 
-def decode_latents(vae: nn.Module, latents: Float[Tensor, "B 16 S h w"]) -> Float[Tensor, "B 3 T H W"]:
+def decode_latents(vae: Any, latents: Float[Tensor, "B 16 S h w"]) -> Float[Tensor, "B 3 T H W"]:
     """Video of latents that are not normalised; T = 4 (S - 1) + 1."""
     decoder = vae.decoder
     layers = [vae.conv2, decoder.conv1, *decoder.middle, *decoder.upsamples, *decoder.head]
@@ -40,13 +41,14 @@ def start_temporal_convolutions(vae: nn.Module) -> None:
             if isinstance(module, nn.Conv3d) and module.kernel_size[0] == 3:
                 module.weight[:, :, :-1] = 0
             if type(module).__name__ == "Resample" and hasattr(module, "time_conv"):
-                weight = module.time_conv.weight
+                conv: Any = module.time_conv
+                weight = conv.weight
                 identity = torch.eye(weight.shape[1]).repeat(weight.shape[0] // weight.shape[1], 1)
                 weight[:, :, -1, 0, 0] = identity
-                module.time_conv.bias.zero_()
+                conv.bias.zero_()
 
 
-def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+def _run(layers: Iterable[Any], x: Tensor) -> Tensor:
     for layer in layers:
         kind = type(layer).__name__
         if kind == "CausalConv3d":
@@ -65,7 +67,7 @@ def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     return x
 
 
-def _causal(conv: nn.Module, x: Tensor) -> Tensor:
+def _causal(conv: Any, x: Tensor) -> Tensor:
     space = conv._padding[0]
     if x.shape[2] == 1:
         # Earlier frames are zero padding, so only the last temporal tap counts.
@@ -75,7 +77,7 @@ def _causal(conv: nn.Module, x: Tensor) -> Tensor:
     return F.conv3d(x, conv.weight, conv.bias, padding=(0, space, space))
 
 
-def _resample(layer: nn.Module, x: Tensor) -> Tensor:
+def _resample(layer: Any, x: Tensor) -> Tensor:
     if layer.mode == "upsample3d" and x.shape[2] > 1:
         pairs = _causal_time(layer.time_conv, x[:, :, 1:])
         pairs = pairs.unflatten(1, (2, -1)).permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
@@ -88,5 +90,5 @@ def _resample(layer: nn.Module, x: Tensor) -> Tensor:
     return x
 
 
-def _causal_time(conv: nn.Module, x: Tensor) -> Tensor:
+def _causal_time(conv: Any, x: Tensor) -> Tensor:
     return F.conv3d(F.pad(x, (0, 0, 0, 0, 2, 0)), conv.weight, conv.bias)

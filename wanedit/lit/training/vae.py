@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import lightning as L
+import lightning.pytorch as L
 import torch
 from jaxtyping import Float
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -84,7 +85,7 @@ def train_vae_stage(
     L.seed_everything(seed, verbose=False)
     stream = CropStream(pools, weights, num_frames, crop, seed, recoloured)
     average = WeightAverage(net, 0.999)
-    saver = L.pytorch.callbacks.ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=100)
+    saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=100)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=1,
