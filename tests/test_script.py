@@ -101,13 +101,21 @@ def test_a_switch_is_bare_or_told(switch, words, value, run_here, planned):
     assert getattr(planned[0], switch.removeprefix("--")) is value
 
 
-def test_verbose_prints_the_plan_and_runs(run_here, planned, monkeypatch):
+def test_verbose_prints_the_plan_and_runs(run_here, monkeypatch):
+    asked = []
+
     def started(*arguments, **keywords):
+        asked.append(keywords)
         raise WaneditError("started")
 
     monkeypatch.setattr(generate, "generate", started)
     assert run_here("--config", str(CONFIG), "--verbose") == WaneditError.exit_code
-    assert len(planned) == 1
+    assert asked == [{"verbose": True, "full_plan": True}]
+
+
+def test_flags_win_wherever_they_stand(run_here, planned):
+    assert run_here("--fps", "8", "--config", str(CONFIG), "--dry_run") == 0
+    assert planned[0].fps == 8
 
 
 def test_the_original_yaml(tmp_path, run_here, planned):

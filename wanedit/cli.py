@@ -1,6 +1,7 @@
 """The command line: typed functions of run/, `--config FILE` overlays, short errors, stable exit codes."""
 
 import difflib
+import itertools
 import os
 import re
 import sys
@@ -61,7 +62,7 @@ def _generate_parser() -> Any:
 def _allow_bare_flags(parser: Any) -> None:
     """`--t5_cpu` means `--t5_cpu true`, which jsonargparse alone does not offer for typed fields."""
     for action in parser._actions:
-        if getattr(action, "_typehint", None) is bool:
+        if getattr(action, "_typehint", None) in (bool, bool | None):
             action.nargs, action.const = "?", True
 
 
@@ -109,9 +110,20 @@ def _parse(argv: list[str]) -> Any:
 
     parser = build_parser()
     try:
-        return parser.parse_args(argv or ["--help"])
+        return parser.parse_args(_configs_first(argv) or ["--help"])
     except ArgumentError as error:
         raise _UsageError(_shortened(str(error), _valid_keys(argv))) from None
+
+
+def _configs_first(argv: list[str]) -> list[str]:
+    """Flags win over files wherever they stand: `--config FILE` pairs are moved to the front, in their order."""
+    files, rest, words = [], [], iter(argv[1:])
+    for word in words:
+        if word == "--config":
+            files += [word, *itertools.islice(words, 1)]
+        else:
+            (files if word.startswith("--config=") else rest).append(word)
+    return [*argv[:1], *files, *rest]
 
 
 def _valid_keys(argv: list[str]) -> list[str]:
@@ -145,7 +157,6 @@ def _complain(message: str) -> None:
 
 
 def _generate(settings: Any) -> int:
-    from wanedit.run import launch
     from wanedit.run.config import GenerationConfig
 
     values = settings.as_dict()
@@ -157,26 +168,27 @@ def _generate(settings: Any) -> int:
             'no keyframes; expected --keyframes "a.png:0.0,b.png:3.0" or keyframes in a --config file'
         )
     folders = [file.parent for file in files]
-    if dry_run or (verbose and launch.current_world().rank == 0):
+    if dry_run:
         from wanedit.run.report_plan import print_plan
 
         print_plan(config, folders)
-    return 0 if dry_run else run_generate(config, folders, quiet)
+        return 0
+    return run_generate(config, folders, "quiet" if quiet else "plan" if verbose else "progress")
 
 
-def run_generate(config: Any, folders: list[Path], quiet: bool) -> int:
+def run_generate(config: Any, folders: list[Path], talk: str) -> int:
     """Generate; interrupted, print how to resume. Returns the exit code."""
     from wanedit.run import launch
     from wanedit.run.generate import generate
 
     try:
-        result = generate(config, folders, verbose=not quiet)
+        result = generate(config, folders, verbose=talk != "quiet", full_plan=talk == "plan")
     except launch.Interrupted as signal:
         _complain(
             f"{signal}: finished segments are kept in {config.folder}. Resume with:\n  {_command_again()}"
         )
         return signal.exit_code
-    if not quiet and launch.current_world().rank == 0:
+    if talk != "quiet" and launch.current_world().rank == 0:
         print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_frames)}")
     return 0
 

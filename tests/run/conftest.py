@@ -14,7 +14,7 @@ from PIL import Image
 from wanedit import GenerationConfig, GenerationResult, generate
 
 TIMES = (0.0, 0.25, 0.5, 0.8)
-FAST = {"size": "32*32", "sample_steps": 2, "base_seed": 7, "cpu_threads": 1}
+FAST = {"size": "32*32", "sample_steps": 2, "base_seed": 7, "cpu_threads": 1, "sample_guide_scale": 2.0}
 Run = Callable[..., GenerationResult]
 
 

@@ -105,4 +105,5 @@ def test_unknown_settings_are_refused() -> None:
 
 def test_output_may_be_a_folder_or_a_file() -> None:
     assert GenerationConfig(output="runs/a").final_path == Path("runs/a/output_final.mp4")
-    assert GenerationConfig(output="runs/a/b.mp4").folder == Path("runs/a")
+    named = GenerationConfig(output="runs/a/b.mp4")
+    assert (named.final_path, named.folder) == (Path("runs/a/b.mp4"), Path("runs/a/b.wanedit"))

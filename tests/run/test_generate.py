@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.run.conftest import Run, draw_keyframe
+from tests.run.conftest import FAST, Run, draw_keyframe
 from wanedit import GenerationResult, MultiKeyframePipeline
 from wanedit.errors import InputError, MissingWeightsError, NumericalError, ResourceError
 from wanedit.lit.velocity import GuidedVelocity
@@ -23,10 +23,12 @@ FRAMES = (0, 4, 8, 13)
 
 
 def journal(result: GenerationResult) -> dict:
-    return json.loads((result.video.parent / "segments" / "progress.json").read_text())["segments"]
+    """The journal of a run."""
+    return json.loads((result.contact_sheet.parent / "segments" / "progress.json").read_text())["segments"]
 
 
 def latents_of(result: GenerationResult) -> list[str]:
+    """Hashes of the latents in the order of the segments."""
     return [entry["latents_sha256"] for entry in sorted(journal(result).values(), key=lambda e: e["index"])]
 
 
@@ -49,8 +51,7 @@ def test_a_run_records_its_inputs(run: Run, keyframes, tmp_path: Path) -> None:
 
     wide = tmp_path / "wide.png"
     Image.new("RGBA", (90, 40), (200, 30, 30, 128)).save(wide)
-    with pytest.warns(UserWarning, match="aspect"):
-        result = run(keyframes=[[str(wide), 0.0], keyframes[1]])
+    result = run(keyframes=[[str(wide), 0.0], keyframes[1]])
     start = json.loads((result.video.parent / "metrics.jsonl").read_text().splitlines()[0])
     assert any("white" in note for note in start["keyframes"][0]["normalised"])
     assert start["keyframes"][0]["fit"]["policy"] == "crop"
@@ -231,6 +232,44 @@ def test_long_segments_are_stretched_when_asked(run: Run, keyframes) -> None:
     assert probe(result.video).frames == 41
 
 
+def test_a_foreign_config_is_not_overwritten(run: Run, tmp_path: Path) -> None:
+    own = tmp_path / "out" / "config.yaml"
+    own.parent.mkdir()
+    own.write_text("# mine\nkeyframes: []\n")
+    with pytest.raises(InputError, match="not a record of wanedit"):
+        run()
+    assert own.read_text().startswith("# mine")
+
+
+@pytest.mark.parametrize("output", ["/proc/nowhere", "a-file/below"])
+def test_an_output_that_cannot_be_is_an_input_error(run: Run, tmp_path: Path, output: str) -> None:
+    (tmp_path / "a-file").touch()
+    with pytest.raises(InputError, match="output"):
+        run(output=str(tmp_path / output))
+
+
+def test_latents_are_kept_when_asked_even_of_complete_segments(run: Run) -> None:
+    assert run().sampled == (0, 1, 2)
+    result = run(save_latents=True)
+    assert result.sampled == (0, 1, 2)
+    assert len(list(result.video.parent.glob("segments/*.safetensors"))) == 3
+    assert run(save_latents=True).sampled == ()
+
+
+def test_a_prompt_that_is_cut_is_told(run: Run) -> None:
+    result = run(prompt="a green square " * 60)
+    start = json.loads((result.video.parent / "metrics.jsonl").read_text().splitlines()[0])
+    assert any("tokens is cut" in warning for warning in start["warnings"])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"t5_cpu": True}, {"tile": 32, "size": "64*64"}, {"sample_solver": "heun"}]
+)
+def test_other_ways_to_the_same_place(run: Run, changes: dict) -> None:
+    result = run(**changes)
+    assert probe(result.video).frames == 14
+
+
 def test_disorder_is_refused_or_sorted(run: Run, keyframes) -> None:
     shuffled = [keyframes[2], keyframes[0], keyframes[3], keyframes[1]]
     with pytest.raises(InputError, match="sort_keyframes"):
@@ -239,9 +278,10 @@ def test_disorder_is_refused_or_sorted(run: Run, keyframes) -> None:
 
 
 def test_the_pipeline_is_the_same_run(keyframes, finished: GenerationResult, tmp_path: Path) -> None:
-    pipeline = MultiKeyframePipeline(size="32*32", sample_steps=2, base_seed=7, cpu_threads=1)
+    pipeline = MultiKeyframePipeline(**FAST)
     result = pipeline.run([tuple(pair) for pair in keyframes], "", tmp_path / "p" / "film.mp4", verbose=False)
     assert result.video == tmp_path / "p" / "film.mp4"
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {"film.mp4", "film.wanedit"}
     assert result.segments == finished.segments
     assert latents_of(result) == latents_of(finished)
     assert pipeline.plan(keyframes).timeline.keyframe_frames == FRAMES

@@ -1,5 +1,7 @@
 """Proof of layout without weights: every known model hashes to what diffsynth publishes."""
 
+from pathlib import Path
+
 import pytest
 
 from wanedit.wan.catalog import KNOWN_MODELS, find_known, recognise
@@ -50,7 +52,8 @@ def test_names_and_aliases_are_unique() -> None:
 
 @pytest.mark.parametrize("model", KNOWN_MODELS, ids=lambda model: model.name)
 def test_a_folder_is_recognised_by_its_sizes_and_name(model) -> None:
-    assert recognise(model.config, model.name) is model
-    unnamed = recognise(model.config, "weights")
-    assert unnamed is not None
-    assert unnamed.config == model.config
+    assert recognise(model.config, Path("/models") / model.name) is model
+    snapshot = Path(f"/cache/models--Wan-AI--{model.name}/snapshots/0a1b2c")
+    assert recognise(model.config, snapshot) is model
+    alone = len([other for other in KNOWN_MODELS if other.config == model.config]) == 1
+    assert recognise(model.config, Path("/weights")) is (model if alone else None)

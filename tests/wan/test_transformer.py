@@ -221,3 +221,37 @@ def test_both_passes_in_one_batch_equal_two_passes(monkeypatch: pytest.MonkeyPat
     assert (len(one.contexts), len(two.contexts)) == (1, 2)
     assert relative_error(one(x, STEP), two(x, STEP)) < 5 * CLOSE
     assert one.evaluations == two.evaluations == 2
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_another_prompt_shares_all_but_its_keys(model_type: str) -> None:
+    model = small.transformer(model_type)
+    values = small.inputs(model)
+    rest = {name: x for name, x in values.items() if name not in ("latents", "timestep")}
+    context = model.prepare(small.GRID, **rest)
+    other = {**rest, "text": rest["text"].flip(1)}
+    swapped, fresh = model.with_text(context, other["text"]), model.prepare(small.GRID, **other)
+    assert torch.equal(
+        model.velocity(values["latents"], values["timestep"], swapped),
+        model.velocity(values["latents"], values["timestep"], fresh),
+    )
+    assert swapped.condition is context.condition
+    assert all(new.image is old.image for new, old in zip(swapped.cross, context.cross, strict=True))
+
+
+def test_two_passes_equal_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small.transformer()
+    values = small.inputs(model)
+    arguments = (
+        small.GRID,
+        values["text"],
+        values["text"].flip(1),
+        values["image_tokens"],
+        values["condition"],
+    )
+    step = next(iter(schedule(4, 5.0)))
+    together = GuidedVelocity(model, *arguments, 3.0)(values["latents"], step)
+    monkeypatch.setattr("wanedit.lit.velocity.BATCHED_UP_TO", 0)
+    apart = GuidedVelocity(model, *arguments, 3.0)
+    assert len(apart.contexts) == 2
+    assert relative_error(apart(values["latents"], step), together) < CLOSE

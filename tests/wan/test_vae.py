@@ -18,6 +18,8 @@ class Pointwise(nn.Module):
         super().__init__()
         self.sizes: list[tuple[int, ...]] = []
 
+    def clear_cache(self) -> None: ...
+
     def encode(self, video: Tensor, scale: list[Tensor]) -> Tensor:
         self.sizes.append(tuple(video.shape[3:]))
         latents = F.avg_pool3d(video[:, :, ::4], (1, 8, 8)).repeat(1, 6, 1, 1, 1)[:, :16]
@@ -137,3 +139,12 @@ def test_real_tiles_come_close_to_the_whole() -> None:
     difference = (whole - tiled).abs()
     assert difference.mean() < 0.02
     assert (tiled.diff(dim=4) - whole.diff(dim=4)).abs().max() < 0.25
+
+
+def test_no_cache_outlives_a_call() -> None:
+    vae = load_vae("tiny")
+    with torch.no_grad():
+        vae.decode(vae.encode(torch.zeros(1, 3, 5, 32, 32)))
+    caches = [*vae.model._feat_map, *vae.model._enc_feat_map]
+    assert caches
+    assert not any(isinstance(cache, Tensor) for cache in caches)

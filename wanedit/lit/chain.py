@@ -27,7 +27,14 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ChainSettings:
-    """How every segment of a run is sampled."""
+    """How every segment of a run is sampled.
+
+    Attributes:
+        offload_model: on an accelerator, the transformer is in host memory while the VAE works, and of two
+            experts only the one that answers is on the device.
+        t5_cpu: the text encoder runs on the CPU.
+        tile: side of VAE tiles in pixels; None for whole frames.
+    """
 
     num_inference_steps: int
     shift: float
@@ -75,7 +82,32 @@ class FLF2VChain(LightningModule):
             self.folder, tasks, self.settings.guidance_scale, device, text_device, default_dtype(device)
         )
         self.vae = load_vae(self.folder, device)
-        self.transformer = load_transformer(self.folder, device)
+        home = torch.device("cpu") if self._offloading(device) else device
+        self.transformer = load_transformer(self.folder, home, default_dtype(device))
+
+    def _offloading(self, device: torch.device) -> bool:
+        return self.settings.offload_model and device.type != "cpu"
+
+    def _bring(self, device: torch.device) -> None:
+        """The transformer to the device, or only the expert that will answer."""
+        if not self._offloading(device):
+            return
+        if isinstance(self.transformer, ExpertPair):
+            self.transformer.swap_on(device)
+        elif self.transformer is not None:
+            self.transformer.to(device)
+
+    def _send_away(self, device: torch.device) -> None:
+        """Off the device, while the VAE works."""
+        if self._offloading(device) and self.transformer is not None:
+            self.transformer.to("cpu")
+            release(device)
+
+    def on_predict_end(self) -> None:
+        """Let go of the weights here: Lightning would copy them to host memory to be tidy."""
+        device = self.device
+        self.transformer = self.vae = None
+        release(torch.device(device))
 
     def on_predict_start(self) -> None:
         loaders = self.trainer.predict_dataloaders
@@ -115,12 +147,13 @@ class FLF2VChain(LightningModule):
         """Latents (1, 16, S, H/8, W/8) of a segment, from noise that `task` alone decides."""
         if self.transformer is None or self.vae is None:
             raise RuntimeError("call load() before sample()")
-        device = next(self.transformer.parameters()).device
+        device = self.vae.mean.device
         condition = build_condition(
             {0: task.first.to(device), task.sampled_frames - 1: task.last.to(device)},
             task.sampled_frames,
             lambda video: self.vae.encode(video, self.settings.tile),  # pyright: ignore[reportOptionalMemberAccess]
         )
+        self._bring(device)
         velocity = self._velocity(task, condition, device)
         start = noise((1, 16, *task.grid), task.seed, "segment", task.index).to(device)
 
@@ -143,11 +176,5 @@ class FLF2VChain(LightningModule):
         """Pixels (1, 3, T, H, W) in [-1, 1]; the transformer leaves the device meanwhile if offloading."""
         if self.transformer is None or self.vae is None:
             raise RuntimeError("call load() before decode()")
-        moved = self.settings.offload_model and latents.device.type != "cpu"
-        if moved:
-            self.transformer.to("cpu")
-            release(latents.device)
-        video = self.vae.decode(latents, self.settings.tile)
-        if moved:
-            self.transformer.to(latents.device)
-        return video
+        self._send_away(latents.device)
+        return self.vae.decode(latents, self.settings.tile)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from wanedit.lit.tasks import SegmentTask, share
+from wanedit.lit.tasks import SegmentTask, shares
 
 
 class SegmentDataModule(LightningDataModule):
@@ -24,6 +24,4 @@ class SegmentDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        # Attention makes the cost of a segment grow faster than its tokens; the order is what counts here.
-        mine = share([task.tokens**2 for task in self.tasks], world)[rank]
-        return DataLoader([self.tasks[i] for i in mine], batch_size=None, shuffle=False)  # pyright: ignore
+        return DataLoader(shares(self.tasks, world)[rank], batch_size=None, shuffle=False)  # pyright: ignore

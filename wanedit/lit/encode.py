@@ -39,14 +39,15 @@ def encode_tasks(
         guidance_scale: at 1.0 negative prompts are not encoded.
         device: of the image encoder.
         text_device: of the text encoder; the CPU under `t5_cpu`.
-        dtype: of both encoders; under `t5_cpu` the text encoder keeps the accelerator's dtype, as officially.
+        dtype: of the text encoder, also under `t5_cpu`, as officially. The image encoder runs in float32: it is
+            gone before the transformer comes, and official float16 would only round.
     """
     tasks = list(tasks)
     prompts = {task.prompt for task in tasks}
     if guidance_scale != 1.0:
         prompts |= {task.negative_prompt for task in tasks}
     text = _encode_text(folder, sorted(prompts), text_device, dtype)
-    tokens = _encode_images(folder, tasks, device, dtype) if folder.config.image_tokens else {}
+    tokens = _encode_images(folder, tasks, device) if folder.config.image_tokens else {}
     return Encodings(text, tokens)
 
 
@@ -63,12 +64,10 @@ def _encode_text(
     return features
 
 
-def _encode_images(
-    folder: WanFolder, tasks: list[SegmentTask], device: torch.device, dtype: torch.dtype
-) -> dict[int, Tensor]:
+def _encode_images(folder: WanFolder, tasks: list[SegmentTask], device: torch.device) -> dict[int, Tensor]:
     if not tasks:
         return {}
-    encoder = load_image_encoder(folder.path, dtype, device)
+    encoder = load_image_encoder(folder.path, torch.float32, device)
     # A first-last model reads both keyframes; an inpainting one (Fun-InP) reads the first and sees the last
     # through its condition channels.
     both = folder.config.num_images == 2

@@ -1,15 +1,18 @@
 """What one segment needs to be sampled, and what sampling it gives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from wanedit import timeline
+
 
 @dataclass(frozen=True)
 class SegmentTask:
-    """A pure, idempotent piece of work: these values alone decide the pixels of the segment.
+    """A pure, idempotent piece of work: with the model and the sampler's settings, all that decides its pixels.
 
     Attributes:
         index: position in the chain; with `seed` it names the noise.
@@ -33,7 +36,7 @@ class SegmentTask:
     def grid(self) -> tuple[int, int, int]:
         """Latent sizes (S, H/8, W/8)."""
         _, height, width = self.first.shape
-        return (self.sampled_frames - 1) // 4 + 1, height // 8, width // 8
+        return timeline.slots(self.sampled_frames), height // 8, width // 8
 
     @property
     def tokens(self) -> int:
@@ -55,6 +58,12 @@ class SampledSegment:
     latents: Float[Tensor, "16 s h w"]
     frames: UInt8[np.ndarray, "t height width 3"]
     seconds: float
+
+
+def shares(tasks: Sequence[SegmentTask], world_size: int) -> list[list[SegmentTask]]:
+    """The segments of every rank, spread by cost."""
+    # Attention makes the cost of a segment grow faster than its tokens; the order is what counts here.
+    return [[tasks[i] for i in mine] for mine in share([task.tokens**2 for task in tasks], world_size)]
 
 
 def share(costs: list[int], world_size: int) -> list[list[int]]:

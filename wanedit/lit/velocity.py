@@ -35,21 +35,21 @@ class GuidedVelocity:
         condition: Tensor | None,
         guidance_scale: float,
     ) -> None:
-        def prepare(rows: Tensor) -> Any:
-            return transformer.prepare(grid, rows, image_tokens, condition)
-
-        self.transformer = transformer
+        # The two kinds of transformer take each its own kind of context.
+        model: Any = transformer
+        self.transformer = model
         self.guidance_scale = guidance_scale
         self.evaluations = 0
         batched = grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
         if guidance_scale == 1.0:
-            self.contexts = [prepare(text)]
+            self.contexts = [model.prepare(grid, text, image_tokens, condition)]
         elif batched:
             # pad_sequence pads the shorter prompt with zeros, as `prepare` pads both.
             rows = pad_sequence([text[0], negative_text[0]], batch_first=True)
-            self.contexts = [prepare(rows)]
+            self.contexts = [model.prepare(grid, rows, image_tokens, condition)]
         else:
-            self.contexts = [prepare(text), prepare(negative_text)]
+            conditional = model.prepare(grid, text, image_tokens, condition)
+            self.contexts = [conditional, model.with_text(conditional, negative_text)]
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         if self.guidance_scale == 1.0:

@@ -1,12 +1,13 @@
 """From complete segments to the final video: colour, retiming, joins, smoothing, sheets."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from wanedit.errors import InputError
 from wanedit.run.directory import RunDirectory
 from wanedit.run.manifest import Manifest
 from wanedit.run.plan import Plan
@@ -26,17 +27,21 @@ from wanedit.video import (
 from wanedit.video.sheets import contact_indices, junction_indices
 
 JUNCTION_RADIUS = 4
+THUMBNAIL = 480
 
 
-def assemble(plan: Plan, directory: RunDirectory) -> None:
+def assemble(plan: Plan, directory: RunDirectory, advance: Callable[[], None] = lambda: None) -> None:
     """Stitch all segments into the final video and draw its two sheets. One segment is in memory at a time.
+
+    Args:
+        advance: called after every frame.
 
     Raises:
         ResourceError: the disk is full; the segments stay.
     """
     count, keys = plan.timeline.num_frames, plan.timeline.keyframe_frames
     wanted = {*contact_indices(count, keys), *junction_indices(count, keys[1:-1], JUNCTION_RADIUS)}
-    kept = _Keep(wanted)
+    kept = _Keep(wanted, advance)
     stream = kept.watch(final_frames(plan, directory))
     write_mp4(directory.final, stream, plan.timeline.fps, metadata(plan), plan.config.crf)
     _draw_sheets(plan, directory, kept.frames)
@@ -58,7 +63,12 @@ def final_frames(plan: Plan, directory: RunDirectory) -> Iterator[np.ndarray]:
 
 def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
     """One segment's contribution: read, colour-corrected at both keyframes, retimed to its place."""
-    frames = read_frames(path)
+    try:
+        frames = read_frames(path)
+    except InputError as error:
+        raise InputError(
+            f"segment {segment.index}: {error}. Delete {path} and run again: it is sampled anew"
+        ) from None
     if plan.config.colour_correction:
         ends = plan.keyframes[segment.index].pixels, plan.keyframes[segment.index + 1].pixels
         frames = correct_segment(frames, *ends)
@@ -95,13 +105,26 @@ class _Keep:
     """Lets a stream pass and keeps the few frames that the sheets show."""
 
     wanted: set[int]
+    advance: Callable[[], None]
     frames: dict[int, np.ndarray] = field(default_factory=dict)
 
     def watch(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for index, frame in enumerate(frames):
             if index in self.wanted:
-                self.frames[index] = frame
+                self.frames[index] = _thumbnail(frame)
+            self.advance()
             yield frame
+
+
+def _thumbnail(frame: np.ndarray) -> np.ndarray:
+    """A frame small enough to keep hundreds; the sheets show none larger."""
+    import cv2
+
+    scale = THUMBNAIL / max(frame.shape[:2])
+    if scale >= 1:
+        return frame
+    size = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
 def _draw_sheets(plan: Plan, directory: RunDirectory, frames: dict[int, np.ndarray]) -> None:

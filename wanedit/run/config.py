@@ -15,6 +15,7 @@ KeyframesLike = str | Sequence[Any]
 FINAL_NAME = "output_final.mp4"
 VIDEO_SUFFIXES = (".mp4", ".mov")
 SIZE_MULTIPLE = 16
+MAX_FPS = 1000
 
 # One entry of "a.png:0.0,b.png:3.0": the shortest text up to a colon, a number, and a comma or the end, so
 # that colons, commas and spaces in a path are harmless.
@@ -30,7 +31,7 @@ class GenerationConfig:
             path is looked up in the current folder, then beside the config file that names it.
         prompt: what the whole video shows.
         sub_prompts: one per segment, appended to `prompt`; empty for none.
-        negative_prompt: what to steer away from; null for the model's own.
+        negative_prompt: what to steer away from; null for the model's own, "" for none at all.
         model: a known name (`wanedit models`) or a folder in the official layout.
         ckpt_dir: the folder of the checkpoint; wins over `model`.
         size: "width*height", both multiples of 16; null for the model's own.
@@ -44,8 +45,9 @@ class GenerationConfig:
         gpu_ids: which devices, such as [0, 2] or "0,2"; empty for the first `num_gpus`.
         cpu_threads: threads of each process on a CPU; null for all cores. The last bits of a result depend on
             it, so a resumed run keeps the value of the run before.
-        offload_model: on an accelerator, keep the transformer in host memory while the VAE decodes. The encoders
-            are freed once used in any case.
+        offload_model: on an accelerator, keep the transformer in host memory while the VAE works, and of two experts
+            only the one that answers on the device; null for one process yes, for several no. The encoders are
+            freed once used in any case.
         t5_cpu: run the text encoder on the CPU.
         tile: side of VAE tiles in pixels; null decodes whole frames.
         resize_policy: how a keyframe of another size comes to `size`.
@@ -62,7 +64,8 @@ class GenerationConfig:
         resume_from: sample this segment and those after it anew; those before must be complete. Null resumes
             whatever is complete.
         force_regenerate: sample every segment anew.
-        output: the run's folder, or the final video's path inside it.
+        output: the run's folder; or the path of the final video, whose folder of segments and records then stands
+            beside it under its name with `.wanedit`.
     """
 
     keyframes: str | list[Any] = field(default_factory=list)
@@ -81,7 +84,7 @@ class GenerationConfig:
     num_gpus: int = 1
     gpu_ids: str | list[int] = field(default_factory=list)
     cpu_threads: int | None = None
-    offload_model: bool = True
+    offload_model: bool | None = None
     t5_cpu: bool = False
     tile: int | None = None
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"
@@ -105,6 +108,7 @@ class GenerationConfig:
 
     @property
     def smoothing(self) -> str:
+        """The smoothing method in force."""
         return self.smoothing_method if self.enable_smoothing else "none"
 
     @property
@@ -122,10 +126,11 @@ class GenerationConfig:
     def folder(self) -> Path:
         """The run's folder."""
         output = Path(self.output).expanduser()
-        return output.parent if output.suffix.lower() in VIDEO_SUFFIXES else output
+        return output.with_suffix(".wanedit") if output.suffix.lower() in VIDEO_SUFFIXES else output
 
     @property
     def final_path(self) -> Path:
+        """The finished video."""
         output = Path(self.output).expanduser()
         return output if output.suffix.lower() in VIDEO_SUFFIXES else output / FINAL_NAME
 
@@ -230,11 +235,15 @@ def check(config: GenerationConfig) -> None:
     scale = config.sample_guide_scale
     if scale is not None and not (math.isfinite(scale) and scale >= 0):
         raise InputError(f"sample_guide_scale is {scale}; expected a finite number >= 0")
+    if config.fps is not None and config.fps > MAX_FPS:
+        raise InputError(f"fps is {config.fps:g}; expected at most {MAX_FPS}")
+    if config.tile is not None and (config.tile % 8 or config.tile < 32):
+        raise InputError(f"tile is {config.tile}; expected a multiple of 8 pixels, at least 32")
     if not 0 <= config.crf <= 51:
         raise InputError(f"crf is {config.crf}; expected 0 (lossless) to 51")
     if not 1 <= config.smoothing_radius <= 16:
         raise InputError(f"smoothing_radius is {config.smoothing_radius}; expected 1 to 16 frames")
-    if devices and (len(set(devices)) != len(devices) or len(devices) not in (1, config.num_gpus)):
+    if devices and (len(set(devices)) != len(devices) or len(devices) != config.num_gpus):
         raise InputError(
             f"gpu_ids are {devices} and num_gpus is {config.num_gpus}; expected {config.num_gpus} distinct ids"
         )

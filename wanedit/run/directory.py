@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.video.atomic import PARTIAL_SUFFIX, atomic_path
@@ -23,6 +23,7 @@ class RunDirectory:
 
     def __init__(self, root: Path, final: Path) -> None:
         self.root = root
+        self.lock_descriptor = -1
         self.final = final
         self.segments = root / "segments"
         self.progress = self.segments / "progress.json"
@@ -37,10 +38,7 @@ class RunDirectory:
         Raises:
             InputError: the folder cannot be created or written to.
         """
-        try:
-            self.segments.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"output {self.root}: {os.strerror(error.errno or 0)}") from None
+        _create(self.segments)
         for folder in (self.root, self.segments):
             for partial in folder.glob(f".*{PARTIAL_SUFFIX}"):
                 partial.unlink(missing_ok=True)
@@ -61,11 +59,14 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Own the folder until the block ends or the process dies, whichever comes first.
 
+        A child that inherits `lock_descriptor` owns it too, until it ends.
+
         Raises:
+            InputError: the folder cannot be created or written to.
             ResourceError: another living run owns it; the message says which.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("a+") as file:
+        _create(self.root)
+        with _opened(self.root / ".lock") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -77,13 +78,35 @@ class RunDirectory:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
+            self.lock_descriptor = file.fileno()
             yield
 
 
+def _create(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output {folder}: {os.strerror(error.errno or 0)}") from None
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        return path.open("a+")
+    except OSError as error:
+        raise InputError(f"output {path.parent}: {os.strerror(error.errno or 0)}") from None
+
+
 def append_event(path: Path, event: dict[str, Any]) -> None:
-    """Add one line to a JSONL file, in one write: appends are not torn between ranks."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(event, ensure_ascii=False) + "\n")
+    """Add one line to a JSONL file, in one write: appends are not torn between ranks.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise ResourceError(f"{path}: not written, {os.strerror(error.errno or 0)}") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from wanedit.errors import InputError, ResourceError
-from wanedit.lit.tasks import SegmentTask, share
+from wanedit.lit.tasks import SegmentTask, shares
 from wanedit.rng import draw_seed
 from wanedit.run import launch
 from wanedit.run.assemble import assemble
@@ -20,10 +20,12 @@ from wanedit.run.cost import disk_bytes
 from wanedit.run.directory import RunDirectory, append_event, write_text
 from wanedit.run.manifest import Manifest
 from wanedit.run.plan import Plan, make_plan
-from wanedit.run.progress import step_bar
+from wanedit.run.progress import progress_bar
 from wanedit.run.sampling import sample
+from wanedit.wan.catalog import find_known
 
 Say = Callable[[str], None]
+RECORD_MARK = "# Recorded by wanedit: the resolved configuration of this folder's run.\n"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,11 @@ class GenerationResult:
 
 
 def generate(
-    config: GenerationConfig, folders: Sequence[Path] = (), verbose: bool = True, say: Say = print
+    config: GenerationConfig,
+    folders: Sequence[Path] = (),
+    verbose: bool = True,
+    say: Say = print,
+    full_plan: bool = False,
 ) -> GenerationResult:
     """Make one long video through timed keyframes; resume what an earlier run of the same folder finished.
 
@@ -59,6 +65,7 @@ def generate(
         folders: where relative keyframe paths are looked up after the current folder.
         verbose: show the plan's warnings and a progress bar.
         say: where the lines go.
+        full_plan: first print the whole plan, as `--dry_run` does.
 
     Raises:
         InputError, MissingWeightsError, ResourceError, NumericalError: see their docstrings; the exit code of
@@ -68,37 +75,61 @@ def generate(
     launch.join(world)
     try:
         with launch.interruptible():
-            return _generate(config, folders, world, verbose, say)
+            return _generate(config, folders, world, say if verbose and world.rank == 0 else None, full_plan)
     finally:
         launch.leave(world)
 
 
 def _generate(
-    config: GenerationConfig, folders: Sequence[Path], world: launch.World, verbose: bool, say: Say
+    config: GenerationConfig, folders: Sequence[Path], world: launch.World, say: Say | None, full_plan: bool
 ) -> GenerationResult:
     directory = RunDirectory(config.folder, config.final_path)
     with contextlib.ExitStack() as stack:
         # One rank decides, and owns the folder until the run ends; the others receive the plan or the error.
-        plan, todo = launch.on_rank_zero(world, lambda: _start(config, folders, directory, stack))
-        if verbose and world.rank == 0:
-            _announce(plan, todo, say)
-        sample_share(plan, todo, directory, world, verbose and world.rank == 0)
+        plan, todo = launch.on_rank_zero(world, lambda: _start(config, folders, directory, world, stack, say))
+        if say is not None:
+            _announce(plan, todo, directory, say, full_plan)
+        sample_share(plan, todo, directory, world, say is not None)
         launch.barrier(world)
         if world.rank == 0:
-            assemble(plan, directory)
+            with progress_bar(plan.timeline.num_frames, "stitching", "frames", say is not None) as advance:
+                assemble(plan, directory, advance)
     return _result(plan, todo, directory)
 
 
 def _start(
-    config: GenerationConfig, folders: Sequence[Path], directory: RunDirectory, stack: contextlib.ExitStack
+    config: GenerationConfig,
+    folders: Sequence[Path],
+    directory: RunDirectory,
+    world: launch.World,
+    stack: contextlib.ExitStack,
+    say: Say | None,
 ) -> tuple[Plan, list[SegmentTask]]:
     check(config)
-    threads = resolve_threads(config, directory)
-    config = replace(config, base_seed=resolve_seed(config, directory), cpu_threads=threads)
-    plan = make_plan(config, folders)
-    launch.choose_devices(config, launch.World())
+    if world.under_torchrun and config.devices:
+        raise InputError(
+            f"gpu_ids are {config.devices} under torchrun; set CUDA_VISIBLE_DEVICES for torchrun instead"
+        )
+    launch.choose_devices(config, world)
+    plan = make_plan(resolve(config, directory, world), folders, say or (lambda text: None))
     stack.enter_context(directory.lock())
     return plan, _prepare(plan, directory)
+
+
+def resolve(config: GenerationConfig, directory: RunDirectory, world: launch.World) -> GenerationConfig:
+    """Fill what depends on the machine and on an earlier run of this folder: seed, threads, offloading.
+
+    Raises:
+        InputError: the folder's config.yaml is not a record of wanedit.
+    """
+    several = max(world.size, config.num_gpus) > 1
+    offload = not several if config.offload_model is None else config.offload_model
+    return replace(
+        config,
+        base_seed=resolve_seed(config, directory),
+        cpu_threads=resolve_threads(config, directory),
+        offload_model=offload,
+    )
 
 
 def resolve_seed(config: GenerationConfig, directory: RunDirectory) -> int:
@@ -120,11 +151,22 @@ def resolve_threads(config: GenerationConfig, directory: RunDirectory) -> int:
 
 
 def _recorded_before(name: str, directory: RunDirectory) -> int | None:
-    if not directory.config.exists():
-        return None
-    earlier = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
-    value = earlier.get(name) if isinstance(earlier, dict) else None
+    value = _read_record(directory).get(name)
     return value if isinstance(value, int) else None
+
+
+def _read_record(directory: RunDirectory) -> dict[str, Any]:
+    """The recorded configuration of this folder's earlier run; empty if there was none."""
+    path = directory.config
+    if not path.exists():
+        return {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.startswith(RECORD_MARK):
+        raise InputError(f"{path} is not a record of wanedit and would be overwritten; choose another output")
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} cannot be read ({error}); move it away to start afresh") from None
 
 
 def _prepare(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
@@ -141,9 +183,8 @@ def _prepare(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
     if plan.config.force_regenerate or plan.config.resume_from is not None:
         Manifest(directory).forget({task.digest for task in todo})
     append_event(directory.metrics, _started(plan, todo))
-    write_text(
-        directory.config, yaml.safe_dump(asdict(recorded(plan.config)), sort_keys=False, allow_unicode=True)
-    )
+    record = yaml.safe_dump(asdict(recorded(plan.config)), sort_keys=False, allow_unicode=True)
+    write_text(directory.config, RECORD_MARK + record)
     return todo
 
 
@@ -176,8 +217,18 @@ def _started(plan: Plan, todo: list[SegmentTask]) -> dict[str, Any]:
 def recorded(config: GenerationConfig) -> GenerationConfig:
     """The configuration as a later run should read it: what was asked once for this run is left out."""
     return replace(
-        config, resume_from=None, force_regenerate=False, output=str(Path(config.output).absolute())
+        config,
+        resume_from=None,
+        force_regenerate=False,
+        output=str(Path(config.output).expanduser().absolute()),
+        model=_absolute(config.model),
+        ckpt_dir=config.ckpt_dir and _absolute(config.ckpt_dir),
     )
+
+
+def _absolute(source: str) -> str:
+    """A model's folder from anywhere; a known name as it is."""
+    return source if find_known(source) else str(Path(source).expanduser().absolute())
 
 
 def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
@@ -186,7 +237,7 @@ def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
     Raises:
         InputError: `resume_from` lies outside the chain, or a segment before it is not complete.
     """
-    complete = Manifest(directory).complete([task.digest for task in plan.tasks])
+    complete = Manifest(directory).complete([task.digest for task in plan.tasks], plan.config.save_latents)
     if plan.config.force_regenerate:
         return list(plan.tasks)
     start = plan.config.resume_from
@@ -203,7 +254,14 @@ def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
     return list(plan.tasks[start:])
 
 
-def _announce(plan: Plan, todo: list[SegmentTask], say: Say) -> None:
+def _announce(
+    plan: Plan, todo: list[SegmentTask], directory: RunDirectory, say: Say, full_plan: bool
+) -> None:
+    if full_plan:
+        from wanedit.run.report_plan import show_plan
+
+        show_plan(plan, todo, directory)
+        return
     for warning in plan.warnings:
         say(f"warning: {warning}")
     done = len(plan.tasks) - len(todo)
@@ -220,12 +278,12 @@ def sample_share(
     if not todo:
         return
     if plan.config.num_gpus > 1 and not world.under_torchrun:
-        launch.run_workers(directory.config, plan.config)
+        launch.run_workers(directory.config, plan.config, directory.lock_descriptor, verbose)
         return
-    mine = share([task.tokens**2 for task in todo], world.size)[world.rank]
+    mine = shares(todo, world.size)[world.rank]
     label = f"rank {world.rank} of {world.size}," if world.size > 1 else "sampling"
-    with step_bar(len(mine) * plan.settings.num_inference_steps, verbose, label) as on_step:
-        sample(plan, todo, directory, world, on_step)
+    with progress_bar(len(mine) * plan.settings.num_inference_steps, label, "steps", verbose) as advance:
+        sample(plan, todo, directory, world, lambda segment, step: advance())
 
 
 def _result(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> GenerationResult:

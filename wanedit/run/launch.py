@@ -1,12 +1,14 @@
 """Where a run's processes are: this one, a torchrun that we started, or a torchrun that started us."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +16,7 @@ from wanedit.errors import InputError, WaneditError
 from wanedit.run.config import GenerationConfig
 
 T = TypeVar("T")
+WORKER_ERROR = ".worker_error.json"
 
 
 class Interrupted(BaseException):
@@ -55,14 +58,21 @@ class World:
 
     rank: int = 0
     size: int = 1
+    local_size: int = 1
     under_torchrun: bool = False
+
+    @property
+    def nodes(self) -> int:
+        """Machines, each with `local_size` processes."""
+        return self.size // self.local_size
 
 
 def current_world() -> World:
     """Read what torchrun tells its workers."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return World()
-    return World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), True)
+    size, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    return World(int(os.environ["RANK"]), size, local, True)
 
 
 def join(world: World) -> None:
@@ -70,7 +80,8 @@ def join(world: World) -> None:
     import torch.distributed as dist
 
     if world.under_torchrun and not dist.is_initialized():
-        dist.init_process_group("gloo")
+        # A rank without work waits for the others, and one segment of a large model can take an hour.
+        dist.init_process_group("gloo", timeout=timedelta(days=30))
 
 
 def on_rank_zero(world: World, decide: Callable[[], T]) -> T:
@@ -139,42 +150,62 @@ def choose_devices(config: GenerationConfig, world: World) -> tuple[str, list[in
     import torch
 
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    ids = config.devices
+    # Workers see only the devices that were chosen for them.
+    ids = [] if world.under_torchrun else config.devices
     if available == 0:
         if ids:
             raise InputError(
                 f"gpu_ids are {ids}; this machine has no GPU. Leave gpu_ids out to run on the CPU"
             )
-        return "cpu", world.size
+        return "cpu", world.local_size
     missing = [i for i in ids if not 0 <= i < available]
-    if missing or max(config.num_gpus, world.size) > available:
+    wanted = world.local_size if world.under_torchrun else config.num_gpus
+    if missing or wanted > available:
         raise InputError(
             f"gpu_ids {ids or 'unset'}, num_gpus {config.num_gpus}: this machine has {available} GPU(s)"
         )
     if world.under_torchrun:
-        return "cuda", world.size
+        return "cuda", world.local_size
     return "cuda", ids or 1
 
 
-def run_workers(config_path: Path, config: GenerationConfig) -> None:
+def visible_devices(ids: list[int], inherited: str | None) -> str:
+    """CUDA_VISIBLE_DEVICES for workers: `ids` count within what this process itself may see."""
+    if not inherited:
+        return ",".join(map(str, ids))
+    names = inherited.split(",")
+    return ",".join(names[i] for i in ids)
+
+
+def run_workers(config_path: Path, config: GenerationConfig, lock: int, verbose: bool) -> None:
     """Sample a run's segments with `num_gpus` processes under torchrun and wait for them.
 
     The rendezvous takes a free port, so that runs on one machine do not collide.
 
+    Args:
+        config_path: the recorded run.
+        config: the same, read.
+        lock: file descriptor of the run's lock. torchrun inherits it: should this process be killed, the folder
+            stays locked while workers live.
+        verbose: whether rank 0 draws a progress bar.
+
     Raises:
-        WaneditError: a worker failed; its own message stands above.
+        WaneditError: a worker failed; the class, and so the exit code, is that of the worker's own error.
     """
+    report = config_path.parent / WORKER_ERROR
+    report.unlink(missing_ok=True)
     # Several processes on the same cores: idle OpenMP threads must sleep, not spin.
     environment = {"OMP_WAIT_POLICY": "passive"} | os.environ | {"OMP_NUM_THREADS": str(config.cpu_threads)}
     if config.devices:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, config.devices))
+        inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
+        environment["CUDA_VISIBLE_DEVICES"] = visible_devices(config.devices, inherited)
     command = [
         sys.executable, "-m", "torch.distributed.run",
         "--nnodes=1", f"--nproc-per-node={config.num_gpus}",
         "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
-        "-m", "wanedit.run.worker", str(config_path),
+        "-m", "wanedit.run.worker", str(config_path), "--verbose" if verbose else "--quiet",
     ]  # fmt: skip
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment, pass_fds=(lock,))
     try:
         code = process.wait()
     except BaseException:
@@ -182,4 +213,22 @@ def run_workers(config_path: Path, config: GenerationConfig) -> None:
         process.wait()
         raise
     if code:
-        raise WaneditError(f"a worker failed (exit code {code}); finished segments stay, run again to resume")
+        raise _worker_error(report, code)
+
+
+def report_error(config_path: Path, rank: int, error: WaneditError) -> None:
+    """Leave a worker's error for the process that started it; the first one counts."""
+    with contextlib.suppress(FileExistsError), (config_path.parent / WORKER_ERROR).open("x") as file:
+        json.dump({"class": type(error).__name__, "message": f"rank {rank}: {error}"}, file)
+
+
+def _worker_error(report: Path, code: int) -> WaneditError:
+    from wanedit import errors
+
+    if not report.exists():
+        return WaneditError(
+            f"a worker failed (exit code {code}); finished segments stay, run again to resume"
+        )
+    told = json.loads(report.read_text())
+    report.unlink()
+    return getattr(errors, told["class"], WaneditError)(told["message"])

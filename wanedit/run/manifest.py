@@ -82,8 +82,8 @@ class Manifest:
         with self._locked():
             self._write({name: entry for name, entry in self.read().items() if name not in names})
 
-    def complete(self, names: list[str]) -> set[str]:
-        """Those of `names` whose file is there with the journalled number of frames."""
+    def complete(self, names: list[str], with_latents: bool = False) -> set[str]:
+        """Those of `names` whose file is there with the journalled number of frames, and its latents if asked."""
         from wanedit.video import probe
 
         entries, found = self.read(), set()
@@ -92,6 +92,8 @@ class Manifest:
             if entry is None:
                 continue
             path = self.directory.inside(entry.file)
+            if with_latents and not path.with_suffix(".safetensors").is_file():
+                continue
             if path.is_file() and _count(probe, path) == entry.frames:
                 found.add(name)
         return found

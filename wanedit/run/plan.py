@@ -1,13 +1,13 @@
 """From a configuration to tasks: every decision made, every input read, no weight loaded."""
 
 import hashlib
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from wanedit import timeline
 from wanedit.errors import InputError
@@ -18,11 +18,15 @@ from wanedit.run.manifest import digest
 from wanedit.types import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
 from wanedit.wan import image, load, text
+from wanedit.wan.catalog import fitting
 from wanedit.wan.checkpoint import find_weights, sha256
-from wanedit.wan.load import WanFolder, open_wan
+from wanedit.wan.load import WanFolder, default_dtype, open_wan
+from wanedit.wan.text import count_tokens
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
 ALGORITHM = 1
+LARGE = 4e9
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,13 @@ class Plan:
         return parse_size(self.config.size or "")
 
 
-def make_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> Plan:
+def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say = lambda text: None) -> Plan:
     """Check everything and decide everything.
 
     Args:
         config: `base_seed` must be set and not negative.
         folders: where relative keyframe paths are looked up after the current folder.
+        say: told before something that takes long.
 
     Raises:
         InputError: a value, a keyframe image or their times cannot be used.
@@ -92,14 +97,15 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> Plan:
         config.sample_shift or 0,
         1.0 if config.sample_guide_scale is None else config.sample_guide_scale,
         config.sample_solver,
-        config.offload_model,
+        bool(config.offload_model),
         config.t5_cpu,
         config.tile,
     )
+    notes += _doubts(folder, prompts(config, len(chain.segments)))
     if folder.sampling.full_size:
         notes += timeline.warnings(chain)
     config = replace(config, keyframes=[[str(k.path.absolute()), k.seconds] for k in keyframes])
-    files = hash_files(folder)
+    files = hash_files(folder, say)
     tasks = _tasks(config, digest(files), chain, images, settings)
     return Plan(config, folder, chain, tuple(images), settings, tuple(tasks), tuple(notes), files)
 
@@ -134,9 +140,27 @@ def _load_keyframes(
         if record.warning:
             notes.append(f"{keyframe.path.name}: {record.warning}")
         images.append(KeyframeImage(keyframe, pixels, loaded.notes, record))
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
     return images, notes
+
+
+def _doubts(folder: WanFolder, texts: list[str]) -> list[str]:
+    """What will run, but perhaps not as meant."""
+    notes = []
+    if folder.known is None:
+        names = ", ".join(model.name for model in fitting(folder.config)) or "no known model"
+        notes.append(
+            f"{folder.path.name} has the layout of {names}: settings that are not given take general defaults; name "
+            "the folder after its model, or give sample_steps, sample_shift, sample_guide_scale and negative_prompt"
+        )
+    elif folder.known.name.startswith("Wan2.1-I2V"):
+        notes.append(
+            f"{folder.name} was trained on a first frame alone; it may miss the last keyframe of a segment"
+        )
+    limit = folder.config.text_len
+    for prompt, count in zip(texts, count_tokens(folder.path, texts), strict=True):
+        if count > limit:
+            notes.append(f"a prompt of {count} tokens is cut to the model's {limit}: {prompt[:60]!r} …")
+    return list(dict.fromkeys(notes))
 
 
 def _tasks(
@@ -152,6 +176,7 @@ def _tasks(
         k = segment.index
         decides = {
             "algorithm": ALGORITHM,
+            "compute": compute_kind(),
             "model": model,
             "keyframes": [images[k].sha256, images[k + 1].sha256],
             "prompt": prompt,
@@ -180,7 +205,13 @@ def _tasks(
     return tasks
 
 
-def hash_files(folder: WanFolder) -> dict[str, str]:
+def compute_kind() -> str:
+    """Accelerator and number format: a run resumed on another would mix pixels of two kinds."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return f"{device} {default_dtype(device)}"
+
+
+def hash_files(folder: WanFolder, say: Say) -> dict[str, str]:
     """SHA-256 of every file that decides what the model computes."""
     files: list[Path] = []
     for path in folder.transformer_folders:
@@ -190,4 +221,8 @@ def hash_files(folder: WanFolder) -> dict[str, str]:
         files += find_weights(folder.path, image.STEM)
     files += sorted((folder.path / text.TOKENIZER).glob("*.json"))
     files += [folder.path / name for name in (load.VAE_CONFIG, text.CONFIG, image.CONFIG)]
-    return {str(f.relative_to(folder.path)): sha256(f) for f in files if f.is_file()}
+    files = [file for file in files if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    if size > LARGE:
+        say(f"hashing {size / 1e9:.0f} GB of weights; this is remembered until the files change")
+    return {str(file.relative_to(folder.path)): sha256(file) for file in files}

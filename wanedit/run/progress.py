@@ -1,9 +1,7 @@
-"""A progress bar with the time left, counted in sampler steps over all segments of this rank."""
+"""Progress on a terminal: how far, how long, how long yet."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from wanedit.lit.chain import OnStep
 
 PIPE_WIDTH = 160
 
@@ -20,10 +18,10 @@ def wide_console():
 
 
 @contextmanager
-def step_bar(total_steps: int, verbose: bool, label: str = "sampling") -> Iterator[OnStep]:
-    """Yield a callback for `FLF2VChain`; draws nothing when not verbose."""
-    if not verbose or total_steps == 0:
-        yield lambda segment, step: None
+def progress_bar(total: int, label: str, unit: str, shown: bool) -> Iterator[Callable[[], None]]:
+    """Yield a function that counts one `unit` of `total`; nothing is drawn unless `shown`."""
+    if not shown or total == 0:
+        yield lambda: None
         return
     from rich.progress import (
         BarColumn,
@@ -38,15 +36,11 @@ def step_bar(total_steps: int, verbose: bool, label: str = "sampling") -> Iterat
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("steps"),
+        TextColumn(unit),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TimeRemainingColumn(),
     )
     with Progress(*columns) as progress:
-        bar = progress.add_task(f"{label} (loading)", total=total_steps)
-
-        def on_step(segment: int, step: int) -> None:
-            progress.update(bar, advance=1, description=f"{label} segment {segment}")
-
-        yield on_step
+        bar = progress.add_task(label, total=total)
+        yield lambda: progress.advance(bar)

@@ -1,17 +1,18 @@
 """`--dry_run`: the plan as a page of text. No weight is loaded."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.table import Table
 
+from wanedit.lit.tasks import SegmentTask
 from wanedit.rng import derive_seed
-from wanedit.run.config import GenerationConfig
+from wanedit.run.config import GenerationConfig, check
 from wanedit.run.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.run.directory import RunDirectory
-from wanedit.run.generate import remaining, resolve_seed
+from wanedit.run.generate import remaining, resolve
+from wanedit.run.launch import World
 from wanedit.run.plan import Plan, make_plan
 from wanedit.run.progress import wide_console
 
@@ -23,13 +24,20 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
         InputError, MissingWeightsError: as the run itself would.
     """
     directory = RunDirectory(config.folder, config.final_path)
-    drawn = config.base_seed is None or config.base_seed < 0
-    plan = make_plan(replace(config, base_seed=resolve_seed(config, directory)), folders)
+    check(config)
+    plan = make_plan(resolve(config, directory, World()), folders)
+    show_plan(plan, remaining(plan, directory), directory)
+    if (config.base_seed is None or config.base_seed < 0) and not directory.config.exists():
+        wide_console().print("the seed was drawn for this plan; the run draws its own and records it")
+
+
+def show_plan(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> None:
+    """Print a plan of which `todo` is to be sampled."""
     console = wide_console()
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow")
-    console.print(_keyframes(plan), _segments(plan, directory), sep="\n")
-    console.print(_totals(plan, directory, drawn), highlight=False)
+    console.print(_keyframes(plan), _segments(plan, todo), sep="\n")
+    console.print(_totals(plan, todo, directory), highlight=False)
 
 
 def _keyframes(plan: Plan) -> Table:
@@ -50,8 +58,8 @@ def _keyframes(plan: Plan) -> Table:
     return table
 
 
-def _segments(plan: Plan, directory: RunDirectory) -> Table:
-    todo = {task.index for task in remaining(plan, directory)}
+def _segments(plan: Plan, todo: list[SegmentTask]) -> Table:
+    sampled = {task.index for task in todo}
     table = Table(title="Segments", title_justify="left")
     for column in ("#", "frames", "sampled", "tokens", "noise seed", "TFLOP a pass", "hash", "this run"):
         table.add_column(column, overflow="fold")
@@ -64,20 +72,18 @@ def _segments(plan: Plan, directory: RunDirectory) -> Table:
             str(derive_seed(task.seed, "segment", task.index)),
             f"{forward_flops(plan.folder.config, task.tokens) / 1e12:.3g}",
             task.digest[:12],
-            "samples" if segment.index in todo else "skips: complete",
+            "samples" if segment.index in sampled else "skips: complete",
         )
     return table
 
 
-def _totals(plan: Plan, directory: RunDirectory, drawn: bool) -> str:
+def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str:
     settings = plan.settings
-    todo = remaining(plan, directory)
     guided = settings.guidance_scale != 1.0
     flops = sampling_flops(plan.folder.config, todo, settings.num_inference_steps, guided, settings.solver)
     weight = 2 if torch.cuda.is_available() else 4
     peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), guided, weight)
     height, width = plan.size
-    seed = f"{plan.config.base_seed}" + (" (drawn now; the run may draw another)" if drawn else "")
     return "\n".join(
         (
             f"output     {directory.final}: {plan.timeline.num_frames} frames, {width}*{height}, "
@@ -85,10 +91,10 @@ def _totals(plan: Plan, directory: RunDirectory, drawn: bool) -> str:
             f"model      {plan.folder.name} ({plan.folder.path})",
             f"sampler    {settings.solver}, {settings.num_inference_steps} steps, shift {settings.shift:g}, "
             f"guidance {settings.guidance_scale:g}",
-            f"seed       {seed}",
+            f"seed       {plan.config.base_seed}",
             f"to sample  {len(todo)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the transformer",
             f"memory     about {_gigabytes(peak.encoders)} to encode, "
-            f"then {_gigabytes(peak.sampling)} to sample and decode",
+            f"then {_gigabytes(peak.sampling)} to sample and decode, beyond the process itself",
             f"disk       about {disk_bytes(todo, plan.timeline.num_frames, plan.size) / 1e6:.0f} MB",
         )
     )

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from wanedit.errors import ResourceError
 from wanedit.lit.chain import FLF2VChain, OnStep
@@ -33,6 +34,7 @@ def sample(
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
+        num_nodes=world.nodes,
         strategy=_strategy(world),
         callbacks=[SegmentWriter(_saver(plan, directory, world.rank))],
         use_distributed_sampler=False,
@@ -40,7 +42,6 @@ def sample(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        barebones=False,
     )
     chain = FLF2VChain(plan.folder, plan.settings, on_step)
     with threads(plan.config.cpu_threads or 1):
@@ -93,10 +94,21 @@ def _saver(plan: Plan, directory: RunDirectory, rank: int) -> Callable[[SampledS
 
 def save_latents(directory: RunDirectory, name: str, segment: SampledSegment) -> None:
     """Keep a segment's normalised latents beside its video, as safetensors."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with atomic_path((directory.segments / name).with_suffix(".safetensors")) as partial:
-        save_file({"latents": segment.latents.contiguous()}, str(partial))
+    path = latents_path(directory, name)
+    with atomic_path(path) as partial:
+        try:
+            save_file({"latents": segment.latents.contiguous()}, str(partial))
+        except SafetensorError as error:
+            # The library knows no errno: a file that cannot be written here is a disk that is full.
+            raise ResourceError(f"{path}: not written, {error}") from None
+
+
+def latents_path(directory: RunDirectory, name: str) -> Path:
+    """Where the latents of a segment's file are kept."""
+    return (directory.segments / name).with_suffix(".safetensors")
 
 
 def _log(plan: Plan, directory: RunDirectory, segment: SampledSegment, rank: int) -> None:

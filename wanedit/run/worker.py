@@ -13,7 +13,7 @@ from wanedit.run.generate import remaining, sample_share
 from wanedit.run.plan import make_plan
 
 
-def main(config_path: str) -> int:
+def main(config_path: str, talk: str = "--verbose") -> int:
     """Sample what the run at `config_path` still lacks, together with the other ranks."""
     config = GenerationConfig(**yaml.safe_load(Path(config_path).read_text(encoding="utf-8")))
     directory = RunDirectory(config.folder, config.final_path)
@@ -22,10 +22,12 @@ def main(config_path: str) -> int:
     try:
         with launch.interruptible():
             plan = make_plan(config)
-            sample_share(plan, remaining(plan, directory), directory, world, verbose=world.rank == 0)
+            # All ranks see the same work: none begins before all have met in Lightning's set-up.
+            todo = remaining(plan, directory)
+            sample_share(plan, todo, directory, world, verbose=talk == "--verbose" and world.rank == 0)
             launch.barrier(world)
     except WaneditError as error:
-        print(f"rank {world.rank}: {error}", file=sys.stderr)
+        launch.report_error(Path(config_path), world.rank, error)
         return error.exit_code
     except launch.Interrupted as signal:
         return signal.exit_code
@@ -35,4 +37,4 @@ def main(config_path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -21,7 +21,11 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the whole width, before it is split into heads."""
+    """Root-mean-square norm over the whole width, before it is split into heads.
+
+    Rounded to the dtype of `x` before the float32 weight is applied, as the official code does; the result is
+    float32 and is rounded once more, after RoPE, by `attention`.
+    """
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -29,7 +33,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        return F.rms_norm(x.float(), x.shape[-1:], None, self.eps).to(x.dtype) * self.weight.to(x.dtype)
+        return F.rms_norm(x.float(), x.shape[-1:], None, self.eps).to(x.dtype) * self.weight
 
 
 class LayerNorm(nn.LayerNorm):
@@ -44,7 +48,8 @@ class LayerNorm(nn.LayerNorm):
 def attention(
     q: Float[Tensor, "b n heads d"], k: Float[Tensor, "b m heads d"], v: Float[Tensor, "b m heads d"]
 ) -> Float[Tensor, "b n width"]:
-    """Softmax attention, heads joined again: (B, N, heads * d)."""
+    """Softmax attention in the dtype of `v`, heads joined again: (B, N, heads * d)."""
+    q, k = q.to(v.dtype), k.to(v.dtype)
     out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     return out.transpose(1, 2).flatten(2)
 
@@ -97,11 +102,16 @@ class CrossAttention(_Projections):
         self, text: Float[Tensor, "b n width"], image: Float[Tensor, "c m width"] | None
     ) -> KeysValues:
         """Project the context. It does not change over the steps, so this runs once per sample."""
-        text_pair = self.heads(self.norm_k(linear(self.k, text))), self.heads(linear(self.v, text))
+        words = self._pair(self.norm_k(linear(self.k, text)), linear(self.v, text))
         if image is None:
-            return KeysValues(text_pair)
-        keys, values = self.norm_k_img(linear(self.k_img, image)), linear(self.v_img, image)
-        return KeysValues(text_pair, (self.heads(keys), self.heads(values)))
+            return KeysValues(words)
+        return KeysValues(
+            words, self._pair(self.norm_k_img(linear(self.k_img, image)), linear(self.v_img, image))
+        )
+
+    def _pair(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        # Kept in the dtype in which attention will read them.
+        return self.heads(keys.to(values.dtype)), self.heads(values)
 
     def forward(self, x: Float[Tensor, "b n width"], context: KeysValues) -> Float[Tensor, "b n width"]:
         q = self.heads(self.norm_q(linear(self.q, x)))
@@ -158,15 +168,16 @@ class ImageEmbedding(nn.Module):
     def __init__(self, image_dim: int, dim: int, positions: int | None) -> None:
         super().__init__()
         self.proj = nn.Sequential(
-            nn.LayerNorm(image_dim),
+            LayerNorm(image_dim),
             nn.Linear(image_dim, image_dim),
             nn.GELU(),
             nn.Linear(image_dim, dim),
-            nn.LayerNorm(dim),
+            LayerNorm(dim),
         )
         self.emb_pos = nn.Parameter(torch.zeros(1, positions, image_dim)) if positions else None
 
     def forward(self, tokens: Float[Tensor, "b n image_dim"]) -> Float[Tensor, "b n width"]:
         if self.emb_pos is not None:
             tokens = tokens + self.emb_pos
-        return linear(self.proj, tokens)
+        norm_in, widen, activation, narrow, norm_out = self.proj
+        return norm_out(linear(narrow, activation(linear(widen, norm_in(tokens)))))

@@ -4,6 +4,7 @@ Layout hashes are diffsynth's (`diffsynth/configs/model_configs.py`, 2.1.12): md
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from wanedit.wan.config import WanConfig
 
@@ -144,8 +145,18 @@ def find_known(name: str) -> KnownModel | None:
     return None
 
 
-def recognise(config: WanConfig, folder_name: str = "") -> KnownModel | None:
-    """The known model of exactly these sizes; the folder's name decides where several share one layout."""
-    fitting = [model for model in KNOWN_MODELS if model.config == config]
-    named = [model for model in fitting if model.name.lower() == folder_name.lower()]
-    return next(iter(named or fitting), None)
+def fitting(config: WanConfig) -> list[KnownModel]:
+    """The known models of exactly these sizes: I2V-14B at 480P and at 720P and Fun-14B-InP are one layout."""
+    return [model for model in KNOWN_MODELS if model.config == config]
+
+
+def recognise(config: WanConfig, path: Path) -> KnownModel | None:
+    """The one known model of these sizes or, of several, the one that a part of the path names.
+
+    A hub's cache names the model in a parent folder (`models--Wan-AI--Wan2.1-I2V-14B-720P/snapshots/…`). None when
+    nothing fits, or several do and no name decides.
+    """
+    models = fitting(config)
+    if len(models) > 1:
+        models = [model for model in models if any(model.name.lower() in part.lower() for part in path.parts)]
+    return models[0] if len(models) == 1 else None

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,12 +14,28 @@ BOUNDARY_TIMESTEP = 900.0
 
 
 class ExpertPair(nn.Module):
-    """Called like one transformer; the timestep decides which expert answers."""
+    """Called like one transformer; the timestep decides which expert answers.
+
+    After `swap_on(device)` only the expert that answers is on the device, the other in host memory: the two of
+    Wan2.2-A14B do not fit one card together. A sample then moves them twice, once for its contexts and once at
+    the boundary.
+    """
 
     def __init__(self, high_noise: WanTransformer, low_noise: WanTransformer) -> None:
         super().__init__()
         self.high_noise = high_noise
         self.low_noise = low_noise
+        self.swap_device: torch.device | None = None
+
+    def swap_on(self, device: torch.device) -> None:
+        """From now on keep only the answering expert on `device`."""
+        self.swap_device = device
+
+    def _answering(self, expert: WanTransformer) -> WanTransformer:
+        if self.swap_device is not None:
+            (self.low_noise if expert is self.high_noise else self.high_noise).to("cpu")
+            expert.to(self.swap_device)
+        return expert
 
     @property
     def config(self) -> WanConfig:
@@ -26,7 +43,17 @@ class ExpertPair(nn.Module):
 
     def prepare(self, *args: Any, **kwargs: Any) -> tuple[Context, Context]:
         """One context per expert; see `WanTransformer.prepare`."""
-        return self.high_noise.prepare(*args, **kwargs), self.low_noise.prepare(*args, **kwargs)
+        low = self._answering(self.low_noise).prepare(*args, **kwargs)
+        high = self._answering(self.high_noise).prepare(*args, **kwargs)
+        return high, low
+
+    def with_text(
+        self, context: tuple[Context, Context], text: Float[Tensor, "b n text_dim"]
+    ) -> tuple[Context, Context]:
+        """As `WanTransformer.with_text`, for both experts."""
+        low = self._answering(self.low_noise).with_text(context[1], text)
+        high = self._answering(self.high_noise).with_text(context[0], text)
+        return high, low
 
     def velocity(
         self,
@@ -36,8 +63,8 @@ class ExpertPair(nn.Module):
     ) -> Float[Tensor, "b 16 s h w"]:
         """The velocity of the expert for this noise level; all rows share the level."""
         if float(timestep[0]) >= BOUNDARY_TIMESTEP:
-            return self.high_noise.velocity(latents, timestep, context[0])
-        return self.low_noise.velocity(latents, timestep, context[1])
+            return self._answering(self.high_noise).velocity(latents, timestep, context[0])
+        return self._answering(self.low_noise).velocity(latents, timestep, context[1])
 
     def forward(
         self, latents: Float[Tensor, "b 16 s h w"], timestep: Float[Tensor, " b"], *args: Any, **kwargs: Any

@@ -38,7 +38,16 @@ OFFICIAL_VAE: dict[str, Any] = {
 }
 
 # Parts that the official code keeps out of its bfloat16 autocast.
-_FLOAT32_PARTS = ("time_embedding.", "time_projection.", "modulation", "norm", "head.", "emb_pos")
+_FLOAT32_PARTS = (
+    "time_embedding.",
+    "time_projection.",
+    "modulation",
+    "norm",
+    "head.",
+    "emb_pos",
+    "img_emb.proj.0.",
+    "img_emb.proj.4.",
+)
 
 
 @dataclass(frozen=True)
@@ -83,34 +92,37 @@ def open_wan(source: str | Path) -> WanFolder:
         values | {"image_tokens": any(name.startswith("img_emb.") for name in shapes)},
         str(transformer / "config.json"),
     )
-    known = recognise(config, path.resolve().name)
+    known = recognise(config, path.resolve())
     own = read_overrides(path / SAMPLING, [field.name for field in fields(Sampling)])
     sampling = replace(known.sampling if known else Sampling(), **own)
     return WanFolder(path, config, sampling, known)
 
 
 def locate(source: str) -> Path:
-    """The folder of a path or known name.
+    """The folder of a known name or a path. A folder whose name is also a known one is meant by "./name".
 
     Raises:
         MissingWeightsError: a known model that is not on this machine.
         InputError: neither a folder nor a known name.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
-        return path
     known = find_known(source)
+    if known is None and path.is_dir():
+        return path
     if known is None:
         raise InputError(
             f"model {source!r} is neither a folder nor a known model; `wanedit models` lists them"
         )
     if known.bundled:
         return Path(__file__).parent.parent / "assets" / "wan-tiny"
-    roots = [Path(root) for root in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if root]
+    roots = [
+        Path.cwd(),
+        *(Path(root) for root in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if root),
+    ]
     for root in roots:
         if (root / known.name).is_dir():
             return root / known.name
-    looked = ", ".join(str(root) for root in [Path.cwd(), *roots])
+    looked = ", ".join(str(root) for root in roots)
     raise MissingWeightsError(
         f"{known.name} is not on this machine (looked in {looked}). Download {known.repository} and name its "
         f"folder, or set {MODELS_VARIABLE} to the folder that holds it"
@@ -216,5 +228,5 @@ def load_wan(source: str | Path, device: torch.device | str = "cpu", dtype: torc
         load_transformer(folder, device, dtype),
         load_vae(folder, device),
         load_text_encoder(folder.path, folder.config.text_len, dtype, device),
-        load_image_encoder(folder.path, dtype, device) if folder.config.image_tokens else None,
+        load_image_encoder(folder.path, torch.float32, device) if folder.config.image_tokens else None,
     )

@@ -53,11 +53,6 @@ class TextEncoder(nn.Module):
         features = self.model(ids, mask)
         return features * (mask > 0).unsqueeze(-1).to(features.dtype)
 
-    def token_counts(self, prompts: list[str]) -> list[int]:
-        """Tokens of every prompt after the cut to text_len, the end mark included."""
-        _, mask = self.tokenizer(prompts, return_mask=True, add_special_tokens=True)
-        return mask.gt(0).sum(1).tolist()
-
 
 def build_text_encoder(config: dict[str, Any]) -> nn.Module:
     """The bare encoder, uninitialised, on whatever device is current."""
@@ -99,3 +94,17 @@ def load_text_encoder(
         model = build_text_encoder(read_text_config(folder))
     fill(model, find_weights(folder, STEM), lambda _: dtype, device)
     return TextEncoder(model, HuggingfaceTokenizer(str(tokenizer), seq_len=text_len, clean="whitespace"))
+
+
+def count_tokens(folder: Path, prompts: list[str]) -> list[int]:
+    """Tokens of every prompt, the end mark included, before any cut. Loads the tokenizer's table and no more.
+
+    Raises:
+        MissingWeightsError: no tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(find_tokenizer(folder) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [len(encoding.ids) for encoding in tokenizer.encode_batch([" ".join(p.split()) for p in prompts])]

@@ -4,7 +4,7 @@ Equal to the official implementation (tests/wan/test_golden.py), with three diff
 positions are an argument, the context is prepared once per sample, and RoPE is real.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -98,13 +98,24 @@ class WanTransformer(nn.Module):
         cos, sin = rotation(
             frame_ids.to(device, torch.float64), height // 2, width // 2, self.config.head_dim
         )
-        text = F.pad(text, (0, 0, 0, self.config.text_len - text.shape[1]))
-        text_context = linear(self.text_embedding, text)
+        text_context = linear(self.text_embedding, self._padded(text))
         image_context = None if image_tokens is None else self.img_emb(image_tokens)
         cross = tuple(
             block.cross_attn.keys_values(text_context, image_context) for block in self.block_list()
         )
         return Context(cross, cos, sin, self.embed_condition(condition), grid)
+
+    def with_text(self, context: Context, text: Float[Tensor, "b n text_dim"]) -> Context:
+        """The same context for other prompts; image keys, RoPE tables and condition are shared, not copied."""
+        words = linear(self.text_embedding, self._padded(text))
+        cross = tuple(
+            replace(old, text=block.cross_attn.keys_values(words, None).text)
+            for block, old in zip(self.block_list(), context.cross, strict=True)
+        )
+        return replace(context, cross=cross)
+
+    def _padded(self, text: Tensor) -> Tensor:
+        return F.pad(text, (0, 0, 0, self.config.text_len - text.shape[1]))
 
     def _check(self, grid, text, image_tokens, condition, frame_ids) -> None:
         config = self.config

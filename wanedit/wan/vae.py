@@ -44,6 +44,13 @@ class WanVAE(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, device="cpu"), persistent=False)
         self.register_buffer("std", torch.tensor(std, device="cpu"), persistent=False)
 
+    def _without_residue(self, method: Callable[..., Tensor], x: Tensor) -> Tensor:
+        # The causal caches of a 720p clip hold gigabytes, and VideoVAE_ itself drops them only at its next call.
+        try:
+            return method(x, self._scale())
+        finally:
+            self.model.clear_cache()
+
     def _scale(self) -> list[Tensor]:
         return [self.mean, 1.0 / self.std]
 
@@ -64,7 +71,7 @@ class WanVAE(nn.Module):
             raise InputError(
                 f"video is {frames} frames of {width}x{height}; expected 4n+1 frames and multiples of 8 pixels"
             )
-        run = lambda x: self.model.encode(x, self._scale())  # noqa: E731
+        run = lambda x: self._without_residue(self.model.encode, x)  # noqa: E731
         if tile is None:
             return run(video)
         return _tiled(run, video, _tile_side(tile) * STRIDE_SPACE, STRIDE_SPACE, 1 / STRIDE_SPACE)
@@ -78,7 +85,7 @@ class WanVAE(nn.Module):
             latents: normalised.
             tile: side of overlapping square tiles in pixels, a multiple of 8; whole frames when None.
         """
-        run = lambda z: self.model.decode(z, self._scale()).clamp(-1, 1)  # noqa: E731
+        run = lambda z: self._without_residue(self.model.decode, z).clamp(-1, 1)  # noqa: E731
         if tile is None:
             return run(latents)
         return _tiled(run, latents, _tile_side(tile), 1, float(STRIDE_SPACE))
