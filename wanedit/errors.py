@@ -37,7 +37,3 @@ class ServiceError(WaneditError):
 
 class NumericalError(WaneditError):
     """A latent is NaN or infinite; raised at the step where it appears. Exit code 1."""
-
-
-class DependencyError(WaneditError):
-    """An optional dependency is asked for and not installed. Exit code 1."""

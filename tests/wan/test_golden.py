@@ -51,6 +51,11 @@ def test_there_are_golden_files() -> None:
     assert any(golden.files(prefix) for prefix in PREFIXES), f"{golden.FOLDER} holds none of {PREFIXES}"
 
 
+def test_the_projects_own_copy_is_whole() -> None:
+    own = {path.stem for path in (Path(__file__).parent.parent / "golden").glob("*.safetensors")}
+    assert own == {"dit_t2v", "dit_i2v", "dit_flf2v", "vae", "flf2v_sampling"}
+
+
 @pytest.mark.parametrize("path", golden.files("dit_"), ids=_names)
 def test_velocity(path: Path, tmp_path: Path, report) -> None:
     file = golden.read(path)

@@ -23,6 +23,8 @@ Observer = Callable[[Step, Tensor, Tensor], None]
 
 @runtime_checkable
 class Solver(Protocol):
+    """Takes `x` from the first level of a schedule to its last; returns a tensor of the same shape."""
+
     def __call__(
         self, velocity: Velocity, x: Tensor, schedule: Schedule, observe: Observer | None = None
     ) -> Tensor: ...

@@ -269,6 +269,10 @@ def _announce(
         f"{len(plan.tasks)} segments, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
         f"{plan.folder.name}, seed {plan.config.base_seed}" + (f"; {done} already complete" if done else "")
     )
+    if not todo:
+        say(
+            "nothing to sample: stitching again. --force_regenerate samples anew, with another seed unless one is given"
+        )
 
 
 def sample_share(

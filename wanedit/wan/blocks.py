@@ -69,6 +69,8 @@ class _Projections(nn.Module):
 
 
 class SelfAttention(_Projections):
+    """Attention among the latent tokens, their positions turned into q and k by RoPE."""
+
     def forward(
         self, x: Float[Tensor, "b n width"], cos: Float[Tensor, "n pairs"], sin: Float[Tensor, "n pairs"]
     ) -> Float[Tensor, "b n width"]:
@@ -122,6 +124,8 @@ class CrossAttention(_Projections):
 
 
 class Block(nn.Module):
+    """Self-attention, cross-attention, feed-forward; the first and the last shifted, scaled and gated by the time."""
+
     def __init__(self, dim: int, ffn_dim: int, num_heads: int, eps: float, image_tokens: bool) -> None:
         super().__init__()
         self.norm1 = LayerNorm(dim, eps, elementwise_affine=False)

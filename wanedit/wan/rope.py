@@ -6,8 +6,6 @@ from torch import Tensor
 
 THETA = 10000.0
 
-Rotation = tuple[Float[Tensor, "length pairs"], Float[Tensor, "length pairs"]]
-
 
 def axis_dims(head_dim: int) -> tuple[int, int, int]:
     """Split a head over (time, height, width): `d - 4 (d // 6)`, `2 (d // 6)`, `2 (d // 6)`.

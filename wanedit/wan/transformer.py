@@ -20,7 +20,14 @@ from wanedit.wan.rope import rotation
 
 @dataclass(frozen=True)
 class Context:
-    """All that a velocity depends on and that does not change over the steps of a sample."""
+    """All that a velocity depends on and that does not change over the steps of a sample.
+
+    Attributes:
+        cross: keys and values of every block.
+        cos, sin: (S * H/16 * W/16, head_dim / 2) RoPE tables, float32.
+        condition: (C, tokens, dim) the condition's share of the patch embedding; None for text-only models.
+        grid: latent sizes (S, H/8, W/8).
+    """
 
     cross: tuple[KeysValues, ...]
     cos: Tensor
