@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from wanedit.errors import InputError, WaneditError
 
 USAGE_EXIT = 2
+INTERRUPT_EXIT = 130
 MAX_ERROR_LINES = 8
 
 
@@ -93,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WaneditError as error:
         _complain(str(error))
         return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted before anything was sampled")
+        return INTERRUPT_EXIT
     except BrokenPipeError:
         # The reader of our output left (`wanedit models | head`): nothing to tell it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -113,6 +117,8 @@ def _parse(argv: list[str]) -> Any:
         return parser.parse_args(_configs_first(argv) or ["--help"])
     except ArgumentError as error:
         raise _UsageError(_shortened(str(error), _valid_keys(argv))) from None
+    except UnicodeDecodeError as error:
+        raise _UsageError(f"a --config file is not UTF-8 text ({error.reason}); expected YAML") from None
 
 
 def _configs_first(argv: list[str]) -> list[str]:

@@ -107,3 +107,35 @@ def test_output_may_be_a_folder_or_a_file() -> None:
     assert GenerationConfig(output="runs/a").final_path == Path("runs/a/output_final.mp4")
     named = GenerationConfig(output="runs/a/b.mp4")
     assert (named.final_path, named.folder) == (Path("runs/a/b.mp4"), Path("runs/a/b.wanedit"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sample_steps": "2"},
+        {"sample_steps": True},
+        {"sample_steps": 2.5},
+        {"size": (32, 32)},
+        {"base_seed": 1.5},
+        {"sub_prompts": "h"},
+        {"long_segments": "foo"},
+        {"output": None},
+        {"ckpt_dir": ""},
+        {"cpu_threads": 100_000},
+        {"size": "16000*16000"},
+    ],
+)
+def test_values_of_another_kind_are_refused(changes) -> None:
+    # As a program without type checks passes them.
+    config = object.__new__(GenerationConfig)
+    for name, value in {**GenerationConfig().__dict__, **changes}.items():
+        object.__setattr__(config, name, value)
+    with pytest.raises(InputError, match=next(iter(changes))):
+        check(config)
+
+
+def test_times_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(InputError, match="expected seconds"):
+        parse_keyframes([[str(tmp_path / "a.png"), True]])
+    assert parse_keyframes(f"{tmp_path / 'a.png'}:nan")[0].path.name == "a.png"

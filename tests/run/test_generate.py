@@ -129,6 +129,22 @@ def test_a_damaged_segment_is_sampled_again(run: Run) -> None:
     assert latents_of(again) == reference
 
 
+def test_a_swapped_segment_is_sampled_again(run: Run) -> None:
+    result = run()
+    reference = latents_of(result)
+    first, second = (next(result.video.parent.glob(f"segments/segment_00{i}*.mkv")) for i in (0, 1))
+    first.write_bytes(second.read_bytes())
+    assert run().sampled == (0,)
+    assert latents_of(run()) == reference
+
+
+def test_a_video_path_that_is_a_folder_is_refused_first(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        run(output=str(tmp_path / "film.mp4"))
+    assert not (tmp_path / "film.wanedit").exists()
+
+
 def test_resume_from_needs_what_lies_before(run: Run) -> None:
     with pytest.raises(InputError, match=r"segments \[0\] are not complete"):
         run(resume_from=1)

@@ -1,11 +1,12 @@
 """GenerationConfig: everything a generation run can be told, and the checks that need no model."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from wanedit import timeline
 from wanedit.errors import InputError
@@ -16,10 +17,13 @@ FINAL_NAME = "output_final.mp4"
 VIDEO_SUFFIXES = (".mp4", ".mov")
 SIZE_MULTIPLE = 16
 MAX_FPS = 1000
+MAX_PIXELS = 4096 * 4096
 
 # One entry of "a.png:0.0,b.png:3.0": the shortest text up to a colon, a number, and a comma or the end, so
 # that colons, commas and spaces in a path are harmless.
-_ENTRY = re.compile(r"(?P<path>.+?):(?P<seconds>[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?:,\s*|$)", re.DOTALL)
+_ENTRY = re.compile(
+    r"(?P<path>.+?):(?P<seconds>[-+]?(?:[0-9.]+(?:[eE][-+]?[0-9]+)?|nan|inf))\s*(?:,\s*|$)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,8 @@ def _pair(entry: Any, index: int) -> tuple[str, float]:
 
 def _seconds(value: Any, index: int) -> float:
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError):
         raise InputError(f"keyframe {index}: time is {value!r}; expected seconds") from None
@@ -212,7 +218,38 @@ def parse_size(text: str) -> tuple[int, int]:
     ):
         near = "*".join(str(max(2, round(side / SIZE_MULTIPLE)) * SIZE_MULTIPLE) for side in (width, height))
         raise InputError(f"size is {width}*{height}; expected multiples of 16 from 32 up, such as {near}")
+    if width * height > MAX_PIXELS:
+        raise InputError(f"size is {width}*{height}; expected at most {MAX_PIXELS / 1e6:.0f} million pixels")
     return height, width
+
+
+def _check_types(config: GenerationConfig) -> None:
+    for name, kind in get_type_hints(GenerationConfig).items():
+        value = getattr(config, name)
+        if not _fits(value, kind):
+            raise InputError(f"{name} is {value!r}; expected {_describe(kind)}")
+    if not config.output:
+        raise InputError("output is empty; expected a folder or the path of a video")
+    if config.ckpt_dir == "":
+        raise InputError("ckpt_dir is empty; expected a folder, or null to use `model`")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_args(kind) and get_origin(kind) is not list:
+        return any(_fits(value, option) for option in get_args(kind))
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else get_origin(kind) or kind)
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    names = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    options = get_args(kind) if get_args(kind) and get_origin(kind) is not list else (kind,)
+    return " or ".join(names.get(option, "a list") for option in options)
 
 
 def check(config: GenerationConfig) -> None:
@@ -221,7 +258,10 @@ def check(config: GenerationConfig) -> None:
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
+    _check_types(config)
     devices = config.devices
+    if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
+        raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
     positive = {
         "sample_steps": config.sample_steps,
         "sample_shift": config.sample_shift,

@@ -1,6 +1,7 @@
 """Generation from end to end: plan, sample what is missing, stitch."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -111,6 +112,8 @@ def _start(
             f"gpu_ids are {config.devices} under torchrun; set CUDA_VISIBLE_DEVICES for torchrun instead"
         )
     launch.choose_devices(config, world)
+    if directory.final.is_dir():
+        raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
     plan = make_plan(resolve(config, directory, world), folders, say or (lambda text: None))
     stack.enter_context(directory.lock())
     return plan, _prepare(plan, directory)
@@ -158,9 +161,12 @@ def _recorded_before(name: str, directory: RunDirectory) -> int | None:
 def _read_record(directory: RunDirectory) -> dict[str, Any]:
     """The recorded configuration of this folder's earlier run; empty if there was none."""
     path = directory.config
-    if not path.exists():
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"output {directory.root}: {os.strerror(error.errno or 0)}") from None
     if not text.startswith(RECORD_MARK):
         raise InputError(f"{path} is not a record of wanedit and would be overwritten; choose another output")
     try:
@@ -287,7 +293,13 @@ def sample_share(
     mine = shares(todo, world.size)[world.rank]
     label = f"rank {world.rank} of {world.size}," if world.size > 1 else "sampling"
     with progress_bar(len(mine) * plan.settings.num_inference_steps, label, "steps", verbose) as advance:
-        sample(plan, todo, directory, world, lambda segment, step: advance())
+
+        def on_step(segment: int, step: int) -> None:
+            launch.raise_if_interrupted()
+            advance()
+
+        sample(plan, todo, directory, world, on_step)
+    launch.raise_if_interrupted()
 
 
 def _result(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> GenerationResult:

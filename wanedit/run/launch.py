@@ -17,6 +17,9 @@ from wanedit.run.config import GenerationConfig
 
 T = TypeVar("T")
 WORKER_ERROR = ".worker_error.json"
+WORKER_LOG = "workers.log"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_pending: list[int] = []
 
 
 class Interrupted(BaseException):
@@ -34,22 +37,38 @@ class Interrupted(BaseException):
 def interruptible() -> Iterator[None]:
     """Turn SIGINT and SIGTERM into `Interrupted` inside the block; a no-op outside the main thread."""
 
-    def stop(number: int, frame: Any) -> None:
-        # A second signal while the first unwinds would leave files half-removed.
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, signal.SIG_IGN)
-        raise Interrupted(number)
-
     try:
-        before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
+        before = {name: signal.signal(name, _stop) for name in SIGNALS}
     except ValueError:
         yield
         return
+    _pending.clear()
     try:
         yield
     finally:
+        _pending.clear()
         for name, handler in before.items():
             signal.signal(name, handler)
+
+
+def _stop(number: int, frame: Any) -> None:
+    _pending.append(number)
+    raise Interrupted(number)
+
+
+def raise_if_interrupted() -> None:
+    """Raise `Interrupted` again: Python discards what a handler raises while an object is being finalised."""
+    if _pending:
+        raise Interrupted(_pending[0])
+
+
+def reclaim_signals() -> None:
+    """Take SIGINT and SIGTERM back from a library that put its own handlers over ours."""
+    import threading
+
+    if threading.current_thread() is threading.main_thread():
+        for name in SIGNALS:
+            signal.signal(name, _stop)
 
 
 @dataclass(frozen=True)
@@ -205,15 +224,19 @@ def run_workers(config_path: Path, config: GenerationConfig, lock: int, verbose:
         "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
         "-m", "wanedit.run.worker", str(config_path), "--verbose" if verbose else "--quiet",
     ]  # fmt: skip
-    process = subprocess.Popen(command, env=environment, pass_fds=(lock,))
-    try:
-        code = process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
+    # torchrun answers a lost worker with pages of tracebacks: they go to a file, our own error to the user.
+    log = config_path.parent / WORKER_LOG
+    with log.open("w") as noise:
+        process = subprocess.Popen(command, env=environment, pass_fds=(lock,), stderr=noise)
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
     if code:
         raise _worker_error(report, code)
+    log.unlink()
 
 
 def report_error(config_path: Path, rank: int, error: WaneditError) -> None:
@@ -227,7 +250,7 @@ def _worker_error(report: Path, code: int) -> WaneditError:
 
     if not report.exists():
         return WaneditError(
-            f"a worker failed (exit code {code}); finished segments stay, run again to resume"
+            f"a worker failed (see {report.with_name(WORKER_LOG)}); finished segments stay, run again to resume"
         )
     told = json.loads(report.read_text())
     report.unlink()

@@ -21,12 +21,14 @@ class Entry:
 
     Attributes:
         file: name inside the segments folder.
+        file_sha256: of that file; a segment whose file is another is sampled again.
         latents_sha256: of the float32 bytes of the latents; equal for equal inputs on any number of ranks.
         seconds: wall time of sampling and decoding.
     """
 
     index: int
     file: str
+    file_sha256: str
     frames: int
     latents_sha256: str
     seconds: float
@@ -63,8 +65,11 @@ class Manifest:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values["version"] != VERSION:
                 raise ValueError(f"version {values['version']}")
-            return {name: Entry(**entry) for name, entry in values["segments"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            entries = {name: Entry(**entry) for name, entry in values["segments"].items()}
+            if not all(isinstance(entry.file, str) for entry in entries.values()):
+                raise ValueError("a file name is not text")
+            return entries
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} is no journal of wanedit ({error}); move it away to start afresh"
             ) from None
@@ -83,9 +88,7 @@ class Manifest:
             self._write({name: entry for name, entry in self.read().items() if name not in names})
 
     def complete(self, names: list[str], with_latents: bool = False) -> set[str]:
-        """Those of `names` whose file is there with the journalled number of frames, and its latents if asked."""
-        from wanedit.video import probe
-
+        """Those of `names` whose file is there, byte for byte as journalled, and its latents if asked."""
         entries, found = self.read(), set()
         for name in names:
             entry = entries.get(name)
@@ -94,7 +97,7 @@ class Manifest:
             path = self.directory.inside(entry.file)
             if with_latents and not path.with_suffix(".safetensors").is_file():
                 continue
-            if path.is_file() and _count(probe, path) == entry.frames:
+            if path.is_file() and file_sha256(path) == entry.file_sha256:
                 found.add(name)
         return found
 
@@ -113,9 +116,7 @@ class Manifest:
             yield
 
 
-def _count(probe: Any, path: Path) -> int | None:
-    # A file that cannot be read is not complete: the segment is sampled again.
-    try:
-        return probe(path).frames
-    except InputError:
-        return None
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

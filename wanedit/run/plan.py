@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from wanedit import timeline
-from wanedit.errors import InputError
+from wanedit.errors import InputError, MissingWeightsError
 from wanedit.lit.chain import ChainSettings
 from wanedit.lit.tasks import SegmentTask
 from wanedit.run.config import GenerationConfig, check, ordered, parse_keyframes, parse_size, prompts
@@ -85,6 +85,10 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     keyframes = ordered(parse_keyframes(config.keyframes, folders), config.sort_keyframes)
     # Times are judged once with a provisional rate, before the model's folder is even looked for.
     timeline.plan([k.seconds for k in keyframes], config.fps or 16, timeline.round_up(10**9), stretch=True)
+    if config.ckpt_dir is not None and not Path(config.ckpt_dir).expanduser().is_dir():
+        raise MissingWeightsError(
+            f"ckpt_dir {config.ckpt_dir} is not a folder; expected one in the official layout"
+        )
     folder = open_wan(config.source)
     load.require_parts(folder)
     config = fill_defaults(config, folder)

@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
+from wanedit.errors import InputError
 from wanedit.lit.tasks import SegmentTask
 from wanedit.rng import derive_seed
 from wanedit.run.config import GenerationConfig, check
 from wanedit.run.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.run.directory import RunDirectory
 from wanedit.run.generate import remaining, resolve
-from wanedit.run.launch import World
+from wanedit.run.launch import World, choose_devices
 from wanedit.run.plan import Plan, make_plan
 from wanedit.run.progress import wide_console
 
@@ -25,6 +26,11 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     """
     directory = RunDirectory(config.folder, config.final_path)
     check(config)
+    try:
+        choose_devices(config, World())
+    except InputError as error:
+        # A plan may be made on one machine for another.
+        wide_console().print(f"not on this machine: {error}", style="yellow")
     plan = make_plan(resolve(config, directory, World()), folders)
     show_plan(plan, remaining(plan, directory), directory)
     if (config.base_seed is None or config.base_seed < 0) and not directory.config.exists():
@@ -94,7 +100,7 @@ def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str
             f"seed       {plan.config.base_seed}",
             f"to sample  {len(todo)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the transformer",
             f"memory     about {_gigabytes(peak.encoders)} to encode, "
-            f"then {_gigabytes(peak.sampling)} to sample and decode, beyond the process itself",
+            f"then {_gigabytes(peak.sampling)} to sample and decode, and 1.2 GB for the process itself",
             f"disk       about {disk_bytes(todo, plan.timeline.num_frames, plan.size) / 1e6:.0f} MB",
         )
     )

@@ -6,14 +6,16 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from lightning.pytorch import Callback, LightningModule, Trainer
+
 from wanedit.errors import ResourceError
 from wanedit.lit.chain import FLF2VChain, OnStep
 from wanedit.lit.data import SegmentDataModule
 from wanedit.lit.tasks import SampledSegment, SegmentTask
 from wanedit.lit.writer import SegmentWriter
 from wanedit.run.directory import RunDirectory, append_event
-from wanedit.run.launch import World, choose_devices, threads
-from wanedit.run.manifest import Entry, Manifest, segment_file
+from wanedit.run.launch import World, choose_devices, reclaim_signals, threads
+from wanedit.run.manifest import Entry, Manifest, file_sha256, segment_file
 from wanedit.run.plan import Plan
 from wanedit.video import write_lossless
 from wanedit.video.atomic import atomic_path
@@ -27,8 +29,6 @@ def sample(
     Raises:
         NumericalError, ResourceError, MissingWeightsError: see FLF2VChain.
     """
-    from lightning.pytorch import Trainer
-
     _silence()
     accelerator, devices = choose_devices(plan.config, world)
     trainer = Trainer(
@@ -36,7 +36,7 @@ def sample(
         devices=devices,
         num_nodes=world.nodes,
         strategy=_strategy(world),
-        callbacks=[SegmentWriter(_saver(plan, directory, world.rank))],
+        callbacks=[_KeepSignals(), SegmentWriter(_saver(plan, directory, world.rank))],
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -46,6 +46,13 @@ def sample(
     chain = FLF2VChain(plan.folder, plan.settings, on_step)
     with threads(plan.config.cpu_threads or 1):
         trainer.predict(chain, SegmentDataModule(todo), return_predictions=False)
+
+
+class _KeepSignals(Callback):
+    """Lightning's SIGTERM handler waits for all ranks; ours unwinds at once."""
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        reclaim_signals()
 
 
 def _strategy(world: World):
@@ -77,6 +84,7 @@ def _saver(plan: Plan, directory: RunDirectory, rank: int) -> Callable[[SampledS
             entry = Entry(
                 task.index,
                 name,
+                file_sha256(directory.segments / name),
                 len(segment.frames),
                 hashlib.sha256(segment.latents.numpy().tobytes()).hexdigest(),
                 round(segment.seconds, 3),
