@@ -89,15 +89,21 @@ def fit_affine(source: AnyFrame, target: AnyFrame) -> AffineLab:
     Equal frames give the identity. Patch means make it blind to blur and small shifts, which would
     otherwise be read as a loss or gain of contrast.
 
+    A map fitted to the large areas can turn the colours of small things: where it does not lower the mean
+    squared error over all patches, its shift alone is taken, and where that does not either, the identity.
+
     Raises:
         InputError: frames of unequal size.
     """
     if source.shape != target.shape:
         raise InputError(f"colour: expected frames of one size, got {source.shape} and {target.shape}")
     x, y = _patches(source), _patches(target)
-    found = AffineLab(np.eye(3), np.median(y - x, axis=0))
+    found = shift = AffineLab(np.eye(3), np.median(y - x, axis=0))
     for _ in range(_ROUNDS):
-        found = _solve(x, y, _trust(np.linalg.norm(y - found(x), axis=1)))
+        weights = _trust(np.linalg.norm(y - found(x), axis=1))
+        found = _solve(x, y, weights)
+        shift = AffineLab(np.eye(3), weights @ (y - x) / weights.sum())
+    found = min((IDENTITY, shift, found), key=lambda candidate: float(np.square(y - candidate(x)).mean()))
     return AffineLab(found.matrix, found.offset, _distance(x, y), _distance(found(x), y))
 
 
