@@ -9,6 +9,7 @@ import torch
 from wanedit.errors import InputError
 from wanedit.sprites import (
     COLOURS,
+    MOTIONS,
     SHAPES,
     STYLES,
     Background,
@@ -137,3 +138,32 @@ def test_demo_keyframes(tmp_path):
     paths = write_keyframes(tmp_path, 64)
     assert [path.stem for path in paths] == list(DEMO_SECONDS)
     assert "yellow star" in caption(demo_scene())
+
+
+def test_sampled_scenes_move_in_every_way_of_the_list():
+    scenes = [sample_scene(seed) for seed in range(100)]
+    sprites = [sprite for scene in scenes for sprite in scene.sprites]
+    assert {sprite.motion.kind for sprite in sprites} == set(MOTIONS)
+    assert any(sprite.spin for sprite in sprites)
+    assert any(sprite.zoom for sprite in sprites)
+    assert any(scene.camera.pan != (0.0, 0.0) for scene in scenes)
+    assert any(scene.camera.zoom for scene in scenes)
+
+
+def hidden_share(scene):
+    """Largest share of a sprite's area in view that nearer sprites hide, over sprites and times."""
+    seconds = np.linspace(0, scene.duration, 9)
+    seen = render(scene, seconds, (32, 32)).masks.sum((2, 3))
+    alone = [render(Scene(GREY, (s,), scene.camera), seconds, (32, 32)).masks for s in scene.sprites]
+    whole = torch.cat(alone).sum((2, 3))
+    # A sprite with less than four pixels in view does not count.
+    return ((whole - seen) / whole.clamp(min=4)).max()
+
+
+def test_sprites_do_occlude_each_other():
+    shares = torch.stack([hidden_share(sample_scene(seed)) for seed in range(100)])
+    several = torch.tensor([len(sample_scene(seed).sprites) > 1 for seed in range(100)])
+    assert shares[~several].max() < 1e-6
+    # Three quarters of the scenes with several sprites, and every fifth of all scenes hides half of a sprite.
+    assert (shares[several] > 0.1).float().mean() > 0.6
+    assert (shares > 0.5).float().mean() > 0.1

@@ -1,7 +1,9 @@
-"""The project's own clips, with exact ground truth: scenes as data, a renderer, captions."""
+"""The project's own clips, with exact ground truth: scenes as data, renderer, flow, edits, captions."""
 
 from wanedit.sprites.caption import caption
-from wanedit.sprites.render import STYLES, Rendered, centres, frame_times, render
+from wanedit.sprites.edits import EDITS, Edit, Edited, apply_edit, edit_mask, edit_prompt, sample_edit
+from wanedit.sprites.flow import Flow, optical_flow
+from wanedit.sprites.render import Rendered, centres, frame_times, render
 from wanedit.sprites.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -16,24 +18,34 @@ from wanedit.sprites.scene import (
     held_out,
     sample_scene,
 )
+from wanedit.sprites.styles import STYLES
 
 __all__ = [
     "BACKGROUNDS",
     "COLOURS",
+    "EDITS",
     "MOTIONS",
     "SHAPES",
     "STYLES",
     "TEXTURES",
     "Background",
     "Camera",
+    "Edit",
+    "Edited",
+    "Flow",
     "Motion",
     "Rendered",
     "Scene",
     "Sprite",
+    "apply_edit",
     "caption",
     "centres",
+    "edit_mask",
+    "edit_prompt",
     "frame_times",
     "held_out",
+    "optical_flow",
     "render",
+    "sample_edit",
     "sample_scene",
 ]

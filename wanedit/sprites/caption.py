@@ -2,6 +2,7 @@
 
 import math
 
+from wanedit.errors import InputError
 from wanedit.sprites.scene import Background, Camera, Motion, Scene, Sprite
 
 _DIRECTIONS = (
@@ -21,22 +22,41 @@ _BACKGROUNDS = {
     "noise": "a cloudy {0} and {1} background",
     "horizon": "a {0} sky over {1} ground",
 }
+# The look stands first: a text encoder cuts long captions at their end.
+_STYLES = {
+    "plain": "",
+    "outline": "as a line drawing, ",
+    "night": "at night, ",
+    "pastel": "in pastel colours, ",
+    "neon": "in neon light, ",
+    "sepia": "in sepia, ",
+}
 
 
-def caption(scene: Scene) -> str:
-    """The caption of a scene, front sprite last, in at most 63 words."""
+def caption(scene: Scene, style: str = "plain") -> str:
+    """The caption of a scene, front sprite last, in at most 64 words.
+
+    A style other than plain adds up to four. Raises InputError for an unknown style.
+    """
+    if style not in _STYLES:
+        raise InputError(f"style: got {style!r}, expected one of {', '.join(_STYLES)}")
     subjects = " and ".join(_sprite(sprite) for sprite in scene.sprites)
-    behind = _background(scene.background)
-    return f"{subjects}, in front of {behind}{_camera(scene.camera)}." if subjects else f"{behind}."
+    behind = describe_background(scene.background)
+    words = f"{subjects}, in front of {behind}{_camera(scene.camera)}." if subjects else f"{behind}."
+    return _STYLES[style] + words
+
+
+def describe(sprite: Sprite) -> str:
+    """A sprite's looks without an article: "small striped red star"."""
+    size = "small " if sprite.size < 0.27 else "large " if sprite.size > 0.4 else ""
+    texture = "" if sprite.texture == "plain" else f"{sprite.texture} "
+    return f"{size}{texture}{'outlined ' if sprite.outline else ''}{sprite.colour} {sprite.shape}"
 
 
 def _sprite(sprite: Sprite) -> str:
-    size = "small " if sprite.size < 0.27 else "large " if sprite.size > 0.4 else ""
-    texture = "" if sprite.texture == "plain" else f"{sprite.texture} "
-    described = f"{size}{texture}{'outlined ' if sprite.outline else ''}{sprite.colour} {sprite.shape}"
+    described = describe(sprite)
     article = "an" if described[0] in "aeiou" else "a"
-    words = f"{article} {described}"
-    return f"{words} {_motion(sprite)}"
+    return f"{article} {described} {_motion(sprite)}"
 
 
 def _motion(sprite: Sprite) -> str:
@@ -60,7 +80,8 @@ def direction(motion: Motion) -> str:
     return _DIRECTIONS[round(angle / (math.pi / 4)) % 8]
 
 
-def _background(background: Background) -> str:
+def describe_background(background: Background) -> str:
+    """A background's looks with its article: "a blue sky over green ground"."""
     return _BACKGROUNDS[background.kind].format(*background.colours)
 
 

@@ -1,7 +1,7 @@
 """Draws a scene: a pure function of (scene, frame times, size, style), anti-aliased, vectorised over all frames."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,21 +10,36 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.sprites.scene import COLOURS, Background, Scene, Sprite
-
-STYLES = ("plain", "outline", "night", "pastel")
+from wanedit.sprites.flow import Flow, optical_flow
+from wanedit.sprites.scene import Background, Scene, Sprite
+from wanedit.sprites.shapes import SDF
+from wanedit.sprites.styles import STYLES, graded, neon, rgb, toned
 
 
 @dataclass(frozen=True)
 class Rendered:
     """A drawn clip and its ground truth.
 
-    video is in [-1, 1]; masks hold the visible alpha of each sprite; centres are x, y in pixels.
+    video is in [-1, 1]; masks hold the visible alpha of each sprite; centres are x, y in pixels; scene and
+    seconds (T,) are what was drawn.
     """
 
     video: Float[Tensor, "3 T H W"]
     masks: Float[Tensor, "N T H W"]
     centres: Float[Tensor, "N T 2"]
+    scene: Scene
+    seconds: np.ndarray
+
+    def flow(self, backward: bool = False) -> Flow:
+        """Optical flow from each frame to the next, T - 1 fields; `backward`: from the next to each frame.
+
+        Computed when asked for, so that clips which need no flow do not pay for it.
+        """
+        start, end = self.seconds[:-1], self.seconds[1:]
+        if backward:
+            start, end = end, start
+        height, width = self.video.shape[-2:]
+        return optical_flow(self.scene, start, end, (height, width))
 
 
 def frame_times(num_frames: int, fps: float = 16.0, start: float = 0.0) -> np.ndarray:
@@ -49,16 +64,18 @@ def render(
     picture = _background(scene.background, points, pixel, style)
     masks = []
     for sprite in scene.sprites:
-        alpha, colour = _sprite(sprite, points, pixel, times, style)
+        alpha, colour, halo = _sprite(sprite, points, pixel, times, style)
         picture = torch.lerp(picture, colour, alpha)
+        if halo is not None:
+            picture = picture + halo * (1 - alpha)
         masks = [mask * (1 - alpha[0]) for mask in masks] + [alpha[0]]
-    video = picture.expand(3, len(times), *size) * 2 - 1
+    video = graded(picture, style).expand(3, len(times), *size) * 2 - 1
     stacked = (
         torch.stack([mask.expand(len(times), *size) for mask in masks])
         if masks
         else torch.zeros(0, len(times), *size)
     )
-    return Rendered(video.contiguous(), stacked, centres(scene, times, size))
+    return Rendered(video.contiguous(), stacked, centres(scene, times, size), scene, times)
 
 
 def centres(
@@ -90,21 +107,6 @@ def _camera_rays(scene: Scene, times: np.ndarray, size: tuple[int, int]) -> tupl
     return grid * scale + since * torch.tensor(camera.pan)[:, None, None, None], scale
 
 
-def _rgb(name: str, style: str) -> Tensor:
-    colour = torch.tensor(COLOURS[name])
-    if style == "night":
-        colour = colour * torch.tensor([0.30, 0.34, 0.55])
-    elif style == "pastel":
-        colour = 0.45 * colour + 0.55
-    return colour[:, None, None, None]
-
-
-def _toned(name: str, style: str) -> Tensor:
-    """A background's colour: halfway to light grey, so that sprites stand out from it."""
-    grey = 0.24 if style == "night" else 0.72
-    return 0.5 * _rgb(name, style) + 0.5 * grey
-
-
 def _square_wave(phase: Tensor, sharpness: Tensor) -> Tensor:
     """A square wave of period 1 in `phase`, in [0, 1], whose edges are one pixel wide."""
     return (torch.sin(2 * math.pi * phase) * sharpness).clamp(-1, 1) * 0.5 + 0.5
@@ -114,7 +116,7 @@ def _background(background: Background, points: Tensor, pixel: Tensor, style: st
     if style == "outline":
         return torch.full((3, 1, 1, 1), 0.96)
     x, y = points
-    first, second = (_toned(name, style) for name in background.colours)
+    first, second = (toned(name, style) for name in background.colours)
     cos, sin = math.cos(background.angle), math.sin(background.angle)
     along, across = x * cos + y * sin, -x * sin + y * cos
     sharp = background.period / (math.pi * pixel)
@@ -147,8 +149,11 @@ def _smooth_noise(background: Background, x: Tensor, y: Tensor) -> Tensor:
 
 def _sprite(
     sprite: Sprite, points: Tensor, pixel: Tensor, times: np.ndarray, style: str
-) -> tuple[Tensor, Tensor]:
-    """Alpha (1, T, H, W) and colour (3, T, H, W) of one sprite; either may broadcast over T."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Alpha (1, T, H, W), colour (3, T, H, W) and light cast around it (3, T, H, W) of one sprite.
+
+    Each may broadcast over T; only neon casts light.
+    """
     place = torch.as_tensor(sprite.motion.position(times), dtype=torch.float32)[:, :, None, None]
     middle = sprite.motion.duration / 2
     clock = torch.as_tensor(times, dtype=torch.float32)[:, None, None]
@@ -161,15 +166,18 @@ def _sprite(
     distance = SDF[sprite.shape](x, y)
     alpha = (0.5 - distance / unit).clamp(0, 1)
     colour = _paint(sprite, x, y, unit, style)
+    if style == "neon":
+        halo = neon(sprite.colour, distance)
+        return alpha[None], colour * 0.3 + halo, halo
     if sprite.outline or style == "outline":
         rim = 0.10 if sprite.outline else 0.14
         inside = (0.5 - (distance + torch.maximum(torch.full_like(unit, rim), 1.5 * unit)) / unit).clamp(0, 1)
         colour = colour * (0.15 + 0.85 * inside)
-    return alpha[None], colour
+    return alpha[None], colour, None
 
 
 def _paint(sprite: Sprite, x: Tensor, y: Tensor, unit: Tensor, style: str) -> Tensor:
-    base = torch.full((3, 1, 1, 1), 0.96) if style == "outline" else _rgb(sprite.colour, style)
+    base = torch.full((3, 1, 1, 1), 0.96) if style == "outline" else rgb(sprite.colour, style)
     if sprite.texture == "plain" or style == "outline":
         return base
     if sprite.texture == "shaded":
@@ -180,56 +188,3 @@ def _paint(sprite: Sprite, x: Tensor, y: Tensor, unit: Tensor, style: str) -> Te
     else:
         mark = ((torch.sin(7 * x) * torch.sin(7 * y) - 0.35) * 0.2 / unit).clamp(-0.5, 0.5) + 0.5
     return torch.lerp(base, 0.45 * base + 0.55 * (base.mean() < 0.5), mark)
-
-
-def _polygon(sides: int, turn: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
-    """Distance to a regular polygon of circumradius 1: fold the plane into one sector, then one half-plane."""
-    step = 2 * math.pi / sides
-
-    def distance(x: Tensor, y: Tensor) -> Tensor:
-        sector = torch.remainder(torch.atan2(y, x) - turn, step) - step / 2
-        return torch.hypot(x, y) * torch.cos(sector) - math.cos(step / 2)
-
-    return distance
-
-
-def _star(x: Tensor, y: Tensor) -> Tensor:
-    step = 2 * math.pi / 5
-    sector = (torch.remainder(torch.atan2(y, x) + math.pi / 2 + step / 2, step) - step / 2).abs()
-    radius = torch.hypot(x, y)
-    tip, notch = (1.0, 0.0), (0.45 * math.cos(step / 2), 0.45 * math.sin(step / 2))
-    normal = np.array([notch[1] - tip[1], tip[0] - notch[0]])
-    normal = normal / np.linalg.norm(normal)
-    return (radius * torch.cos(sector) - tip[0]) * float(normal[0]) + radius * torch.sin(sector) * float(
-        normal[1]
-    )
-
-
-def _box(x: Tensor, y: Tensor, half_x: float, half_y: float) -> Tensor:
-    return torch.maximum(x.abs() - half_x, y.abs() - half_y)
-
-
-def _heart(x: Tensor, y: Tensor) -> Tensor:
-    """Two discs on a square that stands on its corner."""
-    square = _box((x + y) * math.sqrt(0.5), (y - x) * math.sqrt(0.5), 0.56, 0.56)
-    disc = torch.hypot(x.abs() - 0.396, y + 0.396) - 0.56
-    return torch.minimum(square, disc)
-
-
-def _crescent(x: Tensor, y: Tensor) -> Tensor:
-    return torch.maximum(torch.hypot(x, y) - 1, 0.8 - torch.hypot(x - 0.5, y))
-
-
-SDF: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "circle": lambda x, y: torch.hypot(x, y) - 0.9,
-    "square": lambda x, y: _box(x, y, 0.8, 0.8),
-    "triangle": _polygon(3, -math.pi / 2),
-    "star": _star,
-    "heart": _heart,
-    "ring": lambda x, y: (torch.hypot(x, y) - 0.7).abs() - 0.25,
-    "cross": lambda x, y: torch.minimum(_box(x, y, 0.95, 0.33), _box(x, y, 0.33, 0.95)),
-    "diamond": lambda x, y: (x.abs() / 0.7 + y.abs() - 1) * 0.573,
-    "hexagon": _polygon(6),
-    "crescent": _crescent,
-    "pill": lambda x, y: torch.hypot((x.abs() - 0.55).clamp(min=0), y) - 0.42,
-}

@@ -159,12 +159,13 @@ def sample_scene(
         raise InputError(f"duration: got {duration}, expected seconds > 0")
     rng = np.random.default_rng([SPLITS.index(split), seed])
     count = num_sprites or int(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15]))
-    background = _sample_background(rng)
+    background = sample_background(rng)
     sprites = tuple(_sample_sprite(rng, split, duration, background) for _ in range(count))
     return Scene(background, sprites, _sample_camera(rng, duration), duration)
 
 
-def _sample_background(rng: np.random.Generator) -> Background:
+def sample_background(rng: np.random.Generator) -> Background:
+    """Draw a background as training scenes have it; advances `rng`."""
     names = list(COLOURS)
     first, second = (names[i] for i in rng.choice(len(names), size=2, replace=False))
     return Background(

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from wanedit.errors import InputError
 from wanedit.lit.training.flow import IMAGE_CONFIG, TEXT_CONFIG, TRANSFORMER_CONFIG, TinyWan
 from wanedit.lit.training.vae import VAE_CONFIG
 
@@ -22,6 +23,12 @@ SAMPLING = {
     "size": "128*128",
     "full_size": False,
 }
+
+
+_VAE = "Wan2.1_VAE.safetensors"
+_TRANSFORMER = "diffusion_pytorch_model.safetensors"
+_TEXT = "models_t5_umt5-xxl-enc.safetensors"
+_IMAGE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.safetensors"
 
 
 def write_json(values: Mapping[str, Any], path: Path) -> None:
@@ -40,7 +47,7 @@ def write_weights(
 def write_vae(vae: nn.Module, mean: Sequence[float], std: Sequence[float], folder: Path) -> None:
     """The VAE and its config with the statistics of its latents."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(vae, folder / "Wan2.1_VAE.safetensors")
+    write_weights(vae, folder / _VAE)
     write_json(
         VAE_CONFIG | {"latents_mean": list(mean), "latents_std": list(std)}, folder / "vae_config.json"
     )
@@ -49,14 +56,36 @@ def write_vae(vae: nn.Module, mean: Sequence[float], std: Sequence[float], folde
 def write_networks(net: TinyWan, folder: Path) -> None:
     """Transformer, text encoder and image encoder with their configs."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(net.transformer, folder / "diffusion_pytorch_model.safetensors")
-    write_weights(net.text, folder / "models_t5_umt5-xxl-enc.safetensors")
-    image = folder / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.safetensors"
-    write_weights(net.image, image, prefix="visual.")
+    write_weights(net.transformer, folder / _TRANSFORMER)
+    write_weights(net.text, folder / _TEXT)
+    write_weights(net.image, folder / _IMAGE, prefix="visual.")
     write_json(TRANSFORMER_CONFIG, folder / "config.json")
     write_json(TEXT_CONFIG, folder / "text_encoder_config.json")
     write_json(IMAGE_CONFIG, folder / "image_encoder_config.json")
     write_json(SAMPLING, folder / "sampling.json")
+
+
+def check_start(folder: Path) -> None:
+    """Raises InputError when a file that read_vae or read_networks needs is missing."""
+    missing = [name for name in (_VAE, _TRANSFORMER, _TEXT, _IMAGE) if not (folder / name).is_file()]
+    if missing:
+        raise InputError(f"start: {folder} lacks {', '.join(missing)}; expected a folder of wan-tiny")
+
+
+def read_vae(vae: nn.Module, folder: Path) -> None:
+    """Load what write_vae wrote, as float32."""
+    vae.load_state_dict(_floats(folder / _VAE))
+
+
+def read_networks(net: TinyWan, folder: Path) -> None:
+    """Load what write_networks wrote, as float32."""
+    net.transformer.load_state_dict(_floats(folder / _TRANSFORMER))
+    net.text.load_state_dict(_floats(folder / _TEXT))
+    net.image.load_state_dict(_floats(folder / _IMAGE, "visual."))
+
+
+def _floats(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value.float() for name, value in load_file(path).items()}
 
 
 def _half(value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,74 +1,43 @@
-"""Measures what wan-tiny can do on drawn clips that training never saw, and draws sheets to look at."""
+"""Samples of a loaded model in batches, whatever frames are known: both keyframes, the first one, or none.
 
-from collections.abc import Sequence
-from pathlib import Path
+It uses the project's own solvers, schedule, guidance and noise. `FLF2VChain` does the same for one segment at a time;
+a test compares the two.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
-from wanedit.lit.training.common import psnr
-from wanedit.lit.training.data import clip_duration, sprite_clips, to_bytes, to_float
-from wanedit.lit.training.flow import shifted_sigma
-from wanedit.sprites.caption import caption
-from wanedit.sprites.scene import sample_scene
-from wanedit.wan.condition import build_condition
+from wanedit.flow.guidance import classifier_free
+from wanedit.flow.path import Step, schedule
+from wanedit.flow.solvers import Velocity, get_solver
+from wanedit.rng import noise
+from wanedit.wan.condition import frame_mask
+from wanedit.wan.config import IMAGE_TOKENS
 from wanedit.wan.load import Wan
 
+Known = Mapping[int, Float[Tensor, "B 3 H W"]]
 
-def reconstruct(wan: Wan, video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
-    """Encode and decode."""
-    with torch.no_grad():
-        return wan.vae.decode(wan.vae.encode(video))
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How clips are sampled; the defaults are those of wan-tiny's sampling.json and of `wanedit generate`."""
+
+    steps: int = 20
+    shift: float = 3.0
+    guidance: float = 1.0
+    solver: str = "unipc"
+    seed: int = 0
 
 
 @torch.no_grad()
-def interpolate(
-    wan: Wan,
-    video: Float[Tensor, "B 3 T H W"],
-    prompts: Sequence[str],
-    steps: int,
-    shift: float,
-    guidance: float,
-    seed: int,
-) -> Float[Tensor, "B 3 T H W"]:
-    """FLF2V samples between the first and the last frame of each clip, by Euler steps."""
-    condition = torch.cat(
-        [
-            build_condition({0: clip[:, 0], clip.shape[1] - 1: clip[:, -1]}, clip.shape[1], wan.vae.encode)
-            for clip in video
-        ]
-    )
-    assert wan.image_encoder is not None
-    tokens = torch.cat([wan.image_encoder(video[:, :, 0]), wan.image_encoder(video[:, :, -1])], dim=1)
-    negative = [wan.folder.sampling.negative_prompt] * len(prompts)
-    texts = (
-        [wan.text_encoder([prompt]) for prompt in prompts],
-        [wan.text_encoder([prompt]) for prompt in negative],
-    )
-    positive, without = (
-        torch.cat([_padded(text, wan.folder.config.text_len) for text in part]) for part in texts
-    )
-    grid = (condition.shape[2], condition.shape[3], condition.shape[4])
-    transformer: Any = wan.transformer
-    contexts = [transformer.prepare(grid, text, tokens, condition) for text in (positive, without)]
-    x = torch.randn(len(video), 16, *grid, generator=torch.Generator().manual_seed(seed))
-    sigmas = shifted_sigma(torch.linspace(1, 0, steps + 1), shift)
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
-        time = (1000 * sigma).expand(len(video))
-        velocity = transformer.velocity(x, time, contexts[0])
-        if guidance != 1:
-            other = transformer.velocity(x, time, contexts[1])
-            velocity = other + guidance * (velocity - other)
-        x = x - (sigma - following) * velocity
-    return wan.vae.decode(x)
-
-
-def _padded(text: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(text, (0, 0, 0, length - text.shape[1]))
+def reconstruct(wan: Wan, video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
+    """Encode and decode; pixels in [-1, 1]."""
+    return wan.vae.decode(wan.vae.encode(video))
 
 
 def cross_fade(video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
@@ -77,41 +46,82 @@ def cross_fade(video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
     return torch.lerp(video[:, :, :1], video[:, :, -1:], mix)
 
 
-def drawn_clips(count: int, num_frames: int, size: int, split: str = "test") -> tuple[Tensor, list[str]]:
-    """Clips (B, 3, T, H, W) in [-1, 1] and their captions."""
-    video = to_float(sprite_clips(range(count), num_frames, size, split))
-    scenes = [sample_scene(seed, split, clip_duration(num_frames, seed)) for seed in range(count)]
-    return video, [caption(scene) for scene in scenes]
+@torch.no_grad()
+def sample(
+    wan: Wan,
+    known: Known,
+    prompts: Sequence[str],
+    num_frames: int,
+    size: tuple[int, int],
+    settings: SamplerSettings,
+    keys: Sequence[int],
+) -> Float[Tensor, "B 16 S h w"]:
+    """Latents of one clip per prompt; `wan.vae.decode` makes pixels of them.
+
+    Args:
+        known: frame index -> pixels in [-1, 1]; {} for text alone, {0: first, T - 1: last} for FLF2V.
+        prompts: one per clip.
+        num_frames: T = 4n + 1.
+        size: (height, width) in pixels.
+        keys: one number per clip, which with `settings.seed` names its noise: a clip's noise does not depend on
+            the batch that it is in.
+    """
+    condition = _condition(wan, known, len(prompts), num_frames, size)
+    tokens = _image_tokens(wan, known, len(prompts), num_frames)
+    velocity = _velocity(wan, prompts, tokens, condition, settings.guidance)
+    start = torch.stack([noise((16, *condition.shape[2:]), settings.seed, "evaluate", key) for key in keys])
+    levels = schedule(settings.steps, settings.shift, settings.solver)
+    return get_solver(settings.solver)(velocity, start, levels)
 
 
-def measure(
-    wan: Wan, count: int, num_frames: int, size: int, steps: int, shift: float, guidance: float
-) -> dict[str, float]:
-    """Mean PSNR in dB over `count` test clips: of the VAE, of the sample's inner and end frames, of a cross-fade."""
-    rows = []
-    for start in range(0, count, 4):
-        clips, captions = drawn_clips(min(start + 4, count), num_frames, size)
-        video, prompts = clips[start:], captions[start:]
-        rebuilt, faded = reconstruct(wan, video), cross_fade(video)
-        sample = interpolate(wan, video, prompts, steps, shift, guidance, seed=start)
-        for i in range(len(video)):
-            inner, ends = slice(1, -1), [0, -1]
-            rows.append(
-                {
-                    "vae": psnr(rebuilt[i], video[i]),
-                    "inner": psnr(sample[i][:, inner], video[i][:, inner]),
-                    "cross_fade": psnr(faded[i][:, inner], video[i][:, inner]),
-                    "keyframes": psnr(sample[i][:, ends], video[i][:, ends]),
-                }
-            )
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+def _condition(
+    wan: Wan, known: Known, batch: int, num_frames: int, size: tuple[int, int]
+) -> Float[Tensor, "B 20 S h w"]:
+    """As `build_condition`, for a batch and for no known frame too: the mask is 0 and the clip grey."""
+    # Nothing known: all clips have one condition, so one is encoded.
+    video = torch.zeros(batch if known else 1, 3, num_frames, *size)
+    for frame, images in known.items():
+        video[:, :, frame] = images
+    latents = wan.vae.encode(video)
+    mask = frame_mask(set(known), num_frames, *latents.shape[3:])
+    return torch.cat([mask.expand(len(latents), -1, -1, -1, -1), latents], dim=1).expand(
+        batch, -1, -1, -1, -1
+    )
 
 
-def sheet(rows: Sequence[Float[Tensor, "3 T H W"]], path: Path, columns: int = 6) -> None:
-    """One picture: a row per clip, `columns` frames of each at equal distances."""
-    lines = []
-    for clip in rows:
-        picks = np.linspace(0, clip.shape[1] - 1, min(columns, clip.shape[1])).round().astype(int)
-        lines.append(torch.cat([clip[:, int(pick)] for pick in picks], dim=2))
-    pixels = to_bytes(torch.cat(lines, dim=1)).permute(1, 2, 0).numpy()
-    Image.fromarray(pixels).save(path, optimize=True)
+def _image_tokens(wan: Wan, known: Known, batch: int, num_frames: int) -> Tensor | None:
+    """257 tokens of the first frame, then of the last; zeros for one that is unknown, as in training."""
+    if wan.image_encoder is None:
+        return None
+    parts = [wan.image_encoder(known[i]) if i in known else None for i in (0, num_frames - 1)]
+    empty = torch.zeros(batch, IMAGE_TOKENS, wan.folder.config.image_dim)
+    return torch.cat([empty if part is None else part for part in parts], dim=1)
+
+
+def _texts(wan: Wan, prompts: Sequence[str]) -> Float[Tensor, "B text_len dim"]:
+    # One by one, as everywhere else: the tokenizer pads a batch to its longest prompt.
+    rows = [wan.text_encoder([prompt])[0] for prompt in prompts]
+    length = wan.folder.config.text_len
+    return torch.stack([torch.nn.functional.pad(row, (0, 0, 0, length - len(row))) for row in rows])
+
+
+def _velocity(
+    wan: Wan, prompts: Sequence[str], tokens: Tensor | None, condition: Tensor, guidance: float
+) -> Velocity:
+    """The model's velocity for a batch; under guidance one pass evaluates both prompts of every clip."""
+    model: Any = wan.transformer
+    slots, height, width = condition.shape[2:]
+    text = _texts(wan, prompts)
+    twice = guidance != 1.0
+    if twice:
+        negative = _texts(wan, [wan.folder.sampling.negative_prompt]).expand_as(text)
+        text, condition = torch.cat([text, negative]), torch.cat([condition, condition])
+        tokens = None if tokens is None else torch.cat([tokens, tokens])
+    context = model.prepare((slots, height, width), text, tokens, condition)
+
+    def velocity(x: Tensor, step: Step) -> Tensor:
+        rows = torch.cat([x, x]) if twice else x
+        v = model.velocity(rows, torch.full((len(rows),), step.timestep), context)
+        return classifier_free(v[: len(x)], v[len(x) :], guidance) if twice else v
+
+    return velocity

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
 import lightning.pytorch as L
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
@@ -17,8 +18,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from wanedit.lit.training.common import Budget, WeightAverage
 from wanedit.lit.training.data import to_float
 from wanedit.lit.training.latents import LatentSet
+from wanedit.lit.training.muon import Muon, split_parameters
 from wanedit.wan.condition import frame_mask
-from wanedit.wan.config import WanConfig
+from wanedit.wan.config import IMAGE_TOKENS, WanConfig
 from wanedit.wan.image import ImageEncoder, build_image_encoder
 from wanedit.wan.rope import rotation
 from wanedit.wan.text import build_text_encoder
@@ -142,7 +144,15 @@ class BatchStream(IterableDataset):
             which = rng.choice(len(self.sets), p=self.weights)
             part = self.sets[which]
             rows = torch.from_numpy(rng.integers(len(part.latents), size=self.batches[which]))
-            yield {name: getattr(part, name)[rows] for name in ("latents", "known", "ids", "keyframes")}
+            yield {field.name: getattr(part, field.name)[rows] for field in fields(part)}
+
+
+def masks(frames: Bool[Tensor, "B T"], height: int, width: int) -> Float[Tensor, "B 4 S h w"]:
+    """`frame_mask` of every row."""
+    rows = [
+        frame_mask(set(row.nonzero()[:, 0].tolist()), frames.shape[1], height, width) for row in frames.cpu()
+    ]
+    return torch.cat(rows).to(frames.device)
 
 
 def shifted_sigma(u: Float[Tensor, " B"], shift: float) -> Float[Tensor, " B"]:
@@ -154,7 +164,8 @@ class FlowTraining(L.LightningModule):
     """Velocity matching on cached latents. `net` is a TinyWan.
 
     The first `image_from` of the budget leaves the image tokens out: image values start at zero, so that is exact, and
-    a step costs half. `empty` holds, for every latent grid, the known-latents of a grey clip, for text-only samples.
+    a step costs half. A share `text_only` of the clips is shown nothing; `empty` holds their known-latents, those of a
+    grey clip, for every latent grid. The image tokens of a keyframe that is not shown are zero.
     """
 
     def __init__(
@@ -167,7 +178,7 @@ class FlowTraining(L.LightningModule):
         shift: float = 3.0,
         image_from: float = 0.7,
         drop_text: float = 0.1,
-        text_only: float = 0.05,
+        text_only: float = 0.12,
     ) -> None:
         super().__init__()
         self.net, self.learning_rate, self.budget = net, learning_rate, budget
@@ -202,26 +213,21 @@ class FlowTraining(L.LightningModule):
             torch.randint(len(self.drop_ids), (len(ids),), device=ids.device)
         ]
         text = self.net.features(torch.where(dropped[:, None], other, ids))
-        known = batch["known"]
-        slots, height, width = known.shape[2:]
-        mask = (
-            frame_mask({0, 4 * (slots - 1)}, 4 * (slots - 1) + 1, height, width)
-            .to(known)
-            .expand(len(known), -1, -1, -1, -1)
-        )
         seeing = (~blind).view(-1, 1, 1, 1, 1)
-        condition = torch.cat(
-            [mask * seeing, torch.where(seeing, known, self.empty[tuple(known.shape[2:])].to(known))], dim=1
-        )
+        frames = batch["frames"] & ~blind[:, None]
+        known = torch.where(seeing, batch["known"], self.empty[tuple(batch["known"].shape[2:])].to(text))
+        condition = torch.cat([masks(frames, *known.shape[3:]), known], dim=1)
         tokens = None
         if self.budget.progress(self.trainer.global_step) >= self.image_from:
-            tokens = self.net.image_tokens(to_float(batch["keyframes"])) * seeing[:, :, :, 0, 0]
+            seen = frames[:, [0, -1]].repeat_interleave(IMAGE_TOKENS, dim=1)
+            tokens = self.net.image_tokens(to_float(batch["keyframes"])) * seen[..., None]
         return self.net.context(text, condition, tokens)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            self.net.parameters(), lr=self.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-        )
+        model = self.net.transformer
+        outer = [model.patch_embedding.weight, model.head.head.weight, self.net.image.patch_embedding.weight]
+        matrices, others = split_parameters(self.net, outer)
+        return Muon(matrices, others, lr=self.learning_rate, weight_decay=0.01)
 
 
 def train_flow(

@@ -1,11 +1,15 @@
-"""Clips as the transformer's training sees them: latents, condition latents, token ids, both keyframes."""
+"""Clips as the transformer's training sees them: latents, what is known of the clip, token ids, both keyframes.
+
+What is known varies by clip: the first and the last frame mostly, the first one alone, or both and some between.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from wanedit.lit.training.data import clip_duration, sprite_clips, to_float
@@ -16,18 +20,28 @@ from wanedit.sprites.scene import sample_scene
 Encoder = Callable[[Tensor], Tensor]
 
 
+# Shares of the conditions that training sees; clips of which nothing is known are drawn in the training step.
+CONDITIONS = {"first and last": 0.70, "first": 0.18, "several": 0.12}
+
+
 @dataclass
 class LatentSet:
-    """Encoded clips of one size and length. `known` is encode([first, zeros, last]); both are normalised."""
+    """Encoded clips of one size and length.
+
+    `known` are the normalised latents of a video that is grey but for the frames that `frames` marks.
+    """
 
     latents: Float[Tensor, "N 16 S h w"]
     known: Float[Tensor, "N 16 S h w"]
+    frames: Bool[Tensor, "N T"]
     ids: Int[Tensor, "N text_len"]
     keyframes: UInt8[Tensor, "N 3 2 H W"]
 
     def save(self, path: Path) -> None:
         """Write to a temporary name and rename, so that a reader never sees half a file."""
-        torch.save(self.__dict__, path.with_suffix(".part"))
+        torch.save(
+            {field.name: getattr(self, field.name) for field in fields(self)}, path.with_suffix(".part")
+        )
         path.with_suffix(".part").rename(path)
 
     @classmethod
@@ -41,6 +55,21 @@ def latent_statistics(vae: nn.Module, clips: UInt8[Tensor, "N 3 T H W"]) -> tupl
         latents = torch.cat([encode_moments(vae, to_float(part))[0] for part in clips.split(8)])
     dims = (0, 2, 3, 4)
     return latents.mean(dims).tolist(), latents.std(dims).tolist()
+
+
+def known_frames(seed: int, num_frames: int) -> list[int]:
+    """The frames that training shows of one clip, by seed and in the shares of CONDITIONS; of a still none."""
+    if num_frames == 1:
+        return []
+    rng = np.random.default_rng([13, seed, num_frames])
+    kind = rng.choice(list(CONDITIONS), p=list(CONDITIONS.values()))
+    if kind == "first":
+        return [0]
+    inner: list[int] = []
+    if kind == "several" and num_frames > 2:
+        some = rng.choice(np.arange(1, num_frames - 1), size=rng.integers(1, 3), replace=False)
+        inner = sorted(int(frame) for frame in some)
+    return [0, *inner, num_frames - 1]
 
 
 @torch.no_grad()
@@ -58,23 +87,30 @@ def encode_clips(
 
     The VAE is causal, so the latents of a shorter clip are the first of the longest one; only its condition is new.
     """
-    whole, keyframes = [], [[] for _ in lengths]
+    whole: list[Tensor] = []
     known: list[list[Tensor]] = [[] for _ in lengths]
+    keyframes: list[list[Tensor]] = [[] for _ in lengths]
+    shown = [torch.zeros(len(seeds), length, dtype=torch.bool) for length in lengths]
     for start in range(0, len(seeds), batch):
-        clips = sprite_clips(seeds[start : start + batch], lengths[-1], size, split)
+        part = seeds[start : start + batch]
+        clips = sprite_clips(part, lengths[-1], size, split)
         video = to_float(clips)
         whole.append(encode(video))
         for i, length in enumerate(lengths):
-            ends = [0, length - 1]
-            masked = torch.zeros_like(video[:, :, :length])
-            masked[:, :, ends] = video[:, :, ends]
-            known[i].append(encode(masked))
-            keyframes[i].append(clips[:, :, ends])
+            frames = shown[i][start : start + len(part)]
+            for row, seed in enumerate(part):
+                frames[row, known_frames(seed, length)] = True
+            known[i].append(encode(video[:, :, :length] * frames[:, None, :, None, None]))
+            keyframes[i].append(clips[:, :, [0, length - 1]])
     captions = [caption(sample_scene(seed, split, clip_duration(lengths[-1], seed))) for seed in seeds]
     ids, latents = token_ids(tokenizer, captions, text_len), torch.cat(whole)
     return [
         LatentSet(
-            latents[:, :, : (length - 1) // 4 + 1].clone(), torch.cat(known[i]), ids, torch.cat(keyframes[i])
+            latents[:, :, : (length - 1) // 4 + 1].clone(),
+            torch.cat(known[i]),
+            shown[i],
+            ids,
+            torch.cat(keyframes[i]),
         )
         for i, length in enumerate(lengths)
     ]

@@ -41,7 +41,10 @@ class VaeStage:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Clips of one size for the transformer, cut to each of `lengths` (increasing), and their share of the batches."""
+    """Clips of one size for the transformer, cut to each of `lengths` (increasing), and their share of the batches.
+
+    A length of 1 makes stills, drawn from text alone: they teach the words at a fraction of a clip's cost.
+    """
 
     size: int
     lengths: tuple[int, ...]
@@ -66,8 +69,9 @@ class FlowStage:
 class TrainTiny:
     """All that decides a training.
 
-    `footage` are optional video and image files for the VAE. `compiled` costs minutes at the start of each stage and
-    makes the VAE twice as fast.
+    `footage` are optional video and image files for the VAE. `start` is a folder of wan-tiny whose weights are trained
+    further instead of new ones. `compiled` costs minutes at the start of each stage and makes the VAE four times as
+    fast.
     """
 
     out: Path
@@ -75,6 +79,7 @@ class TrainTiny:
     flow: FlowStage
     assets: Path
     footage: tuple[Path, ...] = ()
+    start: Path | None = None
     small_clips: int = 1500
     large_clips: int = 300
     leaves: int = 400
@@ -92,6 +97,8 @@ def train_tiny(plan: TrainTiny) -> None:
     missing = [str(path) for path in plan.footage if not path.is_file()]
     if missing:
         raise InputError(f"footage: got {', '.join(missing)}, expected existing files")
+    if plan.start is not None:
+        assets.check_start(plan.start)
     plan.out.mkdir(parents=True, exist_ok=True)
     vae = _vae(plan)
     mean, std = latent_statistics(vae, sprite_clips(range(64), 17, 64))
@@ -110,6 +117,8 @@ def train_tiny(plan: TrainTiny) -> None:
 def _vae(plan: TrainTiny) -> nn.Module:
     torch.manual_seed(plan.seed)
     vae = build_vae()
+    if plan.start is not None:
+        assets.read_vae(vae, plan.start)
     done = [plan.out / f"vae{index}.pt" for index in range(len(plan.vae))]
     pools = None if done[-1].exists() else _pools(plan)
     for index, (stage, path) in enumerate(zip(plan.vae, done, strict=True)):
@@ -165,10 +174,13 @@ def latent_sets(plan: TrainTiny, index: int, encode: Encoder, tokenizer) -> list
 def _flow(plan: TrainTiny, sets: Sequence[LatentSet], encode: Encoder, tokenizer) -> TinyWan:
     stage = plan.flow
     torch.manual_seed(plan.seed)
+    net = TinyWan()
+    if plan.start is not None:
+        assets.read_networks(net, plan.start)
     batches = [batch for bucket in stage.buckets for batch in bucket.batches]
     weights = [bucket.weight / len(bucket.lengths) for bucket in stage.buckets for _ in bucket.lengths]
     return train_flow(
-        TinyWan(),
+        net,
         BatchStream(sets, weights, batches, plan.seed),
         dropped_ids(tokenizer, 64),
         grey_conditions(encode, sets),

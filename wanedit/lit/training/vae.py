@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from wanedit.lit.training.common import Budget, WeightAverage
 from wanedit.lit.training.data import CropStream
+from wanedit.lit.training.muon import Muon, split_parameters
 from wanedit.lit.training.sequence_vae import decode_latents, encode_moments, start_temporal_convolutions
 
 VAE_CONFIG = {
@@ -59,9 +61,9 @@ class VaeTraining(L.LightningModule):
         return absolute + 2 * square + self.kl_weight * kl
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            self.net.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
-        )
+        net: Any = self.net
+        matrices, others = split_parameters(net, (net.encoder.conv1.weight, net.decoder.head[-1].weight))
+        return Muon(matrices, others, lr=self.learning_rate)
 
 
 def train_vae_stage(

@@ -1,0 +1,259 @@
+"""Which sprite a picture shows, and where: colour distances and shape templates, nothing learned.
+
+It measures generated clips, so it must be trusted first: `tests/sprites/test_recognise.py` and the rows "instrument" of
+`scripts/evaluate_tiny.py` say how often it is right on true pictures.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from wanedit.sprites.scene import COLOURS, SHAPES
+from wanedit.sprites.shapes import SDF
+
+# Side of the square on which masks meet templates, and the root of a template's area in its pixels.
+_SIDE, _ROOT = 40, 18.0
+_ANGLES = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
+# Blur of a template's outline, in roots of its area: small sprites come out of a VAE with round corners.
+_ROUND = (0.0, 0.1, 0.2)
+_SMALLEST = 0.004
+# How much nearer than a sprite's colour a background's must be; the lower one finds pale, blurred sprites.
+_FAVOURS = (0.8, 0.5)
+# The score at which the second search is left out.
+_SURE = 0.6
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What stands out in a picture. `score` in [0, 1] is the shape's overlap; colour and shape are None for nothing."""
+
+    colour: str | None
+    shape: str | None
+    score: float
+
+
+def sprite_mask(
+    frame: Float[Tensor, "3 H W"], background: Float[Tensor, "3 H W"], colour: str
+) -> Float[Tensor, "H W"]:
+    """How far each pixel has gone from the known background to `colour`, 0 … 1, in the biggest connected part.
+
+    Half-covered and blurred pixels count in part, so the centroid is finer than a pixel. All zero: no such sprite.
+
+    Args:
+        frame, background: pixels in [-1, 1].
+        colour: a name of COLOURS.
+    """
+    pixels, behind = (frame + 1) / 2, (background + 1) / 2
+    towards = torch.tensor(COLOURS[colour]).view(3, 1, 1) - behind
+    length = towards.square().sum(0).clamp(min=1e-4)
+    amount = ((pixels - behind) * towards).sum(0) / length
+    aside = (pixels - behind - amount * towards).square().sum(0).sqrt() / length.sqrt()
+    # A pixel of another sprite may lie half way to this colour, but well off the line.
+    amount = amount.clamp(0, 1) * (aside < 0.6)
+    return amount * _around(_biggest(amount > 0.4))
+
+
+def foreground(
+    frame: Float[Tensor, "3 H W"], background: Float[Tensor, "3 H W"], least: float = 0.15
+) -> Float[Tensor, "H W"]:
+    """As `sprite_mask` for a sprite of any colour: whatever differs from the known background.
+
+    Args:
+        frame, background: pixels in [-1, 1].
+        least: a part less than half as different as this (Euclidean, RGB in [0, 1]) is not a sprite.
+    """
+    difference = (frame - background).square().sum(0).sqrt() / 2
+    amount = (difference / max(0.75 * contrast(frame, background), least)).clamp(0, 1)
+    return amount * _around(_biggest(amount > 0.5))
+
+
+def contrast(frame: Float[Tensor, "3 H W"], background: Float[Tensor, "3 H W"]) -> float:
+    """The difference that one pixel in a hundred exceeds: Euclidean, RGB in [0, 1]."""
+    return float(((frame - background).square().sum(0).sqrt() / 2).flatten().quantile(0.99))
+
+
+def centre(mask: Float[Tensor, "H W"]) -> tuple[float, float] | None:
+    """Centroid (x, y) in pixels, pixel i covering [i, i + 1); None for an empty mask."""
+    total = float(mask.sum())
+    if total <= 0:
+        return None
+    height, width = mask.shape
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    return float((mask.sum(0) * x).sum()) / total, float((mask.sum(1) * y).sum()) / total
+
+
+def mean_colour(frame: Float[Tensor, "3 H W"], mask: Float[Tensor, "H W"]) -> Float[Tensor, "3"]:
+    """Mean RGB in [0, 1] inside a mask; of the inner pixels where there are some, since edges are mixed."""
+    inner = (mask > 0.8).float()
+    weight = inner if inner.sum() >= 4 else mask
+    return ((frame + 1) / 2 * weight).sum((1, 2)) / weight.sum().clamp(min=1e-6)
+
+
+def recognise(frame: Float[Tensor, "3 H W"]) -> Recognition:
+    """The sprite of a picture about which nothing is known.
+
+    Sprites have palette colours, backgrounds are toned half to grey (`render._toned`), outlines are nearly black. So
+    every pixel goes to the nearest of those; the connected part of a palette colour that fits a shape best wins.
+
+    Args:
+        frame: pixels in [-1, 1], plain style.
+    """
+    best = Recognition(None, None, 0.0)
+    fine = torch.nn.functional.interpolate(frame[None], scale_factor=2, mode="bicubic")[0]
+    for favour in _FAVOURS:
+        for colour, mask, purity in _candidates(fine, favour):
+            shape, overlap = match_shape(mask)
+            if purity * overlap > best.score:
+                best = Recognition(colour, shape, purity * overlap)
+        if best.score > _SURE:
+            break
+    return best
+
+
+def match_shape(mask: Float[Tensor, "H W"]) -> tuple[str, float]:
+    """The shape whose template overlaps a mask best, and the overlap (intersection over union).
+
+    Every template is tried at seven angles, three roundnesses, five sizes or more and 25 shifts about the mask's own
+    area and centroid. Pixels outside the frame count for nothing, so a sprite cut by the border is compared by what
+    is seen of it.
+    """
+    patches, seen = _normalised(mask)
+    templates = _templates()
+    common = patches @ templates.T
+    union = patches.sum(1, keepdim=True) + seen @ templates.T - common
+    overlap = (common / union.clamp(min=1e-6)).amax(0).view(len(SHAPES), -1).amax(1)
+    index = int(overlap.argmax())
+    return SHAPES[index], float(overlap[index])
+
+
+@functools.cache
+def _prototypes() -> Tensor:
+    """RGB of the palette, of the palette half way to its outline, of outlines, then of all that backgrounds show."""
+    palette = torch.tensor(list(COLOURS.values()))
+    toned = 0.5 * palette + 0.36
+    mixed = torch.stack([(a + b) / 2 for a, b in itertools.combinations(toned, 2)])
+    sky = torch.lerp(toned, toned.amax(1, keepdim=True).expand(-1, 3), 0.5)
+    return torch.cat([palette, 0.57 * palette, 0.15 * palette, toned, mixed, sky, 0.85 * toned, 0.7 * toned])
+
+
+def _candidates(frame: Tensor, favour: float) -> Iterator[tuple[str, Tensor, float]]:
+    """Colour, mask and purity (0 … 1) of the largest connected part of every palette colour, outline included."""
+    prototypes, count = _prototypes(), len(COLOURS)
+    distance = torch.cdist((frame / 2 + 0.5).flatten(1).T, prototypes).T.unflatten(1, frame.shape[1:])
+    behind = 3 * count
+    to_sprite, nearest = distance[:behind].min(0)
+    label = nearest.where(favour * to_sprite < distance[behind:].min(0).values, torch.tensor(behind))
+    rim = (label >= 2 * count) & (label < behind)
+    for index, colour in enumerate(COLOURS):
+        # Grey is everywhere at the edges between others; it is no sign of white.
+        bright, shaded = label == index, (label == count + index) & (colour != "white")
+        if (bright | shaded).sum() < 3:
+            continue
+        whole = _biggest(bright | shaded | rim)
+        own, any_colour = ((part & whole).sum() for part in (bright | shaded, label < 2 * count))
+        if own < 3 or whole.sum() < _SMALLEST * whole.numel():
+            continue
+        nearby = distance[[index, count + index]].min(0).values[(bright | shaded) & whole]
+        mask = (whole.float() + _softened(frame, whole)) / 2
+        yield colour, mask, float(own / any_colour) * math.exp(-2 * float(nearby.mean()))
+
+
+def _softened(frame: Tensor, part: Tensor) -> Float[Tensor, "H W"]:
+    """How far each pixel in and near a part lies from the surroundings' colours, 0 … 1.
+
+    Thin tips that blur has made pale are below the threshold of a part but still differ from what is around it.
+    """
+    region, outside = _dilated(part, 6), (~_dilated(part, 4)).float()
+    share = _blurred(outside) + 1e-4
+    behind = torch.stack([_blurred(channel * outside) for channel in frame]) / share
+    difference = (frame - behind).square().sum(0).sqrt() / 2
+    ring = region & (outside > 0)
+    floor = difference[ring].mean() if ring.any() else difference.new_zeros(())
+    top = 0.75 * difference[part].quantile(0.8)
+    return ((difference - floor) / (top - floor).clamp(min=0.02)).clamp(0, 1) * region
+
+
+def _blurred(picture: Tensor) -> Tensor:
+    return torch.from_numpy(cv2.GaussianBlur(picture.numpy(), (0, 0), 5))
+
+
+def _biggest(mask: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """The largest 8-connected part."""
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.numpy().astype(np.uint8))
+    if count < 2:
+        return torch.zeros_like(mask)
+    return torch.from_numpy(labels == 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax()))
+
+
+def _dilated(mask: Bool[Tensor, "H W"], pixels: int) -> Bool[Tensor, "H W"]:
+    kernel = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
+    return torch.from_numpy(cv2.dilate(mask.numpy().astype(np.uint8), kernel) > 0)
+
+
+def _around(mask: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """A part and its soft edge."""
+    return _dilated(mask, 1)
+
+
+@functools.cache
+def _templates() -> Float[Tensor, "N P"]:
+    """Every shape at every angle and roundness, centroid in the middle: one flattened picture each, shapes first."""
+    axis = (torch.arange(_SIDE) + 0.5 - _SIDE / 2) / _ROOT
+    x, y = torch.meshgrid(axis, axis, indexing="xy")
+    return torch.stack(
+        [_template(shape, angle, x, y, blur) for shape in SHAPES for angle in _ANGLES for blur in _ROUND]
+    )
+
+
+def _template(shape: str, angle: float, x: Tensor, y: Tensor, blur: float) -> Tensor:
+    root, middle_x, middle_y = _moments(shape)
+    cos, sin = math.cos(angle), math.sin(angle)
+    u, v = (x * cos + y * sin) * root + middle_x, (-x * sin + y * cos) * root + middle_y
+    picture = (0.5 - SDF[shape](u, v) / root * _ROOT / 2).clamp(0, 1)
+    if blur:
+        blurred = torch.from_numpy(cv2.GaussianBlur(picture.numpy(), (0, 0), blur * _ROOT))
+        # The level at which the rounded shape keeps its area.
+        level = blurred.flatten().quantile(1 - float(picture.mean()))
+        picture = ((blurred - level) * 6 + 0.5).clamp(0, 1)
+    return picture.flatten()
+
+
+@functools.cache
+def _moments(shape: str) -> tuple[float, float, float]:
+    """Root of the area and centroid of a shape of radius 1."""
+    axis = (torch.arange(300) + 0.5) / 100 - 1.5
+    x, y = torch.meshgrid(axis, axis, indexing="xy")
+    inside = (SDF[shape](x, y) < 0).float()
+    total = inside.sum()
+    return math.sqrt(float(total)) / 100, float((inside * x).sum() / total), float((inside * y).sum() / total)
+
+
+def _normalised(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The mask moved and scaled onto the templates' square in many ways, and where that square lies in the frame."""
+    place = centre(mask)
+    if place is None:
+        return torch.zeros(1, _SIDE**2), torch.ones(1, _SIDE**2)
+    height, width = mask.shape
+    root = math.sqrt(float(mask.sum()))
+    cut = bool(torch.cat([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).max() > 0.5)
+    scales = torch.tensor([0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.7] if cut else [0.88, 0.94, 1.0, 1.06, 1.12])
+    reach = 0.4 if cut else 0.1
+    steps = torch.linspace(-reach, reach, 5)
+    axis = (torch.arange(_SIDE) + 0.5 - _SIDE / 2) / _ROOT * root
+    # (scales, shifts in y, shifts in x, rows, columns) of pixel coordinates.
+    column = place[0] + scales.view(-1, 1, 1) * axis + steps.view(1, -1, 1) * root
+    row = place[1] + scales.view(-1, 1, 1) * axis + steps.view(1, -1, 1) * root
+    x = column[:, None, :, None, :].expand(-1, 5, -1, _SIDE, -1)
+    y = row[:, :, None, :, None].expand(-1, -1, 5, -1, _SIDE)
+    grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], dim=-1).reshape(1, -1, _SIDE, 2)
+    patches = torch.nn.functional.grid_sample(mask[None, None], grid, align_corners=False)
+    seen = (grid.abs() <= 1).all(-1).float()
+    return patches.view(-1, _SIDE**2), seen.view(-1, _SIDE**2)
