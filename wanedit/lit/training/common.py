@@ -3,11 +3,13 @@
 import copy
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import torch
 from jaxtyping import Float
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 
@@ -21,6 +23,14 @@ def cosine(progress: float, warmup: float = 0.02, floor: float = 0.02) -> float:
     if progress < warmup:
         return max(progress / warmup, 0.02)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+
+
+def csv_logger(folder: Path) -> CSVLogger:
+    """Writes folder/metrics.csv. That of an interrupted run, which CSVLogger would replace, becomes metrics.N.csv."""
+    old = folder / "metrics.csv"
+    if old.exists():
+        old.rename(folder / f"metrics.{len(list(folder.glob('metrics.*.csv')))}.csv")
+    return CSVLogger(folder, name="", version="")
 
 
 class Budget(L.Callback):
@@ -64,6 +74,12 @@ class WeightAverage(L.Callback):
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.average.to(pl_module.device)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.average.cpu()
 
     @torch.no_grad()
     def on_train_batch_end(

@@ -8,10 +8,10 @@ import numpy as np
 
 
 def write_curves(stages: Mapping[str, tuple[Path, str]], folder: Path, most: int = 200) -> None:
-    """Gather column `name` of each stage's metrics.csv, averaged to at most `most` points.
+    """Gather one column of each stage's log, averaged to at most `most` points.
 
     Args:
-        stages: stage -> (metrics.csv, column).
+        stages: stage -> (folder of its metrics*.csv, column).
         folder: receives training.csv and training.png.
     """
     import matplotlib
@@ -33,10 +33,17 @@ def write_curves(stages: Mapping[str, tuple[Path, str]], folder: Path, most: int
     plt.close(figure)
 
 
-def _read(path: Path, column: str, most: int) -> tuple[np.ndarray, np.ndarray]:
-    with path.open(newline="") as file:
-        rows = [(float(row["step"]), float(row[column])) for row in csv.DictReader(file) if row.get(column)]
-    steps, values = np.array(rows).T
+def _read(folder: Path, column: str, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of all parts of a log; of a step that was done twice the later value counts.
+
+    A stage too short to log anything has none.
+    """
+    found: dict[float, float] = {}
+    for path in sorted(folder.glob("metrics*.csv"), key=lambda path: path.stat().st_mtime):
+        with path.open(newline="") as file:
+            rows = csv.DictReader(file)
+            found |= {float(row["step"]): float(row[column]) for row in rows if row.get(column)}
+    steps, values = np.array(sorted(found.items())).reshape(-1, 2).T
     width = max(1, len(steps) // most)
     kept = len(steps) // width * width
     return steps[:kept].reshape(-1, width).mean(1), values[:kept].reshape(-1, width).mean(1)

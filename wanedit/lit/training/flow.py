@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from wanedit.lit.training.common import Budget, WeightAverage
+from wanedit.lit.training.common import Budget, WeightAverage, csv_logger
 from wanedit.lit.training.data import to_float
 from wanedit.lit.training.latents import LatentSet
 from wanedit.lit.training.muon import Muon, split_parameters
@@ -259,7 +258,7 @@ def train_flow(
         max_steps=max_steps,
         gradient_clip_val=1.0,
         callbacks=[budget, average, saver, *callbacks],
-        logger=CSVLogger(out, name="", version=""),
+        logger=csv_logger(out),
         log_every_n_steps=10,
         enable_progress_bar=False,
         enable_model_summary=False,

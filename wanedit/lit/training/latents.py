@@ -117,15 +117,24 @@ def encode_clips(
 
 
 def normalised_encoder(
-    vae: nn.Module, mean: Sequence[float], std: Sequence[float], compiled: bool = False
+    vae: nn.Module,
+    mean: Sequence[float],
+    std: Sequence[float],
+    compiled: bool = False,
+    device: torch.device | str = "cpu",
 ) -> Encoder:
-    """Video to normalised latents; compiled once per shape where asked, which pays from about a hundred clips."""
-    middle, scale = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (mean, std))
+    """Video to normalised latents, both on the CPU, by way of `device`.
+
+    Compiled once per shape where asked, which pays from about a hundred clips.
+    """
+    vae.to(device)
+    middle, scale = (torch.tensor(values, device=device).view(1, -1, 1, 1, 1) for values in (mean, std))
 
     def encode(video: Tensor) -> Tensor:
         return (encode_moments(vae, video)[0] - middle) / scale
 
-    return torch.compile(encode, dynamic=False) if compiled else encode
+    run = torch.compile(encode, dynamic=False) if compiled else encode
+    return lambda video: run(video.to(device)).cpu()
 
 
 def token_ids(tokenizer, texts: Sequence[str], text_len: int) -> Int[Tensor, "N text_len"]:

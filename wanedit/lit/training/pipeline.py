@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from wanedit.errors import InputError
 from wanedit.lit.training import assets
+from wanedit.lit.training.curves import write_curves
 from wanedit.lit.training.data import footage, leaf_images, sprite_clips
 from wanedit.lit.training.flow import BatchStream, TinyWan, train_flow
 from wanedit.lit.training.latents import (
@@ -90,7 +91,7 @@ class TrainTiny:
 
 
 def train_tiny(plan: TrainTiny) -> None:
-    """Run every stage that is not finished in `plan.out`, then write `plan.assets`.
+    """Run every stage that is not finished in `plan.out`, then write `plan.assets`, loss curves included.
 
     Raises InputError when a file of footage does not exist.
     """
@@ -104,14 +105,30 @@ def train_tiny(plan: TrainTiny) -> None:
     mean, std = latent_statistics(vae, sprite_clips(range(64), 17, 64))
     assets.write_vae(vae, mean, std, plan.assets)
     tokenizer = _tokenizer(plan.assets)
-    encode = normalised_encoder(vae, mean, std, plan.compiled)
+    device = encoding_device(plan.accelerator)
+    encode = normalised_encoder(vae, mean, std, plan.compiled, device)
     sets = [
         part
         for index in range(len(plan.flow.buckets))
         for part in latent_sets(plan, index, encode, tokenizer)
     ]
-    net = _flow(plan, sets, normalised_encoder(vae, mean, std), tokenizer)
+    net = _flow(plan, sets, normalised_encoder(vae, mean, std, device=device), tokenizer)
     assets.write_networks(net, plan.assets)
+    write_curves(_logs(plan), plan.assets)
+
+
+def encoding_device(accelerator: str) -> torch.device:
+    """Where clips are encoded: on the GPU that Lightning's `accelerator` would take, else on the CPU."""
+    wanted = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if wanted else "cpu")
+
+
+def _logs(plan: TrainTiny) -> dict[str, tuple[Path, str]]:
+    stages = {
+        f"VAE, {index + 1}: {stage.num_frames} frames": (plan.out / f"vae{index}", "psnr")
+        for index, stage in enumerate(plan.vae)
+    }
+    return stages | {"transformer": (plan.out / "flow", "loss")}
 
 
 def _vae(plan: TrainTiny) -> nn.Module:

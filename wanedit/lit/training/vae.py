@@ -8,11 +8,10 @@ import lightning.pytorch as L
 import torch
 from jaxtyping import Float
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from wanedit.lit.training.common import Budget, WeightAverage
+from wanedit.lit.training.common import Budget, WeightAverage, csv_logger
 from wanedit.lit.training.data import CropStream
 from wanedit.lit.training.muon import Muon, split_parameters
 from wanedit.lit.training.sequence_vae import decode_latents, encode_moments, start_temporal_convolutions
@@ -94,7 +93,7 @@ def train_vae_stage(
         max_steps=max_steps,
         gradient_clip_val=1.0,
         callbacks=[Budget(max_steps, minutes, learning_rate), average, saver],
-        logger=CSVLogger(out, name="", version=""),
+        logger=csv_logger(out),
         log_every_n_steps=25,
         enable_progress_bar=False,
         enable_model_summary=False,
