@@ -109,12 +109,25 @@ def test_captions_name_what_is_seen():
     assert caption(scene).startswith("an outlined orange pill moves right while spinning, in front of")
 
 
-def test_rendering_is_fast():
-    began = time.perf_counter()
-    for seed in range(10):
-        render(sample_scene(seed), frame_times(17), (64, 64))
-    # 500 frames a second on one free core; the bound is loose because the machine is shared.
-    assert 170 / (time.perf_counter() - began) > 100
+def test_rendering_reaches_500_frames_a_second_on_one_core():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        render(sample_scene(0), frame_times(17), (64, 64))
+        # Processor time: what else runs on the machine does not count.
+        began = time.process_time()
+        for seed in range(10):
+            render(sample_scene(seed), frame_times(17), (64, 64))
+        spent = time.process_time() - began
+    finally:
+        torch.set_num_threads(threads)
+    assert 170 / spent > 500
+
+
+def test_a_scene_without_sprites():
+    scene = sample_scene(0, num_sprites=0)
+    assert scene.sprites == ()
+    assert render(scene, frame_times(3), (16, 16)).masks.shape == (0, 3, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +137,12 @@ def test_rendering_is_fast():
         lambda: Sprite("star", "mauve", 0.3),
         lambda: Background("forest", ("red", "blue")),
         lambda: sample_scene(0, "training"),
+        lambda: Sprite("star", "red", 0.0),
+        lambda: Motion("linear", duration=0.0),
+        lambda: Background("checker", ("red", "mauve")),
+        lambda: Background("checker", ("red", "blue"), period=0.0),
         lambda: sample_scene(0, duration=0.0),
+        lambda: sample_scene(0, num_sprites=-1),
         lambda: render(sample_scene(0), [0.0], (8, 8), "cubist"),
         lambda: render(sample_scene(0), [0.0], (0, 8)),
     ],

@@ -12,7 +12,10 @@ DEMO_SECONDS = {"start": 0.0, "rise": 0.5, "turn": 1.25, "end": 2.0}
 
 
 def demo_scene() -> Scene:
-    """A star leaps over a ball that rolls the other way. No training seed gives this scene."""
+    """A star leaps over a ball that rolls the other way.
+
+    No training seed gives this scene: the red circle is a held-out pair.
+    """
     star = Motion("accelerated", start=(-0.62, 0.30), end=(0.58, -0.05), duration=2.0, bulge=(0.0, -1.9))
     ball = Motion("linear", start=(0.62, 0.58), end=(-0.55, 0.58), duration=2.0)
     return Scene(

@@ -210,6 +210,8 @@ def _retexturings(scene: Scene, _: np.random.Generator) -> list[Edit]:
 def _backgrounds(scene: Scene, rng: np.random.Generator) -> list[Edit]:
     """One background of another kind, in none of the sprites' colours."""
     taken = {sprite.colour for sprite in scene.sprites}
+    if len(COLOURS) - len(taken) < 2:
+        return []
     while True:
         background = sample_background(rng)
         if background.kind != scene.background.kind and not taken & set(background.colours):

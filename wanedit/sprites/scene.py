@@ -58,6 +58,10 @@ class Motion:
     rate: float = 0.0
     phase: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not self.duration > 0:
+            raise InputError(f"motion duration: got {self.duration}, expected seconds > 0")
+
     def position(self, seconds: np.ndarray) -> np.ndarray:
         """Centre in world units at each time: (T,) seconds -> (T, 2)."""
         u = (np.asarray(seconds, dtype=np.float64) / self.duration)[:, None]
@@ -99,6 +103,8 @@ class Sprite:
         ):
             if value not in known:
                 raise InputError(f"sprite {what}: got {value!r}, expected one of {', '.join(known)}")
+        if not self.size > 0:
+            raise InputError(f"sprite size: got {self.size}, expected world units > 0")
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,11 @@ class Background:
     def __post_init__(self) -> None:
         if self.kind not in BACKGROUNDS:
             raise InputError(f"background: got {self.kind!r}, expected one of {', '.join(BACKGROUNDS)}")
+        for colour in self.colours:
+            if colour not in COLOURS:
+                raise InputError(f"background colour: got {colour!r}, expected one of {', '.join(COLOURS)}")
+        if not self.period > 0:
+            raise InputError(f"background period: got {self.period}, expected world units > 0")
 
 
 @dataclass(frozen=True)
@@ -157,10 +168,13 @@ def sample_scene(
         raise InputError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
     if not duration > 0:
         raise InputError(f"duration: got {duration}, expected seconds > 0")
+    if num_sprites is not None and num_sprites < 0:
+        raise InputError(f"num_sprites: got {num_sprites}, expected 0 or more")
     rng = np.random.default_rng([SPLITS.index(split), seed])
-    count = num_sprites or int(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15]))
+    if num_sprites is None:
+        num_sprites = int(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15]))
     background = sample_background(rng)
-    sprites = tuple(_sample_sprite(rng, split, duration, background) for _ in range(count))
+    sprites = tuple(_sample_sprite(rng, split, duration, background) for _ in range(num_sprites))
     return Scene(background, sprites, _sample_camera(rng, duration), duration)
 
 
