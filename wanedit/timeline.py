@@ -38,6 +38,20 @@ def round_up(num_frames: int) -> int:
     return -(-(num_frames - 1) // STRIDE) * STRIDE + 1
 
 
+def fit_length(num_frames: int) -> int:
+    """The frames that a clip of `num_frames` occupies in a model: the next 4n+1.
+
+    The policy for a source that is to be edited: its last frame is held from `num_frames` up to this length,
+    and the output is cut back to exactly `num_frames`. No frame is dropped and the clip is not retimed.
+
+    Raises:
+        InputError: fewer than one frame.
+    """
+    if num_frames < 1:
+        raise InputError(f"a clip of {num_frames} frames; expected at least 1")
+    return round_up(num_frames)
+
+
 def exact(value: Seconds) -> Fraction:
     """The decimal number that a user wrote: 0.1 is 1/10, not the binary float beside it."""
     return Fraction(value) if isinstance(value, int | Fraction) else Fraction(repr(float(value)))

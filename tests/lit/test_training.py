@@ -1,25 +1,18 @@
 """The parts that training rests on: the VAE over whole clips, the schedule, the crops."""
 
 import itertools
-from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from wanedit.errors import InputError
-from wanedit.lit.training import pipeline
 from wanedit.lit.training.common import cosine, psnr
 from wanedit.lit.training.data import CropStream, sprite_clips, to_bytes, to_float
 from wanedit.lit.training.flow import masks
 from wanedit.lit.training.latents import CONDITIONS, encode_clips, known_frames, normalised_encoder
-from wanedit.lit.training.pipeline import Bucket, FlowStage, TrainTiny, VaeStage, train_tiny
 from wanedit.lit.training.sequence_vae import decode_latents, encode_moments
 from wanedit.lit.training.vae import VAE_CONFIG, build_vae
 from wanedit.wan.condition import build_condition
-from wanedit.wan.load import load_wan
 
 
 @pytest.mark.parametrize("num_frames", [1, 5, 9])
@@ -93,47 +86,3 @@ class _Words:
     def __call__(self, texts, max_length, **_):
         rows = [([len(word) for word in text.split()] + [0] * max_length)[:max_length] for text in texts]
         return SimpleNamespace(input_ids=torch.tensor(rows))
-
-
-@pytest.fixture
-def plan(tmp_path):
-    stage = VaeStage(num_frames=1, crop=16, batch=2, max_steps=2, minutes=5, learning_rate=1e-3)
-    bucket = Bucket(size=32, lengths=(1, 5), clips=3, batches=(2, 2), weight=1.0)
-    flow = FlowStage(max_steps=3, minutes=5, learning_rate=1e-3, shift=3.0, image_from=0.5, buckets=(bucket,))
-    settings = {"small_clips": 2, "large_clips": 1, "leaves": 1, "compiled": False, "accelerator": "cpu"}
-    return TrainTiny(out=tmp_path / "run", assets=tmp_path / "tiny", vae=(stage,), flow=flow, **settings)
-
-
-def test_a_training_writes_a_folder_that_loads_and_can_be_trained_further(plan, tmp_path):
-    train_tiny(plan)
-    wan = load_wan(plan.assets)
-    assert wan.folder.sampling.num_inference_steps == 20
-    before = load_file(plan.assets / "diffusion_pytorch_model.safetensors")
-    train_tiny(replace(plan, out=tmp_path / "again", start=plan.assets, assets=tmp_path / "further"))
-    after = load_file(tmp_path / "further" / "diffusion_pytorch_model.safetensors")
-    assert before.keys() == after.keys()
-    moved = max(float((after[name].float() - before[name].float()).abs().max()) for name in before)
-    assert 0 < moved < 0.05
-
-
-def test_a_finished_stage_is_not_repeated(plan, monkeypatch):
-    train_tiny(plan)
-    monkeypatch.setattr(pipeline, "train_vae_stage", lambda *a, **k: pytest.fail("the VAE was trained again"))
-    monkeypatch.setattr(pipeline, "encode_clips", lambda *a, **k: pytest.fail("clips were encoded again"))
-    before = load_file(plan.assets / "diffusion_pytorch_model.safetensors")
-    train_tiny(plan)
-    after = load_file(plan.assets / "diffusion_pytorch_model.safetensors")
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"footage": (Path("no.mp4"),)}, "footage: got no.mp4"),
-        ({"start": Path("nowhere")}, "start: nowhere lacks"),
-    ],
-)
-def test_missing_inputs_are_named_before_anything_starts(plan, change, message):
-    with pytest.raises(InputError, match=message):
-        train_tiny(replace(plan, **change))
-    assert not plan.out.exists()

@@ -95,7 +95,9 @@ def test_condition(path: Path, tmp_path: Path) -> None:
         0: file.tensors["inputs.first_frame"][0],
         frames - 1: file.tensors["inputs.last_frame"][0],
     }
-    assert torch.equal(build_condition(images, frames, vae.encode), file.output("condition"))
+    condition, official = build_condition(images, frames, vae.encode), file.output("condition")
+    assert torch.equal(condition[:, :4], official[:, :4])
+    assert golden.absolute_error(condition[:, 4:], official[:, 4:]) <= VAE_ABSOLUTE
 
 
 def _sampling_cases() -> list[tuple[Path, str]]:

@@ -19,6 +19,9 @@ from wanedit.wan.layout import check_folder
 from wanedit.wan.text import count_tokens, load_text_encoder
 from wanedit.wan.transformer import WanTransformer
 
+# Weights out of a file lie elsewhere in memory, and the last bit of a sum may depend on where.
+CLOSE = 2e-6
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -49,7 +52,10 @@ def test_a_whole_folder_loads_and_runs(whole: Path) -> None:
 def test_weights_arrive_as_written(whole: Path) -> None:
     model = load_transformer(whole)
     values = small.inputs(small.transformer())
-    assert torch.equal(model(**values), small.transformer()(**values))
+    written = small.transformer()
+    weights = model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in written.state_dict().items())
+    assert relative_error(model(**values), written(**values)) < CLOSE
     assert not any(p.is_meta for part in (model, load_vae(whole)) for p in part.parameters())
 
 
@@ -150,7 +156,7 @@ def test_experts_switch_at_timestep_900(tmp_path: Path) -> None:
     values = small.inputs(high)
     for timestep, expert in ((999.0, high), (900.0, high), (899.9, low), (3.0, low)):
         values["timestep"] = torch.tensor([timestep])
-        assert torch.equal(pair(**values), expert(**values))
+        assert relative_error(pair(**values), expert(**values)) < CLOSE
     assert load_wan(folder).image_encoder is None
     assert [c.part for c in check_folder(folder) if c.ok][:2] == ["high_noise_model", "low_noise_model"]
 
@@ -224,4 +230,4 @@ def test_images_give_257_tokens_whatever_their_size(whole: Path) -> None:
     assert tokens.shape == (2, 257, folders.IMAGE["dim"])
     assert relative_error(tokens[1:], encoder(images[1:])) < 1e-5
     side = torch.nn.functional.interpolate(images, size=(224, 224), mode="bicubic", align_corners=False)
-    assert torch.equal(encoder(side), tokens)
+    assert relative_error(encoder(side), tokens) < CLOSE

@@ -25,7 +25,7 @@ def test_a_prepared_context_serves_every_step(model_type: str) -> None:
     for timestep in (999.0, 500.5, 3.0):
         t = torch.tensor([timestep])
         velocity = model.velocity(values["latents"], t, context)
-        assert torch.equal(velocity, model(values["latents"], t, **rest))
+        assert relative_error(velocity, model(values["latents"], t, **rest)) < CLOSE
         assert velocity.shape == values["latents"].shape
 
 
@@ -61,7 +61,8 @@ def test_one_context_serves_a_batch_of_latents() -> None:
 def test_default_frame_ids_count_the_slots() -> None:
     model = small.transformer()
     values = small.inputs(model)
-    assert torch.equal(model(**values), model(**values, frame_ids=torch.arange(small.GRID[0])))
+    counted = model(**values, frame_ids=torch.arange(small.GRID[0]))
+    assert relative_error(model(**values), counted) < CLOSE
     assert relative_error(model(**values), model(**values, frame_ids=torch.arange(4) * 1.5)) > 1e-3
 
 
@@ -99,7 +100,7 @@ def test_text_is_padded_with_zeros() -> None:
     values = small.inputs(model)
     zeros = values["text"].new_zeros(1, 3, values["text"].shape[2])
     padded = {**values, "text": torch.cat([values["text"], zeros], dim=1)}
-    assert torch.equal(model(**padded), model(**values))
+    assert relative_error(model(**padded), model(**values)) < CLOSE
 
 
 def test_context_reaches_the_velocity() -> None:
@@ -207,7 +208,7 @@ def test_guidance_of_one_skips_the_unconditional_pass(monkeypatch: pytest.Monkey
     values = small.inputs(small.transformer())
     del values["latents"], values["timestep"]
     conditional = small.transformer()(x, torch.tensor([500.0]), **values)
-    assert torch.equal(velocity(x, STEP), conditional)
+    assert relative_error(velocity(x, STEP), conditional) < CLOSE
     assert velocity.evaluations == 1
     euler(velocity, x, schedule(3, 3.0))
     assert velocity.evaluations == 4
@@ -231,10 +232,8 @@ def test_another_prompt_shares_all_but_its_keys(model_type: str) -> None:
     context = model.prepare(small.GRID, **rest)
     other = {**rest, "text": rest["text"].flip(1)}
     swapped, fresh = model.with_text(context, other["text"]), model.prepare(small.GRID, **other)
-    assert torch.equal(
-        model.velocity(values["latents"], values["timestep"], swapped),
-        model.velocity(values["latents"], values["timestep"], fresh),
-    )
+    one, two = (model.velocity(values["latents"], values["timestep"], c) for c in (swapped, fresh))
+    assert relative_error(one, two) < CLOSE
     assert swapped.condition is context.condition
     assert all(new.image is old.image for new, old in zip(swapped.cross, context.cross, strict=True))
 

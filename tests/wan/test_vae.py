@@ -119,7 +119,7 @@ def test_a_call_leaves_no_trace_in_the_next(small: WanVAE) -> None:
     video = draw(1, 3, 5, 32, 32).clamp(-1, 1)
     before = small.encode(video)
     small.decode(small.encode(-draw(1, 3, 9, 32, 32)))
-    assert torch.equal(small.encode(video), before)
+    assert golden.absolute_error(small.encode(video), before) < 1e-5
 
 
 def test_later_frames_do_not_change_earlier_slots(small: WanVAE) -> None:

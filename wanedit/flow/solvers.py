@@ -30,10 +30,19 @@ class Solver(Protocol):
     ) -> Tensor: ...
 
 
-def _evaluate(velocity: Velocity, x: Tensor, step: Step, observe: Observer | None) -> Tensor:
-    v = velocity(x, step)
+def finite(v: Tensor, step: Step) -> Tensor:
+    """`v` itself.
+
+    Raises:
+        NumericalError: it holds a NaN or an infinity.
+    """
     if not bool(v.isfinite().all()):
         raise NumericalError(f"velocity is NaN or infinite at step {step.index} (sigma {step.sigma:.4f})")
+    return v
+
+
+def _evaluate(velocity: Velocity, x: Tensor, step: Step, observe: Observer | None) -> Tensor:
+    v = finite(velocity(x, step), step)
     if observe is not None:
         observe(step, x, v)
     return v

@@ -3,10 +3,12 @@
 import contextlib
 import ctypes
 import gc
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.lit.tasks import SegmentTask
@@ -48,14 +50,25 @@ def encode_tasks(
     prompts = {task.prompt for task in tasks}
     if guidance_scale != 1.0:
         prompts |= {task.negative_prompt for task in tasks}
-    text = _encode_text(folder, sorted(prompts), text_device, dtype)
-    tokens = _encode_images(folder, tasks, device) if folder.config.image_tokens else {}
+    text = encode_texts(folder, prompts, text_device, dtype)
+    # A first-last model reads both keyframes; an inpainting one (Fun-InP) reads the first and sees the last
+    # through its condition channels.
+    both = folder.config.num_images == 2
+    pairs = {task.index: [task.first, task.last] if both else [task.first] for task in tasks}
+    pictures = encode_pictures(folder, [image for pair in pairs.values() for image in pair], device)
+    tokens = {
+        index: torch.cat([pictures[picture_key(image)] for image in pair], dim=1)
+        for index, pair in pairs.items()
+        if pictures
+    }
     return Encodings(text, tokens)
 
 
-def _encode_text(
-    folder: WanFolder, prompts: list[str], device: torch.device, dtype: torch.dtype
+def encode_texts(
+    folder: WanFolder, prompts: Iterable[str], device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
+    """Prompt -> features (1, N, text_dim), on the CPU."""
+    prompts = sorted(set(prompts))
     if not prompts:
         return {}
     encoder = load_text_encoder(folder.path, folder.config.text_len, dtype, device)
@@ -66,21 +79,25 @@ def _encode_text(
     return features
 
 
-def _encode_images(folder: WanFolder, tasks: list[SegmentTask], device: torch.device) -> dict[int, Tensor]:
-    if not tasks:
+def encode_pictures(
+    folder: WanFolder, images: Iterable[Float[Tensor, "3 height width"]], device: torch.device
+) -> dict[str, Tensor]:
+    """`picture_key` -> 257 tokens (1, 257, dim), on the CPU; empty for a model that reads none."""
+    unique = {picture_key(image): image for image in images}
+    if not unique or not folder.config.image_tokens:
         return {}
     encoder = load_image_encoder(folder.path, torch.float32, device)
-    # A first-last model reads both keyframes; an inpainting one (Fun-InP) reads the first and sees the last
-    # through its condition channels.
-    both = folder.config.num_images == 2
-    tokens = {}
     with torch.no_grad():
-        for task in tasks:
-            images = torch.stack([task.first, task.last] if both else [task.first]).to(device)
-            tokens[task.index] = encoder(images).flatten(0, 1)[None].cpu()
+        tokens = {key: encoder(image[None].to(device)).cpu() for key, image in unique.items()}
     del encoder
     release(device)
     return tokens
+
+
+def picture_key(image: Float[Tensor, "3 height width"]) -> str:
+    """A picture's name by content: two frames of equal pixels are encoded once."""
+    pixels = image.detach().to("cpu", torch.float32).contiguous().numpy()
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def release(device: torch.device) -> None:

@@ -23,6 +23,7 @@ class GuidedVelocity:
         text, negative_text: (1, N, text_dim). At guidance 1.0 the second is not read and its pass is skipped.
         image_tokens, condition: as `WanTransformer.prepare` takes them; None where the model has none.
         grid: latent sizes (S, H/8, W/8).
+        frame_ids: (S,) temporal positions; 0 … S-1 by default.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class GuidedVelocity:
         image_tokens: Tensor | None,
         condition: Tensor | None,
         guidance_scale: float,
+        frame_ids: Tensor | None = None,
     ) -> None:
         # The two kinds of transformer take each its own kind of context.
         model: Any = transformer
@@ -42,13 +44,13 @@ class GuidedVelocity:
         self.evaluations = 0
         batched = grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
         if guidance_scale == 1.0:
-            self.contexts = [model.prepare(grid, text, image_tokens, condition)]
+            self.contexts = [model.prepare(grid, text, image_tokens, condition, frame_ids)]
         elif batched:
             # pad_sequence pads the shorter prompt with zeros, as `prepare` pads both.
             rows = pad_sequence([text[0], negative_text[0]], batch_first=True)
-            self.contexts = [model.prepare(grid, rows, image_tokens, condition)]
+            self.contexts = [model.prepare(grid, rows, image_tokens, condition, frame_ids)]
         else:
-            conditional = model.prepare(grid, text, image_tokens, condition)
+            conditional = model.prepare(grid, text, image_tokens, condition, frame_ids)
             self.contexts = [conditional, model.with_text(conditional, negative_text)]
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wanedit.sprites.scene import COLOURS, SHAPES
 from wanedit.sprites.shapes import SDF
+from wanedit.sprites.styles import toned
 
 # Side of the square on which masks meet templates, and the root of a template's area in its pixels.
 _SIDE, _ROOT = 40, 18.0
@@ -70,14 +71,36 @@ def foreground(
         frame, background: pixels in [-1, 1].
         least: a part less than half as different as this (Euclidean, RGB in [0, 1]) is not a sprite.
     """
-    difference = (frame - background).square().sum(0).sqrt() / 2
-    amount = (difference / max(0.75 * contrast(frame, background), least)).clamp(0, 1)
+    amount = _standing_out(frame, background, least)
     return amount * _around(_biggest(amount > 0.5))
+
+
+def extent(
+    frame: Float[Tensor, "3 H W"], background: Float[Tensor, "3 H W"], least: float = 0.15
+) -> Bool[Tensor, "H W"]:
+    """Where a sprite of any colour is, its faded parts too, without the mixed pixels of its rim.
+
+    The biggest part of what differs a quarter as much as the most different pixels do, less one pixel all round;
+    where nothing is left, what differs most. All False: no sprite. Arguments as of `foreground`.
+    """
+    amount = _standing_out(frame, background, least)
+    inner = _eroded(_biggest(amount > 0.25))
+    return inner if inner.any() else _biggest(amount > 0.8)
 
 
 def contrast(frame: Float[Tensor, "3 H W"], background: Float[Tensor, "3 H W"]) -> float:
     """The difference that one pixel in a hundred exceeds: Euclidean, RGB in [0, 1]."""
-    return float(((frame - background).square().sum(0).sqrt() / 2).flatten().quantile(0.99))
+    return float(_difference(frame, background).flatten().quantile(0.99))
+
+
+def _difference(frame: Tensor, background: Tensor) -> Float[Tensor, "H W"]:
+    return (frame - background).square().sum(0).sqrt() / 2
+
+
+def _standing_out(frame: Tensor, background: Tensor, least: float) -> Float[Tensor, "H W"]:
+    """Difference from the background, 0 … 1: 1 at three quarters of the frame's contrast, at least at `least`."""
+    top = max(0.75 * contrast(frame, background), least)
+    return (_difference(frame, background) / top).clamp(0, 1)
 
 
 def centre(mask: Float[Tensor, "H W"]) -> tuple[float, float] | None:
@@ -90,17 +113,15 @@ def centre(mask: Float[Tensor, "H W"]) -> tuple[float, float] | None:
     return float((mask.sum(0) * x).sum()) / total, float((mask.sum(1) * y).sum()) / total
 
 
-def mean_colour(frame: Float[Tensor, "3 H W"], mask: Float[Tensor, "H W"]) -> Float[Tensor, "3"]:
-    """Mean RGB in [0, 1] inside a mask; of the inner pixels where there are some, since edges are mixed."""
-    inner = (mask > 0.8).float()
-    weight = inner if inner.sum() >= 4 else mask
-    return ((frame + 1) / 2 * weight).sum((1, 2)) / weight.sum().clamp(min=1e-6)
+def mean_colour(frame: Float[Tensor, "3 H W"], region: Bool[Tensor, "H W"]) -> Float[Tensor, "3"]:
+    """Mean RGB in [0, 1] of a region's pixels, each counted alike however faded; of all pixels for no region."""
+    return (frame[:, region] if region.any() else frame.flatten(1)).mean(1) / 2 + 0.5
 
 
 def recognise(frame: Float[Tensor, "3 H W"]) -> Recognition:
     """The sprite of a picture about which nothing is known.
 
-    Sprites have palette colours, backgrounds are toned half to grey (`render._toned`), outlines are nearly black. So
+    Sprites have palette colours, backgrounds are toned half to grey (`styles.toned`), outlines are nearly black. So
     every pixel goes to the nearest of those; the connected part of a palette colour that fits a shape best wins.
 
     Args:
@@ -138,10 +159,13 @@ def match_shape(mask: Float[Tensor, "H W"]) -> tuple[str, float]:
 def _prototypes() -> Tensor:
     """RGB of the palette, of the palette half way to its outline, of outlines, then of all that backgrounds show."""
     palette = torch.tensor(list(COLOURS.values()))
-    toned = 0.5 * palette + 0.36
-    mixed = torch.stack([(a + b) / 2 for a, b in itertools.combinations(toned, 2)])
-    sky = torch.lerp(toned, toned.amax(1, keepdim=True).expand(-1, 3), 0.5)
-    return torch.cat([palette, 0.57 * palette, 0.15 * palette, toned, mixed, sky, 0.85 * toned, 0.7 * toned])
+    behind = torch.stack([toned(name, "plain").flatten() for name in COLOURS])
+    mixed = torch.stack([(a + b) / 2 for a, b in itertools.combinations(behind, 2)])
+    # A horizon's sky pales upwards and its ground darkens downwards: one shade and two.
+    sky = torch.lerp(behind, behind.amax(1, keepdim=True).expand(-1, 3), 0.5)
+    return torch.cat(
+        [palette, 0.57 * palette, 0.15 * palette, behind, mixed, sky, 0.85 * behind, 0.7 * behind]
+    )
 
 
 def _candidates(frame: Tensor, favour: float) -> Iterator[tuple[str, Tensor, float]]:
@@ -196,6 +220,11 @@ def _biggest(mask: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
 def _dilated(mask: Bool[Tensor, "H W"], pixels: int) -> Bool[Tensor, "H W"]:
     kernel = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
     return torch.from_numpy(cv2.dilate(mask.numpy().astype(np.uint8), kernel) > 0)
+
+
+def _eroded(mask: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """Without the pixels at the edge of a part; the frame's border is no edge."""
+    return ~_dilated(~mask, 1)
 
 
 def _around(mask: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:

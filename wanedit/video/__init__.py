@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from wanedit.video.colour import AffineLab, correct_segment, fit_affine
     from wanedit.video.decode import VideoInfo, iter_frames, probe, read_frames
     from wanedit.video.encode import write_lossless, write_mp4, write_png
+    from wanedit.video.folder import list_images
     from wanedit.video.images import FitRecord, LoadedImage, fit, load_image
     from wanedit.video.retiming import retime
     from wanedit.video.sheets import contact_sheet, junction_sheet
     from wanedit.video.smoothing import smooth, smooth_stream
+    from wanedit.video.source import SourceClip, cut_back, hold_last, read_source
     from wanedit.video.stitching import Piece, stitch
 
 _HOME = {
@@ -37,6 +39,7 @@ _HOME = {
     "write_lossless": "encode",
     "write_mp4": "encode",
     "write_png": "encode",
+    "list_images": "folder",
     "FitRecord": "images",
     "LoadedImage": "images",
     "fit": "images",
@@ -46,6 +49,10 @@ _HOME = {
     "junction_sheet": "sheets",
     "smooth": "smoothing",
     "smooth_stream": "smoothing",
+    "SourceClip": "source",
+    "cut_back": "source",
+    "hold_last": "source",
+    "read_source": "source",
     "Piece": "stitching",
     "stitch": "stitching",
 }
@@ -64,6 +71,7 @@ __all__ = [  # noqa: RUF022  (in the order of the table above)
     "write_lossless",
     "write_mp4",
     "write_png",
+    "list_images",
     "FitRecord",
     "LoadedImage",
     "fit",
@@ -73,6 +81,10 @@ __all__ = [  # noqa: RUF022  (in the order of the table above)
     "junction_sheet",
     "smooth",
     "smooth_stream",
+    "SourceClip",
+    "cut_back",
+    "hold_last",
+    "read_source",
     "Piece",
     "stitch",
 ]

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from wanedit.errors import InputError
-from wanedit.video.arrays import Frame, Frames
+from wanedit.video.arrays import AnyFrame, Frame, Frames, require_same_size
 from wanedit.video.index import SALVAGE_HINT, PacketIndex, scan
 from wanedit.video.libav import open_video
 
@@ -34,8 +34,14 @@ def _pyav() -> Decoder:
     return PyAVDecoder()
 
 
-# A decoder is one more entry here, made on first use; decord's counts are checked against the same scan.
-DECODERS: dict[str, Callable[[], Decoder]] = {"pyav": _pyav}
+def _decord() -> Decoder:
+    from wanedit.video.decode_decord import DecordDecoder
+
+    return DecordDecoder()
+
+
+# A decoder is one more entry here, made on first use; its counts are checked against the same scan.
+DECODERS: dict[str, Callable[[], Decoder]] = {"decord": _decord, "pyav": _pyav}
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,14 @@ def probe(path: str | Path) -> VideoInfo:
     Raises:
         InputError: missing, not a video, or not one frame of it can be decoded.
     """
+    path = Path(path)
+    return describe(path, scan(path))
+
+
+def describe(path: Path, index: PacketIndex) -> VideoInfo:
+    """`probe` of a file that was scanned already."""
     from wanedit.video.decode_pyav import first_picture
 
-    path = Path(path)
-    index = scan(path)
     with open_video(path) as container:
         picture = first_picture(container, path)
         stream = container.streams.video[0]
@@ -112,8 +122,23 @@ def iter_frames(path: str | Path, decoder: str = "pyav", salvage: bool = False) 
             With `salvage` whatever decodes is yielded instead.
     """
     path = Path(path)
-    reader, index = get_decoder(decoder), _scanned(path, salvage)
-    return _counted(reader.frames(path, index, salvage), path, index.frames, salvage)
+    get_decoder(decoder)
+    index = scanned(path, salvage)
+    return frames_between(path, index, 0, index.frames, decoder, salvage)
+
+
+def frames_between(
+    path: Path, index: PacketIndex, start: int, stop: int, decoder: str, salvage: bool
+) -> Iterator[Frame]:
+    """Yield frames `start` to `stop - 1` of a file that was scanned already. Raises as `iter_frames`."""
+    reader = get_decoder(decoder)
+    if salvage:  # what is lost cannot be known beforehand: frames are counted as they come
+        frames = islice(reader.frames(path, index, salvage), start, stop)
+    elif (start, stop) == (0, index.frames):
+        frames = reader.frames(path, index, salvage)
+    else:
+        frames = reader.select(path, index, range(start, stop), salvage)
+    return _counted(frames, path, stop - start, salvage)
 
 
 def read_frames(
@@ -128,23 +153,28 @@ def read_frames(
         InputError: as `iter_frames`; or an index lies outside the clip; or nothing at all decodes.
     """
     path = Path(path)
-    reader, index = get_decoder(decoder), _scanned(path, salvage)
+    reader, index = get_decoder(decoder), scanned(path, salvage)
     if indices is None:
-        frames = _counted(reader.frames(path, index, salvage), path, index.frames, salvage)
-        return _stack(frames, path, index.frames)
+        return stack(frames_between(path, index, 0, index.frames, decoder, salvage), path, index.frames)
     wanted = _checked(indices, index.frames, path)
     frames = _counted(reader.select(path, index, wanted, salvage), path, len(wanted), salvage=False)
-    return _stack(frames, path, len(wanted))[np.searchsorted(wanted, np.asarray(indices))]
+    return stack(frames, path, len(wanted))[np.searchsorted(wanted, np.asarray(indices))]
 
 
 def get_decoder(name: str) -> Decoder:
-    """The decoder of that name. Raises InputError listing the names if there is none."""
-    if name not in DECODERS:
-        raise InputError(f"unknown decoder {name!r}, expected one of: {', '.join(sorted(DECODERS))}")
+    """The decoder of that name. Raises InputError if there is none (listing them), or it is not installed."""
+    require_known(name)
     return DECODERS[name]()
 
 
-def _scanned(path: Path, salvage: bool) -> PacketIndex:
+def require_known(name: str) -> None:
+    """Raise InputError listing the decoders unless this is one of them, installed or not."""
+    if name not in DECODERS:
+        raise InputError(f"unknown decoder {name!r}, expected one of: {', '.join(sorted(DECODERS))}")
+
+
+def scanned(path: Path, salvage: bool) -> PacketIndex:
+    """The packets of a file. Raises InputError unless it is whole, or is to be salvaged."""
     index = scan(path)
     if not salvage:
         index.require_complete(path)
@@ -160,16 +190,16 @@ def _checked(indices: Sequence[int], count: int, path: Path) -> list[int]:
     return sorted({int(i) for i in indices})
 
 
-def _counted(frames: Iterator[Frame], path: Path, expected: int, salvage: bool) -> Iterator[Frame]:
+def _counted(frames: Iterator[AnyFrame], path: Path, expected: int, salvage: bool) -> Iterator[AnyFrame]:
     count = 0
-    for frame in frames:
+    for frame in require_same_size(frames, str(path)):  # a stream may change its size on the way
         count += 1
         yield frame
     if count != expected and not salvage:
         raise InputError(f"{path}: {expected} frames expected, {count} decoded; {SALVAGE_HINT}")
 
 
-def _stack(frames: Iterator[Frame], path: Path, count: int) -> Frames:
+def stack(frames: Iterator[Frame], path: Path, count: int) -> Frames:
     """About `count` frames as one array, filled as they come: a list besides it would double the memory."""
     first = next(frames, None)
     if first is None:

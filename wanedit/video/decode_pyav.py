@@ -13,9 +13,11 @@ from av.error import FFmpegError, InvalidDataError
 from wanedit.errors import InputError
 from wanedit.video.arrays import Frame
 from wanedit.video.index import SALVAGE_HINT, PacketIndex
-from wanedit.video.libav import ACCURATE_SCALING, open_video
+from wanedit.video.libav import ACCURATE_SCALING, open_video, packets
 
 Log = list[tuple[int, str, str]]
+
+UNSPECIFIED_COLOUR = 2  # AVCOL_SPC_UNSPECIFIED
 
 
 class PyAVDecoder:
@@ -23,7 +25,7 @@ class PyAVDecoder:
 
     def frames(self, path: Path, index: PacketIndex, salvage: bool) -> Iterator[Frame]:
         with open_video(path) as container:
-            yield from map(to_rgb, _pictures(container, path, salvage))
+            yield from map(to_rgb, decoded_pictures(container, path, salvage))
 
     def select(self, path: Path, index: PacketIndex, wanted: Sequence[int], salvage: bool) -> Iterator[Frame]:
         with open_video(path) as container:
@@ -36,7 +38,7 @@ class PyAVDecoder:
 
 def first_picture(container: InputContainer, path: Path) -> VideoFrame:
     """The first picture that decodes, damaged or not. Raises InputError if there is none."""
-    picture = next(_pictures(container, path, salvage=True), None)
+    picture = next(decoded_pictures(container, path, salvage=True), None)
     if picture is None:
         raise InputError(f"{path}: not one frame can be decoded")
     return picture
@@ -48,7 +50,7 @@ def to_rgb(picture: VideoFrame) -> Frame:
     Untagged files are taken as players take them: BT.709 from 720 lines up, BT.601 below.
     """
     untagged = "ITU709" if picture.height >= 720 else "ITU601"
-    source = untagged if picture.colorspace == 2 else None  # 2 is AVCOL_SPC_UNSPECIFIED
+    source = untagged if picture.colorspace == UNSPECIFIED_COLOUR else None
     rgb = picture.reformat(format="rgb24", src_colorspace=source, interpolation=ACCURATE_SCALING)
     turns = round(picture.rotation / 90)
     return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turns))
@@ -73,7 +75,7 @@ def _by_seeking(
     container.seek(index.pts[index.key_before(wanted[0])], stream=stream, backward=True)
     missing = {index.pts[i] for i in wanted}
     found: list[VideoFrame] = []
-    for picture in _pictures(container, path, salvage):
+    for picture in decoded_pictures(container, path, salvage):
         if picture.pts in missing:
             missing.remove(picture.pts)
             found.append(picture)
@@ -87,20 +89,20 @@ def _by_counting(
 ) -> Iterator[VideoFrame]:
     container.seek(0, backward=True)
     chosen = set(wanted)
-    for number, picture in enumerate(_pictures(container, path, salvage)):
+    for number, picture in enumerate(decoded_pictures(container, path, salvage)):
         if number in chosen:
             yield picture
         if number == wanted[-1]:
             return
 
 
-def _pictures(container: InputContainer, path: Path, salvage: bool) -> Iterator[VideoFrame]:
+def decoded_pictures(container: InputContainer, path: Path, salvage: bool) -> Iterator[VideoFrame]:
     """Decode from where the file stands. InputError at damage, unless salvaging."""
     stream = container.streams.video[0]
     checked = stream.codec_context.name == "ffv1"  # which tells of a wrong checksum only in its log
     count = 0
     try:
-        for packet in container.demux(stream):
+        for packet in packets(container, stream):
             pictures, damage = _decode(packet, checked)
             if damage and not salvage:
                 raise InputError(f"{path}: frame {count} is damaged ({damage}); {SALVAGE_HINT}")

@@ -10,7 +10,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from wanedit.errors import InputError
-from wanedit.video.libav import open_video
+from wanedit.video.libav import open_video, packets
 
 SALVAGE_HINT = "salvage=True reads what is there"
 
@@ -61,18 +61,18 @@ class PacketIndex:
 
 def scan(path: Path) -> PacketIndex:
     """Count the frames of a file by reading all its packets, decoding none. Raises InputError as `open_video`."""
-    packets = _Packets(path)
-    fps = packets.rate()
-    order = sorted(range(len(packets.pts)), key=lambda i: packets.pts[i])
+    found = _Packets(path)
+    fps = found.rate()
+    order = sorted(range(len(found.pts)), key=lambda i: found.pts[i])
     rank = {packet: frame for frame, packet in enumerate(order)}
     return PacketIndex(
-        pts=tuple(packets.pts[i] for i in order),
-        keys=tuple(sorted(rank[i] for i in packets.keys)),
-        time_base=packets.time_base,
+        pts=tuple(found.pts[i] for i in order),
+        keys=tuple(sorted(rank[i] for i in found.keys)),
+        time_base=found.time_base,
         fps=fps,
-        seekable=packets.timed and len(set(packets.pts)) == len(packets.pts),
-        declared=packets.declared(fps),
-        finished=packets.finished,
+        seekable=found.timed and len(set(found.pts)) == len(found.pts),
+        declared=found.declared(fps),
+        finished=found.finished,
     )
 
 
@@ -102,7 +102,7 @@ class _Packets:
 
     def _read_packets(self, container: InputContainer, stream: VideoStream) -> None:
         try:
-            for packet in container.demux():
+            for packet in packets(container):
                 self._note_end(packet, packet.stream_index == stream.index)
                 if packet.stream_index == stream.index and packet.size and not packet.is_corrupt:
                     self._note_frame(packet)

@@ -1,9 +1,12 @@
 """What is asked of FFmpeg in more than one place."""
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import av
+from av import Packet, VideoStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.reformatter import Interpolation
@@ -35,11 +38,22 @@ def open_video(path: Path, options: dict[str, str] | None = None) -> "InputConta
     if not container.streams.video:
         container.close()
         raise InputError(f"{path}: holds no video stream")
+    if container.streams.video[0].codec_context is None:  # PyAV finds no decoder for what the header names
+        container.close()
+        raise InputError(f"{path}: its video is in a codec that this FFmpeg does not know")
     # With threads of its own a decoder loses the mark of a damaged picture: of 60 damaged H.264 clips 5 are
     # noticed with them and 59 without. And a log line can be caught on the thread that decodes only.
     for stream in container.streams.video:
-        stream.thread_type = "NONE"
+        if stream.codec_context is not None:
+            stream.thread_type = "NONE"
     return container
+
+
+def packets(container: InputContainer, *streams: VideoStream) -> Iterator[Packet]:
+    """The packets of these streams (of all, if none is named), and an empty one at the end of each."""
+    # PyAV fails after the last packet of an MPEG transport stream in which another stream began on the way
+    with suppress(IndexError):
+        yield from container.demux(*streams)
 
 
 def _reason(error: Exception) -> str:

@@ -36,7 +36,10 @@ def frame_mask(known: set[int], num_frames: int, height: int, width: int) -> Flo
 
 
 def build_condition(
-    images: Mapping[int, Image], num_frames: int, encode: Callable[[Tensor], Tensor]
+    images: Mapping[int, Image],
+    num_frames: int,
+    encode: Callable[[Tensor], Tensor],
+    size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "1 20 s h w"]:
     """Mask and latents of a video that shows the known images at their frames and zeros elsewhere.
 
@@ -44,19 +47,19 @@ def build_condition(
         images: frame index -> pixels in [-1, 1], all of one size; {0: first, T-1: last} for FLF2V.
         num_frames: 4n+1.
         encode: video (1, 3, T, H, W) to normalised latents.
+        size: (height, width), for a clip of which nothing is known; otherwise that of the images.
 
     Raises:
-        InputError: no image, images of different sizes, an index outside the clip.
+        InputError: images of different sizes, neither image nor size, an index outside the clip.
     """
-    sizes = {tuple(image.shape) for image in images.values()}
-    if len(sizes) != 1:
+    sizes = {tuple(image.shape[1:]) for image in images.values()} or {size}
+    if len(sizes) != 1 or None in sizes:
         raise InputError(
-            f"condition images have sizes {sorted(sizes)}; expected one image or more, of one size"
+            f"condition images have sizes {sorted(sizes, key=str)}; expected one image or more, of one size"
         )
-    some = next(iter(images.values()))
-    mask_frames = set(images)
-    video = some.new_zeros(1, 3, num_frames, *some.shape[1:])
-    mask = frame_mask(mask_frames, num_frames, 1, 1)
+    like = next(iter(images.values()), torch.empty(0))
+    video = like.new_zeros(1, 3, num_frames, *sizes.pop())
+    mask = frame_mask(set(images), num_frames, 1, 1)
     for frame, image in images.items():
         video[0, :, frame] = image
     latents = encode(video)

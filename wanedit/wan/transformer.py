@@ -98,6 +98,17 @@ class WanTransformer(nn.Module):
             InputError: an input is missing, superfluous or of another shape than the model needs.
         """
         self._check(grid, text, image_tokens, condition, frame_ids)
+        return self.assemble(grid, text, image_tokens, condition, frame_ids)
+
+    def assemble(
+        self,
+        grid: tuple[int, int, int],
+        text: Float[Tensor, "b n text_dim"],
+        image_tokens: Float[Tensor, "i m image_dim"] | None,
+        condition: Float[Tensor, "c channels s h w"] | None,
+        frame_ids: Tensor | None = None,
+    ) -> Context:
+        """`prepare` without its checks: image tokens that the model has may be left out, and add nothing then."""
         slots, height, width = grid
         device = text.device
         if frame_ids is None:

@@ -1,9 +1,8 @@
-"""Writing wan-tiny in the official directory layout. Every file is renamed into place, so the folder always loads."""
+"""wan-tiny in the official directory layout: written file by file by rename, published whole, read back."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,11 +10,13 @@ from torch import Tensor, nn
 
 from wanedit.errors import InputError
 from wanedit.lit.training.flow import IMAGE_CONFIG, TEXT_CONFIG, TRANSFORMER_CONFIG, TinyWan
+from wanedit.lit.training.storage import by_rename, write_json
 from wanedit.lit.training.vae import VAE_CONFIG
+from wanedit.wan.text import TOKENIZER
 
 # What wan-tiny is sampled with by default; see the model card.
 SAMPLING = {
-    "num_inference_steps": 20,
+    "num_inference_steps": 12,
     "shift": 3.0,
     "guidance_scale": 1.0,
     "fps": 16.0,
@@ -24,16 +25,10 @@ SAMPLING = {
     "full_size": False,
 }
 
-
 _VAE = "Wan2.1_VAE.safetensors"
 _TRANSFORMER = "diffusion_pytorch_model.safetensors"
 _TEXT = "models_t5_umt5-xxl-enc.safetensors"
 _IMAGE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.safetensors"
-
-
-def write_json(values: Mapping[str, Any], path: Path) -> None:
-    """Write a JSON object by rename."""
-    _by_rename(path, lambda part: part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8"))
 
 
 def write_weights(
@@ -41,7 +36,7 @@ def write_weights(
 ) -> None:
     """Write a module's tensors by rename; `prefix` is put before every name."""
     tensors = {prefix + name: _half(value, dtype) for name, value in module.state_dict().items()}
-    _by_rename(path, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+    by_rename(path, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
 
 
 def write_vae(vae: nn.Module, mean: Sequence[float], std: Sequence[float], folder: Path) -> None:
@@ -65,9 +60,32 @@ def write_networks(net: TinyWan, folder: Path) -> None:
     write_json(SAMPLING, folder / "sampling.json")
 
 
+def publish(source: Path, folder: Path) -> None:
+    """Copy every file below `source` into `folder`: all under other names first, then all renamed.
+
+    A failed or killed copy therefore leaves `folder` as it was; other files in it stay.
+    """
+    renames = []
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.suffix != ".part":
+            target = folder / path.relative_to(source)
+            part = target.with_name(target.name + ".part")
+            part.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, part)
+            part.chmod(0o644)
+            renames.append((part, target))
+    for part, target in renames:
+        part.replace(target)
+
+
 def check_start(folder: Path) -> None:
-    """Raises InputError when a file that read_vae or read_networks needs is missing."""
-    missing = [name for name in (_VAE, _TRANSFORMER, _TEXT, _IMAGE) if not (folder / name).is_file()]
+    """See that a folder can be trained further.
+
+    Raises:
+        InputError: a weight file or the tokenizer is missing.
+    """
+    needed = (_VAE, _TRANSFORMER, _TEXT, _IMAGE, f"{TOKENIZER}/tokenizer.json")
+    missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
         raise InputError(f"start: {folder} lacks {', '.join(missing)}; expected a folder of wan-tiny")
 
@@ -90,10 +108,3 @@ def _floats(path: Path, prefix: str = "") -> dict[str, Tensor]:
 
 def _half(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.detach().to("cpu", dtype).contiguous()
-
-
-def _by_rename(path: Path, write: Callable[[Path], Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    write(part)
-    part.chmod(0o644)
-    part.replace(path)

@@ -33,13 +33,19 @@ def write_curves(stages: Mapping[str, tuple[Path, str]], folder: Path, most: int
     plt.close(figure)
 
 
+def _part(path: Path) -> float:
+    """N of metrics.N.csv; metrics.csv is the latest."""
+    number = path.name.split(".")[1]
+    return float(number) if number.isdigit() else float("inf")
+
+
 def _read(folder: Path, column: str, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of all parts of a log; of a step that was done twice the later value counts.
 
     A stage too short to log anything has none.
     """
     found: dict[float, float] = {}
-    for path in sorted(folder.glob("metrics*.csv"), key=lambda path: path.stat().st_mtime):
+    for path in sorted(folder.glob("metrics*.csv"), key=_part):
         with path.open(newline="") as file:
             rows = csv.DictReader(file)
             found |= {float(row["step"]): float(row[column]) for row in rows if row.get(column)}

@@ -1,5 +1,7 @@
 """What wan-tiny is trained on: drawn clips, real footage when a path is given, and leaf images in place of photos."""
 
+import copy
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from wanedit.errors import InputError
 from wanedit.sprites.render import frame_times, render
 from wanedit.sprites.scene import COLOURS, sample_scene
 
@@ -64,6 +67,24 @@ def leaf_images(count: int, size: int, seed: int) -> UInt8[Tensor, "N 3 1 H W"]:
     return torch.from_numpy(images)
 
 
+def require_picture(path: str | Path) -> None:
+    """See that a file has a first frame.
+
+    Raises:
+        InputError: it is neither a clip nor a picture.
+    """
+    import av
+    import av.error
+
+    try:
+        with av.open(str(path)) as container:
+            next(container.decode(video=0))
+    except (av.error.FFmpegError, StopIteration, IndexError):
+        raise InputError(
+            f"footage: {path} has no frame that can be read; expected a clip or picture"
+        ) from None
+
+
 def footage(
     paths: Sequence[str | Path], short_sides: Sequence[int] = (96, 144, 216), most: int = 160
 ) -> list[Tensor]:
@@ -89,7 +110,28 @@ def footage(
     return clips
 
 
-class CropStream(IterableDataset):
+class SeededStream(IterableDataset):
+    """An endless stream that follows (seed, first step), so that a resumed training sees new batches."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.first_step = seed, 0
+
+    def starting(self, step: int) -> "SeededStream":
+        """The same stream for a training that goes on at `step`."""
+        other = copy.copy(self)
+        other.first_step = step
+        return other
+
+    def generator(self) -> np.random.Generator:
+        """Source of all that the stream draws."""
+        return np.random.default_rng([self.seed, self.first_step])
+
+    @abstractmethod
+    def __iter__(self) -> Iterator:
+        """Draw for ever."""
+
+
+class CropStream(SeededStream):
     """Endless random crops (3, T, crop, crop) in [-1, 1] from pools of clips, one weight per pool.
 
     A pool is a list (or stacked tensor) of uint8 clips (3, T, H, W). Crops are mirrored; those of pools named in
@@ -106,10 +148,11 @@ class CropStream(IterableDataset):
         recoloured: Sequence[int] = (),
     ) -> None:
         self.pools, self.weights = pools, np.array(weights) / sum(weights)
-        self.num_frames, self.crop, self.seed, self.recoloured = num_frames, crop, seed, recoloured
+        super().__init__(seed)
+        self.num_frames, self.crop, self.recoloured = num_frames, crop, recoloured
 
     def __iter__(self) -> Iterator[Tensor]:
-        rng = np.random.default_rng(self.seed)
+        rng = self.generator()
         while True:
             which = rng.choice(len(self.pools), p=self.weights)
             clip = self.pools[which][rng.integers(len(self.pools[which]))]

@@ -1,17 +1,21 @@
-"""What wan-tiny costs: bytes on disk, and seconds of one segment through the ordinary sampling path."""
+"""What wan-tiny costs: bytes on disk, seconds of one segment by the ordinary sampling path, minutes of its table."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 
 from wanedit.lit.chain import ChainSettings, FLF2VChain
 from wanedit.lit.tasks import SegmentTask
-from wanedit.lit.training.evaluate_rows import Evaluation
-from wanedit.lit.training.evaluate_sets import first_clips, linear
+from wanedit.lit.training.evaluate_run import Evaluation
+from wanedit.lit.training.evaluate_sets import linear
 from wanedit.lit.training.scorecard import Row
 
-# (side in pixels, frames, seconds asked for)
-SEGMENTS = ((64, 17, 5.0), (128, 33, 40.0))
+# (side in pixels, frames, seconds asked for, runs before the clock, runs)
+SEGMENTS = ((64, 17, 5.0, 1, 3), (128, 33, 40.0, 0, 2))
+THREADS = 2
 
 
 def size_rows(e: Evaluation) -> list[Row]:
@@ -23,18 +27,36 @@ def size_rows(e: Evaluation) -> list[Row]:
 
 def speed_rows(e: Evaluation) -> list[Row]:
     """Seconds of `FLF2VChain.predict_step`, model loaded: keyframes to latents, 20 guided steps, latents to frames."""
-    return [_speed(e, *segment) for segment in SEGMENTS]
+    with threads(THREADS):
+        return [_speed(e, *segment) for segment in SEGMENTS]
 
 
-def _speed(e: Evaluation, size: int, frames: int, most: float) -> Row:
+def total_row(seconds: float, whole: bool) -> Row:
+    """How long the table itself took; asked of the whole table only."""
+    note = f"wall time, model loaded, {torch.get_num_threads()} threads"
+    return Row("this table", seconds / 60, "min", 10 if whole else None, at_least=False, note=note)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads, then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _speed(e: Evaluation, size: int, frames: int, most: float, unmeasured: int, runs: int) -> Row:
     settings = ChainSettings(20, e.settings.shift, e.text_guidance, e.settings.solver)
     chain = FLF2VChain(e.wan.folder, settings)
     task = _task(e, size, frames)
     chain.load([task])
-    chain.predict_step(task)
-    taken = [_seconds(chain, task) for _ in range(3 if most < 10 else 1)]
+    taken = [_seconds(chain, task) for _ in range(unmeasured + runs)][unmeasured:]
     name = f"one segment {size}x{size}x{frames}, 20 guided steps"
-    return Row(name, float(np.median(taken)), "s", most, at_least=False, note="wall time")
+    note = f"wall time, median of {runs} runs, {THREADS} threads"
+    return Row(name, float(np.median(taken)), "s", most, at_least=False, note=note)
 
 
 def _seconds(chain: FLF2VChain, task: SegmentTask) -> float:
@@ -44,7 +66,7 @@ def _seconds(chain: FLF2VChain, task: SegmentTask) -> float:
 
 
 def _task(e: Evaluation, size: int, frames: int) -> SegmentTask:
-    clip = first_clips(1, frames, linear)[0]
+    clip = e.draw(1, linear, frames)[0]
     video = clip.video(size)
     negative = e.wan.folder.sampling.negative_prompt
     return SegmentTask(0, frames, video[:, 0], video[:, -1], clip.prompt, negative, e.settings.seed, "")

@@ -1,4 +1,4 @@
-"""The test clips: scenes of the test split in the order of their seeds, and only a stated rule leaves one out."""
+"""The clips measured: scenes of one split in the order of their seeds, and only a stated rule leaves one out."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -11,14 +11,14 @@ from torch import Tensor
 from wanedit.lit.training.data import clip_duration, to_bytes, to_float
 from wanedit.sprites.caption import caption
 from wanedit.sprites.render import frame_times, render
-from wanedit.sprites.scene import Scene, sample_scene
+from wanedit.sprites.scene import Scene, held_out, sample_scene
 
 Rule = Callable[[Scene], bool]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One scene of the test split, timed as in training, and how many frames of it are looked at."""
+    """One scene, timed as in training, and how many frames of it are looked at; `seed` is its split's own."""
 
     seed: int
     scene: Scene
@@ -44,8 +44,18 @@ class Clip:
 
 
 def any_scene(scene: Scene) -> bool:
-    """The whole test distribution."""
+    """The whole distribution of the split."""
     return True
+
+
+def single(scene: Scene) -> bool:
+    """One sprite of any texture, with any motion and camera."""
+    return len(scene.sprites) == 1
+
+
+def unseen_pair(scene: Scene) -> bool:
+    """A sprite has a shape and a colour that training never shows together; only the test split has such."""
+    return any(held_out(sprite.shape, sprite.colour) for sprite in scene.sprites)
 
 
 def steady(scene: Scene) -> bool:
@@ -78,10 +88,10 @@ def single_plain(scene: Scene) -> bool:
     )
 
 
-def first_clips(count: int, num_frames: int, rule: Rule = any_scene) -> list[Clip]:
-    """The first `count` clips of the test split that a rule lets through, in the order of their seeds."""
+def first_clips(count: int, num_frames: int, rule: Rule = any_scene, split: str = "test") -> list[Clip]:
+    """The first `count` clips of a split that a rule lets through, in the order of their seeds."""
     drawn = (
-        Clip(seed, sample_scene(seed, "test", clip_duration(num_frames, seed)), num_frames)
+        Clip(seed, sample_scene(seed, split, clip_duration(num_frames, seed)), num_frames)
         for seed in itertools.count()
     )
     return list(itertools.islice((clip for clip in drawn if rule(clip.scene)), count))

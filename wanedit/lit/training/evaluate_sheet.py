@@ -2,7 +2,8 @@
 
 import io
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from wanedit.lit.training.data import to_bytes
-from wanedit.lit.training.evaluate_rows import SHORT, Evaluation
-from wanedit.lit.training.evaluate_sets import Clip, first_clips, linear, single_linear, single_plain, videos
+from wanedit.lit.training.evaluate_run import SHORT, Evaluation
+from wanedit.lit.training.evaluate_sets import Clip, linear, single_linear, single_plain, videos
 
 COLUMNS, GAP, MARGIN, LINE = 7, 2, 14, 13
 LIMIT = 400_000
@@ -25,8 +26,11 @@ Block = tuple[str, list[tuple[str, list[Tensor]]]]
 
 @torch.no_grad()
 def write_sheet(e: Evaluation, path: Path) -> None:
-    """8 FLF2V, 4 first-frame and 4 text-only samples of the first test clips; a PNG of at most 400 KB."""
-    flf, first, text = _choose()
+    """8 FLF2V, 4 first-frame and 4 text-only samples of the split's first clips.
+
+    A PNG of at most `LIMIT` bytes, in fewer colours where it must be; warns where sixteen colours are still too many.
+    """
+    flf, first, text = _choose(e)
     blocks = [
         ("Between two keyframes: truth above, sample below", _pairs(e, flf)),
         ("From the first frame and the prompt", _described(first, e.onwards(first, videos(first, 64)))),
@@ -35,12 +39,12 @@ def write_sheet(e: Evaluation, path: Path) -> None:
     _write(_draw(blocks), path)
 
 
-def _choose() -> list[list[Clip]]:
+def _choose(e: Evaluation) -> list[list[Clip]]:
     """The first clips of each kind, in the order of their seeds, none of them twice."""
     chosen: list[list[Clip]] = []
     for count, rule in ((8, linear), (4, single_linear), (4, single_plain)):
         used = {clip.seed for part in chosen for clip in part}
-        left = [clip for clip in first_clips(count + len(used), SHORT, rule) if clip.seed not in used]
+        left = [clip for clip in e.draw(count + len(used), rule) if clip.seed not in used]
         chosen.append(left[:count])
     return chosen
 
@@ -98,14 +102,27 @@ def _entry(
     return top - GAP
 
 
-def _write(sheet: Image.Image, path: Path) -> None:
-    """In all colours if that fits the limit, else in coarser steps of each channel, else with a palette."""
-    levels = np.asarray(sheet)
-    coarser = (Image.fromarray(levels // step * step + step // 2) for step in (4, 8))
-    tries = [_png(picture) for picture in (sheet, *coarser, sheet.quantize(256), sheet.quantize(64))]
-    data = next((data for data in tries if len(data) <= LIMIT), tries[-1])
+def _write(sheet: Image.Image, path: Path, limit: int = LIMIT) -> None:
+    """The first variant within `limit` bytes, else the coarsest, with a warning."""
+    data = b""
+    for variant in _variants(sheet):
+        data = _png(variant)
+        if len(data) <= limit:
+            break
+    else:
+        warnings.warn(f"{path} is {len(data)} bytes; expected at most {limit}", stacklevel=2)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
+
+
+def _variants(sheet: Image.Image) -> Iterator[Image.Image]:
+    """All colours, then coarser steps of each channel, then a palette."""
+    yield sheet
+    levels = np.asarray(sheet)
+    for step in (4, 8):
+        yield Image.fromarray(levels // step * step + step // 2)
+    for colours in (256, 64, 16):
+        yield sheet.quantize(colours)
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -1,27 +1,24 @@
 """Training of the transformer with its text and image encoders by flow matching."""
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import lightning.pytorch as L
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
 
-from wanedit.lit.training.common import Budget, WeightAverage, csv_logger
-from wanedit.lit.training.data import to_float
+from wanedit.lit.training.common import Budget, WeightAverage
+from wanedit.lit.training.data import SeededStream, to_float
+from wanedit.lit.training.fit import fit
 from wanedit.lit.training.latents import LatentSet
 from wanedit.lit.training.muon import Muon, split_parameters
 from wanedit.wan.condition import frame_mask
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
 from wanedit.wan.image import ImageEncoder, build_image_encoder
-from wanedit.wan.rope import rotation
 from wanedit.wan.text import build_text_encoder
 from wanedit.wan.transformer import Context, WanTransformer
 
@@ -91,19 +88,8 @@ class TinyWan(nn.Module):
 
     def context(self, text: Tensor, condition: Tensor, image_tokens: Tensor | None) -> Context:
         """As WanTransformer.prepare; without image tokens their attention is left out, which costs half as much."""
-        model = self.transformer
         grid = (condition.shape[2], condition.shape[3], condition.shape[4])
-        if image_tokens is not None:
-            return model.prepare(grid, text, image_tokens, condition)
-        cos, sin = rotation(
-            torch.arange(grid[0], dtype=torch.float64, device=text.device),
-            grid[1] // 2,
-            grid[2] // 2,
-            model.config.head_dim,
-        )
-        embedded = model.text_embedding(text)
-        cross = tuple(block.cross_attn.keys_values(embedded, None) for block in model.block_list())
-        return Context(cross, cos, sin, model.embed_condition(condition), grid)
+        return self.transformer.assemble(grid, text, image_tokens, condition)
 
 
 def _initialise(model: WanTransformer) -> None:
@@ -120,25 +106,27 @@ def _initialise(model: WanTransformer) -> None:
     nn.init.zeros_(model.head.head.weight)
     if model.img_emb.emb_pos is not None:
         nn.init.normal_(model.img_emb.emb_pos, std=0.02)
+    zero_image_values(model)
+
+
+def zero_image_values(model: WanTransformer) -> None:
+    """Make the image tokens add nothing, so that a training may leave them out at first."""
     for block in model.block_list():
         nn.init.zeros_(block.cross_attn.v_img.weight)
+        nn.init.zeros_(block.cross_attn.v_img.bias)
 
 
-class BatchStream(IterableDataset):
+class BatchStream(SeededStream):
     """Endless batches from sets of latents; every batch from one set, chosen by weight."""
 
     def __init__(
         self, sets: Sequence[LatentSet], weights: Sequence[float], batches: Sequence[int], seed: int
     ) -> None:
-        self.sets, self.weights, self.batches, self.seed = (
-            sets,
-            np.array(weights) / sum(weights),
-            batches,
-            seed,
-        )
+        super().__init__(seed)
+        self.sets, self.weights, self.batches = sets, np.array(weights) / sum(weights), batches
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        rng = np.random.default_rng(self.seed)
+        rng = self.generator()
         while True:
             which = rng.choice(len(self.sets), p=self.weights)
             part = self.sets[which]
@@ -223,8 +211,8 @@ class FlowTraining(L.LightningModule):
         return self.net.context(text, condition, tokens)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        model = self.net.transformer
-        outer = [model.patch_embedding.weight, model.head.head.weight, self.net.image.patch_embedding.weight]
+        model, image = self.net.transformer, cast(Any, self.net.image)
+        outer = [model.patch_embedding.weight, model.head.head.weight, image.patch_embedding.weight]
         matrices, others = split_parameters(self.net, outer)
         return Muon(matrices, others, lr=self.learning_rate, weight_decay=0.01)
 
@@ -243,28 +231,27 @@ def train_flow(
     callbacks: Sequence[L.Callback] = (),
     accelerator: str = "auto",
     compiled: bool = True,
+    every_n_train_steps: int = 50,
     **settings,
 ) -> TinyWan:
-    """Train and return the averaged networks. Resumes from out/last.ckpt when it is there."""
-    L.seed_everything(seed, verbose=False)
+    """Train and return the averaged networks; see `fit` for what `out` holds and how a stopped training goes on.
+
+    `settings` are those of FlowTraining.
+    """
     budget, average = Budget(max_steps, minutes, learning_rate), WeightAverage(net, 0.998)
     if compiled:
         for block in net.transformer.blocks:
             block.compile(dynamic=True)
-    saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=50)
-    trainer = L.Trainer(
+    fit(
+        FlowTraining(net, learning_rate, budget, drop_ids, empty, **settings),
+        stream,
+        out,
+        budget=budget,
+        average=average,
+        seed=seed,
         accelerator=accelerator,
-        devices=1,
-        max_steps=max_steps,
-        gradient_clip_val=1.0,
-        callbacks=[budget, average, saver, *callbacks],
-        logger=csv_logger(out),
-        log_every_n_steps=10,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        log_every=10,
+        every_n_train_steps=every_n_train_steps,
+        callbacks=callbacks,
     )
-    module = FlowTraining(net, learning_rate, budget, drop_ids, empty, **settings)
-    last = out / "last.ckpt"
-    with contextlib.suppress(KeyboardInterrupt):
-        trainer.fit(module, DataLoader(stream, batch_size=None), ckpt_path=last if last.exists() else None)
     return cast(TinyWan, average.average)

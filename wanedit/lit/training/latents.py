@@ -3,6 +3,7 @@
 What is known varies by clip: the first and the last frame mostly, the first one alone, or both and some between.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 
 from wanedit.lit.training.data import clip_duration, sprite_clips, to_float
 from wanedit.lit.training.sequence_vae import encode_moments
+from wanedit.lit.training.storage import save
 from wanedit.sprites.caption import caption
 from wanedit.sprites.scene import sample_scene
 
 Encoder = Callable[[Tensor], Tensor]
-
 
 # Shares of the conditions that training sees; clips of which nothing is known are drawn in the training step.
 CONDITIONS = {"first and last": 0.70, "first": 0.18, "several": 0.12}
@@ -28,7 +29,8 @@ CONDITIONS = {"first and last": 0.70, "first": 0.18, "several": 0.12}
 class LatentSet:
     """Encoded clips of one size and length.
 
-    `known` are the normalised latents of a video that is grey but for the frames that `frames` marks.
+    `known` are the normalised latents of a video that is grey but for the frames that `frames` marks. Latents are
+    float16 on disk and float32 in memory.
     """
 
     latents: Float[Tensor, "N 16 S h w"]
@@ -38,27 +40,35 @@ class LatentSet:
     keyframes: UInt8[Tensor, "N 3 2 H W"]
 
     def save(self, path: Path) -> None:
-        """Write to a temporary name and rename, so that a reader never sees half a file."""
-        torch.save(
-            {field.name: getattr(self, field.name) for field in fields(self)}, path.with_suffix(".part")
-        )
-        path.with_suffix(".part").rename(path)
+        """Write by rename, so that a reader never sees half a file."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        save(values | {"latents": self.latents.half(), "known": self.known.half()}, path)
 
     @classmethod
     def load(cls, path: Path) -> "LatentSet":
-        return cls(**torch.load(path))
+        """What `save` wrote."""
+        values = torch.load(path, map_location="cpu")
+        return cls(**values | {"latents": values["latents"].float(), "known": values["known"].float()})
 
 
-def latent_statistics(vae: nn.Module, clips: UInt8[Tensor, "N 3 T H W"]) -> tuple[list[float], list[float]]:
-    """Per-channel mean and standard deviation of the latents of clips."""
+def latent_statistics(
+    vae: nn.Module, clips: UInt8[Tensor, "N 3 T H W"], device: torch.device | str = "cpu"
+) -> tuple[list[float], list[float]]:
+    """Per-channel mean and standard deviation of the latents of clips, by way of a copy of the VAE on `device`."""
+    vae = copy.deepcopy(vae).to(device)
     with torch.no_grad():
-        latents = torch.cat([encode_moments(vae, to_float(part))[0] for part in clips.split(8)])
+        parts = [encode_moments(vae, to_float(part.to(device)))[0].cpu() for part in clips.split(8)]
+    latents = torch.cat(parts)
     dims = (0, 2, 3, 4)
     return latents.mean(dims).tolist(), latents.std(dims).tolist()
 
 
 def known_frames(seed: int, num_frames: int) -> list[int]:
-    """The frames that training shows of one clip, by seed and in the shares of CONDITIONS; of a still none."""
+    """The frames that training shows of one clip, by seed and in the shares of CONDITIONS; of a still none.
+
+    Drawn once for every (seed, num_frames): a clip that comes again shows the same frames, or, when it is one of those
+    that the training step hides, nothing.
+    """
     if num_frames == 1:
         return []
     rng = np.random.default_rng([13, seed, num_frames])
@@ -125,9 +135,9 @@ def normalised_encoder(
 ) -> Encoder:
     """Video to normalised latents, both on the CPU, by way of `device`.
 
-    Compiled once per shape where asked, which pays from about a hundred clips.
+    Compiled once per shape where asked, which pays from about a hundred clips. The encoder has its own copy of `vae`.
     """
-    vae.to(device)
+    vae = copy.deepcopy(vae).to(device)
     middle, scale = (torch.tensor(values, device=device).view(1, -1, 1, 1, 1) for values in (mean, std))
 
     def encode(video: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 Muon (Jordan and others, "Muon: An optimizer for hidden layers in neural networks", 2024) replaces the momentum of a
 matrix by the nearest orthogonal one, so that every direction learns at the same speed. A convolution is the matrix
-(out, in * kernel) it multiplies with. `torch.optim.Muon` takes matrices only. On the VAE of wan-tiny 800 steps reach
-27.9 dB where AdamW reaches 24.2 dB.
+(out, in * kernel) it multiplies with. `torch.optim.Muon` takes matrices only.
+
+On wan-tiny's VAE, single frames, one thread, four minutes each from the same start, one trial each: Muon at a learning
+rate of 3e-3 reached 28.06 dB on validation frames after 1000 steps, AdamW at 2e-3 24.41 dB after 1200.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,7 +39,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__([group for group in groups if group["params"]], defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable | None = None):
+    def step(self, closure: Callable | None = None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """One update of every parameter that has a gradient."""
         loss = None
         if closure is not None:

@@ -1,7 +1,7 @@
 """The whole training of wan-tiny, stage by stage; every finished stage is on disk and a second run skips it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,16 +10,12 @@ from torch import Tensor, nn
 from wanedit.errors import InputError
 from wanedit.lit.training import assets
 from wanedit.lit.training.curves import write_curves
-from wanedit.lit.training.data import footage, leaf_images, sprite_clips
-from wanedit.lit.training.flow import BatchStream, TinyWan, train_flow
-from wanedit.lit.training.latents import (
-    Encoder,
-    LatentSet,
-    encode_clips,
-    latent_statistics,
-    normalised_encoder,
-    token_ids,
-)
+from wanedit.lit.training.data import footage, leaf_images, require_picture, sprite_clips
+from wanedit.lit.training.flow import TRANSFORMER_CONFIG, BatchStream, TinyWan, train_flow, zero_image_values
+from wanedit.lit.training.latent_cache import kept_statistics, latent_sets, stamp
+from wanedit.lit.training.latents import Encoder, LatentSet, normalised_encoder, token_ids
+from wanedit.lit.training.plan import SMALL_FRAMES, SMALL_SIZE, TrainTiny, keep_plan
+from wanedit.lit.training.storage import save
 from wanedit.lit.training.tokenizer import train_tokenizer
 from wanedit.lit.training.vae import build_vae, train_vae_stage
 from wanedit.sprites.caption import caption
@@ -27,94 +23,53 @@ from wanedit.sprites.scene import sample_scene
 from wanedit.wan.catalog import NEGATIVE_FLF2V, NEGATIVE_PROMPT
 from wanedit.wan.text import TOKENIZER
 
-
-@dataclass(frozen=True)
-class VaeStage:
-    """One stage of the VAE: clips of `num_frames` cut to crop x crop pixels."""
-
-    num_frames: int
-    crop: int
-    batch: int
-    max_steps: int
-    minutes: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Clips of one size for the transformer, cut to each of `lengths` (increasing), and their share of the batches.
-
-    A length of 1 makes stills, drawn from text alone: they teach the words at a fraction of a clip's cost.
-    """
-
-    size: int
-    lengths: tuple[int, ...]
-    clips: int
-    batches: tuple[int, ...]
-    weight: float
-
-
-@dataclass(frozen=True)
-class FlowStage:
-    """The transformer's stage; `image_from` is the part of the budget after which image tokens take part."""
-
-    max_steps: int
-    minutes: float
-    learning_rate: float
-    shift: float
-    image_from: float
-    buckets: tuple[Bucket, ...]
-
-
-@dataclass(frozen=True)
-class TrainTiny:
-    """All that decides a training.
-
-    `footage` are optional video and image files for the VAE. `start` is a folder of wan-tiny whose weights are trained
-    further instead of new ones. `compiled` costs minutes at the start of each stage and makes the VAE four times as
-    fast.
-    """
-
-    out: Path
-    vae: tuple[VaeStage, ...]
-    flow: FlowStage
-    assets: Path
-    footage: tuple[Path, ...] = ()
-    start: Path | None = None
-    small_clips: int = 1500
-    large_clips: int = 300
-    leaves: int = 400
-    seed: int = 0
-    accelerator: str = "auto"
-    compiled: bool = True
-    pool_weights: tuple[float, ...] = field(default=(0.48, 0.15, 0.12, 0.25))
+TEXT_LEN = TRANSFORMER_CONFIG["text_len"]
 
 
 def train_tiny(plan: TrainTiny) -> None:
     """Run every stage that is not finished in `plan.out`, then write `plan.assets`, loss curves included.
 
-    Raises InputError when a file of footage does not exist.
+    `plan.assets` stays as it was until all stages are done. On a GPU float32 products are rounded to TF32, for this
+    whole process.
+
+    Raises:
+        InputError: see `check_inputs` and `keep_plan`; nothing is trained or written then.
     """
+    check_inputs(plan)
+    keep_plan(plan)
+    if encoding_device(plan.accelerator).type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    model = plan.out / "model"
+    vae = _vae(plan)
+    statistics = kept_statistics(vae, plan.out, encoding_device(plan.accelerator))
+    assets.write_vae(vae, *statistics, model)
+    assets.write_networks(_networks(plan, vae, statistics, _tokenizer(plan, model)), model)
+    write_curves(_logs(plan), model)
+    assets.publish(model, plan.assets)
+
+
+def check_inputs(plan: TrainTiny) -> None:
+    """See that all that the plan names is there.
+
+    Raises:
+        InputError: no CUDA device for `gpu`, footage that is missing or cannot be read, a file that `tokenizer` or
+            `start` lacks.
+    """
+    if plan.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise InputError(
+            f"accelerator: got {plan.accelerator}, but no CUDA device is here; expected cpu or auto"
+        )
     missing = [str(path) for path in plan.footage if not path.is_file()]
     if missing:
-        raise InputError(f"footage: got {', '.join(missing)}, expected existing files")
+        raise InputError(f"footage: got {', '.join(missing)}; expected existing files")
+    for path in plan.footage:
+        require_picture(path)
+    if plan.tokenizer is not None and not (plan.tokenizer / "tokenizer.json").is_file():
+        raise InputError(
+            f"tokenizer: {plan.tokenizer} lacks tokenizer.json; expected the folder of a tokenizer"
+        )
     if plan.start is not None:
         assets.check_start(plan.start)
-    plan.out.mkdir(parents=True, exist_ok=True)
-    vae = _vae(plan)
-    mean, std = latent_statistics(vae, sprite_clips(range(64), 17, 64))
-    assets.write_vae(vae, mean, std, plan.assets)
-    tokenizer = _tokenizer(plan.assets)
-    device = encoding_device(plan.accelerator)
-    encode = normalised_encoder(vae, mean, std, plan.compiled, device)
-    sets = [
-        part
-        for index in range(len(plan.flow.buckets))
-        for part in latent_sets(plan, index, encode, tokenizer)
-    ]
-    net = _flow(plan, sets, normalised_encoder(vae, mean, std, device=device), tokenizer)
-    assets.write_networks(net, plan.assets)
-    write_curves(_logs(plan), plan.assets)
 
 
 def encoding_device(accelerator: str) -> torch.device:
@@ -132,75 +87,102 @@ def _logs(plan: TrainTiny) -> dict[str, tuple[Path, str]]:
 
 
 def _vae(plan: TrainTiny) -> nn.Module:
+    """The VAE after its last stage; stages before a finished one are not asked for."""
     torch.manual_seed(plan.seed)
     vae = build_vae()
     if plan.start is not None:
         assets.read_vae(vae, plan.start)
     done = [plan.out / f"vae{index}.pt" for index in range(len(plan.vae))]
-    pools = None if done[-1].exists() else _pools(plan)
-    for index, (stage, path) in enumerate(zip(plan.vae, done, strict=True)):
-        if not path.exists():
-            vae.requires_grad_(True).train()
-            vae = train_vae_stage(
-                vae,
-                pools or [],
-                plan.pool_weights if plan.footage else plan.pool_weights[:3],
-                plan.out / f"vae{index}",
-                seed=plan.seed + index,
-                recoloured=(2, 3),
-                accelerator=plan.accelerator,
-                compiled=plan.compiled,
-                **vars(stage),
-            )
-            torch.save(vae.state_dict(), path)
-        vae.load_state_dict(torch.load(path, map_location="cpu"))
+    finished = max((index for index, path in enumerate(done) if path.exists()), default=-1)
+    if finished >= 0:
+        vae.load_state_dict(torch.load(done[finished], map_location="cpu"))
+    remaining = range(finished + 1, len(done))
+    pools = _pools(plan) if remaining else []
+    for index in remaining:
+        vae = train_vae_stage(
+            vae.requires_grad_(True).train(),
+            pools,
+            plan.crop_weights(),
+            plan.out / f"vae{index}",
+            seed=plan.seed + index,
+            recoloured=(2, 3),
+            accelerator=plan.accelerator,
+            compiled=plan.compiled,
+            **vars(plan.vae[index]),
+        )
+        save(vae.state_dict(), done[index])
     return vae.eval().requires_grad_(False)
 
 
 def _pools(plan: TrainTiny) -> list:
+    """What the VAE sees, in the order of `pool_weights`."""
     pools: list = [
-        sprite_clips(range(plan.small_clips), 17, 64),
-        sprite_clips(range(100_000, 100_000 + plan.large_clips), 17, 128),
-        leaf_images(plan.leaves, 64, plan.seed),
+        sprite_clips(range(plan.small_clips), SMALL_FRAMES, SMALL_SIZE),
+        sprite_clips(range(10_000, 10_000 + plan.large_clips), plan.large_frames, 128),
+        leaf_images(plan.leaves, 96, plan.seed),
     ]
     return [*pools, footage(plan.footage)] if plan.footage else pools
 
 
-def _tokenizer(folder: Path):
+def _tokenizer(plan: TrainTiny, model: Path):
+    """The tokenizer in `model`: a copy of the one that the plan names, or a new one."""
     from transformers import AutoTokenizer
 
-    path = folder / TOKENIZER
-    if not (path / "tokenizer.json").exists():
-        train_tokenizer([caption(sample_scene(seed)) for seed in range(2000)], path)
+    path = model / TOKENIZER
+    if not path.exists():
+        part = path.with_name(path.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        source = plan.tokenizer or (plan.start and plan.start / TOKENIZER)
+        if source:
+            shutil.copytree(source, part)
+        else:
+            train_tokenizer([caption(sample_scene(seed)) for seed in range(2000)], part)
+        part.rename(path)
     return AutoTokenizer.from_pretrained(str(path))
 
 
-def latent_sets(plan: TrainTiny, index: int, encode: Encoder, tokenizer) -> list[LatentSet]:
-    """The encoded clips of one bucket, from disk when they are there."""
-    bucket = plan.flow.buckets[index]
-    paths = [plan.out / f"latents_{bucket.size}_{length}_{bucket.clips}.pt" for length in bucket.lengths]
-    if not all(path.exists() for path in paths):
-        first = 1_000_000 * (1 + index)
-        seeds = range(first, first + bucket.clips)
-        parts = encode_clips(encode, seeds, bucket.lengths, bucket.size, tokenizer, 64)
-        for part, path in zip(parts, paths, strict=True):
-            part.save(path)
-    return [LatentSet.load(path) for path in paths]
-
-
-def _flow(plan: TrainTiny, sets: Sequence[LatentSet], encode: Encoder, tokenizer) -> TinyWan:
-    stage = plan.flow
+def _networks(
+    plan: TrainTiny, vae: nn.Module, statistics: tuple[list[float], list[float]], tokenizer
+) -> TinyWan:
+    """The averaged networks of the flow stage, from plan.out/flow.pt when it is finished."""
     torch.manual_seed(plan.seed)
-    net = TinyWan()
+    net, path = TinyWan(), plan.out / "flow.pt"
+    if path.exists():
+        net.load_state_dict(torch.load(path, map_location="cpu"))
+        return net
     if plan.start is not None:
         assets.read_networks(net, plan.start)
+        zero_image_values(net.transformer)
+    device = encoding_device(plan.accelerator)
+    encode = normalised_encoder(vae, *statistics, plan.compiled, device)
+    sets = [
+        part
+        for bucket in plan.flow.buckets
+        for part in latent_sets(
+            bucket, plan.out, stamp(bucket, vae, statistics, tokenizer), encode, tokenizer, TEXT_LEN
+        )
+    ]
+    empty = grey_conditions(normalised_encoder(vae, *statistics, device=device), sets)
+    net = _train_flow(plan, net, sets, empty, dropped_ids(tokenizer, TEXT_LEN))
+    save(net.state_dict(), path)
+    return net
+
+
+def _train_flow(
+    plan: TrainTiny,
+    net: TinyWan,
+    sets: Sequence[LatentSet],
+    empty: Mapping[tuple[int, ...], Tensor],
+    drop_ids: Tensor,
+) -> TinyWan:
+    stage = plan.flow
     batches = [batch for bucket in stage.buckets for batch in bucket.batches]
-    weights = [bucket.weight / len(bucket.lengths) for bucket in stage.buckets for _ in bucket.lengths]
+    weights = [weight for bucket in stage.buckets for weight in bucket.weights]
     return train_flow(
         net,
         BatchStream(sets, weights, batches, plan.seed),
-        dropped_ids(tokenizer, 64),
-        grey_conditions(encode, sets),
+        drop_ids,
+        empty,
         plan.out / "flow",
         max_steps=stage.max_steps,
         minutes=stage.minutes,
@@ -214,7 +196,7 @@ def _flow(plan: TrainTiny, sets: Sequence[LatentSet], encode: Encoder, tokenizer
 
 
 def dropped_ids(tokenizer, text_len: int) -> Tensor:
-    """What stands for 'no prompt' in training: the empty prompt and the negative prompts that users send."""
+    """What stands for 'no prompt' in training, (4, text_len): the empty prompt and the negative prompts in use."""
     return token_ids(tokenizer, ["", "", NEGATIVE_PROMPT, NEGATIVE_FLF2V], text_len)
 
 

@@ -1,5 +1,6 @@
 """A table of measured quantities beside what was asked of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -42,8 +43,12 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def as_dict(rows: Sequence[Row]) -> list[dict]:
-    """For JSON: the fields of every row and its verdict."""
-    return [asdict(row) | {"verdict": row.verdict} for row in rows]
+    """For JSON, which knows no NaN: the fields of every row and its verdict; null for a value that is not finite."""
+    return [asdict(row) | {"value": _finite(row.value), "verdict": row.verdict} for row in rows]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:

@@ -7,12 +7,11 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from jaxtyping import Float
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from wanedit.lit.training.common import Budget, WeightAverage, csv_logger
+from wanedit.lit.training.common import Budget, WeightAverage
 from wanedit.lit.training.data import CropStream
+from wanedit.lit.training.fit import fit
 from wanedit.lit.training.muon import Muon, split_parameters
 from wanedit.lit.training.sequence_vae import decode_latents, encode_moments, start_temporal_convolutions
 
@@ -79,26 +78,24 @@ def train_vae_stage(
     learning_rate: float,
     seed: int,
     recoloured: Sequence[int] = (),
+    callbacks: Sequence[L.Callback] = (),
     accelerator: str = "auto",
     compiled: bool = True,
+    every_n_train_steps: int = 100,
 ) -> nn.Module:
-    """One stage; returns the averaged weights' network. Resumes from out/last.ckpt when it is there."""
-    L.seed_everything(seed, verbose=False)
-    stream = CropStream(pools, weights, num_frames, crop, seed, recoloured)
+    """One stage; returns the averaged weights' network. See `fit` for `out` and how a stopped stage goes on."""
     average = WeightAverage(net, 0.999)
-    saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=100)
-    trainer = L.Trainer(
+    fit(
+        VaeTraining(net, learning_rate, compiled=compiled),
+        CropStream(pools, weights, num_frames, crop, seed, recoloured),
+        out,
+        budget=Budget(max_steps, minutes, learning_rate),
+        average=average,
+        seed=seed,
         accelerator=accelerator,
-        devices=1,
-        max_steps=max_steps,
-        gradient_clip_val=1.0,
-        callbacks=[Budget(max_steps, minutes, learning_rate), average, saver],
-        logger=csv_logger(out),
-        log_every_n_steps=25,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        log_every=25,
+        every_n_train_steps=every_n_train_steps,
+        batch_size=batch,
+        callbacks=callbacks,
     )
-    module = VaeTraining(net, learning_rate, compiled=compiled)
-    last = out / "last.ckpt"
-    trainer.fit(module, DataLoader(stream, batch_size=batch), ckpt_path=last if last.exists() else None)
     return average.average

@@ -1,0 +1,174 @@
+"""An edit as every method sees it: latents, shared noise, and a model that is asked for velocities.
+
+A method is called as `method(model, edit, schedule, observe)`; the model is an argument, so that Wan, another
+image-to-video model and a closed form of the tests all serve.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wanedit.errors import InputError
+from wanedit.flow.path import Schedule, Step
+from wanedit.flow.solvers import Velocity
+
+Metrics = dict[str, float]
+OnStep = Callable[[Step, Metrics], None]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a model is told beside x and sigma.
+
+    Attributes:
+        prompt: the caption of the clip.
+        guidance_scale: of classifier-free guidance; at 1.0 the unconditional pass is skipped.
+        images: frame index -> pixels (3, H, W) in [-1, 1] that the clip is known to show; a model that cannot be
+            shown one of them says so.
+        frame_ids: the temporal position of every slot, in slots; 0 … S-1 by default.
+        joint: K, how many slots of single frames are appended to the clip in one sequence.
+        appended: what those K slots are known to hold; None if the model is told nothing of it.
+    """
+
+    prompt: str
+    guidance_scale: float = 1.0
+    images: Mapping[int, Float[Tensor, "3 height width"]] = field(default_factory=dict)
+    frame_ids: tuple[float, ...] | None = None
+    joint: int = 0
+    appended: Float[Tensor, "b c k h w"] | None = None
+
+    def guided(self, guidance_scale: float | None) -> "View":
+        """The same under another guidance; None changes nothing."""
+        return self if guidance_scale is None else replace(self, guidance_scale=guidance_scale)
+
+
+@runtime_checkable
+class VideoModel(Protocol):
+    """All that a method needs of an image-to-video model."""
+
+    def velocity(self, view: View, slots: int) -> Velocity:
+        """A velocity for clips of `slots` latent slots, all that does not depend on the step computed once.
+
+        Raises:
+            InputError: the model cannot be shown these images, or was not given this prompt beforehand.
+        """
+        ...
+
+    def encode(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b c s h w"]:
+        """Pixels in [-1, 1], T = 4n+1, to normalised latents."""
+        ...
+
+    def decode(self, latents: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b 3 t height width"]:
+        """Normalised latents to pixels in [-1, 1]."""
+        ...
+
+    @property
+    def evaluations(self) -> int:
+        """Forward passes of the network so far, both passes of a guided velocity counted, for each clip."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """A source clip, its edited keyframes, and the noise that both share.
+
+    Attributes:
+        source: latents x_s.
+        edited: latents x_e, each keyframe encoded alone or held for its slot; never stacked.
+        slots: the latent slots of the keyframes, strictly increasing.
+        noise: eps, of the source's shape. The edited keyframes have the noise of their slots: coupled noise.
+        target: what the model is told of the edited clip.
+        reference: what it is told of the source clip.
+        video: source pixels in [-1, 1].
+        keyframes: edited pixels.
+        frames: the frames of the keyframes, `slot(frames[j]) == slots[j]`.
+
+    Raises:
+        InputError: shapes that do not belong together, slots that repeat, fall or lie outside the clip.
+    """
+
+    source: Float[Tensor, "b c s h w"]
+    edited: Float[Tensor, "b c k h w"]
+    slots: tuple[int, ...]
+    noise: Float[Tensor, "b c s h w"]
+    target: View
+    reference: View
+    video: Float[Tensor, "b 3 t height width"] | None = None
+    keyframes: Float[Tensor, "b 3 k height width"] | None = None
+    frames: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.slots or list(self.slots) != sorted(set(self.slots)):
+            raise InputError(
+                f"keyframe slots are {list(self.slots)}; expected one or more, strictly increasing"
+            )
+        total = self.source.shape[2]
+        if self.slots[0] < 0 or self.slots[-1] >= total:
+            raise InputError(f"keyframe slots are {list(self.slots)}; expected 0 … {total - 1}")
+        expected = (*self.source.shape[:2], len(self.slots), *self.source.shape[3:])
+        if tuple(self.edited.shape) != expected:
+            raise InputError(f"edited latents are {tuple(self.edited.shape)}; expected {expected}")
+        if self.noise.shape != self.source.shape:
+            raise InputError(
+                f"noise is {tuple(self.noise.shape)}; expected the source's {tuple(self.source.shape)}"
+            )
+
+    @property
+    def num_slots(self) -> int:
+        """S, the latent slots of the clip."""
+        return self.source.shape[2]
+
+    @property
+    def edited_noise(self) -> Float[Tensor, "b c k h w"]:
+        """eps_e, the noise of the keyframes' slots."""
+        return at_slots(self.noise, self.slots)
+
+    @property
+    def scale(self) -> float:
+        """The RMS of x_e, which relative norms are relative to."""
+        return rms(self.edited)
+
+
+@dataclass(frozen=True, eq=False)
+class Edited:
+    """What a method made: latents to be decoded, or pixels where it never had latents."""
+
+    latents: Float[Tensor, "b c s h w"] | None = None
+    pixels: Float[Tensor, "b 3 t height width"] | None = None
+
+
+@runtime_checkable
+class Method(Protocol):
+    """One way to edit; a frozen dataclass of its own settings."""
+
+    def __call__(
+        self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None
+    ) -> Edited: ...
+
+
+def at_slots(x: Float[Tensor, "b c s h w"], slots: tuple[int, ...]) -> Float[Tensor, "b c k h w"]:
+    """x[K], the slots of the keyframes."""
+    return x[:, :, list(slots)]
+
+
+def into_slots(
+    part: Float[Tensor, "b c k h w"], slots: tuple[int, ...], num_slots: int
+) -> Float[Tensor, "b c s h w"]:
+    """The adjoint of `at_slots`: `part` at its slots, zeros elsewhere."""
+    out = part.new_zeros(*part.shape[:2], num_slots, *part.shape[3:])
+    out[:, :, list(slots)] = part
+    return out
+
+
+def rms(x: Tensor) -> float:
+    """Root mean square per element."""
+    return float(x.double().square().mean().sqrt())
+
+
+def inner(a: Tensor, b: Tensor) -> Float[Tensor, "b 1 1 1 1"]:
+    """<a, b> of every clip of a batch, shaped to multiply it."""
+    return torch.einsum("bcshw,bcshw->b", a, b)[:, None, None, None, None]

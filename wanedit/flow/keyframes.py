@@ -1,0 +1,238 @@
+"""Controllers: what ties a trajectory to its edited keyframes at every step.
+
+Each returns what is to be added to the velocity of the main branch (all slots) and of the edit branch (slots K),
+after classifier-free guidance. Notation: z, v of the main branch, z_e, v_e of the edit branch, h the step,
+`z_diff = z[K] - z_e`, `v_diff = v[K] - v_e`, `e = x0_hat[K] - x_e`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wanedit.errors import InputError
+from wanedit.flow.covariance import conjugate_gradient
+from wanedit.flow.editing import Metrics, at_slots, inner, into_slots, rms
+from wanedit.flow.path import Schedule, Step, clean_estimate, schedule
+
+Product = Callable[[Tensor], Tensor]
+
+# Below this share of its energy the power of a direction counts as none.
+TINY = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Branches:
+    """Both branches at one step, before control.
+
+    Attributes:
+        step: where on the schedule.
+        z, v: main branch, (B, C, S, H, W).
+        z_e, v_e: edit branch, (B, C, K, H, W).
+        x_e: the edited keyframes.
+        slots: K.
+        product: w (B, C, S, H, W) -> Cov(x_0 | z) w, for controllers that need it.
+    """
+
+    step: Step
+    z: Float[Tensor, "b c s h w"]
+    v: Float[Tensor, "b c s h w"]
+    z_e: Float[Tensor, "b c k h w"]
+    v_e: Float[Tensor, "b c k h w"]
+    x_e: Float[Tensor, "b c k h w"]
+    slots: tuple[int, ...]
+    product: Product
+
+    @property
+    def z_diff(self) -> Float[Tensor, "b c k h w"]:
+        """z[K] - z_e."""
+        return at_slots(self.z, self.slots) - self.z_e
+
+    @property
+    def v_diff(self) -> Float[Tensor, "b c k h w"]:
+        """v[K] - v_e."""
+        return at_slots(self.v, self.slots) - self.v_e
+
+    @property
+    def residual(self) -> Float[Tensor, "b c k h w"]:
+        """r = z_diff - h v_diff, the difference after this step if nothing is done."""
+        return self.z_diff - self.step.h * self.v_diff
+
+    @property
+    def error(self) -> Float[Tensor, "b c k h w"]:
+        """e = x0_hat[K] - x_e, what the main branch is heading for against what it should."""
+        clean = clean_estimate(at_slots(self.z, self.slots), at_slots(self.v, self.slots), self.step.sigma)
+        return clean - self.x_e
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What to add to the velocities, and the gain it was made with.
+
+    `edit` is None where the edit branch is left alone.
+    """
+
+    main: Float[Tensor, "b c s h w"]
+    edit: Float[Tensor, "b c k h w"] | None
+    gain: float
+
+
+class Controller(Protocol):
+    """Turns the state of both branches into a correction."""
+
+    def __call__(self, state: Branches) -> Correction: ...
+
+
+def _check_gains(alpha: float, beta: float) -> None:
+    if not (math.isfinite(alpha) and alpha >= 0 and math.isfinite(beta) and beta >= 0):
+        raise InputError(f"alpha is {alpha:g} and beta {beta:g}; expected numbers >= 0")
+
+
+def _pull(state: Branches, alpha: float, beta: float) -> Correction:
+    r = state.residual
+    main = into_slots(alpha * r, state.slots, state.z.shape[2])
+    # The edit branch is pulled towards the main one, against r: its difference shrinks from both sides.
+    return Correction(main, -beta * r if beta else None, alpha)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """The seed method: `v[K] += alpha r`, and beta likewise draws the edit branch to the main one.
+
+    One step multiplies the difference by 1 - (alpha + beta) h, so it needs (alpha + beta) h < 2; see
+    `largest_stable_alpha`.
+    """
+
+    alpha: float = 10.0
+    beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_gains(self.alpha, self.beta)
+
+    def __call__(self, state: Branches) -> Correction:
+        return _pull(state, self.alpha, self.beta)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """The residual controller's continuous limit, taken exactly: gain `(1 - exp(-alpha h)) / h`.
+
+    The difference shrinks by exp(-(alpha + beta) h) per step, whatever the step: never unstable.
+    """
+
+    alpha: float = 10.0
+    beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_gains(self.alpha, self.beta)
+
+    def __call__(self, state: Branches) -> Correction:
+        total = self.alpha + self.beta
+        if total == 0:
+            return _pull(state, 0.0, 0.0)
+        gain = -math.expm1(-total * state.step.h) / state.step.h
+        return _pull(state, gain * self.alpha / total, gain * self.beta / total)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """`x0_hat[K] = x_e`: what the residual controller becomes when alpha h is 1 and h is all of sigma."""
+
+    def __call__(self, state: Branches) -> Correction:
+        gain = 1 / state.step.sigma
+        return Correction(into_slots(gain * state.error, state.slots, state.z.shape[2]), None, gain)
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """`x0_hat += C[:, K] (C[K, K] + tau^2 I)^-1 (x_e - x0_hat[K])`, C = Cov(x_0 | z): it moves all slots.
+
+    For Gaussian data that is the exact mean given the keyframes (Kalman's update; for diffusion models
+    arXiv 2310.06721, equation 8). The other controllers put the identity in the place of C.
+
+    Attributes:
+        solve: "scalar", one product: e is weighted by <e, e> / <e, (C[K, K] + tau^2) e>. "full": conjugate gradients.
+        tau: standard deviation of the keyframes about the clip, in latents.
+        tolerance, iterations: conjugate gradients stop at this residual relative to e, or after so many products.
+        below: control begins at sigma <= below: near pure noise x0_hat hardly depends on z, and C drowns in rounding.
+    """
+
+    solve: Literal["scalar", "full"] = "scalar"
+    tau: float = 0.0
+    tolerance: float = 1e-3
+    iterations: int = 20
+    below: float = 0.999
+
+    def __post_init__(self) -> None:
+        if self.solve not in ("scalar", "full"):
+            raise InputError(f"solve is {self.solve!r}; expected 'scalar' or 'full'")
+        if self.tau < 0 or not 0 < self.tolerance < 1 or self.iterations < 1 or not 0 < self.below < 1:
+            raise InputError(
+                f"tau is {self.tau:g}, tolerance {self.tolerance:g}, iterations {self.iterations}, "
+                f"below {self.below:g}; expected tau >= 0, 0 < tolerance < 1, iterations >= 1, 0 < below < 1"
+            )
+
+    def __call__(self, state: Branches) -> Correction:
+        if state.step.sigma > self.below:
+            return Correction(state.z.new_zeros(()).expand_as(state.v), None, 0.0)
+        whole = self._full(state) if self.solve == "full" else self._scalar(state)
+        # x0_hat = z - sigma v, so a change of -whole in x0_hat is one of whole / sigma in v.
+        return Correction(whole / state.step.sigma, None, 1 / state.step.sigma)
+
+    def _scalar(self, state: Branches) -> Tensor:
+        error, total = state.error, state.z.shape[2]
+        column = state.product(into_slots(error, state.slots, total))
+        power = inner(error, at_slots(column, state.slots) + self.tau**2 * error)
+        energy = inner(error, error)
+        # A velocity that is no gradient can make C indefinite along e; then there is no step to take.
+        weight = torch.where(power > TINY * energy, energy / power.clamp_min(TINY * energy + TINY**2), 0.0)
+        return weight * column
+
+    def _full(self, state: Branches) -> Tensor:
+        slots, total = state.slots, state.z.shape[2]
+
+        def inside(w: Tensor) -> Tensor:
+            return at_slots(state.product(into_slots(w, slots, total)), slots) + self.tau**2 * w
+
+        weights = conjugate_gradient(inside, state.error, self.tolerance, self.iterations)
+        return state.product(into_slots(weights, slots, total))
+
+
+def step_metrics(state: Branches, correction: Correction, scale: float) -> Metrics:
+    """What is logged of a controlled step: RMS per element, each also relative to `scale`, the RMS of x_e."""
+    norms = {
+        "r_k_norm": rms(state.residual),
+        "v_diff_norm": rms(state.v_diff),
+        "delta_v_norm": rms(correction.main),
+    }
+    relative = {f"{name}_relative": value / scale for name, value in norms.items()}
+    return {
+        **norms,
+        **relative,
+        "gain": correction.gain,
+        "alpha_h": correction.gain * state.step.h,
+        "keyframe_error": rms(state.error) / scale,
+    }
+
+
+def largest_stable_alpha(levels: Schedule) -> float:
+    """The bound 2 / max h that alpha + beta of the residual controller must stay below."""
+    return 2 / max(step.h for step in levels)
+
+
+def steps_for(alpha: float, shift: float, solver: str = "euler", most: int = 2000) -> int | None:
+    """The fewest steps at which the residual controller is stable with this alpha; None if more than `most`."""
+    stable = (n for n in range(1, most + 1) if alpha < largest_stable_alpha(schedule(n, shift, solver)))
+    return next(stable, None)
+
+
+CONTROLLERS: dict[str, type[Controller]] = {
+    "residual": Residual,
+    "exponential": Exponential,
+    "replacement": Replacement,
+    "covariance": Covariance,
+}

@@ -1,0 +1,126 @@
+"""Residual-corrected flow with a keyframe controller: the method of this project."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from wanedit.errors import InputError
+from wanedit.flow.covariance import Derivative, covariance_product
+from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel, View, at_slots
+from wanedit.flow.keyframes import Branches, Controller, Residual, step_metrics
+from wanedit.flow.path import Schedule, Step, interpolate
+from wanedit.flow.solvers import Velocity, finite
+
+# (z, z_e, step) -> v and v_e before control, and the model's own velocity of the clip, without the drift.
+Velocities = Callable[[Tensor, Tensor, Step], tuple[Tensor, Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class ResidualCorrectedFlow:
+    """The source is kept by the model's own error on it, the keyframes by a controller.
+
+    At every step, with z_s on the straight path from the noise eps to the source x_s,
+    `v = v_theta(z, target) + lambda ((eps - x_s) - v_theta(z_s, source))`, and the controller's correction on top.
+
+    Attributes:
+        controller: ties slots K to the edited keyframes.
+        source_weight: lambda. At 1 an edit that changes nothing gives the source back exactly; 0 lets go of it.
+        strength: noise level to start from, in (0, 1]; below 1 from the noised source.
+        edit_branch: "analytic": the straight path from eps_e to x_e. "denoised": by the model, in one sequence
+            `[S slots of the clip; K slots]` with the frame ids `[0 … S-1, K]`.
+        show_keyframes: a denoised edit branch is shown x_e in the condition of its slots.
+        guidance_scale, source_guidance_scale: instead of the views' own. Where they differ from each other, an edit
+            that changes nothing no longer gives the source back.
+        derivative: how a covariance controller differentiates the velocity.
+    """
+
+    controller: Controller = field(default_factory=Residual)
+    source_weight: float = 1.0
+    strength: float = 1.0
+    edit_branch: Literal["analytic", "denoised"] = "analytic"
+    show_keyframes: bool = True
+    guidance_scale: float | None = None
+    source_guidance_scale: float | None = None
+    derivative: Derivative = "difference"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise InputError(f"strength is {self.strength:g}; expected a number in (0, 1]")
+        if self.edit_branch not in ("analytic", "denoised"):
+            raise InputError(f"edit_branch is {self.edit_branch!r}; expected 'analytic' or 'denoised'")
+        if self.edit_branch == "denoised" and self.strength == 1 and not self.show_keyframes:
+            raise InputError(
+                "a denoised edit branch that starts from pure noise and is not shown its keyframes is the main branch "
+                "itself: every residual would be zero whatever the edit. Expected strength < 1, show_keyframes, or "
+                "edit_branch 'analytic'"
+            )
+
+    def __call__(
+        self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None
+    ) -> Edited:
+        levels = schedule if self.strength == 1 else schedule.after(self.strength)
+        target, velocities = self._velocities(model, edit)
+        z = interpolate(edit.source, edit.noise, levels.sigmas[0])
+        z_e = interpolate(edit.edited, edit.edited_noise, levels.sigmas[0])
+        for step in levels:
+            v, v_e, own = velocities(z, z_e, step)
+            product = covariance_product(target(z_e), z, own, step, self.derivative)
+            state = Branches(step, z, finite(v, step), z_e, v_e, edit.edited, edit.slots, product)
+            correction = self.controller(state)
+            if observe is not None:
+                observe(step, step_metrics(state, correction, edit.scale))
+            z = z - step.h * (v + correction.main)
+            z_e = z_e - step.h * (v_e if correction.edit is None else v_e + correction.edit)
+        return Edited(latents=z)
+
+    def _views(self, edit: Edit) -> tuple[View, View]:
+        return edit.target.guided(self.guidance_scale), edit.reference.guided(self.source_guidance_scale)
+
+    def _velocities(self, model: VideoModel, edit: Edit) -> tuple[Callable[[Tensor], Velocity], Velocities]:
+        """The target's velocity as a function of z alone, given z_e, and the velocities of both branches."""
+        return self._joint(model, edit) if self.edit_branch == "denoised" else self._alone(model, edit)
+
+    def _alone(self, model: VideoModel, edit: Edit) -> tuple[Callable[[Tensor], Velocity], Velocities]:
+        target_view, source_view = self._views(edit)
+        target = model.velocity(target_view, edit.num_slots)
+        source = model.velocity(source_view, edit.num_slots) if self.source_weight else None
+        straight = edit.edited_noise - edit.edited
+
+        def velocities(z: Tensor, z_e: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+            own = target(z, step)
+            return own + self._drift(source, edit.source, edit.noise, step), straight, own
+
+        return lambda z_e: target, velocities
+
+    def _joint(self, model: VideoModel, edit: Edit) -> tuple[Callable[[Tensor], Velocity], Velocities]:
+        slots, total = edit.slots, edit.num_slots
+        ids = (*map(float, range(total)), *map(float, slots))
+        kept = torch.cat([edit.source, at_slots(edit.source, slots)], dim=2)
+        noise = torch.cat([edit.noise, edit.edited_noise], dim=2)
+        shown = (edit.edited, kept[:, :, total:]) if self.show_keyframes else (None, None)
+        views = [
+            replace(view, frame_ids=ids, joint=len(slots), appended=latents)
+            for view, latents in zip(self._views(edit), shown, strict=True)
+        ]
+        target = model.velocity(views[0], total + len(slots))
+        source = model.velocity(views[1], total + len(slots)) if self.source_weight else None
+
+        def velocities(z: Tensor, z_e: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+            own = target(torch.cat([z, z_e], dim=2), step)
+            both = own + self._drift(source, kept, noise, step)
+            return both[:, :, :total], both[:, :, total:], own[:, :, :total]
+
+        def given(z_e: Tensor) -> Velocity:
+            return lambda z, step: target(torch.cat([z, z_e], dim=2), step)[:, :, :total]
+
+        return given, velocities
+
+    def _drift(self, source: Velocity | None, x_s: Tensor, noise: Tensor, step: Step) -> Tensor | float:
+        """lambda ((eps - x_s) - v_theta(z_s, source)): what the model gets wrong about the source."""
+        if source is None:
+            return 0.0
+        z_s = interpolate(x_s, noise, step.sigma)
+        return self.source_weight * ((noise - x_s) - source(z_s, step))

@@ -1,0 +1,176 @@
+"""FlowMatchingEditor: edit one clip a predict_step, with any method."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from wanedit.errors import NumericalError, ResourceError
+from wanedit.flow.editing import Edit, Method, Metrics, View
+from wanedit.flow.path import Step, schedule
+from wanedit.lit.editing.model import Conditioning, WanVideoModel, showable
+from wanedit.lit.editing.task import EditedClip, EditTask
+from wanedit.lit.encode import encode_pictures, encode_texts
+from wanedit.lit.networks import WanModule
+from wanedit.rng import noise
+from wanedit.video import from_uint8, to_uint8
+from wanedit.wan.load import WanFolder, default_dtype
+from wanedit.wan.vae import STRIDE_TIME
+
+OnEditStep = Callable[[int, Step, Metrics], None]
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """How every clip of a run is sampled.
+
+    Attributes:
+        solver: whose schedule is visited; the methods that correct a velocity take Euler steps on it.
+        guidance_scale, source_guidance_scale: of the target's and the source's views.
+        keyframe_encoding: "single": each keyframe as a video of one frame. "group": held for the four frames of its
+            slot, behind itself, which has the statistics of slots >= 1.
+        condition_keyframes: fill the condition channels with the keyframes that the model can be shown.
+        offload_model, t5_cpu, tile: as in generation.
+    """
+
+    num_inference_steps: int
+    shift: float
+    guidance_scale: float
+    source_guidance_scale: float
+    solver: str = "euler"
+    keyframe_encoding: Literal["single", "group"] = "single"
+    condition_keyframes: bool = True
+    offload_model: bool = True
+    t5_cpu: bool = False
+    tile: int | None = None
+
+
+class FlowMatchingEditor(WanModule):
+    """Edits clips with one Wan model and one method.
+
+    Args:
+        folder: an opened model of any kind; what it cannot be shown is left out of its condition.
+        method: an editing method of `wanedit.flow.methods`.
+        settings: of the sampler.
+        on_step: called with (clip index, step, metrics) at every step.
+    """
+
+    def __init__(
+        self,
+        folder: WanFolder,
+        method: Method,
+        settings: EditSettings,
+        on_step: OnEditStep | None = None,
+    ) -> None:
+        super().__init__(folder, settings.offload_model, settings.tile)
+        self.method = method
+        self.settings = settings
+        self.on_step = on_step or (lambda index, step, metrics: None)
+        self.schedule = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+        self.conditioning = Conditioning({}, {}, "")
+
+    def load(self, tasks: list[EditTask], device: torch.device | str = "cpu") -> None:
+        """Encode what the tasks say and show, then load what editing needs; nothing is loaded for no task."""
+        device = torch.device(device)
+        if not tasks:
+            return
+        text_device = torch.device("cpu") if self.settings.t5_cpu else device
+        prompts = {text for t in tasks for text in (t.prompt, t.source_prompt, t.negative_prompt)}
+        text = encode_texts(self.folder, prompts, text_device, default_dtype(device))
+        pictures = encode_pictures(self.folder, (p for t in tasks for p in _pictures(t)), device)
+        self.conditioning = Conditioning(text, pictures, tasks[0].negative_prompt)
+        self.load_networks(device)
+
+    def on_predict_start(self) -> None:
+        loaders = self.trainer.predict_dataloaders
+        self.load(list(loaders), self.device)  # pyright: ignore[reportArgumentType]
+
+    def predict_step(self, batch: EditTask, batch_idx: int = 0) -> EditedClip:
+        """Edit one clip.
+
+        Raises:
+            NumericalError: a velocity or the decoded video is not finite; names clip, rank and step.
+            ResourceError: out of memory; names the settings that lower it.
+        """
+        try:
+            return self.edit(batch)
+        except NumericalError as error:
+            raise NumericalError(f"clip {batch.index}, rank {self._rank()}: {error}") from None
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"out of memory in clip {batch.index} ({batch.tokens} tokens): {str(error).splitlines()[0]} "
+                "Lower size or num_frames, or set offload_model, t5_cpu or tile"
+            ) from None
+
+    @torch.no_grad()
+    def edit(self, task: EditTask) -> EditedClip:
+        """Encode, run the method, decode, and cut what was held beyond the source's last frame."""
+        started = time.perf_counter()
+        _, vae = self.loaded()
+        model = WanVideoModel(self, self.conditioning, task.size)
+        steps: list[Metrics] = []
+
+        def observe(step: Step, metrics: Metrics) -> None:
+            steps.append({"step": step.index, "sigma": step.sigma, "h": step.h, **metrics})
+            self.on_step(task.index, step, metrics)
+
+        result = self.method(model, self.problem(task, vae.mean.device), self.schedule, observe)
+        if result.pixels is not None:
+            video = result.pixels
+        else:
+            assert result.latents is not None, "a method returns latents or pixels"
+            video = self.decode(result.latents)
+        frames = to_uint8(video[0, :, : len(task.frames)])
+        latents = None if result.latents is None else result.latents[0].float().cpu()
+        seconds = time.perf_counter() - started
+        return EditedClip(task, latents, frames, seconds, model.evaluations, tuple(steps))
+
+    def problem(self, task: EditTask, device: torch.device) -> Edit:
+        """The task as methods see it: latents, coupled noise, and a view of either clip."""
+        video = held(task).to(device)
+        keyframes = from_uint8(task.keyframes).to(device)
+        indices = task.keyframe_indices
+        shown = (
+            showable(self.folder, indices, task.sampled_frames) if self.settings.condition_keyframes else ()
+        )
+        targets = {i: keyframes[:, k] for k, i in enumerate(indices) if i in shown}
+        sources = {i: video[:, i] for i in shown}
+        settings = self.settings
+        return Edit(
+            self.encode(video[None]),
+            self.encode_keyframes(keyframes, task.slots),
+            task.slots,
+            noise((1, 16, *task.grid), task.seed, "edit", task.index).to(device),
+            View(task.prompt, settings.guidance_scale, targets),
+            View(task.source_prompt, settings.source_guidance_scale, sources),
+            video[None],
+            keyframes[None],
+            indices,
+        )
+
+    def encode_keyframes(self, keyframes: Tensor, slots: tuple[int, ...]) -> Tensor:
+        """x_e (1, 16, K, H/8, W/8): keyframes (3, K, H, W) one by one, never stacked through the causal VAE."""
+        group = self.settings.keyframe_encoding == "group"
+        parts = []
+        for k, slot in enumerate(slots):
+            # Slot 0 holds one frame whatever follows it.
+            frames = 1 + STRIDE_TIME if group and slot > 0 else 1
+            parts.append(self.encode(keyframes[None, :, k : k + 1].expand(-1, -1, frames, -1, -1))[:, :, -1:])
+        return torch.cat(parts, dim=2)
+
+
+def held(task: EditTask) -> Tensor:
+    """The source (3, T, H, W) in [-1, 1], its last frame held up to the next 4n+1."""
+    video = from_uint8(task.frames)
+    extra = task.sampled_frames - len(task.frames)
+    return torch.cat([video, video[:, -1:].expand(-1, extra, -1, -1)], dim=1) if extra else video
+
+
+def _pictures(task: EditTask) -> list[Tensor]:
+    """Every picture that a view of this task may show the model."""
+    edited = from_uint8(task.keyframes)
+    source = from_uint8(task.frames[list(task.keyframe_indices)])
+    return [*edited.unbind(1), *source.unbind(1)]
