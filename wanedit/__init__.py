@@ -7,19 +7,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wanedit.run.config import GenerationConfig
+    from wanedit.run.edit import EditResult, edit
+    from wanedit.run.edit_config import EditConfig
+    from wanedit.run.editor import WanVideoEditorPipeline
     from wanedit.run.generate import GenerationResult, generate
     from wanedit.run.pipeline import MultiKeyframePipeline
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "EditConfig": "wanedit.run.edit_config",
+    "EditResult": "wanedit.run.edit",
     "GenerationConfig": "wanedit.run.config",
     "GenerationResult": "wanedit.run.generate",
     "MultiKeyframePipeline": "wanedit.run.pipeline",
+    "WanVideoEditorPipeline": "wanedit.run.editor",
+    "edit": "wanedit.run.edit",
     "generate": "wanedit.run.generate",
 }
 
-__all__ = ["GenerationConfig", "GenerationResult", "MultiKeyframePipeline", "__version__", "generate"]
+__all__ = [
+    "EditConfig",
+    "EditResult",
+    "GenerationConfig",
+    "GenerationResult",
+    "MultiKeyframePipeline",
+    "WanVideoEditorPipeline",
+    "__version__",
+    "edit",
+    "generate",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -35,6 +35,7 @@ def build_parser() -> Any:
     )
     commands = parser.add_subcommands(dest="command", required=True)
     commands.add_subcommand("generate", _generate_parser(), help="a long video through timed keyframes")
+    commands.add_subcommand("edit", _edit_parser(), help="an edited video from edited keyframes")
     commands.add_subcommand(
         "models", _models_parser(), help="list known models; check their layout or a folder"
     )
@@ -53,11 +54,35 @@ def _generate_parser() -> Any:
     )
     parser.add_argument("--config", action="config", help="YAML file of settings; repeatable, later ones win")
     parser.add_class_arguments(GenerationConfig, as_group=False)
+    _add_run_flags(parser)
+    return parser
+
+
+def _edit_parser() -> Any:
+    from jsonargparse import ArgumentParser
+
+    from wanedit.run.edit_config import EditConfig
+
+    parser = ArgumentParser(
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="Edit a video: its edited keyframes are spread over all of it. Methods: residual_corrected, "
+        "sdedit, flowedit, flowalign, rf_inversion, first_frame, flf2v, hard_replacement, copy_source, warp.",
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; repeatable, later ones win")
+    parser.add_argument(
+        "video", nargs="?", type=str, default="", help="the source, a video or a folder of images"
+    )
+    parser.add_class_arguments(EditConfig, as_group=False, skip={"video"})
+    _add_run_flags(parser)
+    return parser
+
+
+def _add_run_flags(parser: Any) -> None:
     _allow_bare_flags(parser)
     parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
     parser.add_argument("--verbose", action="store_true", help="print the plan, then run")
     parser.add_argument("--quiet", action="store_true", help="no messages, no progress bar")
-    return parser
 
 
 def _allow_bare_flags(parser: Any) -> None:
@@ -105,7 +130,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     settings = _parse(argv)
-    command: Callable[[Any], int] = {"generate": _generate, "models": _models}[settings.command]
+    command: Callable[[Any], int] = {
+        "generate": _generate,
+        "edit": _edit,
+        "models": _models,
+    }[settings.command]
     return command(settings[settings.command])
 
 
@@ -134,10 +163,13 @@ def _configs_first(argv: list[str]) -> list[str]:
 
 def _valid_keys(argv: list[str]) -> list[str]:
     from wanedit.run.config import GenerationConfig
+    from wanedit.run.edit_config import EditConfig
 
-    if argv[:1] == ["generate"]:
-        return [*GenerationConfig.__dataclass_fields__, "config", "dry_run", "verbose", "quiet"]
-    return ["generate", "models", "check"]
+    kinds = {"generate": GenerationConfig, "edit": EditConfig}
+    kind = kinds.get(argv[0]) if argv else None
+    if kind is not None:
+        return [*kind.__dataclass_fields__, "config", "dry_run", "verbose", "quiet"]
+    return ["generate", "edit", "models", "check"]
 
 
 def _shortened(message: str, valid: Sequence[str]) -> str:
@@ -196,6 +228,37 @@ def run_generate(config: Any, folders: list[Path], talk: str) -> int:
         return signal.exit_code
     if talk != "quiet" and launch.current_world().rank == 0:
         print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_frames)}")
+    return 0
+
+
+def _edit(settings: Any) -> int:
+    from wanedit.run.edit_config import EditConfig
+
+    values = settings.as_dict()
+    files = [Path(str(getattr(path, "relative", path))) for path in values.pop("config", None) or []]
+    dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
+    config, folders = EditConfig(**values), [file.parent for file in files]
+    if dry_run or verbose:
+        from wanedit.run.report_edit import print_edit_plan
+
+        print_edit_plan(config, folders)
+    return 0 if dry_run else run_edit(config, folders, quiet)
+
+
+def run_edit(config: Any, folders: list[Path], quiet: bool) -> int:
+    """Edit; interrupted, print how to do it again. Returns the exit code."""
+    from wanedit.run import launch
+    from wanedit.run.edit import edit
+
+    try:
+        result = edit(config, folders, verbose=not quiet)
+    except launch.Interrupted as signal:
+        _complain(
+            f"{signal}: nothing partial is left in {config.folder}. Edit again with:\n  {_command_again()}"
+        )
+        return signal.exit_code
+    if not quiet:
+        print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_indices)}")
     return 0
 
 

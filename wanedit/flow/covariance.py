@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wanedit.flow.editing import inner, rms
+from wanedit.flow.editing import inner
 from wanedit.flow.path import Step
 from wanedit.flow.solvers import Velocity
 
@@ -33,14 +33,16 @@ def covariance_product(
         v: its value at (z, step), which "difference" starts from.
         derivative: "difference", one more evaluation per product; "central", two; "forward", `torch.func.jvp`: exact,
             one evaluation with a tangent beside it.
-        relative_step: RMS of a difference's step relative to that of z.
+        relative_step: norm of a difference's step relative to that of z, clip by clip.
     """
 
     def product(w: Tensor) -> Tensor:
         if derivative == "forward":
-            _, change = torch.func.jvp(lambda point: velocity(point, step), (z,), (w,))
+            change = torch.func.jvp(lambda point: velocity(point, step), (z,), (w,))[1]
         else:
-            size = relative_step * rms(z) / max(rms(w), torch.finfo(w.dtype).tiny)
+            # Each clip of a batch has a step of its own, or a small w would drown beside a large one.
+            energy = inner(w, w)
+            size = relative_step * (inner(z, z) / energy.where(energy > 0, torch.ones_like(energy))).sqrt()
             behind = v if derivative == "difference" else velocity(z - size * w, step)
             reach = size if derivative == "difference" else 2 * size
             change = (velocity(z + size * w, step) - behind) / reach
@@ -63,11 +65,14 @@ def conjugate_gradient(
         iterations: stop after so many applications.
 
     Returns:
-        The last iterate; a clip whose direction has no positive curvature stays where it was.
+        The iterate with the smallest residual. For the exact operator that is the last; a network's derivative is
+        not symmetric, and there the residual can grow without bound (`math_verification`, claim symmetry_tiny).
+        A clip whose direction has no positive curvature stays where it was.
     """
     x, r = torch.zeros_like(right), right
     p, energy = r, inner(right, right)
     goal = tolerance**2 * energy
+    best, lowest = x, energy
     for _ in range(iterations):
         if bool((energy <= goal).all()):
             break
@@ -79,6 +84,7 @@ def conjugate_gradient(
         length = torch.where(active, energy / curvature.where(active, torch.ones_like(curvature)), 0.0)
         x, r = x + length * p, r - length * image
         fresh = inner(r, r)
+        best, lowest = torch.where(fresh < lowest, x, best), torch.minimum(fresh, lowest)
         p = r + torch.where(active, fresh / energy.where(active, torch.ones_like(energy)), 0.0) * p
         energy = fresh
-    return x
+    return best

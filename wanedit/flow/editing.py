@@ -15,6 +15,7 @@ from torch import Tensor
 from wanedit.errors import InputError
 from wanedit.flow.path import Schedule, Step
 from wanedit.flow.solvers import Velocity
+from wanedit.timeline import slot
 
 Metrics = dict[str, float]
 OnStep = Callable[[Step, Metrics], None]
@@ -116,6 +117,13 @@ class Edit:
             raise InputError(
                 f"noise is {tuple(self.noise.shape)}; expected the source's {tuple(self.source.shape)}"
             )
+        if self.frames and tuple(map(slot, self.frames)) != self.slots:
+            raise InputError(
+                f"keyframe frames {list(self.frames)} lie in slots {list(map(slot, self.frames))}; "
+                f"expected {list(self.slots)}"
+            )
+        if self.keyframes is not None and self.keyframes.shape[2] != len(self.slots):
+            raise InputError(f"{self.keyframes.shape[2]} edited frames for {len(self.slots)} slots")
 
     @property
     def num_slots(self) -> int:

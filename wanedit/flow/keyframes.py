@@ -8,7 +8,7 @@ after classifier-free guidance. Notation: z, v of the main branch, z_e, v_e of t
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -81,6 +81,7 @@ class Correction:
     gain: float
 
 
+@runtime_checkable
 class Controller(Protocol):
     """Turns the state of both branches into a correction."""
 
@@ -170,7 +171,12 @@ class Covariance:
     def __post_init__(self) -> None:
         if self.solve not in ("scalar", "full"):
             raise InputError(f"solve is {self.solve!r}; expected 'scalar' or 'full'")
-        if self.tau < 0 or not 0 < self.tolerance < 1 or self.iterations < 1 or not 0 < self.below < 1:
+        if (
+            not 0 <= self.tau < math.inf
+            or not 0 < self.tolerance < 1
+            or self.iterations < 1
+            or not 0 < self.below < 1
+        ):
             raise InputError(
                 f"tau is {self.tau:g}, tolerance {self.tolerance:g}, iterations {self.iterations}, "
                 f"below {self.below:g}; expected tau >= 0, 0 < tolerance < 1, iterations >= 1, 0 < below < 1"
@@ -204,6 +210,7 @@ class Covariance:
 
 def step_metrics(state: Branches, correction: Correction, scale: float) -> Metrics:
     """What is logged of a controlled step: RMS per element, each also relative to `scale`, the RMS of x_e."""
+    scale = max(scale, TINY)  # keyframes that are zero everywhere
     norms = {
         "r_k_norm": rms(state.residual),
         "v_diff_norm": rms(state.v_diff),

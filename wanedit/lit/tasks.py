@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from wanedit import timeline
+
+Task = TypeVar("Task", bound="Work")
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,18 @@ class SampledSegment:
     seconds: float
 
 
-def shares(tasks: Sequence[SegmentTask], world_size: int) -> list[list[SegmentTask]]:
-    """The segments of every rank, spread by cost."""
-    # Attention makes the cost of a segment grow faster than its tokens; the order is what counts here.
+class Work(Protocol):
+    """A task that is shared over ranks by its cost."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the transformer sees."""
+        ...
+
+
+def shares(tasks: Sequence[Task], world_size: int) -> list[list[Task]]:
+    """The tasks of every rank, spread by cost."""
+    # Attention makes the cost of a task grow faster than its tokens; the order is what counts here.
     return [[tasks[i] for i in mine] for mine in share([task.tokens**2 for task in tasks], world_size)]
 
 

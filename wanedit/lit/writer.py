@@ -1,4 +1,4 @@
-"""Writes each segment the moment it is done; nothing accumulates in memory."""
+"""Writes each prediction the moment it is done; nothing accumulates in memory."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,13 +6,11 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from wanedit.lit.tasks import SampledSegment
 
-
-class SegmentWriter(BasePredictionWriter):
+class TaskWriter(BasePredictionWriter):
     """Hands every prediction to `save`, on the rank that made it."""
 
-    def __init__(self, save: Callable[[SampledSegment], None]) -> None:
+    def __init__(self, save: Callable[[Any], None]) -> None:
         super().__init__(write_interval="batch")
         self.save = save
 

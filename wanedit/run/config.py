@@ -6,13 +6,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.types import Keyframe
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 KeyframesLike = str | Sequence[Any]
+Config = TypeVar("Config", bound="DataclassInstance")
 FINAL_NAME = "output_final.mp4"
 VIDEO_SUFFIXES = (".mp4", ".mov")
 SIZE_MULTIPLE = 16
@@ -223,8 +227,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def _check_types(config: GenerationConfig) -> None:
-    for name, kind in get_type_hints(GenerationConfig).items():
+def check_types(config: Any) -> None:
+    """Refuse a value of another type than its field in a configuration; output and ckpt_dir must not be empty.
+
+    Raises:
+        InputError: naming the field, what was got and what was expected.
+    """
+    for name, kind in get_type_hints(type(config)).items():
         value = getattr(config, name)
         if not _fits(value, kind):
             raise InputError(f"{name} is {value!r}; expected {_describe(kind)}")
@@ -237,7 +246,7 @@ def _check_types(config: GenerationConfig) -> None:
 def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return value in get_args(kind)
-    if get_args(kind) and get_origin(kind) is not list:
+    if get_args(kind) and get_origin(kind) not in (list, dict):
         return any(_fits(value, option) for option in get_args(kind))
     if kind in (int, float) and isinstance(value, bool):
         return False
@@ -248,8 +257,11 @@ def _describe(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
     names = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    options = get_args(kind) if get_args(kind) and get_origin(kind) is not list else (kind,)
-    return " or ".join(names.get(option, "a list") for option in options)
+    options = get_args(kind) if get_args(kind) and get_origin(kind) not in (list, dict) else (kind,)
+    containers = {list: "a list", dict: "a mapping"}
+    return " or ".join(
+        names.get(option) or containers.get(get_origin(option) or option, "a value") for option in options
+    )
 
 
 def check(config: GenerationConfig) -> None:
@@ -258,7 +270,7 @@ def check(config: GenerationConfig) -> None:
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
-    _check_types(config)
+    check_types(config)
     devices = config.devices
     if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
         raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
@@ -313,9 +325,9 @@ def prompts(config: GenerationConfig, segments: int) -> list[str]:
     ]
 
 
-def with_changes(config: GenerationConfig, **changes: Any) -> GenerationConfig:
-    """A copy with other values; unknown names raise InputError."""
-    unknown = sorted(set(changes) - set(GenerationConfig.__dataclass_fields__))
+def with_changes(config: Config, **changes: Any) -> Config:
+    """A copy of a configuration with other values; unknown names raise InputError."""
+    unknown = sorted(set(changes) - set(config.__dataclass_fields__))
     if unknown:
-        raise InputError(f"unknown settings {unknown}; expected fields of GenerationConfig")
+        raise InputError(f"unknown settings {unknown}; expected fields of {type(config).__name__}")
     return replace(config, **changes)

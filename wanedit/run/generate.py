@@ -19,6 +19,7 @@ from wanedit.run.assemble import assemble
 from wanedit.run.config import GenerationConfig, check
 from wanedit.run.cost import disk_bytes
 from wanedit.run.directory import RunDirectory, append_event, write_text
+from wanedit.run.edit_config import EditConfig
 from wanedit.run.manifest import Manifest
 from wanedit.run.plan import Plan, make_plan
 from wanedit.run.progress import progress_bar
@@ -135,7 +136,7 @@ def resolve(config: GenerationConfig, directory: RunDirectory, world: launch.Wor
     )
 
 
-def resolve_seed(config: GenerationConfig, directory: RunDirectory) -> int:
+def resolve_seed(config: GenerationConfig | EditConfig, directory: RunDirectory) -> int:
     """The run's base seed: the given one, the one that this folder's earlier run drew, or a fresh one."""
     if config.base_seed is not None and config.base_seed >= 0:
         return config.base_seed
@@ -143,7 +144,7 @@ def resolve_seed(config: GenerationConfig, directory: RunDirectory) -> int:
     return draw_seed() if earlier is None else earlier
 
 
-def resolve_threads(config: GenerationConfig, directory: RunDirectory) -> int:
+def resolve_threads(config: GenerationConfig | EditConfig, directory: RunDirectory) -> int:
     """Threads of each CPU process: the given number, that of this folder's earlier run, or all cores.
 
     The order in which a product is summed depends on the number of threads, and so do the last bits of the
@@ -227,12 +228,12 @@ def recorded(config: GenerationConfig) -> GenerationConfig:
         resume_from=None,
         force_regenerate=False,
         output=str(Path(config.output).expanduser().absolute()),
-        model=_absolute(config.model),
-        ckpt_dir=config.ckpt_dir and _absolute(config.ckpt_dir),
+        model=absolute_source(config.model),
+        ckpt_dir=config.ckpt_dir and absolute_source(config.ckpt_dir),
     )
 
 
-def _absolute(source: str) -> str:
+def absolute_source(source: str) -> str:
     """A model's folder from anywhere; a known name as it is."""
     return source if find_known(source) else str(Path(source).expanduser().absolute())
 

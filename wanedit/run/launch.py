@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from wanedit.errors import InputError, WaneditError
 from wanedit.run.config import GenerationConfig
+from wanedit.run.edit_config import EditConfig
 
 T = TypeVar("T")
 WORKER_ERROR = ".worker_error.json"
@@ -160,7 +161,7 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def choose_devices(config: GenerationConfig, world: World) -> tuple[str, list[int] | int]:
+def choose_devices(config: GenerationConfig | EditConfig, world: World) -> tuple[str, list[int] | int]:
     """Accelerator and devices for Lightning.
 
     Raises:

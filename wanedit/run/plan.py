@@ -46,7 +46,7 @@ class KeyframeImage:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(repr(self.pixels.shape).encode() + self.pixels.tobytes()).hexdigest()
+        return pixels_sha256(self.pixels)
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,21 @@ def _doubts(folder: WanFolder, texts: list[str]) -> list[str]:
         notes.append(
             f"{folder.name} was trained on a first frame alone; it may miss the last keyframe of a segment"
         )
-    limit = folder.config.text_len
+    return notes + prompt_doubts(folder, texts)
+
+
+def prompt_doubts(folder: WanFolder, texts: list[str]) -> list[str]:
+    """A note for every prompt that the model will not read to its end."""
+    limit, notes = folder.config.text_len, []
     for prompt, count in zip(texts, count_tokens(folder.path, texts), strict=True):
         if count > limit:
             notes.append(f"a prompt of {count} tokens is cut to the model's {limit}: {prompt[:60]!r} …")
     return list(dict.fromkeys(notes))
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    """SHA-256 of an array's shape and bytes."""
+    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
 def _tasks(

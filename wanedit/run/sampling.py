@@ -3,17 +3,23 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from wanedit.errors import ResourceError
 from wanedit.lit.chain import FLF2VChain, OnStep
-from wanedit.lit.data import SegmentDataModule
-from wanedit.lit.tasks import SampledSegment, SegmentTask
-from wanedit.lit.writer import SegmentWriter
+from wanedit.lit.data import TaskDataModule
+from wanedit.lit.editing.task import EditedClip
+from wanedit.lit.tasks import SampledSegment, SegmentTask, Work
+from wanedit.lit.writer import TaskWriter
+from wanedit.run.config import GenerationConfig
 from wanedit.run.directory import RunDirectory, append_event
+from wanedit.run.edit_config import EditConfig
 from wanedit.run.launch import World, choose_devices, reclaim_signals, threads
 from wanedit.run.manifest import Entry, Manifest, file_sha256, segment_file
 from wanedit.run.plan import Plan
@@ -29,23 +35,34 @@ def sample(
     Raises:
         NumericalError, ResourceError, MissingWeightsError: see FLF2VChain.
     """
+    chain = FLF2VChain(plan.folder, plan.settings, on_step)
+    predict(chain, todo, _saver(plan, directory, world.rank), plan.config, world)
+
+
+def predict(
+    module: LightningModule,
+    tasks: Sequence[Work],
+    save: Callable[[Any], None],
+    config: GenerationConfig | EditConfig,
+    world: World,
+) -> None:
+    """Run this rank's share of `tasks` through Lightning; `save` gets each prediction when its step ends."""
     _silence()
-    accelerator, devices = choose_devices(plan.config, world)
+    accelerator, devices = choose_devices(config, world)
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=world.nodes,
         strategy=_strategy(world),
-        callbacks=[_KeepSignals(), SegmentWriter(_saver(plan, directory, world.rank))],
+        callbacks=[_KeepSignals(), TaskWriter(save)],
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    chain = FLF2VChain(plan.folder, plan.settings, on_step)
-    with threads(plan.config.cpu_threads or 1):
-        trainer.predict(chain, SegmentDataModule(todo), return_predictions=False)
+    with threads(config.cpu_threads or 1):
+        trainer.predict(module, TaskDataModule(tasks), return_predictions=False)
 
 
 class _KeepSignals(Callback):
@@ -79,17 +96,8 @@ def _saver(plan: Plan, directory: RunDirectory, rank: int) -> Callable[[SampledS
         name = segment_file(task.index, task.digest)
         try:
             if plan.config.save_latents:
-                save_latents(directory, name, segment)
-            write_lossless(directory.segments / name, segment.frames, plan.timeline.fps)
-            entry = Entry(
-                task.index,
-                name,
-                file_sha256(directory.segments / name),
-                len(segment.frames),
-                hashlib.sha256(segment.latents.numpy().tobytes()).hexdigest(),
-                round(segment.seconds, 3),
-                rank,
-            )
+                save_latents(directory, name, segment.latents)
+            entry = write_piece(directory, name, segment, plan.timeline.fps, rank)
             manifest.record(task.digest, entry)
         except ResourceError as error:
             raise ResourceError(
@@ -100,15 +108,26 @@ def _saver(plan: Plan, directory: RunDirectory, rank: int) -> Callable[[SampledS
     return save
 
 
-def save_latents(directory: RunDirectory, name: str, segment: SampledSegment) -> None:
-    """Keep a segment's normalised latents beside its video, as safetensors."""
+def write_piece(
+    directory: RunDirectory, name: str, piece: SampledSegment | EditedClip, fps: Fraction, rank: int
+) -> Entry:
+    """Write the frames of one task without loss; returns its entry for the journal."""
+    path = directory.segments / name
+    write_lossless(path, piece.frames, fps)
+    latents = "" if piece.latents is None else hashlib.sha256(piece.latents.numpy().tobytes()).hexdigest()
+    seconds = round(piece.seconds, 3)
+    return Entry(piece.task.index, name, file_sha256(path), len(piece.frames), latents, seconds, rank)
+
+
+def save_latents(directory: RunDirectory, name: str, latents: Tensor) -> None:
+    """Keep normalised latents beside their video, as safetensors."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = latents_path(directory, name)
     with atomic_path(path) as partial:
         try:
-            save_file({"latents": segment.latents.contiguous()}, str(partial))
+            save_file({"latents": latents.contiguous()}, str(partial))
         except SafetensorError as error:
             # The library knows no errno: a file that cannot be written here is a disk that is full.
             raise ResourceError(f"{path}: not written, {error}") from None

@@ -1,10 +1,11 @@
 """decord as a decoder, for those who compare with pipelines that read through it.
 
-decord 0.6.0 is exact where it reads a whole file from its first frame on. What it gets wrong it does not tell: on
-some damaged files it never comes back from opening, it shows a damaged frame as if nothing were or another in
-its place, begins an MPEG transport stream at the second keyframe, miscounts from a keyframe that pictures shown
-before it refer to, and returns four channels of nonsense where a video is to be turned by 90 degrees. So it is
-handed a file only after all of it was decoded through PyAV, without the conversion to RGB that costs the most.
+decord 0.6.0 is exact where it reads a whole file from its first frame on. What it gets wrong it does not tell: it
+shows a damaged frame as if nothing were or another in its place, begins an MPEG transport stream at the second
+keyframe, miscounts from a keyframe that pictures shown before it refer to, and returns four channels of nonsense
+where a video is to be turned by 90 degrees; and it is reported never to come back from opening some damaged
+files. So it is handed a file only after all of it was decoded through PyAV, without the conversion to RGB that
+costs the most.
 """
 
 import os
@@ -28,6 +29,7 @@ INSTALL = "pip install 'wanedit[decord]'"
 
 _CONTAINERS = {"mov": "mp4 or mov", "matroska": "Matroska or WebM", "avi": "AVI"}  # by FFmpeg's first name
 _HD = 720
+_RAISED = (RuntimeError, AssertionError)
 _ANY_REPEAT = 1e-9  # share of frames that may stand in for others; decord counts them only if it is above 0
 
 
@@ -94,8 +96,8 @@ class DecordDecoder:
             return action()
         except StopIteration as error:
             raise InputError(f"{path}: decord ends before the last frame; decoder: pyav reads it") from error
-        # decord has errors of its own, beside those that Python code in it raises
-        except (self.decord.DECORDError, self.decord.DECORDLimitReachedError, RuntimeError) as error:
+        # its library has two errors of its own, its Python code raises the others
+        except (self.decord.DECORDError, self.decord.DECORDLimitReachedError, *_RAISED) as error:
             raise InputError(
                 f"{path}: decord cannot read it ({_reason(error)}); decoder: pyav may"
             ) from error

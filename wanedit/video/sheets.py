@@ -1,6 +1,6 @@
 """Pictures of a video that a person looks at first: a contact sheet, and every join up close."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import ceil
 
@@ -52,6 +52,34 @@ def contact_sheet(
         mark = index in keyframes
         name = f"frame {index}, key" if mark else f"frame {index}"
         sheet.thumb(frame, place % columns, place // columns, name, f"{float(index / fps):.2f} s", mark)
+    return sheet.pixels()
+
+
+def comparison_sheet(
+    rows: Mapping[str, Mapping[int, Frame]],
+    indices: Sequence[int],
+    keyframes: Sequence[int] = (),
+    fps: Rate = 16,
+    title: str = "",
+) -> AnyFrame:
+    """One row for each clip, one column for each frame: source, edit and keyframes one below the other.
+
+    rows: name -> frame index -> picture, all of one size; a row may lack frames. Columns in `keyframes` have a border.
+
+    Raises:
+        InputError: no rows or indices, or no row shows any of them.
+    """
+    shown = [frame for row in rows.values() for index, frame in row.items() if index in indices]
+    if not shown:
+        raise InputError(f"comparison sheet: rows {list(rows)} show none of the frames {list(indices)}")
+    width, height = _thumb_size(shown[0][None], 168)
+    sheet = _Sheet(len(indices), len(rows), width, height, title, heading=True)
+    for place, (name, row) in enumerate(rows.items()):
+        sheet.heading(place, name, "")
+        for column, index in enumerate(indices):
+            if index in row:
+                mark = index in keyframes
+                sheet.thumb(row[index], column, place, f"{index}", f"{float(index / fps):.2f} s", mark)
     return sheet.pixels()
 
 

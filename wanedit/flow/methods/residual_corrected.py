@@ -1,8 +1,9 @@
 """Residual-corrected flow with a keyframe controller: the method of this project."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from wanedit.errors import InputError
 from wanedit.flow.covariance import Derivative, covariance_product
 from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel, View, at_slots
 from wanedit.flow.keyframes import Branches, Controller, Residual, step_metrics
+from wanedit.flow.methods.support import check_strength
 from wanedit.flow.path import Schedule, Step, interpolate
 from wanedit.flow.solvers import Velocity, finite
 
@@ -47,8 +49,13 @@ class ResidualCorrectedFlow:
     derivative: Derivative = "difference"
 
     def __post_init__(self) -> None:
-        if not 0 < self.strength <= 1:
-            raise InputError(f"strength is {self.strength:g}; expected a number in (0, 1]")
+        check_strength(self.strength)
+        if not math.isfinite(self.source_weight):
+            raise InputError(f"source_weight is {self.source_weight:g}; expected a number")
+        if self.derivative not in get_args(Derivative):
+            raise InputError(
+                f"derivative is {self.derivative!r}; expected one of {', '.join(get_args(Derivative))}"
+            )
         if self.edit_branch not in ("analytic", "denoised"):
             raise InputError(f"edit_branch is {self.edit_branch!r}; expected 'analytic' or 'denoised'")
         if self.edit_branch == "denoised" and self.strength == 1 and not self.show_keyframes:
@@ -61,7 +68,7 @@ class ResidualCorrectedFlow:
     def __call__(
         self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None
     ) -> Edited:
-        levels = schedule if self.strength == 1 else schedule.after(self.strength)
+        levels = schedule.after(self.strength)
         target, velocities = self._velocities(model, edit)
         z = interpolate(edit.source, edit.noise, levels.sigmas[0])
         z_e = interpolate(edit.edited, edit.edited_noise, levels.sigmas[0])

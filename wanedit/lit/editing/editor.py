@@ -12,11 +12,13 @@ from wanedit.errors import NumericalError, ResourceError
 from wanedit.flow.editing import Edit, Method, Metrics, View
 from wanedit.flow.path import Step, schedule
 from wanedit.lit.editing.model import Conditioning, WanVideoModel, showable
+from wanedit.lit.editing.pixels import carried
 from wanedit.lit.editing.task import EditedClip, EditTask
 from wanedit.lit.encode import encode_pictures, encode_texts
 from wanedit.lit.networks import WanModule
 from wanedit.rng import noise
-from wanedit.video import from_uint8, to_uint8
+from wanedit.timeline import slot
+from wanedit.video import cut_back, from_uint8, hold_last, to_uint8
 from wanedit.wan.load import WanFolder, default_dtype
 from wanedit.wan.vae import STRIDE_TIME
 
@@ -30,8 +32,9 @@ class EditSettings:
     Attributes:
         solver: whose schedule is visited; the methods that correct a velocity take Euler steps on it.
         guidance_scale, source_guidance_scale: of the target's and the source's views.
-        keyframe_encoding: "single": each keyframe as a video of one frame. "group": held for the four frames of its
-            slot, behind itself, which has the statistics of slots >= 1.
+        keyframe_encoding: how a keyframe becomes the latent of its slot. "single": as a video of one frame, which has
+            the statistics of slot 0. "group": held for the slot's four frames and one before. "warped": moved to each
+            of those five frames by the source's optical flow.
         condition_keyframes: fill the condition channels with the keyframes that the model can be shown.
         offload_model, t5_cpu, tile: as in generation.
     """
@@ -41,7 +44,7 @@ class EditSettings:
     guidance_scale: float
     source_guidance_scale: float
     solver: str = "euler"
-    keyframe_encoding: Literal["single", "group"] = "single"
+    keyframe_encoding: Literal["single", "group", "warped"] = "warped"
     condition_keyframes: bool = True
     offload_model: bool = True
     t5_cpu: bool = False
@@ -123,14 +126,17 @@ class FlowMatchingEditor(WanModule):
         else:
             assert result.latents is not None, "a method returns latents or pixels"
             video = self.decode(result.latents)
-        frames = to_uint8(video[0, :, : len(task.frames)])
+        frames = to_uint8(video[0])
+        if len(frames) != len(task.frames):
+            frames = cut_back(frames, len(task.frames))
         latents = None if result.latents is None else result.latents[0].float().cpu()
         seconds = time.perf_counter() - started
         return EditedClip(task, latents, frames, seconds, model.evaluations, tuple(steps))
 
     def problem(self, task: EditTask, device: torch.device) -> Edit:
         """The task as methods see it: latents, coupled noise, and a view of either clip."""
-        video = held(task).to(device)
+        # 4n+1 frames, the last one held; `edit` cuts what it decodes back to the source's count.
+        video = from_uint8(hold_last(task.frames)).to(device)
         keyframes = from_uint8(task.keyframes).to(device)
         indices = task.keyframe_indices
         shown = (
@@ -141,7 +147,7 @@ class FlowMatchingEditor(WanModule):
         settings = self.settings
         return Edit(
             self.encode(video[None]),
-            self.encode_keyframes(keyframes, task.slots),
+            self.encode_keyframes(keyframes, video, indices),
             task.slots,
             noise((1, 16, *task.grid), task.seed, "edit", task.index).to(device),
             View(task.prompt, settings.guidance_scale, targets),
@@ -151,22 +157,25 @@ class FlowMatchingEditor(WanModule):
             indices,
         )
 
-    def encode_keyframes(self, keyframes: Tensor, slots: tuple[int, ...]) -> Tensor:
-        """x_e (1, 16, K, H/8, W/8): keyframes (3, K, H, W) one by one, never stacked through the causal VAE."""
-        group = self.settings.keyframe_encoding == "group"
-        parts = []
-        for k, slot in enumerate(slots):
-            # Slot 0 holds one frame whatever follows it.
-            frames = 1 + STRIDE_TIME if group and slot > 0 else 1
-            parts.append(self.encode(keyframes[None, :, k : k + 1].expand(-1, -1, frames, -1, -1))[:, :, -1:])
-        return torch.cat(parts, dim=2)
+    def encode_keyframes(self, keyframes: Tensor, video: Tensor, indices: tuple[int, ...]) -> Tensor:
+        """x_e (1, 16, K, H/8, W/8): keyframes (3, K, H, W) one by one, never stacked through the causal VAE.
 
+        Args:
+            video: the source (3, T, H, W), whose motion the kind "warped" follows.
+            indices: the frames of the keyframes.
+        """
+        clips = [self._slot_clip(keyframes[:, k], video, index)[None] for k, index in enumerate(indices)]
+        return torch.cat([self.encode(clip)[:, :, -1:] for clip in clips], dim=2)
 
-def held(task: EditTask) -> Tensor:
-    """The source (3, T, H, W) in [-1, 1], its last frame held up to the next 4n+1."""
-    video = from_uint8(task.frames)
-    extra = task.sampled_frames - len(task.frames)
-    return torch.cat([video, video[:, -1:].expand(-1, extra, -1, -1)], dim=1) if extra else video
+    def _slot_clip(self, keyframe: Tensor, video: Tensor, index: int) -> Tensor:
+        """What is encoded for one keyframe (3, H, W): 1 frame, or 5 of which the last 4 are those of its slot."""
+        kind, last = self.settings.keyframe_encoding, STRIDE_TIME * slot(index)
+        if kind == "single" or last == 0:
+            return keyframe[:, None]
+        if kind == "group":
+            return keyframe[:, None].expand(-1, 1 + STRIDE_TIME, -1, -1)
+        frames = range(last - STRIDE_TIME, last + 1)
+        return torch.stack([carried(keyframe, video, index, frame) for frame in frames], dim=1)
 
 
 def _pictures(task: EditTask) -> list[Tensor]:

@@ -1,0 +1,156 @@
+"""Cov(x_0 | z) from a derivative of the velocity, and conjugate gradients, against matrices."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from math_verification.closed_form import GaussianVideo
+from tests.flow.problems import SHAPE, SLOTS, Mixing, across, draw, gaussian, largest, smooth, variance
+from wanedit.flow.covariance import conjugate_gradient, covariance_product
+from wanedit.flow.editing import View
+from wanedit.flow.path import Step
+
+HOW = ["difference", "central", "forward"]
+EVALUATIONS = {"difference": 1, "central": 2, "forward": 1}
+
+
+def at(sigma: float) -> Step:
+    return Step(0, sigma, sigma / 2, 1000 * sigma)
+
+
+def truth(sigma: float) -> Tensor:
+    """Cov(x_0 | z) = C - (1 - sigma)^2 C V^-1 C, from the joint covariance of x_0 and z; no derivative in it."""
+    c = smooth()
+    return c - (1 - sigma) ** 2 * c @ torch.linalg.inv(variance(sigma)) @ c
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("sigma", [0.95, 0.5, 0.1])
+def test_the_product_is_the_posterior_covariance(how, sigma: float) -> None:
+    model, z, w = gaussian(), draw(*SHAPE), draw(*SHAPE, seed=1)
+    velocity = model.velocity(View("a cat"), SLOTS)
+    product = covariance_product(velocity, z, velocity(z, at(sigma)), at(sigma), how)
+    before = model.evaluations
+    assert largest(product(w) - across(truth(sigma), w)) < 1e-10
+    assert model.evaluations - before == EVALUATIONS[how]
+
+
+@pytest.mark.parametrize("how", ["difference", "central"])
+@pytest.mark.parametrize("sigma", [0.9, 0.5, 0.1])
+def test_differences_agree_with_forward_mode_in_float32(how, sigma: float) -> None:
+    """A linear velocity: all that is left of a difference's error is rounding."""
+    model = GaussianVideo(smooth().float())
+    z, w = draw(*SHAPE, dtype=torch.float32), draw(*SHAPE, seed=1, dtype=torch.float32)
+    velocity = model.velocity(View(""), SLOTS)
+    v = velocity(z, at(sigma))
+    exact = covariance_product(velocity, z, v, at(sigma), "forward")(w)
+    assert exact.dtype == torch.float32
+    near = covariance_product(velocity, z, v, at(sigma), how)(w)
+    assert largest(near - exact) < 1e-3 * largest(exact)
+
+
+@pytest.mark.parametrize(("how", "order"), [("difference", 1), ("central", 2)])
+def test_order_of_the_differences(how, order: int) -> None:
+    """A velocity that bends: halving the step divides the error by 2^order."""
+    velocity = Mixing().velocity(View("a cat"), SLOTS)
+    z, w, step = draw(*SHAPE), draw(*SHAPE, seed=1), at(0.5)
+    v = velocity(z, step)
+    exact = covariance_product(velocity, z, v, step, "forward")(w)
+
+    def error(size: float) -> float:
+        return float((covariance_product(velocity, z, v, step, how, size)(w) - exact).norm())
+
+    assert error(1e-3) / error(5e-4) == pytest.approx(2**order, rel=0.05)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_clip_does_not_notice_the_rest_of_its_batch(how) -> None:
+    """A small w beside a large one, and one that is zero."""
+    velocity = Mixing().velocity(View("a cat"), SLOTS)
+    z, step = draw(3, *SHAPE[1:], dtype=torch.float32), at(0.5)
+    w = (
+        draw(3, *SHAPE[1:], seed=1, dtype=torch.float32)
+        * torch.tensor([1e-6, 1e4, 0.0])[:, None, None, None, None]
+    )
+    together = covariance_product(velocity, z, velocity(z, step), step, how)(w)
+    for b in range(3):
+        one = slice(b, b + 1)
+        alone = covariance_product(velocity, z[one], velocity(z[one], step), step, how)(w[one])
+        assert largest(together[one] - alone) <= 1e-3 * largest(alone)
+    assert largest(together[2]) == 0
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_forward_mode_works_where_gradients_are_off(mode) -> None:
+    with mode():
+        velocity = gaussian().velocity(View("a cat"), SLOTS)
+        z, w = draw(*SHAPE), draw(*SHAPE, seed=1)
+        product = covariance_product(velocity, z, velocity(z, at(0.5)), at(0.5), "forward")
+        assert largest(product(w) - across(truth(0.5), w)) < 1e-12
+
+
+def systems(count: int, size: int, spread: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Symmetric positive matrices with eigenvalues from 1 to `spread`, and right-hand sides (B, 1, size, 1, 1)."""
+    basis = torch.linalg.qr(draw(count, size, size, seed=seed)).Q
+    values = torch.linspace(1, spread, size, dtype=torch.float64)
+    return basis * values @ basis.mT, draw(count, 1, size, 1, 1, seed=seed + 1)
+
+
+def apply(matrices: Tensor, x: Tensor) -> Tensor:
+    return torch.einsum("bst,bcthw->bcshw", matrices, x)
+
+
+@given(st.integers(1, 8), st.floats(1, 50), st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_conjugate_gradients_solve_in_as_many_steps_as_dimensions(
+    size: int, spread: float, seed: int
+) -> None:
+    matrices, right = systems(3, size, spread, seed)
+    exact = torch.linalg.solve(matrices, right[:, 0, :, :, 0])
+    found = conjugate_gradient(lambda x: apply(matrices, x), right, 1e-13, size)
+    assert largest(found[:, 0, :, :, 0] - exact) < 1e-8
+
+
+def test_a_tolerance_is_of_each_right_hand_side() -> None:
+    matrices, right = systems(4, 40, 1e3)
+    right = right * torch.tensor([1e-6, 1.0, 1e5, 0.0], dtype=torch.float64)[:, None, None, None, None]
+    found = conjugate_gradient(lambda x: apply(matrices, x), right, 1e-4, 1000)
+    left = (apply(matrices, found) - right).flatten(1).norm(dim=1)
+    assert bool((left <= 1.01e-4 * right.flatten(1).norm(dim=1)).all())
+    assert largest(found[3]) == 0
+
+
+def test_a_clip_that_is_done_stays_while_others_go_on() -> None:
+    """The first clip's matrix is the identity, solved in one step; the second's is not."""
+    matrices, right = systems(2, 30, 1e3)
+    matrices[0] = torch.eye(30, dtype=torch.float64)
+    applied = []
+
+    def counted(x: Tensor) -> Tensor:
+        applied.append(x)
+        return apply(matrices, x)
+
+    found = conjugate_gradient(counted, right, 1e-8, 200)
+    together = len(applied)
+    alone = conjugate_gradient(lambda x: x, right[:1], 1e-8, 200)
+    assert torch.equal(found[:1], alone)
+    assert largest(found[0] - right[0]) < 1e-14
+    assert largest(apply(matrices, found)[1] - right[1]) < 1e-6
+    assert 5 < together < 200
+
+
+def test_iterations_are_the_most_applications() -> None:
+    matrices, right = systems(1, 30, 1e4)
+    applied = []
+    conjugate_gradient(lambda x: applied.append(x) or apply(matrices, x), right, 1e-12, 7)
+    assert len(applied) == 7
+
+
+def test_a_direction_without_curvature_moves_nothing() -> None:
+    matrices, right = systems(2, 6, 3.0)
+    matrices[0] = -matrices[0]
+    found = conjugate_gradient(lambda x: apply(matrices, x), right, 1e-10, 20)
+    assert largest(found[0]) == 0
+    assert largest(apply(matrices, found)[1] - right[1]) < 1e-8

@@ -1,0 +1,47 @@
+"""Optical flow and retiming on tensors, for the methods that work on pixels: flow/ knows no files and no OpenCV."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wanedit.flow.editing import Method
+from wanedit.flow.methods import FLF2V, WarpNearestKeyframe
+from wanedit.flow.methods.warp import backward_warp
+from wanedit.video import from_uint8, retime, to_uint8
+from wanedit.video.motion import dis_flow
+
+
+def flow_between(
+    a: Float[Tensor, "b 3 height width"], b: Float[Tensor, "b 3 height width"]
+) -> Float[Tensor, "b 2 height width"]:
+    """DIS optical flow in pixels, x then y: what `a` shows at (x, y), `b` shows at (x, y) + flow."""
+    pairs = zip(to_uint8(a.transpose(0, 1)), to_uint8(b.transpose(0, 1)), strict=True)
+    flows = np.stack([dis_flow(first, second) for first, second in pairs])
+    return torch.from_numpy(flows).movedim(-1, 1).to(a)
+
+
+def retime_clip(
+    video: Float[Tensor, "b 3 m height width"], count: int
+) -> Float[Tensor, "b 3 n height width"]:
+    """`count` frames at even positions, those between frames moved along the motion; see `video.retime`."""
+    clips = [from_uint8(retime(to_uint8(clip), count, "optical_flow")) for clip in video]
+    return torch.stack(clips).to(video)
+
+
+def carried(
+    keyframe: Float[Tensor, "3 height width"],
+    video: Float[Tensor, "3 t height width"],
+    index: int,
+    frame: int,
+) -> Float[Tensor, "3 height width"]:
+    """The edited frame `index` as it would look at `frame`, moved by the source's optical flow between the two."""
+    if frame == index:
+        return keyframe
+    flow = flow_between(video[None, :, frame], video[None, :, index])
+    return backward_warp(keyframe[None], flow)[0]
+
+
+def pixel_defaults(kind: type[Method]) -> dict[str, object]:
+    """What this package gives a method in place of functions on pixels."""
+    return {FLF2V: {"retime": retime_clip}, WarpNearestKeyframe: {"flow": flow_between}}.get(kind, {})

@@ -1,0 +1,278 @@
+"""Editing from end to end: plan, edit what is not complete, write the video and what a person looks at first."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wanedit.errors import InputError, ResourceError
+from wanedit.flow.editing import Metrics
+from wanedit.flow.path import Step
+from wanedit.lit.editing.editor import FlowMatchingEditor
+from wanedit.lit.editing.task import EditedClip
+from wanedit.run import launch
+from wanedit.run.cost import LOSSLESS_SHARE
+from wanedit.run.directory import RunDirectory, append_event, write_text
+from wanedit.run.edit_config import EditConfig, check_edit
+from wanedit.run.edit_plan import EditPlan, describe_method, make_edit_plan
+from wanedit.run.generate import RECORD_MARK, absolute_source, resolve_seed, resolve_threads
+from wanedit.run.manifest import Manifest, segment_file
+from wanedit.run.progress import progress_bar
+from wanedit.run.sampling import predict, save_latents, write_piece
+from wanedit.video import read_frames, write_mp4, write_png
+from wanedit.video.sheets import comparison_sheet, contact_indices
+
+Say = Callable[[str], None]
+SHOWN_EVERY = 10
+STUCK = 0.1
+SHEET_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What a run made.
+
+    Attributes:
+        video: the final file.
+        frames: uint8 (T, H, W, 3), before lossy encoding.
+        num_frames, fps: of it.
+        keyframe_indices: the frames of the keyframes.
+        seed: of all noise.
+        digest: hash of all that decides the pixels.
+        edited: False if the clip was complete before.
+        keyframe_error: |x0_hat[K] - x_e| / |x_e| at the last step; None where the method knows none.
+    """
+
+    video: Path
+    contact_sheet: Path
+    frames: Any
+    num_frames: int
+    fps: float
+    keyframe_indices: tuple[int, ...]
+    seed: int
+    digest: str
+    edited: bool
+    keyframe_error: float | None
+
+
+def edit(
+    config: EditConfig, folders: Sequence[Path] = (), verbose: bool = True, say: Say = print
+) -> EditResult:
+    """Edit one video; a folder whose edit is complete for these settings is only written out again.
+
+    Args:
+        config: the run.
+        folders: where relative paths are looked up after the current folder.
+        verbose: show warnings, every tenth step and a progress bar.
+        say: where the lines go.
+
+    Raises:
+        InputError, MissingWeightsError, ResourceError, NumericalError: see their docstrings; the exit code of
+            the command line is theirs.
+    """
+    with launch.interruptible():
+        return _edit(config, folders, say if verbose else None)
+
+
+def _edit(config: EditConfig, folders: Sequence[Path], say: Say | None) -> EditResult:
+    world, directory = launch.World(), RunDirectory(config.folder, config.final_path)
+    check_edit(config)
+    launch.choose_devices(config, world)
+    if directory.final.is_dir():
+        raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
+    plan = make_edit_plan(resolve_edit(config, directory), folders, say or (lambda text: None))
+    with directory.lock():
+        complete = prepare(plan, directory)
+        if say is not None:
+            announce(plan, complete, say)
+        if not complete:
+            _run(plan, directory, world, say)
+        return _finish(plan, directory, not complete, say)
+
+
+def resolve_edit(config: EditConfig, directory: RunDirectory) -> EditConfig:
+    """Fill what depends on the machine and on an earlier run of this folder: seed and threads."""
+    return replace(
+        config,
+        base_seed=resolve_seed(config, directory),
+        cpu_threads=resolve_threads(config, directory),
+    )
+
+
+def is_complete(plan: EditPlan, directory: RunDirectory) -> bool:
+    """Whether the clip was edited before with all that decides its pixels."""
+    name = plan.task.digest
+    done = Manifest(directory).complete([name], plan.config.save_latents)
+    return name in done and not plan.config.force_regenerate
+
+
+def prepare(plan: EditPlan, directory: RunDirectory) -> bool:
+    """Check the disk and record the configuration; returns whether the clip is complete already."""
+    directory.prepare()
+    complete = is_complete(plan, directory)
+    need = int(2 * plan.task.frames.nbytes * LOSSLESS_SHARE) + (1 << 20)
+    free = shutil.disk_usage(directory.root).free
+    if free < need:
+        raise ResourceError(
+            f"{directory.root}: {free / 1e6:.0f} MB free, about {need / 1e6:.0f} MB needed; make room, or choose "
+            "another output"
+        )
+    append_event(directory.metrics, _started(plan))
+    record = yaml.safe_dump(asdict(recorded_edit(plan.config)), sort_keys=False, allow_unicode=True)
+    write_text(directory.config, RECORD_MARK + record)
+    return complete
+
+
+def recorded_edit(config: EditConfig) -> EditConfig:
+    """The configuration as a later run should read it: what was asked once for this run is left out."""
+    return replace(
+        config,
+        force_regenerate=False,
+        output=str(Path(config.output).expanduser().absolute()),
+        model=absolute_source(config.model),
+        ckpt_dir=config.ckpt_dir and absolute_source(config.ckpt_dir),
+    )
+
+
+def _started(plan: EditPlan) -> dict[str, Any]:
+    from wanedit import __version__
+
+    keyframes = [
+        {"file": str(k.path), "frame": k.index, "fit": asdict(fit)}
+        for k, fit in zip(plan.keyframes, plan.fits, strict=True)
+    ]
+    return {
+        "event": "start",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wanedit": __version__,
+        "model": plan.folder.name,
+        "model_files": plan.model_files,
+        "method": describe_method(plan.method),
+        "seed": plan.config.base_seed,
+        "cpu_threads": plan.config.cpu_threads,
+        "keyframes": keyframes,
+        "warnings": list(plan.warnings),
+        "edit": plan.task.digest,
+    }
+
+
+def announce(plan: EditPlan, complete: bool, say: Say) -> None:
+    """Say what is going to be done, and what may not go as meant."""
+    for warning in plan.warnings:
+        say(f"warning: {warning}")
+    height, width = plan.task.size
+    say(
+        f"{len(plan.task.frames)} frames of {width}*{height} at {float(plan.fps):g} fps, keyframes at "
+        f"{list(plan.task.keyframe_indices)}, {plan.config.method}, {plan.folder.name}, seed {plan.config.base_seed}"
+        + ("; already complete" if complete else "")
+    )
+
+
+def _run(plan: EditPlan, directory: RunDirectory, world: launch.World, say: Say | None) -> None:
+    steps = plan.settings.num_inference_steps
+    with progress_bar(steps, "editing", "steps", say is not None) as advance:
+
+        def on_step(clip: int, step: Step, metrics: Metrics) -> None:
+            launch.raise_if_interrupted()
+            advance()
+            if say is not None and (step.index % SHOWN_EVERY == 0 or step.index == steps - 1):
+                say(_line(step, metrics))
+
+        module = FlowMatchingEditor(plan.folder, plan.method, plan.settings, on_step)
+        predict(module, [plan.task], lambda clip: _save(plan, directory, clip), plan.config, world)
+    launch.raise_if_interrupted()
+
+
+def _line(step: Step, metrics: Metrics) -> str:
+    shown = ("r_k_norm", "v_diff_norm", "delta_v_norm", "alpha_h", "keyframe_error")
+    values = "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
+    return f"step {step.index:3d}  sigma {step.sigma:.3f}  {values}"
+
+
+def _save(plan: EditPlan, directory: RunDirectory, clip: EditedClip) -> None:
+    name = segment_file(clip.task.index, clip.task.digest)
+    try:
+        for metrics in clip.steps:
+            append_event(directory.metrics, {"event": "step", **metrics})
+        if plan.config.save_latents and clip.latents is not None:
+            save_latents(directory, name, clip.latents)
+        entry = write_piece(directory, name, clip, plan.fps, 0)
+        Manifest(directory).record(clip.task.digest, entry)
+    except ResourceError as error:
+        raise ResourceError(f"{error}. Make room and run again") from None
+    line = {"event": "edited", "frames": len(clip.frames), "tokens": clip.task.tokens}
+    line |= {"evaluations": clip.evaluations, "seconds": round(clip.seconds, 3), "digest": clip.task.digest}
+    append_event(directory.metrics, line | {"keyframe_error": last_error(clip.steps)})
+
+
+def last_error(steps: Sequence[Metrics]) -> float | None:
+    """|x0_hat[K] - x_e| / |x_e| of the last step that measured it."""
+    measured = [step["keyframe_error"] for step in steps if "keyframe_error" in step]
+    return measured[-1] if measured else None
+
+
+def advice(error: float | None, plan: EditPlan) -> list[str]:
+    """What to try when the keyframes were not reached."""
+    if error is None or error <= STUCK:
+        return []
+    return [
+        f"the keyframes were missed by {error:.0%} (relative residual of the last step): raise alpha within its "
+        f"stable range, lower cfg_scale (now {plan.config.cfg_scale:g}), or look whether the keyframes show edits "
+        "of their frames"
+    ]
+
+
+def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | None) -> EditResult:
+    manifest, task = Manifest(directory), plan.task
+    frames = read_frames(manifest.path(task.digest))
+    write_mp4(directory.final, frames, plan.fps, metadata(plan), plan.config.crf)
+    rows = {"source": dict(enumerate(task.frames)), "edited": dict(enumerate(frames))}
+    rows["keyframes"] = dict(zip(task.keyframe_indices, task.keyframes, strict=True))
+    shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
+    write_png(directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps))
+    error = _recorded_error(directory, task.digest)
+    if say is not None:
+        for line in advice(error, plan):
+            say(line)
+    return EditResult(
+        directory.final,
+        directory.contact_sheet,
+        frames,
+        len(frames),
+        float(plan.fps),
+        task.keyframe_indices,
+        plan.config.base_seed or 0,
+        task.digest,
+        edited,
+        error,
+    )
+
+
+def _recorded_error(directory: RunDirectory, name: str) -> float | None:
+    """That of the edit of this digest, from metrics.jsonl."""
+    with contextlib.suppress(OSError, ValueError):
+        lines = [json.loads(line) for line in directory.metrics.read_text(encoding="utf-8").splitlines()]
+        return next((line["keyframe_error"] for line in reversed(lines) if line.get("digest") == name), None)
+    return None
+
+
+def metadata(plan: EditPlan) -> dict[str, str]:
+    """What the final file carries: of paths the last name only, of keyframes their frames, and the hash of the edit."""
+    from wanedit import __version__
+
+    config = asdict(plan.config)
+    config["keyframes"] = [{"file": k.path.name, "frame": k.index} for k in plan.keyframes]
+    for name in ("video", "output", "ckpt_dir"):
+        config[name] = config[name] and Path(config[name]).name
+    return {
+        "comment": "made with wanedit",
+        "wanedit_version": __version__,
+        "wanedit_config": json.dumps(config, ensure_ascii=False),
+        "wanedit_edit": plan.task.digest,
+    }

@@ -1,0 +1,148 @@
+"""WanVideoEditorPipeline: editing as a Python object."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from wanedit.errors import InputError
+from wanedit.run.config import with_changes
+from wanedit.run.edit import EditResult, edit
+from wanedit.run.edit_config import EditConfig
+from wanedit.video import write_lossless, write_png
+from wanedit.video.arrays import Frames, require_frame
+
+Picture = Image.Image | np.ndarray | str | Path
+# Side of VAE tiles under `tiled`; four tiles of 256 cover 480p.
+TILE = 256
+
+
+class WanVideoEditorPipeline:
+    """Edits videos with one Wan model.
+
+    Args:
+        config: settings that all edits share; keyword arguments override single fields of it.
+
+    Example:
+        >>> pipeline = WanVideoEditorPipeline.from_pretrained("tiny")
+        >>> frames = pipeline(
+        ...     prompt="a blue ball rolls", source_video="ball.mp4", edited_keyframes=["blue.png"], keyframe_indices=[0]
+        ... )
+    """
+
+    def __init__(self, config: EditConfig | None = None, **settings: Any) -> None:
+        self.config = with_changes(config or EditConfig(), **settings)
+        self.last: EditResult | None = None
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, **settings: Any) -> "WanVideoEditorPipeline":
+        """A pipeline for a known name or a folder in the official layout.
+
+        Raises:
+            MissingWeightsError: no such model on this machine.
+        """
+        from wanedit.wan.load import open_wan, require_parts
+
+        require_parts(open_wan(str(model)))
+        return cls(model=str(model), **settings)
+
+    def enable_vram_management(self) -> None:
+        """Keep the transformer in host memory while the VAE works, and the text encoder on the CPU."""
+        self.config = replace(self.config, offload_model=True, t5_cpu=True)
+
+    def __call__(
+        self,
+        prompt: str,
+        source_video: str | Path | Sequence[Picture] | np.ndarray,
+        edited_keyframes: Sequence[Picture],
+        keyframe_indices: Sequence[int],
+        alpha: float | None = None,
+        beta: float | None = None,
+        cfg_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        tiled: bool | None = None,
+        seed: int | None = None,
+        output: str | Path | None = None,
+        verbose: bool = False,
+        **settings: Any,
+    ) -> list[Image.Image]:
+        """Edit one video.
+
+        Args:
+            prompt: what the edited video shows.
+            source_video: a path, or frames as PIL images, arrays (H, W, 3) uint8, paths, or one array (T, H, W, 3).
+            edited_keyframes: pictures of the same kinds.
+            keyframe_indices: the frame of the source that each is an edit of.
+            alpha, beta, cfg_scale, num_inference_steps, seed: as in EditConfig; None keeps the pipeline's own.
+            tiled: encode and decode in tiles of 256 pixels.
+            output: a folder to keep the run in, which then resumes; a temporary one by default.
+            verbose: print what the command line would.
+            settings: further fields of EditConfig.
+
+        Returns:
+            As many frames as the source has. `last` holds the whole result.
+
+        Raises:
+            InputError, MissingWeightsError, ResourceError, NumericalError: as `wanedit.run.edit.edit`.
+        """
+        if len(edited_keyframes) != len(keyframe_indices):
+            raise InputError(
+                f"{len(edited_keyframes)} edited keyframes and {len(keyframe_indices)} keyframe indices; "
+                "expected one index for each"
+            )
+        named = {
+            "alpha": alpha,
+            "beta": beta,
+            "cfg_scale": cfg_scale,
+            "num_inference_steps": num_inference_steps,
+            "base_seed": seed,
+            "tile": TILE if tiled else None,
+        }
+        changes = {name: value for name, value in named.items() if value is not None} | settings
+        with tempfile.TemporaryDirectory(prefix="wanedit-") as scratch:
+            config = with_changes(
+                self.config,
+                prompt=prompt,
+                video=_source(source_video, Path(scratch)),
+                keyframes=_keyframes(edited_keyframes, keyframe_indices, Path(scratch)),
+                output=str(output or Path(scratch) / "run"),
+                **changes,
+            )
+            self.last = edit(config, verbose=verbose)
+        return [Image.fromarray(frame) for frame in self.last.frames]
+
+
+def _source(video: Any, scratch: Path) -> str:
+    """The path of a source; frames in memory are written without loss first."""
+    if isinstance(video, str | Path):
+        return str(video)
+    frames = np.stack([_pixels(frame, f"frame {i}") for i, frame in enumerate(video)])
+    path = scratch / "source.mkv"
+    write_lossless(path, frames, 16)
+    return str(path)
+
+
+def _keyframes(pictures: Sequence[Picture], indices: Sequence[int], scratch: Path) -> list[list[Any]]:
+    pairs = []
+    for k, (picture, index) in enumerate(zip(pictures, indices, strict=True)):
+        if isinstance(picture, str | Path):
+            path = Path(picture)
+        else:
+            path = scratch / f"keyframe_{k}.png"
+            write_png(path, _pixels(picture, f"keyframe {k}"))
+        pairs.append([str(path), int(index)])
+    return pairs
+
+
+def _pixels(picture: Picture, what: str) -> Frames:
+    from wanedit.video import load_image
+
+    if isinstance(picture, str | Path):
+        return load_image(picture).pixels
+    if isinstance(picture, Image.Image):
+        picture = np.asarray(picture.convert("RGB"))
+    return require_frame(picture, what)
