@@ -40,7 +40,7 @@ test: $(VENV)
 lint: $(VENV)
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
-	$(BIN) -m pyright wanedit
+	$(BIN) -m pyright wanedit math_verification
 
 format: $(VENV)
 	$(BIN) -m ruff check --fix .

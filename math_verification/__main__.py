@@ -43,10 +43,8 @@ def main(words: list[str] | None = None) -> int:
     print_table(done)
     rows = [row for _, found, _ in done.values() for row in found]
     failed = sum(not row.passed for row in rows)
-    seconds = time.perf_counter() - start
-    print(
-        f"{len(rows) - failed} of {len(rows)} rows hold; {seconds:.0f} s ({time.process_time():.0f} s of processor); {len(files)} files in {options.out}"
-    )
+    seconds = f"{time.perf_counter() - start:.0f} s ({time.process_time():.0f} s of processor)"
+    print(f"{len(rows) - failed} of {len(rows)} rows hold; {seconds}; {len(files)} files in {options.out}")
     return int(failed > 0)
 
 

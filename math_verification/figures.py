@@ -52,7 +52,7 @@ METADATA: dict[str, dict[str, None]] = {
 
 def style() -> AbstractContextManager[None]:
     """The look of all figures, for the time of drawing and saving."""
-    return matplotlib.rc_context(STYLE)
+    return matplotlib.rc_context(STYLE)  # pyright: ignore[reportArgumentType]
 
 
 def panels(count: int, width: float = 3.2, height: float = 2.6) -> tuple[Figure, list[Axes]]:

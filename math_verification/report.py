@@ -15,17 +15,21 @@ class Size:
 
     Attributes:
         samples: clips of a Monte Carlo estimate.
+        refinements: step counts of an order of convergence.
+        budgets: network evaluations that methods are compared at.
         steps: of a run whose discretisation error must be small beside the sampling error.
         probes: random directions through wan-tiny.
     """
 
     samples: int = 4096
-    steps: int = 400
+    refinements: int = 5
+    budgets: tuple[int, ...] = (10, 20, 40, 80, 160)
+    steps: int = 200
     probes: int = 2
 
 
 FULL = Size()
-QUICK = Size(samples=256, steps=60, probes=1)
+QUICK = Size(samples=256, refinements=3, budgets=(20, 40), steps=60, probes=1)
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,9 @@ def _edit_parser() -> Any:
     )
     parser.add_argument("--config", action="config", help="YAML file of settings; repeatable, later ones win")
     parser.add_argument(
-        "video", nargs="?", type=str, default="", help="the source, a video or a folder of images"
+        "source", nargs="?", type=str, default="", help="the same as --video, over which it wins"
     )
-    parser.add_class_arguments(EditConfig, as_group=False, skip={"video"})
+    parser.add_class_arguments(EditConfig, as_group=False)
     _add_run_flags(parser)
     return parser
 
@@ -237,6 +237,7 @@ def _edit(settings: Any) -> int:
     values = settings.as_dict()
     files = [Path(str(getattr(path, "relative", path))) for path in values.pop("config", None) or []]
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
+    values["video"] = values.pop("source") or values["video"]
     config, folders = EditConfig(**values), [file.parent for file in files]
     if dry_run or verbose:
         from wanedit.run.report_edit import print_edit_plan

@@ -60,8 +60,9 @@ class Conditional:
     deviation: list[float]
 
     def rows(self) -> list[Row]:
-        hs = [1 / n for n in COUNTS]
-        fine = COUNTS[-1]
+        counts = COUNTS[: len(self.mean_errors)]
+        hs = [1 / n for n in counts]
+        fine = counts[-1]
         rows = [
             equals("full: order of the mean's error in h", 1.0, slope(hs, self.mean_errors), 0.15),
             equals(
@@ -94,17 +95,25 @@ class Conditional:
         )
         for name, mean in self.means.items():
             colour, line = CONTROLLER_STYLE[name]
-            left.plot(mean, line, color=colour, label=name)
-        left.plot(KEYS, VALUES, "k*", markersize=8)
+            # The full solve lies on the exact curve: markers let both be seen.
+            shape = {"marker": "o", "linestyle": "none"} if name == "covariance full" else {"linestyle": line}
+            left.plot(mean, color=colour, label=name, **shape)  # pyright: ignore[reportArgumentType]
+        left.plot(KEYS, VALUES, "k*", markersize=9, markerfacecolor="white")
+        left.set_ylim(top=2.9)
         left.set(xlabel="slot", ylabel="mean", title="given two keyframes (stars); grey: true deviation")
-        left.legend()
+        left.legend(ncols=2)
         for errors, colour, mark, name in (
             (self.mean_errors, "#0072B2", "o", "mean"),
             (self.covariance_errors, "#D55E00", "s", "covariance"),
         ):
-            right.loglog(COUNTS, errors, f"{mark}-", color=colour, label=name)
+            right.loglog(COUNTS[: len(errors)], errors, f"{mark}-", color=colour, label=name)
         right.loglog(COUNTS, [2 / n for n in COUNTS], color="#777777", linewidth=0.8, label="order 1")
-        right.set(xlabel="steps", ylabel="largest error", title="covariance full, no sampling error")
+        right.set(
+            xlabel="steps",
+            ylabel="largest error",
+            ylim=(1e-3, 0.2),
+            title="covariance full, no sampling error",
+        )
         right.set_xticks(COUNTS, [str(n) for n in COUNTS])
         right.minorticks_off()
         right.legend()
@@ -187,9 +196,10 @@ def verify(size: Size = FULL, full: Controller | None = None) -> Conditional:
     every = {name: c for name, c in controllers().items() if name in (*IDENTITY, "covariance full")}
     every["covariance full"] = sharp() if full is None else full
     truth = _truth()[2]
-    plans = {n: levels_between(1.0, 0.0, n) for n in COUNTS}
-    series = [moments(every["covariance full"], plans[n]) for n in COUNTS]
-    finest = {name: moments(c, plans[COUNTS[-1]]) for name, c in every.items()}
+    counts = COUNTS[: size.refinements]
+    plans = {n: levels_between(1.0, 0.0, n) for n in counts}
+    series = [moments(every["covariance full"], plans[n]) for n in counts]
+    finest = {name: moments(c, plans[counts[-1]]) for name, c in every.items()}
     # Shift 3 makes the uncontrolled first step small; the rest of the bias falls with the steps.
     samples = _sample(every["covariance full"], normal(size.samples, SLOTS, 51), schedule(size.steps, 3.0))
     z_mean, z_covariance = _standard_errors(samples, truth)

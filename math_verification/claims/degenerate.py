@@ -72,6 +72,7 @@ class Degenerate:
             ylabel="RMS of the residual",
             title="joint Gaussian sequence, alpha 5, shift 3",
         )
+        axis.set_xticks(range(0, 20, 4))
         axis.legend()
         return {"degenerate": figure}
 

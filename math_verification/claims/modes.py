@@ -30,7 +30,6 @@ SENTENCE = (
     "at equal evaluations covariance control takes more clips to the edited mode than any identity gain"
 )
 SLOTS, BUDGET, ALPHAS = 9, 80, (2.0, 5.0, 10.0, 20.0)
-BUDGETS = (10, 20, 40, 80, 160)
 SETTINGS: dict[str, tuple[tuple[int, ...], float, bool]] = {
     "one key, lambda 1": ((4,), 1.0, False),
     "two keys, lambda 1": ((0, 8), 1.0, False),
@@ -63,6 +62,11 @@ class Modes:
     outcomes: dict[tuple[str, str], Outcome]
     sweep: dict[tuple[int, str], Outcome]
 
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """What the sweep was given, in order."""
+        return tuple(dict.fromkeys(budget for budget, _ in self.sweep))
+
     def rows(self) -> list[Row]:
         rows = [
             at_most(
@@ -76,7 +80,7 @@ class Modes:
                 found = self.outcomes[setting, name]
                 rows.append(at_least(f"{setting}: {name}, right mode", found.right, best))
                 rows.append(at_most(f"{setting}: {name}, distance", found.distance, nearest))
-        for budget in BUDGETS:
+        for budget in self.budgets:
             best = max(self.sweep[budget, name].right for name in GAINS)
             found = self.sweep[budget, "covariance scalar"].right
             rows.append(
@@ -92,8 +96,8 @@ class Modes:
             colour = CONTROLLER_STYLE[name][0]
             left.bar(places, [o.right for o in found], 0.15, color=colour, label=name)
             right.bar(places, [o.distance for o in found], 0.15, color=colour)
-            spent = [self.sweep[budget, name].right for budget in BUDGETS]
-            last.plot(BUDGETS, spent, CONTROLLER_STYLE[name][1], color=colour, marker="os^Dv"[i])
+            spent = [self.sweep[budget, name].right for budget in self.budgets]
+            last.plot(self.budgets, spent, CONTROLLER_STYLE[name][1], color=colour, marker="os^Dv"[i])
         labels = [s.replace(", ", "\n").replace("prompt names", "prompt\nnames") for s in SETTINGS]
         for axis, title in (
             (left, "share of clips in the edited mode"),
@@ -105,7 +109,7 @@ class Modes:
         right.axhline(1, color="black", linewidth=0.8, linestyle=":")
         right.set_yscale("log")
         last.set(xscale="log", ylim=(0, 1), xlabel="evaluations", title="edited mode; one key, lambda 1")
-        last.set_xticks(BUDGETS, [str(b) for b in BUDGETS])
+        last.set_xticks(self.budgets, [str(b) for b in self.budgets])
         last.minorticks_off()
         figure.legend(loc="outside upper center", ncols=5)
         return {"modes": figure}
@@ -172,5 +176,7 @@ def verify(size: Size = FULL, scalar: Controller | None = None, full: Controller
     }
     outcomes = {(s, name): _best(found, s, BUDGET, clips) for s in SETTINGS for name, found in ways.items()}
     first = next(iter(SETTINGS))
-    sweep = {(b, name): _best(found, first, b, clips // 2) for b in BUDGETS for name, found in ways.items()}
+    sweep = {
+        (b, name): _best(found, first, b, clips // 2) for b in size.budgets for name, found in ways.items()
+    }
     return Modes(outcomes, sweep)

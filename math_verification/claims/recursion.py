@@ -102,13 +102,12 @@ class Recursion:
         figure, (axis,) = panels(1, 3.6)
         looks = zip(self.norms.items(), ((RED, "--"), (ORANGE, "-."), (BLUE, "-")), strict=True)
         for (name, values), (colour, line) in looks:
-            # A difference of exactly zero has no logarithm.
-            shown = [max(value, 1e-17) for value in values]
-            axis.semilogy(shown, color=colour, linestyle=line, label=name)
+            axis.plot(values, color=colour, linestyle=line, label=name)
         axis.set(
             xlabel="step", ylabel="RMS of z[K] - z_e", title="shift 5, 20 steps, alpha 10, Gaussian data"
         )
-        axis.legend(loc="center left")
+        axis.set_ylim(top=0.24)
+        axis.legend(loc="upper left", ncols=3)
         return {"recursion": figure}
 
 

@@ -80,8 +80,8 @@ def jacobian(velocity: Velocity, z: Tensor, step: Step) -> Tensor:
 
 def _asymmetry(velocity: Velocity, z: Tensor, step: Step) -> float:
     u = normal(len(z), SLOTS, 81)
-    _, forward = torch.func.jvp(lambda x: velocity(x, step), (z,), (u,))
-    _, pull = torch.func.vjp(lambda x: velocity(x, step), z)
+    forward = torch.func.jvp(lambda x: velocity(x, step), (z,), (u,))[1]
+    pull = torch.func.vjp(lambda x: velocity(x, step), z)[1]
     return rms(forward - pull(u)[0]) / rms(forward)
 
 

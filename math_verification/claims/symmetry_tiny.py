@@ -133,11 +133,11 @@ def _probe(velocity: Velocity, edit: Edit, sigma: float, count: int) -> Probe:
     def at(x: Tensor) -> Tensor:
         return velocity(x, step)
 
-    v, pull = torch.func.vjp(at, z)
+    v, pull = torch.func.vjp(at, z)[:2]
     for _ in range(count):
         white = torch.randn(at_slots(z, keys).shape, generator=generator)
         u = into_slots(white, keys, edit.num_slots)
-        _, forward = torch.func.jvp(at, (z,), (u,))
+        forward = torch.func.jvp(at, (z,), (u,))[1]
         with torch.no_grad():
             reach = 1e-2 * rms(z) / rms(u)
             ahead, behind = at(z + reach * u), at(z - reach * u)

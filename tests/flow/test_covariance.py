@@ -123,22 +123,23 @@ def test_a_tolerance_is_of_each_right_hand_side() -> None:
 
 
 def test_a_clip_that_is_done_stays_while_others_go_on() -> None:
-    """The first clip's matrix is the identity, solved in one step; the second's is not."""
-    matrices, right = systems(2, 30, 1e3)
-    matrices[0] = torch.eye(30, dtype=torch.float64)
-    applied = []
+    """The first clip's matrix is easy: it stops where it would alone, short of exact, and the second runs on."""
+    easy, right = systems(2, 30, 4.0)
+    hard, _ = systems(2, 30, 1e3)
+    matrices, applied = torch.stack([easy[0], hard[1]]), []
 
     def counted(x: Tensor) -> Tensor:
         applied.append(x)
         return apply(matrices, x)
 
-    found = conjugate_gradient(counted, right, 1e-8, 200)
+    found = conjugate_gradient(counted, right, 1e-2, 200)
     together = len(applied)
-    alone = conjugate_gradient(lambda x: x, right[:1], 1e-8, 200)
-    assert torch.equal(found[:1], alone)
-    assert largest(found[0] - right[0]) < 1e-14
-    assert largest(apply(matrices, found)[1] - right[1]) < 1e-6
-    assert 5 < together < 200
+    applied.clear()
+    alone = conjugate_gradient(lambda x: applied.append(x) or apply(easy[:1], x), right[:1], 1e-2, 200)
+    assert len(applied) + 10 < together < 200
+    assert largest(found[:1] - alone) < 1e-12
+    assert 1e-4 < largest(apply(matrices, found)[0] - right[0]) < 0.1
+    assert float((apply(matrices, found)[1] - right[1]).norm() / right[1].norm()) < 1.01e-2
 
 
 def test_iterations_are_the_most_applications() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -63,6 +63,7 @@ class SampledSegment:
     seconds: float
 
 
+@runtime_checkable
 class Work(Protocol):
     """A task that is shared over ranks by its cost."""
 

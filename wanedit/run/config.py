@@ -4,19 +4,25 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import Field, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.types import Keyframe
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 KeyframesLike = str | Sequence[Any]
-Config = TypeVar("Config", bound="DataclassInstance")
 FINAL_NAME = "output_final.mp4"
 VIDEO_SUFFIXES = (".mp4", ".mov")
 SIZE_MULTIPLE = 16
@@ -235,25 +241,27 @@ def check_types(config: Any) -> None:
     """
     for name, kind in get_type_hints(type(config)).items():
         value = getattr(config, name)
-        if not _fits(value, kind):
-            raise InputError(f"{name} is {value!r}; expected {_describe(kind)}")
+        if not fits_type(value, kind):
+            raise InputError(f"{name} is {value!r}; expected {describe_type(kind)}")
     if not config.output:
         raise InputError("output is empty; expected a folder or the path of a video")
     if config.ckpt_dir == "":
         raise InputError("ckpt_dir is empty; expected a folder, or null to use `model`")
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def fits_type(value: Any, kind: Any) -> bool:
+    """Whether a value is of a field's type; whole numbers are numbers, truth values are not."""
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_args(kind) and get_origin(kind) not in (list, dict):
-        return any(_fits(value, option) for option in get_args(kind))
+        return any(fits_type(value, option) for option in get_args(kind))
     if kind in (int, float) and isinstance(value, bool):
         return False
     return isinstance(value, (int, float) if kind is float else get_origin(kind) or kind)
 
 
-def _describe(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
+    """A field's type in words."""
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
     names = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
@@ -323,6 +331,16 @@ def prompts(config: GenerationConfig, segments: int) -> list[str]:
     return [
         ", ".join(part for part in (config.prompt.strip(), sub.strip()) if part) for sub in config.sub_prompts
     ]
+
+
+@runtime_checkable
+class IsDataclass(Protocol):
+    """Any dataclass; the standard library names no such type."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+Config = TypeVar("Config", bound=IsDataclass)
 
 
 def with_changes(config: Config, **changes: Any) -> Config:

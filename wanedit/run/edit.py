@@ -13,14 +13,17 @@ import yaml
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.flow.editing import Metrics
-from wanedit.flow.path import Step
-from wanedit.lit.editing.editor import FlowMatchingEditor
+from wanedit.flow.keyframes import Residual, largest_stable_alpha
+from wanedit.flow.path import Step, schedule
+from wanedit.lit.editing.editor import FlowMatchingEditor, step_record
+from wanedit.lit.editing.rehearsal import expected_steps
 from wanedit.lit.editing.task import EditedClip
 from wanedit.run import launch
 from wanedit.run.cost import LOSSLESS_SHARE
 from wanedit.run.directory import RunDirectory, append_event, write_text
 from wanedit.run.edit_config import EditConfig, check_edit
-from wanedit.run.edit_plan import EditPlan, describe_method, make_edit_plan
+from wanedit.run.edit_method import describe_method
+from wanedit.run.edit_plan import EditPlan, make_edit_plan
 from wanedit.run.generate import RECORD_MARK, absolute_source, resolve_seed, resolve_threads
 from wanedit.run.manifest import Manifest, segment_file
 from wanedit.run.progress import progress_bar
@@ -175,18 +178,29 @@ def announce(plan: EditPlan, complete: bool, say: Say) -> None:
 
 
 def _run(plan: EditPlan, directory: RunDirectory, world: launch.World, say: Say | None) -> None:
-    steps = plan.settings.num_inference_steps
-    with progress_bar(steps, "editing", "steps", say is not None) as advance:
+    unsaid: list[str] = []
+    with progress_bar(_steps(plan), "editing", "steps", say is not None) as advance:
 
         def on_step(clip: int, step: Step, metrics: Metrics) -> None:
             launch.raise_if_interrupted()
             advance()
-            if say is not None and (step.index % SHOWN_EVERY == 0 or step.index == steps - 1):
-                say(_line(step, metrics))
+            # At once, and not with the result: a run that diverges has its steps on record.
+            append_event(directory.metrics, {"event": "step", **step_record(step, metrics)})
+            unsaid[:] = [_line(step, metrics)]
+            if say is not None and step.index % SHOWN_EVERY == 0:
+                say(unsaid.pop())
 
         module = FlowMatchingEditor(plan.folder, plan.method, plan.settings, on_step)
         predict(module, [plan.task], lambda clip: _save(plan, directory, clip), plan.config, world)
     launch.raise_if_interrupted()
+    if say is not None and unsaid:
+        say(unsaid.pop())
+
+
+def _steps(plan: EditPlan) -> int:
+    settings = plan.settings
+    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    return expected_steps(plan.method, plan.task, levels)
 
 
 def _line(step: Step, metrics: Metrics) -> str:
@@ -198,8 +212,6 @@ def _line(step: Step, metrics: Metrics) -> str:
 def _save(plan: EditPlan, directory: RunDirectory, clip: EditedClip) -> None:
     name = segment_file(clip.task.index, clip.task.digest)
     try:
-        for metrics in clip.steps:
-            append_event(directory.metrics, {"event": "step", **metrics})
         if plan.config.save_latents and clip.latents is not None:
             save_latents(directory, name, clip.latents)
         entry = write_piece(directory, name, clip, plan.fps, 0)
@@ -222,10 +234,21 @@ def advice(error: float | None, plan: EditPlan) -> list[str]:
     if error is None or error <= STUCK:
         return []
     return [
-        f"the keyframes were missed by {error:.0%} (relative residual of the last step): raise alpha within its "
-        f"stable range, lower cfg_scale (now {plan.config.cfg_scale:g}), or look whether the keyframes show edits "
-        "of their frames"
+        f"the keyframes were missed by {error:.0%} (relative residual of the last step): {_gain_advice(plan)}lower "
+        f"cfg_scale (now {plan.config.cfg_scale:g}), or look whether the keyframes show edits of their frames"
     ]
+
+
+def _gain_advice(plan: EditPlan) -> str:
+    """Which way to turn alpha; nothing where the controller has none."""
+    controller, settings = getattr(plan.method, "controller", None), plan.settings
+    if not hasattr(controller, "alpha"):
+        return ""
+    if not isinstance(controller, Residual):
+        return "raise alpha, "
+    stable = largest_stable_alpha(schedule(settings.num_inference_steps, settings.shift))
+    turn = "lower" if controller.alpha + controller.beta >= stable else "raise"
+    return f"{turn} alpha (stable below {stable:.3g} with these steps), "
 
 
 def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | None) -> EditResult:
@@ -256,9 +279,10 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | No
 
 def _recorded_error(directory: RunDirectory, name: str) -> float | None:
     """That of the edit of this digest, from metrics.jsonl."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         lines = [json.loads(line) for line in directory.metrics.read_text(encoding="utf-8").splitlines()]
-        return next((line["keyframe_error"] for line in reversed(lines) if line.get("digest") == name), None)
+        edited = [line for line in lines if line.get("event") == "edited" and line.get("digest") == name]
+        return edited[-1].get("keyframe_error") if edited else None
     return None
 
 
@@ -268,7 +292,7 @@ def metadata(plan: EditPlan) -> dict[str, str]:
 
     config = asdict(plan.config)
     config["keyframes"] = [{"file": k.path.name, "frame": k.index} for k in plan.keyframes]
-    for name in ("video", "output", "ckpt_dir"):
+    for name in ("video", "output", "model", "ckpt_dir"):
         config[name] = config[name] and Path(config[name]).name
     return {
         "comment": "made with wanedit",

@@ -2,8 +2,9 @@
 
 import json
 import math
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +40,8 @@ class EditConfig:
         salvage: take what can be decoded of a damaged video.
         size: "width*height", multiples of 16; null for the source's shape at most as large as the model's own size.
         resize_policy: how source and keyframes come to `size`.
-        long_source: refuse a source beyond the model's limit, or edit it whole.
+        long_source: what to do with a source beyond the model's limit. error; windows: average the velocities of
+            overlapping windows of that length; whole: show it to the model at once.
         method: how to edit; `wanedit edit --help` lists the names.
         method_options: further fields of the method, such as {"strength": 0.7}; they win over the fields below.
         controller: of the method residual_corrected: residual, exponential, replacement or covariance.
@@ -80,7 +82,7 @@ class EditConfig:
     salvage: bool = False
     size: str | None = None
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"
-    long_source: Literal["error", "whole"] = "error"
+    long_source: Literal["error", "windows", "whole"] = "error"
     method: str = "residual_corrected"
     method_options: dict[str, Any] = field(default_factory=dict)
     controller: Literal["residual", "exponential", "replacement", "covariance"] = "residual"
@@ -162,6 +164,8 @@ def check_edit(config: EditConfig) -> None:
     for name, value in not_negative.items():
         if value is not None and not (value >= 0 and math.isfinite(value)):
             raise InputError(f"{name} is {value}; expected a number >= 0")
+    if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
+        raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
     if config.tile is not None and (config.tile % 8 or config.tile < 32):
         raise InputError(f"tile is {config.tile}; expected a multiple of 8 pixels, at least 32")
     if not 0 <= config.crf <= 51:
@@ -189,7 +193,9 @@ def parse_edited(value: str | Sequence[Any], folders: Sequence[Path] = ()) -> li
         InputError: an entry is not a path and a frame number, or its file does not exist.
     """
     if isinstance(value, str):
-        folder = next((place for place in _places(value, folders) if place.is_dir()), None)
+        # "" is the current folder to pathlib, and nothing at all to whoever wrote it.
+        places = _places(value, folders) if value.strip() else []
+        folder = next((place for place in places if _there(place.is_dir)), None)
         pairs = _of_folder(folder) if folder is not None else _of_text(value)
     else:
         pairs = [_of_entry(entry, k) for k, entry in enumerate(value)]
@@ -207,11 +213,19 @@ def _places(path: str, folders: Sequence[Path]) -> list[Path]:
 
 def _existing(path: str, folders: Sequence[Path], number: int) -> Path:
     places = _places(path, folders)
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if _there(place.is_file)), None)
     if found is None:
         looked = " or ".join(str(place.absolute()) for place in dict.fromkeys(places))
         raise InputError(f"keyframe {number}: no file {looked}")
     return found
+
+
+def _there(test: Callable[[], bool]) -> bool:
+    """Whether a path passes; one that is too long for a file name is not there, which pathlib raises instead."""
+    try:
+        return test()
+    except OSError:
+        return False
 
 
 def _of_text(text: str) -> list[tuple[str, int]]:
@@ -265,9 +279,9 @@ def _of_record(record: Path) -> list[tuple[str, int]]:
     try:
         entries = json.loads(record.read_text(encoding="utf-8"))["keyframes"]
         pairs = [(str(entry["file"]), entry["frame"]) for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f'{record}: {error}; expected {{"keyframes": [{{"file": "0000.png", "frame": 0}}]}}'
+            f'{record}: {error!r}; expected {{"keyframes": [{{"file": "0000.png", "frame": 0}}]}}'
         ) from None
     outside = [name for name, _ in pairs if Path(name).is_absolute() or ".." in Path(name).parts]
     if outside:

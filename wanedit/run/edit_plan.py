@@ -2,25 +2,25 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method
-from wanedit.flow.keyframes import CONTROLLERS, Controller, Residual, largest_stable_alpha, steps_for
-from wanedit.flow.methods import METHODS, get_method
+from wanedit.flow.keyframes import Residual
+from wanedit.flow.methods import FLF2V
 from wanedit.flow.path import schedule
-from wanedit.lit.editing.editor import EditSettings
+from wanedit.lit.editing.editor import EditSettings, shown_frames
 from wanedit.lit.editing.model import showable
-from wanedit.lit.editing.pixels import pixel_defaults
+from wanedit.lit.editing.rehearsal import rehearse
 from wanedit.lit.editing.task import EditTask, check_keyframes
 from wanedit.run.config import SIZE_MULTIPLE, parse_size
 from wanedit.run.edit_config import EditConfig, EditedFrame, check_edit, parse_edited
+from wanedit.run.edit_method import build_method, describe_method, stability_warning, unused
 from wanedit.run.manifest import digest
 from wanedit.run.plan import compute_kind, hash_files, pixels_sha256, prompt_doubts
 from wanedit.video import FitRecord, fit, load_image
@@ -75,7 +75,12 @@ def make_edit_plan(
     load.require_parts(folder)
     config = _with_defaults(config, folder)
     path = _find_source(config.video, folders)
-    size = parse_size(config.size) if config.size else own_size(path, config, folder)
+    total, sides = look(path, config)
+    size = parse_size(config.size) if config.size else own_size(path, sides, folder)
+    # A long source is refused by its length before its frames are decoded; one of no frames by `read_source`.
+    length = total - config.start if config.num_frames is None else config.num_frames
+    if 0 < length <= total - config.start:
+        _check_frames(length, keyframes, config, folder)
     source = read_source(
         path,
         decoder=config.decoder,
@@ -87,10 +92,9 @@ def make_edit_plan(
         salvage=config.salvage,
     )
     indices = [keyframe.index for keyframe in keyframes]
-    check_keyframes(len(keyframes), indices, len(source.frames))
-    _check_length(len(source.frames), config, folder)
+    _check_frames(len(source.frames), keyframes, config, folder)
     pixels, fits, notes = _fitted(keyframes, size, config.resize_policy)
-    settings = _settings(config, getattr(method, "solver", "euler"))
+    settings = _settings(config, folder, getattr(method, "solver", "euler"))
     notes = [*source.notes, *notes, *_doubts(config, folder, indices, len(source.frames), method)]
     files = hash_files(folder, say)
     config = replace(
@@ -100,52 +104,11 @@ def make_edit_plan(
         keyframes=[[str(k.path.absolute()), k.index] for k in keyframes],
     )
     task = _task(config, source, pixels, tuple(indices), method, settings, digest(files))
+    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    rehearse(method, folder, task, shown_frames(folder, settings, task), levels)
     return EditPlan(
         config, folder, source, tuple(keyframes), tuple(fits), method, settings, task, tuple(notes), files
     )
-
-
-def build_method(config: EditConfig) -> Method:
-    """The method with its options; for residual_corrected with its controller.
-
-    Raises:
-        InputError: no such method or controller, or an option that it does not have.
-    """
-    kind: Any = get_method(config.method)
-    names = {f.name for f in fields(kind)}
-    options = pixel_defaults(kind) | config.method_options
-    if "controller" in names:
-        options.setdefault("controller", build_controller(config))
-    elif config.controller_options:
-        raise InputError(f"controller_options are given, but the method {config.method} has no controller")
-    if "seed" in names:
-        options.setdefault("seed", config.base_seed or 0)
-    return _construct(kind, options, f"method {config.method}")
-
-
-def build_controller(config: EditConfig) -> Controller:
-    """The controller that `config` names."""
-    kind = CONTROLLERS[config.controller]
-    names = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
-    given = {name: getattr(config, name) for name in ("alpha", "beta") if name in names}
-    return _construct(kind, given | config.controller_options, f"controller {config.controller}")
-
-
-def _construct(kind: Any, options: dict[str, Any], what: str) -> Any:
-    known = {f.name: f for f in fields(kind)}
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise InputError(
-            f"{what} has no option {unknown[0]!r}; expected some of {', '.join(known) or 'none'}"
-        )
-    lacking = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
-    missing = [name for name in lacking if name not in options]
-    if missing:
-        raise InputError(f"{what} lacks the option {missing[0]!r}")
-    try:
-        return kind(**options)
-    except TypeError as error:
-        raise InputError(f"{what}: {error}") from None
 
 
 def _with_defaults(config: EditConfig, folder: WanFolder) -> EditConfig:
@@ -170,39 +133,45 @@ def _find_source(video: str, folders: Sequence[Path]) -> Path:
     return found
 
 
-def own_size(path: Path, config: EditConfig, folder: WanFolder) -> tuple[int, int]:
+def own_size(path: Path, sides: tuple[int, int], folder: WanFolder) -> tuple[int, int]:
     """(height, width): the source's shape, at most as many pixels as the model's own size, multiples of 16."""
-    height, width = source_sides(path, config)
+    height, width = sides
     limit = math.prod(parse_size(folder.sampling.size))
     scale = min(1.0, math.sqrt(limit / (height * width)))
-    sides = [int(side * scale / SIZE_MULTIPLE + 0.5) * SIZE_MULTIPLE for side in (height, width)]
-    while math.prod(sides) > limit:
+    fitted = [int(side * scale / SIZE_MULTIPLE + 0.5) * SIZE_MULTIPLE for side in sides]
+    while math.prod(fitted) > limit:
         # Rounding went beyond the limit: the longer side gives way, by which the shape changes least.
-        sides[sides.index(max(sides))] -= SIZE_MULTIPLE
-    if min(sides) < 2 * SIZE_MULTIPLE:
+        fitted[fitted.index(max(fitted))] -= SIZE_MULTIPLE
+    if min(fitted) < 2 * SIZE_MULTIPLE:
         raise InputError(
-            f"{path} is {width}*{height}, too long and narrow for {folder.name}; expected a size to be given"
+            f"{path} is {width}*{height}, too small or too narrow for {folder.name} at its own shape; expected a size "
+            "to be given"
         )
-    return sides[0], sides[1]
+    return fitted[0], fitted[1]
 
 
-def source_sides(path: Path, config: EditConfig) -> tuple[int, int]:
-    """(height, width) of a source as it is stored."""
+def look(path: Path, config: EditConfig) -> tuple[int, tuple[int, int]]:
+    """How many frames a source has, and (height, width) of them as they are stored."""
     from wanedit.video.decode import describe, scanned
     from wanedit.video.folder import list_images
 
     if path.is_dir():
-        return load_image(list_images(path)[0]).pixels.shape[:2]
+        images = list_images(path)
+        height, width, _ = load_image(images[0]).pixels.shape
+        return len(images), (height, width)
     info = describe(path, scanned(path, config.salvage))
-    return info.height, info.width
+    return info.frames, (info.height, info.width)
 
 
-def _check_length(frames: int, config: EditConfig, folder: WanFolder) -> None:
+def _check_frames(
+    frames: int, keyframes: Sequence[EditedFrame], config: EditConfig, folder: WanFolder
+) -> None:
+    check_keyframes(len(keyframes), [keyframe.index for keyframe in keyframes], frames)
     limit = folder.sampling.max_frames
     if timeline.round_up(frames) > limit and config.long_source == "error":
         raise InputError(
             f"the source has {frames} frames; {folder.name} is good for {limit}. Give num_frames (and start), or "
-            "long_source: whole to edit it in one piece all the same"
+            "long_source: windows to average overlapping windows of that length, or whole to edit it in one piece"
         )
 
 
@@ -221,7 +190,8 @@ def _fitted(
     return np.stack(pixels), fits, notes
 
 
-def _settings(config: EditConfig, solver: str) -> EditSettings:
+def _settings(config: EditConfig, folder: WanFolder, solver: str) -> EditSettings:
+    windows = config.long_source == "windows"
     return EditSettings(
         config.num_inference_steps,
         config.shift or 0,
@@ -230,6 +200,7 @@ def _settings(config: EditConfig, solver: str) -> EditSettings:
         solver,
         config.keyframe_encoding,
         config.condition_keyframes,
+        timeline.slots(folder.sampling.max_frames) if windows else None,
         config.offload_model,
         config.t5_cpu,
         config.tile,
@@ -240,7 +211,7 @@ def _doubts(
     config: EditConfig, folder: WanFolder, indices: list[int], frames: int, method: Method
 ) -> list[str]:
     """What will run, but perhaps not as meant."""
-    notes = prompt_doubts(folder, [config.prompt, config.source_prompt or ""])
+    notes = prompt_doubts(folder, [config.prompt, config.source_prompt or ""]) + unused(config, method)
     total = timeline.round_up(frames)
     if total != frames:
         notes.append(
@@ -250,25 +221,14 @@ def _doubts(
     if config.condition_keyframes and len(shown) < len(indices):
         hidden = [index for index in indices if index not in shown]
         notes.append(f"{folder.name} cannot be shown the keyframes at {hidden}; they act by the method alone")
+    if isinstance(method, FLF2V) and len(showable(folder, (0, total - 1), total)) < 2:
+        notes.append(
+            f"{folder.name} was trained on a first frame alone; it may miss the keyframes that end a clip"
+        )
     controller = getattr(method, "controller", None)
     if isinstance(controller, Residual):
         notes += stability_warning(controller, config.num_inference_steps, config.shift or 1.0)
     return notes
-
-
-def stability_warning(controller: Residual, steps: int, shift: float) -> list[str]:
-    """A warning when the residual controller diverges on this schedule; empty when it does not."""
-    levels, alpha = schedule(steps, shift), controller.alpha + controller.beta
-    worst = max(levels, key=lambda step: step.h)
-    if alpha * worst.h < 2:
-        return []
-    enough = steps_for(alpha, shift)
-    advice = f"{enough} steps would do" if enough else "no number of steps up to 2000 would do"
-    return [
-        f"alpha {alpha:g} diverges: alpha h is {alpha * worst.h:.2f} at step {worst.index} and must stay below 2. "
-        f"The largest stable alpha for {steps} steps at shift {shift:g} is {largest_stable_alpha(levels):.3g}; "
-        f"{advice}; the controller exponential is stable always"
-    ]
 
 
 def _task(
@@ -303,21 +263,3 @@ def _task(
         config.base_seed or 0,
         digest(decides),
     )
-
-
-def describe_method(method: Any) -> dict[str, Any]:
-    """The settings of a method as plain values; callables by their name."""
-    values = {}
-    for f in fields(method):
-        value = getattr(method, f.name)
-        if hasattr(value, "__dataclass_fields__"):
-            value = {"kind": type(value).__name__, **describe_method(value)}
-        elif callable(value):
-            value = getattr(value, "__name__", type(value).__name__)
-        values[f.name] = value
-    return values
-
-
-def method_names() -> list[str]:
-    """For `--help`."""
-    return list(METHODS)

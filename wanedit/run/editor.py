@@ -14,7 +14,8 @@ from wanedit.run.config import with_changes
 from wanedit.run.edit import EditResult, edit
 from wanedit.run.edit_config import EditConfig
 from wanedit.video import write_lossless, write_png
-from wanedit.video.arrays import Frames, require_frame
+from wanedit.video.arrays import AnyFrame, require_frame, require_same_size
+from wanedit.video.source import FOLDER_FPS
 
 Picture = Image.Image | np.ndarray | str | Path
 # Side of VAE tiles under `tiled`; four tiles of 256 cover 480p.
@@ -43,7 +44,8 @@ class WanVideoEditorPipeline:
         """A pipeline for a known name or a folder in the official layout.
 
         Raises:
-            MissingWeightsError: no such model on this machine.
+            InputError: neither a folder nor a known name.
+            MissingWeightsError: a known model that is not on this machine.
         """
         from wanedit.wan.load import open_wan, require_parts
 
@@ -78,13 +80,14 @@ class WanVideoEditorPipeline:
             edited_keyframes: pictures of the same kinds.
             keyframe_indices: the frame of the source that each is an edit of.
             alpha, beta, cfg_scale, num_inference_steps, seed: as in EditConfig; None keeps the pipeline's own.
-            tiled: encode and decode in tiles of 256 pixels.
+            tiled: encode and decode in tiles of 256 pixels, or not; None keeps the pipeline's own.
             output: a folder to keep the run in, which then resumes; a temporary one by default.
             verbose: print what the command line would.
             settings: further fields of EditConfig.
 
         Returns:
-            As many frames as the source has. `last` holds the whole result.
+            As many frames as the source has. `last` holds the whole result; without `output` its files are gone
+            with the temporary folder.
 
         Raises:
             InputError, MissingWeightsError, ResourceError, NumericalError: as `wanedit.run.edit.edit`.
@@ -100,9 +103,11 @@ class WanVideoEditorPipeline:
             "cfg_scale": cfg_scale,
             "num_inference_steps": num_inference_steps,
             "base_seed": seed,
-            "tile": TILE if tiled else None,
         }
-        changes = {name: value for name, value in named.items() if value is not None} | settings
+        changes = {name: value for name, value in named.items() if value is not None}
+        if tiled is not None:
+            changes["tile"] = TILE if tiled else None
+        changes |= settings
         with tempfile.TemporaryDirectory(prefix="wanedit-") as scratch:
             config = with_changes(
                 self.config,
@@ -120,10 +125,16 @@ def _source(video: Any, scratch: Path) -> str:
     """The path of a source; frames in memory are written without loss first."""
     if isinstance(video, str | Path):
         return str(video)
-    frames = np.stack([_pixels(frame, f"frame {i}") for i, frame in enumerate(video)])
+    if isinstance(video, Image.Image) or not isinstance(video, Sequence | np.ndarray) or not len(video):
+        raise InputError(f"source_video is {_kind(video)}; expected a path, or one frame or more")
+    frames = [_pixels(frame, f"frame {i} of source_video") for i, frame in enumerate(video)]
     path = scratch / "source.mkv"
-    write_lossless(path, frames, 16)
+    write_lossless(path, np.stack(list(require_same_size(frames, "source_video"))), FOLDER_FPS)
     return str(path)
+
+
+def _kind(value: Any) -> str:
+    return "empty" if isinstance(value, Sequence | np.ndarray) else f"of type {type(value).__name__}"
 
 
 def _keyframes(pictures: Sequence[Picture], indices: Sequence[int], scratch: Path) -> list[list[Any]]:
@@ -134,11 +145,11 @@ def _keyframes(pictures: Sequence[Picture], indices: Sequence[int], scratch: Pat
         else:
             path = scratch / f"keyframe_{k}.png"
             write_png(path, _pixels(picture, f"keyframe {k}"))
-        pairs.append([str(path), int(index)])
+        pairs.append([str(path), index])
     return pairs
 
 
-def _pixels(picture: Picture, what: str) -> Frames:
+def _pixels(picture: Picture, what: str) -> AnyFrame:
     from wanedit.video import load_image
 
     if isinstance(picture, str | Path):

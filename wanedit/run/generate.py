@@ -140,7 +140,7 @@ def resolve_seed(config: GenerationConfig | EditConfig, directory: RunDirectory)
     """The run's base seed: the given one, the one that this folder's earlier run drew, or a fresh one."""
     if config.base_seed is not None and config.base_seed >= 0:
         return config.base_seed
-    earlier = None if config.force_regenerate else _recorded_before("base_seed", directory)
+    earlier = None if config.force_regenerate else _recorded_before("base_seed", config, directory)
     return draw_seed() if earlier is None else earlier
 
 
@@ -150,12 +150,19 @@ def resolve_threads(config: GenerationConfig | EditConfig, directory: RunDirecto
     The order in which a product is summed depends on the number of threads, and so do the last bits of the
     latents: one process, several ranks and a resumed run must agree on it.
     """
-    earlier = _recorded_before("cpu_threads", directory)
+    earlier = _recorded_before("cpu_threads", config, directory)
     return config.cpu_threads or earlier or launch.all_cores()
 
 
-def _recorded_before(name: str, directory: RunDirectory) -> int | None:
-    value = _read_record(directory).get(name)
+def _recorded_before(name: str, config: GenerationConfig | EditConfig, directory: RunDirectory) -> int | None:
+    record = _read_record(directory)
+    # Only an edit has a source video.
+    if record and ("video" in record) != isinstance(config, EditConfig):
+        kind = "an edit" if "video" in record else "a generation"
+        raise InputError(
+            f"output {directory.root} holds {kind}, which would be overwritten; choose another output"
+        )
+    value = record.get(name)
     return value if isinstance(value, int) else None
 
 
@@ -171,8 +178,8 @@ def _read_record(directory: RunDirectory) -> dict[str, Any]:
     if not text.startswith(RECORD_MARK):
         raise InputError(f"{path} is not a record of wanedit and would be overwritten; choose another output")
     try:
-        return yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+        return dict(yaml.safe_load(text) or {})
+    except (yaml.YAMLError, TypeError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); move it away to start afresh") from None
 
 

@@ -95,7 +95,9 @@ class Manifest:
             if entry is None:
                 continue
             path = self.directory.inside(entry.file)
-            if with_latents and not path.with_suffix(".safetensors").is_file():
+            # A method of pixels has no latents to keep.
+            lacking = with_latents and entry.latents_sha256 != ""
+            if lacking and not path.with_suffix(".safetensors").is_file():
                 continue
             if path.is_file() and file_sha256(path) == entry.file_sha256:
                 found.add(name)

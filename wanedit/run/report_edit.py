@@ -11,7 +11,8 @@ from wanedit.run.cost import forward_flops
 from wanedit.run.directory import RunDirectory
 from wanedit.run.edit import is_complete, resolve_edit
 from wanedit.run.edit_config import EditConfig, check_edit
-from wanedit.run.edit_plan import EditPlan, describe_method, make_edit_plan
+from wanedit.run.edit_method import describe_method
+from wanedit.run.edit_plan import EditPlan, make_edit_plan
 from wanedit.run.launch import World, choose_devices
 from wanedit.run.progress import wide_console
 

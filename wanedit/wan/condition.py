@@ -52,10 +52,12 @@ def build_condition(
     Raises:
         InputError: images of different sizes, neither image nor size, an index outside the clip.
     """
-    sizes = {tuple(image.shape[1:]) for image in images.values()} or {size}
-    if len(sizes) != 1 or None in sizes:
+    sizes = {tuple(image.shape[1:]) for image in images.values()}
+    if not sizes and size is not None:
+        sizes = {size}
+    if len(sizes) != 1:
         raise InputError(
-            f"condition images have sizes {sorted(sizes, key=str)}; expected one image or more, of one size"
+            f"condition images have sizes {sorted(sizes)}; expected one image or more, of one size"
         )
     like = next(iter(images.values()), torch.empty(0))
     video = like.new_zeros(1, 3, num_frames, *sizes.pop())

@@ -23,7 +23,7 @@ from tests.flow.problems import (
     refuses,
     smooth,
 )
-from wanedit.errors import NumericalError
+from wanedit.errors import InputError, NumericalError
 from wanedit.flow.keyframes import Covariance, Exponential, Replacement, Residual
 from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import interpolate, schedule
@@ -143,6 +143,17 @@ def test_the_joint_sequence_is_told_where_its_slots_stand() -> None:
     assert target.appended is edit.edited
     assert source.appended is not None
     assert torch.equal(source.appended, edit.source[:, :, [1, 3]])
+
+
+def test_keyframes_may_stand_at_their_own_fractional_time() -> None:
+    model, edit = Mixing(), problem((1, 3))
+    method = ResidualCorrectedFlow(Residual(1.0), edit_branch="denoised", keyframe_ids="frame")
+    method(model, replace(edit, frames=(2, 11)), schedule(2, 3.0))
+    assert all(view.frame_ids[-2:] == (0.5, 2.75) for view in model.views if view.frame_ids)
+    assert len(model.views) == 2
+    refuses(method, "keyframe_ids", keyframe_ids="pixel")
+    with pytest.raises(InputError, match="need the frames"):
+        method(model, replace(edit, frames=()), schedule(2, 3.0))
 
 
 def test_the_joint_sequence_moves_the_clip_without_any_controller() -> None:

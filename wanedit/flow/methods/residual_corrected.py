@@ -15,6 +15,7 @@ from wanedit.flow.keyframes import Branches, Controller, Residual, step_metrics
 from wanedit.flow.methods.support import check_strength
 from wanedit.flow.path import Schedule, Step, interpolate
 from wanedit.flow.solvers import Velocity, finite
+from wanedit.timeline import STRIDE
 
 # (z, z_e, step) -> v and v_e before control, and the model's own velocity of the clip, without the drift.
 Velocities = Callable[[Tensor, Tensor, Step], tuple[Tensor, Tensor, Tensor]]
@@ -33,6 +34,7 @@ class ResidualCorrectedFlow:
         strength: noise level to start from, in (0, 1]; below 1 from the noised source.
         edit_branch: "analytic": the straight path from eps_e to x_e. "denoised": by the model, in one sequence
             `[S slots of the clip; K slots]` with the frame ids `[0 … S-1, K]`.
+        keyframe_ids: temporal positions of those K slots. "slot": their slot numbers. "frame": p / 4, fractional.
         show_keyframes: a denoised edit branch is shown x_e in the condition of its slots.
         guidance_scale, source_guidance_scale: instead of the views' own. Where they differ from each other, an edit
             that changes nothing no longer gives the source back.
@@ -43,6 +45,7 @@ class ResidualCorrectedFlow:
     source_weight: float = 1.0
     strength: float = 1.0
     edit_branch: Literal["analytic", "denoised"] = "analytic"
+    keyframe_ids: Literal["slot", "frame"] = "slot"
     show_keyframes: bool = True
     guidance_scale: float | None = None
     source_guidance_scale: float | None = None
@@ -58,6 +61,8 @@ class ResidualCorrectedFlow:
             )
         if self.edit_branch not in ("analytic", "denoised"):
             raise InputError(f"edit_branch is {self.edit_branch!r}; expected 'analytic' or 'denoised'")
+        if self.keyframe_ids not in ("slot", "frame"):
+            raise InputError(f"keyframe_ids is {self.keyframe_ids!r}; expected 'slot' or 'frame'")
         if self.edit_branch == "denoised" and self.strength == 1 and not self.show_keyframes:
             raise InputError(
                 "a denoised edit branch that starts from pure noise and is not shown its keyframes is the main branch "
@@ -104,7 +109,7 @@ class ResidualCorrectedFlow:
 
     def _joint(self, model: VideoModel, edit: Edit) -> tuple[Callable[[Tensor], Velocity], Velocities]:
         slots, total = edit.slots, edit.num_slots
-        ids = (*map(float, range(total)), *map(float, slots))
+        ids = (*map(float, range(total)), *self._keyframe_ids(edit))
         kept = torch.cat([edit.source, at_slots(edit.source, slots)], dim=2)
         noise = torch.cat([edit.noise, edit.edited_noise], dim=2)
         shown = (edit.edited, kept[:, :, total:]) if self.show_keyframes else (None, None)
@@ -124,6 +129,13 @@ class ResidualCorrectedFlow:
             return lambda z, step: target(torch.cat([z, z_e], dim=2), step)[:, :, :total]
 
         return given, velocities
+
+    def _keyframe_ids(self, edit: Edit) -> list[float]:
+        if self.keyframe_ids == "slot":
+            return [float(slot) for slot in edit.slots]
+        if len(edit.frames) != len(edit.slots):
+            raise InputError("keyframe_ids 'frame' need the frames of the keyframes; this edit has none")
+        return [frame / STRIDE for frame in edit.frames]
 
     def _drift(self, source: Velocity | None, x_s: Tensor, noise: Tensor, step: Step) -> Tensor | float:
         """lambda ((eps - x_s) - v_theta(z_s, source)): what the model gets wrong about the source."""

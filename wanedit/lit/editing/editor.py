@@ -2,26 +2,31 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from wanedit.errors import NumericalError, ResourceError
-from wanedit.flow.editing import Edit, Method, Metrics, View
+from wanedit.errors import InputError, NumericalError, ResourceError
+from wanedit.flow.editing import Edit, Method, Metrics, VideoModel, View
 from wanedit.flow.path import Step, schedule
+from wanedit.flow.windows import Windowed
 from wanedit.lit.editing.model import Conditioning, WanVideoModel, showable
 from wanedit.lit.editing.pixels import carried
 from wanedit.lit.editing.task import EditedClip, EditTask
 from wanedit.lit.encode import encode_pictures, encode_texts
 from wanedit.lit.networks import WanModule
-from wanedit.rng import noise
+from wanedit.rng import derive_seed, noise
 from wanedit.timeline import slot
 from wanedit.video import cut_back, from_uint8, hold_last, to_uint8
 from wanedit.wan.load import WanFolder, default_dtype
 from wanedit.wan.vae import STRIDE_TIME
 
+# Share of a window that neighbours have in common.
+OVERLAP = 1 / 3
+# Solvers whose schedule is their own: its timesteps are truncated as in the official code.
+TRUNCATING = {"unipc", "dpm++"}
 OnEditStep = Callable[[int, Step, Metrics], None]
 
 
@@ -36,6 +41,7 @@ class EditSettings:
             the statistics of slot 0. "group": held for the slot's four frames and one before. "warped": moved to each
             of those five frames by the source's optical flow.
         condition_keyframes: fill the condition channels with the keyframes that the model can be shown.
+        window: slots of overlapping windows that a longer clip is seen through; None for the whole clip at once.
         offload_model, t5_cpu, tile: as in generation.
     """
 
@@ -46,6 +52,7 @@ class EditSettings:
     solver: str = "euler"
     keyframe_encoding: Literal["single", "group", "warped"] = "warped"
     condition_keyframes: bool = True
+    window: int | None = None
     offload_model: bool = True
     t5_cpu: bool = False
     tile: int | None = None
@@ -69,6 +76,11 @@ class FlowMatchingEditor(WanModule):
         on_step: OnEditStep | None = None,
     ) -> None:
         super().__init__(folder, settings.offload_model, settings.tile)
+        own = getattr(method, "solver", settings.solver)
+        if {own, settings.solver} & TRUNCATING and own != settings.solver:
+            raise InputError(
+                f"the method's solver is {own} and the schedule's {settings.solver}; expected one"
+            )
         self.method = method
         self.settings = settings
         self.on_step = on_step or (lambda index, step, metrics: None)
@@ -113,14 +125,14 @@ class FlowMatchingEditor(WanModule):
         """Encode, run the method, decode, and cut what was held beyond the source's last frame."""
         started = time.perf_counter()
         _, vae = self.loaded()
-        model = WanVideoModel(self, self.conditioning, task.size)
+        model = self._model(task)
         steps: list[Metrics] = []
 
         def observe(step: Step, metrics: Metrics) -> None:
-            steps.append({"step": step.index, "sigma": step.sigma, "h": step.h, **metrics})
+            steps.append(step_record(step, metrics))
             self.on_step(task.index, step, metrics)
 
-        result = self.method(model, self.problem(task, vae.mean.device), self.schedule, observe)
+        result = self._seeded(task)(model, self.problem(task, vae.mean.device), self.schedule, observe)
         if result.pixels is not None:
             video = result.pixels
         else:
@@ -133,15 +145,25 @@ class FlowMatchingEditor(WanModule):
         seconds = time.perf_counter() - started
         return EditedClip(task, latents, frames, seconds, model.evaluations, tuple(steps))
 
+    def _model(self, task: EditTask) -> VideoModel:
+        model = WanVideoModel(self, self.conditioning, task.size)
+        window = self.settings.window
+        return model if window is None else Windowed(model, window, max(1, round(window * OVERLAP)))
+
+    def _seeded(self, task: EditTask) -> Any:
+        """The method; one that draws noise of its own draws it by clip, as the coupled noise is."""
+        method: Any = self.method
+        if not hasattr(method, "seed"):
+            return method
+        return replace(method, seed=derive_seed(task.seed, "method", method.seed, task.index))
+
     def problem(self, task: EditTask, device: torch.device) -> Edit:
         """The task as methods see it: latents, coupled noise, and a view of either clip."""
         # 4n+1 frames, the last one held; `edit` cuts what it decodes back to the source's count.
         video = from_uint8(hold_last(task.frames)).to(device)
         keyframes = from_uint8(task.keyframes).to(device)
         indices = task.keyframe_indices
-        shown = (
-            showable(self.folder, indices, task.sampled_frames) if self.settings.condition_keyframes else ()
-        )
+        shown = shown_frames(self.folder, self.settings, task)
         targets = {i: keyframes[:, k] for k, i in enumerate(indices) if i in shown}
         sources = {i: video[:, i] for i in shown}
         settings = self.settings
@@ -176,6 +198,18 @@ class FlowMatchingEditor(WanModule):
             return keyframe[:, None].expand(-1, 1 + STRIDE_TIME, -1, -1)
         frames = range(last - STRIDE_TIME, last + 1)
         return torch.stack([carried(keyframe, video, index, frame) for frame in frames], dim=1)
+
+
+def step_record(step: Step, metrics: Metrics) -> Metrics:
+    """What is kept of one step."""
+    return {"step": step.index, "sigma": step.sigma, "h": step.h, **metrics}
+
+
+def shown_frames(folder: WanFolder, settings: EditSettings, task: EditTask) -> tuple[int, ...]:
+    """The frames of the keyframes that the task's views show the model."""
+    if not settings.condition_keyframes:
+        return ()
+    return showable(folder, task.keyframe_indices, task.sampled_frames)
 
 
 def _pictures(task: EditTask) -> list[Tensor]:

@@ -31,6 +31,19 @@ def showable(folder: WanFolder, frames: Iterable[int], num_frames: int) -> tuple
     return tuple(frame for frame in frames if frame in ends)
 
 
+def require_readable(folder: WanFolder, view: View) -> None:
+    """Refuse a view with images for a model without condition channels.
+
+    Raises:
+        InputError: naming the model.
+    """
+    if (view.images or view.appended is not None) and not folder.config.condition_channels:
+        raise InputError(
+            f"{folder.name} reads no images ({folder.config.model_type}); expected a view without any: a method that "
+            "shows the model none"
+        )
+
+
 @dataclass(frozen=True)
 class Conditioning:
     """What was encoded before the transformer was loaded.
@@ -82,8 +95,7 @@ class WanVideoModel:
             InputError: a prompt or picture that was not encoded beforehand, or pictures for a model without condition.
         """
         num_frames = STRIDE_TIME * (slots - view.joint - 1) + 1
-        if (view.images or view.appended is not None) and not self.config.condition_channels:
-            raise InputError(f"{self.module.folder.name} reads no images; expected a view without any")
+        require_readable(self.module.folder, view)
         transformer, vae = self.module.loaded()
         device = vae.mean.device
         condition = self._condition(view, num_frames) if self.config.condition_channels else None

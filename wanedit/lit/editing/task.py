@@ -31,7 +31,7 @@ class EditTask:
 
     index: int
     frames: UInt8[np.ndarray, "t height width 3"]
-    keyframes: UInt8[np.ndarray, "k height width 3"]
+    keyframes: UInt8[np.ndarray, "k _ _ 3"]
     keyframe_indices: tuple[int, ...]
     prompt: str
     source_prompt: str

@@ -1,0 +1,104 @@
+"""A model on clips longer than it is good for: velocities of overlapping windows, averaged at every step.
+
+MultiDiffusion (arXiv 2302.08113, equation 5) along time: where windows overlap, the mean of their velocities, weighted
+by ramps that fall towards each window's inner ends, is the velocity that is nearest to all of them.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wanedit.errors import InputError
+from wanedit.flow.editing import VideoModel, View
+from wanedit.flow.path import Step
+from wanedit.flow.solvers import Velocity
+from wanedit.timeline import STRIDE
+
+
+class Windowed:
+    """A `VideoModel` of any length made from one of at most `window` slots.
+
+    Args:
+        model: asked for clips of `window` slots at most. One that is no longer passes through untouched.
+        window: slots of a window, at least 2.
+        overlap: slots that neighbouring windows share at least, 1 … window - 1.
+
+    Raises:
+        InputError: a window or overlap that is out of range.
+    """
+
+    def __init__(self, model: VideoModel, window: int, overlap: int) -> None:
+        if window < 2 or not 1 <= overlap < window:
+            raise InputError(
+                f"windows of {window} slots that share {overlap}; expected at least 2, and 1 … window - 1 shared"
+            )
+        self.model, self.window, self.overlap = model, window, overlap
+
+    @property
+    def evaluations(self) -> int:
+        """Those of the model: one for every window."""
+        return self.model.evaluations
+
+    def encode(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b c s h w"]:
+        """The model's: a causal codec takes any length."""
+        return self.model.encode(video)
+
+    def decode(self, latents: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b 3 t height width"]:
+        """The model's."""
+        return self.model.decode(latents)
+
+    def velocity(self, view: View, slots: int) -> Velocity:
+        """The averaged velocity of all windows.
+
+        Raises:
+            InputError: a joint sequence of a clip that is longer than a window; and as the model's own.
+        """
+        if slots - view.joint <= self.window:
+            return self.model.velocity(view, slots)
+        if view.joint:
+            raise InputError(
+                f"a denoised edit branch of a clip of {slots - view.joint} slots; expected at most {self.window}, the "
+                "model's limit, or edit_branch 'analytic'"
+            )
+        starts = window_starts(slots, self.window, self.overlap)
+        parts = [self.model.velocity(self._part(view, start), self.window) for start in starts]
+        weights = window_weights(slots, self.window, starts)
+
+        def velocity(x: Tensor, step: Step) -> Tensor:
+            total = torch.zeros_like(x)
+            for start, part, weight in zip(starts, parts, weights, strict=True):
+                inside = slice(start, start + self.window)
+                total[:, :, inside] += weight.to(x)[:, None, None] * part(x[:, :, inside], step)
+            return total
+
+        return velocity
+
+    def _part(self, view: View, start: int) -> View:
+        """The view of one window, whose first frame is the last of slot `start`: that slot's other images are lost."""
+        first, count = STRIDE * start, STRIDE * (self.window - 1) + 1
+        images = {frame - first: image for frame, image in view.images.items() if 0 <= frame - first < count}
+        ids = view.frame_ids and view.frame_ids[start : start + self.window]
+        return replace(view, images=images, frame_ids=ids)
+
+
+def window_starts(slots: int, window: int, overlap: int) -> tuple[int, ...]:
+    """First slots of the fewest windows that cover a clip and share at least `overlap`, spread evenly."""
+    if slots <= window:
+        return (0,)
+    last = slots - window
+    count = -(-last // (window - overlap)) + 1
+    return tuple(round(k * last / (count - 1)) for k in range(count))
+
+
+def window_weights(slots: int, window: int, starts: tuple[int, ...]) -> list[Float[Tensor, " w"]]:
+    """Weights of every window's slots; over all windows they add up to 1 at every slot of the clip."""
+    place = torch.arange(window, dtype=torch.float64)
+    raw, total = [], torch.zeros(slots, dtype=torch.float64)
+    for start in starts:
+        rise = torch.full_like(place, window) if start == 0 else place + 1
+        fall = torch.full_like(place, window) if start + window == slots else window - place
+        raw.append(torch.minimum(rise, fall))
+        total[start : start + window] += raw[-1]
+    return [weight / total[start : start + window] for start, weight in zip(starts, raw, strict=True)]
