@@ -52,15 +52,15 @@ def build_condition(
     Raises:
         InputError: images of different sizes, neither image nor size, an index outside the clip.
     """
-    sizes = {tuple(image.shape[1:]) for image in images.values()}
+    sizes = {tuple(image.shape) for image in images.values()}
     if not sizes and size is not None:
-        sizes = {size}
+        sizes = {(3, *size)}
     if len(sizes) != 1:
         raise InputError(
             f"condition images have sizes {sorted(sizes)}; expected one image or more, of one size"
         )
     like = next(iter(images.values()), torch.empty(0))
-    video = like.new_zeros(1, 3, num_frames, *sizes.pop())
+    video = like.new_zeros(1, 3, num_frames, *sizes.pop()[1:])
     mask = frame_mask(set(images), num_frames, 1, 1)
     for frame, image in images.items():
         video[0, :, frame] = image

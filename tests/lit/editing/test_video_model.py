@@ -108,7 +108,7 @@ def test_a_text_model_gets_text_alone(editors) -> None:
     "extra", [{"images": {0: picture(0)}}, {"joint": 1, "appended": torch.zeros(1, 16, 1, 4, 4)}]
 )
 def test_a_text_model_refuses_images(editors, extra: dict) -> None:
-    with pytest.raises(InputError, match="a-t2v reads no images; expected a view without any"):
+    with pytest.raises(InputError, match=r"a-t2v reads no images \(t2v\); expected a view without any"):
         model_of(editors["t2v"]).velocity(View("a blue square", **extra), 3)
 
 

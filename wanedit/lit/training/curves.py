@@ -26,11 +26,19 @@ def write_curves(stages: Mapping[str, tuple[Path, str]], folder: Path, most: int
         for axis, (stage, (path, column)) in zip(np.atleast_1d(axes), stages.items(), strict=True):
             steps, values = _read(path, column, most)
             writer.writerows([stage, int(s), column, f"{v:.5g}"] for s, v in zip(steps, values, strict=True))
-            axis.plot(steps, values, linewidth=1.2)
+            axis.plot(steps, values, linewidth=0.8, alpha=0.35, color="#0072B2")
+            axis.plot(*_trend(steps, values), linewidth=1.6, color="#0072B2")
             axis.set(title=stage, xlabel="step", ylabel=column)
             axis.grid(alpha=0.3)
     figure.savefig(folder / "training.png", dpi=90)
     plt.close(figure)
+
+
+def _trend(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over a twelfth of the curve, moving: batches of several sizes make the raw values jump."""
+    width = max(1, len(values) // 12)
+    kernel = np.ones(width) / width
+    return np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
 
 
 def _part(path: Path) -> float:

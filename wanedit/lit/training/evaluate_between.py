@@ -8,7 +8,7 @@ import torch
 
 from wanedit.lit.training.common import psnr
 from wanedit.lit.training.evaluate import cross_fade
-from wanedit.lit.training.evaluate_run import ASKED, LONG, SHORT, Evaluation, groups, spread
+from wanedit.lit.training.evaluate_run import ASKED, LONG, SHORT, Evaluation, groups, per_clip, spread
 from wanedit.lit.training.evaluate_sets import Clip, linear, unseen_pair, videos
 from wanedit.lit.training.evaluate_sprites import traces
 from wanedit.lit.training.scorecard import Row
@@ -47,10 +47,10 @@ def flf_figures(e: Evaluation, clips: Sequence[Clip], size: int, image_tokens: b
     for group in groups(clips, size):
         video = videos(group, size)
         made, mixed = e.between(group, video, image_tokens), cross_fade(video)
-        for clip, truth, ours, fade in zip(group, video, made, mixed, strict=True):
+        for truth, ours, fade in zip(video, made, mixed, strict=True):
             pairs = ((ours[:, inner], truth[:, inner]), (fade[:, inner], truth[:, inner]))
             quality.append([*(psnr(a, b) for a, b in pairs), psnr(ours[:, ends], truth[:, ends])])
-            paths += traces(clip, ours, truth)
+        paths += [path for found in per_clip(traces, group, made, video) for path in found]
     between, faded, edges = np.array(quality).T
     centre, missing = (np.array([getattr(path, name) for path in paths]) for name in ("error", "missing"))
     sprites = sum(len(clip.scene.sprites) for clip in clips)

@@ -10,7 +10,7 @@ from torch import Tensor
 from wanedit.lit.training.evaluate import reconstruct
 from wanedit.lit.training.evaluate_between import all_rows, blind_rows, flf_rows, large_rows, long_rows
 from wanedit.lit.training.evaluate_cost import size_rows, speed_rows
-from wanedit.lit.training.evaluate_run import SEEN, Evaluation, groups
+from wanedit.lit.training.evaluate_run import SEEN, Evaluation, groups, per_clip
 from wanedit.lit.training.evaluate_sets import Clip, single, single_linear, single_plain, unseen_pair, videos
 from wanedit.lit.training.evaluate_sprites import drift, is_named, looked_at
 from wanedit.lit.training.evaluate_vae import footage_rows, vae_rows
@@ -24,7 +24,7 @@ def first_rows(e: Evaluation) -> list[Row]:
     for group in groups(e.draw(e.clips, single_linear), 64):
         video = videos(group, 64)
         made = e.onwards(group, video)
-        found += [drift(clip, ours, truth) for clip, ours, truth in zip(group, made, video, strict=True)]
+        found += per_clip(drift, group, made, video)
     count, colours = len(found), np.array([one.colour for one in found])
     mean = {name: float(np.mean([getattr(one, name) for one in found])) for name in vars(found[0])}
     name = "first frame only (one sprite, straight line, still camera): colour change, mean over channels"
@@ -71,13 +71,12 @@ def _truth(group: Sequence[Clip]) -> Tensor:
 
 def _named(clips: Sequence[Clip], make: Callable[[Sequence[Clip]], Tensor]) -> np.ndarray:
     """(clips, 3) of truth values: both as named, the colour, the shape."""
-    return np.array(
-        [
-            is_named(clip, looked_at(ours))
-            for group in groups(clips, 64)
-            for clip, ours in zip(group, make(group), strict=True)
-        ]
-    )
+    found = [seen for group in groups(clips, 64) for seen in per_clip(_seen, group, make(group))]
+    return np.array(found)
+
+
+def _seen(clip: Clip, ours: Tensor) -> tuple[bool, bool, bool]:
+    return is_named(clip, looked_at(ours))
 
 
 def _share(name: str, right: np.ndarray) -> Row:

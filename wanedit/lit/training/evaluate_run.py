@@ -1,8 +1,10 @@
 """A model that is being measured, and the samples that every part of the table takes from it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from wanedit.lit.training.evaluate_sets import Clip, Rule, any_scene, batches, f
 from wanedit.timeline import slots
 from wanedit.wan.load import Wan
 
+T = TypeVar("T")
 SHORT, LONG = 17, 33
 # Frames of a text-only sample that are looked at end here.
 SEEN = 9
@@ -80,6 +83,16 @@ class Evaluation:
 def groups(clips: Sequence[Clip], size: int) -> Iterator[Sequence[Clip]]:
     """Batches of clips of size x size pixels that fit 1 GB."""
     return batches(clips, size * size * clips[0].num_frames)
+
+
+def per_clip(measure: Callable[..., T], *values: Iterable[Any]) -> list[T]:
+    """`measure` of the first value of each, of the second, and so on: clips side by side, one thread for each.
+
+    The instruments work on tensors too small for two threads to share.
+    """
+    most = torch.get_num_threads()
+    with ThreadPoolExecutor(most, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(torch.no_grad()(measure), *values))
 
 
 def spread(differences: np.ndarray) -> str:
