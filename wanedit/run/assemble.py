@@ -89,9 +89,8 @@ def metadata(plan: Plan) -> dict[str, str]:
         {"file": image.keyframe.path.name, "seconds": image.keyframe.seconds, "sha256": image.sha256}
         for image in plan.keyframes
     ]
-    config["output"] = Path(config["output"]).name
-    if config["ckpt_dir"]:
-        config["ckpt_dir"] = Path(config["ckpt_dir"]).name
+    for name in ("output", "model", "ckpt_dir"):
+        config[name] = config[name] and Path(config[name]).name
     return {
         "comment": "made with wanedit",
         "wanedit_version": __version__,
