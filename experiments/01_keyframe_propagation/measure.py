@@ -18,7 +18,7 @@ def measure(case: Case, indices: tuple[int, ...], video: np.ndarray) -> dict[str
         indices: of the keyframes.
         video: the edited clip, uint8 (T, H, W, 3).
     """
-    psnr = frame_psnr(video, case.truth)
+    psnr, inner = frame_psnr(video, case.truth), _inner(indices, len(video))
     distance = np.abs(np.arange(len(video))[:, None] - np.array(indices)).min(axis=1)
     off = distance > 0
     with warnings.catch_warnings():
@@ -27,15 +27,16 @@ def measure(case: Case, indices: tuple[int, ...], video: np.ndarray) -> dict[str
         )  # a frame whose every pixel may change has no background
         background = float(np.nanmean(frame_psnr(video, case.truth, ~case.changed)[off]))
     return {
-        "psnr": float(psnr[off].mean()),
-        "ssim": float(frame_ssim(video, case.truth)[off].mean()),
-        "psnr_keyframes": float(psnr[~off].mean()),
-        "psnr_by_distance": {
-            int(d): round(float(psnr[distance == d].mean()), 3) for d in np.unique(distance)
-        },
-        "psnr_background": background if np.isfinite(background) else None,
+        "psnr": round(float(psnr[off].mean()), 3),
+        "ssim": round(float(frame_ssim(video, case.truth)[off].mean()), 4),
+        "psnr_keyframes": round(float(psnr[~off].mean()), 3),
+        # Of frames 1, 2, … away from a keyframe.
+        "psnr_by_distance": [
+            round(float(psnr[distance == d].mean()), 2) for d in range(1, int(distance.max()) + 1)
+        ],
+        "psnr_background": round(background, 3) if np.isfinite(background) else None,
         "centre_error": _centre_error(case, video),
-        "seam_ratio": seam_ratio(video, _inner(indices, len(video))) if _inner(indices, len(video)) else None,
+        "seam_ratio": round(seam_ratio(video, inner), 3) if inner else None,
     }
 
 
@@ -48,4 +49,4 @@ def _centre_error(case: Case, video: np.ndarray) -> float | None:
     if case.clip is None:
         return None
     found = traces(case.clip, from_uint8(video), from_uint8(case.truth))
-    return float(np.mean([trace.error for trace in found])) if found else None
+    return round(float(np.mean([trace.error for trace in found])), 3) if found else None

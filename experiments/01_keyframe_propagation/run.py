@@ -1,4 +1,4 @@
-"""Edit every case with every method: `python experiments/01_keyframe_propagation/run.py tune|test`.
+"""Edit every case with every method: `python experiments/01_keyframe_propagation/run.py tune|choose|test`.
 
 Each finished clip is one line of results/<name>.jsonl; what is there already is skipped, so a stopped run goes on. Two
 processes may share the work: `--part 0 --parts 2` and `--part 1 --parts 2`.
@@ -7,25 +7,29 @@ processes may share the work: `--part 0 --parts 2` and `--part 1 --parts 2`.
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from editors import ExperimentEditor, Networks, Restored
 from measure import measure
 from scenes import Case, cases
 
-from wanedit.lit.editing.editor import EditSettings, FlowMatchingEditor
+from wanedit.lit.editing.task import EditedClip
 from wanedit.run.edit_config import EditConfig
-from wanedit.run.edit_plan import build_method
+from wanedit.run.edit_method import build_method
+from wanedit.run.edit_plan import edit_settings
+from wanedit.run.manifest import digest
 from wanedit.wan.load import WanFolder, open_wan
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-# Methods that do not look at keyframes between the first and the last, or at none, give one answer for all spacings.
-BLIND = ("copy_source", "sdedit", "flowedit", "flowalign", "first_frame")
+# Methods that look at no keyframe but the first, or at none: edited once, measured at every spacing.
+BLIND = ("copy_source", "first_frame", "unseen_source_only")
 
 
 @dataclass(frozen=True)
@@ -62,29 +66,40 @@ def variants(settings: dict[str, Any], tuning: bool) -> list[Variant]:
     ]
 
 
-def build(folder: WanFolder, variant: Variant, settings: dict[str, Any]) -> FlowMatchingEditor:
+def build(folder: WanFolder, variant: Variant, settings: dict[str, Any]) -> ExperimentEditor:
     """The editor of one variant, not loaded."""
     values = dict(variant.settings)
-    steps = values.pop("steps")
-    config = EditConfig(video="-", base_seed=settings["seed"], **values)
+    config = EditConfig(
+        video="-",
+        base_seed=settings["seed"],
+        shift=settings["shift"],
+        cfg_scale=settings["cfg_scale"],
+        num_inference_steps=values.pop("steps"),
+        restore="none",
+        **values,
+    )
     method = build_method(config)
-    scale = settings["cfg_scale"]
-    sampler = EditSettings(steps, settings["shift"], scale, scale, getattr(method, "solver", "euler"))
-    return FlowMatchingEditor(folder, method, sampler)
+    return ExperimentEditor(folder, method, edit_settings(config, folder, getattr(method, "solver", "euler")))
 
 
 def run(
-    split: str, count: int, what: list[Variant], settings: dict[str, Any], out: Path, share: tuple[int, int]
+    split: str,
+    count: int,
+    what: list[Variant],
+    settings: dict[str, Any],
+    out: Path,
+    given: argparse.Namespace,
 ) -> None:
     """Edit this process's share of the cases with every variant and append what is measured to `out`."""
     folder = open_wan(settings["model"])
     editors = {variant.key: build(folder, variant, settings) for variant in what}
+    networks = Networks(folder, given.compile)
     done = {line["id"] for line in read(out)}
     drawn = cases(split, count, settings["edits"], settings["num_frames"], tuple(settings["size"]))
     for number, group in enumerate(drawn):
-        if number % share[1] == share[0]:
+        if number % given.parts == given.part:
             with out.open("a") as file:
-                for line in edit_group(group, what, editors, settings, done):
+                for line in edit_group(group, what, editors, networks, settings, done):
                     file.write(json.dumps(line) + "\n")
                     file.flush()
             print(f"scene {number + 1} of {count}", flush=True)
@@ -93,39 +108,62 @@ def run(
 def edit_group(
     group: list[Case],
     what: list[Variant],
-    editors: dict[str, FlowMatchingEditor],
+    editors: dict[str, ExperimentEditor],
+    networks: Networks,
     settings: dict[str, Any],
     done: set[str],
 ) -> Iterator[dict[str, Any]]:
-    """One line for each edit, spacing and variant of a scene that is not done yet."""
-    todo = [
-        (case, spacing, variant, name)
+    """Two lines, as edited and restored, for each edit, spacing and variant of a scene that is not done yet."""
+    names = {
+        (case.kind, variant.key, spacing): name
         for case in group
-        for spacing in settings["spacings"]
         for variant in what
-        for name in [json.dumps([case.seed, case.kind, spacing, variant.key])]
-        if name not in done and not (variant.name in BLIND and spacing != settings["spacings"][-1])
-    ]
-    if not todo:
+        for spacing in settings["only_at"].get(variant.name, settings["spacings"])
+        if (name := _name(case, variant, spacing)) not in done
+    }
+    if not names:
         return
-    tasks = {(c.kind, s): c.task(s, settings["seed"]) for c, s, _, _ in todo}
-    loaded = next(iter(editors.values()))
-    loaded.load(list(tasks.values()))
-    for case, spacing, variant, name in todo:
-        editor, task = editors[variant.key], tasks[case.kind, spacing]
-        editor.transformer, editor.vae, editor.conditioning = *loaded.loaded(), loaded.conditioning
-        clip = editor.edit(task)
-        yield {
-            "id": name,
-            "seed": case.seed,
-            "edit": case.kind,
-            "spacing": spacing,
-            "method": variant.name,
-            "settings": variant.settings,
-            "evaluations": clip.evaluations,
-            "seconds": round(clip.seconds, 3),
-            **measure(case, task.keyframe_indices, clip.frames),
-        }
+    tasks = {(c.kind, s): c.task(s, settings["seed"]) for c in group for s in settings["spacings"]}
+    networks.begin(list(tasks.values()))
+    for case, variant in product(group, what):
+        editor, edited = editors[variant.key], None
+        editor.use(networks)
+        # From the widest spacing to the narrowest, so that a blind method is not shown more than it is said to be.
+        for spacing in sorted(settings["spacings"], reverse=True):
+            task = tasks[case.kind, spacing]
+            name = names.get((case.kind, variant.key, spacing))
+            if name is None:
+                continue
+            again = edited is not None and variant.name in BLIND
+            edited = replace(edited, task=task) if again else editor.edit(task)
+            about = {
+                "id": name,
+                "seed": case.seed,
+                "edit": case.kind,
+                "spacing": spacing,
+                "method": variant.name,
+            }
+            if settings["tuning"]:
+                about["settings"] = variant.settings
+            yield _line(about, "none", edited, case)
+            if edited.latents is not None:
+                restored = Restored(editor, edited.latents).edit(task)
+                yield _line(about, "keyframes", restored, case) | {"evaluations": edited.evaluations}
+
+
+def _name(case: Case, variant: Variant, spacing: int) -> str:
+    """What a pair of lines is found by."""
+    return digest({"what": [case.seed, case.kind, spacing, variant.key]})[:16]
+
+
+def _line(about: dict[str, Any], restore: str, clip: EditedClip, case: Case) -> dict[str, Any]:
+    return {
+        **about,
+        "restore": restore,
+        "evaluations": clip.evaluations,
+        "seconds": round(clip.seconds, 3),
+        **measure(case, clip.task.keyframe_indices, clip.frames),
+    }
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -134,11 +172,13 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def tuned(lines: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
-    """For each tuned method the tried settings with the best mean PSNR off the keyframes."""
+    """For each tuned method the tried settings with the best mean PSNR off the keyframes, as edited."""
     best: dict[str, tuple[float, dict[str, Any]]] = {}
     for variant in variants(settings, True):
         values = [
-            x["psnr"] for x in lines if (x["method"], x["settings"]) == (variant.name, variant.settings)
+            line["psnr"]
+            for line in lines
+            if (line["method"], line["settings"], line["restore"]) == (variant.name, variant.settings, "none")
         ]
         if values and float(np.mean(values)) > best.get(variant.name, (-1.0, {}))[0]:
             best[variant.name] = float(np.mean(values)), variant.settings
@@ -146,23 +186,31 @@ def tuned(lines: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, An
 
 
 def main() -> None:
-    """Parse, run, and after tuning write tuned.yaml."""
+    """Parse and run; `choose` writes tuned.yaml from what was tried."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["tune", "test"])
+    parser.add_argument("what", choices=["tune", "choose", "test"])
     parser.add_argument("--scenes", type=int, help="fewer scenes than settings.yaml says")
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile the networks: needs a C++ compiler"
+    )
     given = parser.parse_args()
-    settings, tuning = load_settings(), given.what == "tune"
-    torch.set_num_threads(max(1, torch.get_num_threads() // given.parts))
     RESULTS.mkdir(exist_ok=True)
-    split = "validation" if tuning else "test"
-    count = given.scenes or settings["tuning_scenes" if tuning else "scenes"]
-    out = RESULTS / f"{given.what}_{given.part}.jsonl"
-    run(split, count, variants(settings, tuning), settings, out, (given.part, given.parts))
-    if tuning:
+    if given.what == "choose":
+        settings = yaml.safe_load((HERE / "settings.yaml").read_text())
         lines = [line for path in sorted(RESULTS.glob("tune_*.jsonl")) for line in read(path)]
         (HERE / "tuned.yaml").write_text(yaml.safe_dump(tuned(lines, settings)))
+        return
+    settings, tuning = load_settings(), given.what == "tune"
+    torch.set_num_threads(max(1, torch.get_num_threads() // given.parts))
+    split = "validation" if tuning else "test"
+    count = given.scenes or settings["tuning_scenes" if tuning else "scenes"]
+    settings["tuning"] = tuning
+    if tuning:
+        settings["spacings"] = settings["tuning_spacings"]
+    out = RESULTS / f"{given.what}_{given.part}.jsonl"
+    run(split, count, variants(settings, tuning), settings, out, given)
 
 
 if __name__ == "__main__":

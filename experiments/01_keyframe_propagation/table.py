@@ -1,4 +1,4 @@
-"""Table and curve of the recorded results: `python experiments/01_keyframe_propagation/table.py`.
+"""Tables and curves of the recorded results: `python experiments/01_keyframe_propagation/table.py`.
 
 Writes results/table.md, results/results.csv and results/distance.png. Means are over scenes and edits; intervals are
 95 % percentile bootstraps over scenes, of the paired difference to the method named OURS.
@@ -6,10 +6,11 @@ Writes results/table.md, results/results.csv and results/distance.png. Means are
 
 import csv
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run import BLIND, RESULTS, load_settings, read
+from run import RESULTS, load_settings, read
 
 OURS = "covariance"
 DRAWS = 2000
@@ -23,22 +24,29 @@ COLUMNS = {
     "evaluations": "NFE",
     "seconds": "s",
 }
+TITLES = {
+    "none": "As edited",
+    "keyframes": "With pixels restored (`--restore keyframes`); the trivial methods have none to restore",
+}
 # Okabe and Ito's colours, which are told apart by everybody.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 Line = dict[str, Any]
+Groups = dict[tuple[str, int], dict[str, list[Line]]]
 
 
-def spread_over_spacings(lines: list[Line], spacings: list[int]) -> list[Line]:
-    """A method that looks at no inner keyframe was run once: its line stands for every spacing."""
-    more = [
-        line | {"spacing": spacing}
-        for line in lines
-        if line["method"] in BLIND
-        for spacing in spacings
-        if spacing != line["spacing"]
-    ]
-    return lines + more
+def grouped(lines: list[Line], spacings: list[int]) -> Groups:
+    """(restore, spacing) -> method -> its lines.
+
+    A method that makes pixels has nothing to restore and stands in both tables.
+    """
+    groups: Groups = {(restore, s): defaultdict(list) for restore in TITLES for s in spacings}
+    restored = {line["method"] for line in lines if line["restore"] != "none"}
+    for line in lines:
+        groups[line["restore"], line["spacing"]][line["method"]].append(line)
+        if line["method"] not in restored:
+            groups["keyframes", line["spacing"]][line["method"]].append(line)
+    return groups
 
 
 def mean(lines: list[Line], name: str) -> float:
@@ -47,8 +55,8 @@ def mean(lines: list[Line], name: str) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def interval(lines: list[Line], others: list[Line]) -> tuple[float, float]:
-    """95 % of the mean PSNR difference `lines` - `others`, resampling scenes: edits of a scene are not independent."""
+def interval(lines: list[Line], others: list[Line]) -> tuple[float, float, float]:
+    """Mean PSNR difference `lines` - `others` and its 95 %, resampling scenes: edits of a scene are not independent."""
     ours = {(x["seed"], x["edit"]): x["psnr"] for x in lines}
     gaps: dict[int, list[float]] = defaultdict(list)
     for x in others:
@@ -57,46 +65,59 @@ def interval(lines: list[Line], others: list[Line]) -> tuple[float, float]:
     means = np.array([np.mean(values) for values in gaps.values()])
     draws = np.random.default_rng(0).choice(means, (DRAWS, len(means))).mean(axis=1)
     low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
+    return float(means.mean()), float(low), float(high)
 
 
-def rows(lines: list[Line], spacings: list[int]) -> list[list[str]]:
-    """One row for each spacing and method, best first."""
-    made = []
-    for spacing in spacings:
-        groups: dict[str, list[Line]] = defaultdict(list)
-        for line in lines:
-            if line["spacing"] == spacing:
-                groups[line["method"]].append(line)
-        for name, group in sorted(groups.items(), key=lambda item: -mean(item[1], "psnr")):
-            low, high = interval(group, groups[OURS]) if name != OURS and OURS in groups else (0.0, 0.0)
-            gap = "" if name == OURS else f"{low:+.2f} … {high:+.2f}"
-            values = [f"{mean(group, column):.2f}" for column in COLUMNS]
-            made.append([str(spacing), name, str(len(group)), *values, gap])
-    return made
+def table(groups: dict[str, list[Line]], spacing: int) -> list[str]:
+    """Markdown, best first."""
+    header = ["method", "clips", *COLUMNS.values(), f"PSNR against {OURS}, 95 %"]
+    rows = [header, ["---"] * len(header)]
+    for name, group in sorted(groups.items(), key=lambda item: -mean(item[1], "psnr")):
+        gap = ""
+        if name != OURS and OURS in groups:
+            gap = "{:+.2f} ({:+.2f} … {:+.2f})".format(*interval(group, groups[OURS]))
+        values = [f"{mean(group, c):.3f}" if c == "ssim" else f"{mean(group, c):.2f}" for c in COLUMNS]
+        rows.append([name, str(len(group)), *values, gap])
+    return [
+        f"### A keyframe every {spacing} frames",
+        "",
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+    ]
 
 
-def draw_distance(lines: list[Line], path: Any) -> None:
-    """PSNR against the distance to the nearest keyframe, at the widest spacing."""
+def headline(groups: Groups, spacings: list[int]) -> list[str]:
+    """What restored covariance control gains on each baseline as it was published, and on the trivial ones."""
+    baselines = [
+        name for name in groups["none", spacings[0]] if name not in ("source_only", "residual", "exponential")
+    ]
+    baselines = [n for n in baselines if n not in (OURS, "replacement") and not n.startswith("unseen")]
+    rows = [["against", *(f"every {s}" for s in spacings)], ["---"] * (len(spacings) + 1)]
+    for name in baselines:
+        gaps = [interval(groups["keyframes", s][OURS], groups["none", s][name]) for s in spacings]
+        rows.append([name, *("{:+.2f} ({:+.2f} … {:+.2f})".format(*gap) for gap in gaps)])
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def draw_distance(groups: Groups, widest: int, path: Path) -> None:
+    """PSNR against the distance to the nearest keyframe, at the widest spacing, as edited and restored."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    widest = max(line["spacing"] for line in lines)
-    groups: dict[str, list[Line]] = defaultdict(list)
-    for line in lines:
-        if line["spacing"] == widest:
-            groups[line["method"]].append(line)
-    figure, axes = plt.subplots(figsize=(9, 5))
-    for k, (name, group) in enumerate(sorted(groups.items(), key=lambda item: -mean(item[1], "psnr"))):
-        places = sorted(map(int, group[0]["psnr_by_distance"]))
-        curve = [np.mean([x["psnr_by_distance"][str(d)] for x in group]) for d in places]
-        style = ("-", "--", ":")[k // len(PALETTE)]
-        axes.plot(places[1:], curve[1:], style, color=PALETTE[k % len(PALETTE)], label=name)
-    axes.set(xlabel="frames from the nearest edited keyframe", ylabel="PSNR to the truth in dB")
-    axes.grid(alpha=0.3)
-    axes.legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False)
+    figure, both = plt.subplots(1, 2, figsize=(13, 5), sharey=True)
+    names = [n for n in groups["none", widest] if not n.startswith("unseen")]
+    for axes, restore, title in zip(both, TITLES, ("as edited", "pixels restored"), strict=True):
+        for k, name in enumerate(names):
+            curve = np.mean([x["psnr_by_distance"] for x in groups[restore, widest][name]], axis=0)
+            style, width = ("-", "--", ":")[k // len(PALETTE)], 3 if name == OURS else 1.3
+            colour = PALETTE[k % len(PALETTE)]
+            axes.plot(range(1, len(curve) + 1), curve, style, color=colour, linewidth=width, label=name)
+        axes.set(xlabel="frames from the nearest edited keyframe", title=title)
+        axes.grid(alpha=0.3)
+    both[0].set_ylabel("PSNR to the truth in dB")
+    both[1].legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False)
     figure.savefig(path, dpi=120, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
 
@@ -105,18 +126,21 @@ def main() -> None:
     """Read every results/test_*.jsonl and write the three files."""
     spacings = load_settings()["spacings"]
     lines = [line for path in sorted(RESULTS.glob("test_*.jsonl")) for line in read(path)]
-    lines = spread_over_spacings(lines, spacings)
-    header = ["spacing", "method", "clips", *COLUMNS.values(), f"PSNR against {OURS}, 95 %"]
-    table = rows(lines, spacings)
-    text = "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *table])
-    (RESULTS / "table.md").write_text(text + "\n")
+    groups = grouped(lines, spacings)
+    text = ["## Covariance control, restored, against the baselines as published: PSNR off the keyframes", ""]
+    text += headline(groups, spacings)
+    for restore, title in TITLES.items():
+        text += ["", f"## {title}", ""]
+        for spacing in spacings:
+            text += table(groups[restore, spacing], spacing)
+    (RESULTS / "table.md").write_text("\n".join(text) + "\n")
     with (RESULTS / "results.csv").open("w", newline="") as file:
-        names = ["seed", "edit", "spacing", "method", *COLUMNS]
+        names = ["seed", "edit", "spacing", "method", "restore", *COLUMNS]
         writer = csv.DictWriter(file, names, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(lines)
-    draw_distance(lines, RESULTS / "distance.png")
-    print(text)
+    draw_distance(groups, max(spacings), RESULTS / "distance.png")
+    print("\n".join(text))
 
 
 if __name__ == "__main__":

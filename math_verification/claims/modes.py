@@ -145,7 +145,7 @@ def _judge(model: MixtureVideo, edit: Edit, latents: Float[Tensor, "b c s h w"],
 
 
 def _affordable(controller: Controller, setting: str, budget: int, clips: int) -> Outcome:
-    """As many steps as the budget allows; conjugate gradients decide for themselves, so it takes a few tries."""
+    """As many steps as the budget allows; conjugate residuals decide for themselves, so it takes a few tries."""
     keys, weight, named = SETTINGS[setting]
     method = ResidualCorrectedFlow(controller, source_weight=weight)
     steps = budget

@@ -199,9 +199,16 @@ def test_covariance_control_waits_until_below(solve) -> None:
 
 
 def test_a_covariance_without_power_along_the_error_moves_nothing() -> None:
+    for product in (lambda w: -w, lambda w: 0 * w):
+        assert largest(Covariance("scalar")(replace(state(0.5, 0.4), product=product)).main) == 0
+    assert largest(Covariance("full")(replace(state(0.5, 0.4), product=lambda w: 0 * w)).main) == 0
+
+
+def test_the_full_solve_needs_no_sign() -> None:
+    """With -I in the place of C the keyframes are met still."""
     s = replace(state(0.5, 0.4), product=lambda w: -w)
-    assert largest(Covariance()(s).main) == 0
-    assert largest(Covariance("full")(s).main) == 0
+    clean = clean_estimate(s.z, s.v + Covariance("full")(s).main, 0.5)
+    assert largest(at_slots(clean, s.slots) - s.x_e) < 1e-12
 
 
 def test_a_clip_of_a_batch_is_controlled_as_if_alone() -> None:

@@ -158,6 +158,8 @@ def other_model(folder: Path) -> str:
         ({"negative_prompt": "blurred"}, False),
         ({"keyframe_encoding": "single"}, False),
         ({"condition_keyframes": False}, False),
+        ({"restore": "none"}, False),
+        ({"restore": "keyframes"}, True),
         ({"source_cfg_scale": 2.0}, False),
         ({"method_options": {"strength": 0.9}}, False),
         ({"shift": 4.0}, False),

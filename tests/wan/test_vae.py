@@ -14,6 +14,8 @@ from wanedit.wan.vae import WanVAE
 class Pointwise(nn.Module):
     """A VAE without a receptive field: tiles of it must blend to exactly the untiled result."""
 
+    dim = 2**30  # too wide to be coded whole
+
     def __init__(self) -> None:
         super().__init__()
         self.sizes: list[tuple[int, ...]] = []
@@ -122,6 +124,20 @@ def test_a_call_leaves_no_trace_in_the_next(small: WanVAE) -> None:
     assert golden.absolute_error(small.encode(video), before) < 1e-5
 
 
+def test_whole_and_in_chunks_are_the_same(small: WanVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small clips are coded at once, large ones by diffsynth's cached loop."""
+    video = draw(1, 3, 9, 32, 40).clamp(-1, 1)
+    latents = small.encode(video)
+    pixels = small.decode(latents)
+    chunks: list[str] = []
+    monkeypatch.setattr("wanedit.wan.vae.WHOLE_UP_TO", 0)
+    run = small._in_chunks
+    monkeypatch.setattr(small, "_in_chunks", lambda method, x: chunks.append("run") or run(method, x))
+    assert golden.absolute_error(small.encode(video), latents) < 1e-5
+    assert golden.absolute_error(small.decode(latents), pixels) < 1e-5
+    assert len(chunks) == 2
+
+
 def test_later_frames_do_not_change_earlier_slots(small: WanVAE) -> None:
     video = draw(1, 3, 9, 32, 32).clamp(-1, 1)
     assert golden.absolute_error(small.encode(video[:, :, :5]), small.encode(video)[:, :, :2]) < 1e-5
@@ -141,7 +157,8 @@ def test_real_tiles_come_close_to_the_whole() -> None:
     assert (tiled.diff(dim=4) - whole.diff(dim=4)).abs().max() < 0.25
 
 
-def test_no_cache_outlives_a_call() -> None:
+def test_no_cache_outlives_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wanedit.wan.vae.WHOLE_UP_TO", 0)
     vae = load_vae("tiny")
     with torch.no_grad():
         vae.decode(vae.encode(torch.zeros(1, 3, 5, 32, 32)))

@@ -17,6 +17,9 @@ from wanedit.flow.solvers import Velocity
 
 Derivative = Literal["difference", "central", "forward"]
 
+# A direction is new if it stands out of the earlier ones by so many roundings.
+ROUNDING = 100
+
 
 def covariance_product(
     velocity: Velocity,
@@ -51,40 +54,51 @@ def covariance_product(
     return product
 
 
-def conjugate_gradient(
-    apply: Callable[[Tensor], Tensor],
+def conjugate_residuals(
+    column: Callable[[Tensor], Tensor],
+    read: Callable[[Tensor, Tensor], Tensor],
     right: Float[Tensor, "b c k h w"],
     tolerance: float,
     iterations: int,
-) -> Float[Tensor, "b c k h w"]:
-    """Solve `apply(x) = right`, each clip of the batch for itself (Hestenes and Stiefel 1952).
+) -> Tensor:
+    """The sum of columns that reads nearest to `right`: generalised conjugate residuals.
+
+    Eisenstat, Elman and Schultz 1983. Unlike conjugate gradients they need no symmetry, which the derivative of a
+    trained network does not have (`math_verification`, claim symmetry_tiny), and what is left of `right` never grows.
+    The columns are summed as they are made, so no product is spent on putting the solution together.
 
     Args:
-        apply: linear, symmetric and positive definite up to rounding.
-        tolerance: stop when every residual is below this share of its right-hand side.
-        iterations: stop after so many applications.
+        column: w (B, C, K, H, W) -> (B, C, S, H, W), linear: one product with the covariance.
+        read: (column of w, w) -> (B, C, K, H, W), what the equations say of w: `(C[K, K] + tau^2 I) w`.
+        right: the right-hand side; each clip of the batch is solved for itself.
+        tolerance: stop when what is left of every clip's is below this share of it.
+        iterations: stop after so many columns.
 
     Returns:
-        The iterate with the smallest residual. For the exact operator that is the last; a network's derivative is
-        not symmetric, and there the residual can grow without bound (`math_verification`, claim symmetry_tiny).
-        A clip whose direction has no positive curvature stays where it was.
+        (B, C, S, H, W); (B, C, 1, H, W) of zeros where no column was needed.
     """
-    x, r = torch.zeros_like(right), right
-    p, energy = r, inner(right, right)
-    goal = tolerance**2 * energy
-    best, lowest = x, energy
+    total, left = torch.zeros_like(right[:, :, :1]), right
+    goal = tolerance**2 * inner(right, right)
+    past: list[tuple[Tensor, Tensor]] = []
     for _ in range(iterations):
-        if bool((energy <= goal).all()):
-            break
-        image = apply(p)
-        curvature = inner(p, image)
-        active = (energy > goal) & (curvature > 0)
+        active = inner(left, left) > goal
         if not bool(active.any()):
             break
-        length = torch.where(active, energy / curvature.where(active, torch.ones_like(curvature)), 0.0)
-        x, r = x + length * p, r - length * image
-        fresh = inner(r, r)
-        best, lowest = torch.where(fresh < lowest, x, best), torch.minimum(fresh, lowest)
-        p = r + torch.where(active, fresh / energy.where(active, torch.ones_like(energy)), 0.0) * p
-        energy = fresh
-    return best
+        made = column(left)
+        image = read(made, left)
+        before = inner(image, image)
+        for old, its_column in past:
+            share = inner(old, image)
+            image, made = image - share * old, made - share * its_column
+        power = inner(image, image)
+        # What orthogonalisation leaves of a direction that is not new is rounding.
+        active &= power > (ROUNDING * torch.finfo(power.dtype).eps) ** 2 * before
+        if not bool(active.any()):
+            break
+        scale = torch.where(active, power, torch.ones_like(power)).rsqrt() * active
+        image, made = scale * image, scale * made
+        past.append((image, made))
+        length = inner(left, image)
+        left = left - length * image
+        total = total + length * made
+    return total

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.flow.covariance import conjugate_gradient
+from wanedit.flow.covariance import conjugate_residuals
 from wanedit.flow.editing import Metrics, at_slots, inner, into_slots, rms
 from wanedit.flow.path import Schedule, Step, clean_estimate, schedule
 
@@ -156,9 +156,9 @@ class Covariance:
     arXiv 2310.06721, equation 8). The other controllers put the identity in the place of C.
 
     Attributes:
-        solve: "scalar", one product: e is weighted by <e, e> / <e, (C[K, K] + tau^2) e>. "full": conjugate gradients.
+        solve: "scalar", one product: e is weighted by <e, e> / <e, (C[K, K] + tau^2) e>. "full": conjugate residuals.
         tau: standard deviation of the keyframes about the clip, in latents.
-        tolerance, iterations: conjugate gradients stop at this residual relative to e, or after so many products.
+        tolerance, iterations: conjugate residuals stop at this residual relative to e, or after so many products.
         below: control begins at sigma <= below: near pure noise x0_hat hardly depends on z, and C drowns in rounding.
     """
 
@@ -201,11 +201,14 @@ class Covariance:
     def _full(self, state: Branches) -> Tensor:
         slots, total = state.slots, state.z.shape[2]
 
-        def inside(w: Tensor) -> Tensor:
-            return at_slots(state.product(into_slots(w, slots, total)), slots) + self.tau**2 * w
+        def column(w: Tensor) -> Tensor:
+            return state.product(into_slots(w, slots, total))
 
-        weights = conjugate_gradient(inside, state.error, self.tolerance, self.iterations)
-        return state.product(into_slots(weights, slots, total))
+        def read(made: Tensor, w: Tensor) -> Tensor:
+            return at_slots(made, slots) + self.tau**2 * w
+
+        found = conjugate_residuals(column, read, state.error, self.tolerance, self.iterations)
+        return found.expand_as(state.v)
 
 
 def step_metrics(state: Branches, correction: Correction, scale: float) -> Metrics:

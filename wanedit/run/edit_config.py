@@ -54,6 +54,10 @@ class EditConfig:
         shift: schedule shift.
         keyframe_encoding: how a keyframe becomes the latent of its slot's four frames. single: as a video of one frame;
             group: held for all of them; warped: moved to each of them by the source's optical flow.
+        restore: what the edit gets back in pixels. source: what the VAE lost of the source. residual: that, and what is
+            missing at the keyframes, carried along the source's motion; for edits that move by themselves, such as
+            falling snow. keyframes: that, and the keyframes themselves wherever the source's motion can be followed
+            to them. auto: keyframes with the method residual_corrected, else none.
         condition_keyframes: also show the keyframes to the model where it can be shown them.
         base_seed: of all noise; negative or null draws one, which the run records and a resume reuses.
         gpu_id: which device; null for the first.
@@ -94,6 +98,7 @@ class EditConfig:
     num_inference_steps: int = 50
     shift: float | None = None
     keyframe_encoding: Literal["single", "group", "warped"] = "warped"
+    restore: Literal["auto", "none", "source", "residual", "keyframes"] = "auto"
     condition_keyframes: bool = True
     base_seed: int | None = None
     gpu_id: int | None = None

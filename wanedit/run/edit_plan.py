@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from wanedit.wan import load
 from wanedit.wan.load import WanFolder, open_wan
 
 # Raised when a change to the code changes the pixels of an edit for the same inputs.
-ALGORITHM = 1
+ALGORITHM = 2
 Say = Callable[[str], None]
 
 
@@ -94,7 +95,7 @@ def make_edit_plan(
     indices = [keyframe.index for keyframe in keyframes]
     _check_frames(len(source.frames), keyframes, config, folder)
     pixels, fits, notes = _fitted(keyframes, size, config.resize_policy)
-    settings = _settings(config, folder, getattr(method, "solver", "euler"))
+    settings = edit_settings(config, folder, getattr(method, "solver", "euler"))
     notes = [*source.notes, *notes, *_doubts(config, folder, indices, len(source.frames), method)]
     files = hash_files(folder, say)
     config = replace(
@@ -190,7 +191,15 @@ def _fitted(
     return np.stack(pixels), fits, notes
 
 
-def _settings(config: EditConfig, folder: WanFolder, solver: str) -> EditSettings:
+def _restore(config: EditConfig) -> Literal["none", "source", "residual", "keyframes"]:
+    """The others of the literature are left as they were published."""
+    if config.restore != "auto":
+        return config.restore
+    return "keyframes" if config.method == "residual_corrected" else "none"
+
+
+def edit_settings(config: EditConfig, folder: WanFolder, solver: str) -> EditSettings:
+    """What the editor is told of a config without open defaults; `solver` is the method's."""
     windows = config.long_source == "windows"
     return EditSettings(
         config.num_inference_steps,
@@ -199,6 +208,7 @@ def _settings(config: EditConfig, folder: WanFolder, solver: str) -> EditSetting
         config.cfg_scale if config.source_cfg_scale is None else config.source_cfg_scale,
         solver,
         config.keyframe_encoding,
+        _restore(config),
         config.condition_keyframes,
         timeline.slots(folder.sampling.max_frames) if windows else None,
         config.offload_model,

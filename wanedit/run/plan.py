@@ -24,7 +24,7 @@ from wanedit.wan.load import WanFolder, default_dtype, open_wan
 from wanedit.wan.text import count_tokens
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
-ALGORITHM = 2
+ALGORITHM = 3
 LARGE = 4e9
 Say = Callable[[str], None]
 

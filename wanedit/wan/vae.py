@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wanedit.errors import InputError
+from wanedit.wan.whole_clip import decode_latents, encode_moments
 
 STRIDE_TIME, STRIDE_SPACE = 4, 8
 
@@ -20,6 +21,10 @@ OFFICIAL_STD = (
     2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
     3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
 )  # fmt: skip
+
+# Clips whose largest activation, frames x height x width x the VAE's width, has no more elements are coded whole:
+# faster, at about six such tensors of memory (1.5 GiB in float32). Of the official VAE, 96 wide: up to 81 frames of 88x96.
+WHOLE_UP_TO = 2**26
 
 Tile = tuple[slice, slice]
 
@@ -44,15 +49,28 @@ class WanVAE(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, device="cpu"), persistent=False)
         self.register_buffer("std", torch.tensor(std, device="cpu"), persistent=False)
 
-    def _without_residue(self, method: Callable[..., Tensor], x: Tensor) -> Tensor:
+    def _encode(self, video: Tensor) -> Tensor:
+        if self._fits_whole(*video.shape[2:]):
+            return (encode_moments(self.model, video)[0] - _channels(self.mean)) / _channels(self.std)
+        return self._in_chunks(self.model.encode, video)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        slots, height, width = latents.shape[2:]
+        if self._fits_whole(STRIDE_TIME * (slots - 1) + 1, height * STRIDE_SPACE, width * STRIDE_SPACE):
+            video = decode_latents(self.model, latents * _channels(self.std) + _channels(self.mean))
+        else:
+            video = self._in_chunks(self.model.decode, latents)
+        return video.clamp(-1, 1)
+
+    def _fits_whole(self, frames: int, height: int, width: int) -> bool:
+        return frames * height * width * self.model.dim <= WHOLE_UP_TO
+
+    def _in_chunks(self, method: Callable[..., Tensor], x: Tensor) -> Tensor:
         # The causal caches of a 720p clip hold gigabytes, and VideoVAE_ itself drops them only at its next call.
         try:
-            return method(x, self._scale())
+            return method(x, [self.mean, 1.0 / self.std])
         finally:
             self.model.clear_cache()
-
-    def _scale(self) -> list[Tensor]:
-        return [self.mean, 1.0 / self.std]
 
     def encode(
         self, video: Float[Tensor, "b 3 t height width"], tile: int | None = None
@@ -71,10 +89,9 @@ class WanVAE(nn.Module):
             raise InputError(
                 f"video is {frames} frames of {width}x{height}; expected 4n+1 frames and multiples of 8 pixels"
             )
-        run = lambda x: self._without_residue(self.model.encode, x)  # noqa: E731
         if tile is None:
-            return run(video)
-        return _tiled(run, video, _tile_side(tile) * STRIDE_SPACE, STRIDE_SPACE, 1 / STRIDE_SPACE)
+            return self._encode(video)
+        return _tiled(self._encode, video, _tile_side(tile) * STRIDE_SPACE, STRIDE_SPACE, 1 / STRIDE_SPACE)
 
     def decode(
         self, latents: Float[Tensor, "b 16 s h w"], tile: int | None = None
@@ -85,10 +102,13 @@ class WanVAE(nn.Module):
             latents: normalised.
             tile: side of overlapping square tiles in pixels, a multiple of 8; whole frames when None.
         """
-        run = lambda z: self._without_residue(self.model.decode, z).clamp(-1, 1)  # noqa: E731
         if tile is None:
-            return run(latents)
-        return _tiled(run, latents, _tile_side(tile), 1, float(STRIDE_SPACE))
+            return self._decode(latents)
+        return _tiled(self._decode, latents, _tile_side(tile), 1, float(STRIDE_SPACE))
+
+
+def _channels(statistics: Tensor) -> Tensor:
+    return statistics.view(1, -1, 1, 1, 1)
 
 
 def _tile_side(pixels: int) -> int:

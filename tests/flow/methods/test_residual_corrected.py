@@ -17,6 +17,7 @@ from tests.flow.problems import (
     across,
     carried,
     column,
+    draw,
     gaussian,
     largest,
     problem,
@@ -25,6 +26,7 @@ from tests.flow.problems import (
 )
 from wanedit.errors import InputError, NumericalError
 from wanedit.flow.keyframes import Covariance, Exponential, Replacement, Residual
+from wanedit.flow.methods.flowedit import FlowEdit
 from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import interpolate, schedule
 
@@ -34,8 +36,11 @@ CONTROLLERS = [Residual(), Residual(5.0, 3.0), Exponential(), Replacement(), Cov
 @pytest.mark.parametrize("controller", CONTROLLERS, ids=repr)
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 @pytest.mark.parametrize("branch", ["analytic", "denoised"])
-def test_an_edit_that_changes_nothing_gives_the_source_back(controller, strength: float, branch) -> None:
-    method = ResidualCorrectedFlow(controller, strength=strength, edit_branch=branch)
+@pytest.mark.parametrize("renew", [False, True])
+def test_an_edit_that_changes_nothing_gives_the_source_back(
+    controller, strength: float, branch, renew: bool
+) -> None:
+    method = ResidualCorrectedFlow(controller, strength=strength, edit_branch=branch, renew_noise=renew)
     edit = problem(identity=True)
     made = method(Mixing(), edit, schedule(30, 3.0)).latents
     assert made is not None
@@ -71,6 +76,28 @@ def test_without_a_controller_the_gaussian_edit_moves_by_the_difference_of_the_m
     made = ResidualCorrectedFlow(Residual(0.0))(gaussian(), edit, schedule(5, 3.0)).latents
     assert made is not None
     assert largest(made - edit.source - delta) < 1e-12
+
+
+@pytest.mark.parametrize("kind", [gaussian, Mixing])
+def test_with_fresh_noise_and_no_controller_it_is_flowedit(kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same ordinary differential equation in other coordinates: z - sigma (eps - x_s) is FlowEdit's z."""
+
+    def drawn(
+        shape: torch.Size, like: torch.Tensor, seed: int, name: str, step: int, *rest: int
+    ) -> torch.Tensor:
+        return draw(*shape, seed=step)
+
+    for module in ("residual_corrected", "flowedit"):
+        monkeypatch.setattr(f"wanedit.flow.methods.{module}.fresh_noise", drawn)
+    plan = schedule(12, 3.0)
+    ours = ResidualCorrectedFlow(Residual(0.0), strength=0.9, renew_noise=True)
+    theirs = FlowEdit(len(plan.after(0.9)), guidance_scale=None, source_guidance_scale=None)
+    edit = problem(guidance=2.0)
+    made, expected = ours(kind(), edit, plan).latents, theirs(kind(), edit, plan).latents
+    assert made is not None
+    assert expected is not None
+    assert largest(expected - edit.source) > 0.1
+    assert largest(made - expected) < 1e-10
 
 
 @pytest.mark.parametrize("branch", ["analytic", "denoised"])
@@ -221,9 +248,9 @@ def test_bad_settings_are_refused(fields: dict, said: str) -> None:
         (ResidualCorrectedFlow(Covariance(below=0.9999), guidance_scale=5.0), 5),
         (ResidualCorrectedFlow(Covariance(below=0.9999), derivative="central"), 4),
         (ResidualCorrectedFlow(Covariance(below=0.9999), derivative="forward"), 3),
-        # Two keyframes: the second application of conjugate gradients is exact, one more gives all slots.
-        (ResidualCorrectedFlow(Covariance("full", below=0.9999, tolerance=1e-6)), 2 + 2 + 1),
-        (ResidualCorrectedFlow(Covariance("full", below=0.9999, iterations=1)), 2 + 1 + 1),
+        # Two keyframes: the second column of conjugate residuals is exact.
+        (ResidualCorrectedFlow(Covariance("full", below=0.9999, tolerance=1e-6)), 2 + 2),
+        (ResidualCorrectedFlow(Covariance("full", below=0.9999, iterations=1)), 2 + 1),
     ],
 )
 def test_evaluations(method: ResidualCorrectedFlow, a_step: int) -> None:

@@ -12,13 +12,13 @@ from wanedit.errors import InputError
 from wanedit.flow.covariance import Derivative, covariance_product
 from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel, View, at_slots
 from wanedit.flow.keyframes import Branches, Controller, Residual, step_metrics
-from wanedit.flow.methods.support import check_strength
+from wanedit.flow.methods.support import check_strength, fresh_noise
 from wanedit.flow.path import Schedule, Step, interpolate
 from wanedit.flow.solvers import Velocity, finite
 from wanedit.timeline import STRIDE
 
-# (z, z_e, step) -> v and v_e before control, and the model's own velocity of the clip, without the drift.
-Velocities = Callable[[Tensor, Tensor, Step], tuple[Tensor, Tensor, Tensor]]
+# (z, z_e, noise, step) -> v and v_e before control, and the model's own velocity of the clip, without the drift.
+Velocities = Callable[[Tensor, Tensor, Tensor, Step], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class ResidualCorrectedFlow:
             `[S slots of the clip; K slots]` with the frame ids `[0 … S-1, K]`.
         keyframe_ids: temporal positions of those K slots. "slot": their slot numbers. "frame": p / 4, fractional.
         show_keyframes: a denoised edit branch is shown x_e in the condition of its slots.
+        renew_noise: exchange the noise of both branches for a fresh draw at every step, as FlowEdit does
+            (arXiv 2412.08629): the velocities are then averaged over noise instead of following one draw of it.
+        seed: of that noise.
         guidance_scale, source_guidance_scale: instead of the views' own. Where they differ from each other, an edit
             that changes nothing no longer gives the source back.
         derivative: how a covariance controller differentiates the velocity.
@@ -47,6 +50,8 @@ class ResidualCorrectedFlow:
     edit_branch: Literal["analytic", "denoised"] = "analytic"
     keyframe_ids: Literal["slot", "frame"] = "slot"
     show_keyframes: bool = True
+    renew_noise: bool = False
+    seed: int = 0
     guidance_scale: float | None = None
     source_guidance_scale: float | None = None
     derivative: Derivative = "difference"
@@ -75,10 +80,15 @@ class ResidualCorrectedFlow:
     ) -> Edited:
         levels = schedule.after(self.strength)
         target, velocities = self._velocities(model, edit)
-        z = interpolate(edit.source, edit.noise, levels.sigmas[0])
+        noise = edit.noise
+        z = interpolate(edit.source, noise, levels.sigmas[0])
         z_e = interpolate(edit.edited, edit.edited_noise, levels.sigmas[0])
         for step in levels:
-            v, v_e, own = velocities(z, z_e, step)
+            if self.renew_noise:
+                change = fresh_noise(noise.shape, noise, self.seed, "residual_corrected", step.index) - noise
+                noise = noise + change
+                z, z_e = z + step.sigma * change, z_e + step.sigma * at_slots(change, edit.slots)
+            v, v_e, own = velocities(z, z_e, noise, step)
             product = covariance_product(target(z_e), z, own, step, self.derivative)
             state = Branches(step, z, finite(v, step), z_e, v_e, edit.edited, edit.slots, product)
             correction = self.controller(state)
@@ -99,11 +109,11 @@ class ResidualCorrectedFlow:
         target_view, source_view = self._views(edit)
         target = model.velocity(target_view, edit.num_slots)
         source = model.velocity(source_view, edit.num_slots) if self.source_weight else None
-        straight = edit.edited_noise - edit.edited
 
-        def velocities(z: Tensor, z_e: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        def velocities(z: Tensor, z_e: Tensor, noise: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
             own = target(z, step)
-            return own + self._drift(source, edit.source, edit.noise, step), straight, own
+            straight = at_slots(noise, edit.slots) - edit.edited
+            return own + self._drift(source, edit.source, noise, step), straight, own
 
         return lambda z_e: target, velocities
 
@@ -111,7 +121,6 @@ class ResidualCorrectedFlow:
         slots, total = edit.slots, edit.num_slots
         ids = (*map(float, range(total)), *self._keyframe_ids(edit))
         kept = torch.cat([edit.source, at_slots(edit.source, slots)], dim=2)
-        noise = torch.cat([edit.noise, edit.edited_noise], dim=2)
         shown = (edit.edited, kept[:, :, total:]) if self.show_keyframes else (None, None)
         views = [
             replace(view, frame_ids=ids, joint=len(slots), appended=latents)
@@ -120,9 +129,9 @@ class ResidualCorrectedFlow:
         target = model.velocity(views[0], total + len(slots))
         source = model.velocity(views[1], total + len(slots)) if self.source_weight else None
 
-        def velocities(z: Tensor, z_e: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        def velocities(z: Tensor, z_e: Tensor, noise: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
             own = target(torch.cat([z, z_e], dim=2), step)
-            both = own + self._drift(source, kept, noise, step)
+            both = own + self._drift(source, kept, torch.cat([noise, at_slots(noise, slots)], dim=2), step)
             return both[:, :, :total], both[:, :, total:], own[:, :, :total]
 
         def given(z_e: Tensor) -> Velocity:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from wanedit.errors import InputError, NumericalError, ResourceError
-from wanedit.flow.editing import Edit, Method, Metrics, VideoModel, View
+from wanedit.flow.editing import Edit, Edited, Method, Metrics, VideoModel, View
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.windows import Windowed
 from wanedit.lit.editing.model import Conditioning, WanVideoModel, showable
-from wanedit.lit.editing.pixels import carried
+from wanedit.lit.editing.pixels import carried, restored
 from wanedit.lit.editing.task import EditedClip, EditTask
 from wanedit.lit.encode import encode_pictures, encode_texts
 from wanedit.lit.networks import WanModule
@@ -40,6 +40,9 @@ class EditSettings:
         keyframe_encoding: how a keyframe becomes the latent of its slot. "single": as a video of one frame, which has
             the statistics of slot 0. "group": held for the slot's four frames and one before. "warped": moved to each
             of those five frames by the source's optical flow.
+        restore: what a decoded edit gets back in pixels, see `wanedit.video.restoring`. "source": what the VAE lost of
+            the source. "residual": that, and what the edit misses at its keyframes, carried along the source's motion.
+            "keyframes": the keyframes themselves wherever that motion can be followed. "none": nothing.
         condition_keyframes: fill the condition channels with the keyframes that the model can be shown.
         window: slots of overlapping windows that a longer clip is seen through; None for the whole clip at once.
         offload_model, t5_cpu, tile: as in generation.
@@ -51,6 +54,7 @@ class EditSettings:
     source_guidance_scale: float
     solver: str = "euler"
     keyframe_encoding: Literal["single", "group", "warped"] = "warped"
+    restore: Literal["none", "source", "residual", "keyframes"] = "none"
     condition_keyframes: bool = True
     window: int | None = None
     offload_model: bool = True
@@ -132,18 +136,26 @@ class FlowMatchingEditor(WanModule):
             steps.append(step_record(step, metrics))
             self.on_step(task.index, step, metrics)
 
-        result = self._seeded(task)(model, self.problem(task, vae.mean.device), self.schedule, observe)
-        if result.pixels is not None:
-            video = result.pixels
-        else:
-            assert result.latents is not None, "a method returns latents or pixels"
-            video = self.decode(result.latents)
-        frames = to_uint8(video[0])
+        problem = self.problem(task, vae.mean.device)
+        result = self._seeded(task)(model, problem, self.schedule, observe)
+        frames = to_uint8(self._pixels(result, problem, task))
         if len(frames) != len(task.frames):
             frames = cut_back(frames, len(task.frames))
         latents = None if result.latents is None else result.latents[0].float().cpu()
         seconds = time.perf_counter() - started
         return EditedClip(task, latents, frames, seconds, model.evaluations, tuple(steps))
+
+    def _pixels(self, result: Edited, problem: Edit, task: EditTask) -> Tensor:
+        """The edited clip (3, T, H, W), all of its 4n+1 frames."""
+        if result.pixels is not None:
+            return result.pixels[0]
+        assert result.latents is not None, "a method returns latents or pixels"
+        video = self.decode(result.latents)[0]
+        kind = self.settings.restore
+        if kind == "none":
+            return video
+        coded = self.decode(problem.source)[0]
+        return restored(video, coded, hold_last(task.frames), task.keyframes, task.keyframe_indices, kind)
 
     def _model(self, task: EditTask) -> VideoModel:
         model = WanVideoModel(self, self.conditioning, task.size)

@@ -13,7 +13,7 @@ from wanedit.lit.training.common import Budget, WeightAverage
 from wanedit.lit.training.data import CropStream
 from wanedit.lit.training.fit import fit
 from wanedit.lit.training.muon import Muon, split_parameters
-from wanedit.lit.training.sequence_vae import decode_latents, encode_moments, start_temporal_convolutions
+from wanedit.wan.whole_clip import decode_latents, encode_moments, start_temporal_convolutions
 
 VAE_CONFIG = {
     "dim": 16,

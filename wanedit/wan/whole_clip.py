@@ -2,8 +2,9 @@
 
 `VideoVAE_.encode` and `.decode` walk a clip in chunks with a feature cache. Written out, that loop is a causal
 network with two exceptions: the first frame passes each temporal resampling untouched, and temporal upsampling does
-not see it. Saying so directly gives the same tensors (a test compares them), lets torch.compile fuse the network
-(four times faster on two CPU cores), and runs one frame with two-dimensional convolutions.
+not see it. Saying so directly gives the same tensors (a test compares them) two to four times faster, lets
+torch.compile fuse the network (again four times), and runs one frame with two-dimensional convolutions. It needs
+memory for every frame at once.
 """
 
 from collections.abc import Iterable

@@ -1,0 +1,90 @@
+"""Editors that share one copy of the networks and code nothing twice: many variants edit the same clip."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
+from wanedit.flow.methods import CopySource
+from wanedit.flow.path import Schedule
+from wanedit.lit.editing.editor import EditSettings, FlowMatchingEditor
+from wanedit.lit.editing.task import EditTask
+from wanedit.wan.load import WanFolder
+
+
+class Networks:
+    """Loaded once for all editors, with the texts, pictures and latents of the clips at hand.
+
+    Args:
+        folder: the model.
+        compiled: let torch.compile fuse transformer and decoder.
+    """
+
+    def __init__(self, folder: WanFolder, compiled: bool) -> None:
+        self.owner = FlowMatchingEditor(folder, CopySource(), EditSettings(1, 3.0, 1.0, 1.0))
+        self.compiled = compiled
+        self.coded: dict[str, Tensor] = {}
+
+    def begin(self, tasks: list[EditTask]) -> None:
+        """Encode what these tasks say and show; forget the clips before."""
+        kept = self.owner.transformer, self.owner.vae
+        self.owner.load(tasks)
+        if kept[0] is None:
+            self._compile()
+        else:
+            self.owner.transformer, self.owner.vae = kept
+        self.coded = {}
+
+    def _compile(self) -> None:
+        transformer, vae = self.owner.loaded()
+        if self.compiled:
+            # A handful of shapes: the whole clip, and the pieces between keyframes that flf2v samples.
+            transformer.velocity = torch.compile(transformer.velocity, dynamic=False)
+            vae.decode = torch.compile(vae.decode, dynamic=False)
+
+    def once(self, what: str, x: Tensor, code: Callable[[Tensor], Tensor]) -> Tensor:
+        """`code(x)`, remembered."""
+        key = what + hashlib.sha256(x.numpy().tobytes()).hexdigest()
+        if key not in self.coded:
+            self.coded[key] = code(x)
+        return self.coded[key]
+
+
+class ExperimentEditor(FlowMatchingEditor):
+    """An editor that borrows its networks."""
+
+    networks: Networks
+
+    def use(self, networks: Networks) -> None:
+        """Take them for the clips that they have begun with."""
+        self.networks, owner = networks, networks.owner
+        self.transformer, self.vae, self.conditioning = owner.transformer, owner.vae, owner.conditioning
+
+    def encode(self, video: Tensor) -> Tensor:
+        return self.networks.once("encode", video, super().encode)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.networks.once("decode", latents, super().decode)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A method that has its latents already."""
+
+    latents: Tensor
+
+    def __call__(
+        self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None
+    ) -> Edited:
+        return Edited(latents=self.latents[None])
+
+
+class Restored(ExperimentEditor):
+    """What an editor made, with its pixels restored."""
+
+    def __init__(self, editor: ExperimentEditor, latents: Tensor) -> None:
+        super().__init__(editor.folder, Given(latents), replace(editor.settings, restore="keyframes"))
+        self.use(editor.networks)
