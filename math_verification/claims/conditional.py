@@ -186,7 +186,9 @@ def _scalar_against_full() -> dict[str, float]:
         values = torch.tensor([1.5, -0.4, 0.7, 2.0], dtype=torch.float64)[: len(keys) * pixels]
         values = values.view(1, 1, len(keys), 1, pixels).expand(4, -1, -1, -1, -1)
         edit = keyed(torch.zeros_like(noise), noise, keys, values)
-        ends = [run(model, edit, schedule(30, 3.0), one, 0.0).latents for one in (Covariance(), sharp())]
+        ends = [
+            run(model, edit, schedule(30, 3.0), one, 0.0).latents for one in (Covariance("scalar"), sharp())
+        ]
         gaps[name] = largest(ends[0] - ends[1])
     return gaps
 

@@ -30,8 +30,8 @@ def controllers() -> dict[str, Controller]:
         "residual, beta 2": Residual(3.0, 2.0),
         "exponential": Exponential(10.0),
         "replacement": Replacement(),
-        "covariance scalar": Covariance(),
-        "covariance full": Covariance("full"),
+        "covariance scalar": Covariance("scalar"),
+        "covariance full": Covariance("full", iterations=20),
     }
 
 

@@ -171,8 +171,8 @@ def verify(size: Size = FULL, scalar: Controller | None = None, full: Controller
         "residual": [Residual(alpha) for alpha in ALPHAS],
         "exponential": [Exponential(alpha) for alpha in ALPHAS],
         "replacement": [Replacement()],
-        "covariance scalar": [Covariance() if scalar is None else scalar],
-        "covariance full": [Covariance("full") if full is None else full],
+        "covariance scalar": [Covariance("scalar") if scalar is None else scalar],
+        "covariance full": [Covariance("full", iterations=20) if full is None else full],
     }
     outcomes = {(s, name): _best(found, s, BUDGET, clips) for s in SETTINGS for name, found in ways.items()}
     first = next(iter(SETTINGS))

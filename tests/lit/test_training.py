@@ -10,9 +10,9 @@ from wanedit.lit.training.common import cosine, psnr
 from wanedit.lit.training.data import CropStream, sprite_clips, to_bytes, to_float
 from wanedit.lit.training.flow import masks
 from wanedit.lit.training.latents import CONDITIONS, encode_clips, known_frames, normalised_encoder
-from wanedit.wan.whole_clip import decode_latents, encode_moments
 from wanedit.lit.training.vae import VAE_CONFIG, build_vae
 from wanedit.wan.condition import build_condition
+from wanedit.wan.whole_clip import decode_latents, encode_moments
 
 
 @pytest.mark.parametrize("num_frames", [1, 5, 9])

@@ -162,10 +162,10 @@ class Covariance:
         below: control begins at sigma <= below: near pure noise x0_hat hardly depends on z, and C drowns in rounding.
     """
 
-    solve: Literal["scalar", "full"] = "scalar"
+    solve: Literal["scalar", "full"] = "full"
     tau: float = 0.0
     tolerance: float = 1e-3
-    iterations: int = 20
+    iterations: int = 2
     below: float = 0.999
 
     def __post_init__(self) -> None:

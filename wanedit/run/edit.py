@@ -119,7 +119,7 @@ def prepare(plan: EditPlan, directory: RunDirectory) -> bool:
     """Check the disk and record the configuration; returns whether the clip is complete already."""
     directory.prepare()
     complete = is_complete(plan, directory)
-    need = int(2 * plan.task.frames.nbytes * LOSSLESS_SHARE) + (1 << 20)
+    need = int(2 * plan.task.pictures.frames.nbytes * LOSSLESS_SHARE) + (1 << 20)
     free = shutil.disk_usage(directory.root).free
     if free < need:
         raise ResourceError(
@@ -169,7 +169,7 @@ def announce(plan: EditPlan, complete: bool, say: Say) -> None:
     """Say what is going to be done, and what may not go as meant."""
     for warning in plan.warnings:
         say(f"warning: {warning}")
-    height, width = plan.task.size
+    height, width = plan.task.pictures.frames.shape[1:3]
     say(
         f"{len(plan.task.frames)} frames of {width}*{height} at {float(plan.fps):g} fps, keyframes at "
         f"{list(plan.task.keyframe_indices)}, {plan.config.method}, {plan.folder.name}, seed {plan.config.base_seed}"
@@ -255,8 +255,8 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | No
     manifest, task = Manifest(directory), plan.task
     frames = read_frames(manifest.path(task.digest))
     write_mp4(directory.final, frames, plan.fps, metadata(plan), plan.config.crf)
-    rows = {"source": dict(enumerate(task.frames)), "edited": dict(enumerate(frames))}
-    rows["keyframes"] = dict(zip(task.keyframe_indices, task.keyframes, strict=True))
+    rows = {"source": dict(enumerate(task.pictures.frames)), "edited": dict(enumerate(frames))}
+    rows["keyframes"] = dict(zip(task.keyframe_indices, task.pictures.keyframes, strict=True))
     shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
     write_png(directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps))
     error = _recorded_error(directory, task.digest)

@@ -58,6 +58,8 @@ class EditConfig:
             missing at the keyframes, carried along the source's motion; for edits that move by themselves, such as
             falling snow. keyframes: that, and the keyframes themselves wherever the source's motion can be followed
             to them. auto: keyframes with the method residual_corrected, else none.
+        output_size: of the result. model: what the model works at. source: the source's own, which `restore` fills with
+            the source's and the keyframes' detail. auto: source where the edit is restored and no `size` is given.
         condition_keyframes: also show the keyframes to the model where it can be shown them.
         base_seed: of all noise; negative or null draws one, which the run records and a resume reuses.
         gpu_id: which device; null for the first.
@@ -99,6 +101,7 @@ class EditConfig:
     shift: float | None = None
     keyframe_encoding: Literal["single", "group", "warped"] = "warped"
     restore: Literal["auto", "none", "source", "residual", "keyframes"] = "auto"
+    output_size: Literal["auto", "model", "source"] = "auto"
     condition_keyframes: bool = True
     base_seed: int | None = None
     gpu_id: int | None = None

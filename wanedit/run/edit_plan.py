@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,10 +17,11 @@ from wanedit.flow.path import schedule
 from wanedit.lit.editing.editor import EditSettings, shown_frames
 from wanedit.lit.editing.model import showable
 from wanedit.lit.editing.rehearsal import rehearse
-from wanedit.lit.editing.task import EditTask, check_keyframes
+from wanedit.lit.editing.task import EditTask, Pictures, check_keyframes
 from wanedit.run.config import SIZE_MULTIPLE, parse_size
 from wanedit.run.edit_config import EditConfig, EditedFrame, check_edit, parse_edited
 from wanedit.run.edit_method import build_method, describe_method, stability_warning, unused
+from wanedit.run.edit_originals import decide_output, read_originals, restore_kind
 from wanedit.run.manifest import digest
 from wanedit.run.plan import compute_kind, hash_files, pixels_sha256, prompt_doubts
 from wanedit.video import FitRecord, fit, load_image
@@ -74,7 +74,7 @@ def make_edit_plan(
     keyframes = parse_edited(config.keyframes, folders)
     folder = open_wan(config.source)
     load.require_parts(folder)
-    config = _with_defaults(config, folder)
+    config = decide_output(_with_defaults(config, folder), method)
     path = _find_source(config.video, folders)
     total, sides = look(path, config)
     size = parse_size(config.size) if config.size else own_size(path, sides, folder)
@@ -95,6 +95,7 @@ def make_edit_plan(
     indices = [keyframe.index for keyframe in keyframes]
     _check_frames(len(source.frames), keyframes, config, folder)
     pixels, fits, notes = _fitted(keyframes, size, config.resize_policy)
+    originals = read_originals(config, source, keyframes, sides, size)
     settings = edit_settings(config, folder, getattr(method, "solver", "euler"))
     notes = [*source.notes, *notes, *_doubts(config, folder, indices, len(source.frames), method)]
     files = hash_files(folder, say)
@@ -104,7 +105,8 @@ def make_edit_plan(
         size=f"{size[1]}*{size[0]}",
         keyframes=[[str(k.path.absolute()), k.index] for k in keyframes],
     )
-    task = _task(config, source, pixels, tuple(indices), method, settings, digest(files))
+    pictures = Pictures(source.frames, pixels)
+    task = _task(config, pictures, originals, tuple(indices), method, settings, digest(files))
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     rehearse(method, folder, task, shown_frames(folder, settings, task), levels)
     return EditPlan(
@@ -191,13 +193,6 @@ def _fitted(
     return np.stack(pixels), fits, notes
 
 
-def _restore(config: EditConfig) -> Literal["none", "source", "residual", "keyframes"]:
-    """The others of the literature are left as they were published."""
-    if config.restore != "auto":
-        return config.restore
-    return "keyframes" if config.method == "residual_corrected" else "none"
-
-
 def edit_settings(config: EditConfig, folder: WanFolder, solver: str) -> EditSettings:
     """What the editor is told of a config without open defaults; `solver` is the method's."""
     windows = config.long_source == "windows"
@@ -208,7 +203,7 @@ def edit_settings(config: EditConfig, folder: WanFolder, solver: str) -> EditSet
         config.cfg_scale if config.source_cfg_scale is None else config.source_cfg_scale,
         solver,
         config.keyframe_encoding,
-        _restore(config),
+        restore_kind(config),
         config.condition_keyframes,
         timeline.slots(folder.sampling.max_frames) if windows else None,
         config.offload_model,
@@ -243,8 +238,8 @@ def _doubts(
 
 def _task(
     config: EditConfig,
-    source: SourceClip,
-    keyframes: np.ndarray,
+    pictures: Pictures,
+    originals: Pictures | None,
     indices: tuple[int, ...],
     method: Method,
     settings: EditSettings,
@@ -254,8 +249,8 @@ def _task(
         "algorithm": ALGORITHM,
         "compute": compute_kind(),
         "model": model,
-        "source": pixels_sha256(source.frames),
-        "keyframes": [pixels_sha256(frame) for frame in keyframes],
+        "pictures": _hashes(pictures),
+        "originals": originals and _hashes(originals),
         "indices": list(indices),
         "prompts": [config.prompt, config.source_prompt, config.negative_prompt],
         "seed": config.base_seed,
@@ -264,12 +259,17 @@ def _task(
     }
     return EditTask(
         0,
-        source.frames,
-        keyframes,
+        pictures.frames,
+        pictures.keyframes,
         indices,
         config.prompt,
         config.source_prompt or "",
         config.negative_prompt or "",
         config.base_seed or 0,
         digest(decides),
+        originals,
     )
+
+
+def _hashes(pictures: Pictures) -> list[str]:
+    return [pixels_sha256(pictures.frames), *map(pixels_sha256, pictures.keyframes)]

@@ -51,7 +51,8 @@ def _keyframes(plan: EditPlan) -> Table:
 
 def _totals(plan: EditPlan, directory: RunDirectory) -> str:
     settings, task = plan.settings, plan.task
-    height, width = task.size
+    (height, width), inner = task.pictures.frames.shape[1:3], task.size
+    at = "" if inner == (height, width) else f", sampled at {inner[1]}*{inner[0]}"
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     done = "skips: complete" if is_complete(plan, directory) else "edits"
     options = ", ".join(f"{name} {value}" for name, value in describe_method(plan.method).items())
@@ -60,7 +61,8 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
         (
             f"source     {plan.source.path}: frames {plan.source.start} … "
             f"{plan.source.start + len(task.frames) - 1} of {plan.source.total}, {float(plan.fps):g} fps",
-            f"output     {directory.final}: {len(task.frames)} frames, {width}*{height}",
+            f"output     {directory.final}: {len(task.frames)} frames, {width}*{height}{at}, "
+            f"restored: {settings.restore}",
             f"model      {plan.folder.name} ({plan.folder.path})",
             f"method     {plan.config.method} ({options})",
             f"schedule   {settings.solver}, {len(levels)} steps, shift {settings.shift:g}, largest h "

@@ -27,7 +27,7 @@ def to_uint8(video: Float[Tensor, "3 t h w"]) -> Frames:
     Raises:
         NumericalError: a value is NaN or infinite; cast to uint8 it would be a silent black.
     """
-    _require_finite(video)
+    require_finite(video)
     levels = (video.detach().float().clamp(-1, 1) + 1) * 127.5
     return levels.round().to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu().numpy()
 
@@ -38,7 +38,8 @@ def from_uint8(frames: Frames) -> Float[Tensor, "3 t h w"]:
     return (video.float() / 127.5 - 1).contiguous()
 
 
-def _require_finite(video: Float[Tensor, "3 t h w"]) -> None:
+def require_finite(video: Float[Tensor, "3 t h w"]) -> None:
+    """Raise NumericalError for a clip with a value that is NaN or infinite."""
     bad = ~torch.isfinite(video)
     if bad.any():
         frame = int(bad.any(dim=(0, 2, 3)).nonzero()[0])

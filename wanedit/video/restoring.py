@@ -2,13 +2,15 @@
 
 Residual-corrected flow once more, in pixels: there the model's error on the source is added to its velocity, here the
 codec's error on the source is added to its pixels. So an edit that changes nothing gives back the very pixels of the
-source. And the keyframes are carried to the frames about them along the source's motion, so far as it can be followed,
-as in example-based stylisation of video (Jamriška et al. 2019); where it cannot, the model's picture stays. What either
-is worth is measured in `experiments/01_keyframe_propagation`.
+source; and where the source is larger than the model's frames, its detail comes back in the source's own size. The
+keyframes are carried to the frames about them along the source's motion, so far as it can be followed, as in
+example-based stylisation of video (Jamriška et al. 2019); where it cannot, the model's picture stays. What each is
+worth is measured in `experiments/01_keyframe_propagation`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,7 +19,8 @@ from jaxtyping import Float32, UInt8
 from wanedit.video.arrays import Frames
 from wanedit.video.motion import motion_between, warp
 
-Levels = Float32[np.ndarray, "t h w 3"]  # 0 … 255, not rounded
+Restore = Literal["source", "residual", "keyframes"]
+Levels = Float32[np.ndarray, "h w 3"]  # 0 … 255, not rounded
 Belief = Float32[np.ndarray, "h w 1"]
 
 # A change of this many levels leaves exp(-1) of the source's detail: over a whole range there is none to keep.
@@ -28,101 +31,102 @@ DOUBTS = 48.0
 UNTOUCHED = 32.0
 
 
-def restore_source(edited: Levels, coded: Levels, source: Frames) -> Levels:
-    """Add what encoding and decoding took from the source, less where the edit has changed the picture.
-
-    Args:
-        edited: the decoded edit.
-        coded: the source, encoded and decoded.
-        source: itself.
-    """
-    restored = [
-        mine + _unchanged(mine, coded_frame) * (frame - coded_frame)
-        for mine, coded_frame, frame in zip(edited, coded, source, strict=True)
-    ]
-    return np.stack(restored)
-
-
-def _unchanged(edited: np.ndarray, coded: np.ndarray) -> Belief:
-    change = cv2.blur(np.abs(edited - coded).max(-1), (5, 5))
-    return np.exp(-np.square(change / FORGETS))[..., None]
-
-
-def restore_keyframes(
-    edited: Levels,
-    source: Frames,
-    keyframes: UInt8[np.ndarray, "k h w 3"],
-    indices: Sequence[int],
-    replace: bool = True,
-) -> Levels:
-    """Meet the keyframes exactly, and bring what they show to the frames about them.
-
-    Each frame takes from the nearest keyframe before and after it, moved by the source's optical flow, as far as
-    that motion explains the source itself.
-
-    Args:
-        edited: the decoded edit.
-        source: the clip whose motion is followed.
-        keyframes: edited frames.
-        indices: where they belong, strictly increasing.
-        replace: the keyframe takes the picture's place. Otherwise only what the edit misses at it is added, and
-            what moves in the edit and not in the source moves on.
-    """
-    shown = {at: keyframe.astype(np.float32) for keyframe, at in zip(keyframes, indices, strict=True)}
-    missing = {at: picture - edited[at] for at, picture in shown.items()}
-    edits = {at: picture - source[at] for at, picture in shown.items()}
-    restored = []
-    for t, mine in enumerate(edited):
-        if t in shown:
-            restored.append(shown[t])
-            continue
-        sights = [_sight(source, t, at) for at in _neighbours(shown, t)]
-        belief = np.max([sight.belief for sight in sights], axis=0)
-        frame = mine + belief * _carried(sights, missing)
-        if replace:
-            frame = frame + belief * (_expected(source[t], sights, shown, edits) - frame)
-        restored.append(frame)
-    return np.stack(restored)
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Sight:
     """How a keyframe is seen from another frame: where each pixel comes from and how far that is believed."""
 
     at: int
     distance: int
     flow: np.ndarray
-    belief: Belief
+    belief: np.ndarray
 
 
-def _neighbours(at: Sequence[int] | dict[int, np.ndarray], t: int) -> list[int]:
-    """The nearest before t and the nearest after it, as far as there are."""
-    return [*[i for i in at if i < t][-1:], *[i for i in at if i > t][:1]]
+@dataclass(frozen=True, eq=False)
+class Restoration:
+    """A decoded edit beside what is known of it.
 
-
-def _sight(source: Frames, t: int, at: int) -> _Sight:
-    motion = motion_between(source[t], source[at])
-    off = np.abs(source[t].astype(np.float32) - warp(source[at], motion.forward)).max(-1)
-    explains = np.exp(-np.square(cv2.blur(off, (3, 3)) / DOUBTS))
-    return _Sight(at, abs(t - at), motion.forward, (motion.seen_forward * explains)[..., None])
-
-
-def _expected(
-    frame: np.ndarray, sights: list[_Sight], shown: dict[int, np.ndarray], edits: dict[int, np.ndarray]
-) -> np.ndarray:
-    """What the keyframes say of a frame of the source: their picture moved, and their edit moved onto the frame.
-
-    The first blurs and slips with the flow, the second leaves traces of what the edit has hidden: their mean is 1 to 2 dB
-    better than either. Where nothing is edited the second alone is exact.
+    Attributes:
+        edited: the decoded edit, in levels 0 … 255, not rounded.
+        coded: the source, encoded and decoded.
+        source: itself, of the same shape or larger; the result has its size.
+        keyframes: edited frames of the source's size.
+        indices: where they belong, strictly increasing.
+        kind: "source" adds what coding took from the source, less where the edit has changed the picture. "residual"
+            also meets the keyframes exactly and carries what the edit misses at them to the frames about them. With
+            "keyframes" these take the picture's place wherever the source's motion leads to them; what moves in the
+            edit and not in the source then stands still.
     """
-    edit = _carried(sights, edits)
-    size = cv2.blur(np.abs(edit).max(-1), (5, 5))[..., None]
-    share = 0.5 + 0.5 * np.exp(-np.square(size / UNTOUCHED))
-    return share * (frame + edit) + (1 - share) * _carried(sights, shown)
+
+    edited: Float32[np.ndarray, "t small_h small_w 3"]
+    coded: Float32[np.ndarray, "t small_h small_w 3"]
+    source: Frames
+    keyframes: UInt8[np.ndarray, "k h w 3"]
+    indices: tuple[int, ...]
+    kind: Restore = "keyframes"
+
+    def frames(self) -> Frames:
+        """All frames, rounded; made one by one, since in floating point a long clip would not fit in memory."""
+        restored = np.empty_like(self.source)
+        for t in range(len(restored)):
+            restored[t] = np.clip(np.rint(self.frame(t)), 0, 255)
+        return restored
+
+    def frame(self, t: int) -> Levels:
+        """The restored frame t."""
+        if self.kind == "source":
+            return self._with_source(t)
+        if t in self._shown:
+            return self._shown[t]
+        before, after = [i for i in self.indices if i < t][-1:], [i for i in self.indices if i > t][:1]
+        sights = [self._sight(t, at) for at in (*before, *after)]
+        belief = np.max([sight.belief for sight in sights], axis=0)
+        mine = self._with_source(t) + belief * _carried(sights, self._missing)
+        return mine if self.kind == "residual" else mine + belief * (self._expected(t, sights) - mine)
+
+    def _with_source(self, t: int) -> Levels:
+        edited, coded = self._enlarged(self.edited[t]), self._enlarged(self.coded[t])
+        change = cv2.blur(np.abs(edited - coded).max(-1), (5, 5))
+        return edited + np.exp(-np.square(change / FORGETS))[..., None] * (self.source[t] - coded)
+
+    def _enlarged(self, picture: np.ndarray) -> Levels:
+        height, width = self.source.shape[1:3]
+        if picture.shape[:2] == (height, width):
+            return picture
+        return cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
+
+    @cached_property
+    def _shown(self) -> dict[int, np.ndarray]:
+        return {at: k.astype(np.float32) for at, k in zip(self.indices, self.keyframes, strict=True)}
+
+    @cached_property
+    def _missing(self) -> dict[int, np.ndarray]:
+        return {at: picture - self._with_source(at) for at, picture in self._shown.items()}
+
+    @cached_property
+    def _edits(self) -> dict[int, np.ndarray]:
+        return {at: picture - self.source[at] for at, picture in self._shown.items()}
+
+    def _sight(self, t: int, at: int) -> _Sight:
+        here, there = self.source[t], self.source[at]
+        motion = motion_between(here, there)
+        off = np.abs(here.astype(np.float32) - warp(there, motion.forward)).max(-1)
+        explains = np.exp(-np.square(cv2.blur(off, (3, 3)) / DOUBTS))
+        return _Sight(at, abs(t - at), motion.forward, (motion.seen_forward * explains)[..., None])
+
+    def _expected(self, t: int, sights: list[_Sight]) -> Levels:
+        """What the keyframes say of frame t: their picture moved, and their edit moved onto the source's frame.
+
+        The first blurs and slips with the flow, the second leaves traces of what the edit has hidden: their mean is 1
+        to 2 dB better than either. Where nothing is edited the second alone is exact.
+        """
+        edit = _carried(sights, self._edits)
+        size = cv2.blur(np.abs(edit).max(-1), (5, 5))[..., None]
+        share = 0.5 + 0.5 * np.exp(-np.square(size / UNTOUCHED))
+        return share * (self.source[t] + edit) + (1 - share) * _carried(sights, self._shown)
 
 
-def _carried(sights: list[_Sight], pictures: dict[int, np.ndarray]) -> np.ndarray:
-    """The mean of what is seen: of two believed alike the nearer counts more, one that is believed alone counts alone."""
+def _carried(sights: list[_Sight], pictures: dict[int, np.ndarray]) -> Levels:
+    """The mean of what is seen: of two believed alike the nearer counts more, one believed alone counts alone."""
     shares = [sight.belief / sight.distance + np.finfo(np.float32).tiny for sight in sights]
     carried = [share * warp(pictures[s.at], s.flow) for share, s in zip(shares, sights, strict=True)]
     return np.sum(carried, axis=0) / np.sum(shares, axis=0)

@@ -23,7 +23,8 @@ OFFICIAL_STD = (
 )  # fmt: skip
 
 # Clips whose largest activation, frames x height x width x the VAE's width, has no more elements are coded whole:
-# faster, at about six such tensors of memory (1.5 GiB in float32). Of the official VAE, 96 wide: up to 81 frames of 88x96.
+# faster, at about six such tensors of memory (1.5 GiB in float32). The official VAE, 96 wide, so codes up to 81 frames
+# of 88x96.
 WHOLE_UP_TO = 2**26
 
 Tile = tuple[slice, slice]

@@ -30,7 +30,14 @@ from wanedit.flow.methods.flowedit import FlowEdit
 from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import interpolate, schedule
 
-CONTROLLERS = [Residual(), Residual(5.0, 3.0), Exponential(), Replacement(), Covariance(), Covariance("full")]
+CONTROLLERS = [
+    Residual(),
+    Residual(5.0, 3.0),
+    Exponential(),
+    Replacement(),
+    Covariance(),
+    Covariance("scalar"),
+]
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS, ids=repr)
@@ -127,7 +134,9 @@ def test_covariance_control_propagates_the_edit_as_the_data_do() -> None:
     edit = problem((1, 3))
     edit = replace(edit, target=edit.reference)
     plan = schedule(100, 1.0)
-    made = ResidualCorrectedFlow(Covariance("full", tolerance=1e-10))(gaussian(), edit, plan).latents
+    made = ResidualCorrectedFlow(Covariance("full", tolerance=1e-10, iterations=20))(
+        gaussian(), edit, plan
+    ).latents
     assert made is not None
     change = edit.edited - edit.source[:, :, [1, 3]]
     c, k = smooth(), [1, 3]
@@ -225,6 +234,7 @@ def test_partial_noise_may_leave_the_keyframes_unshown() -> None:
         ({"strength": 1.5}, r"strength is 1\.5"),
         ({"strength": math.nan}, "strength is nan"),
         ({"source_weight": math.inf}, "source_weight is inf"),
+        ({"source_weight": 0.5, "renew_noise": True}, "renew_noise with source_weight 0.5"),
         ({"edit_branch": "free"}, "edit_branch is 'free'; expected 'analytic' or 'denoised'"),
         (
             {"derivative": "backward"},
@@ -244,10 +254,10 @@ def test_bad_settings_are_refused(fields: dict, said: str) -> None:
         (ResidualCorrectedFlow(Residual(), edit_branch="denoised"), 2),
         (ResidualCorrectedFlow(Residual(), guidance_scale=5.0), 3),
         (ResidualCorrectedFlow(Residual(), guidance_scale=5.0, source_guidance_scale=5.0), 4),
-        (ResidualCorrectedFlow(Covariance(below=0.9999)), 3),
-        (ResidualCorrectedFlow(Covariance(below=0.9999), guidance_scale=5.0), 5),
-        (ResidualCorrectedFlow(Covariance(below=0.9999), derivative="central"), 4),
-        (ResidualCorrectedFlow(Covariance(below=0.9999), derivative="forward"), 3),
+        (ResidualCorrectedFlow(Covariance("scalar", below=0.9999)), 3),
+        (ResidualCorrectedFlow(Covariance("scalar", below=0.9999), guidance_scale=5.0), 5),
+        (ResidualCorrectedFlow(Covariance("scalar", below=0.9999), derivative="central"), 4),
+        (ResidualCorrectedFlow(Covariance("scalar", below=0.9999), derivative="forward"), 3),
         # Two keyframes: the second column of conjugate residuals is exact.
         (ResidualCorrectedFlow(Covariance("full", below=0.9999, tolerance=1e-6)), 2 + 2),
         (ResidualCorrectedFlow(Covariance("full", below=0.9999, iterations=1)), 2 + 1),

@@ -18,7 +18,14 @@ from wanedit.lit.velocity import GuidedVelocity
 from wanedit.timeline import round_up, slots
 from wanedit.video import from_uint8
 
-CONTROLLERS = [Residual(), Residual(3.0, 0.5), Exponential(), Replacement(), Covariance(), Covariance("full")]
+CONTROLLERS = [
+    Residual(),
+    Residual(3.0, 0.5),
+    Exponential(),
+    Replacement(),
+    Covariance(),
+    Covariance("scalar"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,8 @@ class ResidualCorrectedFlow:
         keyframe_ids: temporal positions of those K slots. "slot": their slot numbers. "frame": p / 4, fractional.
         show_keyframes: a denoised edit branch is shown x_e in the condition of its slots.
         renew_noise: exchange the noise of both branches for a fresh draw at every step, as FlowEdit does
-            (arXiv 2412.08629): the velocities are then averaged over noise instead of following one draw of it.
+            (arXiv 2412.08629): the velocities are then averaged over noise instead of following one draw of it. Without
+            a controller this is FlowEdit.
         seed: of that noise.
         guidance_scale, source_guidance_scale: instead of the views' own. Where they differ from each other, an edit
             that changes nothing no longer gives the source back.
@@ -60,6 +61,11 @@ class ResidualCorrectedFlow:
         check_strength(self.strength)
         if not math.isfinite(self.source_weight):
             raise InputError(f"source_weight is {self.source_weight:g}; expected a number")
+        if self.renew_noise and self.source_weight != 1:
+            raise InputError(
+                f"renew_noise with source_weight {self.source_weight:g}: only at 1 is the noise that is exchanged the "
+                "clip's own. Expected source_weight 1"
+            )
         if self.derivative not in get_args(Derivative):
             raise InputError(
                 f"derivative is {self.derivative!r}; expected one of {', '.join(get_args(Derivative))}"

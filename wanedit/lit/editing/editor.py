@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from wanedit.errors import InputError, NumericalError, ResourceError
@@ -138,24 +140,24 @@ class FlowMatchingEditor(WanModule):
 
         problem = self.problem(task, vae.mean.device)
         result = self._seeded(task)(model, problem, self.schedule, observe)
-        frames = to_uint8(self._pixels(result, problem, task))
-        if len(frames) != len(task.frames):
-            frames = cut_back(frames, len(task.frames))
+        frames = self._frames(result, problem, task)
         latents = None if result.latents is None else result.latents[0].float().cpu()
         seconds = time.perf_counter() - started
         return EditedClip(task, latents, frames, seconds, model.evaluations, tuple(steps))
 
-    def _pixels(self, result: Edited, problem: Edit, task: EditTask) -> Tensor:
-        """The edited clip (3, T, H, W), all of its 4n+1 frames."""
-        if result.pixels is not None:
-            return result.pixels[0]
-        assert result.latents is not None, "a method returns latents or pixels"
-        video = self.decode(result.latents)[0]
-        kind = self.settings.restore
-        if kind == "none":
-            return video
-        coded = self.decode(problem.source)[0]
-        return restored(video, coded, hold_last(task.frames), task.keyframes, task.keyframe_indices, kind)
+    def _frames(self, result: Edited, problem: Edit, task: EditTask) -> UInt8[np.ndarray, "t height width 3"]:
+        """The edited clip as frames: decoded, restored, and without what was held beyond the source's last frame."""
+        kind, count = self.settings.restore, len(task.frames)
+        if result.pixels is None:
+            assert result.latents is not None, "a method returns latents or pixels"
+            video = self.decode(result.latents)[0]
+            if kind != "none":
+                coded = self.decode(problem.source)[0]
+                return restored(video, coded, task.pictures, task.keyframe_indices, kind)
+        else:
+            video = result.pixels[0]
+        frames = to_uint8(video)
+        return frames if len(frames) == count else cut_back(frames, count)
 
     def _model(self, task: EditTask) -> VideoModel:
         model = WanVideoModel(self, self.conditioning, task.size)

@@ -1,19 +1,21 @@
 """Optical flow and retiming on tensors, for the methods that work on pixels: flow/ knows no files and no OpenCV."""
 
-from collections.abc import Sequence
-from typing import Literal
-
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from wanedit.flow.editing import Method
-from wanedit.flow.methods import FLF2V, WarpNearestKeyframe
+from wanedit.flow.methods import FLF2V, CopySource, WarpNearestKeyframe
 from wanedit.flow.methods.warp import backward_warp
+from wanedit.lit.editing.task import Pictures
 from wanedit.video import from_uint8, retime, to_uint8
+from wanedit.video.arrays import require_finite
 from wanedit.video.motion import dis_flow
-from wanedit.video.restoring import Levels, restore_keyframes, restore_source
+from wanedit.video.restoring import Restoration, Restore
+
+# Methods whose result is decoded already, and of pixels of their own.
+MAKES_PIXELS = (CopySource, FLF2V, WarpNearestKeyframe)
 
 
 def flow_between(
@@ -49,28 +51,28 @@ def carried(
 def restored(
     video: Float[Tensor, "3 t height width"],
     coded: Float[Tensor, "3 t height width"],
-    source: UInt8[np.ndarray, "t height width 3"],
-    keyframes: UInt8[np.ndarray, "k height width 3"],
-    indices: Sequence[int],
-    kind: Literal["source", "residual", "keyframes"],
-) -> Float[Tensor, "3 t height width"]:
-    """A decoded edit with what the codec lost of the source and, unless kind is "source", with its keyframes.
+    pictures: Pictures,
+    indices: tuple[int, ...],
+    kind: Restore,
+) -> UInt8[np.ndarray, "n _ _ 3"]:
+    """As many frames as `pictures` has, of their size: see `Restoration`.
 
     Args:
-        video: the decoded edit.
+        video: the decoded edit; frames held beyond the source's last one are let go.
         coded: the source, encoded and decoded.
-        source, keyframes: frames as they are in files.
-        indices: of the keyframes.
-        kind: see `EditSettings.restore`.
     """
-    levels = restore_source(_levels(video), _levels(coded), source)
-    if kind != "source":
-        levels = restore_keyframes(levels, source, keyframes, indices, kind == "keyframes")
-    return (torch.from_numpy(levels).movedim(-1, 0) / 127.5 - 1).to(video)
+    count = len(pictures.frames)
+    edited, own = _levels(video[:, :count]), _levels(coded[:, :count])
+    return Restoration(edited, own, pictures.frames, pictures.keyframes, indices, kind).frames()
 
 
-def _levels(video: Float[Tensor, "3 t height width"]) -> Levels:
-    """0 … 255, not rounded."""
+def _levels(video: Float[Tensor, "3 t height width"]) -> Float32[np.ndarray, "t height width 3"]:
+    """0 … 255, not rounded.
+
+    Raises:
+        NumericalError: a value is NaN or infinite.
+    """
+    require_finite(video)
     return np.ascontiguousarray(((video.float().cpu() + 1) * 127.5).movedim(0, -1).numpy())
 
 

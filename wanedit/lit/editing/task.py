@@ -13,6 +13,19 @@ from wanedit.flow.editing import Metrics
 
 
 @dataclass(frozen=True, eq=False)
+class Pictures:
+    """A source and its edited keyframes in one size.
+
+    Attributes:
+        frames: (T, H, W, 3).
+        keyframes: (K, H, W, 3).
+    """
+
+    frames: UInt8[np.ndarray, "t height width 3"]
+    keyframes: UInt8[np.ndarray, "k height width 3"]
+
+
+@dataclass(frozen=True, eq=False)
 class EditTask:
     """One clip to edit: with the model, the method and the sampler's settings, all that decides its pixels.
 
@@ -24,6 +37,7 @@ class EditTask:
         prompt, source_prompt, negative_prompt: of the edited clip, of the source, of guidance.
         seed: with `index` it names the noise.
         digest: hash of all that decides the pixels.
+        originals: the same frames and keyframes in the size of the result, where it is larger than the model's.
 
     Raises:
         InputError: counts, sizes or indices that do not fit, or two keyframes in one latent slot.
@@ -38,6 +52,7 @@ class EditTask:
     negative_prompt: str
     seed: int
     digest: str
+    originals: Pictures | None = None
 
     def __post_init__(self) -> None:
         check_keyframes(len(self.keyframes), self.keyframe_indices, len(self.frames))
@@ -45,6 +60,11 @@ class EditTask:
             raise InputError(
                 f"keyframes are {self.keyframes.shape[1:]} and the source {self.frames.shape[1:]}; expected one size"
             )
+
+    @property
+    def pictures(self) -> Pictures:
+        """Source and keyframes in the size of the result."""
+        return self.originals or Pictures(self.frames, self.keyframes)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from wanedit.lit.training.data import clip_duration, sprite_clips, to_float
-from wanedit.wan.whole_clip import encode_moments
 from wanedit.lit.training.storage import save
 from wanedit.sprites.caption import caption
 from wanedit.sprites.scene import sample_scene
+from wanedit.wan.whole_clip import encode_moments
 
 Encoder = Callable[[Tensor], Tensor]
 
