@@ -28,7 +28,7 @@ def decide_output(config: EditConfig, method: Method) -> EditConfig:
     """`restore` and `output_size` without auto.
 
     Raises:
-        InputError: the source's size is asked for where nothing is restored.
+        InputError: the source's size is asked for where nothing is restored, or with bars beside it.
     """
     kind = "none" if isinstance(method, MAKES_PIXELS) else restore_kind(config)
     wanted = config.output_size
@@ -37,8 +37,12 @@ def decide_output(config: EditConfig, method: Method) -> EditConfig:
             f"output_size is source, but {config.method} with restore {config.restore} leaves the model's own pixels; "
             "expected restore source, residual or keyframes, or output_size model"
         )
+    if wanted == "source" and config.resize_policy == "pad":
+        # Their bars are whole pixels of the model's frames, which no bars of the source's own size match.
+        raise InputError("output_size is source and resize_policy pad; expected crop or stretch")
     if wanted == "auto":
-        wanted = "source" if kind != "none" and config.size is None else "model"
+        can = kind != "none" and config.resize_policy != "pad"
+        wanted = "source" if can and config.size is None else "model"
     return replace(config, restore=kind, output_size=wanted)
 
 
@@ -51,8 +55,7 @@ def original_size(sides: Size, size: Size, policy: str) -> Size:
     if policy == "stretch":
         seen = (float(height), float(width))
     else:
-        choose = max if policy == "crop" else min
-        scale = choose(size[0] / height, size[1] / width)
+        scale = max(size[0] / height, size[1] / width)
         seen = (size[0] / scale, size[1] / scale)
     return int(seen[0]) // 2 * 2, int(seen[1]) // 2 * 2
 

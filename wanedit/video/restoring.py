@@ -29,6 +29,9 @@ FORGETS = 127.5
 DOUBTS = 48.0
 # A place is untouched by the edit where that changes it by less than about so many levels.
 UNTOUCHED = 32.0
+# Motion is estimated on frames of at most this side: on larger ones the flow of smooth surfaces is noise, and a still
+# table is doubted in spots.
+MOTION_SIDE = 256
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,15 @@ class Restoration:
         return {at: picture - self.source[at] for at, picture in self._shown.items()}
 
     def _sight(self, t: int, at: int) -> _Sight:
-        here, there = self.source[t], self.source[at]
+        height, width = self.source.shape[1:3]
+        here, there = _reduced(self.source[t]), _reduced(self.source[at])
         motion = motion_between(here, there)
         off = np.abs(here.astype(np.float32) - warp(there, motion.forward)).max(-1)
         explains = np.exp(-np.square(cv2.blur(off, (3, 3)) / DOUBTS))
-        return _Sight(at, abs(t - at), motion.forward, (motion.seen_forward * explains)[..., None])
+        pixels = np.float32([width / here.shape[1], height / here.shape[0]])
+        flow = cv2.resize(motion.forward, (width, height)) * pixels
+        belief = cv2.resize(motion.seen_forward * explains, (width, height))
+        return _Sight(at, abs(t - at), flow, belief[..., None])
 
     def _expected(self, t: int, sights: list[_Sight]) -> Levels:
         """What the keyframes say of frame t: their picture moved, and their edit moved onto the source's frame.
@@ -123,6 +130,12 @@ class Restoration:
         size = cv2.blur(np.abs(edit).max(-1), (5, 5))[..., None]
         share = 0.5 + 0.5 * np.exp(-np.square(size / UNTOUCHED))
         return share * (self.source[t] + edit) + (1 - share) * _carried(sights, self._shown)
+
+
+def _reduced(frame: np.ndarray) -> np.ndarray:
+    """A frame for optical flow."""
+    scale = MOTION_SIDE / max(frame.shape[:2])
+    return frame if scale >= 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _carried(sights: list[_Sight], pictures: dict[int, np.ndarray]) -> Levels:

@@ -1,0 +1,118 @@
+"""Results in the source's own size, and sources longer than the model: from end to end."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.run.conftest import EditRun, moving_square
+from wanedit import EditConfig
+from wanedit.errors import InputError
+from wanedit.run.edit_originals import original_size
+from wanedit.run.edit_plan import make_edit_plan
+from wanedit.video import fit, write_lossless
+
+Config = Callable[..., EditConfig]
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> dict[str, object]:
+    """A source of 96 x 128 pixels, and its first frame with a blue square; the model is to see 48 x 64 of them."""
+    red, blue = (
+        np.stack([np.kron(f, np.ones((3, 4, 1), np.uint8)) for f in moving_square(9, colour)])
+        for colour in ((250, 60, 20), (20, 60, 250))
+    )
+    write_lossless(tmp_path / "large.mkv", np.ascontiguousarray(red), 16)
+    Image.fromarray(blue[0]).save(tmp_path / "blue.png")
+    Image.fromarray(red[0]).save(tmp_path / "red.png")
+    return {"video": str(tmp_path / "large.mkv"), "keyframes": [[str(tmp_path / "blue.png"), 0]]}
+
+
+def test_an_edit_has_the_size_of_its_source(
+    run_edit: EditRun, large: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wanedit.run.edit_plan.own_size", lambda path, sides, folder: (48, 64))
+    result = run_edit(**large, size=None)
+    assert result.frames.shape == (9, 96, 128, 3)
+    assert np.array_equal(result.frames[0], np.array(Image.open(large["keyframes"][0][0])))
+    again = run_edit(**large, size=None)
+    assert (again.edited, again.digest) == (False, result.digest)
+
+
+def test_the_recorded_configuration_gives_that_size_again(edit_config: Config, large: dict) -> None:
+    plan = make_edit_plan(edit_config(**large, size="64*48", output_size="source"))
+    assert plan.task.pictures.frames.shape == (9, 96, 128, 3)
+    assert plan.task.frames.shape == (9, 48, 64, 3)
+    recorded = make_edit_plan(EditConfig(**asdict(plan.config)))
+    assert recorded.task.digest == plan.task.digest
+    auto = make_edit_plan(edit_config(**large, size="64*48"))
+    assert auto.task.originals is None
+    assert (auto.config.output_size, auto.config.restore) == ("model", "keyframes")
+    assert auto.task.digest != plan.task.digest
+
+
+def test_a_source_as_small_as_the_model_has_no_other_size(edit_config: Config, large: dict) -> None:
+    plan = make_edit_plan(edit_config(**large, size="256*192", output_size="source"))
+    assert plan.task.originals is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"restore": "none"}, {"method": "sdedit"}, {"method": "warp", "restore": "source"}]
+)
+def test_the_sources_size_needs_its_detail(edit_config: Config, large: dict, changes: dict) -> None:
+    config = replace(edit_config(**large, output_size="source", controller="residual"), **changes)
+    with pytest.raises(InputError, match=r"output_size is source, but .* leaves the model's own pixels"):
+        make_edit_plan(config)
+
+
+def test_bars_have_no_other_size(edit_config: Config, large: dict) -> None:
+    with pytest.raises(InputError, match="output_size is source and resize_policy pad"):
+        make_edit_plan(edit_config(**large, output_size="source", resize_policy="pad"))
+    assert make_edit_plan(edit_config(**large, resize_policy="pad", size=None)).task.originals is None
+
+
+@pytest.mark.parametrize("policy", ["crop", "stretch"])
+@pytest.mark.parametrize("sides", [(96, 128), (720, 1280), (202, 154)])
+def test_the_two_sizes_show_the_same_part(policy: str, sides: tuple[int, int]) -> None:
+    """Red is the row and green the column: brought to the model's size, each is where the source's own would be."""
+    size, (rows, columns) = (48, 80), np.mgrid[: sides[0], : sides[1]]
+    picture = np.stack([255 * rows / sides[0], 255 * columns / sides[1], 0 * rows], -1).astype(np.uint8)
+    own = original_size(sides, size, policy)
+    assert own[0] % 2 == own[1] % 2 == 0
+    through, direct = fit(fit(picture, own, policy)[0], size, "stretch")[0], fit(picture, size, policy)[0]
+    assert np.abs(through.astype(int) - direct).max() <= 2 + 255 / min(sides)
+
+
+def test_a_long_source_is_edited_through_windows(run_edit: EditRun, tmp_path: Path, monkeypatch) -> None:
+    """Of 13 frames the model sees 9 at a time; the identity holds through the windows."""
+    frames = moving_square(13)
+    write_lossless(tmp_path / "long.mkv", frames, 16)
+    Image.fromarray(frames[0]).save(tmp_path / "first.png")
+    settings = {
+        "video": str(tmp_path / "long.mkv"), "keyframes": [[str(tmp_path / "first.png"), 0]],
+        "source_prompt": "a blue square", "restore": "source",
+    }  # fmt: skip
+    whole = run_edit(**settings)
+    _limit(monkeypatch, 9)
+    with pytest.raises(InputError, match="13 frames; wan-tiny is good for 9"):
+        run_edit(**settings)
+    windows = run_edit(**settings, long_source="windows")
+    assert windows.digest != whole.digest
+    assert windows.frames.shape == frames.shape
+    assert np.array_equal(windows.frames, frames)
+
+
+def _limit(monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
+    """Let wan-tiny be good for no more frames than these."""
+    from wanedit.run import edit_plan
+
+    opened = edit_plan.open_wan
+
+    def shorter(name: str):
+        folder = opened(name)
+        return replace(folder, sampling=replace(folder.sampling, max_frames=frames))
+
+    monkeypatch.setattr(edit_plan, "open_wan", shorter)
