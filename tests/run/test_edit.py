@@ -18,7 +18,7 @@ from wanedit import EditConfig, EditResult, edit
 from wanedit.errors import InputError, NumericalError, ResourceError
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.run import edit as edit_module
-from wanedit.run.directory import RunDirectory
+from wanedit.run.directory import RunDirectory, append_event
 from wanedit.run.edit import advice
 from wanedit.run.edit_plan import EditPlan, make_edit_plan
 from wanedit.video import probe, read_frames, write_lossless
@@ -353,6 +353,26 @@ def test_divergence_leaves_its_steps_on_record(edit_config: Config, monkeypatch:
     assert not list(Path(edit_config().output).glob("segments/*.mkv"))
     monkeypatch.setattr(GuidedVelocity, "__call__", original)
     assert edit(edit_config(), verbose=False).edited
+
+
+def test_torchrun_has_nothing_to_share(
+    run_edit: EditRun, monkeypatch: pytest.MonkeyPatch, no_weights
+) -> None:
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "x",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "RANK": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="torchrun started 2 processes; an edit is one clip"):
+        run_edit()
+
+
+def test_a_journal_is_json_whatever_is_measured(tmp_path: Path) -> None:
+    append_event(tmp_path / "m.jsonl", {"a": [float("inf"), 1.5], "b": {"c": float("nan")}, "d": -1e400})
+    line = json.loads((tmp_path / "m.jsonl").read_text(), parse_constant=pytest.fail)
+    assert line == {"a": ["inf", 1.5], "b": {"c": "nan"}, "d": "-inf"}
 
 
 def test_two_runs_cannot_share_a_folder(run_edit: EditRun, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -99,14 +100,24 @@ def _opened(path: Path) -> IO[str]:
 def append_event(path: Path, event: dict[str, Any]) -> None:
     """Add one line to a JSONL file, in one write: appends are not torn between ranks.
 
+    A number that is not finite, for which JSON has no word, is written as the string "inf", "-inf" or "nan".
+
     Raises:
         ResourceError: the disk is full.
     """
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event, ensure_ascii=False) + "\n")
+            file.write(json.dumps(_spelt(event), ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise ResourceError(f"{path}: not written, {os.strerror(error.errno or 0)}") from None
+
+
+def _spelt(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _spelt(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelt(part) for part in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_text(path: Path, text: str) -> None:

@@ -84,6 +84,10 @@ def edit(
 
 
 def _edit(config: EditConfig, folders: Sequence[Path], say: Say | None) -> EditResult:
+    if (size := launch.current_world().size) > 1:
+        raise InputError(
+            f"torchrun started {size} processes; an edit is one clip and one device's work, expected 1"
+        )
     world, directory = launch.World(), RunDirectory(config.folder, config.final_path)
     check_edit(config)
     launch.choose_devices(config, world)
