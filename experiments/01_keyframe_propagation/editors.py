@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -82,9 +83,12 @@ class Given:
         return Edited(latents=self.latents[None])
 
 
-class Restored(ExperimentEditor):
-    """What an editor made, with its pixels restored."""
+class GivenEditor(ExperimentEditor):
+    """An editor whose result is known, with its pixels restored or not."""
 
-    def __init__(self, editor: ExperimentEditor, latents: Tensor) -> None:
-        super().__init__(editor.folder, Given(latents), replace(editor.settings, restore="keyframes"))
-        self.use(editor.networks)
+    def __init__(
+        self, networks: Networks, latents: Tensor, restore: Literal["none", "keyframes"] = "none"
+    ) -> None:
+        owner = networks.owner
+        super().__init__(owner.folder, Given(latents), replace(owner.settings, restore=restore))
+        self.use(networks)

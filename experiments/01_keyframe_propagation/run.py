@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from editors import ExperimentEditor, Networks, Restored
+from editors import ExperimentEditor, GivenEditor, Networks
 from measure import measure
 from scenes import Case, cases
 
@@ -24,12 +24,15 @@ from wanedit.run.edit_config import EditConfig
 from wanedit.run.edit_method import build_method
 from wanedit.run.edit_plan import edit_settings
 from wanedit.run.manifest import digest
+from wanedit.video import from_uint8
 from wanedit.wan.load import WanFolder, open_wan
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+# No method: the truth, encoded and decoded, which bounds what any method of latents can reach.
+CEILING = "coded_truth"
 # Methods that look at no keyframe but the first, or at none: edited once, measured at every spacing.
-BLIND = ("copy_source", "first_frame", "unseen_source_only")
+BLIND = (CEILING, "copy_source", "first_frame", "unseen_source_only")
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def run(
 ) -> None:
     """Edit this process's share of the cases with every variant and append what is measured to `out`."""
     folder = open_wan(settings["model"])
-    editors = {variant.key: build(folder, variant, settings) for variant in what}
+    editors = {v.key: build(folder, v, settings) for v in what if v.name != CEILING}
     networks = Networks(folder, given.compile)
     done = {line["id"] for line in read(out)}
     drawn = cases(split, count, settings["edits"], settings["num_frames"], tuple(settings["size"]))
@@ -126,8 +129,12 @@ def edit_group(
     tasks = {(c.kind, s): c.task(s, settings["seed"]) for c in group for s in settings["spacings"]}
     networks.begin(list(tasks.values()))
     for case, variant in product(group, what):
-        editor, edited = editors[variant.key], None
-        editor.use(networks)
+        edited = None
+        if variant.name == CEILING:
+            editor = GivenEditor(networks, networks.owner.encode(from_uint8(case.truth)[None])[0])
+        else:
+            editor = editors[variant.key]
+            editor.use(networks)
         # From the widest spacing to the narrowest, so that a blind method is not shown more than it is said to be.
         for spacing in sorted(settings["spacings"], reverse=True):
             task = tasks[case.kind, spacing]
@@ -147,7 +154,7 @@ def edit_group(
                 about["settings"] = variant.settings
             yield _line(about, "none", edited, case)
             if edited.latents is not None:
-                restored = Restored(editor, edited.latents).edit(task)
+                restored = GivenEditor(networks, edited.latents, "keyframes").edit(task)
                 yield _line(about, "keyframes", restored, case) | {"evaluations": edited.evaluations}
 
 
