@@ -94,6 +94,9 @@ def _edit(config: EditConfig, folders: Sequence[Path], say: Say | None) -> EditR
     if directory.final.is_dir():
         raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
     plan = make_edit_plan(resolve_edit(config, directory), folders, say or (lambda text: None))
+    for used in (plan.source.path, *(keyframe.path for keyframe in plan.keyframes)):
+        if directory.final.exists() and used.exists() and directory.final.samefile(used):
+            raise InputError(f"output {directory.final} is also an input; expected the name of another file")
     with directory.lock():
         complete = prepare(plan, directory)
         if say is not None:
