@@ -355,6 +355,27 @@ def test_divergence_leaves_its_steps_on_record(edit_config: Config, monkeypatch:
     assert edit(edit_config(), verbose=False).edited
 
 
+@pytest.mark.parametrize("named", ["source", "keyframe", "link"])
+def test_an_input_is_never_written_over(
+    run_edit: EditRun, inputs: Inputs, tmp_path: Path, no_weights, named: str
+) -> None:
+    victim = tmp_path / "victim.mp4"
+    victim.write_bytes(inputs.video.read_bytes())
+    output, video, keyframes = victim, str(victim), inputs.keyframes(0)
+    if named == "link":
+        output = tmp_path / "link.mp4"
+        output.symlink_to(victim)
+    elif named == "keyframe":
+        # A picture under the name of a video, which its content decides.
+        output = tmp_path / "picture.mp4"
+        output.write_bytes(inputs.images[0].read_bytes())
+        keyframes = [[str(output), 0]]
+    before = output.read_bytes()
+    with pytest.raises(InputError, match="is also an input; expected the name of another file"):
+        run_edit(video=video, keyframes=keyframes, output=str(output))
+    assert output.read_bytes() == before
+
+
 def test_torchrun_has_nothing_to_share(
     run_edit: EditRun, monkeypatch: pytest.MonkeyPatch, no_weights
 ) -> None:

@@ -1,8 +1,8 @@
 """Give a decoded edit back what the VAE lost of the source and what the sampler missed of the edited keyframes.
 
 Residual-corrected flow once more, in pixels: there the model's error on the source is added to its velocity, here the
-codec's error on the source is added to its pixels. So an edit that changes nothing gives back the very pixels of the
-source; and where the source is larger than the model's frames, its detail comes back in the source's own size. The
+codec's error on the source is added to its pixels. So latents that are the source's give back its very pixels; and
+where the source is larger than the model's frames, its detail comes back in the source's own size. The
 keyframes are carried to the frames about them along the source's motion, so far as it can be followed, as in
 example-based stylisation of video (Jamriška et al. 2019); where it cannot, the model's picture stays. What each is
 worth is measured in `experiments/01_keyframe_propagation`.
@@ -115,7 +115,7 @@ class Restoration:
         motion = motion_between(here, there)
         off = np.abs(here.astype(np.float32) - warp(there, motion.forward)).max(-1)
         explains = np.exp(-np.square(cv2.blur(off, (3, 3)) / DOUBTS))
-        pixels = np.float32([width / here.shape[1], height / here.shape[0]])
+        pixels = np.array([width / here.shape[1], height / here.shape[0]], np.float32)
         flow = cv2.resize(motion.forward, (width, height)) * pixels
         belief = cv2.resize(motion.seen_forward * explains, (width, height))
         return _Sight(at, abs(t - at), flow, belief[..., None])
