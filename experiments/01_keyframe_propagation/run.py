@@ -1,4 +1,4 @@
-"""Edit every case with every method: `python experiments/01_keyframe_propagation/run.py tune|choose|test`.
+"""Edit every case with every method: `python experiments/01_keyframe_propagation/run.py tune|choose|ablate|test`.
 
 Each finished clip is one line of results/<name>.jsonl; what is there already is skipped, so a stopped run goes on. Two
 processes may share the work: `--part 0 --parts 2` and `--part 1 --parts 2`.
@@ -58,20 +58,20 @@ def load_settings() -> dict[str, Any]:
     return settings
 
 
-def variants(settings: dict[str, Any], tuning: bool) -> list[Variant]:
-    """The methods as they are; or, tuning, each with every value to be tried."""
-    if not tuning:
+def variants(settings: dict[str, Any], what: str) -> list[Variant]:
+    """The methods as they are; or, to tune or to ablate, each with every value to be tried."""
+    if what == "test":
         return [Variant(name, values) for name, values in settings["methods"].items()]
     return [
         Variant(name, settings["methods"][name] | changes)
-        for name, tried in settings["tune"].items()
+        for name, tried in settings[what].items()
         for changes in tried
     ]
 
 
 def build(folder: WanFolder, variant: Variant, settings: dict[str, Any]) -> ExperimentEditor:
     """The editor of one variant, not loaded."""
-    values = dict(variant.settings)
+    values = {"keyframe_encoding": settings["keyframe_encoding"]} | variant.settings
     config = EditConfig(
         video="-",
         base_seed=settings["seed"],
@@ -181,7 +181,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def tuned(lines: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
     """For each tuned method the tried settings with the best mean PSNR off the keyframes, as edited."""
     best: dict[str, tuple[float, dict[str, Any]]] = {}
-    for variant in variants(settings, True):
+    for variant in variants(settings, "tune"):
         values = [
             line["psnr"]
             for line in lines
@@ -195,7 +195,7 @@ def tuned(lines: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, An
 def main() -> None:
     """Parse and run; `choose` writes tuned.yaml from what was tried."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["tune", "choose", "test"])
+    parser.add_argument("what", choices=["tune", "choose", "ablate", "test"])
     parser.add_argument("--scenes", type=int, help="fewer scenes than settings.yaml says")
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--parts", type=int, default=1)
@@ -209,7 +209,7 @@ def main() -> None:
         lines = [line for path in sorted(RESULTS.glob("tune_*.jsonl")) for line in read(path)]
         (HERE / "tuned.yaml").write_text(yaml.safe_dump(tuned(lines, settings)))
         return
-    settings, tuning = load_settings(), given.what == "tune"
+    settings, tuning = load_settings(), given.what != "test"
     torch.set_num_threads(max(1, torch.get_num_threads() // given.parts))
     split = "validation" if tuning else "test"
     count = given.scenes or settings["tuning_scenes" if tuning else "scenes"]
@@ -217,7 +217,7 @@ def main() -> None:
     if tuning:
         settings["spacings"] = settings["tuning_spacings"]
     out = RESULTS / f"{given.what}_{given.part}.jsonl"
-    run(split, count, variants(settings, tuning), settings, out, given)
+    run(split, count, variants(settings, given.what), settings, out, given)
 
 
 if __name__ == "__main__":

@@ -334,8 +334,13 @@ def test_missed_keyframes_bring_advice(edit_config: Config) -> None:
     assert "raise alpha (stable below 2.67 with these steps)" in line
     (line,) = advice(0.25, make_edit_plan(edit_config(controller="residual")))
     assert "lower alpha (stable below 2.67" in line
-    (line,) = advice(0.25, make_edit_plan(edit_config(method="first_frame", controller="residual")))
+    assert "lower cfg_scale" not in line
+    (line,) = advice(
+        0.25, make_edit_plan(edit_config(method="first_frame", controller="residual", cfg_scale=4.0))
+    )
     assert "alpha" not in line
+    assert "first_frame has no controller of keyframes, as residual_corrected has" in line
+    assert "lower cfg_scale (now 4)" in line
     assert said(edit_config(alpha=0.0))[-1].startswith("the keyframes were missed by")
 
 

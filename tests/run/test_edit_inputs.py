@@ -269,8 +269,40 @@ def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> 
     assert "alpha 3.0 is not used: the method sdedit has no controller" in note
     (note,) = notes(controller="replacement", alpha=3.0)
     assert "the controller replacement has no gain" in note
+    (note,) = notes(method="sdedit", controller="residual", source_prompt="a stone")
+    assert "source_prompt a stone is not used: sdedit asks nothing about the source" in note
+    (note,) = notes(method="first_frame", controller="residual", keyframe_encoding="group")
+    assert "keyframe_encoding group is not used: first_frame is told of no keyframe's latents" in note
+    plain = {"controller": "residual", "num_inference_steps": EditConfig().num_inference_steps}
+    plain["cfg_scale"] = default
+    (note,) = notes(method="warp", restore="source", **plain)
+    assert "restore source is not used: warp makes pixels" in note
+    (note,) = notes(method="copy_source", **plain | {"num_inference_steps": 7})
+    assert "num_inference_steps 7 is not used: copy_source asks the model nothing" in note
     (note,) = notes(method="flowedit", controller="residual", cfg_scale=3.0)
     assert "cfg_scale 3.0 is not used: flowedit has its own guidance_scale, 12" in note
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "same"),
+    [
+        (
+            {"method": "warp"},
+            {"prompt": "a stone", "num_inference_steps": 7, "base_seed": 9, "shift": 2.0},
+            True,
+        ),
+        ({}, {"prompt": "a stone"}, False),
+        ({}, {"long_source": "windows"}, True),
+        ({}, {"t5_cpu": True, "offload_model": False, "crf": 3}, True),
+        ({}, {"tile": 32}, False),
+    ],
+)
+def test_what_decides_no_pixel_edits_nothing_anew(
+    edit_config: Config, base: dict, changes: dict, same: bool
+) -> None:
+    base = {"controller": "residual"} | base
+    digests = [make_edit_plan(edit_config(**base | more)).task.digest for more in ({}, changes)]
+    assert (digests[0] == digests[1]) is same
 
 
 def test_held_frames_and_foreign_shapes_are_told(edit_config: Config, inputs: Inputs, tmp_path: Path) -> None:

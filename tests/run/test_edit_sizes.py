@@ -4,16 +4,18 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.run.conftest import EditRun, moving_square
-from wanedit import EditConfig
+from wanedit import EditConfig, edit
 from wanedit.errors import InputError
 from wanedit.run.edit_originals import original_size
-from wanedit.run.edit_plan import make_edit_plan
+from wanedit.run.edit_plan import EditPlan, make_edit_plan
 from wanedit.video import fit, write_lossless
+from wanedit.video.register import DONE
 
 Config = Callable[..., EditConfig]
 
@@ -54,9 +56,11 @@ def test_the_recorded_configuration_gives_that_size_again(edit_config: Config, l
     assert auto.task.digest != plan.task.digest
 
 
-def test_a_source_as_small_as_the_model_has_no_other_size(edit_config: Config, large: dict) -> None:
+def test_a_source_smaller_than_the_models_frames_keeps_its_size(edit_config: Config, large: dict) -> None:
     plan = make_edit_plan(edit_config(**large, size="256*192", output_size="source"))
-    assert plan.task.originals is None
+    assert plan.task.pictures.frames.shape == (9, 96, 128, 3)
+    same = make_edit_plan(edit_config(**large, size="128*96", output_size="source"))
+    assert same.task.originals is None
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,65 @@ def test_the_sources_size_needs_its_detail(edit_config: Config, large: dict, cha
     config = replace(edit_config(**large, output_size="source", controller="residual"), **changes)
     with pytest.raises(InputError, match=r"output_size is source, but .* leaves the model's own pixels"):
         make_edit_plan(config)
+
+
+@pytest.mark.parametrize(
+    ("sides", "policy", "notes"),
+    [
+        ((77, 101), "stretch", ["101x77 has an odd side, which H.264 cannot have: 100x76 are written"]),
+        ((72, 128), "stretch", []),
+        ((77, 101), "crop", ["of it is cut off; resize_policy stretch would keep it", "has an odd side"]),
+    ],
+)
+def test_a_result_has_the_very_size_of_its_source(
+    edit_config: Config, tmp_path: Path, sides: tuple[int, int], policy: str, notes: list[str]
+) -> None:
+    """Whatever its shape; only the H.264 file leaves out what it cannot hold."""
+    frames = np.stack([fit(frame, sides, "stretch")[0] for frame in moving_square(5)])
+    write_lossless(tmp_path / "source.mkv", frames, 16)
+    Image.fromarray(frames[0]).save(tmp_path / "first.png")
+    settings = {"video": str(tmp_path / "source.mkv"), "keyframes": [[str(tmp_path / "first.png"), 0]]}
+    settings |= {"size": None, "resize_policy": policy, "restore": "source", "source_prompt": "a blue square"}
+    said: list[str] = []
+    result = edit(edit_config(**settings), say=said.append)
+    warned = [
+        line
+        for line in said
+        if line.startswith("warning:") and (("x" in line and "cut" in line) or "odd" in line)
+    ]
+    assert len(warned) == len(notes)
+    assert all(note in line for note, line in zip(notes, warned, strict=True))
+    if policy == "stretch":
+        assert np.array_equal(result.frames, frames)
+    with av.open(str(result.video)) as file:
+        stream = file.streams.video[0]
+        assert (stream.height, stream.width) == tuple(side // 2 * 2 for side in result.frames.shape[1:3])
+
+
+@pytest.mark.parametrize("how", ["stretch", "crop", "inside"])
+def test_a_keyframe_of_another_shape_is_laid_over_its_frame(
+    edit_config: Config, large: dict, tmp_path: Path, how: str
+) -> None:
+    """An image editor stretched it, drew more of it, or cut it: which of them, its edges say."""
+    picture = np.array(Image.open(large["keyframes"][0][0]))
+    made = {
+        "stretch": fit(picture, (120, 128), "stretch")[0],
+        "crop": np.pad(picture, ((0, 0), (20, 20), (0, 0)), mode="edge"),
+        "inside": np.ascontiguousarray(picture[:, 4:-4]),
+    }[how]
+    Image.fromarray(made).save(tmp_path / "other.png")
+    large |= {"keyframes": [[str(tmp_path / "other.png"), 0]], "size": "64*48", "output_size": "source"}
+    plan = make_edit_plan(edit_config(**large))
+    (note,) = [line for line in plan.warnings if "is not of the source's shape" in line]
+    assert DONE[how] in note  # pyright: ignore[reportArgumentType]
+    assert far(plan, picture) < 1
+    for other in set(DONE) - {how}:
+        wrong = make_edit_plan(edit_config(**large, keyframe_fit=other))
+        assert far(wrong, picture) > 2 * far(plan, picture)
+
+
+def far(plan: EditPlan, picture: np.ndarray) -> float:
+    return float(np.abs(plan.task.pictures.keyframes[0].astype(float) - picture).mean())
 
 
 def test_bars_have_no_other_size(edit_config: Config, large: dict) -> None:
@@ -81,7 +144,7 @@ def test_the_two_sizes_show_the_same_part(policy: str, sides: tuple[int, int]) -
     size, (rows, columns) = (48, 80), np.mgrid[: sides[0], : sides[1]]
     picture = np.stack([255 * rows / sides[0], 255 * columns / sides[1], 0 * rows], -1).astype(np.uint8)
     own = original_size(sides, size, policy)
-    assert own[0] % 2 == own[1] % 2 == 0
+    assert own == sides or policy == "crop"
     through, direct = fit(fit(picture, own, policy)[0], size, "stretch")[0], fit(picture, size, policy)[0]
     assert np.abs(through.astype(int) - direct).max() <= 2 + 255 / min(sides)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.run.conftest import EDIT, Inputs, moving_square
 from wanedit import EditResult, WanVideoEditorPipeline
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.run.editor import _source
+from wanedit.run.editor import _indices, _require, _source
 from wanedit.video import read_frames
 
 SETTINGS = {name: value for name, value in EDIT.items() if name != "base_seed"}
@@ -113,6 +113,9 @@ def test_vram_management() -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(InputError, match="neither a folder nor a known model"):
         WanVideoEditorPipeline.from_pretrained("no-such-model")
+    for name in ("", "x" * 5000):
+        with pytest.raises(InputError, match="neither a folder nor a known model"):
+            WanVideoEditorPipeline.from_pretrained(name)
     with pytest.raises(MissingWeightsError, match="is not on this machine"):
         WanVideoEditorPipeline.from_pretrained("Wan2.1-FLF2V-14B-720P")
     with pytest.raises(InputError, match=r"unknown settings \['alhpa'\]"):
@@ -134,6 +137,56 @@ def test_sources_that_are_none(
 ) -> None:
     with pytest.raises(InputError, match=words):
         pipeline("", video, [inputs.images[0]], [0], seed=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"video": "a.mp4"}, "video is no argument of the pipeline; expected source_video"),
+        ({"output": "a\0b"}, "output holds a zero byte"),
+        ({"source_video": "x" * 5000}, "video: no file or folder"),
+        (
+            {"source_video": np.zeros((5, 1, 1, 3), np.uint8)},
+            "source_video is 1x1; expected at least 16 pixels",
+        ),
+    ],
+)
+def test_arguments_of_another_kind(
+    pipeline: WanVideoEditorPipeline, inputs: Inputs, no_weights, changes: dict, words: str
+) -> None:
+    given = {"source_video": inputs.video, "edited_keyframes": [inputs.images[0]], "keyframe_indices": [0]}
+    with pytest.raises(InputError, match=words):
+        pipeline(**{"prompt": "", "seed": 1} | given | changes)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "keyframe_indices is 0; expected a list"),
+        (None, "keyframe_indices is None; expected a list"),
+        ("0", "keyframe_indices is '0'; expected a list"),
+        (Image.new("RGB", (32, 32)), "keyframe_indices is of type Image; expected a list"),
+        (["0"], r"keyframe_indices\[0\] is '0'; expected a whole number"),
+        ([1, True], r"keyframe_indices\[1\] is True; expected a whole number"),
+        ([0.5], r"keyframe_indices\[0\] is 0.5; expected a whole number"),
+    ],
+)
+def test_indices_of_another_kind(value, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        _indices(value)
+
+
+def test_a_flag_is_no_text() -> None:
+    with pytest.raises(InputError, match="tiled is 'yes'; expected true or false"):
+        _require("yes", bool, "tiled", "true or false")
+
+
+def test_numbers_of_numpy_are_numbers(pipeline: WanVideoEditorPipeline, inputs: Inputs) -> None:
+    plain = stack(pipeline("", inputs.video, [inputs.images[0]], [0], cfg_scale=1.5, seed=1))
+    seed, scale, at = np.int64(1), np.float32(1.5), np.array([0])
+    assert np.array_equal(
+        stack(pipeline("", inputs.video, [inputs.images[0]], at, cfg_scale=scale, seed=seed)), plain
+    )
 
 
 @pytest.mark.parametrize("video", [Image.new("RGB", (32, 32)), None, 3])

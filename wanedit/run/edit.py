@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from wanedit.errors import InputError, ResourceError
@@ -91,12 +92,8 @@ def _edit(config: EditConfig, folders: Sequence[Path], say: Say | None) -> EditR
     world, directory = launch.World(), RunDirectory(config.folder, config.final_path)
     check_edit(config)
     launch.choose_devices(config, world)
-    if directory.final.is_dir():
-        raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
     plan = make_edit_plan(resolve_edit(config, directory), folders, say or (lambda text: None))
-    for used in (plan.source.path, *(keyframe.path for keyframe in plan.keyframes)):
-        if directory.final.exists() and used.exists() and directory.final.samefile(used):
-            raise InputError(f"output {directory.final} is also an input; expected the name of another file")
+    check_output(plan, directory)
     with directory.lock():
         complete = prepare(plan, directory)
         if say is not None:
@@ -104,6 +101,19 @@ def _edit(config: EditConfig, folders: Sequence[Path], say: Say | None) -> EditR
         if not complete:
             _run(plan, directory, world, say)
         return _finish(plan, directory, not complete, say)
+
+
+def check_output(plan: EditPlan, directory: RunDirectory) -> None:
+    """See that the final video may be written.
+
+    Raises:
+        InputError: it is a folder, or what the edit is made from.
+    """
+    if directory.final.is_dir():
+        raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
+    for used in (plan.source.path, *(keyframe.path for keyframe in plan.keyframes)):
+        if directory.final.exists() and used.exists() and directory.final.samefile(used):
+            raise InputError(f"output {directory.final} is also an input; expected the name of another file")
 
 
 def resolve_edit(config: EditConfig, directory: RunDirectory) -> EditConfig:
@@ -240,10 +250,13 @@ def advice(error: float | None, plan: EditPlan) -> list[str]:
     """What to try when the keyframes were not reached."""
     if error is None or error <= STUCK:
         return []
-    return [
-        f"the keyframes were missed by {error:.0%} (relative residual of the last step): {_gain_advice(plan)}lower "
-        f"cfg_scale (now {plan.config.cfg_scale:g}), or look whether the keyframes show edits of their frames"
-    ]
+    ways = ["look whether the keyframes show edits of their frames"]
+    if plan.settings.guidance_scale > 1:
+        ways.insert(0, f"lower cfg_scale (now {plan.settings.guidance_scale:g})")
+    if not hasattr(plan.method, "controller"):
+        ways.insert(0, f"{plan.config.method} has no controller of keyframes, as residual_corrected has")
+    missed = f"the keyframes were missed by {error:.0%} (relative residual of the last step)"
+    return [f"{missed}: {_gain_advice(plan)}{', or '.join(ways)}"]
 
 
 def _gain_advice(plan: EditPlan) -> str:
@@ -261,7 +274,7 @@ def _gain_advice(plan: EditPlan) -> str:
 def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | None) -> EditResult:
     manifest, task = Manifest(directory), plan.task
     frames = read_frames(manifest.path(task.digest))
-    write_mp4(directory.final, frames, plan.fps, metadata(plan), plan.config.crf)
+    write_mp4(directory.final, _even(frames), plan.fps, metadata(plan), plan.config.crf)
     rows = {"source": dict(enumerate(task.pictures.frames)), "edited": dict(enumerate(frames))}
     rows["keyframes"] = dict(zip(task.keyframe_indices, task.pictures.keyframes, strict=True))
     shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
@@ -282,6 +295,12 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | No
         edited,
         error,
     )
+
+
+def _even(frames: np.ndarray) -> np.ndarray:
+    """Without the last row or column where a side is odd; the plan says so."""
+    height, width = frames.shape[1:3]
+    return frames[:, : height // 2 * 2, : width // 2 * 2]
 
 
 def _recorded_error(directory: RunDirectory, name: str) -> float | None:

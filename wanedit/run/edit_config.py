@@ -39,7 +39,10 @@ class EditConfig:
         decoder: pyav, or decord (an extra).
         salvage: take what can be decoded of a damaged video.
         size: "width*height", multiples of 16; null for the source's shape at most as large as the model's own size.
-        resize_policy: how source and keyframes come to `size`.
+        resize_policy: how the source comes to `size`: crop, pad (with black) or stretch. auto: stretch where the result
+            has the source's own size, which undoes it; else crop.
+        keyframe_fit: how a keyframe of another shape than the source is brought to that first: stretch; crop; inside:
+            it is the middle of the frame, and the source stays around it. auto: whichever lays its edges nearest.
         long_source: what to do with a source beyond the model's limit. error; windows: average the velocities of
             overlapping windows of that length; whole: show it to the model at once.
         method: how to edit; `wanedit edit --help` lists the names.
@@ -53,7 +56,8 @@ class EditConfig:
         num_inference_steps: 20 to 100 is usual.
         shift: schedule shift.
         keyframe_encoding: how a keyframe becomes the latent of its slot's four frames. single: as a video of one frame;
-            group: held for all of them; warped: moved to each of them by the source's optical flow.
+            group: held for all of them; warped: moved to each of them by the source's optical flow; anchored: the
+            source's latent and what the warped edit changes in it.
         restore: what the edit gets back in pixels. source: what the VAE lost of the source. residual: that, and what is
             missing at the keyframes, carried along the source's motion; for edits that move by themselves, such as
             falling snow. keyframes: that, and the keyframes themselves wherever the source's motion can be followed
@@ -87,7 +91,8 @@ class EditConfig:
     decoder: Literal["pyav", "decord"] = "pyav"
     salvage: bool = False
     size: str | None = None
-    resize_policy: Literal["crop", "pad", "stretch"] = "crop"
+    resize_policy: Literal["auto", "crop", "pad", "stretch"] = "auto"
+    keyframe_fit: Literal["auto", "stretch", "crop", "inside"] = "auto"
     long_source: Literal["error", "windows", "whole"] = "error"
     method: str = "residual_corrected"
     method_options: dict[str, Any] = field(default_factory=dict)
@@ -99,7 +104,7 @@ class EditConfig:
     source_cfg_scale: float | None = None
     num_inference_steps: int = 50
     shift: float | None = None
-    keyframe_encoding: Literal["single", "group", "warped"] = "warped"
+    keyframe_encoding: Literal["single", "group", "warped", "anchored"] = "anchored"
     restore: Literal["auto", "none", "source", "residual", "keyframes"] = "auto"
     output_size: Literal["auto", "model", "source"] = "auto"
     condition_keyframes: bool = True
@@ -149,6 +154,8 @@ def check_edit(config: EditConfig) -> None:
         InputError: naming the field, what was got and what was expected.
     """
     check_types(config)
+    if "\0" in config.output:
+        raise InputError("output holds a zero byte; expected a folder or the path of a video")
     if not config.video:
         raise InputError("video is empty; expected a video file or a folder of images")
     positive = {
@@ -203,7 +210,7 @@ def parse_edited(value: str | Sequence[Any], folders: Sequence[Path] = ()) -> li
     if isinstance(value, str):
         # "" is the current folder to pathlib, and nothing at all to whoever wrote it.
         places = _places(value, folders) if value.strip() else []
-        folder = next((place for place in places if _there(place.is_dir)), None)
+        folder = next((place for place in places if there(place.is_dir)), None)
         pairs = _of_folder(folder) if folder is not None else _of_text(value)
     else:
         pairs = [_of_entry(entry, k) for k, entry in enumerate(value)]
@@ -221,14 +228,14 @@ def _places(path: str, folders: Sequence[Path]) -> list[Path]:
 
 def _existing(path: str, folders: Sequence[Path], number: int) -> Path:
     places = _places(path, folders)
-    found = next((place for place in places if _there(place.is_file)), None)
+    found = next((place for place in places if there(place.is_file)), None)
     if found is None:
         looked = " or ".join(str(place.absolute()) for place in dict.fromkeys(places))
         raise InputError(f"keyframe {number}: no file {looked}")
     return found
 
 
-def _there(test: Callable[[], bool]) -> bool:
+def there(test: Callable[[], bool]) -> bool:
     """Whether a path passes; one that is too long for a file name is not there, which pathlib raises instead."""
     try:
         return test()

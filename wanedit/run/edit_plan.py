@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method
@@ -16,15 +14,22 @@ from wanedit.flow.methods import FLF2V
 from wanedit.flow.path import schedule
 from wanedit.lit.editing.editor import EditSettings, shown_frames
 from wanedit.lit.editing.model import showable
-from wanedit.lit.editing.rehearsal import rehearse
+from wanedit.lit.editing.rehearsal import WITHOUT_MODEL, rehearse
 from wanedit.lit.editing.task import EditTask, Pictures, check_keyframes
 from wanedit.run.config import SIZE_MULTIPLE, parse_size
-from wanedit.run.edit_config import EditConfig, EditedFrame, check_edit, parse_edited
+from wanedit.run.edit_config import EditConfig, EditedFrame, check_edit, parse_edited, there
 from wanedit.run.edit_method import build_method, describe_method, stability_warning, unused
-from wanedit.run.edit_originals import decide_output, read_originals, restore_kind
+from wanedit.run.edit_originals import (
+    decide_output,
+    place_keyframes,
+    read_originals,
+    restore_kind,
+    shape_notes,
+    shown_in,
+)
 from wanedit.run.manifest import digest
 from wanedit.run.plan import compute_kind, hash_files, pixels_sha256, prompt_doubts
-from wanedit.video import FitRecord, fit, load_image
+from wanedit.video import FitRecord, load_image
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan import load
 from wanedit.wan.load import WanFolder, open_wan
@@ -74,6 +79,7 @@ def make_edit_plan(
     keyframes = parse_edited(config.keyframes, folders)
     folder = open_wan(config.source)
     load.require_parts(folder)
+    ignored = unused(config, method)
     config = decide_output(_with_defaults(config, folder), method)
     path = _find_source(config.video, folders)
     total, sides = look(path, config)
@@ -94,10 +100,17 @@ def make_edit_plan(
     )
     indices = [keyframe.index for keyframe in keyframes]
     _check_frames(len(source.frames), keyframes, config, folder)
-    pixels, fits, notes = _fitted(keyframes, size, config.resize_policy)
-    originals = read_originals(config, source, keyframes, sides, size)
+    placements, notes = place_keyframes(config, keyframes, source, sides)
+    pixels = shown_in(source.frames, keyframes, placements, config.resize_policy)
+    originals = read_originals(config, source, keyframes, placements, sides)
+    notes += shape_notes(config, source, sides)
     settings = edit_settings(config, folder, getattr(method, "solver", "euler"))
-    notes = [*source.notes, *notes, *_doubts(config, folder, indices, len(source.frames), method)]
+    if (
+        settings.window is not None
+        and timeline.slots(timeline.round_up(len(source.frames))) <= settings.window
+    ):
+        settings = replace(settings, window=None)
+    notes = [*ignored, *source.notes, *notes, *_doubts(config, folder, indices, len(source.frames), method)]
     files = hash_files(folder, say)
     config = replace(
         config,
@@ -110,7 +123,16 @@ def make_edit_plan(
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     rehearse(method, folder, task, shown_frames(folder, settings, task), levels)
     return EditPlan(
-        config, folder, source, tuple(keyframes), tuple(fits), method, settings, task, tuple(notes), files
+        config,
+        folder,
+        source,
+        tuple(keyframes),
+        tuple(placement.record for placement in placements),
+        method,
+        settings,
+        task,
+        tuple(notes),
+        files,
     )
 
 
@@ -130,7 +152,7 @@ def _with_defaults(config: EditConfig, folder: WanFolder) -> EditConfig:
 def _find_source(video: str, folders: Sequence[Path]) -> Path:
     candidate = Path(video).expanduser()
     places = [candidate, *(() if candidate.is_absolute() else (folder / candidate for folder in folders))]
-    found = next((place for place in places if place.exists()), None)
+    found = next((place for place in places if there(place.exists)), None)
     if found is None:
         raise InputError(f"video: no file or folder {candidate.absolute()}")
     return found
@@ -178,21 +200,6 @@ def _check_frames(
         )
 
 
-def _fitted(
-    keyframes: list[EditedFrame], size: tuple[int, int], policy: str
-) -> tuple[np.ndarray, list[FitRecord], list[str]]:
-    pixels, fits, notes = [], [], []
-    for keyframe in keyframes:
-        loaded = load_image(keyframe.path)
-        frame, record = fit(loaded.pixels, size, policy)
-        notes += [f"{keyframe.path.name}: {note}" for note in loaded.notes]
-        if record.warning:
-            notes.append(f"{keyframe.path.name}: {record.warning}")
-        pixels.append(frame)
-        fits.append(record)
-    return np.stack(pixels), fits, notes
-
-
 def edit_settings(config: EditConfig, folder: WanFolder, solver: str) -> EditSettings:
     """What the editor is told of a config without open defaults; `solver` is the method's."""
     windows = config.long_source == "windows"
@@ -216,7 +223,7 @@ def _doubts(
     config: EditConfig, folder: WanFolder, indices: list[int], frames: int, method: Method
 ) -> list[str]:
     """What will run, but perhaps not as meant."""
-    notes = prompt_doubts(folder, [config.prompt, config.source_prompt or ""]) + unused(config, method)
+    notes = prompt_doubts(folder, [config.prompt, config.source_prompt or ""])
     total = timeline.round_up(frames)
     if total != frames:
         notes.append(
@@ -248,15 +255,20 @@ def _task(
     decides = {
         "algorithm": ALGORITHM,
         "compute": compute_kind(),
-        "model": model,
         "pictures": _hashes(pictures),
         "originals": originals and _hashes(originals),
         "indices": list(indices),
-        "prompts": [config.prompt, config.source_prompt, config.negative_prompt],
-        "seed": config.base_seed,
         "method": [config.method, describe_method(method)],
-        "sampler": {k: v for k, v in asdict(settings).items() if k not in ("offload_model", "t5_cpu")},
     }
+    if not isinstance(method, WITHOUT_MODEL):
+        # What decides nothing is left out, so that changing it edits nothing anew.
+        sampler = {k: v for k, v in asdict(settings).items() if k not in ("offload_model", "t5_cpu")}
+        decides |= {
+            "model": model,
+            "prompts": [config.prompt, config.source_prompt, config.negative_prompt],
+            "seed": config.base_seed,
+            "sampler": sampler,
+        }
     return EditTask(
         0,
         pictures.frames,

@@ -1,7 +1,7 @@
 """WanVideoEditorPipeline: editing as a Python object."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ from wanedit.run.config import with_changes
 from wanedit.run.edit import EditResult, edit
 from wanedit.run.edit_config import EditConfig
 from wanedit.video import write_lossless, write_png
-from wanedit.video.arrays import AnyFrame, require_frame, require_same_size
+from wanedit.video.arrays import AnyFrame, require_frame, require_same_size, size_text
 from wanedit.video.source import FOLDER_FPS
 
 Picture = Image.Image | np.ndarray | str | Path
+Number = int | float | np.number
 # Side of VAE tiles under `tiled`; four tiles of 256 cover 480p.
 TILE = 256
+# Sides that the lossless codec of frames in memory takes for sure.
+SMALLEST = 16
 
 
 class WanVideoEditorPipeline:
@@ -61,13 +64,13 @@ class WanVideoEditorPipeline:
         prompt: str,
         source_video: str | Path | Sequence[Picture] | np.ndarray,
         edited_keyframes: Sequence[Picture],
-        keyframe_indices: Sequence[int],
-        alpha: float | None = None,
-        beta: float | None = None,
-        cfg_scale: float | None = None,
-        num_inference_steps: int | None = None,
+        keyframe_indices: Sequence[int] | np.ndarray,
+        alpha: Number | None = None,
+        beta: Number | None = None,
+        cfg_scale: Number | None = None,
+        num_inference_steps: Number | None = None,
         tiled: bool | None = None,
-        seed: int | None = None,
+        seed: Number | None = None,
         output: str | Path | None = None,
         verbose: bool = False,
         **settings: Any,
@@ -92,9 +95,10 @@ class WanVideoEditorPipeline:
         Raises:
             InputError, MissingWeightsError, ResourceError, NumericalError: as `wanedit.run.edit.edit`.
         """
-        if len(edited_keyframes) != len(keyframe_indices):
+        pictures, indices = _list(edited_keyframes, "edited_keyframes"), _indices(keyframe_indices)
+        if len(pictures) != len(indices):
             raise InputError(
-                f"{len(edited_keyframes)} edited keyframes and {len(keyframe_indices)} keyframe indices; "
+                f"{len(pictures)} edited keyframes and {len(indices)} keyframe indices; "
                 "expected one index for each"
             )
         named = {
@@ -104,21 +108,56 @@ class WanVideoEditorPipeline:
             "num_inference_steps": num_inference_steps,
             "base_seed": seed,
         }
-        changes = {name: value for name, value in named.items() if value is not None}
+        changes = {name: value for name, value in named.items() if value is not None} | settings
+        for name, own in {"video": "source_video", "keyframes": "edited_keyframes"}.items():
+            if name in changes:
+                raise InputError(f"{name} is no argument of the pipeline; expected {own}")
+        _require(tiled, bool, "tiled", "true, false or None")
+        _require(output, str | Path, "output", "a folder or the path of a video")
         if tiled is not None:
             changes["tile"] = TILE if tiled else None
-        changes |= settings
+        # Settings often come out of NumPy; a configuration holds plain numbers.
+        changes = {name: v.item() if isinstance(v, np.generic) else v for name, v in changes.items()}
         with tempfile.TemporaryDirectory(prefix="wanedit-") as scratch:
             config = with_changes(
                 self.config,
                 prompt=prompt,
                 video=_source(source_video, Path(scratch)),
-                keyframes=_keyframes(edited_keyframes, keyframe_indices, Path(scratch)),
+                keyframes=_keyframes(pictures, indices, Path(scratch)),
                 output=str(output or Path(scratch) / "run"),
                 **changes,
             )
             self.last = edit(config, verbose=verbose)
         return [Image.fromarray(frame) for frame in self.last.frames]
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    """The items of a list, tuple or array; a lone picture or text is none of them."""
+    if isinstance(value, str | Path | Image.Image) or not isinstance(value, Iterable):
+        raise InputError(f"{name} is {_short(value)}; expected a list of them")
+    return list(value)
+
+
+def _indices(value: Any) -> list[int]:
+    """Frame numbers as plain integers."""
+    found = []
+    for k, index in enumerate(_list(value, "keyframe_indices")):
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise InputError(f"keyframe_indices[{k}] is {_short(index)}; expected a whole number")
+        found.append(int(index))
+    return found
+
+
+def _require(value: Any, kind: Any, name: str, expected: str) -> None:
+    """See that an argument that is given is of its kind."""
+    if value is not None and not isinstance(value, kind):
+        raise InputError(f"{name} is {_short(value)}; expected {expected}")
+
+
+def _short(value: Any) -> str:
+    """A value as a message names it."""
+    plain = isinstance(value, str | Path | int | float | None)
+    return repr(value) if plain else f"of type {type(value).__name__}"
 
 
 def _source(video: Any, scratch: Path) -> str:
@@ -128,6 +167,10 @@ def _source(video: Any, scratch: Path) -> str:
     if isinstance(video, Image.Image) or not isinstance(video, Sequence | np.ndarray) or not len(video):
         raise InputError(f"source_video is {_kind(video)}; expected a path, or one frame or more")
     frames = [_pixels(frame, f"frame {i} of source_video") for i, frame in enumerate(video)]
+    if min(frames[0].shape[:2]) < SMALLEST:
+        raise InputError(
+            f"source_video is {size_text(frames[0])}; expected at least {SMALLEST} pixels each way"
+        )
     path = scratch / "source.mkv"
     write_lossless(path, np.stack(list(require_same_size(frames, "source_video"))), FOLDER_FPS)
     return str(path)

@@ -9,7 +9,7 @@ from wanedit.errors import InputError
 from wanedit.flow.path import schedule
 from wanedit.run.cost import forward_flops
 from wanedit.run.directory import RunDirectory
-from wanedit.run.edit import is_complete, resolve_edit
+from wanedit.run.edit import check_output, is_complete, resolve_edit
 from wanedit.run.edit_config import EditConfig, check_edit
 from wanedit.run.edit_method import describe_method
 from wanedit.run.edit_plan import EditPlan, make_edit_plan
@@ -30,6 +30,7 @@ def print_edit_plan(config: EditConfig, folders: Sequence[Path] = ()) -> None:
     except InputError as error:
         wide_console().print(f"not on this machine: {error}", style="yellow")
     plan = make_edit_plan(resolve_edit(config, directory), folders)
+    check_output(plan, directory)
     console = wide_console()
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow")

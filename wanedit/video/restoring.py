@@ -10,7 +10,7 @@ worth is measured in `experiments/01_keyframe_propagation`.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -19,9 +19,17 @@ from jaxtyping import Float32, UInt8
 from wanedit.video.arrays import Frames
 from wanedit.video.motion import motion_between, warp
 
-Restore = Literal["source", "residual", "keyframes"]
+Restore = Literal["none", "source", "residual", "keyframes"]
 Levels = Float32[np.ndarray, "h w 3"]  # 0 … 255, not rounded
 Belief = Float32[np.ndarray, "h w 1"]
+
+
+@runtime_checkable
+class LevelFrames(Protocol):
+    """Frames that can be looked at one by one; an array (T, h, w, 3) is such."""
+
+    def __getitem__(self, t: int, /) -> np.ndarray: ...
+
 
 # A change of this many levels leaves exp(-1) of the source's detail: over a whole range there is none to keep.
 FORGETS = 127.5
@@ -49,19 +57,19 @@ class Restoration:
     """A decoded edit beside what is known of it.
 
     Attributes:
-        edited: the decoded edit, in levels 0 … 255, not rounded.
+        edited: the decoded edit, frame by frame (h, w, 3) in levels 0 … 255, not rounded; of one size.
         coded: the source, encoded and decoded.
-        source: itself, of the same shape or larger; the result has its size.
+        source: itself, of any size, which the result has.
         keyframes: edited frames of the source's size.
         indices: where they belong, strictly increasing.
         kind: "source" adds what coding took from the source, less where the edit has changed the picture. "residual"
             also meets the keyframes exactly and carries what the edit misses at them to the frames about them. With
             "keyframes" these take the picture's place wherever the source's motion leads to them; what moves in the
-            edit and not in the source then stands still.
+            edit and not in the source then stands still. "none" only resizes.
     """
 
-    edited: Float32[np.ndarray, "t small_h small_w 3"]
-    coded: Float32[np.ndarray, "t small_h small_w 3"]
+    edited: LevelFrames
+    coded: LevelFrames
     source: Frames
     keyframes: UInt8[np.ndarray, "k h w 3"]
     indices: tuple[int, ...]
@@ -76,6 +84,8 @@ class Restoration:
 
     def frame(self, t: int) -> Levels:
         """The restored frame t."""
+        if self.kind == "none":
+            return self._resized(self.edited[t])
         if self.kind == "source":
             return self._with_source(t)
         if t in self._shown:
@@ -87,15 +97,17 @@ class Restoration:
         return mine if self.kind == "residual" else mine + belief * (self._expected(t, sights) - mine)
 
     def _with_source(self, t: int) -> Levels:
-        edited, coded = self._enlarged(self.edited[t]), self._enlarged(self.coded[t])
+        edited, coded = self._resized(self.edited[t]), self._resized(self.coded[t])
         change = cv2.blur(np.abs(edited - coded).max(-1), (5, 5))
         return edited + np.exp(-np.square(change / FORGETS))[..., None] * (self.source[t] - coded)
 
-    def _enlarged(self, picture: np.ndarray) -> Levels:
+    def _resized(self, picture: np.ndarray) -> Levels:
         height, width = self.source.shape[1:3]
         if picture.shape[:2] == (height, width):
             return picture
-        return cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
+        smaller = height * width < picture.shape[0] * picture.shape[1]
+        way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+        return cv2.resize(picture, (width, height), interpolation=way)
 
     @cached_property
     def _shown(self) -> dict[int, np.ndarray]:

@@ -107,12 +107,11 @@ def locate(source: str) -> Path:
     """
     path = Path(source).expanduser()
     known = find_known(source)
-    if known is None and path.is_dir():
+    if known is None and source and _is_folder(path):
         return path
     if known is None:
-        raise InputError(
-            f"model {source!r} is neither a folder nor a known model; `wanedit models` lists them"
-        )
+        name = source if len(source) < 200 else f"{source[:200]}…"
+        raise InputError(f"model {name!r} is neither a folder nor a known model; `wanedit models` lists them")
     if known.bundled:
         return Path(__file__).parent.parent / "assets" / "wan-tiny"
     roots = [
@@ -127,6 +126,14 @@ def locate(source: str) -> Path:
         f"{known.name} is not on this machine (looked in {looked}). Download {known.repository} and name its "
         f"folder, or set {MODELS_VARIABLE} to the folder that holds it"
     )
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is one; a name too long for any file is none, where pathlib raises."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def transformer_dtype(dtype: torch.dtype) -> DtypeOf:

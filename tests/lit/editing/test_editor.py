@@ -8,10 +8,11 @@ import torch
 
 from tests.lit.editing.clips import FAST, edit_task, loaded, moving, tiny
 from wanedit.errors import NumericalError, ResourceError
+from wanedit.flow.covariance import Derivative, covariance_product
 from wanedit.flow.editing import Method, at_slots
 from wanedit.flow.keyframes import Controller, Covariance, Exponential, Replacement, Residual
 from wanedit.flow.methods import CopySource, ResidualCorrectedFlow
-from wanedit.flow.path import schedule
+from wanedit.flow.path import interpolate, schedule
 from wanedit.lit.editing.editor import EditSettings, FlowMatchingEditor
 from wanedit.lit.editing.model import WanVideoModel
 from wanedit.lit.velocity import GuidedVelocity
@@ -54,8 +55,7 @@ def identity(
     method = ResidualCorrectedFlow(controller, edit_branch=edit_branch)  # pyright: ignore[reportArgumentType]
     guided = replace(FAST, num_inference_steps=3, guidance_scale=2.0, source_guidance_scale=2.0)
     problem = using(editor, method, guided).problem(task, torch.device("cpu"))
-    # Keyframes are encoded one by one, which no slot of a clip is: the identity is that of latents.
-    problem = replace(problem, edited=at_slots(problem.source, problem.slots) + changed)
+    problem = replace(problem, edited=problem.edited + changed)
     with torch.no_grad():
         model = WanVideoModel(editor, editor.conditioning, task.size)
         result = method(model, problem, editor.schedule)
@@ -83,10 +83,23 @@ def test_an_edit_that_changes_something_does_not(editor: FlowMatchingEditor, edi
 def test_with_its_detail_restored_an_edit_that_changes_nothing_gives_the_very_pixels_back(
     editor: FlowMatchingEditor, frames: int, restore
 ) -> None:
-    """The first frame's encoding alone is also the clip's: the edit changes nothing in latents."""
-    task = edit_task(frames, (0,), keyframes=moving(frames)[:1], prompt="a red square")
+    indices = (0, 3, 8)
+    task = edit_task(frames, indices, keyframes=moving(frames)[list(indices)], prompt="a red square")
     made = loaded(task, editor.method, replace(FAST, restore=restore)).edit(task)
     assert np.array_equal(made.frames, task.frames)
+
+
+def test_an_anchored_keyframe_differs_from_the_source_by_its_edit_alone(editor: FlowMatchingEditor) -> None:
+    indices = (0, 3, 8)
+    task = edit_task(9, indices, keyframes=moving(9)[list(indices)])
+    far = {}
+    for kind in ("warped", "anchored"):
+        settings = replace(FAST, keyframe_encoding=kind)  # pyright: ignore[reportArgumentType]
+        problem = using(editor, editor.method, settings).problem(task, torch.device("cpu"))
+        far[kind] = float((problem.edited - at_slots(problem.source, problem.slots)).abs().max())
+    assert far["anchored"] < 1e-5 < 0.05 < far["warped"]
+    edited = using(editor, editor.method, FAST).problem(edit_task(9, indices), torch.device("cpu"))
+    assert (edited.edited - problem.edited).abs().max() > 0.1
 
 
 def test_restored_keyframes_are_met_exactly_and_the_rest_comes_nearer(editor: FlowMatchingEditor) -> None:
@@ -236,3 +249,25 @@ def test_nothing_is_loaded_for_no_task() -> None:
     assert editor.transformer is None
     with pytest.raises(RuntimeError, match=r"call load\(\) first"):
         editor.edit(edit_task())
+
+
+@pytest.mark.parametrize(
+    ("derivative", "apart", "bound"),
+    [("central", 3e-3, 1e-3), ("difference", 1e-3, 5e-3), ("difference", 1e-2, 3e-2)],
+)
+def test_differences_agree_with_the_exact_derivative(
+    editor: FlowMatchingEditor, derivative: Derivative, apart: float, bound: float
+) -> None:
+    """In float32, of the trained network: `torch.func.jvp` against differences."""
+    task = edit_task(keyframes=moving(9)[[0, 8]])
+    with torch.no_grad():
+        problem = editor.problem(task, torch.device("cpu"))
+        velocity = WanVideoModel(editor, editor.conditioning, task.size).velocity(problem.target, 3)
+        step = next(step for step in schedule(8, 3.0) if step.sigma < 0.8)
+        z = interpolate(problem.source, problem.noise, step.sigma)
+        own, w = velocity(z, step), z.roll(1, dims=-1)
+        exact = covariance_product(velocity, z, own, step, "forward")(w)
+        near = covariance_product(velocity, z, own, step, derivative, apart)(w)
+    # Without what Cov w has of w itself, which is no derivative.
+    change = exact - step.sigma**2 / (1 - step.sigma) * w
+    assert (near - exact).norm() < bound * change.norm()

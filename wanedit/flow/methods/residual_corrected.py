@@ -42,7 +42,8 @@ class ResidualCorrectedFlow:
         seed: of that noise.
         guidance_scale, source_guidance_scale: instead of the views' own. Where they differ from each other, an edit
             that changes nothing no longer gives the source back.
-        derivative: how a covariance controller differentiates the velocity.
+        derivative, derivative_step: how a covariance controller differentiates the velocity, and how far apart
+            differences are taken; see `covariance_product`.
     """
 
     controller: Controller = field(default_factory=Residual)
@@ -56,6 +57,7 @@ class ResidualCorrectedFlow:
     guidance_scale: float | None = None
     source_guidance_scale: float | None = None
     derivative: Derivative = "difference"
+    derivative_step: float = 1e-2
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
@@ -69,6 +71,10 @@ class ResidualCorrectedFlow:
         if self.derivative not in get_args(Derivative):
             raise InputError(
                 f"derivative is {self.derivative!r}; expected one of {', '.join(get_args(Derivative))}"
+            )
+        if not 0 < self.derivative_step < 1:
+            raise InputError(
+                f"derivative_step is {self.derivative_step:g}; expected more than 0, less than 1"
             )
         if self.edit_branch not in ("analytic", "denoised"):
             raise InputError(f"edit_branch is {self.edit_branch!r}; expected 'analytic' or 'denoised'")
@@ -95,7 +101,7 @@ class ResidualCorrectedFlow:
                 noise = noise + change
                 z, z_e = z + step.sigma * change, z_e + step.sigma * at_slots(change, edit.slots)
             v, v_e, own = velocities(z, z_e, noise, step)
-            product = covariance_product(target(z_e), z, own, step, self.derivative)
+            product = covariance_product(target(z_e), z, own, step, self.derivative, self.derivative_step)
             state = Branches(step, z, finite(v, step), z_e, v_e, edit.edited, edit.slots, product)
             correction = self.controller(state)
             if observe is not None:

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from wanedit.errors import InputError, NumericalError, ResourceError
-from wanedit.flow.editing import Edit, Edited, Method, Metrics, VideoModel, View
+from wanedit.flow.editing import Edit, Edited, Method, Metrics, VideoModel, View, at_slots
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.windows import Windowed
 from wanedit.lit.editing.model import Conditioning, WanVideoModel, showable
@@ -22,6 +22,7 @@ from wanedit.lit.networks import WanModule
 from wanedit.rng import derive_seed, noise
 from wanedit.timeline import slot
 from wanedit.video import cut_back, from_uint8, hold_last, to_uint8
+from wanedit.video.restoring import Restore
 from wanedit.wan.load import WanFolder, default_dtype
 from wanedit.wan.vae import STRIDE_TIME
 
@@ -29,6 +30,7 @@ from wanedit.wan.vae import STRIDE_TIME
 OVERLAP = 1 / 3
 # Solvers whose schedule is their own: its timesteps are truncated as in the official code.
 TRUNCATING = {"unipc", "dpm++"}
+KeyframeEncoding = Literal["single", "group", "warped", "anchored"]
 OnEditStep = Callable[[int, Step, Metrics], None]
 
 
@@ -41,7 +43,8 @@ class EditSettings:
         guidance_scale, source_guidance_scale: of the target's and the source's views.
         keyframe_encoding: how a keyframe becomes the latent of its slot. "single": as a video of one frame, which has
             the statistics of slot 0. "group": held for the slot's four frames and one before. "warped": moved to each
-            of those five frames by the source's optical flow.
+            of those five frames by the source's optical flow. "anchored": the source's latent, and what the warped
+            edit differs by from the source's frame warped alike: a keyframe without an edit is the source's latent.
         restore: what a decoded edit gets back in pixels, see `wanedit.video.restoring`. "source": what the VAE lost of
             the source. "residual": that, and what the edit misses at its keyframes, carried along the source's motion.
             "keyframes": the keyframes themselves wherever that motion can be followed. "none": nothing.
@@ -55,8 +58,8 @@ class EditSettings:
     guidance_scale: float
     source_guidance_scale: float
     solver: str = "euler"
-    keyframe_encoding: Literal["single", "group", "warped"] = "warped"
-    restore: Literal["none", "source", "residual", "keyframes"] = "none"
+    keyframe_encoding: KeyframeEncoding = "anchored"
+    restore: Restore = "none"
     condition_keyframes: bool = True
     window: int | None = None
     offload_model: bool = True
@@ -181,9 +184,10 @@ class FlowMatchingEditor(WanModule):
         targets = {i: keyframes[:, k] for k, i in enumerate(indices) if i in shown}
         sources = {i: video[:, i] for i in shown}
         settings = self.settings
+        latents = self.encode(video[None])
         return Edit(
-            self.encode(video[None]),
-            self.encode_keyframes(keyframes, video, indices),
+            latents,
+            self._edited(keyframes, video, indices, latents),
             task.slots,
             noise((1, 16, *task.grid), task.seed, "edit", task.index).to(device),
             View(task.prompt, settings.guidance_scale, targets),
@@ -193,11 +197,21 @@ class FlowMatchingEditor(WanModule):
             indices,
         )
 
+    def _edited(
+        self, keyframes: Tensor, video: Tensor, indices: tuple[int, ...], latents: Tensor
+    ) -> Float[Tensor, "1 16 k h w"]:
+        """x_e of the kind that the settings ask for; `latents` are the source's."""
+        edited = self.encode_keyframes(keyframes, video, indices)
+        if self.settings.keyframe_encoding != "anchored":
+            return edited
+        unedited = self.encode_keyframes(video[:, list(indices)], video, indices)
+        return at_slots(latents, tuple(slot(index) for index in indices)) + edited - unedited
+
     def encode_keyframes(self, keyframes: Tensor, video: Tensor, indices: tuple[int, ...]) -> Tensor:
         """x_e (1, 16, K, H/8, W/8): keyframes (3, K, H, W) one by one, never stacked through the causal VAE.
 
         Args:
-            video: the source (3, T, H, W), whose motion the kind "warped" follows.
+            video: the source (3, T, H, W), whose motion the kinds "warped" and "anchored" follow.
             indices: the frames of the keyframes.
         """
         clips = [self._slot_clip(keyframes[:, k], video, index)[None] for k, index in enumerate(indices)]

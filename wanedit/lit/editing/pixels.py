@@ -62,18 +62,24 @@ def restored(
         coded: the source, encoded and decoded.
     """
     count = len(pictures.frames)
-    edited, own = _levels(video[:, :count]), _levels(coded[:, :count])
+    edited, own = _Levels(video[:, :count]), _Levels(coded[:, :count])
     return Restoration(edited, own, pictures.frames, pictures.keyframes, indices, kind).frames()
 
 
-def _levels(video: Float[Tensor, "3 t height width"]) -> Float32[np.ndarray, "t height width 3"]:
-    """0 … 255, not rounded.
+class _Levels:
+    """A clip's frames (H, W, 3) as levels 0 … 255, not rounded; one at a time, since all would be a second clip.
 
     Raises:
         NumericalError: a value is NaN or infinite.
     """
-    require_finite(video)
-    return np.ascontiguousarray(((video.float().cpu() + 1) * 127.5).movedim(0, -1).numpy())
+
+    def __init__(self, video: Float[Tensor, "3 t height width"]) -> None:
+        require_finite(video)
+        self.video = video
+
+    def __getitem__(self, t: int) -> Float32[np.ndarray, "height width 3"]:
+        frame = (self.video[:, t].float().cpu() + 1) * 127.5
+        return np.ascontiguousarray(frame.movedim(0, -1).numpy())
 
 
 def pixel_defaults(kind: type[Method]) -> dict[str, object]:

@@ -37,7 +37,7 @@ class EditTask:
         prompt, source_prompt, negative_prompt: of the edited clip, of the source, of guidance.
         seed: with `index` it names the noise.
         digest: hash of all that decides the pixels.
-        originals: the same frames and keyframes in the size of the result, where it is larger than the model's.
+        originals: the same frames and keyframes in the size of the result, where that is not the model's.
 
     Raises:
         InputError: counts, sizes or indices that do not fit, or two keyframes in one latent slot.

@@ -1,0 +1,121 @@
+"""Lay an edited keyframe over the frame that it was edited from, where the two are of different shapes.
+
+Image editors return shapes of their own: some stretch the frame, some draw more of it, some cut it, and the file does
+not say which. Laid wrongly, every edge of the edit stands beside that of the source.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from wanedit.video.images import FitRecord, Size, fit
+
+Way = Literal["stretch", "crop", "inside"]
+KeyframeFit = Literal["auto", "stretch", "crop", "inside"]
+# Shapes that differ by less than this many pixels of the larger picture are one.
+NEGLIGIBLE = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """How a keyframe is brought to its source's shape.
+
+    Attributes:
+        sides: (height, width) of the source as stored.
+        how: "stretch" it; "crop" what is beyond the source's shape; "inside": it is the middle of the frame, and the
+            source stays around it. None where it has the source's shape.
+        record: of bringing it there.
+        note: for the user; None where nothing was done.
+    """
+
+    sides: Size
+    how: Way | None
+    record: FitRecord
+    note: str | None = None
+
+    def place(
+        self, keyframe: UInt8[np.ndarray, "_ _ 3"], frame: UInt8[np.ndarray, "h w 3"], policy: str
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """The keyframe as `frame` looks: the source's frame, brought to its size by `fit(…, policy)`."""
+        size = (frame.shape[0], frame.shape[1])
+        if self.how is None or self.how == policy == "stretch":
+            return fit(keyframe, size, policy)[0]
+        if self.how != "inside":
+            return fit(fit(keyframe, self.sides, self.how)[0], size, policy)[0]
+        share = self._covered(keyframe, size, policy)
+        framed = fit(fit(keyframe, self.sides, "pad")[0], size, policy)[0]
+        # What the bars darkened at the keyframe's rim is theirs; the source has its share of it.
+        return np.rint(np.minimum(framed + (1 - share) * frame, 255)).astype(np.uint8)
+
+    def covers(
+        self, keyframe: UInt8[np.ndarray, "_ _ 3"], size: Size, policy: str
+    ) -> Bool[np.ndarray, "h w"]:
+        """Where in the frame a keyframe that lies inside is seen."""
+        return self._covered(keyframe, size, policy)[..., 0] > 0.5
+
+    def _covered(self, keyframe: np.ndarray, size: Size, policy: str) -> Float32[np.ndarray, "h w 1"]:
+        white = fit(np.full_like(keyframe, 255), self.sides, "pad")[0]
+        return fit(white, size, policy)[0][..., :1].astype(np.float32) / 255
+
+
+def register(
+    keyframe: UInt8[np.ndarray, "_ _ 3"],
+    frame: UInt8[np.ndarray, "h w 3"],
+    sides: Size,
+    policy: str,
+    how: KeyframeFit = "auto",
+) -> Placement:
+    """Decide how a keyframe belongs on its source.
+
+    Args:
+        keyframe: of any shape.
+        frame: the source's frame, brought to its size by `policy`.
+        sides: (height, width) of the source as stored.
+        how: see `Placement`; "auto": whichever puts the keyframe's edges nearest to the frame's.
+
+    Raises:
+        InputError: an unknown policy.
+    """
+    height, width = keyframe.shape[:2]
+    if abs(width * sides[0] - height * sides[1]) < NEGLIGIBLE * max(height, width, *sides):
+        return Placement(sides, None, fit(keyframe, sides, "stretch")[1])
+    ways = {way: Placement(sides, way, fit(keyframe, sides, POLICY[way])[1]) for way in get_args(Way)}
+    # Compared where all three have pixels of the keyframe.
+    where = ways["inside"].covers(keyframe, (frame.shape[0], frame.shape[1]), policy)
+    agree = {w: _agreement(place.place(keyframe, frame, policy), frame, where) for w, place in ways.items()}
+    chosen = max(agree, key=lambda way: agree[way]) if how == "auto" else how
+    found = ", ".join(f"{way} {value:.2f}" for way, value in agree.items())
+    note = (
+        f"{width}x{height} is not of the source's shape, {sides[1]}x{sides[0]}: {DONE[chosen]} "
+        f"(agreement of edges: {found}; keyframe_fit chooses)"
+    )
+    return Placement(sides, chosen, ways[chosen].record, note)
+
+
+POLICY: dict[Way, str] = {"stretch": "stretch", "crop": "crop", "inside": "pad"}
+DONE: dict[Way, str] = {
+    "stretch": "stretched to it",
+    "crop": "cropped to it",
+    "inside": "laid inside it, the source around it",
+}
+
+
+def _agreement(
+    a: UInt8[np.ndarray, "h w 3"], b: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"]
+) -> float:
+    """Correlation of the edges of two pictures, -1 … 1; an edit recolours, but leaves most edges in their place."""
+    if not where.any():
+        return 0.0
+    x, y = (edges[where] - edges[where].mean() for edges in (_edges(a), _edges(b)))
+    power = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    return float((x * y).sum()) / power if power else 0.0
+
+
+def _edges(picture: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]:
+    """Where the brightness changes, and how strongly."""
+    grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.0)
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    return np.sqrt(across * across + down * down)
