@@ -178,6 +178,9 @@ def _shortened(message: str, valid: Sequence[str]) -> str:
     if union:
         kinds = re.sub(r"<class '(\w+)'>|typing\.", r"\1", union[2]).replace("NoneType", "null")
         return f"{union[1]} is {union[3].strip()!r}; expected one of: {kinds}"
+    plain = re.search(r'key "([\w.]+)":\s*Expected an? (.*?)\. Got value: (.*)', message, re.DOTALL)
+    if plain:
+        return f"{plain[1]} is {plain[3].strip()!r}; expected {_in_words(plain[2])}"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = "\n".join(lines[:MAX_ERROR_LINES])
     wrong = re.findall(
@@ -188,6 +191,16 @@ def _shortened(message: str, valid: Sequence[str]) -> str:
         if word not in valid and near:
             return f"{text}\nDid you mean {near[0]!r}?"
     return text
+
+
+def _in_words(kind: str) -> str:
+    """A type as jsonargparse prints it."""
+    names = {"float": "a number", "int": "an integer", "bool": "true or false", "dict": "a mapping", "str": "text"}
+    literal = re.search(r"Literal\[(.*)\]", kind)
+    if literal:
+        return "one of " + literal[1].replace("'", "")
+    name = re.sub(r"<class '(\w+)'>", r"\1", kind)
+    return names.get(name, name)
 
 
 def _complain(message: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run import RESULTS, load_settings, read
+from run import CEILING, RESULTS, Variant, load_settings, read, variants
 
 OURS = "covariance"
 DRAWS = 2000
@@ -27,6 +27,12 @@ COLUMNS = {
 TITLES = {
     "none": "As edited",
     "keyframes": "With pixels restored (`--restore keyframes`); the trivial methods have none to restore",
+}
+# What is said first: OURS and the others, as edited or restored.
+COMPARED = {
+    "Covariance control against the others, all as edited": ("none", "none"),
+    "The same, all restored": ("keyframes", "keyframes"),
+    "Covariance control restored, the others as edited: most of this is restoration": ("keyframes", "none"),
 }
 # Okabe and Ito's colours, which are told apart by everybody.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -86,17 +92,57 @@ def table(groups: dict[str, list[Line]], spacing: int) -> list[str]:
     ]
 
 
-def headline(groups: Groups, spacings: list[int]) -> list[str]:
-    """What restored covariance control gains on each baseline as it was published, and on the trivial ones."""
-    baselines = [
-        name for name in groups["none", spacings[0]] if name not in ("source_only", "residual", "exponential")
+def gains(groups: Groups, spacings: list[int], ours: str, theirs: str) -> list[str]:
+    """What OURS, restored as `ours` says, gains on every other method, restored as `theirs` says."""
+    others = [
+        n for n in groups["none", spacings[0]] if n not in (OURS, CEILING) and not n.startswith("unseen")
     ]
-    baselines = [n for n in baselines if n not in (OURS, "replacement") and not n.startswith("unseen")]
     rows = [["against", *(f"every {s}" for s in spacings)], ["---"] * (len(spacings) + 1)]
-    for name in baselines:
-        gaps = [interval(groups["keyframes", s][OURS], groups["none", s][name]) for s in spacings]
-        rows.append([name, *("{:+.2f} ({:+.2f} … {:+.2f})".format(*gap) for gap in gaps)])
+    for name in others:
+        pairs = [(groups[ours, s][OURS], groups[theirs, s][name]) for s in spacings]
+        gaps = ["{:+.2f} ({:+.2f} … {:+.2f})".format(*interval(*pair)) if pair[1] else "" for pair in pairs]
+        rows.append([name, *gaps])
     return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def ablations(lines: list[Line], settings: dict[str, Any]) -> list[str]:
+    """Markdown: one thing changed at a time, and its paired difference to the tuned method, as edited and restored."""
+    rows = [
+        ["method", "changed", "NFE", *(f"PSNR {title}" for title in ("as edited", "restored"))],
+        ["---"] * 5,
+    ]
+    for variant in variants(settings, "ablate"):
+        tuned = Variant(variant.name, settings["methods"][variant.name])
+        row = [variant.name, changed(tuned.settings, variant.settings) or "nothing"]
+        for restore in TITLES:
+            group, base = (
+                [
+                    x
+                    for x in lines
+                    if (x["method"], x["settings"], x["restore"]) == (v.name, v.settings, restore)
+                ]
+                for v in (variant, tuned)
+            )
+            if restore == "none":
+                row.append(f"{mean(group, 'evaluations'):.0f}")
+            gap = "" if variant == tuned else " ({:+.2f}, {:+.2f} … {:+.2f})".format(*interval(group, base))
+            row.append(f"{mean(group, 'psnr'):.2f}{gap}")
+        rows.append(row)
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The settings, and the single options, that are not as before."""
+    found = []
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(value, dict):
+            old = old or {}
+            found += [f"{option} {new}" for option, new in value.items() if old.get(option) != new]
+            found += [f"no {option}" for option in old if option not in value]
+        elif value != old:
+            found.append(f"{name} {value}")
+    return ", ".join(found)
 
 
 def draw_distance(groups: Groups, widest: int, path: Path) -> None:
@@ -124,16 +170,20 @@ def draw_distance(groups: Groups, widest: int, path: Path) -> None:
 
 def main() -> None:
     """Read every results/test_*.jsonl and write the three files."""
-    spacings = load_settings()["spacings"]
+    settings = load_settings()
+    spacings = settings["spacings"]
     lines = [line for path in sorted(RESULTS.glob("test_*.jsonl")) for line in read(path)]
     groups = grouped(lines, spacings)
     text = [
-        "## Covariance control, restored, against the baselines as published: PSNR off the keyframes",
-        "",
-        "Most of this is restoration, which any method can have: see the tables below for like against like.",
+        "Differences in PSNR off the keyframes in dB, with 95 % intervals. Restored, every method has the same help.",
         "",
     ]
-    text += headline(groups, spacings)
+    for title, (ours, theirs) in COMPARED.items():
+        text += [f"## {title}", "", *gains(groups, spacings, ours, theirs), ""]
+    tried = [line for path in sorted(RESULTS.glob("ablate_*.jsonl")) for line in read(path)]
+    if tried:
+        text += ["## One thing changed at a time, a keyframe every 16 frames of the tuning scenes", ""]
+        text += [*ablations(tried, settings), ""]
     for restore, title in TITLES.items():
         text += ["", f"## {title}", ""]
         for spacing in spacings:
