@@ -195,7 +195,13 @@ def _shortened(message: str, valid: Sequence[str]) -> str:
 
 def _in_words(kind: str) -> str:
     """A type as jsonargparse prints it."""
-    names = {"float": "a number", "int": "an integer", "bool": "true or false", "dict": "a mapping", "str": "text"}
+    names = {
+        "float": "a number",
+        "int": "an integer",
+        "bool": "true or false",
+        "dict": "a mapping",
+        "str": "text",
+    }
     literal = re.search(r"Literal\[(.*)\]", kind)
     if literal:
         return "one of " + literal[1].replace("'", "")

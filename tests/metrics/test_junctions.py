@@ -1,0 +1,134 @@
+"""Every fault of a join is seen by the measure that is made for it, and none by a clip without one."""
+
+import cv2
+import numpy as np
+import pytest
+
+from wanedit.errors import InputError
+from wanedit.metrics.functional.junctions import MEASURES, JunctionScore, junction_scores, score
+
+JOIN = 20
+
+
+@pytest.fixture(scope="module")
+def clip() -> np.ndarray:
+    """uint8 (40, 72, 96, 3): a smooth texture that moves 1.5 px a frame, by exact shifts of a larger one."""
+    rng = np.random.default_rng(0)
+    wide = cv2.GaussianBlur(rng.uniform(0, 255, (72, 240, 3)).astype(np.float32), (0, 0), 3.0)
+    wide = 128 + 5 * (wide - wide.mean())
+    frames = []
+    for t in range(40):
+        shift = np.array([[1, 0, -1.5 * t - 8], [0, 1, 0]], np.float32)
+        frames.append(cv2.warpAffine(wide, shift, (96, 72), flags=cv2.INTER_CUBIC))
+    return np.clip(np.rint(np.stack(frames)), 0, 255).astype(np.uint8)
+
+
+def scaled(clip: np.ndarray, gain: float) -> np.ndarray:
+    return np.clip(np.rint(clip.astype(float) * gain), 0, 255).astype(np.uint8)
+
+
+def jumped(clip: np.ndarray) -> np.ndarray:
+    return np.concatenate([clip[:JOIN], np.roll(clip[JOIN:], 8, axis=1)])
+
+
+def reversed_motion(clip: np.ndarray) -> np.ndarray:
+    return np.concatenate([clip[:JOIN], clip[JOIN - 2 :: -1]])
+
+
+def recoloured(clip: np.ndarray) -> np.ndarray:
+    return np.concatenate([clip[:JOIN], scaled(clip[JOIN:], 1.02)])
+
+
+def softened(clip: np.ndarray) -> np.ndarray:
+    """A second piece that is less sharp."""
+    return np.concatenate([clip[:JOIN], [cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in clip[JOIN:]]])
+
+
+def blurred(clip: np.ndarray) -> np.ndarray:
+    out = clip.copy()
+    out[JOIN] = cv2.GaussianBlur(clip[JOIN], (0, 0), 1.5)
+    return out
+
+
+def grainy(clip: np.ndarray) -> np.ndarray:
+    """One frame with another texture over it, of no colour and no motion."""
+    out, grain = clip.copy(), np.random.default_rng(1).normal(0, 12, clip.shape[1:3])[..., None]
+    out[JOIN] = np.clip(np.rint(clip[JOIN] + grain), 0, 255)
+    return out
+
+
+def duplicated(clip: np.ndarray) -> np.ndarray:
+    return np.concatenate([clip[:JOIN], clip[JOIN - 1 :]])
+
+
+FAULTS = {
+    "mse": jumped,
+    "acceleration": jumped,
+    "turn": reversed_motion,
+    "warp": grainy,
+    "colour": recoloured,
+    "sharpness": blurred,
+    "duplicate": duplicated,
+}
+
+
+def shown(clip: np.ndarray, join: int = JOIN) -> set[str]:
+    return {name for name, found in junction_scores(clip, [join])[join].items() if found.shows}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_fault_is_seen(clip: np.ndarray, measure: str) -> None:
+    assert measure in shown(FAULTS[measure](clip))
+
+
+@pytest.mark.parametrize("join", [8, 15, 20, 31])
+def test_a_clean_clip_shows_nothing(clip: np.ndarray, join: int) -> None:
+    assert shown(clip, join) == set()
+
+
+def test_a_piece_that_is_less_sharp_is_seen(clip: np.ndarray) -> None:
+    assert "sharpness" in shown(softened(clip))
+
+
+def test_only_the_join_that_has_the_fault_shows(clip: np.ndarray) -> None:
+    found = junction_scores(recoloured(clip), [10, JOIN, 30])
+    assert [found[j]["colour"].shows for j in (10, JOIN, 30)] == [False, True, False]
+
+
+def test_a_step_in_colour_has_its_size(clip: np.ndarray) -> None:
+    """Two per cent of a mean lightness near 54 in CIELAB, whatever moves."""
+    grey = clip.mean(axis=(0, 1, 2))
+    assert np.abs(grey - 128).max() < 12
+    found = junction_scores(recoloured(clip), [JOIN])[JOIN]["colour"]
+    assert found.value == pytest.approx(1.0, abs=0.25)
+    assert found.interior < 0.1
+
+
+def test_a_still_clip_shows_nothing() -> None:
+    still = np.full((20, 40, 40, 3), 90, np.uint8)
+    found = junction_scores(still, [10])[10]
+    assert {s.ratio for s in found.values()} == {1.0}
+    assert not any(s.shows for s in found.values())
+
+
+def test_the_ratio_is_to_the_median_away_from_all_joins() -> None:
+    values = np.array([np.nan, *[2.0] * 9, 8.0, *[2.0] * 9])
+    assert score("mse", values, 10, [10]) == JunctionScore(8.0, 2.0, 4.0, True)
+    assert score("mse", values, 5, [5]) == JunctionScore(2.0, 2.0, 1.0, False)
+    # The worst of the interior is worse: the clip does this anyway.
+    values[15] = 9.0
+    assert score("mse", values, 10, [10]).shows is False
+
+
+@pytest.mark.parametrize(
+    ("junctions", "words"),
+    [
+        ([], "junctions are"),
+        ([0], "expected frames 1 … 38"),
+        ([39], "expected frames"),
+        (list(range(3, 38, 4)), "leave less"),
+    ],
+)
+def test_joins_that_cannot_be_measured(clip: np.ndarray, junctions: list[int], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        junction_scores(clip, junctions)

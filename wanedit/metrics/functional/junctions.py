@@ -1,0 +1,207 @@
+"""Whether the joins between pieces of a video show: each fault of a join has a measure that sees it.
+
+A join at frame j lies before frame j, between two pieces; where both share a frame, j is that frame. Every measure is
+taken over the whole clip, and the worst value about the join is given as its ratio to the median of the interior, which
+lies away from all joins: what the clip does everywhere is no fault of its joins.
+
+| measure | of | sees |
+|---|---|---|
+| mse | a frame and the next | a jump, a cut |
+| acceleration | the motion into and out of a frame | reversed or stopped motion, a jump |
+| turn | the same, as a share of that motion | motion that reverses where the clip moves slowly |
+| warp | a frame and the next moved back on it, where both see the same | a flash, a change of texture |
+| colour | the mean Lab of the same | a step in colour, which motion cannot make |
+| sharpness | a frame and the next | a blurred frame, a piece less sharp than the other |
+| duplicate | a frame and the next | a frame shown twice where the clip moves |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from wanedit.errors import InputError
+from wanedit.video.colour import rgb_to_lab
+from wanedit.video.motion import Motion, motion_between, warp
+
+Frames = UInt8[np.ndarray, "t height width 3"]
+Series = Float[np.ndarray, " n"]
+
+# Frames on either side of a join that belong to it and not to the interior.
+REACH = 2
+# Motion is followed on frames whose longer side is at most this; a join shows at any size.
+SIDE = 480
+
+
+# Motion below this, in pixels a frame of the reduced clip, has no direction: it is noise of the flow.
+SPEED = 0.1
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a series becomes a ratio.
+
+    Attributes:
+        floor: the least median that a value is compared with, in the series' own unit.
+        limit: a join shows where its ratio is above this and its value worse than all of the interior.
+        unit: of the series.
+        reach: frames before and after the join at which it may show.
+    """
+
+    floor: float
+    limit: float
+    unit: str
+    reach: tuple[int, int]
+
+
+MEASURES = {
+    "mse": Measure(0.25, 2.0, "levels^2", (0, 1)),
+    "acceleration": Measure(0.1, 2.0, "px / frame^2", (1, 1)),
+    "turn": Measure(0.1, 1.5, "share", (1, 1)),
+    "warp": Measure(0.5, 1.5, "levels", (0, 1)),
+    "colour": Measure(0.05, 3.0, "CIELAB", (0, 1)),
+    "sharpness": Measure(0.1, 2.0, "log ratio", (1, 2)),
+    "duplicate": Measure(0.05, 3.0, "levels", (0, 1)),
+}
+
+
+@dataclass(frozen=True)
+class JunctionScore:
+    """One measure of one join.
+
+    Attributes:
+        value: the worst about the join, in the measure's unit.
+        interior: the median away from all joins.
+        ratio: how much worse the join is; 1 where it is as the interior.
+        shows: whether a person should look at it.
+    """
+
+    value: float
+    interior: float
+    ratio: float
+    shows: bool
+
+
+def junction_scores(video: Frames, junctions: Sequence[int]) -> dict[int, dict[str, JunctionScore]]:
+    """Every measure of every join: {join: {measure: score}}.
+
+    Raises:
+        InputError: a join outside the clip, or a clip too short to have an interior.
+    """
+    check_junctions(len(video), junctions)
+    series = transition_series(video)
+    return {
+        j: {name: score(name, values, j, junctions) for name, values in series.items()} for j in junctions
+    }
+
+
+def check_junctions(frames: int, junctions: Sequence[int]) -> None:
+    """Refuse joins that cannot be measured.
+
+    Raises:
+        InputError: none given, outside 1 … T - 2, or so many that no four frames lie away from all.
+    """
+    outside = [j for j in junctions if not 1 <= j <= frames - 2]
+    if outside or not junctions:
+        raise InputError(f"junctions are {list(junctions)}; expected frames 1 … {frames - 2}")
+    if interior(frames, junctions).sum() < 4:
+        raise InputError(
+            f"{len(junctions)} junctions leave less than 4 of {frames} frames further than {REACH} from all; "
+            "expected a longer clip"
+        )
+
+
+def interior(frames: int, junctions: Sequence[int]) -> np.ndarray:
+    """(T,) whether a frame lies away from all joins, and is neither first nor last."""
+    away = np.abs(np.arange(frames)[:, None] - np.array(junctions)).min(axis=1) > REACH
+    away[[0, -1]] = False
+    return away
+
+
+def score(
+    name: str, values: Float[np.ndarray, " t"], junction: int, junctions: Sequence[int]
+) -> JunctionScore:
+    """A join's value against the interior's, by the measure's own rule.
+
+    Args:
+        values: of every frame; NaN where there is none.
+        junctions: all joins of the clip.
+    """
+    measure = MEASURES[name]
+    away = values[interior(len(values), junctions)]
+    away = away[np.isfinite(away)]
+    about = values[max(junction - measure.reach[0], 0) : junction + measure.reach[1] + 1]
+    about = about[np.isfinite(about)]
+    median, low, high = float(np.median(away)), float(away.min()), float(away.max())
+    if name == "duplicate":
+        # The floor keeps a clip that stands still, and repeats its frames everywhere, at a ratio of 1.
+        value = float(about.min())
+        ratio, worse = max(median, measure.floor) / max(value, measure.floor), value < low
+    else:
+        value = float(about.max())
+        ratio, worse = max(value, measure.floor) / max(median, measure.floor), value > high
+    return JunctionScore(value, median, ratio, worse and ratio > measure.limit)
+
+
+def transition_series(video: Frames) -> dict[str, Float[np.ndarray, " t"]]:
+    """Every measure at every frame: between t - 1 and t, or of t itself; NaN at the ends that have none."""
+    small = reduced(video)
+    motions = [motion_between(a, b) for a, b in zip(small, small[1:], strict=False)]
+    changes = np.square(np.diff(small.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
+    moved = np.array([_moved(a, b, m) for a, b, m in zip(small, small[1:], motions, strict=False)])
+    bends = np.array([_bend(before, after) for before, after in zip(motions, motions[1:], strict=False)])
+    return {
+        "mse": _late(changes),
+        "acceleration": np.array([np.nan, *bends[:, 0], np.nan]),
+        "turn": np.array([np.nan, *bends[:, 1], np.nan]),
+        "warp": _late(moved[:, 0]),
+        "colour": _late(moved[:, 1]),
+        "sharpness": _late(np.abs(np.diff([_sharpness(frame) for frame in video]))),
+        "duplicate": _late(np.sqrt(changes)),
+    }
+
+
+def reduced(video: Frames) -> UInt8[np.ndarray, "t h w 3"]:
+    """Frames whose longer side is at most `SIDE`."""
+    height, width = video.shape[1:3]
+    scale = SIDE / max(height, width)
+    if scale >= 1:
+        return video
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in video])
+
+
+def _late(values: np.ndarray) -> np.ndarray:
+    """What lies between t - 1 and t, at t."""
+    return np.concatenate([[np.nan], values.astype(np.float64)])
+
+
+def _moved(first: np.ndarray, second: np.ndarray, motion: Motion) -> tuple[float, float]:
+    """RMS and Lab distance of a frame and the next laid back on it, where the motion is believed both ways."""
+    back = np.clip(np.rint(warp(second, motion.forward)), 0, 255).astype(np.uint8)
+    seen = motion.seen_forward[..., None]
+    total = max(float(seen.sum()), 1.0)
+    off = np.square(first.astype(np.float32) - back).mean(axis=-1, keepdims=True)
+    step = ((rgb_to_lab(first) - rgb_to_lab(back)) * seen).sum(axis=(0, 1)) / total
+    return float(np.sqrt((off * seen).sum() / total)), float(np.linalg.norm(step))
+
+
+def _bend(before: Motion, after: Motion) -> tuple[float, float]:
+    """Mean |x(t + 1) - 2 x(t) + x(t - 1)| over what frame t shows of both neighbours, and its share of the motion.
+
+    The share is 0 for even motion and 1 for motion that goes back; what stands still counts for little in it.
+    """
+    seen = before.seen_backward * after.seen_forward
+    bend = np.linalg.norm(before.backward + after.forward, axis=-1)
+    way = np.linalg.norm(before.backward, axis=-1) + np.linalg.norm(after.forward, axis=-1)
+    total = max(float(seen.sum()), 1.0)
+    mean, moved = float((bend * seen).sum()) / total, float((way * seen).sum()) / total
+    return mean, mean / max(moved, SPEED)
+
+
+def _sharpness(frame: np.ndarray) -> float:
+    """Logarithm of the variance of the Laplacian (Pech-Pacheco et al. 2000)."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return float(np.log(cv2.Laplacian(grey, cv2.CV_64F).var() + 1.0))
