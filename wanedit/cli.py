@@ -176,8 +176,8 @@ def _shortened(message: str, valid: Sequence[str]) -> str:
     """The cause in few lines, with the nearest valid key where a key is wrong."""
     union = re.search(r'key "([\w.]+)".*Subtypes: \[(.*?)\]\n.*Given value: (.*)', message, re.DOTALL)
     if union:
-        kinds = re.sub(r"<class '(\w+)'>|typing\.", r"\1", union[2]).replace("NoneType", "null")
-        return f"{union[1]} is {union[3].strip()!r}; expected one of: {kinds}"
+        kinds = " or ".join(_in_words(kind) for kind in re.split(r", (?=<class|typing)", union[2]))
+        return f"{union[1]} is {union[3].strip()!r}; expected {kinds}"
     plain = re.search(r'key "([\w.]+)":\s*Expected an? (.*?)\. Got value: (.*)', message, re.DOTALL)
     if plain:
         return f"{plain[1]} is {plain[3].strip()!r}; expected {_in_words(plain[2])}"
@@ -201,6 +201,7 @@ def _in_words(kind: str) -> str:
         "bool": "true or false",
         "dict": "a mapping",
         "str": "text",
+        "NoneType": "null",
     }
     literal = re.search(r"Literal\[(.*)\]", kind)
     if literal:

@@ -155,7 +155,7 @@ def other_model(folder: Path) -> str:
         ({"base_seed": 8}, False),
         ({"prompt": "a green square"}, False),
         ({"source_prompt": "a red square"}, False),
-        ({"negative_prompt": "blurred"}, False),
+        ({"negative_prompt": "blurred"}, True),
         ({"keyframe_encoding": "single"}, False),
         ({"condition_keyframes": False}, False),
         ({"restore": "none"}, False),
@@ -339,8 +339,17 @@ def test_missed_keyframes_bring_advice(edit_config: Config) -> None:
         0.25, make_edit_plan(edit_config(method="first_frame", controller="residual", cfg_scale=4.0))
     )
     assert "alpha" not in line
-    assert "first_frame has no controller of keyframes, as residual_corrected has" in line
+    assert "use residual_corrected, whose controllers tie keyframes in" in line
     assert "lower cfg_scale (now 4)" in line
+    (line,) = advice(
+        0.25, make_edit_plan(edit_config(method="flowedit", controller="residual", cfg_scale=1.0))
+    )
+    assert "lower method_options.guidance_scale (now 12)" in line
+    (line,) = advice(0.25, make_edit_plan(edit_config(controller="covariance", restore="keyframes")))
+    assert (
+        "residual of the last step, before they were restored): raise controller_options.iterations (now 2)"
+        in line
+    )
     assert said(edit_config(alpha=0.0))[-1].startswith("the keyframes were missed by")
 
 
@@ -379,6 +388,29 @@ def test_an_input_is_never_written_over(
     with pytest.raises(InputError, match="is also an input; expected the name of another file"):
         run_edit(video=video, keyframes=keyframes, output=str(output))
     assert output.read_bytes() == before
+
+
+def test_a_keyframe_that_has_the_name_of_a_record_is_not_written_over(
+    run_edit: EditRun, inputs: Inputs, tmp_path: Path, no_weights
+) -> None:
+    keyframe = tmp_path / "out" / "contact_sheet.png"
+    keyframe.parent.mkdir()
+    keyframe.write_bytes(inputs.images[0].read_bytes())
+    with pytest.raises(InputError, match=r"contact_sheet.png is also an input"):
+        run_edit(keyframes=[[str(keyframe), 0]], output=str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("below", ["", "run", "film.mp4"])
+def test_a_folder_of_source_images_stays_one(
+    run_edit: EditRun, inputs: Inputs, tmp_path: Path, no_weights, below
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for k, frame in enumerate(moving_square(5)):
+        Image.fromarray(frame).save(folder / f"{k:04}.png")
+    with pytest.raises(InputError, match="lies in the source's folder, which holds images only"):
+        run_edit(video=str(folder), keyframes=inputs.keyframes(0), output=str(folder / below))
+    assert len(list(folder.iterdir())) == 5
 
 
 def test_torchrun_has_nothing_to_share(

@@ -14,8 +14,9 @@ from tests.run.conftest import Inputs, moving_square
 from wanedit import EditConfig, edit
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.run.edit_config import EditedFrame, check_edit, parse_edited
-from wanedit.run.edit_method import build_method, unused
+from wanedit.run.edit_method import build_method
 from wanedit.run.edit_plan import make_edit_plan
+from wanedit.run.edit_reads import unused
 from wanedit.video import write_lossless
 from wanedit.wan.load import open_wan
 
@@ -268,19 +269,36 @@ def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> 
     (note,) = notes(method="sdedit", controller="residual", alpha=3.0)
     assert "alpha 3.0 is not used: the method sdedit has no controller" in note
     (note,) = notes(controller="replacement", alpha=3.0)
-    assert "the controller replacement has no gain" in note
+    assert "the controller replacement has no such gain" in note
     (note,) = notes(method="sdedit", controller="residual", source_prompt="a stone")
     assert "source_prompt a stone is not used: sdedit asks nothing about the source" in note
-    (note,) = notes(method="first_frame", controller="residual", keyframe_encoding="group")
-    assert "keyframe_encoding group is not used: first_frame is told of no keyframe's latents" in note
     plain = {"controller": "residual", "num_inference_steps": EditConfig().num_inference_steps}
     plain["cfg_scale"] = default
     (note,) = notes(method="warp", restore="source", **plain)
-    assert "restore source is not used: warp makes pixels" in note
+    assert "restore source is not used: warp asks the model nothing" in note
     (note,) = notes(method="copy_source", **plain | {"num_inference_steps": 7})
     assert "num_inference_steps 7 is not used: copy_source asks the model nothing" in note
+    for encoding in ("group", "single"):
+        (note,) = notes(method="first_frame", keyframe_encoding=encoding, **plain)
+        assert (
+            f"keyframe_encoding {encoding} is not used: first_frame shows the model keyframes of its own"
+            in note
+        )
+    (note,) = notes(method="flf2v", restore="source", **plain)
+    assert "restore source is not used: flf2v makes pixels" in note
+    (note,) = notes(**plain, controller_options={"alpha": 5.0}, alpha=3.0)
+    assert "alpha 3.0 is not used: controller_options has its own" in note
+    (note,) = notes(**plain, method_options={"derivative": "central"})
+    assert "derivative is not used: the controller residual differentiates nothing" in note
+    (note,) = notes(**plain, method_options={"source_weight": 0.0}, source_prompt="a stone")
+    assert "source_prompt a stone is not used: residual_corrected asks nothing about the source" in note
+    (note,) = notes(controller="residual", cfg_scale=1.0, negative_prompt="blurred")
+    assert "negative_prompt blurred is not used: at guidance 1" in note
+    for differ in ({"source_cfg_scale": 3.0}, {"method_options": {"guidance_scale": 3.0}}):
+        (note,) = notes(controller="residual", cfg_scale=1.0, **differ)
+        assert "where they differ, an edit that changes nothing does not give the source back" in note
     (note,) = notes(method="flowedit", controller="residual", cfg_scale=3.0)
-    assert "cfg_scale 3.0 is not used: flowedit has its own guidance_scale, 12" in note
+    assert "cfg_scale 3.0 is not used: the guidance_scale of flowedit is 12; method_options sets it" in note
 
 
 @pytest.mark.parametrize(
@@ -295,6 +313,10 @@ def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> 
         ({}, {"long_source": "windows"}, True),
         ({}, {"t5_cpu": True, "offload_model": False, "crf": 3}, True),
         ({}, {"tile": 32}, False),
+        ({"method": "first_frame"}, {"keyframe_encoding": "single", "source_prompt": "a stone"}, True),
+        ({"method": "flowedit"}, {"cfg_scale": 3.0, "source_cfg_scale": 2.0}, True),
+        ({"cfg_scale": 1.0}, {"negative_prompt": "blurred"}, True),
+        ({"cfg_scale": 2.0}, {"negative_prompt": "blurred"}, False),
     ],
 )
 def test_what_decides_no_pixel_edits_nothing_anew(

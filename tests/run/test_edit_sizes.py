@@ -12,10 +12,11 @@ from PIL import Image
 from tests.run.conftest import EditRun, moving_square
 from wanedit import EditConfig, edit
 from wanedit.errors import InputError
+from wanedit.run.edit import recorded_edit
 from wanedit.run.edit_originals import original_size
 from wanedit.run.edit_plan import EditPlan, make_edit_plan
 from wanedit.video import fit, write_lossless
-from wanedit.video.register import DONE
+from wanedit.video.register import DONE, same_shape
 
 Config = Callable[..., EditConfig]
 
@@ -56,6 +57,11 @@ def test_the_recorded_configuration_gives_that_size_again(edit_config: Config, l
     assert auto.task.digest != plan.task.digest
 
 
+def test_methods_that_make_pixels_make_the_models_size(edit_config: Config, large: dict) -> None:
+    with pytest.raises(InputError, match="warp makes pixels of the model's size; expected auto or model"):
+        make_edit_plan(edit_config(**large, output_size="source", controller="residual", method="warp"))
+
+
 def test_a_source_smaller_than_the_models_frames_keeps_its_size(edit_config: Config, large: dict) -> None:
     plan = make_edit_plan(edit_config(**large, size="256*192", output_size="source"))
     assert plan.task.pictures.frames.shape == (9, 96, 128, 3)
@@ -63,9 +69,7 @@ def test_a_source_smaller_than_the_models_frames_keeps_its_size(edit_config: Con
     assert same.task.originals is None
 
 
-@pytest.mark.parametrize(
-    "changes", [{"restore": "none"}, {"method": "sdedit"}, {"method": "warp", "restore": "source"}]
-)
+@pytest.mark.parametrize("changes", [{"restore": "none"}, {"method": "sdedit"}])
 def test_the_sources_size_needs_its_detail(edit_config: Config, large: dict, changes: dict) -> None:
     config = replace(edit_config(**large, output_size="source", controller="residual"), **changes)
     with pytest.raises(InputError, match=r"output_size is source, but .* leaves the model's own pixels"):
@@ -75,9 +79,10 @@ def test_the_sources_size_needs_its_detail(edit_config: Config, large: dict, cha
 @pytest.mark.parametrize(
     ("sides", "policy", "notes"),
     [
-        ((77, 101), "stretch", ["101x77 has an odd side, which H.264 cannot have: 100x76 are written"]),
-        ((72, 128), "stretch", []),
-        ((77, 101), "crop", ["of it is cut off; resize_policy stretch would keep it", "has an odd side"]),
+        ((77, 101), "auto", ["101x77 has an odd side, which H.264 cannot have: 100x76 are written"]),
+        ((72, 128), "auto", []),
+        ((40, 90), "stretch", []),
+        ((77, 101), "crop", ["cut off (resize_policy stretch keeps it)", "has an odd side"]),
     ],
 )
 def test_a_result_has_the_very_size_of_its_source(
@@ -91,14 +96,10 @@ def test_a_result_has_the_very_size_of_its_source(
     settings |= {"size": None, "resize_policy": policy, "restore": "source", "source_prompt": "a blue square"}
     said: list[str] = []
     result = edit(edit_config(**settings), say=said.append)
-    warned = [
-        line
-        for line in said
-        if line.startswith("warning:") and (("x" in line and "cut" in line) or "odd" in line)
-    ]
+    warned = [line for line in said if line.startswith("warning: ")]
     assert len(warned) == len(notes)
     assert all(note in line for note, line in zip(notes, warned, strict=True))
-    if policy == "stretch":
+    if policy != "crop":
         assert np.array_equal(result.frames, frames)
     with av.open(str(result.video)) as file:
         stream = file.streams.video[0]
@@ -129,6 +130,50 @@ def test_a_keyframe_of_another_shape_is_laid_over_its_frame(
 
 def far(plan: EditPlan, picture: np.ndarray) -> float:
     return float(np.abs(plan.task.pictures.keyframes[0].astype(float) - picture).mean())
+
+
+def test_an_unedited_keyframe_that_lies_inside_leaves_the_source(
+    edit_config: Config, large: dict, tmp_path: Path
+) -> None:
+    """To rounding at its rim, under every policy: the rest of the frame is the source's own."""
+    source = np.array(Image.open(tmp_path / "red.png"))
+    Image.fromarray(np.ascontiguousarray(source[:, 5:-5])).save(tmp_path / "inside.png")
+    for policy in ("crop", "stretch"):
+        changes = {"size": "64*64", "keyframe_fit": "inside", "resize_policy": policy}
+        plan = make_edit_plan(
+            edit_config(**large | {"keyframes": [[str(tmp_path / "inside.png"), 0]]}, **changes)
+        )
+        off = np.abs(plan.task.keyframes[0].astype(int) - plan.task.frames[0])
+        assert off.max() <= 2, policy
+
+
+def test_a_flat_keyframe_agrees_in_no_way(edit_config: Config, large: dict, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), (90, 90, 90)).save(tmp_path / "flat.png")
+    plan = make_edit_plan(edit_config(**large | {"keyframes": [[str(tmp_path / "flat.png"), 0]]}))
+    (note,) = [line for line in plan.warnings if "flat.png" in line]
+    assert "stretched to it (agreement of edges: stretch 0.00, crop 0.00, inside 0.00; none agrees" in note
+
+
+def test_a_record_taken_up_with_a_change_decides_anew(
+    edit_config: Config, large: dict, tmp_path: Path
+) -> None:
+    first = make_edit_plan(edit_config(**large, size=None, controller="residual"))
+    recorded = asdict(recorded_edit(first.asked))
+    assert make_edit_plan(EditConfig(**recorded)).task.digest == first.task.digest
+    assert first.config.restore == "keyframes"
+    assert (
+        make_edit_plan(EditConfig(**recorded | {"method": "sdedit", "num_inference_steps": 8})).config.restore
+        == "none"
+    )
+    assert make_edit_plan(EditConfig(**recorded | {"restore": "none"})).config.output_size == "model"
+
+
+@pytest.mark.parametrize(("a", "b", "same"), [
+    ((360, 640), (720, 1280), True), ((720, 1280), (181, 321), True), ((480, 832), (481, 834), True),
+    ((752, 1392), (720, 1280), False), ((1, 1), (360, 640), False), ((512, 512), (500, 512), False),
+])  # fmt: skip
+def test_shapes_are_one_to_less_than_a_pixel(a: tuple[int, int], b: tuple[int, int], same: bool) -> None:
+    assert same_shape(a, b) is same_shape(b, a) is same
 
 
 def test_bars_have_no_other_size(edit_config: Config, large: dict) -> None:

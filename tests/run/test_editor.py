@@ -1,5 +1,6 @@
 """WanVideoEditorPipeline: an edit as a Python object."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from PIL import Image
 from tests.run.conftest import EDIT, Inputs, moving_square
 from wanedit import EditResult, WanVideoEditorPipeline
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.run.editor import _indices, _require, _source
-from wanedit.video import read_frames
+from wanedit.run.editor import _indices, _pixels, _source
+from wanedit.video import load_image, read_frames
 
 SETTINGS = {name: value for name, value in EDIT.items() if name != "base_seed"}
 
@@ -143,6 +144,9 @@ def test_sources_that_are_none(
     ("changes", "words"),
     [
         ({"video": "a.mp4"}, "video is no argument of the pipeline; expected source_video"),
+        ({"base_seed": 3}, "base_seed is no argument of the pipeline; expected seed"),
+        ({"tiled": True, "tile": 64}, "tiled is True and tile 64; expected one of the two"),
+        ({"output": ""}, "output is empty"),
         ({"output": "a\0b"}, "output holds a zero byte"),
         ({"source_video": "x" * 5000}, "video: no file or folder"),
         (
@@ -176,9 +180,40 @@ def test_indices_of_another_kind(value, words: str) -> None:
         _indices(value)
 
 
-def test_a_flag_is_no_text() -> None:
-    with pytest.raises(InputError, match="tiled is 'yes'; expected true or false"):
-        _require("yes", bool, "tiled", "true or false")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tiled": "yes"}, "tiled is 'yes'; expected true, false or None"),
+        ({"output": 3}, "output is 3; expected a folder"),
+    ],
+)
+def test_options_of_another_kind(
+    pipeline: WanVideoEditorPipeline, inputs: Inputs, no_weights, changes: dict, words: str
+) -> None:
+    # Beneath the type checks of the tests, which users do not have.
+    call = inspect.unwrap(WanVideoEditorPipeline.__call__)
+    with pytest.raises(InputError, match=words):
+        call(pipeline, "", inputs.video, [inputs.images[0]], [0], seed=1, **changes)
+
+
+def test_a_picture_in_memory_is_read_as_its_file(tmp_path: Path) -> None:
+    """Transparency is laid over white, turned pictures are turned, 16-bit grey is scaled."""
+    clear = Image.new("RGBA", (40, 24), (200, 10, 10, 0))
+    turned = Image.new("RGB", (40, 24), (1, 2, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(np.full((24, 40), 30000, np.uint16))
+    clear.save(tmp_path / "0.png")
+    turned.save(tmp_path / "1.png", exif=exif)
+    deep.save(tmp_path / "2.png")
+    for k, shape in enumerate([(24, 40, 3), (40, 24, 3), (24, 40, 3)]):
+        path = tmp_path / f"{k}.png"
+        with Image.open(path) as image:
+            found = _pixels(image, "keyframe 0")
+        assert found.shape == shape
+        assert np.array_equal(found, load_image(path).pixels)
+    assert (_pixels(clear, "") == 255).all()
+    assert (_pixels(deep, "") == 117).all()
 
 
 def test_numbers_of_numpy_are_numbers(pipeline: WanVideoEditorPipeline, inputs: Inputs) -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.flow.editing import Metrics
-from wanedit.flow.keyframes import Residual, largest_stable_alpha
+from wanedit.flow.keyframes import Covariance, Residual, largest_stable_alpha
 from wanedit.flow.path import Step, schedule
 from wanedit.lit.editing.editor import FlowMatchingEditor, step_record
 from wanedit.lit.editing.rehearsal import expected_steps
@@ -25,6 +25,7 @@ from wanedit.run.directory import RunDirectory, append_event, write_text
 from wanedit.run.edit_config import EditConfig, check_edit
 from wanedit.run.edit_method import describe_method
 from wanedit.run.edit_plan import EditPlan, make_edit_plan
+from wanedit.run.edit_reads import guidance
 from wanedit.run.generate import RECORD_MARK, absolute_source, resolve_seed, resolve_threads
 from wanedit.run.manifest import Manifest, segment_file
 from wanedit.run.progress import progress_bar
@@ -107,13 +108,19 @@ def check_output(plan: EditPlan, directory: RunDirectory) -> None:
     """See that the final video may be written.
 
     Raises:
-        InputError: it is a folder, or what the edit is made from.
+        InputError: it is a folder; a file of the run is what the edit is made from, or would lie among its images.
     """
     if directory.final.is_dir():
         raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
+    written = [directory.final, directory.contact_sheet, directory.config, directory.metrics]
+    written += [*directory.segments.glob("*")]
     for used in (plan.source.path, *(keyframe.path for keyframe in plan.keyframes)):
-        if directory.final.exists() and used.exists() and directory.final.samefile(used):
-            raise InputError(f"output {directory.final} is also an input; expected the name of another file")
+        for path in written:
+            if path.exists() and used.exists() and path.samefile(used):
+                raise InputError(f"output {path} is also an input; expected the name of another file")
+    folder = plan.source.path.resolve()
+    if folder.is_dir() and folder in (directory.root.resolve(), *directory.root.resolve().parents):
+        raise InputError(f"output {directory.root} lies in the source's folder, which holds images only")
 
 
 def resolve_edit(config: EditConfig, directory: RunDirectory) -> EditConfig:
@@ -144,7 +151,7 @@ def prepare(plan: EditPlan, directory: RunDirectory) -> bool:
             "another output"
         )
     append_event(directory.metrics, _started(plan))
-    record = yaml.safe_dump(asdict(recorded_edit(plan.config)), sort_keys=False, allow_unicode=True)
+    record = yaml.safe_dump(asdict(recorded_edit(plan.asked)), sort_keys=False, allow_unicode=True)
     write_text(directory.config, RECORD_MARK + record)
     return complete
 
@@ -250,25 +257,32 @@ def advice(error: float | None, plan: EditPlan) -> list[str]:
     """What to try when the keyframes were not reached."""
     if error is None or error <= STUCK:
         return []
-    ways = ["look whether the keyframes show edits of their frames"]
-    if plan.settings.guidance_scale > 1:
-        ways.insert(0, f"lower cfg_scale (now {plan.settings.guidance_scale:g})")
+    ways, scale = [], guidance(plan.config, plan.method)[0]
     if not hasattr(plan.method, "controller"):
-        ways.insert(0, f"{plan.config.method} has no controller of keyframes, as residual_corrected has")
-    missed = f"the keyframes were missed by {error:.0%} (relative residual of the last step)"
-    return [f"{missed}: {_gain_advice(plan)}{', or '.join(ways)}"]
+        ways.append("use residual_corrected, whose controllers tie keyframes in")
+    elif gain := _gain_advice(plan):
+        ways.append(gain)
+    if scale > 1:
+        own = getattr(plan.method, "guidance_scale", None) is not None
+        ways.append(f"lower {'method_options.guidance_scale' if own else 'cfg_scale'} (now {scale:g})")
+    ways.append("look whether the keyframes show edits of their frames")
+    restored = ", before they were restored" if plan.config.restore in ("residual", "keyframes") else ""
+    missed = f"the keyframes were missed by {error:.0%} (relative residual of the last step{restored})"
+    return [f"{missed}: {', or '.join(ways)}"]
 
 
 def _gain_advice(plan: EditPlan) -> str:
     """Which way to turn alpha; nothing where the controller has none."""
     controller, settings = getattr(plan.method, "controller", None), plan.settings
+    if isinstance(controller, Covariance):
+        return f"raise controller_options.iterations (now {controller.iterations})"
     if not hasattr(controller, "alpha"):
         return ""
     if not isinstance(controller, Residual):
-        return "raise alpha, "
+        return "raise alpha"
     stable = largest_stable_alpha(schedule(settings.num_inference_steps, settings.shift))
     turn = "lower" if controller.alpha + controller.beta >= stable else "raise"
-    return f"{turn} alpha (stable below {stable:.3g} with these steps), "
+    return f"{turn} alpha (stable below {stable:.3g} with these steps)"
 
 
 def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | None) -> EditResult:
@@ -280,7 +294,7 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | No
     shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
     write_png(directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps))
     error = _recorded_error(directory, task.digest)
-    if say is not None:
+    if say is not None and edited:
         for line in advice(error, plan):
             say(line)
     return EditResult(

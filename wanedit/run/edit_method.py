@@ -1,33 +1,17 @@
-"""From the fields of an EditConfig to a method: its options checked, and told which of them it does not use."""
+"""From the fields of an EditConfig to a method, its options checked."""
 
-from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from typing import Any, get_origin, get_type_hints
 
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method
 from wanedit.flow.keyframes import CONTROLLERS, Controller, Residual, largest_stable_alpha, steps_for
-from wanedit.flow.methods import (
-    FLF2V,
-    CopySource,
-    FirstFrame,
-    FlowAlign,
-    FlowEdit,
-    ResidualCorrectedFlow,
-    RFInversion,
-    WarpNearestKeyframe,
-    get_method,
-)
+from wanedit.flow.methods import get_method
 from wanedit.flow.path import schedule
-from wanedit.lit.editing.pixels import MAKES_PIXELS, pixel_defaults
-from wanedit.lit.editing.rehearsal import WITHOUT_MODEL
+from wanedit.lit.editing.pixels import pixel_defaults
 from wanedit.run.config import describe_type, fits_type
 from wanedit.run.edit_config import EditConfig
 
-# Methods that ask the model about the source clip too.
-READS_SOURCE = (ResidualCorrectedFlow, FlowEdit, FlowAlign, RFInversion)
-# Methods that use the keyframes as pictures only, or not at all.
-BY_PICTURES = (CopySource, FirstFrame, FLF2V, WarpNearestKeyframe)
 # Wan-Edit takes the last 41 of 50 steps; other numbers of steps keep the share.
 FLOWEDIT_SHARE = 41 / 50
 
@@ -103,43 +87,6 @@ def describe_method(method: Any) -> dict[str, Any]:
             value = getattr(value, "__name__", type(value).__name__)
         values[f.name] = value
     return values
-
-
-def unused(config: EditConfig, method: Method) -> list[str]:
-    """A note for every setting that was changed and that this method does not read."""
-    controller = getattr(method, "controller", None)
-    if controller is None:
-        notes = _changed(
-            config, ("alpha", "beta", "controller"), f"the method {config.method} has no controller"
-        )
-    else:
-        lacking = [name for name in ("alpha", "beta") if name not in _names(controller)]
-        notes = _changed(config, lacking, f"the controller {config.controller} has no gain")
-    if config.keyframe_encoding != "single" and isinstance(method, BY_PICTURES):
-        notes += _changed(config, ("keyframe_encoding",), f"{config.method} is told of no keyframe's latents")
-    if not isinstance(method, READS_SOURCE):
-        why = f"{config.method} asks nothing about the source"
-        named = {"source_prompt": config.prompt, "source_cfg_scale": config.cfg_scale}
-        own = [name for name, same in named.items() if getattr(config, name) != same]
-        notes += _changed(config, own, why)
-    if isinstance(method, MAKES_PIXELS) and config.restore not in ("auto", "none"):
-        notes += _changed(config, ("restore",), f"{config.method} makes pixels, of which nothing was lost")
-    if isinstance(method, WITHOUT_MODEL):
-        names = ("cfg_scale", "num_inference_steps")
-        return notes + _changed(config, names, f"{config.method} asks the model nothing")
-    for scale, name in (("guidance_scale", "cfg_scale"), ("source_guidance_scale", "source_cfg_scale")):
-        own = getattr(method, scale, None)
-        if own is not None and own != getattr(config, name):
-            notes += _changed(
-                config, (name,), f"{config.method} has its own {scale}, {own:g}; give it in method_options"
-            )
-    return notes
-
-
-def _changed(config: EditConfig, names: Iterable[str], why: str) -> list[str]:
-    defaults = {f.name: f.default for f in fields(config)}
-    changed = [name for name in names if getattr(config, name) != defaults[name]]
-    return [f"{name} {getattr(config, name)} is not used: {why}" for name in changed]
 
 
 def stability_warning(controller: Residual, steps: int, shift: float) -> list[str]:

@@ -1,7 +1,7 @@
 """What an edit is restored with: whether it is, in which size, and the source and keyframes in that size."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,7 +12,7 @@ from wanedit.lit.editing.pixels import MAKES_PIXELS
 from wanedit.lit.editing.task import Pictures
 from wanedit.run.edit_config import EditConfig, EditedFrame
 from wanedit.video import load_image
-from wanedit.video.arrays import Frames
+from wanedit.video.arrays import Frame, Frames
 from wanedit.video.images import Size
 from wanedit.video.register import Placement, register
 from wanedit.video.restoring import Restore
@@ -37,6 +37,10 @@ def decide_output(config: EditConfig, method: Method) -> EditConfig:
     """
     kind = "none" if isinstance(method, MAKES_PIXELS) else restore_kind(config)
     wanted = config.output_size
+    if wanted == "source" and isinstance(method, MAKES_PIXELS):
+        raise InputError(
+            f"output_size is source, but {config.method} makes pixels of the model's size; expected auto or model"
+        )
     if wanted == "source" and kind == "none":
         raise InputError(
             f"output_size is source, but {config.method} with restore {config.restore} leaves the model's own pixels; "
@@ -63,48 +67,51 @@ def original_size(sides: Size, size: Size, policy: str) -> Size:
     return min(sides[0], round(size[0] / scale)), min(sides[1], round(size[1] / scale))
 
 
+@dataclass(frozen=True, eq=False)
+class PlacedKeyframe:
+    """A keyframe as it was read, and how it lies on the source's frame `index`."""
+
+    index: int
+    pixels: Frame
+    placement: Placement
+
+
 def place_keyframes(
     config: EditConfig, keyframes: Sequence[EditedFrame], source: SourceClip, sides: Size
-) -> tuple[list[Placement], list[str]]:
-    """How each keyframe belongs on its frame of the source, and what the user should know of it.
+) -> tuple[list[PlacedKeyframe], list[str]]:
+    """Read the keyframes, lay each on its frame, and say what the user should know of it.
 
     Args:
         config: decided.
         source: read at the model's size; every keyframe is of one of its frames.
         sides: (height, width) of the source as stored.
     """
-    placements, notes = [], []
+    placed, notes = [], []
     for keyframe in keyframes:
         loaded = load_image(keyframe.path)
         frame = source.frames[keyframe.index]
         placement = register(loaded.pixels, frame, sides, config.resize_policy, config.keyframe_fit)
-        placements.append(placement)
+        placed.append(PlacedKeyframe(keyframe.index, loaded.pixels, placement))
         said = [*loaded.notes, *([placement.note] if placement.note else [])]
         notes += [f"{keyframe.path.name}: {note}" for note in said]
-    return placements, notes
+    return placed, notes
 
 
 def shown_in(
-    frames: Frames, keyframes: Sequence[EditedFrame], placements: Sequence[Placement], policy: str
+    frames: Frames, keyframes: Sequence[PlacedKeyframe], policy: str
 ) -> UInt8[np.ndarray, "k h w 3"]:
     """The keyframes (K, H, W, 3) as `frames` (T, H, W, 3) look, the source brought to its size by `policy`."""
-    pairs = zip(keyframes, placements, strict=True)
-    return np.stack([p.place(load_image(k.path).pixels, frames[k.index], policy) for k, p in pairs])
+    return np.stack([k.placement.place(k.pixels, frames[k.index], policy) for k in keyframes])
 
 
 def read_originals(
-    config: EditConfig,
-    source: SourceClip,
-    keyframes: Sequence[EditedFrame],
-    placements: Sequence[Placement],
-    sides: Size,
+    config: EditConfig, source: SourceClip, keyframes: Sequence[PlacedKeyframe], sides: Size
 ) -> Pictures | None:
     """Source and keyframes in the size of the result; None where that is the model's.
 
     Args:
         config: decided.
         source: read at the model's size.
-        placements: of the keyframes.
         sides: (height, width) of the source as stored.
     """
     size = (source.frames.shape[1], source.frames.shape[2])
@@ -120,7 +127,7 @@ def read_originals(
         policy=config.resize_policy,
         salvage=config.salvage,
     )
-    return Pictures(clip.frames, shown_in(clip.frames, keyframes, placements, config.resize_policy))
+    return Pictures(clip.frames, shown_in(clip.frames, keyframes, config.resize_policy))
 
 
 def shape_notes(config: EditConfig, source: SourceClip, sides: Size) -> list[str]:
@@ -134,20 +141,19 @@ def shape_notes(config: EditConfig, source: SourceClip, sides: Size) -> list[str
     (height, width), size, notes = sides, (source.frames.shape[1], source.frames.shape[2]), []
     own = original_size(sides, size, config.resize_policy)
     result = own if config.output_size == "source" else size
-    change = (size[1] / size[0]) / (width / height) - 1
-    warned = source.fit is not None and source.fit.warning is not None
-    if abs(change) >= SHAPE_KEPT and not warned:
-        text = (
-            f"the source's {width}x{height} is not of the shape of the model's frames, {size[1]}x{size[0]}: "
-        )
-        if config.resize_policy == "stretch" and config.output_size == "model":
-            notes.append(f"{text}the result's width is {change:+.0%} off")
-        elif config.resize_policy == "crop":
-            lost = 1 - own[0] * own[1] / (height * width)
-            notes.append(f"{text}{lost:.0%} of it is cut off; resize_policy stretch would keep it")
+    made = f"{result[1]}x{result[0]}"
+    change = (result[1] / result[0]) / (width / height) - 1
+    if abs(change) >= SHAPE_KEPT:
+        lost = 1 - own[0] * own[1] / (height * width)
+        became = {
+            "crop": f"{lost:.0%} of it is cut off (resize_policy stretch keeps it)",
+            "stretch": f"it is stretched, {change:+.0%} in width",
+            "pad": "black bars fill it up",
+        }
+        notes.append(f"the source is {width}x{height} and the result {made}: {became[config.resize_policy]}")
     if result[0] % 2 or result[1] % 2:
         notes.append(
-            f"{result[1]}x{result[0]} has an odd side, which H.264 cannot have: {result[1] // 2 * 2}x"
+            f"{made} has an odd side, which H.264 cannot have: {result[1] // 2 * 2}x"
             f"{result[0] // 2 * 2} are written; the lossless frames beside it keep all"
         )
     return notes

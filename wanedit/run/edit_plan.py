@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from wanedit.lit.editing.rehearsal import WITHOUT_MODEL, rehearse
 from wanedit.lit.editing.task import EditTask, Pictures, check_keyframes
 from wanedit.run.config import SIZE_MULTIPLE, parse_size
 from wanedit.run.edit_config import EditConfig, EditedFrame, check_edit, parse_edited, there
-from wanedit.run.edit_method import build_method, describe_method, stability_warning, unused
+from wanedit.run.edit_method import build_method, describe_method, stability_warning
 from wanedit.run.edit_originals import (
     decide_output,
     place_keyframes,
@@ -27,6 +27,7 @@ from wanedit.run.edit_originals import (
     shape_notes,
     shown_in,
 )
+from wanedit.run.edit_reads import DECIDING, unread, unused
 from wanedit.run.manifest import digest
 from wanedit.run.plan import compute_kind, hash_files, pixels_sha256, prompt_doubts
 from wanedit.video import FitRecord, load_image
@@ -36,14 +37,21 @@ from wanedit.wan.load import WanFolder, open_wan
 
 # Raised when a change to the code changes the pixels of an edit for the same inputs.
 ALGORITHM = 2
+# Decided anew by a run that takes up a record of this one and changes something.
+ASKED_AGAIN = ("size", "resize_policy", "restore", "output_size")
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class EditPlan:
-    """A run, decided. `config` holds no null that a model's default could fill."""
+    """A run, decided.
+
+    `config` holds no null or auto that is decided; `asked` those of size and restoring, which a changed run decides
+    anew.
+    """
 
     config: EditConfig
+    asked: EditConfig
     folder: WanFolder
     source: SourceClip
     keyframes: tuple[EditedFrame, ...]
@@ -79,7 +87,7 @@ def make_edit_plan(
     keyframes = parse_edited(config.keyframes, folders)
     folder = open_wan(config.source)
     load.require_parts(folder)
-    ignored = unused(config, method)
+    given, ignored = config, unused(config, method)
     config = decide_output(_with_defaults(config, folder), method)
     path = _find_source(config.video, folders)
     total, sides = look(path, config)
@@ -100,9 +108,9 @@ def make_edit_plan(
     )
     indices = [keyframe.index for keyframe in keyframes]
     _check_frames(len(source.frames), keyframes, config, folder)
-    placements, notes = place_keyframes(config, keyframes, source, sides)
-    pixels = shown_in(source.frames, keyframes, placements, config.resize_policy)
-    originals = read_originals(config, source, keyframes, placements, sides)
+    placed, notes = place_keyframes(config, keyframes, source, sides)
+    pixels = shown_in(source.frames, placed, config.resize_policy)
+    originals = read_originals(config, source, placed, sides)
     notes += shape_notes(config, source, sides)
     settings = edit_settings(config, folder, getattr(method, "solver", "euler"))
     if (
@@ -110,7 +118,9 @@ def make_edit_plan(
         and timeline.slots(timeline.round_up(len(source.frames))) <= settings.window
     ):
         settings = replace(settings, window=None)
-    notes = [*ignored, *source.notes, *notes, *_doubts(config, folder, indices, len(source.frames), method)]
+    # What becomes of the shape is told by `shape_notes`, which knows the result.
+    told = [note for note in source.notes if source.fit is None or note != source.fit.warning]
+    notes = [*ignored, *told, *notes, *_doubts(config, folder, indices, len(source.frames), method)]
     files = hash_files(folder, say)
     config = replace(
         config,
@@ -122,12 +132,14 @@ def make_edit_plan(
     task = _task(config, pictures, originals, tuple(indices), method, settings, digest(files))
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     rehearse(method, folder, task, shown_frames(folder, settings, task), levels)
+    asked = replace(config, **{name: getattr(given, name) for name in ASKED_AGAIN})
     return EditPlan(
         config,
+        asked,
         folder,
         source,
         tuple(keyframes),
-        tuple(placement.record for placement in placements),
+        tuple(keyframe.placement.record for keyframe in placed),
         method,
         settings,
         task,
@@ -252,23 +264,19 @@ def _task(
     settings: EditSettings,
     model: str,
 ) -> EditTask:
+    # What decides nothing is left out, so that changing it edits nothing anew.
+    skipped = unread(config, method)
     decides = {
         "algorithm": ALGORITHM,
         "compute": compute_kind(),
+        "model": None if isinstance(method, WITHOUT_MODEL) else model,
         "pictures": _hashes(pictures),
         "originals": originals and _hashes(originals),
         "indices": list(indices),
         "method": [config.method, describe_method(method)],
+        "settings": {name: getattr(config, name) for name in DECIDING if name not in skipped},
+        "sampler": [settings.solver, settings.window],
     }
-    if not isinstance(method, WITHOUT_MODEL):
-        # What decides nothing is left out, so that changing it edits nothing anew.
-        sampler = {k: v for k, v in asdict(settings).items() if k not in ("offload_model", "t5_cpu")}
-        decides |= {
-            "model": model,
-            "prompts": [config.prompt, config.source_prompt, config.negative_prompt],
-            "seed": config.base_seed,
-            "sampler": sampler,
-        }
     return EditTask(
         0,
         pictures.frames,

@@ -21,6 +21,8 @@ Picture = Image.Image | np.ndarray | str | Path
 Number = int | float | np.number
 # Side of VAE tiles under `tiled`; four tiles of 256 cover 480p.
 TILE = 256
+# Fields of EditConfig that the call has arguments for.
+TAKEN = {"video": "source_video", "keyframes": "edited_keyframes", "base_seed": "seed"}
 # Sides that the lossless codec of frames in memory takes for sure.
 SMALLEST = 16
 
@@ -108,12 +110,14 @@ class WanVideoEditorPipeline:
             "num_inference_steps": num_inference_steps,
             "base_seed": seed,
         }
-        changes = {name: value for name, value in named.items() if value is not None} | settings
-        for name, own in {"video": "source_video", "keyframes": "edited_keyframes"}.items():
-            if name in changes:
+        for name, own in TAKEN.items():
+            if name in settings:
                 raise InputError(f"{name} is no argument of the pipeline; expected {own}")
-        _require(tiled, bool, "tiled", "true, false or None")
+        changes = {name: value for name, value in named.items() if value is not None} | settings
+        _require(tiled, bool | np.bool_, "tiled", "true, false or None")
         _require(output, str | Path, "output", "a folder or the path of a video")
+        if tiled is not None and "tile" in settings:
+            raise InputError(f"tiled is {tiled} and tile {settings['tile']}; expected one of the two")
         if tiled is not None:
             changes["tile"] = TILE if tiled else None
         # Settings often come out of NumPy; a configuration holds plain numbers.
@@ -124,7 +128,7 @@ class WanVideoEditorPipeline:
                 prompt=prompt,
                 video=_source(source_video, Path(scratch)),
                 keyframes=_keyframes(pictures, indices, Path(scratch)),
-                output=str(output or Path(scratch) / "run"),
+                output=str(Path(scratch) / "run" if output is None else output),
                 **changes,
             )
             self.last = edit(config, verbose=verbose)
@@ -193,10 +197,10 @@ def _keyframes(pictures: Sequence[Picture], indices: Sequence[int], scratch: Pat
 
 
 def _pixels(picture: Picture, what: str) -> AnyFrame:
-    from wanedit.video import load_image
+    from wanedit.video.images import from_pillow, load_image
 
     if isinstance(picture, str | Path):
         return load_image(picture).pixels
     if isinstance(picture, Image.Image):
-        picture = np.asarray(picture.convert("RGB"))
+        return from_pillow(picture, what).pixels
     return require_frame(picture, what)

@@ -174,8 +174,9 @@ def choose_devices(config: GenerationConfig | EditConfig, world: World) -> tuple
     ids = [] if world.under_torchrun else config.devices
     if available == 0:
         if ids:
+            name = "gpu_ids" if hasattr(config, "gpu_ids") else "gpu_id"
             raise InputError(
-                f"gpu_ids are {ids}; this machine has no GPU. Leave gpu_ids out to run on the CPU"
+                f"{name} {ids} asked for; this machine has no GPU. Leave {name} out to run on the CPU"
             )
         return "cpu", world.local_size
     missing = [i for i in ids if not 0 <= i < available]

@@ -73,7 +73,19 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: {'not a file' if path.exists() else 'no such image'}")
-    image = _open(path, max_pixels)
+    return _loaded(_open(path, max_pixels), path)
+
+
+def from_pillow(image: Image.Image, name: str = "image") -> LoadedImage:
+    """The same for an image in memory: its pixels are those that a file of it would have.
+
+    Raises:
+        InputError: it cannot be decoded, naming it by `name`.
+    """
+    return _loaded(image, Path(name))
+
+
+def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     size, mode = (image.height, image.width), image.mode
     notes = ["16-bit colour reduced to 8 bits"] if _is_deep_colour(image) else []
     try:

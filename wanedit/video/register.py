@@ -17,6 +17,12 @@ Way = Literal["stretch", "crop", "inside"]
 KeyframeFit = Literal["auto", "stretch", "crop", "inside"]
 # Shapes that differ by less than this many pixels of the larger picture are one.
 NEGLIGIBLE = 1.0
+# Pixels about a rim in which edges see it.
+RIM = 8
+# A picture with a side below this has no shape to speak of.
+SMALLEST = 8
+# Edges that agree by less than this are found together by chance.
+AGREES = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +51,10 @@ class Placement:
             return fit(keyframe, size, policy)[0]
         if self.how != "inside":
             return fit(fit(keyframe, self.sides, self.how)[0], size, policy)[0]
+        # Its rim is repeated beyond it, so that resizing mixes nothing foreign into it.
+        beyond = fit(self._padded(keyframe, "edge"), size, policy)[0]
         share = self._covered(keyframe, size, policy)
-        framed = fit(fit(keyframe, self.sides, "pad")[0], size, policy)[0]
-        # What the bars darkened at the keyframe's rim is theirs; the source has its share of it.
-        return np.rint(np.minimum(framed + (1 - share) * frame, 255)).astype(np.uint8)
+        return np.rint(share * beyond + (1 - share) * frame).astype(np.uint8)
 
     def covers(
         self, keyframe: UInt8[np.ndarray, "_ _ 3"], size: Size, policy: str
@@ -57,8 +63,19 @@ class Placement:
         return self._covered(keyframe, size, policy)[..., 0] > 0.5
 
     def _covered(self, keyframe: np.ndarray, size: Size, policy: str) -> Float32[np.ndarray, "h w 1"]:
-        white = fit(np.full_like(keyframe, 255), self.sides, "pad")[0]
+        white = self._padded(np.full_like(keyframe, 255), "constant")
         return fit(white, size, policy)[0][..., :1].astype(np.float32) / 255
+
+    def _padded(self, keyframe: np.ndarray, mode: Literal["edge", "constant"]) -> np.ndarray:
+        """The keyframe scaled until it fits inside the source's shape, in the middle."""
+        scale = min(side / own for side, own in zip(self.sides, keyframe.shape, strict=False))
+        inner = [
+            min(side, max(1, round(own * scale)))
+            for side, own in zip(self.sides, keyframe.shape, strict=False)
+        ]
+        gaps = [(side - own) for side, own in zip(self.sides, inner, strict=True)]
+        around = [(gap // 2, gap - gap // 2) for gap in gaps]
+        return np.pad(fit(keyframe, (inner[0], inner[1]), "stretch")[0], [*around, (0, 0)], mode=mode)
 
 
 def register(
@@ -74,25 +91,38 @@ def register(
         keyframe: of any shape.
         frame: the source's frame, brought to its size by `policy`.
         sides: (height, width) of the source as stored.
-        how: see `Placement`; "auto": whichever puts the keyframe's edges nearest to the frame's.
+        how: see `Placement`; "auto": whichever puts the keyframe's edges nearest to the frame's, and "stretch" where
+            they agree in no way.
 
     Raises:
         InputError: an unknown policy.
     """
     height, width = keyframe.shape[:2]
-    if abs(width * sides[0] - height * sides[1]) < NEGLIGIBLE * max(height, width, *sides):
+    if same_shape((height, width), sides):
         return Placement(sides, None, fit(keyframe, sides, "stretch")[1])
     ways = {way: Placement(sides, way, fit(keyframe, sides, POLICY[way])[1]) for way in get_args(Way)}
-    # Compared where all three have pixels of the keyframe.
-    where = ways["inside"].covers(keyframe, (frame.shape[0], frame.shape[1]), policy)
+    # Compared where all three have pixels of the keyframe, and its rim is no edge.
+    covered = ways["inside"].covers(keyframe, (frame.shape[0], frame.shape[1]), policy)
+    core = np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
+    where = cv2.erode(covered.astype(np.uint8), core, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
     agree = {w: _agreement(place.place(keyframe, frame, policy), frame, where) for w, place in ways.items()}
-    chosen = max(agree, key=lambda way: agree[way]) if how == "auto" else how
+    best = max(agree, key=lambda way: agree[way])
+    chosen = how if how != "auto" else best if agree[best] >= AGREES else "stretch"
     found = ", ".join(f"{way} {value:.2f}" for way, value in agree.items())
+    doubt = "; none agrees" if how == "auto" and agree[best] < AGREES else ""
     note = (
         f"{width}x{height} is not of the source's shape, {sides[1]}x{sides[0]}: {DONE[chosen]} "
-        f"(agreement of edges: {found}; keyframe_fit chooses)"
+        f"(agreement of edges: {found}{doubt}; keyframe_fit chooses)"
     )
     return Placement(sides, chosen, ways[chosen].record, note)
+
+
+def same_shape(a: Size, b: Size) -> bool:
+    """Whether pictures of these sides have one shape, to less than a pixel of the larger one."""
+    large, small = (a, b) if a[0] * a[1] >= b[0] * b[1] else (b, a)
+    # A small picture's own sides are only known to half a pixel, which is more than one of the large picture's.
+    height = small[0] * large[1] / small[1]
+    return abs(height - large[0]) < max(NEGLIGIBLE, 0.5 * large[0] / small[0]) and min(small) >= SMALLEST
 
 
 POLICY: dict[Way, str] = {"stretch": "stretch", "crop": "crop", "inside": "pad"}

@@ -19,6 +19,7 @@ from jaxtyping import Float32, UInt8
 from wanedit.video.arrays import Frames
 from wanedit.video.motion import motion_between, warp
 
+Restored = Literal["source", "residual", "keyframes"]
 Restore = Literal["none", "source", "residual", "keyframes"]
 Levels = Float32[np.ndarray, "h w 3"]  # 0 … 255, not rounded
 Belief = Float32[np.ndarray, "h w 1"]
@@ -65,7 +66,7 @@ class Restoration:
         kind: "source" adds what coding took from the source, less where the edit has changed the picture. "residual"
             also meets the keyframes exactly and carries what the edit misses at them to the frames about them. With
             "keyframes" these take the picture's place wherever the source's motion leads to them; what moves in the
-            edit and not in the source then stands still. "none" only resizes.
+            edit and not in the source then stands still.
     """
 
     edited: LevelFrames
@@ -73,7 +74,7 @@ class Restoration:
     source: Frames
     keyframes: UInt8[np.ndarray, "k h w 3"]
     indices: tuple[int, ...]
-    kind: Restore = "keyframes"
+    kind: Restored = "keyframes"
 
     def frames(self) -> Frames:
         """All frames, rounded; made one by one, since in floating point a long clip would not fit in memory."""
@@ -84,8 +85,6 @@ class Restoration:
 
     def frame(self, t: int) -> Levels:
         """The restored frame t."""
-        if self.kind == "none":
-            return self._resized(self.edited[t])
         if self.kind == "source":
             return self._with_source(t)
         if t in self._shown:

@@ -12,7 +12,7 @@ from wanedit.lit.editing.task import Pictures
 from wanedit.video import from_uint8, retime, to_uint8
 from wanedit.video.arrays import require_finite
 from wanedit.video.motion import dis_flow
-from wanedit.video.restoring import Restoration, Restore
+from wanedit.video.restoring import Restoration, Restored
 
 # Methods whose result is decoded already, and of pixels of their own.
 MAKES_PIXELS = (CopySource, FLF2V, WarpNearestKeyframe)
@@ -53,7 +53,7 @@ def restored(
     coded: Float[Tensor, "3 t height width"],
     pictures: Pictures,
     indices: tuple[int, ...],
-    kind: Restore,
+    kind: Restored,
 ) -> UInt8[np.ndarray, "n _ _ 3"]:
     """As many frames as `pictures` has, of their size: see `Restoration`.
 
