@@ -23,20 +23,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from wanedit.errors import InputError
-from wanedit.video.colour import rgb_to_lab
-from wanedit.video.motion import Motion, motion_between, warp
+from wanedit.metrics.functional.motion import ClipMotion, follow
 
 Frames = UInt8[np.ndarray, "t height width 3"]
 Series = Float[np.ndarray, " n"]
 
 # Frames on either side of a join that belong to it and not to the interior.
 REACH = 2
-# Motion is followed on frames whose longer side is at most this; a join shows at any size.
-SIDE = 480
-
-
-# Motion below this, in pixels a frame of the reduced clip, has no direction: it is noise of the flow.
-SPEED = 0.1
 
 
 @dataclass(frozen=True)
@@ -84,14 +77,19 @@ class JunctionScore:
     shows: bool
 
 
-def junction_scores(video: Frames, junctions: Sequence[int]) -> dict[int, dict[str, JunctionScore]]:
+def junction_scores(
+    video: Frames, junctions: Sequence[int], motion: ClipMotion | None = None
+) -> dict[int, dict[str, JunctionScore]]:
     """Every measure of every join: {join: {measure: score}}.
+
+    Args:
+        motion: of the clip, where it is known already.
 
     Raises:
         InputError: a join outside the clip, or a clip too short to have an interior.
     """
     check_junctions(len(video), junctions)
-    series = transition_series(video)
+    series = transition_series(video, motion)
     return {
         j: {name: score(name, values, j, junctions) for name, values in series.items()} for j in junctions
     }
@@ -145,63 +143,27 @@ def score(
     return JunctionScore(value, median, ratio, worse and ratio > measure.limit)
 
 
-def transition_series(video: Frames) -> dict[str, Float[np.ndarray, " t"]]:
+def transition_series(video: Frames, motion: ClipMotion | None = None) -> dict[str, Float[np.ndarray, " t"]]:
     """Every measure at every frame: between t - 1 and t, or of t itself; NaN at the ends that have none."""
-    small = reduced(video)
-    motions = [motion_between(a, b) for a, b in zip(small, small[1:], strict=False)]
-    changes = np.square(np.diff(small.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
-    moved = np.array([_moved(a, b, m) for a, b, m in zip(small, small[1:], motions, strict=False)])
-    bends = np.array([_bend(before, after) for before, after in zip(motions, motions[1:], strict=False)])
+    motion = motion or follow(video)
+    changes, bends = motion.changes(), motion.bends()
     return {
         "mse": _late(changes),
         "acceleration": np.array([np.nan, *bends[:, 0], np.nan]),
         "turn": np.array([np.nan, *bends[:, 1], np.nan]),
-        "warp": _late(moved[:, 0]),
-        "colour": _late(moved[:, 1]),
-        "sharpness": _late(np.abs(np.diff([_sharpness(frame) for frame in video]))),
+        "warp": _late(motion.warp_errors()),
+        "colour": _late(motion.colour_steps()),
+        "sharpness": _late(np.abs(np.diff([sharpness(frame) for frame in video]))),
         "duplicate": _late(np.sqrt(changes)),
     }
 
 
-def reduced(video: Frames) -> UInt8[np.ndarray, "t h w 3"]:
-    """Frames whose longer side is at most `SIDE`."""
-    height, width = video.shape[1:3]
-    scale = SIDE / max(height, width)
-    if scale >= 1:
-        return video
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in video])
-
-
-def _late(values: np.ndarray) -> np.ndarray:
-    """What lies between t - 1 and t, at t."""
-    return np.concatenate([[np.nan], values.astype(np.float64)])
-
-
-def _moved(first: np.ndarray, second: np.ndarray, motion: Motion) -> tuple[float, float]:
-    """RMS and Lab distance of a frame and the next laid back on it, where the motion is believed both ways."""
-    back = np.clip(np.rint(warp(second, motion.forward)), 0, 255).astype(np.uint8)
-    seen = motion.seen_forward[..., None]
-    total = max(float(seen.sum()), 1.0)
-    off = np.square(first.astype(np.float32) - back).mean(axis=-1, keepdims=True)
-    step = ((rgb_to_lab(first) - rgb_to_lab(back)) * seen).sum(axis=(0, 1)) / total
-    return float(np.sqrt((off * seen).sum() / total)), float(np.linalg.norm(step))
-
-
-def _bend(before: Motion, after: Motion) -> tuple[float, float]:
-    """Mean |x(t + 1) - 2 x(t) + x(t - 1)| over what frame t shows of both neighbours, and its share of the motion.
-
-    The share is 0 for even motion and 1 for motion that goes back; what stands still counts for little in it.
-    """
-    seen = before.seen_backward * after.seen_forward
-    bend = np.linalg.norm(before.backward + after.forward, axis=-1)
-    way = np.linalg.norm(before.backward, axis=-1) + np.linalg.norm(after.forward, axis=-1)
-    total = max(float(seen.sum()), 1.0)
-    mean, moved = float((bend * seen).sum()) / total, float((way * seen).sum()) / total
-    return mean, mean / max(moved, SPEED)
-
-
-def _sharpness(frame: np.ndarray) -> float:
+def sharpness(frame: UInt8[np.ndarray, "height width 3"]) -> float:
     """Logarithm of the variance of the Laplacian (Pech-Pacheco et al. 2000)."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     return float(np.log(cv2.Laplacian(grey, cv2.CV_64F).var() + 1.0))
+
+
+def _late(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:
+    """What lies between t - 1 and t, at t."""
+    return np.concatenate([[np.nan], values])
