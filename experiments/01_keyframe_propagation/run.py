@@ -97,7 +97,7 @@ def run(
     folder = open_wan(settings["model"])
     editors = {v.key: build(folder, v, settings) for v in what if v.name != CEILING}
     networks = Networks(folder, given.compile)
-    done = {line["id"] for line in read(out)}
+    done = {line["id"] for line in read(out) if line["restore"] == "none"}
     drawn = cases(split, count, settings["edits"], settings["num_frames"], tuple(settings["size"]))
     for number, group in enumerate(drawn):
         if number % given.parts == given.part:
@@ -152,10 +152,11 @@ def edit_group(
             }
             if settings["tuning"]:
                 about["settings"] = variant.settings
-            yield _line(about, "none", edited, case)
             if edited.latents is not None:
                 restored = GivenEditor(networks, edited.latents, "keyframes").edit(task)
                 yield _line(about, "keyframes", restored, case) | {"evaluations": edited.evaluations}
+            # Last, for it says that the pair is whole.
+            yield _line(about, "none", edited, case)
 
 
 def _name(case: Case, variant: Variant, spacing: int) -> str:
@@ -174,8 +175,9 @@ def _line(about: dict[str, Any], restore: str, clip: EditedClip, case: Case) -> 
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The finished lines of a results file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The lines of a results file; of a pair that was begun twice, the later ones."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return list({(line["id"], line["restore"]): line for line in lines}.values())
 
 
 def tuned(lines: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
