@@ -1,0 +1,112 @@
+"""LPIPS on a small fabricated trunk: the loading path, and its distance against the formula."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import alexnet
+
+from wanedit.errors import InputError, MissingWeightsError
+from wanedit.metrics.perceptual import Lpips
+from wanedit.metrics.weights import ALEXNET, HubFile, require, sha256
+
+
+def trunk_file(hub: Path, state: dict) -> HubFile:
+    """A trunk whose name carries the hash of its own content."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path = hub / "checkpoints" / "trunk.pth"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(buffer.getvalue())
+    named = path.with_name(f"alexnet-owt-{sha256(path)[:8]}.pth")
+    path.rename(named)
+    return HubFile(named.name, "https://example.org/trunk", 10)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def features() -> nn.Module:
+    torch.manual_seed(0)
+    return alexnet(weights=None).features
+
+
+def state(features: nn.Module) -> dict:
+    return {f"features.{name}": value for name, value in features.state_dict().items()}
+
+
+@pytest.fixture
+def frames() -> tuple[np.ndarray, np.ndarray]:
+    a = np.random.default_rng(0).integers(0, 256, (10, 64, 72, 3), dtype=np.uint8)
+    return a, np.roll(a, 3, axis=2)
+
+
+def test_distance_is_the_papers_formula(hub: Path, features: nn.Module, frames) -> None:
+    """d = sum over layers of the mean over places of w . (f_a / |f_a| - f_b / |f_b|)^2, equation 1."""
+    a, b = frames
+    lpips = Lpips.load("alex", trunk_file(hub, state(features)))
+    heads = {k: lpips.network.state_dict()[f"lin{k}.model.1.weight"] for k in range(5)}
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+
+    def layers(frame: np.ndarray) -> list[torch.Tensor]:
+        x = (torch.from_numpy(frame).float() / 127.5 - 1 - shift) / scale
+        x, found = x.permute(2, 0, 1)[None], []
+        for k, layer in enumerate(features):
+            x = layer(x)
+            if k in (1, 4, 7, 9, 11):
+                found.append(x / x.square().sum(1, keepdim=True).sqrt().clamp_min(1e-8))
+        return found
+
+    def distance(p: np.ndarray, q: np.ndarray) -> float:
+        pairs = zip(layers(p), layers(q), strict=True)
+        return float(sum((heads[k] * (x - y).square()).sum(1).mean() for k, (x, y) in enumerate(pairs)))
+
+    with torch.no_grad():
+        expected = [distance(p, q) for p, q in zip(a, b, strict=True)]
+    np.testing.assert_allclose(lpips.distances(a, b), expected, rtol=1e-3)
+    assert (lpips.distances(a, a) == 0).all()
+    np.testing.assert_allclose(lpips.steps(a), lpips.distances(a[:-1], a[1:]))
+
+
+def test_a_missing_trunk_says_where_it_belongs(hub: Path) -> None:
+    with pytest.raises(MissingWeightsError) as error:
+        Lpips.load()
+    text = str(error.value)
+    assert str(hub / "checkpoints" / "alexnet-owt-7be5be79.pth") in text
+    assert ALEXNET.address in text
+    assert "233 MB" in text
+
+
+def test_a_random_file_under_the_right_name_is_refused(hub: Path, features: nn.Module) -> None:
+    path = hub / "checkpoints" / ALEXNET.name
+    path.parent.mkdir()
+    torch.save(state(features), path)
+    with pytest.raises(InputError, match="its name says 7be5be79…: it is not the published file"):
+        Lpips.load()
+
+
+def test_a_name_without_a_hash_is_refused(hub: Path) -> None:
+    with pytest.raises(InputError, match="carries no hash"):
+        require(HubFile("alexnet.pth", "https://example.org", 1))
+
+
+def test_a_trunk_of_another_network_is_refused(hub: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"has no features.0.weight; expected the weights of torchvision's trunk"
+    ):
+        Lpips.load("alex", trunk_file(hub, {"conv.weight": torch.zeros(3)}))
+
+
+def test_frames_that_do_not_fit(hub: Path, features: nn.Module, frames) -> None:
+    lpips = Lpips.load("alex", trunk_file(hub, state(features)))
+    with pytest.raises(InputError, match="expected one shape"):
+        lpips.distances(frames[0], frames[1][:, :, :40])
+    with pytest.raises(InputError, match="at least 32 pixels"):
+        lpips.distances(frames[0][:, :20], frames[1][:, :20])
