@@ -36,6 +36,7 @@ def build_parser() -> Any:
     commands = parser.add_subcommands(dest="command", required=True)
     commands.add_subcommand("generate", _generate_parser(), help="a long video through timed keyframes")
     commands.add_subcommand("edit", _edit_parser(), help="an edited video from edited keyframes")
+    commands.add_subcommand("evaluate", _evaluate_parser(), help="measure a finished video")
     commands.add_subcommand(
         "models", _models_parser(), help="list known models; check their layout or a folder"
     )
@@ -75,6 +76,26 @@ def _edit_parser() -> Any:
     )
     parser.add_class_arguments(EditConfig, as_group=False)
     _add_run_flags(parser)
+    return parser
+
+
+def _evaluate_parser() -> Any:
+    from jsonargparse import ArgumentParser
+
+    from wanedit.run.evaluate_inputs import EvaluationConfig
+
+    parser = ArgumentParser(
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="Measure a video: its joins, its consistency in time, and what it is to a reference, a mask and "
+        "keyframes. What cannot be measured is named with the reason.",
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; repeatable, later ones win")
+    parser.add_argument(
+        "source", nargs="?", type=str, default="", help="the same as --video, over which it wins"
+    )
+    parser.add_class_arguments(EvaluationConfig, as_group=False)
+    parser.add_argument("--quiet", action="store_true", help="print nothing")
     return parser
 
 
@@ -133,6 +154,7 @@ def _run(argv: list[str]) -> int:
     command: Callable[[Any], int] = {
         "generate": _generate,
         "edit": _edit,
+        "evaluate": _evaluate,
         "models": _models,
     }[settings.command]
     return command(settings[settings.command])
@@ -164,12 +186,13 @@ def _configs_first(argv: list[str]) -> list[str]:
 def _valid_keys(argv: list[str]) -> list[str]:
     from wanedit.run.config import GenerationConfig
     from wanedit.run.edit_config import EditConfig
+    from wanedit.run.evaluate_inputs import EvaluationConfig
 
-    kinds = {"generate": GenerationConfig, "edit": EditConfig}
+    kinds = {"generate": GenerationConfig, "edit": EditConfig, "evaluate": EvaluationConfig}
     kind = kinds.get(argv[0]) if argv else None
     if kind is not None:
         return [*kind.__dataclass_fields__, "config", "dry_run", "verbose", "quiet"]
-    return ["generate", "edit", "models", "check"]
+    return ["generate", "edit", "evaluate", "models", "check"]
 
 
 def _shortened(message: str, valid: Sequence[str]) -> str:
@@ -280,6 +303,24 @@ def run_edit(config: Any, folders: list[Path], quiet: bool) -> int:
         return signal.exit_code
     if not quiet:
         print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_indices)}")
+    return 0
+
+
+def _evaluate(settings: Any) -> int:
+    from wanedit.run.evaluate import evaluate, write
+    from wanedit.run.evaluate_inputs import EvaluationConfig
+    from wanedit.run.report_evaluation import print_evaluation
+
+    values = settings.as_dict()
+    files = [Path(str(getattr(path, "relative", path))) for path in values.pop("config", None) or []]
+    quiet = values.pop("quiet")
+    values["video"] = values.pop("source") or values["video"]
+    config = EvaluationConfig(**values)
+    result = evaluate(config, [file.parent for file in files])
+    if not quiet:
+        print_evaluation(result)
+    if config.output is not None:
+        write(result, Path(config.output).expanduser())
     return 0
 
 

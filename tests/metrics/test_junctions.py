@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from wanedit.errors import InputError
-from wanedit.metrics.functional.junctions import MEASURES, JunctionScore, junction_scores, score
+from wanedit.metrics.functional.junctions import JunctionScore, junction_scores, score
 
 JOIN = 20
 
@@ -63,7 +63,7 @@ def shown(clip: np.ndarray, join: int = JOIN) -> set[str]:
     return {name for name, found in junction_scores(clip, [join])[join].items() if found.shows}
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", FAULTS)
 def test_a_fault_is_seen(clip: np.ndarray, measure: str) -> None:
     assert measure in shown(FAULTS[measure](clip))
 

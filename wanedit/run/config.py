@@ -239,14 +239,23 @@ def check_types(config: Any) -> None:
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
-    for name, kind in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if not fits_type(value, kind):
-            raise InputError(f"{name} is {value!r}; expected {describe_type(kind)}")
+    check_fields(config)
     if not config.output:
         raise InputError("output is empty; expected a folder or the path of a video")
     if config.ckpt_dir == "":
         raise InputError("ckpt_dir is empty; expected a folder, or null to use `model`")
+
+
+def check_fields(config: Any) -> None:
+    """Refuse a value of another type than its field in a configuration.
+
+    Raises:
+        InputError: naming the field, what was got and what was expected.
+    """
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not fits_type(value, kind):
+            raise InputError(f"{name} is {value!r}; expected {describe_type(kind)}")
 
 
 def fits_type(value: Any, kind: Any) -> bool:

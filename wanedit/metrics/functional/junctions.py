@@ -57,6 +57,7 @@ MEASURES = {
     "colour": Measure(0.05, 3.0, "CIELAB", (0, 1)),
     "sharpness": Measure(0.1, 2.0, "log ratio", (1, 2)),
     "duplicate": Measure(0.05, 3.0, "levels", (0, 1)),
+    "lpips": Measure(0.005, 2.0, "LPIPS", (0, 1)),
 }
 
 

@@ -1,0 +1,166 @@
+"""`wanedit evaluate`: what is given decides what is measured; the rest is named with its reason."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.run.conftest import moving_square
+from wanedit.cli import main
+from wanedit.errors import InputError, MissingWeightsError
+from wanedit.metrics.functional import frame_psnr
+from wanedit.run.evaluate import GROUPS, evaluate
+from wanedit.run.evaluate_inputs import EvaluationConfig
+from wanedit.video import write_lossless
+
+
+@pytest.fixture(autouse=True)
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights of metrics, whatever this machine has."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """A clip of 24 frames of 64 x 64; the same, 10 levels brighter on the right; keyframes, and a mask of the right."""
+    truth = np.stack([np.kron(f, np.ones((2, 2, 1), np.uint8)) for f in moving_square(24)])
+    video = truth.copy()
+    video[:, :, 32:] = np.minimum(video[:, :, 32:].astype(int) + 10, 255)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 32:] = 255
+    write_lossless(tmp_path / "truth.mkv", truth, 16)
+    write_lossless(tmp_path / "video.mkv", video, 16)
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    Image.fromarray(truth[4]).save(tmp_path / "four.png")
+    return {name: str(tmp_path / name) for name in ("truth.mkv", "video.mkv", "mask.png", "four.png")}
+
+
+def everything(files: dict[str, str], **changes: object) -> EvaluationConfig:
+    given = {
+        "video": files["video.mkv"],
+        "reference": files["truth.mkv"],
+        "mask": files["mask.png"],
+        "keyframes": f"{files['four.png']}:4",
+        "junctions": "12",
+    }
+    return EvaluationConfig(**given | changes)  # pyright: ignore[reportArgumentType]
+
+
+def test_all_that_is_given_is_measured(files: dict[str, str]) -> None:
+    found = evaluate(everything(files))
+    assert set(found.metrics) == set(GROUPS) - {"lpips"}
+    assert "download https://" in found.skipped["lpips"]
+    assert (found.video, found.frames, found.size) == ("video.mkv", 24, (64, 64))
+    assert found.metrics["mask"]["psnr_outside"] == 100
+    inside = found.metrics["mask"]["psnr_inside"]
+    assert inside == pytest.approx(28.2, abs=0.3)
+    # Half of the pixels are off: 3 dB better than where all are.
+    assert found.metrics["fidelity"]["psnr"] == pytest.approx(inside + 3.01, abs=0.05)
+    assert found.metrics["keyframes"]["psnr_by_frame"].keys() == {"4"}
+    assert not any(score["shows"] for score in found.metrics["junctions"]["12"].values())
+    assert found.metrics["temporal"]["dynamic_degree"] > 0.1
+
+
+def test_what_is_not_given_is_named(files: dict[str, str]) -> None:
+    found = evaluate(EvaluationConfig(video=files["video.mkv"]))
+    assert set(found.metrics) == {"temporal"}
+    assert found.skipped["fidelity"] == "no reference is given"
+    assert set(found.skipped) == set(GROUPS) - {"temporal"}
+
+
+def test_a_metric_that_is_named_must_be_possible(files: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="fidelity: no reference is given"):
+        evaluate(EvaluationConfig(video=files["video.mkv"], metrics="temporal, fidelity"))
+    with pytest.raises(MissingWeightsError, match="alexnet-owt-7be5be79.pth"):
+        evaluate(everything(files, metrics="lpips"))
+    assert set(evaluate(everything(files, metrics="mask,keyframes")).metrics) == {"mask", "keyframes"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"video": ""}, "video is empty"),
+        ({"video": "no-such.mp4"}, "video: no file or folder"),
+        ({"metrics": "vmaf"}, "metrics names 'vmaf'; expected auto, or some of junctions"),
+        ({"metrics": 3}, "metrics is 3; expected text"),
+        ({"junctions": "12,x"}, "junctions is '12,x'; expected frame numbers such as 24,48"),
+        ({"junctions": "23"}, r"junctions are \[23\]; expected frames 1 … 22"),
+        ({"reference": "no-such.mp4"}, "reference: no file or folder"),
+        ({"reference": "short"}, "reference has 9 frames of 64x64; expected the video's 24 frames of 64x64"),
+        ({"mask": "small"}, "mask is 32x32; expected 64x64"),
+        ({"keyframes": "small"}, "keyframe 0 is 32x32; expected 64x64"),
+    ],
+)
+def test_inputs_that_do_not_fit(files: dict[str, str], tmp_path: Path, changes: dict, words: str) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "small.png")
+    write_lossless(tmp_path / "short.mkv", np.zeros((9, 64, 64, 3), np.uint8), 16)
+    real = {"small": f"{tmp_path}/small.png", "short": f"{tmp_path}/short.mkv"}
+    changes = {name: real.get(value, value) for name, value in changes.items()}
+    if "keyframes" in changes:
+        changes["keyframes"] += ":0"
+    with pytest.raises(InputError, match=words):
+        evaluate(everything(files, **changes))
+
+
+def test_results_as_files(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "found.json"
+    words = [
+        files["video.mkv"],
+        "--reference",
+        files["truth.mkv"],
+        "--junctions",
+        "6,12",
+        "--output",
+        str(out),
+    ]
+    assert main(["evaluate", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "Junctions" in printed
+    assert "not measured: mask: no reference and mask are given" in printed
+    values = json.loads(out.read_text())
+    with out.with_suffix(".csv").open() as file:
+        lines = list(csv.DictReader(file))
+    (psnr,) = [line["value"] for line in lines if (line["group"], line["name"]) == ("fidelity", "psnr")]
+    assert float(psnr) == pytest.approx(values["metrics"]["fidelity"]["psnr"], rel=1e-4)
+    assert {line["place"].split("/")[0] for line in lines if line["group"] == "junctions"} == {"6", "12"}
+    assert values["skipped"].keys() == {"mask", "keyframes", "lpips"}
+
+
+def test_a_measure_without_a_value_is_null(files: dict[str, str], tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "nothing.png")
+    out = tmp_path / "found.json"
+    words = [
+        "--reference",
+        files["truth.mkv"],
+        "--mask",
+        str(tmp_path / "nothing.png"),
+        "--output",
+        str(out),
+        "--quiet",
+    ]
+    assert main(["evaluate", files["video.mkv"], *words]) == 0
+    assert json.loads(out.read_text())["metrics"]["mask"]["psnr_inside"] is None
+    assert "mask,,psnr_inside,\n" in out.with_suffix(".csv").read_text()
+
+
+def test_exit_codes(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", files["video.mkv"], "--metrics", "lpips", "--junctions", "12"]) == 3
+    assert main(["evaluate", files["video.mkv"], "--metrcs", "auto"]) == 2
+    assert "Did you mean 'metrics'?" in capsys.readouterr().err
+
+
+def test_a_mask_may_move(files: dict[str, str], tmp_path: Path) -> None:
+    """As a folder of pictures: only the frames that have white count inside."""
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for t in range(24):
+        Image.fromarray(np.full((64, 64), 255 if t == 3 else 0, np.uint8)).save(folder / f"{t:04}.png")
+    found = evaluate(everything(files, mask=str(folder)))
+    from wanedit.video import read_frames
+
+    psnr = frame_psnr(read_frames(files["video.mkv"]), read_frames(files["truth.mkv"]))
+    assert found.metrics["mask"]["psnr_inside"] == pytest.approx(psnr[3])

@@ -1,0 +1,135 @@
+"""What an evaluation is given, read and checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from wanedit.errors import InputError
+from wanedit.metrics.functional.junctions import check_junctions
+from wanedit.metrics.functional.motion import ClipMotion, follow
+from wanedit.run.edit_config import parse_edited, there
+from wanedit.video import load_image
+from wanedit.video.arrays import Frames
+from wanedit.video.source import SourceClip, read_source
+
+VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What to measure, and against what.
+
+    Attributes:
+        video: a video file or a folder of images.
+        junctions: the frames at which pieces are joined, "24,48": the first of each later piece, or the one that both
+            share.
+        reference: a video of the same size and length: the truth, or the source of an edit.
+        mask: a picture, a video or a folder of them: white where the edit may change the reference.
+        keyframes: pictures that the video should show, as for `wanedit edit`.
+        metrics: "auto" for all that what is given allows; or some of junctions, temporal, fidelity, mask, keyframes,
+            lpips, "a,b": then each must be possible.
+        output: a file for the results, JSON; a table as CSV is written beside it. Null to print only.
+    """
+
+    video: str = ""
+    junctions: str = ""
+    reference: str | None = None
+    mask: str | None = None
+    keyframes: str | list[Any] = ""
+    metrics: str = "auto"
+    output: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """All that is measured with, read.
+
+    Attributes:
+        mask: (T, H, W), where the reference may be changed.
+        keyframes: frame -> picture.
+    """
+
+    video: Frames
+    junctions: tuple[int, ...] = ()
+    reference: Frames | None = None
+    mask: Bool[np.ndarray, "t h w"] | None = None
+    keyframes: dict[int, np.ndarray] | None = None
+
+    @cached_property
+    def motion(self) -> ClipMotion:
+        """Followed once, for all who ask."""
+        return follow(self.video)
+
+
+def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple[Inputs, SourceClip]:
+    """Read everything that the configuration names.
+
+    Raises:
+        InputError: see `evaluate`.
+    """
+    clip = read_source(_found(config.video, "video", folders))
+    frames, (height, width) = clip.frames, clip.frames.shape[1:3]
+    junctions = _junctions(config.junctions, len(frames))
+    reference = _like(config.reference, "reference", frames, folders)
+    mask = _mask(config.mask, frames, folders)
+    keyframes = None
+    if config.keyframes:
+        entries = parse_edited(config.keyframes, folders)
+        keyframes = {entry.index: load_image(entry.path).pixels for entry in entries}
+        for index, picture in keyframes.items():
+            if not 0 <= index < len(frames) or picture.shape[:2] != (height, width):
+                raise InputError(
+                    f"keyframe {index} is {picture.shape[1]}x{picture.shape[0]}; expected {width}x{height}, at a frame "
+                    f"from 0 to {len(frames) - 1}"
+                )
+    return Inputs(frames, junctions, reference, mask, keyframes), clip
+
+
+def _found(name: str, what: str, folders: Sequence[Path]) -> Path:
+    path = Path(name).expanduser()
+    places = [path, *(() if path.is_absolute() else (folder / path for folder in folders))]
+    found = next((place for place in places if there(place.exists)), None)
+    if found is None:
+        raise InputError(f"{what}: no file or folder {path.absolute()}")
+    return found
+
+
+def _junctions(text: str, frames: int) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if any(not word.isdecimal() for word in words):
+        raise InputError(f"junctions is {text!r}; expected frame numbers such as 24,48")
+    junctions = tuple(int(word) for word in words)
+    if junctions:
+        check_junctions(frames, junctions)
+    return junctions
+
+
+def _like(name: str | None, what: str, video: Frames, folders: Sequence[Path]) -> Frames | None:
+    if name is None:
+        return None
+    frames = read_source(_found(name, what, folders)).frames
+    if frames.shape != video.shape:
+        sizes = [f"{len(v)} frames of {v.shape[2]}x{v.shape[1]}" for v in (frames, video)]
+        raise InputError(f"{what} has {sizes[0]}; expected the video's {sizes[1]}")
+    return frames
+
+
+def _mask(name: str | None, video: Frames, folders: Sequence[Path]) -> Bool[np.ndarray, "t h w"] | None:
+    if name is None:
+        return None
+    path = _found(name, "mask", folders)
+    if path.is_dir() or path.suffix.lower() in VIDEOS:
+        frames = _like(name, "mask", video, folders)
+        assert frames is not None
+        return frames.mean(axis=-1) > 127
+    picture = load_image(path).pixels
+    if picture.shape[:2] != video.shape[1:3]:
+        raise InputError(
+            f"mask is {picture.shape[1]}x{picture.shape[0]}; expected {video.shape[2]}x{video.shape[1]}"
+        )
+    return np.broadcast_to(picture.mean(axis=-1) > 127, video.shape[:3])
