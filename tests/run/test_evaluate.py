@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from tests.run.conftest import moving_square
+from wanedit import EditResult
 from wanedit.cli import main
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.metrics.functional import frame_psnr
@@ -83,7 +85,8 @@ def test_a_metric_that_is_named_must_be_possible(files: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"video": ""}, "video is empty"),
+        ({"video": ""}, "expected a video file, a folder of images, or the folder of a run, and one of them"),
+        ({"video": "", "run": "nowhere"}, "a run has junctions, reference and keyframes of its own"),
         ({"video": "no-such.mp4"}, "video: no file or folder"),
         ({"metrics": "vmaf"}, "metrics names 'vmaf'; expected auto, or some of junctions"),
         ({"junctions": "12,x"}, "junctions is '12,x'; expected frame numbers such as 24,48"),
@@ -144,6 +147,33 @@ def test_a_measure_without_a_value_is_null(files: dict[str, str], tmp_path: Path
     assert main(["evaluate", files["video.mkv"], *words]) == 0
     assert json.loads(out.read_text())["metrics"]["mask"]["psnr_inside"] is None
     assert "mask,,psnr_inside,\n" in out.with_suffix(".csv").read_text()
+
+
+def test_an_edit_is_measured_before_lossy_encoding(edited: EditResult) -> None:
+    """Against its source, and at its keyframes."""
+    root = edited.video.parent
+    found = evaluate(EvaluationConfig(run=str(root)))
+    assert (found.frames, found.video) == (9, root.name)
+    assert set(found.metrics) == {"temporal", "fidelity", "keyframes"}
+    source = frame_psnr(edited.frames, moving_square(9))
+    assert found.metrics["fidelity"]["psnr"] == pytest.approx(source.mean())
+    assert found.metrics["keyframes"]["psnr_by_frame"].keys() == {"0", "8"}
+
+
+def test_a_run_that_is_not_complete_is_refused(edited: EditResult, tmp_path: Path) -> None:
+    root = edited.video.parent
+    shutil.copytree(root, tmp_path / "run")
+    (tmp_path / "run" / "segments" / "progress.json").unlink()
+    with pytest.raises(InputError, match="is not complete for its inputs as they are; run it again"):
+        evaluate(EvaluationConfig(run=str(tmp_path / "run")))
+    with pytest.raises(InputError, match=r"has no config\.yaml that can be read"):
+        evaluate(EvaluationConfig(run=str(tmp_path)))
+    (tmp_path / "config.yaml").write_text("[1]")
+    with pytest.raises(InputError, match="holds no settings"):
+        evaluate(EvaluationConfig(run=str(tmp_path)))
+    (tmp_path / "config.yaml").write_text("video: a.mp4\nvidoe: b.mp4")
+    with pytest.raises(InputError, match="has 'vidoe', which this version does not know"):
+        evaluate(EvaluationConfig(run=str(tmp_path)))
 
 
 def test_exit_codes(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from wanedit.metrics.functional.junctions import junction_scores, score
 from wanedit.metrics.functional.temporal import temporal_scores
 from wanedit.run.config import check_fields
 from wanedit.run.directory import write_text
-from wanedit.run.evaluate_inputs import EvaluationConfig, Inputs, read_inputs
+from wanedit.run.evaluate_inputs import EvaluationConfig, Inputs, find_input, read_inputs, read_mask
+from wanedit.run.evaluate_run import inputs_of_run
 from wanedit.video.arrays import Frames
 
 Values = dict[str, Any]
@@ -45,7 +46,7 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = ()) -> Evaluati
     """
     check_evaluation(config)
     names = _names(config.metrics)
-    inputs, clip = read_inputs(config, folders)
+    inputs, title = _read(config, folders)
     metrics, skipped = {}, {}
     for name in names or GROUPS:
         try:
@@ -57,7 +58,7 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = ()) -> Evaluati
                 ) from None
             skipped[name] = str(error)
     height, width = inputs.video.shape[1:3]
-    return Evaluation(clip.path.name, len(inputs.video), (width, height), metrics, skipped)
+    return Evaluation(title, len(inputs.video), (width, height), metrics, skipped)
 
 
 def check_evaluation(config: EvaluationConfig) -> None:
@@ -67,11 +68,22 @@ def check_evaluation(config: EvaluationConfig) -> None:
         InputError: a value of another type, no video, or an unknown metric.
     """
     check_fields(config)
-    if not config.video:
-        raise InputError("video is empty; expected a video file or a folder of images")
+    if bool(config.video) == bool(config.run):
+        raise InputError("expected a video file, a folder of images, or the folder of a run, and one of them")
+    if config.run and (config.junctions or config.reference or config.keyframes):
+        raise InputError("a run has junctions, reference and keyframes of its own; expected none to be given")
     unknown = [name for name in _names(config.metrics) if name not in GROUPS]
     if unknown:
         raise InputError(f"metrics names {unknown[0]!r}; expected auto, or some of {', '.join(GROUPS)}")
+
+
+def _read(config: EvaluationConfig, folders: Sequence[Path]) -> tuple[Inputs, str]:
+    if config.run is None:
+        inputs, clip = read_inputs(config, folders)
+        return inputs, clip.path.name
+    root = find_input(config.run, "run", folders)
+    inputs = inputs_of_run(root, folders)
+    return replace(inputs, mask=read_mask(config.mask, inputs.video, folders)), root.resolve().name
 
 
 def _names(text: str) -> list[str]:

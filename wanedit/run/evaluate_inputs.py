@@ -26,6 +26,7 @@ class EvaluationConfig:
 
     Attributes:
         video: a video file or a folder of images.
+        run: the folder of a run instead: its frames before lossy encoding, with its joins, keyframes and source.
         junctions: the frames at which pieces are joined, "24,48": the first of each later piece, or the one that both
             share.
         reference: a video of the same size and length: the truth, or the source of an edit.
@@ -37,6 +38,7 @@ class EvaluationConfig:
     """
 
     video: str = ""
+    run: str | None = None
     junctions: str = ""
     reference: str | None = None
     mask: str | None = None
@@ -72,11 +74,11 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
     Raises:
         InputError: see `evaluate`.
     """
-    clip = read_source(_found(config.video, "video", folders))
+    clip = read_source(find_input(config.video, "video", folders))
     frames, (height, width) = clip.frames, clip.frames.shape[1:3]
     junctions = _junctions(config.junctions, len(frames))
     reference = _like(config.reference, "reference", frames, folders)
-    mask = _mask(config.mask, frames, folders)
+    mask = read_mask(config.mask, frames, folders)
     keyframes = None
     if config.keyframes:
         entries = parse_edited(config.keyframes, folders)
@@ -90,7 +92,8 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
     return Inputs(frames, junctions, reference, mask, keyframes), clip
 
 
-def _found(name: str, what: str, folders: Sequence[Path]) -> Path:
+def find_input(name: str, what: str, folders: Sequence[Path]) -> Path:
+    """The path of an input, here or in one of the folders. Raises InputError where there is none."""
     path = Path(name).expanduser()
     places = [path, *(() if path.is_absolute() else (folder / path for folder in folders))]
     found = next((place for place in places if there(place.exists)), None)
@@ -112,17 +115,18 @@ def _junctions(text: str, frames: int) -> tuple[int, ...]:
 def _like(name: str | None, what: str, video: Frames, folders: Sequence[Path]) -> Frames | None:
     if name is None:
         return None
-    frames = read_source(_found(name, what, folders)).frames
+    frames = read_source(find_input(name, what, folders)).frames
     if frames.shape != video.shape:
         sizes = [f"{len(v)} frames of {v.shape[2]}x{v.shape[1]}" for v in (frames, video)]
         raise InputError(f"{what} has {sizes[0]}; expected the video's {sizes[1]}")
     return frames
 
 
-def _mask(name: str | None, video: Frames, folders: Sequence[Path]) -> Bool[np.ndarray, "t h w"] | None:
+def read_mask(name: str | None, video: Frames, folders: Sequence[Path]) -> Bool[np.ndarray, "t h w"] | None:
+    """White places of a picture, or of a video or folder as long as the video. Raises InputError where none fits."""
     if name is None:
         return None
-    path = _found(name, "mask", folders)
+    path = find_input(name, "mask", folders)
     if path.is_dir() or path.suffix.lower() in VIDEOS:
         frames = _like(name, "mask", video, folders)
         assert frames is not None

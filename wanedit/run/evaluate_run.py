@@ -1,0 +1,78 @@
+"""A run's folder as what an evaluation is given: its frames before lossy encoding, its joins, keyframes and source."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from wanedit.errors import InputError
+from wanedit.run.assemble import final_frames
+from wanedit.run.config import GenerationConfig
+from wanedit.run.directory import RunDirectory
+from wanedit.run.edit import is_complete
+from wanedit.run.edit_config import EditConfig
+from wanedit.run.edit_plan import make_edit_plan
+from wanedit.run.evaluate_inputs import Inputs
+from wanedit.run.generate import remaining
+from wanedit.run.manifest import Manifest
+from wanedit.run.plan import make_plan
+from wanedit.video import read_frames
+
+
+def inputs_of_run(root: Path, folders: Sequence[Path] = ()) -> Inputs:
+    """All that a complete run has on record; its inputs must be where they were.
+
+    Args:
+        root: the run's folder, with its config.yaml.
+
+    Raises:
+        InputError: no run, one that is not complete, or one whose inputs have gone or changed.
+        MissingWeightsError: its model is not on this machine: the hash of the run holds the model's.
+    """
+    values = _record(root)
+    if "video" in values:
+        return _edit(_config(EditConfig, values, root), root, folders)
+    return _generation(_config(GenerationConfig, values, root), root, folders)
+
+
+def _record(root: Path) -> dict[str, Any]:
+    path = root / "config.yaml"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"run: {root} has no config.yaml that can be read ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"run: {path} holds no settings; expected a record of wanedit")
+    return values
+
+
+def _config(kind: Any, values: dict[str, Any], root: Path) -> Any:
+    unknown = sorted(set(values) - set(kind.__dataclass_fields__))
+    if unknown:
+        raise InputError(f"run: {root / 'config.yaml'} has {unknown[0]!r}, which this version does not know")
+    return kind(**values)
+
+
+def _edit(config: EditConfig, root: Path, folders: Sequence[Path]) -> Inputs:
+    plan, directory = make_edit_plan(config, folders), RunDirectory(root, config.final_path)
+    if not is_complete(plan, directory):
+        raise InputError(f"run: the edit of {root} is not complete for its inputs as they are; run it again")
+    pictures = plan.task.pictures
+    frames = read_frames(Manifest(directory).path(plan.task.digest))
+    keyframes = dict(zip(plan.task.keyframe_indices, pictures.keyframes, strict=True))
+    return Inputs(frames, (), pictures.frames, None, keyframes)
+
+
+def _generation(config: GenerationConfig, root: Path, folders: Sequence[Path]) -> Inputs:
+    plan, directory = make_plan(config, folders), RunDirectory(root, config.final_path)
+    if missing := remaining(plan, directory):
+        raise InputError(
+            f"run: {len(missing)} of {len(plan.tasks)} segments of {root} are not complete for their inputs as they "
+            "are; run it again"
+        )
+    frames = np.stack(list(final_frames(plan, directory)))
+    places = plan.timeline.keyframe_frames
+    keyframes = dict(zip(places, (image.pixels for image in plan.keyframes), strict=True))
+    return Inputs(frames, tuple(places[1:-1]), None, None, keyframes)
