@@ -82,7 +82,7 @@ def _edit_parser() -> Any:
 def _evaluate_parser() -> Any:
     from jsonargparse import ArgumentParser
 
-    from wanedit.run.evaluate_inputs import EvaluationConfig
+    from wanedit.run.evaluate_config import EvaluationConfig
 
     parser = ArgumentParser(
         exit_on_error=False,
@@ -186,7 +186,7 @@ def _configs_first(argv: list[str]) -> list[str]:
 def _valid_keys(argv: list[str]) -> list[str]:
     from wanedit.run.config import GenerationConfig
     from wanedit.run.edit_config import EditConfig
-    from wanedit.run.evaluate_inputs import EvaluationConfig
+    from wanedit.run.evaluate_config import EvaluationConfig
 
     kinds = {"generate": GenerationConfig, "edit": EditConfig, "evaluate": EvaluationConfig}
     kind = kinds.get(argv[0]) if argv else None
@@ -308,7 +308,7 @@ def run_edit(config: Any, folders: list[Path], quiet: bool) -> int:
 
 def _evaluate(settings: Any) -> int:
     from wanedit.run.evaluate import evaluate, write
-    from wanedit.run.evaluate_inputs import EvaluationConfig
+    from wanedit.run.evaluate_config import EvaluationConfig
     from wanedit.run.report_evaluation import print_evaluation
 
     values = settings.as_dict()

@@ -16,7 +16,7 @@ from wanedit.cli import main
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.metrics.functional import frame_psnr
 from wanedit.run.evaluate import GROUPS, evaluate
-from wanedit.run.evaluate_inputs import EvaluationConfig
+from wanedit.run.evaluate_config import EvaluationConfig
 from wanedit.video import read_frames, write_lossless
 
 

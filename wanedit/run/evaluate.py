@@ -15,7 +15,8 @@ from wanedit.metrics.functional.junctions import junction_scores, score
 from wanedit.metrics.functional.temporal import temporal_scores
 from wanedit.run.config import check_fields
 from wanedit.run.directory import write_text
-from wanedit.run.evaluate_inputs import EvaluationConfig, Inputs, find_input, read_inputs, read_mask
+from wanedit.run.evaluate_config import EvaluationConfig
+from wanedit.run.evaluate_inputs import Inputs, find_input, read_inputs, read_mask
 from wanedit.run.evaluate_run import inputs_of_run
 from wanedit.video.arrays import Frames
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,38 +12,12 @@ from wanedit.errors import InputError
 from wanedit.metrics.functional.junctions import check_junctions
 from wanedit.metrics.functional.motion import ClipMotion, follow
 from wanedit.run.edit_config import parse_edited, there
+from wanedit.run.evaluate_config import EvaluationConfig
 from wanedit.video import load_image
 from wanedit.video.arrays import Frames
 from wanedit.video.source import SourceClip, read_source
 
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What to measure, and against what.
-
-    Attributes:
-        video: a video file or a folder of images.
-        run: the folder of a run instead: its frames before lossy encoding, with its joins, keyframes and source.
-        junctions: the frames at which pieces are joined, "24,48": the first of each later piece, or the one that both
-            share.
-        reference: a video of the same size and length: the truth, or the source of an edit.
-        mask: a picture, a video or a folder of them: white where the edit may change the reference.
-        keyframes: pictures that the video should show, as for `wanedit edit`.
-        metrics: "auto" for all that what is given allows; or some of junctions, temporal, fidelity, mask, keyframes,
-            lpips, "a,b": then each must be possible.
-        output: a file for the results, JSON; a table as CSV is written beside it. Null to print only.
-    """
-
-    video: str = ""
-    run: str | None = None
-    junctions: str = ""
-    reference: str | None = None
-    mask: str | None = None
-    keyframes: str | list[Any] = ""
-    metrics: str = "auto"
-    output: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
