@@ -38,26 +38,28 @@ class Measure:
 
     Attributes:
         floor: the least median that a value is compared with, in the series' own unit.
-        limit: a join shows where its ratio is above this and its value worse than all of the interior.
+        limit, margin: a join shows where its ratio is above the limit and its value, by the margin, worse than all of
+            the interior. Both were set on two real clips, so that no place of theirs shows where nothing was joined.
         unit: of the series.
         reach: frames before and after the join at which it may show.
     """
 
     floor: float
     limit: float
+    margin: float
     unit: str
     reach: tuple[int, int]
 
 
 MEASURES = {
-    "mse": Measure(0.25, 2.0, "levels^2", (0, 1)),
-    "acceleration": Measure(0.1, 2.0, "px / frame^2", (1, 1)),
-    "turn": Measure(0.1, 1.5, "share", (1, 1)),
-    "warp": Measure(0.5, 1.5, "levels", (0, 1)),
-    "colour": Measure(0.05, 3.0, "CIELAB", (0, 1)),
-    "sharpness": Measure(0.1, 2.0, "log ratio", (1, 2)),
-    "duplicate": Measure(0.05, 3.0, "levels", (0, 1)),
-    "lpips": Measure(0.005, 2.0, "LPIPS", (0, 1)),
+    "mse": Measure(0.25, 2.0, 1.25, "levels^2", (0, 1)),
+    "acceleration": Measure(0.1, 2.0, 2.0, "px / frame^2", (1, 1)),
+    "turn": Measure(0.1, 1.5, 1.25, "share", (1, 1)),
+    "warp": Measure(0.5, 1.5, 1.25, "levels", (0, 1)),
+    "colour": Measure(0.05, 3.0, 1.25, "CIELAB", (0, 1)),
+    "sharpness": Measure(0.1, 2.0, 1.25, "log ratio", (1, 2)),
+    "duplicate": Measure(0.05, 3.0, 2.0, "levels", (0, 1)),
+    "lpips": Measure(0.005, 2.0, 1.25, "LPIPS", (0, 1)),
 }
 
 
@@ -137,10 +139,10 @@ def score(
     if name == "duplicate":
         # The floor keeps a clip that stands still, and repeats its frames everywhere, at a ratio of 1.
         value = float(about.min())
-        ratio, worse = max(median, measure.floor) / max(value, measure.floor), value < low
+        ratio, worse = max(median, measure.floor) / max(value, measure.floor), value < low / measure.margin
     else:
         value = float(about.max())
-        ratio, worse = max(value, measure.floor) / max(median, measure.floor), value > high
+        ratio, worse = max(value, measure.floor) / max(median, measure.floor), value > high * measure.margin
     return JunctionScore(value, median, ratio, worse and ratio > measure.limit)
 
 
