@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "metrics": {"video"},
     "lit": WINGS,
     "run": WINGS | {"lit"},
+    "commands": None,
     "cli": None,
     "__main__": None,
     "__init__": None,

@@ -1,0 +1,38 @@
+"""`wanedit evaluate`: measure a finished video."""
+
+from pathlib import Path
+from typing import Any
+
+from wanedit.commands.support import add_source, new_parser, unpack
+from wanedit.run.evaluate_config import EvaluationConfig
+
+HELP = "measure a finished video"
+KEYS = [*EvaluationConfig.__dataclass_fields__, "config", "quiet"]
+
+
+def parser() -> Any:
+    """Its flags."""
+    made = new_parser(
+        "Measure a video: its joins, its consistency in time, and what it is to a reference, a mask and "
+        "keyframes. What cannot be measured is named with the reason.",
+        EvaluationConfig,
+    )
+    add_source(made)
+    made.add_argument("--quiet", action="store_true", help="print nothing")
+    return made
+
+
+def run(settings: Any) -> int:
+    """Measure, print and write. Returns the exit code."""
+    from wanedit.run.evaluate import evaluate, write
+    from wanedit.run.report_evaluation import print_evaluation
+
+    values, folders = unpack(settings)
+    quiet = values.pop("quiet")
+    config = EvaluationConfig(**values)
+    result = evaluate(config, folders)
+    if not quiet:
+        print_evaluation(result)
+    if config.output is not None:
+        write(result, Path(config.output).expanduser())
+    return 0
