@@ -1,0 +1,121 @@
+"""What a stylist is: it reads a style reference, restyles keyframes one by one, and judges what came of it."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+from pydantic import BaseModel, ConfigDict, Field
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class StyleReference:
+    """What the keyframes shall look like: a picture, words, or both. RGB, uint8."""
+
+    image: Picture | None = None
+    description: str = ""
+
+
+class StyleGuide(BaseModel):
+    """A style in words that every keyframe is made by.
+
+    Attributes:
+        summary: one sentence.
+        palette: colours as "#rrggbb", the most important first.
+        line, texture, light: how each is drawn; "" where the reference says nothing.
+        do, dont: short rules.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: str
+    palette: list[str] = Field(default_factory=list)
+    line: str = ""
+    texture: str = ""
+    light: str = ""
+    do: list[str] = Field(default_factory=list)
+    dont: list[str] = Field(default_factory=list)
+
+
+class Verdict(BaseModel):
+    """Whether a restyled keyframe will do. `reasons` say why not, in words that the next attempt is told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    structure_kept: bool
+    style_matched: bool
+    consistent: bool
+    reasons: list[str] = Field(default_factory=list)
+
+    @property
+    def accepted(self) -> bool:
+        """All three."""
+        return self.structure_kept and self.style_matched and self.consistent
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One keyframe to restyle.
+
+    Attributes:
+        keyframes: every source keyframe, for a stylist that makes one map for all of them.
+        position: which of them.
+        first: the first keyframe as it was restyled; None for the first itself.
+        reasons: why earlier attempts at this keyframe were rejected.
+    """
+
+    keyframes: tuple[Picture, ...]
+    position: int
+    reference: StyleReference
+    guide: StyleGuide
+    first: Picture | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Picture:
+        """The keyframe itself."""
+        return self.keyframes[self.position]
+
+
+@dataclass(frozen=True, eq=False)
+class Styled:
+    """A restyled keyframe, of exactly its source's size, and where it came from (JSON values)."""
+
+    image: Picture
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a workflow may cost: the least and the most calls of the service, and the price in US dollars."""
+
+    calls: tuple[int, int]
+    price: tuple[float, float]
+
+
+@runtime_checkable
+class Stylist(Protocol):
+    """Every method may take long and may be awaited beside others of its kind."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what it makes, as JSON values: part of every cache key. Never a key of a service."""
+        ...
+
+    async def analyse(self, reference: StyleReference, keyframes: tuple[Picture, ...]) -> StyleGuide:
+        """Read the reference."""
+        ...
+
+    async def restyle(self, request: Request) -> Styled:
+        """Restyle one keyframe."""
+        ...
+
+    async def verify(self, request: Request, styled: Styled, previous: Picture | None) -> Verdict:
+        """Judge one: `previous` is the keyframe before it as it was restyled."""
+        ...
+
+    def estimate(self, keyframes: int, retries: int) -> Estimate:
+        """What restyling so many keyframes costs when nothing, or everything, is retried."""
+        ...
