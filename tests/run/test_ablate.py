@@ -145,7 +145,8 @@ def test_an_experiment_end_to_end_is_made_once(experiment: Path, tmp_path: Path)
     means = list(csv.DictReader((written / "summary.csv").open()))
     assert means[0].keys() == {"alpha", "measure", "mean", "low", "high", "n"}
     assert "Paired differences to alpha 1.0" in (written / "table.md").read_text()
-    assert json.loads((written / "record.json").read_text())["made_by_this_command"] == 2
+    made = json.loads((written / "record.json").read_text())["made"]
+    assert [entry["runs"] for entry in made] == [2]
     assert load_image(written / "psnr_off_by_alpha.png").pixels.std() > 5
     # What a run measured is what its own clip shows.
     run = expand(load_grid(experiment), experiment)[0]
@@ -153,6 +154,7 @@ def test_an_experiment_end_to_end_is_made_once(experiment: Path, tmp_path: Path)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("result.json")}
     ablate(config, verbose=False)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("result.json")} == before
+    assert json.loads((written / "record.json").read_text())["made"] == made
 
 
 class Deadly(Run):

@@ -1,5 +1,6 @@
 """An experiment from its grid to its tables and figures; what is complete is not made again."""
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -118,6 +119,14 @@ def _write(
     draw_figures(grid, results, folder)
 
 
+def _history(config: AblationConfig) -> list[dict[str, Any]]:
+    """What earlier commands made; drawing again makes nothing."""
+    try:
+        return json.loads((config.results_folder / "record.json").read_text(encoding="utf-8"))["made"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def _record(
     config: AblationConfig, results: Results, runs: list[Run], made: int, seconds: float
 ) -> dict[str, Any]:
@@ -130,11 +139,10 @@ def _record(
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cores": os.cpu_count(),
-        "jobs": config.jobs,
         "items": config.items,
         "runs": len(runs),
-        "made_by_this_command": made,
-        "seconds_of_this_command": round(seconds, 1),
+        "made": _history(config)
+        + ([{"runs": made, "jobs": config.jobs, "seconds": round(seconds, 1)}] if made else []),
         "missing": results.missing,
         "settings": asdict(load_grid(config.folder)),
     }

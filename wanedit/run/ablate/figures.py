@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wanedit.run.ablate.grid import Figure, Grid
-from wanedit.run.ablate.results import Key, Results
+from wanedit.run.ablate.grid import Figure, Grid, label_text
+from wanedit.run.ablate.results import Key, Results, gain_over_baseline
 
 # Okabe and Ito (2008): told apart without colour vision too.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -28,19 +28,19 @@ def draw_figures(grid: Grid, results: Results, folder: Path) -> list[Path]:
     for figure in grid.figures:
         if figure.y in results.measures():
             made.append(folder / f"{figure.name}.png")
-            _draw(figure, results, made[-1])
+            _draw(figure, grid, results, made[-1])
     return made
 
 
-def _draw(figure: Figure, results: Results, path: Path) -> None:
+def _draw(figure: Figure, grid: Grid, results: Results, path: Path) -> None:
     from matplotlib.figure import Figure as Canvas
 
     panels = _values(results, figure.panels)
     canvas = Canvas(figsize=(1.2 + 3.6 * len(panels), 3.6), layout="constrained")
     axes = canvas.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
-        _panel(axis, figure, results, panel)
-    axes[0].set_ylabel(UNITS.get(figure.y, figure.y.replace("_", " ")))
+        _panel(axis, figure, grid, results, panel)
+    axes[0].set_ylabel(_label(figure, grid))
     if figure.lines is not None:
         axes[-1].legend(title=figure.lines.replace("_", " "), frameon=False, fontsize=8)
     if figure.title:
@@ -49,7 +49,13 @@ def _draw(figure: Figure, results: Results, path: Path) -> None:
     canvas.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def _panel(axis: Any, figure: Figure, results: Results, panel: str | None) -> None:
+def _label(figure: Figure, grid: Grid) -> str:
+    what = UNITS.get(figure.y, figure.y.replace("_", " "))
+    over = ", ".join(label_text(value) for value in grid.baseline.values())
+    return f"{what}:\ngain over {over}" if figure.gain else what
+
+
+def _panel(axis: Any, figure: Figure, grid: Grid, results: Results, panel: str | None) -> None:
     ticks = _values(results, figure.x)
     numbers = all(_number(tick) is not None for tick in ticks)
     lines = _values(results, figure.lines)
@@ -58,12 +64,14 @@ def _panel(axis: Any, figure: Figure, results: Results, panel: str | None) -> No
         found = [
             (_number(tick) if numbers else place + 0.16 * (k - (len(lines) - 1) / 2), mean)
             for place, tick in enumerate(ticks)
-            if (mean := _mean(results, figure.y, fixed | {figure.x: tick})) is not None
+            if (mean := _mean(figure, grid, results, fixed | {figure.x: tick})) is not None
         ]
         if found:
             _series(axis, found, line, k, numbers)
     axis.set_xlabel(figure.x.replace("_", " "))
     axis.grid(alpha=0.25, linewidth=0.6)
+    if figure.gain:
+        axis.axhline(0, color="0.3", linewidth=0.8)
     axis.spines[["top", "right"]].set_visible(False)
     if not numbers:
         axis.set_xticks(range(len(ticks)), ticks, rotation=20, ha="right")
@@ -97,14 +105,15 @@ def _values(results: Results, column: str | None) -> list[Any]:
     return found if None in numbers else [v for _, v in sorted(zip(numbers, found, strict=True))]
 
 
-def _mean(results: Results, measure: str, fixed: dict[str | None, Any]) -> Any:
-    """Over all points that agree; an axis that the figure does not name must have one value there.
-
-    None where there is no such point.
-    """
+def _mean(figure: Figure, grid: Grid, results: Results, fixed: dict[str | None, Any]) -> Any:
+    """Of the first point that agrees; None where there is none."""
     wanted = {name: value for name, value in fixed.items() if name is not None}
-    found = [point for point in results.points() if _agrees(results, point, wanted)]
-    return results.mean(found[0], measure) if found else None
+    point = next((point for point in results.points() if _agrees(results, point, wanted)), None)
+    if point is None:
+        return None
+    if figure.gain:
+        return gain_over_baseline(grid, results, point, figure.y)
+    return results.mean(point, figure.y)
 
 
 def _agrees(results: Results, point: Key, wanted: dict[str, Any]) -> bool:

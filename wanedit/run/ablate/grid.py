@@ -20,7 +20,7 @@ other, for settings that mean something to some values of another axis only.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ class Figure:
 
     Attributes:
         log: whether `x` is logarithmic.
+        gain: draw the paired differences to the baseline, whose intervals are far narrower than those of means.
     """
 
     x: str
@@ -46,12 +47,13 @@ class Figure:
     lines: str | None = None
     panels: str | None = None
     log: bool = False
+    gain: bool = False
     title: str = ""
 
     @property
     def name(self) -> str:
         """Of its file, without ending."""
-        return "_by_".join(part for part in (self.y, self.x) if part)
+        return f"{'gain_in_' if self.gain else ''}{self.y}_by_{self.x}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def load_grid(folder: Path) -> Grid:
     merged: Settings = {}
     for name in grid.overlays:
         merged = merge(merged, _overlay(path.parent / name))
-    return Grid(**{f.name: getattr(grid, f.name) for f in fields(Grid)} | {"base": merge(merged, grid.base)})
+    return replace(grid, base=merge(merged, grid.base))
 
 
 def _grid(values: Settings, path: Path) -> Grid:
@@ -119,8 +121,8 @@ def _grid(values: Settings, path: Path) -> Grid:
     if isinstance(values["axes"], dict):
         values = values | {"axes": [values["axes"]]}
     check_values(Grid, values)
-    plots = [_figure(entry, path) for entry in values.get("figures", [])]
-    return Grid(**values | {"figures": plots})
+    read: Settings = {"figures": [_figure(entry, path) for entry in values.get("figures", [])]}
+    return Grid(**(values | read))
 
 
 def _figure(entry: Any, path: Path) -> Figure:
@@ -164,6 +166,8 @@ def check_grid(grid: Grid, path: Path) -> None:
         if name not in columns:
             raise InputError(f"{path}: baseline names {name!r}; expected some of {', '.join(columns)}")
     for figure in grid.figures:
+        if figure.gain and not grid.baseline:
+            raise InputError(f"{path}: a figure shows gains; expected a baseline")
         for name in (figure.x, figure.lines, figure.panels):
             if name is not None and name not in columns:
                 raise InputError(f"{path}: a figure names {name!r}; expected some of {', '.join(columns)}")

@@ -1,6 +1,6 @@
 """The clips of an experiment as data: what each is drawn or read from, and nothing of its pixels yet."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -134,19 +134,17 @@ def make_items(data: dict[str, Any], folder: Path) -> list[Item]:
     kind = data.get("kind")
     if kind not in KINDS:
         raise InputError(f"data: kind is {kind!r}; expected one of {', '.join(KINDS)}")
-    made = KINDS[kind]
-    given = {name: value for name, value in data.items() if name != "kind"} | (
-        {"folder": str(folder.absolute())} if made is Clips else {}
-    )
-    known = [f.name for f in fields(made)]
+    made: Any = KINDS[kind]
+    given = {name: value for name, value in data.items() if name != "kind"}
+    known = [f.name for f in fields(made) if f.name != "folder"]
     if unknown := [name for name in given if name not in known]:
         raise InputError(f"data: unknown setting {unknown[0]!r}; expected some of {', '.join(known)}")
     check_values(made, given)
-    source = made(**given)
-    for name, value in asdict(source).items():
+    for name, value in given.items():
         if isinstance(value, int) and value < 1:
             raise InputError(f"data: {name} is {value}; expected at least 1")
-    return source.items()
+    source = made(**given)
+    return (replace(source, folder=str(folder.absolute())) if made is Clips else source).items()
 
 
 def drawn_scene(seed: int, split: str, num_frames: int) -> Scene:

@@ -117,15 +117,17 @@ def table(grid: Grid, results: Results) -> str:
     if grid.baseline:
         named = ", ".join(f"{name} {value}" for name, value in grid.baseline.items())
         text += ["", f"## Paired differences to {named}", ""]
-        text += _markdown(results, measures, lambda point, m: _gain(grid, results, point, m), "+")
+        text += _markdown(
+            results, measures, lambda point, m: gain_over_baseline(grid, results, point, m), "+"
+        )
     if results.missing:
         text += ["", "## Runs without a result", ""]
         text += [f"- {name}: {why}" for name, why in results.missing.items()]
     return "\n".join(text) + "\n"
 
 
-def _gain(grid: Grid, results: Results, point: Key, measure: str) -> Interval | None:
-    """To the point that has the baseline's values and this point's others."""
+def gain_over_baseline(grid: Grid, results: Results, point: Key, measure: str) -> Interval | None:
+    """The paired differences to the point that has the baseline's values and this point's others; None for that one."""
     labels = dict(zip(results.columns, point, strict=True)) | {
         name: label_text(value) for name, value in grid.baseline.items()
     }
