@@ -5,11 +5,15 @@ A command is listed once, in COMMANDS, in the order in which `wanedit --help` sh
 
 from types import ModuleType
 
-from wanedit.commands import edit, evaluate, generate, models
+from wanedit.commands import ablate, doctor, edit, evaluate, generate, models, report, style
 
 COMMANDS: dict[str, ModuleType] = {
     "generate": generate,
+    "style": style,
     "edit": edit,
     "evaluate": evaluate,
+    "ablate": ablate,
+    "report": report,
     "models": models,
+    "doctor": doctor,
 }

@@ -97,7 +97,16 @@ class Estimate:
 
 @runtime_checkable
 class Stylist(Protocol):
-    """Every method may take long and may be awaited beside others of its kind."""
+    """Every method may take long and may be awaited beside others of its kind.
+
+    Further members are looked for, and may be absent:
+
+    - `pools_keyframes`, a bool: False says that a result depends on its own keyframe, the first result, the guide and
+      the reference alone, so that a further keyframe leaves the cached results of others valid. Absent: True.
+    - `check_reference(reference)`: raises InputError at once for a reference that cannot be used.
+    - `ready()`: raises InputError at once where something, such as a key, is missing.
+    - `spent`: requests sent and US dollars of this run. `aclose()`: called at the end of a run.
+    """
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""The key goes into the request's header and nowhere else: a canary is looked for in everything that is made."""
+
+import asyncio
+import json
+import logging
+import traceback
+from pathlib import Path
+
+import pytest
+
+from tests.stylists.fake_gemini import BLOCKED, CANARY, HTML, RESET, Reply, answer, error, structured
+from tests.stylists.gemini_bench import Bench, bench, request_for, scene
+from wanedit.stylists.protocol import Styled
+
+pytestmark = pytest.mark.network
+__all__ = ["bench"]
+
+SOURCE = scene(160, 90)
+# Google's answer to a suspended key quotes it; the padding puts it across the place where messages are cut.
+SUSPENDED = error(403, "x" * 285 + f" Consumer 'api_key:{CANARY}' has been suspended.", "PERMISSION_DENIED")
+FAULTS = {
+    "suspended": SUSPENDED,
+    "quoted": error(400, f"API key not valid: {CANARY}", "INVALID_ARGUMENT"),
+    "server": error(500, f"cannot serve {CANARY}", "INTERNAL"),
+    "page": Reply(f"<html>{CANARY}</html>".encode(), 200, content_type="text/html"),
+    "words": answer({"text": f"Your key is {CANARY}"}),
+    "html": HTML,
+    "reset": RESET,
+    "blocked": BLOCKED,
+}
+
+
+def all_text(error: BaseException) -> str:
+    """An exception, its traceback, and everything that it is chained to."""
+    text = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
+    for inner in (error.__cause__, error.__context__):
+        text += all_text(inner) if inner is not None else ""
+    return text
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_no_failure_shows_the_key(
+    bench: Bench, fault: Reply, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    bench.settings["attempts"] = 2
+    bench.fake.default = fault
+
+    async def fail(one) -> str:
+        outcomes = [
+            *await asyncio.gather(one.restyle(request_for(SOURCE)), return_exceptions=True),
+            *await asyncio.gather(
+                one.verify(request_for(SOURCE), Styled(SOURCE), None), return_exceptions=True
+            ),
+        ]
+        records = json.dumps([record.as_json() for record in one.records])
+        return records + repr(one.ready()) + str(one.settings) + "".join(map(all_text, outcomes))
+
+    text = bench.run(fail)
+    assert "Error" in text
+    assert {call.key for call in bench.fake.calls} == {CANARY}
+    assert all(CANARY not in call.path for call in bench.fake.calls)
+    out, err = capfd.readouterr()
+    for place in (text, out, err, caplog.text):
+        assert CANARY not in place
+        assert CANARY[:12] not in place
+
+
+def test_no_result_shows_the_key(bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    bench.fake.then(error(503, f"busy for {CANARY}"))
+
+    async def work(one) -> list:
+        styled = await one.restyle(request_for(SOURCE))
+        verdict = await one.verify(request_for(SOURCE), styled, None)
+        return [styled.provenance, verdict.model_dump(), one.settings, [r.as_json() for r in one.records]]
+
+    (tmp_path / "all.json").write_text(json.dumps(bench.run(work)))
+    assert CANARY not in (tmp_path / "all.json").read_text()
+    assert "[key hidden]" in (tmp_path / "all.json").read_text()
+    assert CANARY not in "".join(capfd.readouterr())
+
+
+def test_a_structured_answer_that_quotes_the_key_does_not_show_it(bench: Bench) -> None:
+    bench.fake.default = structured({CANARY: CANARY})
+    with pytest.raises(Exception, match="schema") as stop:
+        bench.run(lambda one: one.verify(request_for(SOURCE), Styled(SOURCE), None))
+    assert CANARY not in all_text(stop.value)

@@ -1,0 +1,34 @@
+"""`wanedit doctor`: what works on this machine."""
+
+from typing import Any
+
+from wanedit.commands.support import allow_bare_flags, new_parser
+from wanedit.stylists.gemini_settings import GeminiSettings
+
+HELP = "what works on this machine, and which Gemini models your key can use"
+KEYS = ["gemini", "image_model", "text_model", "base_url"]
+
+
+def parser() -> Any:
+    """Its flags."""
+    made = new_parser(
+        "Check Python, devices, codecs, models, metric weights, W&B, the browser and, with GOOGLE_API_KEY or "
+        "GEMINI_API_KEY set, Gemini. Exit code 0: all that the default needs works. No key is ever printed."
+    )
+    defaults = GeminiSettings()
+    made.add_argument("--gemini", type=bool, default=False, help="fail (exit 5) if Gemini cannot be used")
+    made.add_argument("--image_model", type=str, default=defaults.image_model, help="the id to look for")
+    made.add_argument("--text_model", type=str, default=defaults.text_model, help="the id to look for")
+    made.add_argument("--base_url", type=str | None, default=None, help="another endpoint than Google's")
+    allow_bare_flags(made)
+    return made
+
+
+def run(settings: Any) -> int:
+    """Print the checks. Returns the exit code."""
+    from wanedit.run.doctor import doctor
+
+    chosen = GeminiSettings(
+        image_model=settings.image_model, text_model=settings.text_model, base_url=settings.base_url
+    )
+    return doctor(chosen, require_gemini=settings.gemini)

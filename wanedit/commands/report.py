@@ -1,0 +1,46 @@
+"""`wanedit report`: one HTML file that shows a run, or compares several."""
+
+from pathlib import Path
+from typing import Any
+
+from wanedit.commands.support import new_parser
+from wanedit.errors import InputError
+
+HELP = "show a run, or compare several, in one HTML file"
+KEYS = ["runs", "output", "metrics", "quiet"]
+
+
+def parser() -> Any:
+    """Its flags."""
+    made = new_parser(
+        "Write one HTML file that needs nothing else: videos that play and scrub together, junctions, curves, "
+        "metrics, plan, settings and hashes of a run; of several runs, a comparison."
+    )
+    made.add_argument("runs", nargs="+", type=str, help="folders of runs, or their finished videos")
+    made.add_argument(
+        "--output",
+        type=str,
+        default=None,
+        help="the .html file; of one run report.html in its folder unless given",
+    )
+    made.add_argument(
+        "--metrics", type=str, default="auto", help='"auto", "none", or names as in `wanedit evaluate`'
+    )
+    made.add_argument("--quiet", action="store_true", help="print nothing")
+    return made
+
+
+def run(settings: Any) -> int:
+    """Write the file and say where it is. Returns the exit code."""
+    runs, output = [Path(run) for run in settings.runs], settings.output
+    if len(runs) > 1 and output is None:
+        raise InputError(f"{len(runs)} runs and no output; expected --output FILE.html for their comparison")
+    from wanedit.run.report import write_comparison, write_report
+
+    if len(runs) == 1:
+        path = write_report(runs[0], None if output is None else Path(output), settings.metrics)
+    else:
+        path = write_comparison(runs, Path(output), settings.metrics)
+    if not settings.quiet:
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+    return 0

@@ -1,0 +1,102 @@
+"""Results by the hash of all that decides them: a picture as PNG, everything else as JSON beside it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from wanedit.errors import InputError
+from wanedit.stylists.protocol import Styled
+from wanedit.video.arrays import AnyFrame
+from wanedit.video.atomic import atomic_path
+from wanedit.video.encode import write_png
+from wanedit.video.images import load_image
+
+Model = TypeVar("Model", bound=BaseModel)
+VERSION = 1
+
+
+def key_of(**parts: Any) -> str:
+    """SHA-256 of JSON values; the order of the names does not matter."""
+    text = json.dumps({"version": VERSION, **parts}, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def picture_hash(picture: AnyFrame | None) -> str:
+    """SHA-256 of a picture's shape and pixels; "" for none."""
+    if picture is None:
+        return ""
+    digest = hashlib.sha256(repr(picture.shape).encode())
+    digest.update(np.ascontiguousarray(picture).data)
+    return digest.hexdigest()
+
+
+class Cache:
+    """Entries in one folder. What is unreadable, or is not what it was when written, counts as absent.
+
+    Args:
+        folder: must exist.
+        renew: read nothing, only write.
+    """
+
+    def __init__(self, folder: Path, renew: bool = False) -> None:
+        self.folder, self.renew = folder, renew
+
+    def read_styled(self, key: str) -> Styled | None:
+        """A picture and its provenance, or None."""
+        record = self._json(key)
+        if record is None:
+            return None
+        try:
+            image = load_image(self._place(key, ".png")).pixels
+        except InputError:
+            return None
+        provenance = record.get("provenance")
+        if record.get("sha256") != picture_hash(image) or not isinstance(provenance, dict):
+            return None
+        return Styled(image, provenance)
+
+    def write_styled(self, key: str, styled: Styled) -> None:
+        """Keep a picture. The record is written last: without it there is no entry.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        write_png(self._place(key, ".png"), styled.image)
+        self._write(key, {"sha256": picture_hash(styled.image), "provenance": styled.provenance})
+
+    def read_model(self, key: str, kind: type[Model]) -> Model | None:
+        """A guide or a verdict, or None."""
+        record = self._json(key)
+        try:
+            return None if record is None else kind.model_validate(record.get("value"))
+        except ValidationError:
+            return None
+
+    def write_model(self, key: str, value: BaseModel) -> None:
+        """Keep a guide or a verdict.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        self._write(key, {"value": value.model_dump(mode="json")})
+
+    def _json(self, key: str) -> dict[str, Any] | None:
+        if self.renew:
+            return None
+        try:
+            record = json.loads(self._place(key, ".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return record if isinstance(record, dict) and record.get("key") == key else None
+
+    def _write(self, key: str, record: dict[str, Any]) -> None:
+        text = json.dumps({"key": key, **record}, ensure_ascii=False, indent=1)
+        with atomic_path(self._place(key, ".json")) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+    def _place(self, key: str, suffix: str) -> Path:
+        return self.folder / f"{key[:32]}{suffix}"

@@ -1,0 +1,155 @@
+"""What Gemini is told. PROMPTS_VERSION is part of every cache key: raise it with any change of the words."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wanedit.stylists.protocol import Request, StyleGuide
+from wanedit.video.arrays import AnyFrame
+
+PROMPTS_VERSION = 1
+MAX_ANALYSED = 3
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Words, and pictures each after its label."""
+
+    text: str
+    pictures: tuple[tuple[str, AnyFrame], ...]
+
+    def sha256(self) -> str:
+        """Of the words alone; what the pictures were stands in the caller's own hashes."""
+        return hashlib.sha256(
+            "\n".join([self.text, *(label for label, _ in self.pictures)]).encode()
+        ).hexdigest()
+
+
+ANALYSE = """You prepare a consistent restyling of the frames of one video. Write a style guide.
+{reference}
+The pictures labelled as video frames show what will be restyled; the guide is about style only, never about
+their content. Give: a one-sentence summary; the palette as hex colours, the most important first; line, texture
+and light, each in one sentence, or "" if the reference says nothing about it; short rules of what to do and what
+not to do. Do not name artists, studios or works."""
+
+RESTYLE = """Restyle the picture labelled "keyframe". It is one frame of a video, and its result must fit back
+over it exactly.
+
+Style: {summary}
+{rules}
+
+Keep, to the pixel: framing, perspective, the outline, place, size and pose of every object and person, and
+whatever they look at. Add nothing, remove nothing, write nothing, draw no border. Parts of the frame near its
+edges may look mirrored: restyle them like the rest.
+{first}{reference}{reasons}"""
+
+FIRST = """
+The picture labelled "first result" is an earlier frame of the same video, already restyled. Use the same
+colours for the same things, the same line and the same texture. Take nothing else from it."""
+
+REFERENCE = """
+The picture labelled "style reference" shows the style. Take no object, person or text from it."""
+
+VERIFY = """You check one restyled frame of a video. Compare "source" with "result".
+structure_kept: every object, person, pose and outline of the source is in the result at the same place and size,
+and nothing was added.
+style_matched: the result is in this style: {summary} {rules}
+consistent: {consistent}
+reasons: for each that is false, one short instruction on what the next attempt must do; otherwise an empty list.
+Be strict: say true only for what you see."""
+
+NEIGHBOURS = (
+    'the same things have the same colours, line and texture in "result" as in the other restyled frames.'
+)
+NO_NEIGHBOURS = "no other restyled frame exists yet; say true."
+
+# Neutral words for a prompt that was blocked: the style by its visible properties alone.
+SAFER = """Please make an ordinary, family-friendly illustration of the picture labelled "keyframe".
+Redraw it with this look: {palette}{line}{texture}{light}
+Keep the framing and the outline of everything in it. Add nothing. No violence, no nudity, no real person's
+likeness, no trademark, no text."""
+
+
+def analyse_prompt(description: str, image: AnyFrame | None, keyframes: Sequence[AnyFrame]) -> Prompt:
+    """Asks for a StyleGuide."""
+    words = []
+    if image is not None:
+        words.append('The picture labelled "style reference" shows the style.')
+    if description:
+        words.append(f"The user describes the style so: {description}")
+    pictures = [("style reference", image)] if image is not None else []
+    pictures += [(f"video frame {n + 1}", frame) for n, frame in enumerate(_spread(keyframes))]
+    return Prompt(ANALYSE.format(reference="\n".join(words)), tuple(pictures))
+
+
+def restyle_prompt(
+    request: Request, canvas: AnyFrame, first: AnyFrame | None, hints: Sequence[str]
+) -> Prompt:
+    """Asks for the picture; `canvas` and `first` are padded already, `hints` come from unusable answers."""
+    reference = request.reference.image
+    reasons = [*request.reasons, *hints]
+    text = RESTYLE.format(
+        summary=request.guide.summary,
+        rules=_rules(request.guide),
+        first=FIRST if first is not None else "",
+        reference=REFERENCE if reference is not None else "",
+        reasons="\n".join(["\nAn earlier attempt was rejected:", *(f"- {reason}" for reason in reasons)])
+        if reasons
+        else "",
+    )
+    return Prompt(
+        text, _labelled(("keyframe", canvas), ("first result", first), ("style reference", reference))
+    )
+
+
+def safer_prompt(request: Request, canvas: AnyFrame) -> Prompt:
+    """The same wish in neutral words, without the user's and without other pictures."""
+    guide = request.guide
+    parts = {
+        "palette": f"colours {', '.join(guide.palette)}. " if guide.palette else "calm, harmonious colours. ",
+        "line": f"Line: {guide.line} " if guide.line else "",
+        "texture": f"Texture: {guide.texture} " if guide.texture else "",
+        "light": f"Light: {guide.light} " if guide.light else "",
+    }
+    return Prompt(SAFER.format(**parts), (("keyframe", canvas),))
+
+
+def verify_prompt(request: Request, result: AnyFrame, previous: AnyFrame | None) -> Prompt:
+    """Asks for a Verdict."""
+    others = _labelled(("first restyled frame", request.first), ("previous restyled frame", previous))
+    text = VERIFY.format(
+        summary=request.guide.summary,
+        rules=_rules(request.guide),
+        consistent=NEIGHBOURS if others else NO_NEIGHBOURS,
+    )
+    shown = _labelled(
+        ("source", request.source), ("result", result), ("style reference", request.reference.image)
+    )
+    return Prompt(text, (*shown, *others))
+
+
+def again(prompt: Prompt, problem: str) -> Prompt:
+    """The same question after an answer that did not fit."""
+    return Prompt(f"{prompt.text}\n\nYour last answer did not fit the schema: {problem}", prompt.pictures)
+
+
+def _rules(guide: StyleGuide) -> str:
+    lines = [f"Palette: {', '.join(guide.palette)}"] if guide.palette else []
+    for name in ("line", "texture", "light"):
+        if getattr(guide, name):
+            lines.append(f"{name.capitalize()}: {getattr(guide, name)}")
+    lines += [f"Do: {rule}" for rule in guide.do]
+    lines += [f"Do not: {rule}" for rule in guide.dont]
+    return "\n".join(lines)
+
+
+def _spread(keyframes: Sequence[AnyFrame]) -> list[AnyFrame]:
+    """At most MAX_ANALYSED frames, evenly over the video."""
+    if len(keyframes) <= MAX_ANALYSED:
+        return list(keyframes)
+    last = len(keyframes) - 1
+    return [keyframes[round(n * last / (MAX_ANALYSED - 1))] for n in range(MAX_ANALYSED)]
+
+
+def _labelled(*pairs: tuple[str, AnyFrame | None]) -> tuple[tuple[str, AnyFrame], ...]:
+    return tuple((label, picture) for label, picture in pairs if picture is not None)

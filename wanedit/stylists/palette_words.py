@@ -1,0 +1,149 @@
+"""Plain words that the palette stylist knows: each a palette and a way of drawing."""
+
+import re
+from dataclasses import dataclass, replace
+
+from wanedit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Look:
+    """A way of drawing, and the colours for it where no picture gives them.
+
+    Attributes:
+        colours: pairs of "#rrggbb" and its share, from dark to light; empty where a picture decides.
+        tone: how far lightness follows the palette's, 0 to 1.
+        paint, outline, posterise, paper: as in `PaletteSettings`.
+    """
+
+    colours: tuple[tuple[str, float], ...] = ()
+    tone: float = 0.5
+    paint: float = 0.45
+    outline: float = 0.0
+    posterise: int = 0
+    paper: float = 0.15
+    line: str = ""
+    texture: str = "soft brush"
+    light: str = ""
+
+
+PLAIN = Look()
+
+LOOKS = {
+    "watercolour": Look(
+        (
+            ("#2f4858", 1), ("#3f7f93", 2), ("#7fb3a8", 2), ("#d98f7a", 2), ("#e9c9a0", 3), ("#f6ecdc", 5),
+        ),
+        tone=0.6, paint=0.7, outline=0.35, paper=0.7,
+        line="thin, broken", texture="washes on rough paper", light="bright, the paper shines through",
+    ),
+    "noir": Look(
+        (("#08090b", 5), ("#22252a", 4), ("#52565c", 2), ("#9a9c9e", 2), ("#eceae4", 2)),
+        tone=0.75, paint=0.3, outline=0.15, paper=0.25,
+        line="hidden in shadow", texture="fine grain", light="hard, low, black shadows",
+    ),
+    "sunset": Look(
+        (
+            ("#241332", 2), ("#5b2352", 3), ("#a63a50", 3), ("#e2703a", 4), ("#f5a94f", 3), ("#ffe3a6", 3),
+        ),
+        tone=0.5, paint=0.4, paper=0.1, texture="smooth gradients", light="low sun, warm",
+    ),
+    "ink": Look(
+        (("#14161a", 3), ("#4a4d50", 2), ("#a39d90", 3), ("#e4dccb", 5), ("#f4eee0", 6)),
+        tone=0.6, paint=0.5, outline=0.9, posterise=6, paper=0.5,
+        line="black ink, swelling", texture="diluted ink on cream paper", light="flat",
+    ),
+    "neon": Look(
+        (
+            ("#07061a", 5), ("#1c1147", 4), ("#5a189a", 3), ("#c81d97", 2), ("#17c3d6", 2), ("#d9f7ff", 1),
+        ),
+        tone=0.55, paint=0.3, outline=0.0, paper=0.0, texture="smooth, wet", light="night, coloured lamps",
+    ),
+    "autumn": Look(
+        (
+            ("#2b1a12", 2), ("#6b2d1a", 3), ("#a8501f", 4), ("#8a7a3a", 3), ("#d89b3c", 3), ("#f3dfb0", 3),
+        ),
+        tone=0.5, paint=0.5, paper=0.25, texture="oil on canvas", light="late afternoon",
+    ),
+    "pastel": Look(
+        (
+            ("#6d6a8c", 2), ("#a7b8d8", 3), ("#b9dcc8", 3), ("#f3c6cf", 3), ("#fbe7c6", 4), ("#fdf8f2", 3),
+        ),
+        tone=0.7, paint=0.5, paper=0.45, texture="chalk on tinted paper", light="high key",
+    ),
+    "comic": Look(
+        (
+            ("#16161d", 2), ("#1f4e9c", 3), ("#c7342b", 3), ("#f0b429", 3), ("#f4d9b8", 3), ("#fbf6ea", 4),
+        ),
+        tone=0.55, paint=0.6, outline=1.0, posterise=5, paper=0.1,
+        line="bold, black, closed", texture="flat fields", light="graphic",
+    ),
+    "sepia": Look(
+        (("#1d130b", 3), ("#4a3422", 3), ("#856546", 4), ("#c3a57c", 4), ("#f0e0c2", 4)),
+        tone=0.5, paint=0.15, paper=0.35, texture="old photograph", light="soft",
+    ),
+    "winter": Look(
+        (
+            ("#16232f", 2), ("#35566b", 3), ("#7fa3b5", 4), ("#b9cdd4", 4), ("#e3ecef", 4), ("#fbfdfe", 3),
+        ),
+        tone=0.6, paint=0.4, paper=0.2, texture="soft, matt", light="cold, overcast",
+    ),
+    "oil": Look(
+        (
+            ("#1b1a17", 3), ("#4b3b2a", 3), ("#3c5a5e", 2), ("#9a6b3f", 3), ("#c9a66b", 3), ("#efe2c4", 3),
+        ),
+        tone=0.4, paint=1.0, paper=0.35, texture="thick brush strokes on canvas", light="warm key, deep shade",
+    ),
+}  # fmt: skip
+
+SYNONYMS = {
+    "watercolor": "watercolour",
+    "aquarelle": "watercolour",
+    "dusk": "sunset",
+    "dawn": "sunset",
+    "sumi": "ink",
+    "drawing": "ink",
+    "sketch": "ink",
+    "cyberpunk": "neon",
+    "fall": "autumn",
+    "pastels": "pastel",
+    "cartoon": "comic",
+    "vintage": "sepia",
+    "snow": "winter",
+    "painting": "oil",
+}
+
+
+def known_words() -> str:
+    """The words, for messages and help."""
+    return ", ".join(LOOKS)
+
+
+def find_words(description: str) -> list[str]:
+    """The looks that a description names, in its order, each once."""
+    tokens = re.findall(r"[^\W\d_]+", description.lower())
+    return list(dict.fromkeys(name for t in tokens if (name := SYNONYMS.get(t, t)) in LOOKS))
+
+
+def look_of(description: str, has_image: bool) -> Look:
+    """How to draw by a description: the first word that is known gives the colours, further ones add their lines.
+
+    With a picture the colours are the picture's, and words that are not known are left to it.
+
+    Raises:
+        InputError: no picture, and no word that is known.
+    """
+    names = find_words(description)
+    if not names and has_image:
+        return PLAIN
+    if not names:
+        said = f"the description {description!r} names none that it knows" if description else "there is none"
+        raise InputError(
+            f"the palette stylist needs a picture (--style.image) or a word for it, and {said}; it knows "
+            f"{known_words()}. The gemini stylist reads free text (--stylist gemini)"
+        )
+    look = LOOKS[names[0]]
+    for other in (LOOKS[name] for name in names[1:]):
+        stronger = {name: max(getattr(look, name), getattr(other, name)) for name in ("outline", "paper")}
+        look = replace(look, **stronger, posterise=look.posterise or other.posterise)
+    return replace(look, colours=()) if has_image else look
