@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from wanedit.run.edit_config import EditConfig
     from wanedit.run.editor import WanVideoEditorPipeline
     from wanedit.run.generate import GenerationResult, generate
+    from wanedit.run.integrated import IntegratedVideoEditor
     from wanedit.run.pipeline import MultiKeyframePipeline
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ _HOMES = {
     "EditResult": "wanedit.run.edit",
     "GenerationConfig": "wanedit.run.config",
     "GenerationResult": "wanedit.run.generate",
+    "IntegratedVideoEditor": "wanedit.run.integrated",
     "MultiKeyframePipeline": "wanedit.run.pipeline",
     "WanVideoEditorPipeline": "wanedit.run.editor",
     "edit": "wanedit.run.edit",
@@ -31,6 +33,7 @@ __all__ = [
     "EditResult",
     "GenerationConfig",
     "GenerationResult",
+    "IntegratedVideoEditor",
     "MultiKeyframePipeline",
     "WanVideoEditorPipeline",
     "__version__",
