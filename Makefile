@@ -11,19 +11,22 @@ DEMO := examples/multi_keyframe_demo/config.yaml
 # More arguments for pytest: make test ARGS="tests/flow -x"
 ARGS ?=
 FRESH := .venv/fresh
+LATEX := outputs/paper
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # Idle threads sleep instead of spinning: on a busy machine this halves the processor time of a run.
 export OMP_WAIT_POLICY ?= passive
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format constraints clean
+.PHONY: help demo test lint format figures paper constraints clean
 
 help:
 	@echo 'make demo         bundled keyframes in, outputs/demo/output_final.mp4 out'
 	@echo 'make test         the tests'
 	@echo 'make lint         ruff (rules and format) and pyright'
 	@echo 'make format       let ruff rewrite the files'
+	@echo 'make figures      figures, tables and numbers of paper/, from the recorded results'
+	@echo 'make paper        the same, and paper/main.pdf; needs pdflatex'
 	@echo 'make constraints  renew constraints.txt from the newest versions that pyproject.toml allows'
 	@echo 'make clean        remove outputs and caches; .venv stays'
 
@@ -45,6 +48,18 @@ lint: $(VENV)
 format: $(VENV)
 	$(BIN) -m ruff check --fix .
 	$(BIN) -m ruff format .
+
+figures: $(VENV)
+	$(BIN) -m paper.make
+
+# Twice, for references; without a date, so that two builds are the same bytes.
+paper: figures
+	@command -v pdflatex >/dev/null || { echo 'make paper needs pdflatex; on Debian: apt-get install' \
+	  '--no-install-recommends texlive-latex-base texlive-latex-recommended texlive-fonts-recommended' >&2; exit 1; }
+	@mkdir -p $(LATEX)
+	@for pass in 1 2; do (cd paper && SOURCE_DATE_EPOCH=0 FORCE_SOURCE_DATE=1 pdflatex -interaction=batchmode \
+	  -halt-on-error -output-directory ../$(LATEX) main.tex) || { tail -n 30 $(LATEX)/main.log >&2; exit 1; }; done
+	cp $(LATEX)/main.pdf paper/main.pdf
 
 $(VENV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -11,6 +11,7 @@ import torch
 from math_verification.claims import CLAIMS
 from math_verification.figures import save, style
 from math_verification.report import FULL, QUICK, print_table
+from math_verification.store import write
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -18,6 +19,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m math_verification", description=__doc__)
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/math_verification"), help="folder of figures"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="keep all numbers there; the paper reads them"
     )
     parser.add_argument("--only", action="append", metavar="NAME", choices=CLAIMS, help="repeatable")
     parser.add_argument("--quick", action="store_true", help="fewer samples and steps, for tests")
@@ -34,14 +38,17 @@ def main(words: list[str] | None = None) -> int:
         return 0
     # One thread: sums come in one order, so figures come out as the same bytes.
     torch.set_num_threads(1)
-    start, done, files = time.perf_counter(), {}, []
+    start, done, files, results = time.perf_counter(), {}, [], {}
     for name in options.only or CLAIMS:
         began = time.perf_counter()
         result = CLAIMS[name].verify(QUICK if options.quick else FULL)
         with style():
             files += save(result.figures(), options.out)
         done[name] = (CLAIMS[name].SENTENCE, result.rows(), time.perf_counter() - began)
+        results[name] = (CLAIMS[name].SENTENCE, result)
     print_table(done)
+    if options.json is not None:
+        write(options.json, results)
     rows = [row for _, found, _ in done.values() for row in found]
     failed = sum(not row.passed for row in rows)
     predicted = sum(not math.isnan(row.bound) or not row.passed for row in rows)

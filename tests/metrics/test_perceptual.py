@@ -110,3 +110,47 @@ def test_frames_that_do_not_fit(hub: Path, features: nn.Module, frames) -> None:
         lpips.distances(frames[0], frames[1][:, :, :40])
     with pytest.raises(InputError, match="at least 32 pixels"):
         lpips.distances(frames[0][:, :20], frames[1][:, :20])
+
+
+def test_lpips_in_a_mask_is_the_upsampled_map_over_it(hub: Path, features: nn.Module, frames) -> None:
+    """Each layer's map brought to the frame's size by bilinear interpolation, summed, averaged over the mask."""
+    a, b = (video[:2] for video in frames)
+    lpips = Lpips.load("alex", trunk_file(hub, state(features)))
+    heads = {k: lpips.network.state_dict()[f"lin{k}.model.1.weight"] for k in range(5)}
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+
+    def layers(video: np.ndarray) -> list[torch.Tensor]:
+        x = ((torch.from_numpy(video).float() / 127.5 - 1 - shift) / scale).permute(0, 3, 1, 2)
+        found = []
+        for k, layer in enumerate(features):
+            x = layer(x)
+            if k in (1, 4, 7, 9, 11):
+                found.append(x / x.square().sum(1, keepdim=True).sqrt().clamp_min(1e-8))
+        return found
+
+    with torch.no_grad():
+        maps = sum(
+            nn.functional.interpolate(
+                (heads[k] * (x - y).square()).sum(1, keepdim=True), a.shape[1:3], mode="bilinear"
+            )
+            for k, (x, y) in enumerate(zip(layers(a), layers(b), strict=True))
+        )
+    assert isinstance(maps, torch.Tensor)
+    mask = np.zeros(a.shape[:3], dtype=bool)
+    mask[0, 10:30, 5:40] = True
+    found = lpips.distances(a, b, mask)
+    np.testing.assert_allclose(found[0], maps[0, 0].numpy()[mask[0]].mean(), rtol=1e-3)
+    assert np.isnan(found[1])
+    # The network that gives one number a frame is as it was.
+    assert lpips.distances(a, b).shape == (2,)
+
+
+def test_a_mask_keeps_its_place(hub: Path, features: nn.Module) -> None:
+    a = np.random.default_rng(0).integers(0, 256, (1, 96, 192, 3), dtype=np.uint8)
+    b, mask = a.copy(), np.zeros(a.shape[:3], dtype=bool)
+    b[:, :, 144:] = 255 - b[:, :, 144:]
+    mask[:, :, :96] = True
+    lpips = Lpips.load("alex", trunk_file(hub, state(features)))
+    assert lpips.distances(a, b, ~mask)[0] > 5 * lpips.distances(a, b, mask)[0]
+    with pytest.raises(InputError, match="mask is"):
+        lpips.distances(a, b, mask[:, :40])

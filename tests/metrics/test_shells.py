@@ -8,8 +8,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from wanedit.metrics.functional import frame_psnr
-from wanedit.metrics.shells import FramePSNR, FrameSSIM, WarpError
+from wanedit.metrics.functional import frame_psnr, frame_ssim
+from wanedit.metrics.shells import (
+    FeatureConsistency,
+    FramePSNR,
+    FrameSSIM,
+    MotionEndpointError,
+    MotionFidelity,
+    StructureSurrogate,
+    WarpError,
+)
 
 
 def clips() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -48,6 +56,33 @@ def test_the_others_are_their_functions(clip: np.ndarray) -> None:
     assert 0 < float(error.compute()) < 3
 
 
+def test_the_new_ones_are_their_functions(clip: np.ndarray) -> None:
+    still = np.repeat(clip[:1], 4, axis=0)
+    error, fidelity, structure = MotionEndpointError(), MotionFidelity(), StructureSurrogate()
+    for output in (clip[:4], still):
+        error.update(clip[:4], output)
+        fidelity.update(clip[:4], output)
+        structure.update(clip[:4], output)
+    # Half of the clips move as the source, at 1.5 px a frame.
+    assert float(error.compute()) == pytest.approx(0.75, abs=0.05)
+    assert float(fidelity.compute()) == pytest.approx(0.5, abs=0.05)
+    assert float(structure.compute()) > 0
+    consistency = FeatureConsistency()
+    consistency.update(np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 3.0]]))
+    assert float(consistency.compute()) == pytest.approx(0.5)
+
+
+def masked() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The clips, each with a mask that some frames do not have."""
+    rng = np.random.default_rng(1)
+    found = []
+    for video, truth in clips():
+        mask = rng.random(truth.shape[:3]) < 0.5
+        mask[0] = False
+        found.append((video, truth, mask))
+    return found
+
+
 def measure_share(rank: int, folder: str) -> None:
     """One of two ranks."""
     store = f"file://{folder}/store"
@@ -55,14 +90,24 @@ def measure_share(rank: int, folder: str) -> None:
     metric = FramePSNR()
     for pair in clips()[rank::2]:
         metric.update(*pair)
-    torch.save(metric.compute(), f"{folder}/{rank}.pt")
+    inside, moved = FrameSSIM(), MotionEndpointError()
+    for triple in masked()[rank::2]:
+        inside.update(*triple)
+        moved.update(triple[1], triple[0])
+    torch.save([metric.compute(), inside.compute(), moved.compute()], f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
 def test_two_ranks_give_what_one_gives(tmp_path: Path) -> None:
     mp.spawn(measure_share, (str(tmp_path),), nprocs=2)
-    whole = FramePSNR()
+    whole, inside, moved = FramePSNR(), FrameSSIM(), MotionEndpointError()
     for pair in clips():
         whole.update(*pair)
+        moved.update(pair[1], pair[0])
+    for triple in masked():
+        inside.update(*triple)
+    frames = np.concatenate([frame_ssim(*triple) for triple in masked()])
+    assert float(inside.compute()) == pytest.approx(np.nanmean(frames))
     for rank in (0, 1):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), whole.compute())
+        expected = [whole.compute(), inside.compute(), moved.compute()]
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected)

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 
 from tests.run.conftest import moving_square
@@ -15,15 +17,19 @@ from wanedit import EditResult
 from wanedit.cli import main
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.metrics.functional import frame_psnr
+from wanedit.metrics.weights import ALEXNET, RAFT_LARGE
 from wanedit.run.evaluate import GROUPS, evaluate
 from wanedit.run.evaluate_config import EvaluationConfig
 from wanedit.video import read_frames, write_lossless
+
+WEIGHTED = {"lpips", "temporal_raft", "clip", "subject", "structure"}
 
 
 @pytest.fixture(autouse=True)
 def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights of metrics, whatever this machine has."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
 @pytest.fixture
@@ -54,17 +60,24 @@ def everything(files: dict[str, str], **changes: object) -> EvaluationConfig:
 
 def test_all_that_is_given_is_measured(files: dict[str, str]) -> None:
     found = evaluate(everything(files))
-    assert set(found.metrics) == set(GROUPS) - {"lpips"}
-    assert "download https://" in found.skipped["lpips"]
+    assert set(found.metrics) == set(GROUPS) - WEIGHTED - {"convergence"}
+    for name in WEIGHTED:
+        assert re.search(r"https://\S+ \(\d+ MB\)", found.skipped[name])
+    assert "is not from the folder of an edit" in found.skipped["convergence"]
     assert (found.video, found.frames, found.size) == ("video.mkv", 24, (64, 64))
     assert found.metrics["mask"]["psnr_outside"] == 100
     inside = found.metrics["mask"]["psnr_inside"]
     assert inside == pytest.approx(28.2, abs=0.3)
+    assert found.metrics["mask"]["ssim_outside"] > found.metrics["mask"]["ssim_inside"]
     # Half of the pixels are off: 3 dB better than where all are.
     assert found.metrics["fidelity"]["psnr"] == pytest.approx(inside + 3.01, abs=0.05)
     assert found.metrics["keyframes"]["psnr_by_frame"].keys() == {"4"}
     assert not any(score["shows"] for score in found.metrics["junctions"]["12"].values())
     assert found.metrics["temporal"]["dynamic_degree"] > 0.1
+    seams = found.metrics["seams"]
+    assert seams["seam_ratio"] == pytest.approx(seams["seam_ratio_reference"], rel=0.1)
+    assert found.metrics["motion"]["fidelity_surrogate"] > 0.95
+    assert found.metrics["structure_surrogate"]["distance_of_gradients"] < 0.01
 
 
 def test_what_is_not_given_is_named(files: dict[str, str]) -> None:
@@ -72,13 +85,42 @@ def test_what_is_not_given_is_named(files: dict[str, str]) -> None:
     assert set(found.metrics) == {"temporal"}
     assert found.skipped["fidelity"] == "no reference is given"
     assert set(found.skipped) == set(GROUPS) - {"temporal"}
+    assert all(found.skipped.values())
+
+
+def test_a_measure_that_cannot_be_taken_does_not_stop_the_others(tmp_path: Path) -> None:
+    """SSIM needs 11 pixels; named, it is an error."""
+    narrow = np.random.default_rng(0).integers(0, 256, (5, 8, 40, 3), dtype=np.uint8)
+    write_lossless(tmp_path / "narrow.mkv", narrow, 16)
+    given = {"video": f"{tmp_path}/narrow.mkv", "reference": f"{tmp_path}/narrow.mkv"}
+    found = evaluate(EvaluationConfig(**given))
+    assert "expected at least 11x11 for SSIM" in found.skipped["fidelity"]
+    assert "temporal" in found.metrics
+    with pytest.raises(InputError, match="at least 11x11"):
+        evaluate(EvaluationConfig(**given, metrics="fidelity"))
+
+
+def test_a_random_file_under_the_name_of_weights_gives_no_score(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    for file in (ALEXNET, RAFT_LARGE):
+        (folder / file.name).write_bytes(b"plausible")
+    found = evaluate(everything(files))
+    for name in ("lpips", "temporal_raft"):
+        assert "it is not the published file" in found.skipped[name]
+    with pytest.raises(InputError, match="it is not the published file"):
+        evaluate(everything(files, metrics="lpips"))
 
 
 def test_a_metric_that_is_named_must_be_possible(files: dict[str, str]) -> None:
     with pytest.raises(InputError, match="fidelity: no reference is given"):
         evaluate(EvaluationConfig(video=files["video.mkv"], metrics="temporal, fidelity"))
-    with pytest.raises(MissingWeightsError, match=r"alexnet-owt-7be5be79\.pth"):
-        evaluate(everything(files, metrics="lpips"))
+    for name in WEIGHTED:
+        with pytest.raises(MissingWeightsError, match=r"https://"):
+            evaluate(everything(files, metrics=name))
+    assert evaluate(everything(files, metrics="none")).metrics == {}
     assert set(evaluate(everything(files, metrics="mask,keyframes")).metrics) == {"mask", "keyframes"}
 
 
@@ -88,7 +130,9 @@ def test_a_metric_that_is_named_must_be_possible(files: dict[str, str]) -> None:
         ({"video": ""}, "expected a video file, a folder of images, or the folder of a run, and one of them"),
         ({"video": "", "run": "nowhere"}, "a run has junctions, reference and keyframes of its own"),
         ({"video": "no-such.mp4"}, "video: no file or folder"),
-        ({"metrics": "vmaf"}, "metrics names 'vmaf'; expected auto, or some of junctions"),
+        ({"metrics": "vmaf"}, "metrics names 'vmaf'; expected auto, none, or some of junctions"),
+        ({"scene": "no-such.json"}, "scene: no file or folder"),
+        ({"vbench": "out"}, "vbench names videos by their prompt; expected one"),
         ({"junctions": "12,x"}, "junctions is '12,x'; expected frame numbers such as 24,48"),
         ({"junctions": "23"}, r"junctions are \[23\]; expected frames 1 … 22"),
         ({"reference": "no-such.mp4"}, "reference: no file or folder"),
@@ -129,7 +173,7 @@ def test_results_as_files(files: dict[str, str], tmp_path: Path, capsys: pytest.
     (psnr,) = [line["value"] for line in lines if (line["group"], line["name"]) == ("fidelity", "psnr")]
     assert float(psnr) == pytest.approx(values["metrics"]["fidelity"]["psnr"], rel=1e-4)
     assert {line["place"].split("/")[0] for line in lines if line["group"] == "junctions"} == {"6", "12"}
-    assert values["skipped"].keys() == {"mask", "keyframes", "lpips"}
+    assert values["skipped"].keys() == WEIGHTED | {"mask", "keyframes", "truth", "convergence"}
 
 
 def test_a_measure_without_a_value_is_null(files: dict[str, str], tmp_path: Path) -> None:
@@ -154,7 +198,10 @@ def test_an_edit_is_measured_before_lossy_encoding(edited: EditResult) -> None:
     root = edited.video.parent
     found = evaluate(EvaluationConfig(run=str(root)))
     assert (found.frames, found.video) == (9, root.name)
-    assert set(found.metrics) == {"temporal", "fidelity", "keyframes"}
+    here = {"temporal", "fidelity", "keyframes", "motion", "structure_surrogate"}
+    assert set(found.metrics) == here
+    assert "the run has 2 steps; expected 3 or more" in found.skipped["convergence"]
+    assert "a run's reference is its source and no truth" in found.skipped["truth"]
     source = frame_psnr(edited.frames, moving_square(9))
     assert found.metrics["fidelity"]["psnr"] == pytest.approx(source.mean())
     assert found.metrics["keyframes"]["psnr_by_frame"].keys() == {"0", "8"}

@@ -1,16 +1,18 @@
 """LPIPS: how different two pictures look, by the features of a trained network (Zhang et al. 2018)."""
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from wanedit.errors import InputError
+from wanedit.metrics.functional.fidelity import masked_mean
 from wanedit.metrics.weights import ALEXNET, VGG16, HubFile, require
 
 Frames = UInt8[np.ndarray, "t height width 3"]
@@ -40,24 +42,40 @@ class Lpips:
         """
         return cls(_network(net, require(file or {"alex": ALEXNET, "vgg": VGG16}[net])))
 
-    @torch.no_grad()
-    def distances(self, a: Frames, b: UInt8[np.ndarray, "_ _ _ 3"]) -> Float[np.ndarray, " t"]:
+    def distances(
+        self, a: Frames, b: UInt8[np.ndarray, "_ _ _ 3"], mask: Bool[np.ndarray, "_ _ _"] | None = None
+    ) -> Float[np.ndarray, " t"]:
         """LPIPS of each frame of a and b.
+
+        With a mask: the mean over the mask of the map in which each layer is brought to the frame's size, as the
+        paper's code has it for `spatial=True`. Features see beyond the mask's border.
+
+        Args:
+            mask: the pixels that count; a frame without any is NaN.
 
         Raises:
             InputError: shapes that differ, or frames smaller than 32 pixels.
         """
+        if mask is None:
+            return self._passed(self.network, a, b).mean(axis=(1, 2))
+        spatial: Any = copy(self.network)  # its parameters are shared
+        spatial.spatial = True
+        return masked_mean(self._passed(spatial, a, b), mask)
+
+    def steps(self, video: Frames) -> Float[np.ndarray, " n"]:
+        """LPIPS from each frame to the next."""
+        return self.distances(video[:-1], video[1:])
+
+    @torch.no_grad()
+    def _passed(
+        self, network: nn.Module, a: Frames, b: UInt8[np.ndarray, "_ _ _ 3"]
+    ) -> Float[np.ndarray, "t _ _"]:
         if a.shape != b.shape or min(a.shape[1:3]) < SMALLEST:
             raise InputError(
                 f"frames are {a.shape} and {b.shape}; expected one shape, at least {SMALLEST} pixels each way"
             )
         pairs = (slice(k, k + BATCH) for k in range(0, len(a), BATCH))
-        parts = [self.network(_pixels(a[part]), _pixels(b[part])).flatten() for part in pairs]
-        return torch.cat(parts).double().numpy()
-
-    def steps(self, video: Frames) -> Float[np.ndarray, " n"]:
-        """LPIPS from each frame to the next."""
-        return self.distances(video[:-1], video[1:])
+        return torch.cat([network(_pixels(a[p]), _pixels(b[p]))[:, 0] for p in pairs]).double().numpy()
 
 
 @cache

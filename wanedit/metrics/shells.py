@@ -9,7 +9,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from wanedit.metrics.functional import frame_psnr, frame_ssim
-from wanedit.metrics.functional.motion import follow
+from wanedit.metrics.functional.features import step_similarities
+from wanedit.metrics.functional.motion import endpoint_errors, follow
+from wanedit.metrics.functional.structure import gradient_distances
+from wanedit.metrics.functional.tracks import motion_scores
 
 Measure = Callable[..., np.ndarray]
 
@@ -59,7 +62,7 @@ class FramePSNR(FrameMean):
 
 
 class FrameSSIM(FrameMean):
-    """`frame_ssim(video, truth)`."""
+    """`frame_ssim(video, truth, mask=None)`."""
 
     higher_is_better = True
 
@@ -74,3 +77,43 @@ class WarpError(FrameMean):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(lambda video: follow(video).warp_errors(), **settings)
+
+
+class MotionEndpointError(FrameMean):
+    """`endpoint_errors` of an output against its source, in pixels a frame: `update(source, output)`."""
+
+    higher_is_better = False
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            lambda source, output: endpoint_errors(follow(source), follow(output))[:, 0], **settings
+        )
+
+
+class MotionFidelity(FrameMean):
+    """`motion_scores(source, output).fidelity`; every clip counts alike."""
+
+    higher_is_better = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            lambda source, output: np.array([motion_scores(source, output).fidelity]), **settings
+        )
+
+
+class StructureSurrogate(FrameMean):
+    """`gradient_distances(video, source)`."""
+
+    higher_is_better = False
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(gradient_distances, **settings)
+
+
+class FeatureConsistency(FrameMean):
+    """Mean cosine of the features of a frame and the next: `update(features)`, (T, D), of any network."""
+
+    higher_is_better = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(step_similarities, **settings)

@@ -1,7 +1,8 @@
 """Weights that metrics need: looked for where their libraries look, checked by hash, and never replaced by others.
 
 A random file under the right name would load in silence and give plausible scores, so a file counts only if its
-SHA-256 begins with the hexadecimal suffix of its name, as PyTorch's hub names its files.
+SHA-256 begins with the hexadecimal suffix of its name, as PyTorch's hub names its files. Hugging Face's hub keeps each
+weight file under its whole SHA-256 and links to it; there the content must have the hash that the link leads to.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from wanedit.errors import InputError, MissingWeightsError
 
+_WHOLE = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
 CHUNK = 1 << 24
 
@@ -37,9 +39,40 @@ class HubFile:
         return Path(torch.hub.get_dir()) / "checkpoints" / self.name
 
 
+@dataclass(frozen=True)
+class HubModel:
+    """A model of Hugging Face's hub, as transformers loads it.
+
+    Attributes:
+        repo: its name, "owner/name".
+        megabytes: the size of its weights.
+        files: names that its weights may have; the first one there counts.
+    """
+
+    repo: str
+    megabytes: int
+    files: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin")
+
+    @property
+    def address(self) -> str:
+        """Where it is published."""
+        return f"https://huggingface.co/{self.repo}"
+
+    @property
+    def folder(self) -> Path:
+        """Its place in the hub's cache; $HF_HOME and $HF_HUB_CACHE move that."""
+        from huggingface_hub import constants
+
+        return Path(constants.HF_HUB_CACHE) / f"models--{self.repo.replace('/', '--')}"
+
+
 HUB = "https://download.pytorch.org/models"
 ALEXNET = HubFile("alexnet-owt-7be5be79.pth", f"{HUB}/alexnet-owt-7be5be79.pth", 233)
 VGG16 = HubFile("vgg16-397923af.pth", f"{HUB}/vgg16-397923af.pth", 528)
+RAFT_LARGE = HubFile("raft_large_C_T_SKHT_V2-ff5fadd5.pth", f"{HUB}/raft_large_C_T_SKHT_V2-ff5fadd5.pth", 20)
+CLIP = HubModel("openai/clip-vit-base-patch32", 605)
+DINO_B16 = HubModel("facebook/dino-vitb16", 343)
+DINO_B8 = HubModel("facebook/dino-vitb8", 343)
 
 
 def require(file: HubFile) -> Path:
@@ -61,6 +94,33 @@ def require(file: HubFile) -> Path:
             f"{file.address} again"
         )
     return path
+
+
+def require_model(model: HubModel) -> Path:
+    """The folder, with config.json and weights, of a model that is in the hub's cache and is what its links say.
+
+    Raises:
+        MissingWeightsError: it is not there; says where it belongs, where it is published, and its size.
+        InputError: its weights have another hash than the cache says, or lie in no cache and have none.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(model.repo, name) for name in ("config.json", *model.files)]
+    config, weights = found[0], next((path for path in found[1:] if isinstance(path, str)), None)
+    if not isinstance(config, str) or weights is None:
+        raise MissingWeightsError(
+            f"no {model.repo} in {model.folder}; fetch it from {model.address} ({model.megabytes} MB): hf download "
+            f"{model.repo} config.json {model.files[0]}"
+        )
+    blob = Path(weights).resolve()
+    if not _WHOLE.fullmatch(blob.name):
+        raise InputError(f"{weights} is no link to a file named by its SHA-256; expected the hub's own cache")
+    if (digest := sha256(blob)) != blob.name:
+        raise InputError(
+            f"{weights} has the SHA-256 {digest[:16]}…, the cache says {blob.name[:16]}…: it is not the published "
+            f"file. Remove {model.folder} and fetch it again"
+        )
+    return Path(weights).parent
 
 
 def sha256(path: Path) -> str:

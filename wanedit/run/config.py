@@ -78,6 +78,10 @@ class GenerationConfig:
         resume_from: sample this segment and those after it anew; those before must be complete. Null resumes
             whatever is complete.
         force_regenerate: sample every segment anew.
+        tracking: where each step and segment is also logged: none, csv, tensorboard (an extra) or wandb, which works
+            offline too. metrics.jsonl and metrics.csv are written in any case.
+        experiment: the group of runs that this one belongs to; "" for none.
+        tracking_project: the project in Weights & Biases.
         output: the run's folder; or the path of the final video, whose folder of segments and records then stands
             beside it under its name with `.wanedit`.
     """
@@ -113,6 +117,9 @@ class GenerationConfig:
     crf: int = 16
     resume_from: int | None = None
     force_regenerate: bool = False
+    tracking: Literal["none", "csv", "tensorboard", "wandb"] = "none"
+    experiment: str = ""
+    tracking_project: str = "wanedit"
     output: str = "outputs/generate"
 
     @property
@@ -252,10 +259,19 @@ def check_fields(config: Any) -> None:
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
-    for name, kind in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if not fits_type(value, kind):
-            raise InputError(f"{name} is {value!r}; expected {describe_type(kind)}")
+    check_values(type(config), {name: getattr(config, name) for name in get_type_hints(type(config))})
+
+
+def check_values(kind: type, values: dict[str, Any]) -> None:
+    """Refuse a value of another type than the field that it is meant for.
+
+    Raises:
+        InputError: naming the field, what was got and what was expected.
+    """
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not fits_type(value, hints[name]):
+            raise InputError(f"{name} is {value!r}; expected {describe_type(hints[name])}")
 
 
 def fits_type(value: Any, kind: Any) -> bool:

@@ -30,6 +30,8 @@ from wanedit.run.generate import RECORD_MARK, absolute_source, resolve_seed, res
 from wanedit.run.manifest import Manifest, segment_file
 from wanedit.run.progress import progress_bar
 from wanedit.run.sampling import predict, save_latents, write_piece
+from wanedit.run.tracking import Tracking, check_tracking
+from wanedit.run.tracking.runs import track, track_result
 from wanedit.video import read_frames, write_mp4, write_png
 from wanedit.video.sheets import comparison_sheet, contact_indices
 
@@ -92,6 +94,7 @@ def _edit(config: EditConfig, folders: Sequence[Path], say: Say | None) -> EditR
         )
     world, directory = launch.World(), RunDirectory(config.folder, config.final_path)
     check_edit(config)
+    check_tracking(config)
     launch.choose_devices(config, world)
     plan = make_edit_plan(resolve_edit(config, directory), folders, say or (lambda text: None))
     check_output(plan, directory)
@@ -99,9 +102,18 @@ def _edit(config: EditConfig, folders: Sequence[Path], say: Say | None) -> EditR
         complete = prepare(plan, directory)
         if say is not None:
             announce(plan, complete, say)
-        if not complete:
-            _run(plan, directory, world, say)
-        return _finish(plan, directory, not complete, say)
+        digests = [plan.task.digest]
+        with track(plan.config, directory, world, digests, metadata(plan), say) as tracking:
+            if not complete:
+                _run(plan, directory, world, say, tracking)
+            result = _finish(plan, directory, not complete, say)
+            numbers = {
+                "keyframe_error": result.keyframe_error,
+                "frames": result.num_frames,
+                "seed": result.seed,
+            }
+            track_result(tracking, directory, digests, numbers)
+        return result
 
 
 def check_output(plan: EditPlan, directory: RunDirectory) -> None:
@@ -201,7 +213,9 @@ def announce(plan: EditPlan, complete: bool, say: Say) -> None:
     )
 
 
-def _run(plan: EditPlan, directory: RunDirectory, world: launch.World, say: Say | None) -> None:
+def _run(
+    plan: EditPlan, directory: RunDirectory, world: launch.World, say: Say | None, tracking: Tracking
+) -> None:
     unsaid: list[str] = []
     with progress_bar(_steps(plan), "editing", "steps", say is not None) as advance:
 
@@ -210,6 +224,7 @@ def _run(plan: EditPlan, directory: RunDirectory, world: launch.World, say: Say 
             advance()
             # At once, and not with the result: a run that diverges has its steps on record.
             append_event(directory.metrics, {"event": "step", **step_record(step, metrics)})
+            tracking.follow()
             unsaid[:] = [_line(step, metrics)]
             if say is not None and step.index % SHOWN_EVERY == 0:
                 say(unsaid.pop())

@@ -74,6 +74,10 @@ class EditConfig:
         save_latents: also keep the edited latents, as safetensors.
         crf: quality of the final H.264 file, 0 (lossless) to 51.
         force_regenerate: edit anew what is already complete.
+        tracking: where each step and segment is also logged: none, csv, tensorboard (an extra) or wandb, which works
+            offline too. metrics.jsonl and metrics.csv are written in any case.
+        experiment: the group of runs that this one belongs to; "" for none.
+        tracking_project: the project in Weights & Biases.
         output: the run's folder; or the path of the final video, whose records then stand beside it in a folder
             of its name with `.wanedit`.
     """
@@ -117,6 +121,9 @@ class EditConfig:
     save_latents: bool = False
     crf: int = 16
     force_regenerate: bool = False
+    tracking: Literal["none", "csv", "tensorboard", "wandb"] = "none"
+    experiment: str = ""
+    tracking_project: str = "wanedit"
     output: str = "outputs/edit"
 
     @property

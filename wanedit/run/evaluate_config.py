@@ -14,10 +14,15 @@ class EvaluationConfig:
         junctions: the frames at which pieces are joined, "24,48": the first of each later piece, or the one that both
             share.
         reference: a video of the same size and length: the truth, or the source of an edit.
+        scene: a JSON file that says which sprite scene the video should show: its exact truth is drawn; see
+            docs/evaluation.md.
         mask: a picture, a video or a folder of them: white where the edit may change the reference.
         keyframes: pictures that the video should show, as for `wanedit edit`.
-        metrics: "auto" for all that what is given allows; or some of junctions, temporal, fidelity, mask, keyframes,
-            lpips, "a,b": then each must be possible.
+        metrics: "auto" for all that what is given allows; "none"; or some of junctions, seams, temporal, temporal_raft,
+            clip, subject, fidelity, mask, keyframes, truth, motion, structure, structure_surrogate, lpips, convergence,
+            "a,b": then each must be possible.
+        vbench: a folder to which the video is added as VBench reads it.
+        prompt: what the video shows, by which VBench names it; null for that of the run.
         output: a file for the results, JSON; a table as CSV is written beside it. Null to print only.
     """
 
@@ -25,7 +30,10 @@ class EvaluationConfig:
     run: str | None = None
     junctions: str = ""
     reference: str | None = None
+    scene: str | None = None
     mask: str | None = None
     keyframes: str | list[Any] = ""
     metrics: str = "auto"
+    vbench: str | None = None
+    prompt: str | None = None
     output: str | None = None

@@ -1,9 +1,11 @@
 """What an evaluation is given, read and checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,6 +15,7 @@ from wanedit.metrics.functional.junctions import check_junctions
 from wanedit.metrics.functional.motion import ClipMotion, follow
 from wanedit.run.edit_config import parse_edited, there
 from wanedit.run.evaluate_config import EvaluationConfig
+from wanedit.run.evaluate_truth import SceneTruth
 from wanedit.video import load_image
 from wanedit.video.arrays import Frames
 from wanedit.video.source import SourceClip, read_source
@@ -27,6 +30,10 @@ class Inputs:
     Attributes:
         mask: (T, H, W), where the reference may be changed.
         keyframes: frame -> picture.
+        scene: the sprites that the video should show.
+        of_run: from the folder of a run, where the reference is the source of an edit.
+        steps, method: an edit's record of every step, and the settings of its method.
+        fps, prompt: how the video is shown, and what of.
     """
 
     video: Frames
@@ -34,11 +41,28 @@ class Inputs:
     reference: Frames | None = None
     mask: Bool[np.ndarray, "t h w"] | None = None
     keyframes: dict[int, np.ndarray] | None = None
+    scene: SceneTruth | None = None
+    of_run: bool = False
+    steps: tuple[dict[str, Any], ...] = ()
+    method: dict[str, Any] = field(default_factory=dict)
+    fps: Fraction = Fraction(16)
+    prompt: str = ""
+
+    @property
+    def truth(self) -> Frames | None:
+        """The reference, where it may be the truth."""
+        return None if self.of_run else self.reference
 
     @cached_property
     def motion(self) -> ClipMotion:
         """Followed once, for all who ask."""
         return follow(self.video)
+
+    @cached_property
+    def reference_motion(self) -> ClipMotion:
+        """Of the reference."""
+        assert self.reference is not None, "the caller sees to it"
+        return follow(self.reference)
 
 
 def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple[Inputs, SourceClip]:
@@ -62,7 +86,7 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
                     f"keyframe {index} is {picture.shape[1]}x{picture.shape[0]}; expected {width}x{height}, at a frame "
                     f"from 0 to {len(frames) - 1}"
                 )
-    return Inputs(frames, junctions, reference, mask, keyframes), clip
+    return Inputs(frames, junctions, reference, mask, keyframes, fps=clip.fps), clip
 
 
 def find_input(name: str, what: str, folders: Sequence[Path]) -> Path:

@@ -1,6 +1,8 @@
 """A run's folder as what an evaluation is given: its frames before lossy encoding, its joins, keyframes and source."""
 
+import json
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,52 @@ def _edit(config: EditConfig, root: Path, folders: Sequence[Path]) -> Inputs:
     pictures = plan.task.pictures
     frames = read_frames(Manifest(directory).path(plan.task.digest))
     keyframes = dict(zip(plan.task.keyframe_indices, pictures.keyframes, strict=True))
-    return Inputs(frames, (), pictures.frames, None, keyframes)
+    method, steps = recorded_steps(directory.metrics, plan.task.digest)
+    return Inputs(
+        frames,
+        reference=pictures.frames,
+        keyframes=keyframes,
+        of_run=True,
+        steps=steps,
+        method=method,
+        fps=plan.fps,
+        prompt=config.prompt,
+    )
+
+
+def recorded_steps(metrics: Path, digest: str) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    """The method's settings and the steps of the last run that finished the edit `digest`; empty where none did.
+
+    A run that was cut short, or that found the edit complete, leaves lines of its own, which do not count.
+    """
+    method, steps = {}, []
+    found: tuple[dict[str, Any], tuple[dict[str, Any], ...]] = ({}, ())
+    for line in _events(metrics):
+        match line.get("event"):
+            case "start":
+                method, steps = line.get("method") or {}, []
+            case "step":
+                steps.append(line)
+            case "edited" if line.get("digest") == digest:
+                found = method, tuple(steps)
+    return found
+
+
+def _events(metrics: Path) -> list[dict[str, Any]]:
+    """The lines that can be read: a killed run may leave half of one."""
+    found = []
+    try:
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
 
 
 def _generation(config: GenerationConfig, root: Path, folders: Sequence[Path]) -> Inputs:
@@ -75,4 +122,11 @@ def _generation(config: GenerationConfig, root: Path, folders: Sequence[Path]) -
     frames = np.stack(list(final_frames(plan, directory)))
     places = plan.timeline.keyframe_frames
     keyframes = dict(zip(places, (image.pixels for image in plan.keyframes), strict=True))
-    return Inputs(frames, tuple(places[1:-1]), None, None, keyframes)
+    return Inputs(
+        frames,
+        tuple(places[1:-1]),
+        keyframes=keyframes,
+        of_run=True,
+        fps=Fraction(plan.timeline.fps),
+        prompt=config.prompt,
+    )

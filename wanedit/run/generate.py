@@ -15,7 +15,7 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.lit.tasks import SegmentTask, shares
 from wanedit.rng import draw_seed
 from wanedit.run import launch
-from wanedit.run.assemble import assemble
+from wanedit.run.assemble import assemble, metadata
 from wanedit.run.config import GenerationConfig, check
 from wanedit.run.cost import disk_bytes
 from wanedit.run.directory import RunDirectory, append_event, write_text
@@ -24,6 +24,8 @@ from wanedit.run.manifest import Manifest
 from wanedit.run.plan import Plan, make_plan
 from wanedit.run.progress import progress_bar
 from wanedit.run.sampling import sample
+from wanedit.run.tracking import check_tracking
+from wanedit.run.tracking.runs import track, track_result
 from wanedit.wan.catalog import find_known
 
 Say = Callable[[str], None]
@@ -91,11 +93,15 @@ def _generate(
         plan, todo = launch.on_rank_zero(world, lambda: _start(config, folders, directory, world, stack, say))
         if say is not None:
             _announce(plan, todo, directory, say, full_plan)
-        sample_share(plan, todo, directory, world, say is not None)
+        digests = [task.digest for task in plan.tasks]
+        tracking = stack.enter_context(track(plan.config, directory, world, digests, metadata(plan), say))
+        sample_share(plan, todo, directory, world, say is not None, tracking.follow)
         launch.barrier(world)
         if world.rank == 0:
             with progress_bar(plan.timeline.num_frames, "stitching", "frames", say is not None) as advance:
                 assemble(plan, directory, advance)
+            numbers = {"frames": plan.timeline.num_frames, "segments": len(digests), "sampled": len(todo)}
+            track_result(tracking, directory, digests, numbers | {"seed": plan.config.base_seed or 0})
     return _result(plan, todo, directory)
 
 
@@ -108,6 +114,7 @@ def _start(
     say: Say | None,
 ) -> tuple[Plan, list[SegmentTask]]:
     check(config)
+    check_tracking(config)
     if world.under_torchrun and config.devices:
         raise InputError(
             f"gpu_ids are {config.devices} under torchrun; set CUDA_VISIBLE_DEVICES for torchrun instead"
@@ -290,9 +297,18 @@ def _announce(
 
 
 def sample_share(
-    plan: Plan, todo: list[SegmentTask], directory: RunDirectory, world: launch.World, verbose: bool
+    plan: Plan,
+    todo: list[SegmentTask],
+    directory: RunDirectory,
+    world: launch.World,
+    verbose: bool,
+    follow: Callable[[], None] = lambda: None,
 ) -> None:
-    """Sample `todo`: here, here and on the other ranks of a torchrun, or in processes started for it."""
+    """Sample `todo`: here, here and on the other ranks of a torchrun, or in processes started for it.
+
+    Args:
+        follow: called after every step.
+    """
     if not todo:
         return
     if plan.config.num_gpus > 1 and not world.under_torchrun:
@@ -305,6 +321,7 @@ def sample_share(
         def on_step(segment: int, step: int) -> None:
             launch.raise_if_interrupted()
             advance()
+            follow()
 
         sample(plan, todo, directory, world, on_step)
     launch.raise_if_interrupted()

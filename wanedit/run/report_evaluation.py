@@ -24,6 +24,8 @@ def print_evaluation(result: Evaluation, console: Console | None = None) -> None
         console.print(numbers)
     for group, reason in result.skipped.items():
         console.print(f"not measured: {group}: {reason}", style="yellow", highlight=False)
+    for note in result.notes:
+        console.print(note, highlight=False)
 
 
 def _junctions(joins: dict[str, dict[str, Any]]) -> Table:

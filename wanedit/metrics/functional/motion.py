@@ -1,5 +1,6 @@
 """The optical flow of a whole clip, computed once for every measure that needs it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,11 +8,14 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from wanedit.errors import InputError
 from wanedit.video.colour import rgb_to_lab
-from wanedit.video.motion import Motion, motion_between, warp
+from wanedit.video.motion import Flow, Motion, consistency, dis_flow, warp
 
 Frames = UInt8[np.ndarray, "t height width 3"]
 Series = Float[np.ndarray, " n"]
+# (frame, next frame) -> motion of each pixel of the first.
+FlowOf = Callable[[np.ndarray, np.ndarray], Flow]
 
 # Motion is followed on frames whose longer side is at most this; what it shows, it shows at any size.
 SIDE = 480
@@ -54,11 +58,38 @@ class ClipMotion:
         return np.array([bend(a, b) for a, b in zip(self.pairs, self.pairs[1:], strict=False)])
 
 
-def follow(video: Frames) -> ClipMotion:
-    """The motion of a clip of two frames or more, by DIS optical flow both ways."""
+def follow(video: Frames, flow: FlowOf = dis_flow) -> ClipMotion:
+    """The motion of a clip of two frames or more, both ways, by DIS optical flow or another one."""
     small = reduced(video)
-    pairs = tuple(motion_between(a, b) for a, b in zip(small, small[1:], strict=False))
+    pairs = tuple(_both_ways(a, b, flow) for a, b in zip(small, small[1:], strict=False))
     return ClipMotion(small, pairs)
+
+
+def _both_ways(first: np.ndarray, second: np.ndarray, flow: FlowOf) -> Motion:
+    forward, backward = flow(first, second), flow(second, first)
+    return Motion(forward, backward, consistency(forward, backward), consistency(backward, forward))
+
+
+def endpoint_errors(source: ClipMotion, output: ClipMotion) -> Float[np.ndarray, "n 2"]:
+    """End-point error of the output's flow against the source's (Otte and Nagel 1994), from each frame to the next.
+
+    The mean of `|f_output - f_source|` in pixels a frame of the reduced clips, where the source's flow is believed; and
+    its share of the mean `|f_source|` there, which is 1 for an output that stands still and NaN where the source does.
+
+    Raises:
+        InputError: clips of unequal length or size.
+    """
+    if source.frames.shape != output.frames.shape:
+        raise InputError(f"clips are {source.frames.shape} and {output.frames.shape}; expected one shape")
+    return np.array([_endpoint_error(a, b) for a, b in zip(source.pairs, output.pairs, strict=True)])
+
+
+def _endpoint_error(source: Motion, output: Motion) -> tuple[float, float]:
+    total = max(float(source.seen_forward.sum()), 1.0)
+    gap = np.linalg.norm(output.forward - source.forward, axis=-1)
+    way = np.linalg.norm(source.forward, axis=-1)
+    error, moved = (float((values * source.seen_forward).sum()) / total for values in (gap, way))
+    return error, error / moved if moved >= SPEED else float("nan")
 
 
 def reduced(video: Frames) -> UInt8[np.ndarray, "t h w 3"]:
