@@ -69,7 +69,10 @@ class Experiment:
     def plots(self) -> list[dict[str, Any]]:
         """The grid's figures over numbers, as many as fit in a row."""
         wanted = [
-            f for f in self.grid.get("figures", []) if self.is_number(f["x"]) and f["y"] in self.measures
+            f
+            for f in self.grid.get("figures", [])
+            # Gains are paired, which the means of a summary cannot tell.
+            if self.is_number(f["x"]) and f["y"] in self.measures and not f.get("gain")
         ]
         return wanted[:MOST_PANELS]
 

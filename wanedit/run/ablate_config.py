@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class AblationConfig:
         results: where results are written; null for `results` in the experiment's folder.
         items: only the first so many clips; null for all. Results of a part are never mixed with those of the whole.
         force: make all runs anew.
+        tracking: where the experiment's results are also logged: none, csv, tensorboard or wandb. Its runs are logged
+            by themselves if the grid's `base` says so.
+        tracking_project: the project in Weights & Biases.
     """
 
     experiment: str = ""
@@ -24,6 +28,8 @@ class AblationConfig:
     results: str | None = None
     items: int | None = None
     force: bool = False
+    tracking: Literal["none", "csv", "tensorboard", "wandb"] = "none"
+    tracking_project: str = "wanedit"
 
     @property
     def folder(self) -> Path:

@@ -241,6 +241,10 @@ def _doubts(
         notes.append(
             f"{frames} frames are no 4n+1: the model works on {total}, the last frame held, and {frames} come out"
         )
+    if config.cfg_scale > 1 and folder.sampling.guidance_scale == 1:
+        notes.append(
+            f"{folder.name} is made for guidance 1; cfg_scale {config.cfg_scale:g} costs it quality, and twice the time"
+        )
     shown = showable(folder, indices, total)
     if config.condition_keyframes and len(shown) < len(indices):
         hidden = [index for index in indices if index not in shown]

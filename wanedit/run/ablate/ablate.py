@@ -19,6 +19,7 @@ from wanedit.run.ablate.runs import Run, expand, unfinished
 from wanedit.run.ablate_config import AblationConfig
 from wanedit.run.directory import RunDirectory
 from wanedit.run.progress import progress_bar
+from wanedit.run.tracking import TrackingSettings, check_tracking, open_tracker
 
 Say = Callable[[str], None]
 
@@ -57,6 +58,7 @@ def check_ablation(config: AblationConfig, world: launch.World) -> None:
     for name, value in (("jobs", config.jobs), ("items", config.items)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
+    check_tracking(TrackingSettings(config.tracking, "", config.tracking_project))
     if world.under_torchrun and config.jobs > 1:
         raise InputError(f"jobs is {config.jobs} under torchrun, whose processes share the runs; expected 1")
 
@@ -115,8 +117,26 @@ def _write(
             f"no run of {config.folder} has a result; the first: {next(iter(results.missing.values()), 'none')}"
         )
     folder = config.results_folder
-    write_results(grid, results, folder, _record(config, results, runs, made, seconds))
+    record = _record(config, results, runs, made, seconds)
+    write_results(grid, results, folder, record)
     draw_figures(grid, results, folder)
+    _track(config, results, record)
+
+
+def _track(config: AblationConfig, results: Results, record: dict[str, Any]) -> None:
+    """Log the means of every point, as one run of the experiment's group."""
+    name = config.folder.resolve().name
+    settings = TrackingSettings(config.tracking, name, config.tracking_project)
+    points = [
+        dict(zip(results.columns, point, strict=True))
+        | {"measure": measure, "mean": mean.mean, "low": mean.low, "high": mean.high, "n": mean.count}
+        for point in results.points()
+        for measure in results.measures()
+        if (mean := results.mean(point, measure)) is not None
+    ]
+    with open_tracker(settings, config.runs_folder, "ablate", record["settings"], key=name) as tracking:
+        tracking.table("results", points)
+        tracking.summary({"runs": record["runs"], "missing": len(results.missing)})
 
 
 def _history(config: AblationConfig) -> list[dict[str, Any]]:

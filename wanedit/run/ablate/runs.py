@@ -22,6 +22,8 @@ from wanedit.wan.load import open_wan
 # Raised when a change to what is measured makes earlier results another thing.
 MEASURED = 1
 RESULT, FAILURE = "result.json", "failure.json"
+# What decides nothing.
+LOGGED = ("tracking", "experiment", "tracking_project")
 # The run's own, which no grid may set.
 OWN = ("output", "base_seed", "force_regenerate", "num_gpus", "gpu_ids", "gpu_id", "resume_from")
 
@@ -114,7 +116,7 @@ def _name(run: Run, model: str) -> str:
     values = {
         "algorithm": [ALGORITHM, MEASURED],
         "command": run.command,
-        "settings": run.settings,
+        "settings": {name: value for name, value in run.settings.items() if name not in LOGGED},
         "item": fingerprint(run.item),
         "seed": run.seed,
         "model": model,
