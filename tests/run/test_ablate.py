@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ SMALL = {
     "figures": [{"x": "alpha", "y": "psnr_off"}],
 }
 
+CLIP = {"video": "gone.mp4", "keyframes": [["gone.png", 0]], "prompt": "a"}
+
 
 def write_grid(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +61,15 @@ def experiment(tmp_path: Path) -> Path:
         ({"axes": {"kind": {"one": 1}}}, "axis kind has labels; expected a group"),
         ({"axes": {"alpha": []}}, "axis alpha is"),
         ({"seeds": []}, "seeds and axes are"),
+        ({"seeds": [0, 0]}, "expected whole numbers, each once"),
+        ({"seeds": [True]}, "expected whole numbers"),
+        ({"overlays": [1]}, "overlays are"),
+        ({"axes": ["a"]}, "axes hold 'a'; expected a mapping"),
+        ({"axes": {1: [2]}}, "expected a mapping from names"),
+        ({"axes": {"alpha": [1.0, 1.0]}}, "expected each value once"),
+        ({"baseline": {"alpha": 9.0}}, "expected values that a point of the grid has"),
+        ({"measures": ["psnr"]}, "unknown measure 'psnr'; expected some of psnr_off"),
+        ({"figures": [{"x": "alpha", "y": "joins_shown"}]}, "unknown measure 'joins_shown'"),
         ({"baseline": {"beta": 0.0}}, "baseline names 'beta'; expected some of alpha"),
         ({"figures": [{"x": "beta", "y": "psnr_off"}]}, "a figure names 'beta'"),
         ({"figures": [{"x": "alpha"}]}, "expected some of x, y"),
@@ -66,12 +78,21 @@ def experiment(tmp_path: Path) -> Path:
         ({"axes": {"controller": ["residual", "best"]}}, "grid at controller best: controller is 'best'"),
         ({"axes": {"controller_options.tau": [1.0]}}, "grid at tau 1.0: controller residual has no option"),
         ({"base": {"output": "x"}}, "output is set by the grid"),
+        ({"data": {"kind": ["films"]}}, r"kind is \['films'\]"),
+        ({"data": SMALL["data"] | {"keyframes": [0, 5]}}, "keyframe 5; expected frames from 0 to 4"),
+        ({"data": {"kind": "clips", "clips": {"a": "x"}}}, "clip a is 'x'; expected a mapping"),
+        ({"data": {"kind": "clips", "clips": {"a": {"video": 3}}}}, "clip a: video is 3"),
+        ({"data": {"kind": "clips", "clips": {"a": {"keyframes": [1]}}}}, "expected pairs"),
+        (
+            {"data": {"kind": "clips", "clips": {"a": CLIP | {"promt": "a"}}}},
+            "clip a.*unknown setting 'promt'",
+        ),
         ({"data": {"kind": "films"}}, "kind is 'films'; expected one of edited_sprites"),
         ({"data": {"kind": "edited_sprites", "scene": 2}}, "unknown setting 'scene'"),
         ({"data": {"kind": "edited_sprites", "scenes": 0}}, "scenes is 0; expected at least 1"),
         ({"data": {"kind": "edited_sprites", "edits": ["paint"]}}, "unknown edit 'paint'"),
         ({"data": {"kind": "clips"}}, "clips is empty"),
-        ({"data": {"kind": "clips", "clips": {"a": {"video": "gone.mp4"}}}}, "no file or folder .*gone.mp4"),
+        ({"data": {"kind": "clips", "clips": {"a": CLIP}}}, "no file or folder .*gone.mp4"),
     ],
 )
 def test_a_wrong_grid_is_refused_before_anything_runs(
@@ -209,12 +230,43 @@ def test_a_file_of_other_contents_is_another_run(experiment: Path, tmp_path: Pat
     assert expand(load_grid(experiment), experiment)[0].name != first
 
 
+def test_a_folder_or_a_truth_of_other_contents_is_another_run(experiment: Path) -> None:
+    (experiment / "frames").mkdir()
+    for name in ("frames/0.png", "frames/1.png", "truth.png"):
+        write_png(experiment / name, np.zeros((32, 32, 3), np.uint8))
+    clip = {"video": "frames", "keyframes": [["frames/0.png", 0]], "prompt": "a", "reference": "truth.png"}
+    write_grid(experiment, data={"kind": "clips", "clips": {"one": clip}})
+    names = [expand(load_grid(experiment), experiment)[0].name]
+    for changed in ("frames/1.png", "truth.png"):
+        write_png(experiment / changed, np.full((32, 32, 3), 9, np.uint8))
+        names.append(expand(load_grid(experiment), experiment)[0].name)
+    assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"measures": {}}', '{"measures": "a"}', '{"measures": {"a": "b"}}']
+)
+def test_a_result_that_no_run_wrote_is_made_again(experiment: Path, tmp_path: Path, text: str) -> None:
+    run = expand(load_grid(experiment), experiment)[0]
+    run.succeed(tmp_path, {"psnr_off": 20.0})
+    assert run.result(tmp_path) == {"psnr_off": 20.0}
+    (run.folder(tmp_path) / "result.json").write_text(text)
+    assert run.result(tmp_path) is None
+
+
+def test_a_failure_ends_an_earlier_result(experiment: Path, tmp_path: Path) -> None:
+    run = expand(load_grid(experiment), experiment)[0]
+    run.succeed(tmp_path, {"psnr_off": 20.0})
+    run.fail(tmp_path, "the disk is full")
+    assert (run.result(tmp_path), run.failure(tmp_path)) == (None, "the disk is full")
+
+
 def test_generation_is_measured_at_its_joins(tmp_path: Path) -> None:
     folder = write_grid(
         tmp_path / "e",
         command="generate",
         base={"sample_steps": 1, "sample_guide_scale": 1.0},
-        data={"kind": "sprite_chains", "scenes": 1, "segments": 2, "segment_frames": 5, "size": "32*32"},
+        data={"kind": "sprite_chains", "scenes": 1, "segments": 2, "segment_frames": 9, "size": "32*32"},
         axes={"colour_correction": [True]},
     )
     run = expand(load_grid(folder), folder)[0]
@@ -258,7 +310,12 @@ def test_an_empty_place_of_the_grid_is_drawn_as_a_line_of_its_own(tmp_path: Path
         run.succeed(tmp_path, {"psnr_off": 20.0 + k})
     results = collect(grid, runs, tmp_path)
     assert results.points() == [("residual", "1.0"), ("residual", "2.0"), ("replacement", "")]
-    assert "| replacement |  | 22.00 |" in table(grid, results)
+    text = table(grid, results)
+    assert "| replacement |  | 22.00 |" in text
+    # Two points of the baseline could be meant, and neither is chosen.
+    assert "Without one point of the baseline to compare with: replacement." in text
+    grid = replace(grid, baseline={"controller": "residual", "alpha": 2.0})
+    assert "| replacement |  | +1.00 |" in table(grid, results)
     assert draw_figures(grid, results, tmp_path)[0].is_file()
 
 

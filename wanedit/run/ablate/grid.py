@@ -32,6 +32,18 @@ from wanedit.run.config import check_values
 GRID_FILE = "grid.yaml"
 Settings = dict[str, Any]
 
+DISTANCES = (1, 2, 4, 8, 16)
+_OF_CLIPS = (
+    *("psnr_off", "ssim_off", "psnr_key", *(f"psnr_at_{d}" for d in DISTANCES)),
+    *("dynamic_degree", "warp_error", "flicker", "consistency", "seconds"),
+)
+JUNCTIONS = ("mse", "acceleration", "turn", "warp", "colour", "sharpness", "duplicate")
+# What `perform` measures of each command's runs.
+KNOWN_MEASURES = {
+    "edit": (*_OF_CLIPS, "evaluations", "keyframe_error"),
+    "generate": (*_OF_CLIPS, *(f"junction_{name}" for name in JUNCTIONS), "joins_shown"),
+}
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -53,7 +65,8 @@ class Figure:
     @property
     def name(self) -> str:
         """Of its file, without ending."""
-        return f"{'gain_in_' if self.gain else ''}{self.y}_by_{self.x}"
+        others = "".join(f"_and_{name}" for name in (self.lines, self.panels) if name is not None)
+        return f"{'gain_in_' if self.gain else ''}{self.y}_by_{self.x}{others}"
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,7 @@ def _grid(values: Settings, path: Path) -> Grid:
     if isinstance(values["axes"], dict):
         values = values | {"axes": [values["axes"]]}
     check_values(Grid, values)
+    _check_elements(values, path)
     read: Settings = {"figures": [_figure(entry, path) for entry in values.get("figures", [])]}
     return Grid(**(values | read))
 
@@ -154,17 +168,46 @@ def check_grid(grid: Grid, path: Path) -> None:
             f"{path}: seeds and axes are {grid.seeds} and {grid.axes}; expected at least one each"
         )
     for axes in grid.axes:
-        for name, values in axes.items():
-            if not isinstance(values, list | dict) or not values:
-                raise InputError(
-                    f"{path}: axis {name} is {values!r}; expected a list, or a mapping of labels"
-                )
-            if isinstance(values, dict) and any(not isinstance(v, dict) for v in values.values()):
-                raise InputError(f"{path}: axis {name} has labels; expected a group of settings for each")
+        _check_axis_values(axes, path)
+    _check_names(grid, path)
+
+
+def _check_elements(values: Settings, path: Path) -> None:
+    """What the lists of a grid file hold."""
+    seeds = values.get("seeds", [0])
+    if any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise InputError(f"{path}: seeds are {seeds}; expected whole numbers, each once")
+    for what in ("overlays", "measures"):
+        if any(not isinstance(name, str) for name in values.get(what, [])):
+            raise InputError(f"{path}: {what} are {values[what]}; expected text")
+    for axes in values["axes"]:
+        if not isinstance(axes, dict) or any(not isinstance(name, str) for name in axes):
+            raise InputError(f"{path}: axes hold {axes!r}; expected a mapping from names to values")
+
+
+def _check_axis_values(axes: Settings, path: Path) -> None:
+    for name, values in axes.items():
+        if not isinstance(values, list | dict) or not values:
+            raise InputError(f"{path}: axis {name} is {values!r}; expected a list, or a mapping of labels")
+        if isinstance(values, dict) and any(not isinstance(v, dict) for v in values.values()):
+            raise InputError(f"{path}: axis {name} has labels; expected a group of settings for each")
+        labels = [label_text(value) for value in values]
+        if len(set(labels)) < len(labels):
+            raise InputError(f"{path}: axis {name} is {values!r}; expected each value once")
+
+
+def _check_names(grid: Grid, path: Path) -> None:
     columns = column_names(grid)
     for name in grid.baseline:
         if name not in columns:
             raise InputError(f"{path}: baseline names {name!r}; expected some of {', '.join(columns)}")
+    wanted = list(grid.baseline.items())
+    if wanted and not any(same_point(point.labels, wanted) for point in points(grid)):
+        raise InputError(f"{path}: baseline is {grid.baseline}; expected values that a point of the grid has")
+    known = KNOWN_MEASURES[grid.command]
+    for name in (*grid.measures, *(figure.y for figure in grid.figures)):
+        if name not in known:
+            raise InputError(f"{path}: unknown measure {name!r}; expected some of {', '.join(known)}")
     for figure in grid.figures:
         if figure.gain and not grid.baseline:
             raise InputError(f"{path}: a figure shows gains; expected a baseline")

@@ -8,6 +8,7 @@ from typing import Any
 from wanedit.errors import InputError
 from wanedit.run.config import check_values, parse_size
 from wanedit.sprites import Scene, sample_edit, sample_scene
+from wanedit.sprites.edits import EDITS
 
 FPS = 16
 
@@ -50,6 +51,11 @@ class EditedSprites:
         parse_size(self.size)
         fixed = {"num_frames": self.num_frames, "size": self.size, "split": self.split}
         indices = self.keyframes or list(range(0, self.num_frames, self.spacing))
+        for index in indices:
+            if type(index) is not int or not 0 <= index < self.num_frames:
+                raise InputError(f"data: keyframe {index!r}; expected frames from 0 to {self.num_frames - 1}")
+        if unknown := [kind for kind in self.edits if kind not in EDITS]:
+            raise InputError(f"data: unknown edit {unknown[0]!r}; expected some of {', '.join(EDITS)}")
         fixed |= {"kind": "edited_sprites", "keyframes": indices}
         return [
             Item(f"{seed}/{edit}", str(seed), fixed | {"seed": seed, "edit": edit})
@@ -62,15 +68,7 @@ class EditedSprites:
         try:
             return all(sample_edit(scene, seed, (kind,)) for kind in self.edits)
         except InputError:
-            if unknown := [kind for kind in self.edits if not _can_be(kind)]:
-                raise InputError(f"data: unknown edit {unknown[0]!r}") from None
             return False
-
-
-def _can_be(kind: str) -> bool:
-    from wanedit.sprites.edits import EDITS
-
-    return kind in EDITS
 
 
 @dataclass(frozen=True)
@@ -105,17 +103,33 @@ class Clips:
         clips: name -> settings of the command, and `reference`.
     """
 
-    clips: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clips: dict[str, Any] = field(default_factory=dict)
     folder: str = "."
 
     def items(self) -> list[Item]:
         """One for each entry."""
         if not self.clips:
             raise InputError("data: clips is empty; expected a mapping from names to settings")
+        for name, settings in self.clips.items():
+            _check_clip(str(name), settings)
         return [
             Item(name, name, {"kind": "clips", "folder": self.folder, "settings": settings})
             for name, settings in self.clips.items()
         ]
+
+
+def _check_clip(name: str, settings: Any) -> None:
+    if not isinstance(settings, dict):
+        raise InputError(f"data: clip {name} is {settings!r}; expected a mapping of settings")
+    for key in ("video", "reference"):
+        if not isinstance(settings.get(key), str | None):
+            raise InputError(f"data: clip {name}: {key} is {settings[key]!r}; expected a path")
+    keyframes = settings.get("keyframes")
+    pairs = keyframes if isinstance(keyframes, list) else []
+    if not pairs or not all(isinstance(p, list) and len(p) == 2 and isinstance(p[0], str) for p in pairs):
+        raise InputError(
+            f"data: clip {name}: keyframes are {keyframes!r}; expected pairs [path, frame or seconds]"
+        )
 
 
 KINDS: dict[str, type] = {
@@ -132,7 +146,7 @@ def make_items(data: dict[str, Any], folder: Path) -> list[Item]:
         InputError: an unknown kind or setting, or a value of another type.
     """
     kind = data.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"data: kind is {kind!r}; expected one of {', '.join(KINDS)}")
     made: Any = KINDS[kind]
     given = {name: value for name, value in data.items() if name != "kind"}

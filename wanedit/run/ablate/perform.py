@@ -12,7 +12,7 @@ import numpy as np
 from wanedit.metrics.functional import frame_psnr, frame_ssim
 from wanedit.metrics.functional.junctions import junction_scores
 from wanedit.metrics.functional.temporal import temporal_scores
-from wanedit.run.ablate.grid import merge
+from wanedit.run.ablate.grid import DISTANCES, merge
 from wanedit.run.ablate.material import Material, prepare
 from wanedit.run.ablate.runs import Run
 from wanedit.run.config import GenerationConfig
@@ -33,13 +33,15 @@ def perform(run: Run, root: Path, gpu: int | None = None) -> Measures:
     Raises:
         WaneditError: whatever the command raises.
     """
-    material = prepare(run.item, root / "clips")
     folder = run.folder(root)
     shutil.rmtree(folder, ignore_errors=True)
+    material = prepare(run.item, root / "clips")
     values = merge(material.settings, run.settings) | {"base_seed": run.seed, "output": str(folder)}
     measures = MAKERS[run.command](values, material, gpu)
-    run.succeed(root, {name: round(value, 6) for name, value in measures.items() if np.isfinite(value)})
-    return measures
+    found = {name: value for name, value in measures.items() if np.isfinite(value)}
+    # JSON has no word for them; a table that lacks them has fewer clips in `n`.
+    run.succeed(root, found)
+    return found
 
 
 def _edit(values: dict[str, Any], material: Material, gpu: int | None) -> Measures:
@@ -90,7 +92,7 @@ def _of_clip(video: Frames, truth: Frames | None, keyframes: tuple[int, ...]) ->
     distance = np.abs(np.arange(len(video))[:, None] - np.array(keyframes)).min(axis=1)
     off = distance > 0
     measures |= {"psnr_off": psnr[off].mean(), "ssim_off": ssim[off].mean(), "psnr_key": psnr[~off].mean()}
-    for d in (1, 2, 4, 8, 16):
+    for d in DISTANCES:
         if (distance == d).any():
             measures[f"psnr_at_{d}"] = psnr[distance == d].mean()
     return {name: float(value) for name, value in measures.items()}

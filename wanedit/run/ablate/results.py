@@ -86,11 +86,11 @@ def _key(labels: Settings, columns: Sequence[str]) -> Key:
 def write_results(grid: Grid, results: Results, folder: Path, record: dict[str, Any]) -> None:
     """Write the four files."""
     folder.mkdir(parents=True, exist_ok=True)
-    tidy = [[r.run, r.item, r.group, r.seed, *r.point, r.measure, f"{r.value:.6g}"] for r in results.rows]
+    tidy = [[r.run, r.item, r.group, r.seed, *r.point, r.measure, repr(r.value)] for r in results.rows]
     header = ["run", "item", "group", "seed", *results.columns, "measure", "value"]
     write_text(folder / "results.csv", _csv([header, *tidy]))
     means = [
-        [*point, measure, *(f"{v:.6g}" for v in (found.mean, found.low, found.high)), found.count]
+        [*point, measure, *(repr(v) for v in (found.mean, found.low, found.high)), found.count]
         for point in results.points()
         for measure in results.measures()
         if (found := results.mean(point, measure)) is not None
@@ -120,10 +120,23 @@ def table(grid: Grid, results: Results) -> str:
         text += _markdown(
             results, measures, lambda point, m: gain_over_baseline(grid, results, point, m), "+"
         )
+        text += _without_counterpart(grid, results, measures)
     if results.missing:
         text += ["", "## Runs without a result", ""]
         text += [f"- {name}: {why}" for name, why in results.missing.items()]
     return "\n".join(text) + "\n"
+
+
+def _without_counterpart(grid: Grid, results: Results, measures: Sequence[str]) -> list[str]:
+    """The points that are compared with nothing, for the reader."""
+    wanted = list(grid.baseline.items())
+    lost = [
+        ", ".join(part for part in point if part)
+        for point in results.points()
+        if not same_point(dict(zip(results.columns, point, strict=True)), wanted)
+        and not any(gain_over_baseline(grid, results, point, measure) for measure in measures)
+    ]
+    return ["", f"Without one point of the baseline to compare with: {'; '.join(lost)}."] if lost else []
 
 
 def gain_over_baseline(grid: Grid, results: Results, point: Key, measure: str) -> Interval | None:
@@ -131,12 +144,15 @@ def gain_over_baseline(grid: Grid, results: Results, point: Key, measure: str) -
     labels = dict(zip(results.columns, point, strict=True)) | {
         name: label_text(value) for name, value in grid.baseline.items()
     }
-    over = next((p for p in results.points() if _same(results, p, labels)), None)
-    return None if over is None or over == point else results.gain(point, over, measure)
+    over = [p for p in results.points() if _same(results, p, labels)]
+    # Several: an axis means nothing at this point, and the baseline does not say which of its values is meant.
+    return None if len(over) != 1 or over[0] == point else results.gain(point, over[0], measure)
 
 
 def _same(results: Results, point: Key, labels: Settings) -> bool:
-    return same_point(dict(zip(results.columns, point, strict=True)), list(labels.items()))
+    """An empty label, of an axis that means nothing there, agrees with any value."""
+    wanted = [(name, value) for name, value in labels.items() if value != ""]
+    return same_point(dict(zip(results.columns, point, strict=True)), wanted)
 
 
 def _markdown(results: Results, measures: Sequence[str], of: Any, sign: str = "") -> list[str]:
@@ -145,7 +161,11 @@ def _markdown(results: Results, measures: Sequence[str], of: Any, sign: str = ""
         found = [of(point, measure) for measure in measures]
         if any(found):
             lines.append([*point, *(_cell(value, sign) for value in found)])
-    return ["| " + " | ".join(line) + " |" for line in lines]
+    return ["| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines]
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
 
 
 def _cell(found: Interval | None, sign: str) -> str:

@@ -50,19 +50,24 @@ class Run:
         return root / "runs" / self.name
 
     def result(self, root: Path) -> dict[str, float] | None:
-        """What was measured; None if it is not complete."""
-        return _read(self.folder(root) / RESULT, "measures")
+        """What was measured; None if it is not complete, or its file is not what a run writes."""
+        found = _read(self.folder(root) / RESULT)
+        measures = found.get("measures")
+        if not isinstance(measures, dict) or not measures or found.get("run") != self.name:
+            return None
+        return measures if all(type(value) in (int, float) for value in measures.values()) else None
 
     def failure(self, root: Path) -> str | None:
         """Why it ended early; None if it did not."""
-        return None if self.result(root) is not None else _read(self.folder(root) / FAILURE, "error")
+        return None if self.result(root) is not None else _read(self.folder(root) / FAILURE).get("error")
 
     def succeed(self, root: Path, measures: dict[str, float]) -> None:
         """Write what was measured: from now on the run is complete."""
         self._write(root, RESULT, {"measures": measures})
 
     def fail(self, root: Path, error: str) -> None:
-        """Write why it ended."""
+        """Write why it ended; an earlier result is no longer one."""
+        (self.folder(root) / RESULT).unlink(missing_ok=True)
         self._write(root, FAILURE, {"error": error})
 
     def _write(self, root: Path, name: str, values: dict[str, Any]) -> None:
@@ -72,11 +77,13 @@ class Run:
         write_text(self.folder(root) / name, text + "\n")
 
 
-def _read(path: Path, key: str) -> Any:
+def _read(path: Path) -> dict[str, Any]:
+    """A record; empty if there is none that can be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))[key]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
@@ -97,19 +104,16 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
         source = _checked(grid.command, settings, point.labels).source
         if source not in models:
             models[source] = digest(hash_files(open_wan(source), lambda text: None))
-        clips = make_items({**merge(grid.data, point.data)}, folder)
-        _check_names(clips)
+        clips = make_items(merge(grid.data, point.data), folder)
+        for item in clips if grid.data["kind"] == "clips" else ():
+            own = {name: value for name, value in item.spec["settings"].items() if name != "reference"}
+            _checked(grid.command, merge(own, settings), point.labels | {"clip": item.name})
         for item in clips[:items]:
             for seed in grid.seeds:
                 run = Run("", point.labels, item, seed, grid.command, settings)
                 name = _name(run, models[source])
                 found.setdefault(json.dumps([name, point.labels]), replace(run, name=name))
     return list(found.values())
-
-
-def _check_names(items: Sequence[Item]) -> None:
-    if not items:
-        raise InputError("data makes no clips; expected at least one")
 
 
 def _name(run: Run, model: str) -> str:
