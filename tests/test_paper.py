@@ -8,14 +8,16 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from matplotlib.figure import Figure
 
 from math_verification.__main__ import main as verify
 from math_verification.claims import CLAIMS as MODULES
 from math_verification.store import read
 from paper.make import __main__ as paper
 from paper.make import records
-from paper.make.ablations import Experiment
+from paper.make.ablations import MOST_PANELS, Experiment, _panel
 from paper.make.ablations import make as make_ablations
+from paper.make.look import SERIES
 from paper.make.propagation import load
 from paper.make.records import CLAIMS, JUNCTION_FAULTS, PAPER, PROPAGATION, ROOT, MissingRecordError
 from paper.make.statistics import paired
@@ -183,6 +185,25 @@ def test_one_without_numbers_on_an_axis_becomes_a_table(tmp_path: Path) -> None:
     make_ablations(tmp_path / "out", tmp_path)
     table = (tmp_path / "out" / "tables" / f"{found.key}.tex").read_text("utf-8")
     assert r"first & 8 & 24.00 \interval{23.00}{25.00}" in table
+
+
+def test_what_has_no_room_is_named_in_the_caption(tmp_path: Path) -> None:
+    one = "{x: steps, y: psnr_off, lines: kind}"
+    whole = experiment(tmp_path / "whole", f"figures: [{one}]\n")
+    cut = experiment(tmp_path / "cut", f"figures: [{', '.join([one] * (MOST_PANELS + 1))}]\n")
+    for found in (whole, cut):
+        make_ablations(tmp_path / "out", tmp_path / ("cut" if found is cut else "whole"))
+        text = (tmp_path / "out" / "ablations.tex").read_text("utf-8")
+        assert ("further measures in the folder of the experiment" in text) == (found is cut)
+
+
+def test_no_line_is_left_out_where_there_are_more_than_looks(tmp_path: Path) -> None:
+    found = experiment(tmp_path, "figures: [{x: steps, y: psnr_off, lines: kind}]\n")
+    row, kinds = found.rows[0], range(len(SERIES) + 3)
+    found.rows = [row | {"kind": str(k), "steps": s} for k in kinds for s in "48"]
+    axis = Figure().subplots()
+    _panel(axis, found, found.plots()[0], None)
+    assert len(axis.get_lines()) == len(kinds)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")

@@ -166,6 +166,21 @@ def test_the_package_carries_wan_tiny(monkeypatch):
     assert set(folder.rglob("*.safetensors")) <= shipped
 
 
+LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)|(?:src|href)=\"([^\"]+)\"")
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+
+
+def test_every_relative_link_of_a_text_leads_somewhere():
+    broken = []
+    for path in (path for path in sources() if path.suffix == ".md"):
+        named = LINK.findall(CODE.sub("", path.read_text(encoding="utf-8")))
+        for target in (a or b for a, b in named):
+            place = target.partition("#")[0]
+            if place and not re.match(r"[a-z]+:", place) and not (path.parent / place).exists():
+                broken.append(f"{path.relative_to(ROOT)}: {target}")
+    assert broken == []
+
+
 def test_one_version():
     citation = yaml.safe_load(read("CITATION.cff"))
     assert wanedit.__version__ == project()["version"] == citation["version"]

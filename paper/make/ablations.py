@@ -7,6 +7,7 @@ line of main.tex; those in EXPECTED without a record are named there as not made
 
 import re
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,27 @@ class Experiment:
         return [m for m in self.grid.get("measures", recorded) if m in recorded]
 
     def plots(self) -> list[dict[str, Any]]:
-        """The grid's figures over numbers, as many as fit in a row."""
-        wanted = [
+        """The grid's figures over numbers."""
+        return [
             f
             for f in self.grid.get("figures", [])
             # Gains are paired, which the means of a summary cannot tell.
             if self.is_number(f["x"]) and f["y"] in self.measures and not f.get("gain")
         ]
-        return wanted[:MOST_PANELS]
+
+    def panels(self) -> list[tuple[dict[str, Any], str | None]]:
+        """All of these figures, each at every value of its panels."""
+        return [
+            (plot, value)
+            for plot in self.plots()
+            for value in (self.values(plot["panels"]) if plot.get("panels") else [None])
+        ]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the row or the table has no room for all; the caption then says so."""
+        panels = self.panels()
+        return len(panels) > MOST_PANELS if panels else len(self.measures) > MOST_COLUMNS
 
     def values(self, axis: str) -> list[str]:
         """All values of an axis, in order."""
@@ -160,7 +174,8 @@ def _float(kind: str, label: str, body: str, experiments: list[Experiment]) -> s
 def _clips(experiment: Experiment) -> str:
     counts = sorted({int(row["n"]) for row in experiment.rows if row["measure"] == experiment.measures[0]})
     number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return number + (" clip" if counts == [1] else " clips")
+    more = ", further measures in the folder of the experiment" if experiment.is_cut else ""
+    return number + (" clip" if counts == [1] else " clips") + more
 
 
 def _best(experiment: Experiment) -> str:
@@ -235,11 +250,7 @@ def _short(measure: str) -> str:
 
 def _draw(experiment: Experiment, path: Path) -> None:
     """The grid's figures side by side, each over the values of its panels."""
-    panels = [
-        (plot, value)
-        for plot in experiment.plots()
-        for value in (experiment.values(plot["panels"]) if plot.get("panels") else [None])
-    ][:MOST_PANELS]
+    panels = experiment.panels()[:MOST_PANELS]
     measures = [plot["y"] for plot, _ in panels]
     width = 3.2 if len(panels) == 1 else 6.5
     figure, axes = axes_row(len(panels), 1.95, width, share_y=len(set(measures)) == 1)
@@ -258,7 +269,8 @@ def _panel(axis: Any, experiment: Experiment, plot: dict[str, Any], value: str |
     """All lines of one figure at one value of its panels."""
     fixed = {plot["panels"]: value} if value is not None else {}
     lines: Sequence[str | None] = experiment.values(plot["lines"]) if plot.get("lines") else [None]
-    for line, (colour, look) in zip(lines, SERIES, strict=False):
+    # Looks repeat where there are more lines than looks: no line is left out.
+    for line, (colour, look) in zip(lines, cycle(SERIES), strict=False):
         place = fixed | ({plot["lines"]: line} if line is not None else {})
         _curve(axis, experiment, plot, place, colour, look)
     if plot.get("log"):

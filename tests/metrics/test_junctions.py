@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from wanedit.errors import InputError
-from wanedit.metrics.functional.junctions import JunctionScore, junction_scores, score
+from wanedit.metrics.functional.junctions import JunctionScore, check_junctions, junction_scores, score
 
 JOIN = 20
 
@@ -112,6 +112,7 @@ def test_the_ratio_is_to_the_median_away_from_all_joins() -> None:
     [
         ([], "junctions are"),
         ([0], "expected frames 1 … 38"),
+        ([5, 5], r"junctions are \[5, 5\]; expected each frame once"),
         ([39], "expected frames"),
         (list(range(3, 38, 4)), "leave less"),
     ],
@@ -119,3 +120,12 @@ def test_the_ratio_is_to_the_median_away_from_all_joins() -> None:
 def test_joins_that_cannot_be_measured(clip: np.ndarray, junctions: list[int], words: str) -> None:
     with pytest.raises(InputError, match=words):
         junction_scores(clip, junctions)
+
+
+@pytest.mark.parametrize(
+    ("frames", "junction", "needed"), [(2, 1, 9), (8, 1, 9), (9, 4, 11), (10, 4, 11), (9, 2, 10)]
+)
+def test_a_short_clip_is_told_how_long_it_must_be(frames: int, junction: int, needed: int) -> None:
+    with pytest.raises(InputError, match=rf"{frames} frames.*expected a clip of at least {needed} frames"):
+        check_junctions(frames, [junction])
+    check_junctions(needed, [junction])

@@ -96,6 +96,27 @@ def test_with_a_key_it_lists_the_models(capfd: pytest.CaptureFixture[str], fake:
 
 @pytest.mark.network
 @pytest.mark.usefixtures("only_gemini")
+def test_the_flags_of_style_are_taken_too(capfd: pytest.CaptureFixture[str], fake: FakeGemini) -> None:
+    flags = ["--gemini.base_url", fake.url, "--gemini.api_version=v1"]
+    code, text = examine(capfd, "--gemini", *flags)
+    assert code == 0, text
+    assert fake.calls[0].path.startswith("/v1/models")
+    fake.calls.clear()
+    assert examine(capfd, "--base_url", fake.url, "--api_version", "v1beta")[0] == 0
+    assert fake.calls[0].path.startswith("/v1beta/models")
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("only_gemini")
+def test_a_listed_id_that_quotes_the_key_does_not_show_it(
+    capfd: pytest.CaptureFixture[str], fake: FakeGemini
+) -> None:
+    fake.default = models(f"gemini-{CANARY}", TEXT_MODEL)
+    assert "gemini-[key hidden]" in examine(capfd, "--base_url", fake.url)[1]
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("only_gemini")
 def test_a_gone_id_is_named_with_the_nearest(capfd: pytest.CaptureFixture[str], fake: FakeGemini) -> None:
     fake.default = models("gemini-nano-banana-2.2", "gemini-3.9-flash", TEXT_MODEL)
     code, text = examine(capfd, "--base_url", fake.url)

@@ -130,6 +130,10 @@ def test_a_metric_that_is_named_must_be_possible(files: dict[str, str]) -> None:
         ({"video": ""}, "expected a video file, a folder of images, or the folder of a run, and one of them"),
         ({"video": "", "run": "nowhere"}, "a run has junctions, reference and keyframes of its own"),
         ({"video": "no-such.mp4"}, "video: no file or folder"),
+        ({"metrics": ","}, "metrics is ','; expected auto, none, or some of junctions"),
+        ({"metrics": ""}, "metrics is ''; expected auto"),
+        ({"output": "film.mkv"}, "output is 'film.mkv'; expected the name of a .json file"),
+        ({"output": "e.csv"}, "output is 'e.csv'; expected the name of a .json file"),
         ({"metrics": "vmaf"}, "metrics names 'vmaf'; expected auto, none, or some of junctions"),
         ({"scene": "no-such.json"}, "scene: no file or folder"),
         ({"vbench": "out"}, "vbench names videos by their prompt; expected one"),
@@ -171,9 +175,24 @@ def test_results_as_files(files: dict[str, str], tmp_path: Path, capsys: pytest.
     with out.with_suffix(".csv").open() as file:
         lines = list(csv.DictReader(file))
     (psnr,) = [line["value"] for line in lines if (line["group"], line["name"]) == ("fidelity", "psnr")]
-    assert float(psnr) == pytest.approx(values["metrics"]["fidelity"]["psnr"], rel=1e-4)
+    assert psnr == repr(values["metrics"]["fidelity"]["psnr"])
+    assert {line["value"] for line in lines if line["name"] == "shows"} <= {"0", "1"}
     assert {line["place"].split("/")[0] for line in lines if line["group"] == "junctions"} == {"6", "12"}
     assert values["skipped"].keys() == WEIGHTED | {"mask", "keyframes", "truth", "convergence"}
+
+
+def test_no_output_replaces_a_video(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    video = Path(files["video.mkv"])
+    before = video.read_bytes()
+    assert main(["evaluate", str(video), "--output", str(video), "--metrics", "none"]) == 2
+    assert "expected the name of a .json file" in capsys.readouterr().err
+    assert video.read_bytes() == before
+
+
+def test_out_wins_over_output(files: dict[str, str], tmp_path: Path) -> None:
+    words = ["--out", f"{tmp_path}/a.json", "--output", f"{tmp_path}/b.json", "--metrics", "none", "--quiet"]
+    assert main(["evaluate", files["video.mkv"], *words]) == 0
+    assert sorted(path.name for path in tmp_path.glob("?.json")) == ["a.json"]
 
 
 def test_a_measure_without_a_value_is_null(files: dict[str, str], tmp_path: Path) -> None:

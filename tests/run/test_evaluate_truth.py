@@ -15,6 +15,8 @@ from wanedit.errors import InputError
 from wanedit.metrics.functional import frame_psnr
 from wanedit.run.evaluate import evaluate
 from wanedit.run.evaluate_config import EvaluationConfig
+from wanedit.run.evaluate_groups import GROUPS, NotGivenError
+from wanedit.run.evaluate_inputs import Inputs
 from wanedit.run.evaluate_run import recorded_steps
 from wanedit.run.evaluate_truth import read_scene
 from wanedit.sprites import Background, Motion, Scene, Sprite, apply_edit, frame_times, render, sample_edit
@@ -185,3 +187,11 @@ def test_only_the_run_that_finished_counts(tmp_path: Path) -> None:
     assert (method, [s["step"] for s in steps]) == ({"a": 1}, [0, 1, 2])
     assert recorded_steps(lines(*whole), "y") == ({}, ())
     assert recorded_steps(tmp_path / "nowhere", "x") == ({}, ())
+    assert recorded_steps(lines(start | {"method": [1]}, done), "x") == ({}, ())
+
+
+@pytest.mark.parametrize("value", [[1], "many"])
+def test_a_step_without_a_number_is_a_reason_and_no_crash(value: Any) -> None:
+    steps = ({"r_k_norm": 1.0, "sigma": 1.0, "h": 0.1, "alpha_h": value},) * 4
+    with pytest.raises(NotGivenError, match="has no alpha_h that is a number at every step"):
+        GROUPS["convergence"](Inputs(np.zeros((5, 16, 16, 3), np.uint8), steps=steps))

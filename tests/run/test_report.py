@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from wanedit import EditResult, GenerationResult
 from wanedit.cli import main
 from wanedit.errors import InputError
 from wanedit.run.report import write_comparison, write_report
+from wanedit.run.report.clips import gather
 from wanedit.run.report.record import folder_of, read_record
 
 
@@ -106,6 +108,32 @@ def test_steps_are_those_of_the_edit_that_is_there(edit_copy: Path) -> None:
     record = read_record(edit_copy)
     assert [step["sigma"] for step in record.steps] == [s["sigma"] for s in lines if s["event"] == "step"]
     assert any("1 of" in note and "cannot be read" in note for note in record.notes)
+
+
+def damaged(value: object, wrong: object) -> Iterator[object]:
+    """A recorded value with one of its parts, however deep, replaced."""
+    yield wrong
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from (value | {name: other} for other in damaged(part, wrong))
+
+
+@pytest.mark.parametrize("wrong", [[1, "a"], 7, 0, "a", None], ids=repr)
+def test_a_record_of_wrong_types_still_makes_a_page(
+    edit_copy: Path, wrong: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures have no part in it and would take minutes."""
+    monkeypatch.setattr("wanedit.run.report.single.player", lambda *_: None)
+    monkeypatch.setattr("wanedit.run.report.single.keyframe_stills", lambda *_: None)
+    known = gather(read_record(edit_copy))
+    monkeypatch.setattr("wanedit.run.report.single.gather", lambda _: known)
+    log = edit_copy / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for kind in ("start", "step", "edited"):
+        k = [line["event"] for line in lines].index(kind)
+        for other in damaged(lines[k], wrong):
+            log.write_text("".join(json.dumps(e) + "\n" for e in [*lines[:k], other, *lines[k + 1 :]]))
+            assert "</html>" in read(write_report(edit_copy, metrics="none"))
 
 
 def test_a_run_whose_inputs_have_gone_shows_what_there_is(edit_copy: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import pickle
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.stylists.fake_gemini import (
 from tests.stylists.gemini_bench import Bench, bench, request_for, scene
 from wanedit.errors import InputError, ResourceError
 from wanedit.stylists.gemini import GeminiStylist
+from wanedit.stylists.gemini_calls import new_client
 from wanedit.stylists.gemini_errors import BudgetExceededError, MissingKeyError
 from wanedit.stylists.gemini_keys import find_key
 from wanedit.stylists.gemini_settings import GeminiSettings
@@ -35,7 +37,10 @@ def test_it_is_a_stylist_and_its_settings_are_json() -> None:
     stylist = GeminiStylist()
     assert isinstance(stylist, Stylist)
     assert json.loads(json.dumps(stylist.settings))["image_model"] == IMAGE_MODEL
-    assert GeminiStylist(GeminiSettings(max_calls=7, timeout_s=9)).settings == stylist.settings
+    same = GeminiSettings(
+        max_calls=7, timeout_s=9, rephrase=4, base_url="https://example.com", api_version="v1"
+    )
+    assert GeminiStylist(same).settings == stylist.settings
     assert GeminiStylist(GeminiSettings(image_size="2K")).settings != stylist.settings
 
 
@@ -156,7 +161,10 @@ def test_settings_that_cannot_work_are_refused_with_the_field() -> None:
         ({"base_url": "http://example.com"}, "https"),
         ({"base_url": "https://me:secret@example.com"}, "password"),
         ({"image_model": "gemini-new-image"}, "no price is known for gemini-new-image"),
+        ({"base_url": "http://[::1"}, "base_url cannot be read"),
+        ({"base_url": "http://localhost:port"}, "base_url cannot be read"),
         ({"prices": {IMAGE_MODEL: {"input": 1.0}}}, "prices of"),
+        ({"prices": {IMAGE_MODEL: {"input": 1.0, "output": 2.0}}}, "expected image_output too"),
     ]
     for values, words in wrong:
         with pytest.raises(InputError, match=words):
@@ -164,6 +172,16 @@ def test_settings_that_cannot_work_are_refused_with_the_field() -> None:
     GeminiStylist(GeminiSettings(image_model="gemini-new-image", max_price=None))
     prices = {"gemini-new-image": {"input": 1.0, "output": 2.0, "image_output": 3.0}}
     GeminiStylist(GeminiSettings(image_model="gemini-new-image", prices=prices))
+
+
+@pytest.mark.parametrize("price", ["1", True, None, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("kind", ["input", "output", "image_output"])
+def test_a_price_that_is_no_number_is_refused(kind: str, price) -> None:
+    prices = {IMAGE_MODEL: {"input": 1.0, "output": 2.0, "image_output": 3.0, kind: price}}
+    settings = GeminiSettings()
+    object.__setattr__(settings, "prices", prices)  # past the types, which are checked in tests alone
+    with pytest.raises(InputError, match="each a number of at least 0"):
+        GeminiStylist(settings)
 
 
 def test_a_missing_key_is_told_before_any_call(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,3 +220,24 @@ def test_the_environment_cannot_turn_it_to_vertex(bench: Bench, monkeypatch: pyt
     monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
     bench.run(lambda one: one.analyse(StyleReference(None, "ink"), ()))
     assert FakeGemini.count(bench.fake, "analyse") == 1
+
+
+def test_the_environment_cannot_turn_it_to_another_host(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", bench.fake.url)
+    client = new_client(find_key(), GeminiSettings())
+    assert client._api_client._http_options.base_url == "https://generativelanguage.googleapis.com/"
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:9")
+    bench.run(lambda one: one.analyse(StyleReference(None, "ink"), ()))
+    assert bench.fake.count("analyse") == 1
+
+
+@pytest.mark.parametrize("key", ["AIza…", "AIza\nSy", "AIza Sy", "AIza\x7fSy", "AIza\u00a0Sy", '"AIzaSy"'])
+def test_what_cannot_be_a_key_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    monkeypatch.setenv("GEMINI_API_KEY", key)
+    with pytest.raises(InputError, match=r"^GEMINI_API_KEY holds \d characters that are no key") as stop:
+        find_key()
+    assert "AIza" not in str(stop.value)
+    assert stop.value.exit_code == 2

@@ -267,6 +267,19 @@ def test_the_source_is_never_passed_off_as_a_result(bench: Bench, quality: int |
     assert "unchanged" in bench.fake.calls[1].text
 
 
+@pytest.mark.parametrize("levels", [0, 4])
+def test_a_source_larger_than_its_canvas_is_known_too(bench: Bench, levels: int) -> None:
+    def echo(call) -> Reply:
+        brighter = np.clip(call.pictures[0].astype(int) + levels, 0, 255).astype(np.uint8)
+        return answer(picture_part(encoded(brighter)))
+
+    bench.settings["rephrase"] = 0
+    bench.fake.default = echo
+    noise = np.random.default_rng(0).integers(20, 236, (1080, 1920, 3), np.uint8)
+    with pytest.raises(errors.UnchangedError, match="unchanged"):
+        bench.run(lambda one: one.restyle(request_for(noise)))
+
+
 def test_another_size_of_the_same_ratio_is_mapped_back(bench: Bench) -> None:
     def large(call) -> Reply:
         image = Image.fromarray(negative(call.pictures[0])).resize((1920, 1080), Image.Resampling.LANCZOS)

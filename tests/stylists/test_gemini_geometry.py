@@ -110,6 +110,34 @@ def test_only_the_source_counts_as_unchanged() -> None:
     assert not is_unchanged(noise, grain)
 
 
+def test_the_source_at_other_levels_counts_as_unchanged() -> None:
+    picture = fine_noise(640, 360)
+    for gain, offset in ((1.0, 4), (1.0, -4), (0.97, 0), (1.04, -3)):
+        assert is_unchanged(picture, levelled(picture, gain, offset))
+    for gain, offset in ((1.0, 12), (0.85, 0), (-1.0, 255)):
+        assert not is_unchanged(picture, levelled(picture, gain, offset))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (3840, 2160)])
+def test_a_source_larger_than_its_canvas_is_known_by_the_canvas(width: int, height: int) -> None:
+    canvas = plan(fine_noise(width, height, 1)).apply(fine_noise(width, height, 1))
+    larger = np.array(Image.fromarray(canvas).resize((1408, 768), Image.Resampling.LANCZOS))
+    assert is_unchanged(canvas, canvas)
+    assert is_unchanged(canvas, levelled(canvas, 1.0, 4))
+    assert is_unchanged(canvas, larger)
+    assert not is_unchanged(canvas, negative(canvas))
+
+
+def fine_noise(width: int, height: int, grain: int = 4) -> np.ndarray:
+    """Noise of grains so many pixels wide."""
+    coarse = np.random.default_rng(0).integers(20, 236, (height // grain, width // grain, 3), np.uint8)
+    return np.array(Image.fromarray(coarse).resize((width, height)))
+
+
+def levelled(picture: np.ndarray, gain: float, offset: float) -> np.ndarray:
+    return np.clip(picture * gain + offset, 0, 255).astype(np.uint8)
+
+
 def test_what_is_no_image_is_rejected_with_its_type() -> None:
     with pytest.raises(WrongImageError, match=r"image/svg\+xml.*no image"):
         decode(b"<svg/>", "image/svg+xml")

@@ -8,9 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.stylists.fake_gemini import BLOCKED, CANARY, HTML, RESET, Reply, answer, error, structured
+from tests.stylists.fake_gemini import (
+    BLOCKED,
+    CANARY,
+    GUIDE,
+    HTML,
+    PASSED,
+    RESET,
+    Reply,
+    answer,
+    encoded,
+    error,
+    negative,
+    picture_part,
+    structured,
+)
 from tests.stylists.gemini_bench import Bench, bench, request_for, scene
-from wanedit.stylists.protocol import Styled
+from wanedit.stylists.protocol import Styled, StyleReference
 
 pytestmark = pytest.mark.network
 __all__ = ["bench"]
@@ -24,6 +38,7 @@ FAULTS = {
     "server": error(500, f"cannot serve {CANARY}", "INTERNAL"),
     "page": Reply(f"<html>{CANARY}</html>".encode(), 200, content_type="text/html"),
     "words": answer({"text": f"Your key is {CANARY}"}),
+    "long words": answer({"text": "x" * 180 + CANARY}),
     "html": HTML,
     "reset": RESET,
     "blocked": BLOCKED,
@@ -85,3 +100,32 @@ def test_a_structured_answer_that_quotes_the_key_does_not_show_it(bench: Bench) 
     with pytest.raises(Exception, match="schema") as stop:
         bench.run(lambda one: one.verify(request_for(SOURCE), Styled(SOURCE), None))
     assert CANARY not in all_text(stop.value)
+
+
+ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in CANARY)
+
+
+@pytest.mark.parametrize("spelling", [CANARY, ESCAPED], ids=["plain", "escaped"])
+def test_a_valid_answer_that_quotes_the_key_is_used_without_it(
+    bench: Bench, spelling: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    named = {"modelVersion": f"of {CANARY}", "responseId": CANARY}
+    guide = json.dumps({**GUIDE, "summary": "flat KEY"}).replace("KEY", spelling)
+    verdict = json.dumps({**PASSED, "consistent": False, "reasons": ["for KEY"]}).replace("KEY", spelling)
+    picture = picture_part(encoded(negative(SOURCE.repeat(8, 0).repeat(8, 1))), f"image/{CANARY}")
+    bench.fake.then(answer({"text": guide}, **named), answer(picture, **named))
+    bench.fake.then(answer({"text": verdict}, **named))
+
+    async def work(one) -> list:
+        guide = await one.analyse(StyleReference(None, "ink"), ())
+        styled = await one.restyle(request_for(SOURCE))
+        verdict = await one.verify(request_for(SOURCE), styled, None)
+        assert (guide.summary, verdict.reasons) == ("flat [key hidden]", ["for [key hidden]"])
+        assert styled.provenance["model_version"] == "of [key hidden]"
+        assert styled.provenance["response_id"] == "[key hidden]"
+        assert styled.provenance["mime"] == "image/[key hidden]"
+        records = [record.as_json() for record in one.records]
+        return [guide.model_dump(), styled.provenance, verdict.model_dump(), records]
+
+    assert CANARY not in json.dumps(bench.run(work)) + "".join(capfd.readouterr())
+    assert len(bench.fake.calls) == 3

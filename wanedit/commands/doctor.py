@@ -6,7 +6,7 @@ from wanedit.commands.support import allow_bare_flags, new_parser
 from wanedit.stylists.gemini_settings import GeminiSettings
 
 HELP = "what works on this machine, and which Gemini models your key can use"
-KEYS = ["gemini", "image_model", "text_model", "base_url"]
+KEYS = ["gemini", "image_model", "text_model", "base_url", "api_version"]
 
 
 def parser() -> Any:
@@ -17,9 +17,15 @@ def parser() -> Any:
     )
     defaults = GeminiSettings()
     made.add_argument("--gemini", type=bool, default=False, help="fail (exit 5) if Gemini cannot be used")
-    made.add_argument("--image_model", type=str, default=defaults.image_model, help="the id to look for")
-    made.add_argument("--text_model", type=str, default=defaults.text_model, help="the id to look for")
-    made.add_argument("--base_url", type=str | None, default=None, help="another endpoint than Google's")
+    flags = (
+        ("image_model", str, defaults.image_model, "the id to look for"),
+        ("text_model", str, defaults.text_model, "the id to look for"),
+        ("base_url", str | None, None, "another endpoint than Google's"),
+        ("api_version", str | None, None, "v1 or v1beta"),
+    )
+    for name, kind, default, words in flags:
+        # Also as `wanedit style` spells them, so that its flags can be copied.
+        made.add_argument(f"--{name}", f"--gemini.{name}", type=kind, default=default, help=words)
     allow_bare_flags(made)
     return made
 
@@ -29,6 +35,9 @@ def run(settings: Any) -> int:
     from wanedit.run.doctor import doctor
 
     chosen = GeminiSettings(
-        image_model=settings.image_model, text_model=settings.text_model, base_url=settings.base_url
+        image_model=settings.image_model,
+        text_model=settings.text_model,
+        base_url=settings.base_url,
+        api_version=settings.api_version,
     )
     return doctor(chosen, require_gemini=settings.gemini)

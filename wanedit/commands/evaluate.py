@@ -7,7 +7,7 @@ from wanedit.commands.support import add_source, new_parser, unpack
 from wanedit.run.evaluate_config import EvaluationConfig
 
 HELP = "measure a finished video"
-KEYS = [*EvaluationConfig.__dataclass_fields__, "config", "quiet"]
+KEYS = [*EvaluationConfig.__dataclass_fields__, "config", "out", "quiet"]
 
 
 def parser() -> Any:
@@ -18,6 +18,7 @@ def parser() -> Any:
         EvaluationConfig,
     )
     add_source(made)
+    made.add_argument("--out", type=str, default="", help="the same as --output, over which it wins")
     made.add_argument("--quiet", action="store_true", help="print nothing")
     return made
 
@@ -28,8 +29,8 @@ def run(settings: Any) -> int:
     from wanedit.run.report_evaluation import print_evaluation
 
     values, folders = unpack(settings)
-    quiet = values.pop("quiet")
-    config = EvaluationConfig(**values)
+    quiet, out = values.pop("quiet"), values.pop("out")
+    config = EvaluationConfig(**{**values, **({"output": out} if out else {})})
     result = evaluate(config, folders)
     if not quiet:
         print_evaluation(result)

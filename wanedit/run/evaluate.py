@@ -65,7 +65,7 @@ def check_evaluation(config: EvaluationConfig) -> None:
     """Refuse what no video makes sense of.
 
     Raises:
-        InputError: a value of another type, no video, or an unknown metric.
+        InputError: a value of another type, no video, an unknown metric or none at all, an output that is not .json.
     """
     check_fields(config)
     if bool(config.video) == bool(config.run):
@@ -74,9 +74,17 @@ def check_evaluation(config: EvaluationConfig) -> None:
         raise InputError("a run has junctions, reference and keyframes of its own; expected none to be given")
     if config.vbench is not None and not (config.run or (config.prompt or "").strip()):
         raise InputError("vbench names videos by their prompt; expected one")
-    unknown = [name for name in _names(config.metrics) if name not in GROUPS]
+    # A table is written beside it, and what bears another name may be the user's own video.
+    if config.output is not None and Path(config.output).suffix.lower() != ".json":
+        raise InputError(f"output is {config.output!r}; expected the name of a .json file")
+    names = _names(config.metrics)
+    unknown = [name for name in names if name not in GROUPS]
     if unknown:
         raise InputError(f"metrics names {unknown[0]!r}; expected auto, none, or some of {', '.join(GROUPS)}")
+    if not names and config.metrics not in ("auto", "none"):
+        raise InputError(
+            f"metrics is {config.metrics!r}; expected auto, none, or some of {', '.join(GROUPS)}"
+        )
 
 
 def _read(config: EvaluationConfig, folders: Sequence[Path]) -> tuple[Inputs, str]:
@@ -109,7 +117,7 @@ def rows(result: Evaluation) -> list[tuple[str, str, str, float]]:
     found = []
     for group, values in result.metrics.items():
         for place, name, value in _flat(values):
-            found.append((group, place, name, float(value)))
+            found.append((group, place, name, int(value) if isinstance(value, int) else float(value)))
     return found
 
 
@@ -124,11 +132,11 @@ def _flat(values: Values, place: str = "") -> list[tuple[str, str, float]]:
 
 
 def write(result: Evaluation, path: Path) -> None:
-    """The results as JSON, and beside it as CSV; what is not a number is null."""
+    """The results as JSON, and beside it as CSV with the same digits; what is not a number is null, or empty."""
     values = _plain(asdict(result))
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
     lines = [
-        f"{group},{place},{name},{'' if math.isnan(value) else f'{value:.6g}'}"
+        f"{group},{place},{name},{repr(value) if math.isfinite(value) else ''}"
         for group, place, name, value in rows(result)
     ]
     write_text(path.with_suffix(".csv"), "\n".join(["group,place,name,value", *lines]) + "\n")

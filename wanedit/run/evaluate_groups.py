@@ -204,7 +204,7 @@ def _of_convergence(inputs: Inputs) -> Values:
         values["predicted_rate"] = found.predicted_rate
         values["driven_rate"] = found.driven_rate
         values["over_bound"] = found.over_bound
-    values["keyframe_error"] = float(steps[-1].get("keyframe_error", math.nan))
+    values["keyframe_error"] = float(_series([{"keyframe_error": math.nan} | steps[-1]], "keyframe_error")[0])
     values["residual_by_step"] = {str(k): float(value) for k, value in enumerate(residuals)}
     return values
 
@@ -228,7 +228,10 @@ def _errors(steps: Sequence[Values]) -> np.ndarray | None:
 
 
 def _series(steps: Sequence[Values], name: str) -> np.ndarray:
-    return np.array([step[name] for step in steps], dtype=np.float64)
+    try:
+        return np.array([step[name] for step in steps], dtype=np.float64)
+    except (TypeError, ValueError, KeyError):
+        raise NotGivenError(f"the record of this edit has no {name} that is a number at every step") from None
 
 
 def _mean(values: np.ndarray) -> float:

@@ -87,7 +87,8 @@ def recorded_steps(metrics: Path, digest: str) -> tuple[dict[str, Any], tuple[di
     for line in _events(metrics):
         match line.get("event"):
             case "start":
-                method, steps = line.get("method") or {}, []
+                method, steps = line.get("method"), []
+                method = method if isinstance(method, dict) else {}
             case "step":
                 steps.append(line)
             case "edited" if line.get("digest") == digest:

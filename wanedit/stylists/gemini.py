@@ -20,7 +20,7 @@ from wanedit.stylists.gemini_errors import (
 from wanedit.stylists.gemini_geometry import RATIO_TOLERANCE, Transform, plan
 from wanedit.stylists.gemini_images import REFERENCE_SIDE, is_unchanged, to_png
 from wanedit.stylists.gemini_keys import find_key
-from wanedit.stylists.gemini_prices import expected_cost, price_of
+from wanedit.stylists.gemini_prices import check_prices, expected_cost, price_of
 from wanedit.stylists.gemini_prompts import (
     MAX_ANALYSED,
     PROMPTS_VERSION,
@@ -76,14 +76,13 @@ class GeminiStylist:
     ) -> None:
         self.config = config or GeminiSettings()
         self.config.check()
-        for model in (self.config.image_model, self.config.text_model):
-            price_of(model, self.config)
+        check_prices(self.config)
         self._hooks: dict[str, Any] = {"sleep": sleep, "uniform": uniform, "clock": clock}
         self._caller: Caller | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the result, as JSON values: models, sizes, endpoint and the version of the prompts."""
+        """What decides the result, as JSON values: models, size and the version of the prompts."""
         return {"stylist": "gemini", "prompts": PROMPTS_VERSION, **self.config.identity()}
 
     @property
@@ -146,7 +145,8 @@ class GeminiStylist:
             response, record = await self._draw(prompt, transform)
             records.append(record)
             try:
-                drawn, image = _usable(response, transform, request.source)
+                drawn = read_picture(response, self.ready().hide)
+                image = _back_in_place(drawn, transform, canvas, request.source)
             except UnusableAnswerError as error:
                 problems.append(self._hidden(error))
                 continue
@@ -202,7 +202,7 @@ class GeminiStylist:
             asked = again(prompt, str(problem)) if attempt else prompt
             response, _ = await self._send(purpose, self.config.text_model, asked, config, None)
             try:
-                return read_structured(response, model)
+                return read_structured(response, model, self.ready().hide)
             except SchemaError as error:
                 problem = self._hidden(error)
         raise SchemaError(
@@ -229,16 +229,18 @@ def _next_prompt(
     return restyle_prompt(request, canvas, first, [problem.hint for problem in problems])
 
 
-def _usable(response: Any, transform: Transform, source: Picture) -> tuple[Drawn, Picture]:
-    """The picture of an answer, as it came and back at its source's place."""
-    drawn = read_picture(response)
+def _back_in_place(drawn: Drawn, transform: Transform, canvas: AnyFrame, source: Picture) -> Picture:
+    """The picture of an answer at its source's place and size; never the source itself.
+
+    It is compared with the canvas too: a source larger than that lost its fine detail on the way there.
+    """
     image = transform.undo(drawn.pixels)
-    if is_unchanged(source, image):
+    if is_unchanged(canvas, drawn.pixels) or is_unchanged(source, image):
         raise UnchangedError(
             "Gemini gave the keyframe back unchanged; it is not taken for a result. Describe the style more "
             "strongly, or give a reference picture"
         )
-    return drawn, image
+    return image
 
 
 def _contents(prompt: Prompt) -> list[Any]:

@@ -1,6 +1,7 @@
 """What is in an answer: a picture, a structured text, or a reason why not."""
 
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,7 @@ from wanedit.stylists.gemini_images import decode
 from wanedit.video.arrays import AnyFrame
 
 Model = TypeVar("Model", bound=BaseModel)
+Hide = Callable[[str], str]
 
 WITHHELD = {
     "SAFETY",
@@ -51,14 +53,14 @@ def check_prompt(response: Any) -> None:
         )
 
 
-def read_picture(response: Any) -> Drawn:
-    """The last picture of an answer that is not one of the model's drafts.
+def read_picture(response: Any, hide: Hide) -> Drawn:
+    """The last picture of an answer that is not one of the model's drafts. `hide` takes the key out of its words.
 
     Raises:
         BlockedPromptError, BlockedImageError, NoImageError, WrongImageError.
     """
     check_prompt(response)
-    finish = _finish(response)
+    finish = hide(_finish(response))
     if finish in WITHHELD:
         raise BlockedImageError(
             f"Gemini withheld the picture that it made ({finish}). {_advice(finish)}, or leave this keyframe out"
@@ -66,18 +68,19 @@ def read_picture(response: Any) -> Drawn:
     pictures = [part.inline_data for part in _parts(response) if part.inline_data and part.inline_data.data]
     if not pictures:
         raise NoImageError(
-            f"Gemini answered without a picture ({finish or 'no reason given'}{_words(response)}). Check that "
+            f"Gemini answered without a picture ({finish or 'no reason given'}{_words(response, hide)}). Check that "
             "image_model is a model that draws (`wanedit doctor --gemini`), and say in the description what to draw"
         )
-    mime = pictures[-1].mime_type or "no type"
+    mime = hide(pictures[-1].mime_type or "no type")
     pixels, kind = decode(pictures[-1].data, mime)
     return Drawn(pixels, mime, kind, finish)
 
 
-def read_structured(response: Any, model: type[Model]) -> Model:
+def read_structured(response: Any, model: type[Model], hide: Hide) -> Model:
     """The answer as `model`: all of its fields, of exactly their types.
 
-    The SDK says nothing when an answer does not fit (`parsed` is None), so its text is checked here.
+    The SDK says nothing when an answer does not fit (`parsed` is None), so its text is checked here. `hide` takes the
+    key out of it: a guide or a verdict is written to disk.
 
     Raises:
         BlockedPromptError, BlockedImageError.
@@ -87,7 +90,7 @@ def read_structured(response: Any, model: type[Model]) -> Model:
     finish = _finish(response)
     if finish in WITHHELD:
         raise BlockedImageError(f"Gemini withheld its answer ({finish}). {_advice(finish)}")
-    text = "".join(part.text for part in _parts(response) if part.text)
+    text = hide("".join(part.text for part in _parts(response) if part.text))
     if not text:
         raise SchemaError(f"{model.__name__}: the answer is empty ({finish or 'no reason given'})")
     try:
@@ -98,7 +101,8 @@ def read_structured(response: Any, model: type[Model]) -> Model:
     missing = set(model.model_fields) - set(json.loads(text))
     if missing:
         raise SchemaError(f"{model.__name__}: {', '.join(sorted(missing))} missing")
-    return made
+    # Once more, since the key may have stood there in JSON escapes.
+    return model.model_validate_json(hide(made.model_dump_json()), strict=True)
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -150,6 +154,7 @@ def _name(value: Any) -> str:
     return "" if value is None else str(getattr(value, "value", value))
 
 
-def _words(response: Any) -> str:
-    text = " ".join(" ".join(part.text for part in _parts(response) if part.text).split())
+def _words(response: Any, hide: Hide) -> str:
+    """What it said instead, without the key before it is shortened, since half a key would not be found."""
+    text = " ".join(hide(" ".join(part.text for part in _parts(response) if part.text)).split())
     return f": {text[:SHOWN]!r}" if text else ""

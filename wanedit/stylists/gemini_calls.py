@@ -20,7 +20,7 @@ from wanedit.stylists.gemini_retry import (
     final_error,
     wait_before,
 )
-from wanedit.stylists.gemini_settings import GeminiSettings
+from wanedit.stylists.gemini_settings import GOOGLE_URL, GeminiSettings
 
 GUARD = 1.1  # the SDK's own timeout comes first; some transports apply it to each phase and not to the whole
 
@@ -80,7 +80,8 @@ def new_client(key: Key, settings: GeminiSettings) -> Any:
     from google.genai import types
 
     options = types.HttpOptions(
-        base_url=settings.base_url,
+        # Never null: the SDK would take GOOGLE_GEMINI_BASE_URL, and the key would go wherever that says.
+        base_url=settings.base_url or GOOGLE_URL,
         api_version=settings.api_version,
         timeout=int(settings.timeout_s * 1000),
         retry_options=types.HttpRetryOptions(attempts=1),
@@ -129,8 +130,8 @@ class Caller:
             record.seconds = round(self._clock() - start, 3)
             if record.attempts:
                 self.records.append(record)
-        record.model_version = str(getattr(response, "model_version", None) or "")
-        record.response_id = str(getattr(response, "response_id", None) or "")
+        record.model_version = self.hide(str(getattr(response, "model_version", None) or ""))
+        record.response_id = self.hide(str(getattr(response, "response_id", None) or ""))
         return response, record
 
     async def list_models(self) -> list[Any]:

@@ -17,6 +17,9 @@ COARSE_SIDE = 96
 FINE_TOLERANCE = 8.0
 COARSE_TOLERANCE = 2.0
 PLAIN_RANGE = 8  # levels
+# Models brighten or flatten what they give back a little; a grade beyond this is taken for meant.
+GAIN_DRIFT = 0.05
+OFFSET_DRIFT = 5.0  # levels
 
 
 def to_png(picture: AnyFrame, max_side: int | None = None) -> bytes:
@@ -57,14 +60,30 @@ def decode(data: bytes, mime: str, max_pixels: int = MAX_PIXELS) -> tuple[AnyFra
 
 
 def is_unchanged(source: AnyFrame, result: AnyFrame) -> bool:
-    """Whether a result of the source's size differs from it by no more than compression and resizing do.
+    """Whether a result differs from its source by no more than compression, resizing and a slight drift of levels.
 
     A plain source, such as a black frame, may rightly come out as it was.
     """
     if int(np.ptp(source)) <= PLAIN_RANGE:
         return False
-    coarse = [_shrunk(picture) for picture in (source, result)]
-    return _rms(source, result) <= FINE_TOLERANCE and _rms(*coarse) <= COARSE_TOLERANCE
+    if source.shape != result.shape:
+        source = np.array(Image.fromarray(source).resize(result.shape[1::-1], Image.Resampling.LANCZOS))
+    small, small_result = _shrunk(source), _shrunk(result)
+    gain, offset = _drift(small, small_result)
+    return (
+        _rms(small * gain + offset, small_result) <= COARSE_TOLERANCE
+        and _rms(source * gain + offset, result) <= FINE_TOLERANCE
+    )
+
+
+def _drift(source: np.ndarray, result: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and offset of each channel that lead from one picture to the other; 1 and 0 where they are not slight."""
+    first, second = (picture.reshape(-1, 3).astype(np.float32) for picture in (source, result))
+    spread = first - first.mean(0)
+    gain = (spread * second).sum(0) / np.maximum((spread**2).sum(0), 1)
+    offset = second.mean(0) - gain * first.mean(0)
+    slight = (np.abs(gain - 1) <= GAIN_DRIFT) & (np.abs(offset) <= OFFSET_DRIFT)
+    return np.where(slight, gain, 1).astype(np.float32), np.where(slight, offset, 0).astype(np.float32)
 
 
 def _shrunk(picture: AnyFrame) -> np.ndarray:

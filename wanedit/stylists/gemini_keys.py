@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field
 
+from wanedit.errors import InputError
 from wanedit.stylists.gemini_errors import MissingKeyError
 
 VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
@@ -39,10 +40,21 @@ def find_key() -> Key:
 
     Raises:
         MissingKeyError: neither variable holds one.
+        InputError: what it holds cannot be a key; names the variable, never the text.
     """
     found = [(name, os.environ.get(name, "").strip()) for name in VARIABLES]
     found = [(name, secret) for name, secret in found if secret]
     if not found:
         raise MissingKeyError(f"no Gemini key: neither {' nor '.join(VARIABLES)} is set; {HOW_TO_GET}")
     (variable, secret), *others = found
+    if not _may_be_key(secret):
+        raise InputError(
+            f"{variable} holds {len(secret)} characters that are no key; expected letters, digits and signs of ASCII, "
+            f"without spaces, line breaks, quotes and backslashes; {HOW_TO_GET}"
+        )
     return Key(variable, secret, tuple(name for name, _ in others))
+
+
+def _may_be_key(text: str) -> bool:
+    """Whether it fits into an HTTP header, and stands in JSON as it is, so that `hide` finds it there."""
+    return text.isascii() and text.isprintable() and not set(text) & set(" \"'\\")

@@ -31,7 +31,7 @@ async def find_models(settings: GeminiSettings, key: Key, timeout_s: float) -> M
     finally:
         await caller.aclose()
     usable = sorted(
-        str(model.name or "").removeprefix("models/")
+        caller.hide(str(model.name or "")).removeprefix("models/")
         for model in listed
         if model.supported_actions is None or "generateContent" in model.supported_actions
     )

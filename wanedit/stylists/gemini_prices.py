@@ -1,5 +1,6 @@
 """What calls cost. Prices change: the table is configuration (`prices` in the settings), with date and source."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,13 +56,36 @@ def price_of(model: str, settings: GeminiSettings) -> Price:
     return max(PRICES.values(), key=lambda price: price.image_output)
 
 
-def _given(model: str, values: Mapping[str, float]) -> Price:
-    wrong = set(values) - set(Price.__dataclass_fields__)
-    if wrong or not {"input", "output"} <= set(values) or min(values.values()) < 0:
+def check_prices(settings: GeminiSettings) -> None:
+    """Refuse prices under which a cap could not be kept.
+
+    Raises:
+        InputError: a malformed price, none for a model under a cap, or an image model whose pictures would be free.
+    """
+    for name, values in (settings.prices or {}).items():
+        _given(name, values)
+    price_of(settings.text_model, settings)
+    price_of(settings.image_model, settings)
+    given = (settings.prices or {}).get(settings.image_model.removeprefix("models/"))
+    if given is not None and "image_output" not in given:
         raise InputError(
-            f"prices of {model}: {dict(values)}; expected input, output, image_output, none below 0"
+            f"prices of {settings.image_model}: {given}; expected image_output too: it makes pictures"
+        )
+
+
+def _given(model: str, values: Any) -> Price:
+    kinds = set(values) if isinstance(values, Mapping) else set()
+    whole = {"input", "output"} <= kinds <= set(Price.__dataclass_fields__)
+    if not whole or not all(map(_is_price, values.values())):
+        raise InputError(
+            f"prices of {model}: {values!r}; expected input, output, image_output, each a number of at least 0"
         )
     return Price(**values)
+
+
+def _is_price(value: object) -> bool:
+    """A finite number of at least 0; under a nan no cap would ever be passed."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def expected_cost(price: Price, pictures: int, image_size: str | None) -> float:

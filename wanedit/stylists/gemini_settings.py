@@ -1,7 +1,7 @@
 """What a user may choose about the Gemini stylist. No key stands here: keys come from the environment alone."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,6 +9,7 @@ from wanedit.errors import InputError
 
 IMAGE_SIZES = ("1K", "2K", "4K")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+GOOGLE_URL = "https://generativelanguage.googleapis.com/"
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,24 @@ class GeminiSettings:
         _check_url(self.base_url)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide what comes out: part of cache keys. Prices, pauses and caps decide nothing."""
-        names = ("image_model", "text_model", "image_size", "rephrase", "base_url", "api_version")
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in names}
+        """The settings that decide what comes out: part of cache keys.
+
+        Caps, pauses, prices, `rephrase` and the way to the service decide nothing: who changes one of them to go on
+        after a stop must find the answers that were paid for.
+        """
+        return {name: getattr(self, name) for name in ("image_model", "text_model", "image_size")}
 
 
 def _check_url(url: str | None) -> None:
     """The key goes with every call, so it may leave this machine only encrypted, and never stand in the address."""
     if url is None:
         return
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read only when it is asked for
+    except ValueError as error:
+        # Without the address itself, which may hold a password.
+        raise InputError(f"base_url cannot be read ({error}); expected https://host/path") from None
     if parts.username or parts.password or parts.query:
         raise InputError("base_url holds a user, a password or a query; expected https://host/path alone")
     if parts.scheme == "https" and parts.hostname:

@@ -17,6 +17,7 @@ lies away from all joins: what the clip does everywhere is no fault of its joins
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import cv2
 import numpy as np
@@ -28,8 +29,10 @@ from wanedit.metrics.functional.motion import ClipMotion, follow
 Frames = UInt8[np.ndarray, "t height width 3"]
 Series = Float[np.ndarray, " n"]
 
-# Frames on either side of a join that belong to it and not to the interior.
-REACH = 2
+# Frames on either side of a join that belong to it and not to the interior, and how many the interior must have.
+REACH, LEAST = 2, 4
+# A clip whose one join lies at frame 1: it, what it reaches, the interior, and the two ends.
+SHORTEST = 1 + REACH + LEAST + 2
 
 
 @dataclass(frozen=True)
@@ -102,15 +105,20 @@ def check_junctions(frames: int, junctions: Sequence[int]) -> None:
     """Refuse joins that cannot be measured.
 
     Raises:
-        InputError: none given, outside 1 … T - 2, or so many that no four frames lie away from all.
+        InputError: none given, one twice, outside 1 … T - 2, or so many that no four frames lie away from all.
     """
+    if frames < SHORTEST:
+        raise InputError(f"the clip has {frames} frames; expected a clip of at least {SHORTEST} frames")
     outside = [j for j in junctions if not 1 <= j <= frames - 2]
     if outside or not junctions:
         raise InputError(f"junctions are {list(junctions)}; expected frames 1 … {frames - 2}")
-    if interior(frames, junctions).sum() < 4:
+    if len(set(junctions)) < len(junctions):
+        raise InputError(f"junctions are {list(junctions)}; expected each frame once")
+    needed = next(n for n in count(frames) if interior(n, junctions).sum() >= LEAST)
+    if needed > frames:
         raise InputError(
-            f"{len(junctions)} junctions leave less than 4 of {frames} frames further than {REACH} from all; "
-            "expected a longer clip"
+            f"{len(junctions)} junctions leave less than {LEAST} of {frames} frames further than {REACH} from all; "
+            f"expected a clip of at least {needed} frames"
         )
 
 

@@ -42,6 +42,8 @@ class Contraction:
 def contraction(steps: Steps, method: dict[str, Any]) -> Contraction | None:
     """The series of a run's steps; None where the method ties no keyframes in."""
     steps = [step for step in steps if all(_number(step.get(name)) is not None for name in NEEDED)]
+    # No step starts without noise, and a damaged record must not divide by it.
+    steps = [step for step in steps if step["sigma"] > 0]
     if not steps:
         return None
     series = {
@@ -72,7 +74,7 @@ def applies(method: dict[str, Any]) -> bool:
 
 
 def _predicted(steps: Steps, method: dict[str, Any]) -> tuple[Points, Points, Points]:
-    alpha, beta = (float(method["controller"].get(name) or 0) for name in ("alpha", "beta"))
+    alpha, beta = (_number(method["controller"].get(name)) or 0.0 for name in ("alpha", "beta"))
     # What is logged is the gain of the main branch; beta draws the other branch towards it.
     both = (alpha + beta) / alpha if alpha else 1.0
     first = steps[0]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from wanedit.run.report.chart import Band, Level, Line, chart
 from wanedit.run.report.contraction import Contraction, contraction
 from wanedit.run.report.markup import Html, section, tag
-from wanedit.run.report.record import Record
+from wanedit.run.report.record import Record, mapping
 
 COLOURS = 6
 PREDICTED = "predicted contraction ∏ ρ|1 − αh|"
@@ -14,7 +14,7 @@ PREDICTED = "predicted contraction ∏ ρ|1 − αh|"
 
 def curves(records: Sequence[Record], names: Sequence[str]) -> Html | None:
     """The figures of one run, or of several in one picture each; nothing where none has steps on record."""
-    every = [contraction(record.steps, record.start.get("method") or {}) for record in records]
+    every = [contraction(record.steps, mapping(record.start.get("method"))) for record in records]
     found = [(name, series) for name, series in zip(names, every, strict=True) if series is not None]
     if not found:
         return None

@@ -11,7 +11,7 @@ from wanedit import timeline
 from wanedit.run.report.clips import keyframe_places
 from wanedit.run.report.markup import Html, details, join, section, table, tag
 from wanedit.run.report.privacy import last_name
-from wanedit.run.report.record import Record
+from wanedit.run.report.record import Record, listing, mapping
 
 PACKAGES = ("torch", "diffsynth", "lightning", "av", "numpy")
 SHORT = 12
@@ -28,7 +28,7 @@ def facts(pairs: Sequence[Fact]) -> Html:
 def plan_section(record: Record) -> Html:
     """What was to be made, and what it took."""
     body = _edit_plan(record) if record.kind == "edit" else _generation_plan(record)
-    warnings = [record.discreet.text(str(text)) for text in record.start.get("warnings") or []]
+    warnings = [record.discreet.text(str(text)) for text in listing(record.start.get("warnings"))]
     told = None
     if warnings:
         items = tag("ul", *(tag("li", text) for text in warnings))
@@ -65,7 +65,7 @@ def _edit_plan(record: Record) -> Html:
 
 
 def _controller(record: Record) -> str | None:
-    chosen = (record.start.get("method") or {}).get("controller")
+    chosen = mapping(record.start.get("method")).get("controller")
     if not isinstance(chosen, dict):
         return None
     rest = ", ".join(f"{name} {_number(value)}" for name, value in chosen.items() if name != "kind")
@@ -144,7 +144,7 @@ def settings(record: Record) -> dict[str, str]:
     """Every setting by its path, as text, without folders and secrets: for tables and to compare."""
     values = record.discreet.value(record.config)
     # With alpha and iterations, what the method's own defaults are.
-    method = record.discreet.value(record.start.get("method") or {})
+    method = record.discreet.value(mapping(record.start.get("method")))
     return dict([*_flat(values), *((f"method · {name}", value) for name, value in _flat(method))])
 
 
@@ -189,9 +189,9 @@ def provenance_section(records: Sequence[Record], names: Sequence[str]) -> Html:
 
 
 def _hashes(record: Record) -> Html:
-    files = record.start.get("model_files") or {}
+    files = mapping(record.start.get("model_files"))
     rows = [["model file", last_part(name), _code(value)] for name, value in files.items()]
-    for key in record.start.get("keyframes") or []:
+    for key in listing(record.start.get("keyframes")):
         if isinstance(key, dict) and key.get("sha256"):
             rows.append(["keyframe's pixels", last_name(str(key.get("file"))), _code(key["sha256"])])
     for name in record.digests:

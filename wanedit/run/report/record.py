@@ -19,6 +19,16 @@ from wanedit.video.decode import VideoInfo
 Event = dict[str, Any]
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """A recorded object; empty for anything else that a damaged record holds in its place."""
+    return value if isinstance(value, dict) else {}
+
+
+def listing(value: Any) -> list[Any]:
+    """The same of a recorded list."""
+    return value if isinstance(value, list) else []
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """One run as its folder tells it.
@@ -75,7 +85,7 @@ class Record:
         metadata = self.info.metadata if self.info else {}
         listed = metadata.get("wanedit_segments")
         named = json.loads(listed) if listed else [metadata.get("wanedit_edit") or self.start.get("edit")]
-        known = [name for name in named if name in self.entries]
+        known = [name for name in named if isinstance(name, str) and name in self.entries]
         # An unfinished run has no video that says which; then all that is there.
         return known or sorted(self.entries, key=lambda name: self.entries[name].index)
 
