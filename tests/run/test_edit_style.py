@@ -110,3 +110,12 @@ def test_a_style_counts_frames_as_its_edit_does() -> None:
     styling = styling_of(EditStyle(description="noir", max_frames=3), config)
     assert (styling.start, styling.num_frames, styling.max_frames) == (7, 9, 3)
     assert styling.output == "x/film.wanedit/styled"
+
+
+@pytest.mark.parametrize("output", [".", "out", "film.mp4"])
+def test_an_edit_does_not_style_inside_its_source(source: Path, reference: Path, output: str) -> None:
+    before = sorted(source.iterdir())
+    config = EditConfig(video=str(source), fps=16.0, output=str(source / output), num_inference_steps=2)
+    with pytest.raises(InputError, match="lies in the source's folder"):
+        with_styled_keyframes(EditStyle(image=str(reference), indices=[0]), config, verbose=False)
+    assert sorted(source.iterdir()) == before

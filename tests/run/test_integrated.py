@@ -17,6 +17,8 @@ from wanedit.stylists.protocol import Estimate, Request, Styled, StyleGuide, Sty
 from wanedit.video import load_image, read_frames, write_png
 from wanedit.wan.catalog import find_known
 
+PLAIN = Image.new("RGB", (32, 32), (90, 40, 160))
+
 
 class Negative:
     """A stylist of somebody else: everything in negative."""
@@ -83,7 +85,10 @@ def test_from_a_video_and_a_style_to_files(video: Path, tmp_path: Path) -> None:
 
 def test_an_odd_side_is_cut_only_in_the_file(tmp_path: Path) -> None:
     frames = np.zeros((2, 33, 47, 3), np.uint8)
-    saved = IntegratedVideoEditor().save_results(frames, tmp_path / "a.mp4", fps=8)
+    with pytest.warns(UserWarning, match="47x33 has an odd side"):
+        saved = IntegratedVideoEditor().save_results(frames, tmp_path / "a.mp4", fps=8)
+    assert saved.metadata.name == "a_metadata.json"
+    assert json.loads(saved.metadata.read_text()) == {"written_size": [46, 32]}
     assert read_frames(saved.video).shape == (2, 32, 46, 3)
 
 
@@ -94,6 +99,14 @@ def test_an_odd_side_is_cut_only_in_the_file(tmp_path: Path) -> None:
         ({"frames": []}, "0 frames"),
         ({"fps": None}, "fps is None and no source was loaded"),
         ({"indices": [0]}, "0 keyframes and 1 indices"),
+        ({"fps": float("nan")}, "fps must be above 0"),
+        ({"fps": 0.0}, "fps must be above 0"),
+        ({"frames": [PLAIN, Image.new("RGB", (16, 32))]}, "frame 1"),
+        ({"frames": [np.zeros((32, 32), np.uint8)]}, "expected a uint8 array"),
+        ({"keyframes": [PLAIN], "indices": [1]}, "indices hold 1; expected each once, of the frames 0 to 0"),
+        ({"keyframes": [PLAIN, PLAIN], "indices": [0, 0]}, "indices hold 0"),
+        ({"keyframes": [PLAIN], "indices": [0.5]}, "expected whole frame numbers"),
+        ({"metadata": {"loss": float("nan")}}, "metadata: "),
     ],
 )
 def test_what_cannot_be_saved_is_named(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
@@ -101,6 +114,27 @@ def test_what_cannot_be_saved_is_named(tmp_path: Path, arguments: dict[str, Any]
     given["output_path"] = tmp_path / given["output_path"]
     with pytest.raises(InputError, match=message):
         IntegratedVideoEditor().save_results(**given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_of_other_modes_become_rgb(tmp_path: Path) -> None:
+    grey, clear = PLAIN.convert("L"), PLAIN.convert("RGBA")
+    saved = IntegratedVideoEditor().save_results([grey, clear], tmp_path / "a.mp4", [clear], [1], fps=8)
+    assert read_frames(saved.video).shape == (2, 32, 32, 3)
+    assert load_image(saved.keyframes[1]).pixels.shape == (32, 32, 3)
+
+
+def test_no_source_is_overwritten(video: Path, tmp_path: Path) -> None:
+    editor = IntegratedVideoEditor()
+    film = editor.save_results([PLAIN], tmp_path / "film.mp4", fps=8).video
+    before = film.read_bytes()
+    editor.load_source_video(film)
+    editor.load_source_video(video)
+    for place in (film, video / "new.mp4"):
+        with pytest.raises(InputError, match="is also an input"):
+            editor.save_results([PLAIN], place)
+    assert film.read_bytes() == before
+    assert not (video / "new.mp4").exists()
 
 
 def test_wrong_names_are_refused(video: Path) -> None:
@@ -108,6 +142,12 @@ def test_wrong_names_are_refused(video: Path) -> None:
         asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, {"path": "a.png"}))
     with pytest.raises(InputError, match="no style"):
         asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, {}))
+    wrong: Any = None
+    with pytest.raises(InputError, match="style_reference is None"):
+        asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, wrong))
+    words, indices = {"description": "ink"}, [0, 4.7]
+    with pytest.raises(InputError, match="expected whole frame numbers"):
+        asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, words, indices=indices))
     with pytest.raises(InputError, match="unknown settings"):
         IntegratedVideoEditor(alpa=3.0).load_wan_pipeline()
     with pytest.raises(InputError):

@@ -24,7 +24,7 @@ from wanedit.run.style_config import StyleConfig, StyleSource, check_style, styl
 from wanedit.stylists.gemini_settings import GeminiSettings
 from wanedit.stylists.palette_settings import PaletteSettings
 from wanedit.stylists.states import RejectedKeyframesError
-from wanedit.video import load_image, write_lossless
+from wanedit.video import load_image, write_lossless, write_png
 
 FRAMES = scenery(1, 41, 1.5, (48, 64))
 
@@ -112,8 +112,10 @@ def test_an_outage_leaves_no_record_and_is_resumed(film: Path, tmp_path: Path) -
 def test_a_failed_run_leaves_an_earlier_result_alone(film: Path, tmp_path: Path) -> None:
     run(film, tmp_path, FakeStylist())
     before = {p: p.read_bytes() for p in (tmp_path / "keyframes.json", *(tmp_path / "keyframes").iterdir())}
-    with pytest.raises(ServiceError):
+    with pytest.raises(ServiceError, match=r"down\. .* still holds the keyframes of an earlier style"):
         run(film, tmp_path, FakeStylist(break_at=outage("restyle", 0), model="another"))
+    with pytest.raises(ServiceError, match=r"down$"):
+        run(film, tmp_path, FakeStylist(break_at=outage("restyle", 0)), force_regenerate=True)
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -212,7 +214,7 @@ def test_a_broken_reference_is_named_before_anything_is_made(
         (broken, "truncated"),
         (text, "not an image"),
         (tmp_path / "gone.png", "no file"),
-        (tmp_path, "no file"),
+        (tmp_path, "is a folder; expected a picture"),
     ):
         with pytest.raises(InputError, match=words):
             run(film, out, style=StyleSource(str(path)))
@@ -311,3 +313,32 @@ def test_keyframes_in_one_slot_are_told(film: Path, tmp_path: Path) -> None:
 def test_all_pass_with_a_scripted_retry(film: Path, tmp_path: Path) -> None:
     run(film, tmp_path, FakeStylist({1: [reject("too dark"), PASS]}))
     assert [entry["attempt"] for entry in record(tmp_path)["keyframes"]] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("output", [".", "styled", "styled/keyframes/.."])
+def test_a_source_folder_stays_one(tmp_path: Path, output: str) -> None:
+    source = tmp_path / "frames"
+    source.mkdir()
+    for k in range(3):
+        write_png(source / f"{k:04d}.png", FRAMES[k])
+    with pytest.raises(InputError, match="is also an input"):
+        run(source, source / output, FakeStylist(), indices=[0])
+    assert sorted(p.name for p in source.iterdir()) == ["0000.png", "0001.png", "0002.png"]
+    run(source, tmp_path / "out", FakeStylist(), indices=[0])
+    with pytest.raises(InputError, match="is also an input"):
+        run(tmp_path / "out" / "keyframes", tmp_path / "out", FakeStylist(), indices=[0])
+
+
+def test_keyframes_of_another_start_are_refused(film: Path, tmp_path: Path) -> None:
+    run(film, tmp_path, FakeStylist(), start=4, indices=[0])
+    assert len(parse_edited(str(tmp_path), start=4)) == len(parse_edited(str(tmp_path))) == 1
+    with pytest.raises(InputError, match="were made with --start 4; expected the same, not 0"):
+        parse_edited(str(tmp_path), start=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 30)])
+def test_a_reference_without_content_is_told(film: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    write_png(tmp_path / "plain.png", np.full((*size, 3), 90, np.uint8))
+    style_source = StyleSource(str(tmp_path / "plain.png"))
+    result = run(film, tmp_path / "out", FakeStylist(), style=style_source, indices=[0])
+    assert any("is of one colour" in note for note in result.notes)

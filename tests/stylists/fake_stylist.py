@@ -9,6 +9,7 @@ import numpy as np
 
 from wanedit.errors import ServiceError
 from wanedit.stylists.protocol import Estimate, Picture, Request, Styled, StyleGuide, StyleReference, Verdict
+from wanedit.stylists.states import RETRY
 
 PASS = Verdict(structure_kept=True, style_matched=True, consistent=True)
 
@@ -28,6 +29,7 @@ class FakeStylist:
     """
 
     pools_keyframes = False
+    advice = RETRY
 
     def __init__(
         self,

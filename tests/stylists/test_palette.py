@@ -14,7 +14,7 @@ from wanedit.errors import InputError
 from wanedit.stylists.palette import PaletteStylist
 from wanedit.stylists.palette_effects import ink, paint, paper
 from wanedit.stylists.palette_settings import PaletteSettings, check_palette
-from wanedit.stylists.palette_verdict import structure
+from wanedit.stylists.palette_verdict import judge, structure
 from wanedit.stylists.palette_words import LOOKS, find_words, look_of
 from wanedit.stylists.protocol import Request, Styled, StyleReference, Stylist, Verdict
 from wanedit.stylists.transport import (
@@ -279,3 +279,13 @@ def test_words_that_it_does_not_know(words: str) -> None:
 def test_settings_out_of_range(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"palette.{name} is"):
         PaletteStylist(replace(PaletteSettings(), **{name: value}))
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.1, 0.5])
+def test_a_little_strength_is_asked_for_little(strength: float) -> None:
+    for _, verdict in restyle(sources=SOURCES[:1], strength=strength):
+        assert verdict.accepted, verdict.reasons
+    untouched = judge(1.0, (10.0, 10.0), True, strength)
+    assert not untouched.style_matched
+    assert f"{1 - 0.1 * strength:.1%} of that" in untouched.reasons[0]
+    assert "retries" not in PaletteStylist.advice

@@ -13,7 +13,7 @@ from tests.stylists.fake_stylist import PASS, FakeStylist, outage, reject
 from wanedit.errors import InputError, ServiceError
 from wanedit.stylists.cache import Cache
 from wanedit.stylists.journal import Journal, read_journal
-from wanedit.stylists.protocol import StyleReference, Stylist
+from wanedit.stylists.protocol import StyleGuide, StyleReference, Stylist
 from wanedit.stylists.states import Analysed, RejectedKeyframesError, WrongResultError
 from wanedit.stylists.workflow import Outcome, Rules, Workflow
 
@@ -324,4 +324,62 @@ def test_further_keyframes_cost_only_themselves_where_the_stylist_says_so(tmp_pa
     go(FakeStylist(), tmp_path, count=3)
     more = FakeStylist()
     go(more, tmp_path, count=4)
-    assert more.calls == {"analyse 0": 1, "restyle 3": 1, "verify 3": 1}
+    assert more.calls == {"restyle 3": 1, "verify 3": 1}
+
+
+def test_a_guide_that_differs_with_every_call_is_read_once(tmp_path: Path) -> None:
+    class Moody(FakeStylist):
+        async def analyse(self, reference: StyleReference, keyframes: Any) -> StyleGuide:
+            self.calls["analyse 0"] += 1
+            return StyleGuide(summary=f"mood {id(self)}")
+
+    first = Moody()
+    go(first, tmp_path, count=3)
+    more = Moody()
+    go(more, tmp_path, count=4)
+    assert more.calls == {"restyle 3": 1, "verify 3": 1}
+    pooling = Moody()
+    pooling.pools_keyframes = True
+    go(pooling, tmp_path, count=4)
+    assert sum(pooling.calls.values()) == 9
+
+
+def test_an_error_names_its_frame_and_keeps_its_class(tmp_path: Path) -> None:
+    class BlockedError(ServiceError):
+        pass
+
+    def block(kind: str, position: int) -> None:
+        if (kind, position) == ("restyle", 2):
+            raise BlockedError("the picture was withheld")
+
+    with pytest.raises(BlockedError, match=r"^frame 41: the picture was withheld$"):
+        go(FakeStylist(break_at=block), tmp_path)
+
+
+def test_what_a_run_was_billed_is_journalled_however_it_ends(tmp_path: Path) -> None:
+    class Billed(FakeStylist):
+        spent = (3, 0.25)
+
+    with pytest.raises(ServiceError):
+        go(Billed(break_at=outage("restyle", 0)), tmp_path)
+    go(Billed(), tmp_path)
+    bills = [line for line in lines(tmp_path) if line["state"] == "spent"]
+    assert [(bill["calls"], bill["price_usd"]) for bill in bills] == [(3, 0.25)] * 2
+
+
+def test_a_run_that_is_told_to_stop_says_so(tmp_path: Path) -> None:
+    def stop(kind: str, position: int) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        go(FakeStylist(break_at=stop), tmp_path)
+    assert lines(tmp_path)[-1]["state"] == "cancelled"
+
+
+def test_a_stylist_may_advise_something_else_than_retries(tmp_path: Path) -> None:
+    stylist = FakeStylist({0: [reject("no")]})
+    with pytest.raises(RejectedKeyframesError, match="more --retries"):
+        go(stylist, tmp_path / "a")
+    stylist.advice = "take another colour"
+    with pytest.raises(RejectedKeyframesError, match=r"none passed: take another colour$"):
+        go(stylist, tmp_path / "b")

@@ -204,21 +204,25 @@ class EditedFrame:
     index: int
 
 
-def parse_edited(value: str | Sequence[Any], folders: Sequence[Path] = ()) -> list[EditedFrame]:
+def parse_edited(
+    value: str | Sequence[Any], folders: Sequence[Path] = (), start: int | None = None
+) -> list[EditedFrame]:
     """Read edited keyframes from a folder, from "a.png:0,b.png:20" or from pairs [path, frame].
 
     Args:
         value: as above.
         folders: where to look for a relative path after the current folder.
+        start: the frame of the source that frame numbers count from; None for not known.
 
     Raises:
-        InputError: an entry is not a path and a frame number, or its file does not exist.
+        InputError: an entry is not a path and a frame number, its file does not exist, or a folder's keyframes.json
+            counts from another frame.
     """
     if isinstance(value, str):
         # "" is the current folder to pathlib, and nothing at all to whoever wrote it.
         places = _places(value, folders) if value.strip() else []
         folder = next((place for place in places if there(place.is_dir)), None)
-        pairs = _of_folder(folder) if folder is not None else _of_text(value)
+        pairs = _of_folder(folder, start) if folder is not None else _of_text(value)
     else:
         pairs = [_of_entry(entry, k) for k, entry in enumerate(value)]
     if not pairs:
@@ -282,11 +286,11 @@ def _frame(value: Any, number: int) -> int:
         raise InputError(f"keyframe {number}: frame is {value!r}; expected a whole number") from None
 
 
-def _of_folder(folder: Path) -> list[tuple[str, int]]:
+def _of_folder(folder: Path, start: int | None) -> list[tuple[str, int]]:
     """Keyframes of a folder: by its keyframes.json, else by the numbers that its images are named."""
     record = folder / KEYFRAMES_JSON
     if record.is_file():
-        return _of_record(record)
+        return _of_record(record, start)
     images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
     unnamed = [p.name for p in images if not p.stem.isdecimal()]
     if unnamed:
@@ -297,10 +301,10 @@ def _of_folder(folder: Path) -> list[tuple[str, int]]:
     return sorted(((str(p.absolute()), int(p.stem)) for p in images), key=lambda pair: pair[1])
 
 
-def _of_record(record: Path) -> list[tuple[str, int]]:
+def _of_record(record: Path, start: int | None) -> list[tuple[str, int]]:
     try:
-        entries = json.loads(record.read_text(encoding="utf-8"))["keyframes"]
-        pairs = [(str(entry["file"]), entry["frame"]) for entry in entries]
+        values = json.loads(record.read_text(encoding="utf-8"))
+        pairs = [(str(entry["file"]), entry["frame"]) for entry in values["keyframes"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f'{record}: {error!r}; expected {{"keyframes": [{{"file": "0000.png", "frame": 0}}]}}'
@@ -308,6 +312,9 @@ def _of_record(record: Path) -> list[tuple[str, int]]:
     outside = [name for name, _ in pairs if Path(name).is_absolute() or ".." in Path(name).parts]
     if outside:
         raise InputError(f"{record} names {outside[0]!r}; expected files inside {record.parent}")
+    made = values.get("start")
+    if start is not None and made not in (None, start):
+        raise InputError(f"{record}: keyframes were made with --start {made}; expected the same, not {start}")
     return [
         (str((record.parent / name).absolute()), _frame(index, k)) for k, (name, index) in enumerate(pairs)
     ]

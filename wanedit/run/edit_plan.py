@@ -84,7 +84,7 @@ def make_edit_plan(
     """
     check_edit(config)
     method = build_method(config)
-    keyframes = parse_edited(config.keyframes, folders)
+    keyframes = parse_edited(config.keyframes, folders, config.start)
     folder = open_wan(config.source)
     load.require_parts(folder)
     given, ignored = config, unused(config, method)

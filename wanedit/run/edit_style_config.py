@@ -24,7 +24,7 @@ class EditStyle:
         stylist: palette (offline, no key) or gemini (key from GOOGLE_API_KEY or GEMINI_API_KEY alone).
         palette: of the palette stylist.
         gemini: of the gemini stylist.
-        indices: which frames, "0,20" or a list; null to choose them.
+        indices: which frames, "0,20" or a list, taken in ascending order; null to choose them.
         target_fps: keyframes a second of the source, where they are chosen.
         max_frames: keyframes at most, where they are chosen.
         scene_cuts: look for cuts, so that every scene gets a keyframe.

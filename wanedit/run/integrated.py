@@ -1,6 +1,8 @@
 """IntegratedVideoEditor: from a video and a style to the edited video, step by step, as a Python object."""
 
 import json
+import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,8 +19,10 @@ from wanedit.run.editor import Number, Picture, WanVideoEditorPipeline
 from wanedit.run.style import StyleResult, style_async
 from wanedit.run.style_config import StyleConfig, StyleSource
 from wanedit.stylists.protocol import Stylist
-from wanedit.video import write_mp4, write_png
-from wanedit.video.arrays import Frames
+from wanedit.video import load_image, write_mp4, write_png
+from wanedit.video.arrays import AnyFrame, Frames, require_frame, require_same_size
+from wanedit.video.encode import as_rate
+from wanedit.video.images import from_pillow
 from wanedit.video.sheets import comparison_sheet, contact_indices
 from wanedit.video.source import read_source
 
@@ -47,6 +51,9 @@ class IntegratedVideoEditor:
         output: a folder to keep keyframes, answers and the edit in, so that a stopped run goes on.
         settings: further fields of EditConfig for every edit.
 
+    Raises:
+        InputError: `stylist` is neither text nor a stylist.
+
     Example:
         >>> editor = IntegratedVideoEditor("tiny", output="outputs/dusk")
         >>> keyframes, indices, metadata = await editor.generate_styled_keyframes(
@@ -64,6 +71,10 @@ class IntegratedVideoEditor:
         output: str | Path = "outputs/integrated",
         **settings: Any,
     ) -> None:
+        if isinstance(stylist, type) or not isinstance(stylist, str | Stylist):
+            raise InputError(
+                f"stylist is {stylist!r}; expected palette, gemini, or an object that is a Stylist"
+            )
         self.model = MODEL_SIZES.get(str(wan_model_size), str(wan_model_size))
         self.stylist = stylist
         self.output = Path(output).expanduser()
@@ -71,6 +82,7 @@ class IntegratedVideoEditor:
         self.pipeline: WanVideoEditorPipeline | None = None
         self.styled: StyleResult | None = None
         self.fps: Fraction | None = None
+        self.sources: set[Path] = set()
 
     async def generate_styled_keyframes(
         self,
@@ -78,7 +90,7 @@ class IntegratedVideoEditor:
         style_reference: Mapping[str, str | Path | None],
         target_fps: float = 1.0,
         max_frames: int = 10,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[Number] | None = None,
         verbose: bool = False,
         **settings: Any,
     ) -> tuple[list[Image.Image], list[int], dict[str, Any]]:
@@ -87,12 +99,12 @@ class IntegratedVideoEditor:
         Args:
             style_reference: {"image_path": a picture, "description": words}, either or both.
             target_fps: keyframes a second of the source; max_frames: at most so many.
-            indices: frames to take instead.
+            indices: frames to take instead, in any order.
             settings: further fields of StyleConfig, such as start, num_frames and retries.
 
         Returns:
-            The keyframes, of the source's size; their frames, counted from `start`; and the record of how they
-            were made (guide, verdicts, provenance).
+            The keyframes, of the source's size, in the order of their frames; these frames, ascending, counted from
+            `start`; and the record of how they were made (guide, verdicts, provenance).
 
         Raises:
             InputError, RejectedKeyframesError, ServiceError, ResourceError: as `wanedit.run.style.style`.
@@ -102,7 +114,7 @@ class IntegratedVideoEditor:
             StyleConfig(
                 video=str(video_path),
                 style=_reference(style_reference),
-                indices=None if indices is None else [int(index) for index in indices],
+                indices=None if indices is None else _whole(indices),
                 target_fps=target_fps,
                 max_frames=max_frames,
                 output=str(self.output / "styled"),
@@ -110,6 +122,7 @@ class IntegratedVideoEditor:
             **({"stylist": self.stylist} if named else {}),
             **settings,
         )
+        self._remember(video_path, style_reference.get("image_path"))
         own = None if isinstance(self.stylist, str) else self.stylist
         self.styled = await style_async(config, stylist=own, verbose=verbose)
         keyframes = [Image.fromarray(frame) for frame in self.styled.keyframes]
@@ -137,6 +150,7 @@ class IntegratedVideoEditor:
         Raises:
             InputError: the video cannot be read, or has no such frames.
         """
+        self._remember(video_path)
         clip = read_source(Path(video_path), start=start, num_frames=num_frames, **settings)
         self.fps = clip.fps
         return clip.frames
@@ -146,7 +160,7 @@ class IntegratedVideoEditor:
         prompt: str,
         source_video: str | Path | Sequence[Picture] | np.ndarray,
         edited_keyframes: Sequence[Picture],
-        keyframe_indices: Sequence[int] | np.ndarray,
+        keyframe_indices: Sequence[Number] | np.ndarray,
         alpha: Number = 10.0,
         beta: Number = 0.0,
         cfg_scale: Number = 5.0,
@@ -179,8 +193,8 @@ class IntegratedVideoEditor:
         self,
         frames: Sequence[Picture] | np.ndarray,
         output_path: str | Path,
-        keyframes: Sequence[Image.Image] = (),
-        indices: Sequence[int] = (),
+        keyframes: Sequence[Picture] = (),
+        indices: Sequence[Number] = (),
         metadata: Mapping[str, Any] | None = None,
         source_video: np.ndarray | None = None,
         fps: float | None = None,
@@ -188,41 +202,111 @@ class IntegratedVideoEditor:
     ) -> SavedResults:
         """Write a video and, beside it, its contact sheet, keyframes and metadata.
 
+        Everything is checked before anything is written. H.264 has no odd sides: there the last row or column is left
+        out of the video, with a warning, and `written_size` in the metadata says what was written.
+
         Args:
             output_path: of the video, .mp4 or .mov; the others take its name.
+            keyframes, indices: pictures and the frames that they belong to.
+            metadata: JSON values; what JSON does not have is written as text.
             source_video: frames of the source, for the sheet.
             fps: of the video; None for that of the source that was loaded last.
             crf: quality of H.264, 0 (lossless) to 51.
 
         Raises:
-            InputError: no frames, another kind of file, no rate, or keyframes without an index each.
+            InputError: no frames or unequal ones, another kind of file, no rate, keyframes without an index of their
+                own each, metadata with NaN, or a file that would overwrite a source.
             ResourceError: the disk is full.
         """
         path = Path(output_path).expanduser()
-        pictures = np.stack([np.asarray(frame) for frame in frames]) if len(frames) else None
-        rate = Fraction(fps).limit_denominator(1001) if fps is not None else self.fps
-        if pictures is None or path.suffix.lower() not in VIDEO_SUFFIXES:
+        if not len(frames) or path.suffix.lower() not in VIDEO_SUFFIXES:
             raise InputError(
                 f"{len(frames)} frames for {path}; expected some, and a file in {VIDEO_SUFFIXES}"
             )
-        if rate is None:
+        pictures = np.stack([*require_same_size((_rgb(f, "frames") for f in frames), "frames")])
+        if fps is None and self.fps is None:
             raise InputError("fps is None and no source was loaded; expected frames a second")
-        if len(keyframes) != len(indices):
-            raise InputError(f"{len(keyframes)} keyframes and {len(indices)} indices; expected one for each")
-        height, width = pictures.shape[1:3]
+        rate = as_rate(self.fps if fps is None else fps)  # type: ignore[arg-type]
+        shown = _keyframes(keyframes, indices, len(pictures))
+        height, width = (side // 2 * 2 for side in pictures.shape[1:3])
+        if not height or not width:
+            raise InputError(
+                f"frames are {pictures.shape[2]}x{pictures.shape[1]}; expected 2 pixels or more a side"
+            )
+        text = _json({**(metadata or {}), "written_size": [width, height]})
+        drawn = _sheet(pictures, source_video, shown, rate)
+        saved = SavedResults(
+            path,
+            path.with_name(f"{path.stem}_contact_sheet.png"),
+            {index: path.with_name(f"{path.stem}_keyframe_{index:04d}.png") for index in shown},
+            path.with_name(f"{path.stem}_metadata.json"),
+        )
+        self._require_no_source(path, saved.contact_sheet, saved.metadata, *saved.keyframes.values())
+        if (height, width) != pictures.shape[1:3]:
+            warnings.warn(
+                f"{pictures.shape[2]}x{pictures.shape[1]} has an odd side, which H.264 cannot have: {width}x{height} "
+                "are written",
+                stacklevel=2,
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_mp4(path, pictures[:, : height // 2 * 2, : width // 2 * 2], rate, {}, crf)
-        shown = {int(i): np.asarray(k) for i, k in zip(indices, keyframes, strict=True)}
-        saved = {index: path.with_name(f"{path.stem}_keyframe_{index:04d}.png") for index in shown}
-        for index, place in saved.items():
+        write_mp4(path, pictures[:, :height, :width], rate, {}, crf)
+        for index, place in saved.keyframes.items():
             write_png(place, shown[index])
-        record, sheet = path.with_suffix(".json"), path.with_name(f"{path.stem}_contact_sheet.png")
-        write_text(record, json.dumps(dict(metadata or {}), indent=1, ensure_ascii=False, default=str) + "\n")
-        write_png(sheet, _sheet(pictures, source_video, shown, rate))
-        return SavedResults(path, sheet, saved, record)
+        write_text(saved.metadata, text)
+        write_png(saved.contact_sheet, drawn)
+        return saved
+
+    def _remember(self, *sources: str | Path | None) -> None:
+        self.sources |= {Path(source).expanduser() for source in sources if source is not None}
+
+    def _require_no_source(self, *written: Path) -> None:
+        """Refuse to overwrite a source, or to write among the images of one."""
+        for source in filter(Path.exists, self.sources):
+            for place in written:
+                inside = place.resolve().is_relative_to(source.resolve())
+                if inside or (place.exists() and place.samefile(source)):
+                    raise InputError(f"output {place} is also an input, {source}; expected another place")
 
 
-def _reference(given: Mapping[str, str | Path | None]) -> StyleSource:
+def _whole(indices: Sequence[Any] | np.ndarray) -> list[int]:
+    """Frame numbers as plain integers; none is rounded."""
+    try:
+        return [operator.index(index) for index in indices]
+    except TypeError:
+        raise InputError(f"indices are {indices!r}; expected whole frame numbers such as [0, 20]") from None
+
+
+def _rgb(picture: Picture, what: str) -> AnyFrame:
+    if isinstance(picture, str | Path):
+        return load_image(picture).pixels
+    if isinstance(picture, Image.Image):
+        return from_pillow(picture, what).pixels
+    return require_frame(picture, what)
+
+
+def _keyframes(keyframes: Sequence[Picture], indices: Sequence[Number], count: int) -> dict[int, AnyFrame]:
+    """Keyframes by their frames, of `count`."""
+    numbers = _whole(indices)
+    if len(keyframes) != len(numbers):
+        raise InputError(f"{len(keyframes)} keyframes and {len(numbers)} indices; expected one for each")
+    wrong = [i for i in numbers if not 0 <= i < count or numbers.count(i) > 1]
+    if wrong:
+        raise InputError(f"indices hold {wrong[0]}; expected each once, of the frames 0 to {count - 1}")
+    return {i: _rgb(k, f"keyframe {i}") for i, k in zip(numbers, keyframes, strict=True)}
+
+
+def _json(values: dict[str, Any]) -> str:
+    try:
+        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    except (TypeError, ValueError) as error:
+        raise InputError(f"metadata: {error}; expected JSON values") from None
+
+
+def _reference(given: Any) -> StyleSource:
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"style_reference is {given!r}; expected a mapping with some of {', '.join(REFERENCE_KEYS)}"
+        )
     if unknown := [name for name in given if name not in REFERENCE_KEYS]:
         raise InputError(f"style_reference has {unknown[0]!r}; expected some of {', '.join(REFERENCE_KEYS)}")
     image, words = given.get("image_path"), given.get("description")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from wanedit.errors import InputError
+from wanedit.errors import InputError, WaneditError
 from wanedit.run import launch
 from wanedit.run.directory import RunDirectory, write_text
 from wanedit.run.edit_config import KEYFRAMES_JSON
@@ -23,6 +23,7 @@ from wanedit.stylists.cache import Cache, picture_hash
 from wanedit.stylists.extract import Keyframes, read_keyframes
 from wanedit.stylists.journal import Journal
 from wanedit.stylists.protocol import Stylist
+from wanedit.stylists.states import reword
 from wanedit.stylists.workflow import Attempt, Outcome, Rules, Track, Workflow
 from wanedit.video import write_png
 from wanedit.video.arrays import AnyFrame, Frames
@@ -125,10 +126,23 @@ async def style_async(
             say(f"note: {note}")
         try:
             return await _run(plan, directory, verbose)
+        except WaneditError as error:
+            if _holds_another(plan, directory.record):
+                reword(error, f"{error}. {directory.root} still holds the keyframes of an earlier style")
+            raise
         finally:
             close = getattr(plan.stylist, "aclose", None)
             if close is not None:
                 await close()
+
+
+def _holds_another(plan: StylePlan, path: Path) -> bool:
+    """Whether a folder's record is of another style, or by another stylist."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return [record["style"], record["stylist"]] != json.loads(json.dumps(_made_by(plan)))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 async def _run(plan: StylePlan, directory: StyleDirectory, verbose: bool) -> StyleResult:
@@ -173,7 +187,7 @@ def _write(plan: StylePlan, directory: StyleDirectory, keyframes: Keyframes, out
 
 
 def _metadata(plan: StylePlan, outcome: Outcome, names: dict[int, str]) -> dict[str, Any]:
-    clip, reference = plan.clip, plan.reference
+    clip, (used, stylist) = plan.clip, _made_by(plan)
     spent = getattr(plan.stylist, "spent", None)
     return {
         "format": FORMAT,
@@ -183,16 +197,23 @@ def _metadata(plan: StylePlan, outcome: Outcome, names: dict[int, str]) -> dict[
         "num_frames": clip.count,
         "fps": float(clip.fps),
         "scene_cuts": None if plan.cuts is None else list(plan.cuts),
-        "style": {
-            "image": None if plan.image is None else str(plan.image.absolute()),
-            "image_sha256": picture_hash(reference.image) or None,
-            "description": reference.description,
-        },
-        "stylist": plan.stylist.settings,
+        "style": used,
+        "stylist": stylist,
+        # Of this run alone; the lines "spent" of the journal are of all runs.
         "spent": None if spent is None else {"calls": spent[0], "price_usd": spent[1]},
         "guide": outcome.guide.model_dump(mode="json"),
         "keyframes": [_entry(plan, track, names[track.frame]) for track in outcome.tracks],
     }
+
+
+def _made_by(plan: StylePlan) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The style and the stylist, as a record names them."""
+    used = {
+        "image": None if plan.image is None else str(plan.image.absolute()),
+        "image_sha256": picture_hash(plan.reference.image) or None,
+        "description": plan.reference.description,
+    }
+    return used, plan.stylist.settings
 
 
 def _entry(plan: StylePlan, track: Track, name: str) -> dict[str, Any]:
@@ -220,18 +241,24 @@ def _write_sheet(plan: StylePlan, path: Path, keyframes: Keyframes, styled: dict
 
 
 def _check_output(plan: StylePlan, directory: StyleDirectory) -> None:
-    """See that no input would be overwritten.
+    """See that no input would be overwritten, and that a source of images stays one.
 
     Raises:
-        InputError: the reference or the video lies among the files that the run writes.
+        InputError: the reference or the video lies among the files that the run writes, or those among the video's.
     """
     written = {(directory.keyframes / f"{i:04d}.png") for i in plan.indices} | {directory.contact_sheet}
     for used in (plan.image, plan.clip.path):
         for path in written if used is not None else ():
             if path.exists() and used is not None and path.samefile(used):
                 raise InputError(f"output {path} is also an input; expected another folder")
-    if plan.clip.path.is_dir() and plan.clip.path.resolve() == directory.keyframes.resolve():
-        raise InputError(f"output {directory.keyframes} is also an input; expected another folder")
+    if not plan.clip.path.is_dir():
+        return
+    source, root = plan.clip.path.resolve(), directory.root.resolve()
+    own = [folder.resolve() for folder in (directory.keyframes, directory.work, directory.cache)]
+    if root.is_relative_to(source) or source in own:
+        raise InputError(
+            f"output {directory.root} is also an input, {source}; expected a folder outside of it"
+        )
 
 
 def _require_key(stylist: Stylist) -> None:

@@ -38,7 +38,7 @@ class StyleConfig:
         stylist: palette (offline, no key) or gemini (key from GOOGLE_API_KEY or GEMINI_API_KEY alone).
         palette: of the palette stylist.
         gemini: of the gemini stylist.
-        indices: which frames, "0,20" or a list, counted from `start`; null to choose them.
+        indices: which frames, "0,20" or a list, counted from `start`, taken in ascending order; null to choose them.
         target_fps: keyframes a second of the source, where they are chosen.
         max_frames: keyframes at most, where they are chosen.
         scene_cuts: look for cuts, so that every scene gets a keyframe and none stands beside a cut; reads all frames.

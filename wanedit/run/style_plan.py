@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.run.edit_config import there
 from wanedit.run.style_config import StyleConfig, check_style, parse_indices
 from wanedit.stylists.extract import Clip, check_indices, choose_indices, open_clip, scene_cuts
 from wanedit.stylists.protocol import Estimate, StyleReference, Stylist
+from wanedit.stylists.workflow import PLAIN_RANGE
 from wanedit.video import load_image
+from wanedit.video.images import LoadedImage
 
 Say = Callable[[str], None]
 
@@ -53,7 +57,7 @@ def make_style_plan(
     clip = open_clip(path, config.start, config.num_frames, config.decoder, config.fps)
     indices, cuts = _choose(config, clip)
     estimate = maker.estimate(len(indices), config.retries)
-    notes = [f"style.image: {note}" for note in loaded.notes] if loaded is not None else []
+    notes = [f"style.image: {note}" for note in _notes_of(loaded)] if loaded is not None else []
     notes += _notes(config, clip, indices, cuts)
     return StylePlan(config, clip, indices, cuts, reference, image, maker, estimate, tuple(notes))
 
@@ -88,9 +92,17 @@ def _find(name: str, folders: Sequence[Path], what: str, may_be_folder: bool) ->
     candidate = Path(name).expanduser()
     places = [candidate, *(() if candidate.is_absolute() else (folder / candidate for folder in folders))]
     found = next((p for p in places if there(p.exists if may_be_folder else p.is_file)), None)
+    if found is None and (folder := next((p for p in places if there(p.is_dir)), None)):
+        raise InputError(f"{what}: {folder.absolute()} is a folder; expected a picture")
     if found is None:
         raise InputError(f"{what}: no file {'or folder ' if may_be_folder else ''}{candidate.absolute()}")
     return found
+
+
+def _notes_of(image: LoadedImage) -> list[str]:
+    """What was done to a reference to read it, and whether it shows anything."""
+    plain = np.ptp(image.pixels.reshape(-1, 3), axis=0).max() <= PLAIN_RANGE
+    return [*image.notes, *(["it is of one colour, and so will the keyframes be"] if plain else [])]
 
 
 def _notes(config: StyleConfig, clip: Clip, indices: Sequence[int], cuts: Sequence[int] | None) -> list[str]:

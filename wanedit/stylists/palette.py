@@ -27,7 +27,7 @@ from wanedit.video.arrays import Frame
 from wanedit.video.colour import lab_to_rgb
 
 # Raised when a change to the code changes what the same settings make.
-ALGORITHM = 1
+ALGORITHM = 2
 NAMED = 6  # colours in a guide
 SOFTENED = 0.5  # of the drawing, for a keyframe that was rejected
 GRAIN = 0.06  # deviation of brightness under all of the paper
@@ -75,6 +75,11 @@ class PaletteStylist:
 
     # Its map is computed from all keyframes together.
     pools_keyframes = True
+    # It is told of a rejection once: a third attempt is the second one again.
+    advice = (
+        "run again with another --palette.strength, --palette.paint or --palette.outline, or with --on_reject keep to "
+        "use the best attempt"
+    )
 
     def __init__(self, settings: PaletteSettings | None = None) -> None:
         self._settings = settings or PaletteSettings()
@@ -143,7 +148,8 @@ class PaletteStylist:
     def _verify(self, request: Request, styled: Styled) -> Verdict:
         plan = self._plan(request)
         kept = structure(request.source, styled.image)
-        return judge(kept, plan.distances, styled.provenance.get("map") == plan.name)
+        same_map = styled.provenance.get("map") == plan.name
+        return judge(kept, plan.distances, same_map, self._settings.strength)
 
     def _plan(self, request: Request) -> _Plan:
         """The map of these keyframes and this reference; computed once, whoever asks first."""

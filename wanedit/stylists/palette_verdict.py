@@ -13,7 +13,7 @@ from wanedit.video.arrays import Frame
 SIDE = 320  # longer side at which edges are compared: lines and paper are finer than that
 STRUCTURE = 0.6  # correlation of gradients below which a shape has moved or gone
 FLAT = 0.7  # of the strongest hundredth of gradients: below it a picture has no shapes to keep
-NEARER = 0.9  # share of the palette's distance that may be left, of all keyframes together
+NEARER = 0.1  # share of the palette's distance that must be gone, of all keyframes together, at strength 1
 NEAR = 3.0  # Lab units at which a palette matches anyway
 
 
@@ -54,7 +54,7 @@ def _gradient(picture: Frame) -> Float32[np.ndarray, "_ _"]:
     return np.sqrt(strength)  # so that a few hard edges do not speak for all
 
 
-def judge(kept: float, distances: tuple[float, float], same_map: bool) -> Verdict:
+def judge(kept: float, distances: tuple[float, float], same_map: bool, strength: float = 1.0) -> Verdict:
     """A verdict from measures.
 
     Args:
@@ -62,16 +62,17 @@ def judge(kept: float, distances: tuple[float, float], same_map: bool) -> Verdic
         distances: of the palette of all keyframes to the reference's, before and after the map: the palette is
             matched by the clip, for one keyframe may show only what the reference has little of.
         same_map: whether the keyframe was made by the map of the others.
+        strength: how far colours were meant to go, 0 to 1; so far the palette must have come nearer.
     """
-    before, after = distances
-    whole, matched = kept >= STRUCTURE, after <= max(NEARER * before, NEAR)
+    (before, after), left = distances, 1 - NEARER * strength
+    whole, matched = kept >= STRUCTURE, after <= max(left * before, NEAR)
     reasons = []
     if not whole:
         reasons.append(f"edges agree with the source by {kept:.2f}, expected {STRUCTURE} or more")
     if not matched:
         reasons.append(
             f"the palette is {after:.1f} Lab units from the reference, before it was {before:.1f}; expected at most "
-            f"{NEARER:.0%} of that"
+            f"{left:.1%} of that"
         )
     if not same_map:
         reasons.append("it was not made by the colour map of the other keyframes")

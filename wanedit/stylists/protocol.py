@@ -102,7 +102,9 @@ class Stylist(Protocol):
     Further members are looked for, and may be absent:
 
     - `pools_keyframes`, a bool: False says that a result depends on its own keyframe, the first result, the guide and
-      the reference alone, so that a further keyframe leaves the cached results of others valid. Absent: True.
+      the reference alone, and that a guide read for some keyframes serves others, so that a further keyframe leaves
+      what is cached valid. Absent: True.
+    - `advice`, a text: what to do about keyframes that never pass, where more attempts would not help.
     - `check_reference(reference)`: raises InputError at once for a reference that cannot be used.
     - `ready()`: raises InputError at once where something, such as a key, is missing.
     - `spent`: requests sent and US dollars of this run. `aclose()`: called at the end of a run.

@@ -6,6 +6,8 @@ A run is a sequence of transitions, each one line of the journal:
     restyled -> accepted                            for each keyframe, the first one before all others
              -> rejected -> restyled -> …           at most `retries` times again, told the reasons
              -> rejected -> given_up | kept          after the last attempt
+    failed, cancelled                               where a run ends early
+    spent                                           once, by a stylist that costs: what this run was billed
 """
 
 from typing import Annotated, Any, Literal
@@ -83,10 +85,28 @@ class Failed(_State):
     error: str
 
 
+class Cancelled(_State):
+    """The run was told to stop; it can be taken up again."""
+
+    state: Literal["cancelled"] = "cancelled"
+
+
+class Spent(_State):
+    """What one run was billed, however it ended; those of a journal add up to what all of its runs cost."""
+
+    state: Literal["spent"] = "spent"
+    calls: int
+    price_usd: float
+
+
 State = Annotated[
-    Analysed | Restyled | Accepted | Rejected | Kept | GivenUp | Failed, Field(discriminator="state")
+    Analysed | Restyled | Accepted | Rejected | Kept | GivenUp | Failed | Cancelled | Spent,
+    Field(discriminator="state"),
 ]
 STATE: TypeAdapter[Any] = TypeAdapter(State)
+
+
+RETRY = "run again with more --retries, or with --on_reject keep to use the best attempt"
 
 
 class RejectedKeyframesError(WaneditError):
@@ -98,18 +118,24 @@ class RejectedKeyframesError(WaneditError):
     """
 
     def __init__(
-        self, rejected: dict[int, tuple[str, ...]], accepted: tuple[int, ...], attempts: int
+        self,
+        rejected: dict[int, tuple[str, ...]],
+        accepted: tuple[int, ...],
+        attempts: int,
+        advice: str = RETRY,
     ) -> None:
         self.rejected, self.accepted = rejected, accepted
         causes = "; ".join(
             f"frame {frame}: {', '.join(why) or 'no reason given'}" for frame, why in rejected.items()
         )
         kept = f"frames {', '.join(map(str, accepted))} passed and are kept" if accepted else "none passed"
-        super().__init__(
-            f"rejected after {attempts} attempts: {causes}. {kept}: run again with more --retries, or with "
-            "--on_reject keep to use the best attempt"
-        )
+        super().__init__(f"rejected after {attempts} attempts: {causes}. {kept}: {advice}")
 
 
 class WrongResultError(WaneditError):
     """A stylist broke its promise: a picture of another size or type, or the source itself. Exit code 1."""
+
+
+def reword(error: WaneditError, message: str) -> None:
+    """Give an error other words; its class, by which it is caught, and its attributes stay."""
+    error.args = (message, *error.args[1:])

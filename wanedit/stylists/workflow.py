@@ -13,20 +13,24 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from wanedit.errors import InputError
+from wanedit.errors import InputError, WaneditError
 from wanedit.stylists.cache import Cache, key_of, picture_hash
 from wanedit.stylists.journal import Journal
 from wanedit.stylists.protocol import Picture, Request, Styled, StyleGuide, StyleReference, Stylist, Verdict
 from wanedit.stylists.states import (
+    RETRY,
     Accepted,
     Analysed,
+    Cancelled,
     Failed,
     GivenUp,
     Kept,
     Rejected,
     RejectedKeyframesError,
     Restyled,
+    Spent,
     WrongResultError,
+    reword,
 )
 
 OnReject = Literal["error", "keep"]
@@ -141,16 +145,32 @@ class Workflow:
         Raises:
             RejectedKeyframesError: keyframes that passed in no attempt, with `on_reject` error.
             WrongResultError: the stylist gave a picture of another size, or the source itself.
-            ServiceError, InputError and others of the stylist: after what was under way has ended and been kept.
+            ServiceError, InputError and others of the stylist: after what was under way has ended and been kept;
+                their messages begin with the frame.
         """
+        try:
+            return await self._run()
+        except asyncio.CancelledError:
+            self.journal.append(Cancelled())
+            raise
+        finally:
+            self._note_spent()
+
+    async def _run(self) -> Outcome:
         guide = await self._analyse()
         tracks = [Track(k, frame) for k, frame in enumerate(self.frames)]
         await self._rounds(tracks[:1], guide, tracks)
         await self._rounds(tracks[1:], guide, tracks)
         return Outcome(guide, tuple(tracks))
 
+    def _note_spent(self) -> None:
+        spent = getattr(self.stylist, "spent", None)
+        if spent is not None:
+            self.journal.append(Spent(calls=spent[0], price_usd=spent[1]))
+
     async def _analyse(self) -> StyleGuide:
-        key = key_of(ask="analyse", by=self.stylist.settings, style=self._style, keyframes=self._hashes)
+        # The guide is part of every later key: one that was read anew would have all keyframes paid for again.
+        key = key_of(ask="analyse", by=self.stylist.settings, style=self._style, keyframes=self._others)
         guide = self.cache.read_model(key, StyleGuide)
         cached = guide is not None
         if guide is None:
@@ -254,14 +274,17 @@ class Workflow:
         if tracks and not keep:
             rejected = {t.frame: tuple(t.attempts[-1].verdict.reasons) for t in tracks}
             passed = tuple(t.frame for t in all_tracks if t.accepted)
-            raise RejectedKeyframesError(rejected, passed, 1 + self.rules.retries)
+            advice = getattr(self.stylist, "advice", RETRY)
+            raise RejectedKeyframesError(rejected, passed, 1 + self.rules.retries, advice)
 
     async def _asked(self, frame: int | None, answer: Awaitable[Result]) -> Result:
-        """The stylist's answer; its failure is journalled before it is passed on."""
+        """The stylist's answer; its failure is journalled, and told with the frame, before it is passed on."""
         try:
             return await answer
         except Exception as error:
             self.journal.append(Failed(frame=frame, error=f"{type(error).__name__}: {error}"))
+            if isinstance(error, WaneditError) and frame is not None:
+                reword(error, f"frame {frame}: {error}")
             raise
 
     async def _all(self, items: list[Item], ask: Callable[[Item], Awaitable[Result]]) -> list[Result]:
