@@ -160,7 +160,7 @@ class IntegratedVideoEditor:
         prompt: str,
         source_video: str | Path | Sequence[Picture] | np.ndarray,
         edited_keyframes: Sequence[Picture],
-        keyframe_indices: Sequence[Number] | np.ndarray,
+        keyframe_indices: Sequence[int] | np.ndarray,
         alpha: Number = 10.0,
         beta: Number = 0.0,
         cfg_scale: Number = 5.0,
