@@ -24,7 +24,8 @@ BITS, BLOCK = 6, 16
 FPS, FRAMES, KEYS = 16.0, 48, (0, 20, 47)
 
 
-@pytest.fixture(scope="session")
+# Of this folder only: the driver holds a running event loop in the thread, in which no other test could start its own.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:

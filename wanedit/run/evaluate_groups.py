@@ -229,7 +229,7 @@ def _errors(steps: Sequence[Values]) -> np.ndarray | None:
 
 def _series(steps: Sequence[Values], name: str) -> np.ndarray:
     try:
-        return np.array([step[name] for step in steps], dtype=np.float64)
+        return np.array([float(step[name]) for step in steps], dtype=np.float64)
     except (TypeError, ValueError, KeyError):
         raise NotGivenError(f"the record of this edit has no {name} that is a number at every step") from None
 
