@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wanedit.run.ablate.grid import Figure, Grid, label_text
+from wanedit.run.ablate.grid import Figure, Grid, label_text, same_point
 from wanedit.run.ablate.results import Key, Results, gain_over_baseline
+from wanedit.run.ablate.statistics import Interval
 
 # Okabe and Ito (2008): told apart without colour vision too.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -36,13 +37,16 @@ def _draw(figure: Figure, grid: Grid, results: Results, path: Path) -> None:
     from matplotlib.figure import Figure as Canvas
 
     panels = _values(results, figure.panels)
-    canvas = Canvas(figsize=(1.2 + 3.6 * len(panels), 3.6), layout="constrained")
+    canvas = Canvas(figsize=(2.6 + 3.6 * len(panels), 3.6), layout="constrained")
     axes = canvas.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
         _panel(axis, figure, grid, results, panel)
     axes[0].set_ylabel(_label(figure, grid))
     if figure.lines is not None:
-        axes[-1].legend(title=figure.lines.replace("_", " "), frameon=False, fontsize=8)
+        # Beside the panels, where it hides nothing.
+        named = axes[0].get_legend_handles_labels()
+        title = figure.lines.replace("_", " ")
+        canvas.legend(*named, title=title, frameon=False, fontsize=8, loc="outside right upper")
     if figure.title:
         canvas.suptitle(figure.title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +116,9 @@ def _mean(figure: Figure, grid: Grid, results: Results, fixed: dict[str | None, 
     if point is None:
         return None
     if figure.gain:
+        labels = dict(zip(results.columns, point, strict=True))
+        if same_point(labels, list(grid.baseline.items())):
+            return Interval(0.0, 0.0, 0.0, 0)
         return gain_over_baseline(grid, results, point, figure.y)
     return results.mean(point, figure.y)
 
