@@ -12,6 +12,7 @@ from wanedit.stylists.palette_settings import PaletteSettings
 
 # Where in a run's folder the keyframes are made.
 STYLED = "styled"
+OF_THE_SOURCE = ("video", "start", "num_frames", "fps", "decoder")
 
 
 @dataclass(frozen=True)
@@ -60,23 +61,14 @@ def styling_of(style: EditStyle, config: EditConfig) -> StyleConfig:
     """
     if config.keyframes:
         raise InputError("keyframes and a style are given; expected one of them")
+    shared = set(StyleConfig.__dataclass_fields__)
+    own = {name: getattr(style, name) for name in EditStyle.__dataclass_fields__ if name in shared}
+    # Both count and decode the same frames of the same source.
+    source = {name: getattr(config, name) for name in OF_THE_SOURCE}
     return StyleConfig(
-        video=config.video,
         style=StyleSource(style.image, style.description),
-        stylist=style.stylist,
-        palette=style.palette,
-        gemini=style.gemini,
-        indices=style.indices,
-        target_fps=style.target_fps,
-        max_frames=style.max_frames,
-        scene_cuts=style.scene_cuts,
-        start=config.start,
-        num_frames=config.num_frames,
-        fps=config.fps,
-        decoder=config.decoder,
-        retries=style.retries,
-        concurrency=style.concurrency,
-        on_reject=style.on_reject,
         force_regenerate=config.force_regenerate,
         output=str(Path(config.folder) / STYLED),
+        **own,
+        **source,
     )
