@@ -43,7 +43,7 @@ test: $(VENV)
 lint: $(VENV)
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
-	$(BIN) -m pyright wanedit math_verification
+	$(BIN) -m pyright
 
 format: $(VENV)
 	$(BIN) -m ruff check --fix .

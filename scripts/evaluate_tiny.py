@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wanedit.errors import InputError, WaneditError
 
 if TYPE_CHECKING:
-    from wanedit.lit.training.evaluate_run import Evaluation
-    from wanedit.lit.training.scorecard import Row
+    from tiny.evaluate_run import Evaluation
+    from tiny.scorecard import Row
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ LARGE = 16
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    from wanedit.lit.training.evaluate_rows import PARTS
+    from tiny.evaluate_rows import PARTS
     from wanedit.sprites.scene import SPLITS
 
     names = [part.name for part in PARTS]
@@ -111,7 +111,7 @@ def require_footage(paths: Sequence[Path]) -> None:
     Raises:
         InputError: one is missing, or neither a clip nor a picture.
     """
-    from wanedit.lit.training.data import require_picture
+    from tiny.data import require_picture
 
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
@@ -122,8 +122,8 @@ def require_footage(paths: Sequence[Path]) -> None:
 
 def load(given: argparse.Namespace) -> "Evaluation":
     """The model and how it is sampled: its own settings where the command line says nothing."""
-    from wanedit.lit.training.evaluate import SamplerSettings
-    from wanedit.lit.training.evaluate_run import Evaluation
+    from tiny.evaluate import SamplerSettings
+    from tiny.evaluate_run import Evaluation
     from wanedit.wan.load import load_wan
 
     wan = load_wan(given.model)
@@ -144,9 +144,9 @@ def load(given: argparse.Namespace) -> "Evaluation":
 
 def measure(e: "Evaluation", names: Sequence[str]) -> "list[Row]":
     """The rows of the named parts and of their time; says on the error stream how long each took."""
-    from wanedit.lit.training.evaluate_between import small_figures
-    from wanedit.lit.training.evaluate_cost import total_row
-    from wanedit.lit.training.evaluate_rows import PARTS
+    from tiny.evaluate_between import small_figures
+    from tiny.evaluate_cost import total_row
+    from tiny.evaluate_rows import PARTS
 
     began = time.perf_counter()
     parts = [part for part in PARTS if part.name in names]
@@ -166,9 +166,9 @@ def timed(name: str, function: Callable[..., T], *arguments: Any) -> T:
 
 def evaluate(given: argparse.Namespace) -> None:
     """Load, measure, print; write what was asked for."""
-    from wanedit.lit.training.evaluate_record import record
-    from wanedit.lit.training.evaluate_sheet import write_sheet
-    from wanedit.lit.training.scorecard import table
+    from tiny.evaluate_record import record
+    from tiny.evaluate_sheet import write_sheet
+    from tiny.scorecard import table
 
     e = load(given)
     rows = measure(e, given.rows)

@@ -9,8 +9,8 @@ import sys
 
 from jsonargparse import ArgumentParser
 
+from tiny.plan import TrainTiny
 from wanedit.errors import WaneditError
-from wanedit.lit.training.plan import TrainTiny
 
 
 def parser() -> ArgumentParser:
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0, or that of the failure."""
     try:
         given = plan(arguments)
-        from wanedit.lit.training.pipeline import train_tiny
+        from tiny.pipeline import train_tiny
 
         train_tiny(given)
     except WaneditError as error:

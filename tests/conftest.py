@@ -16,6 +16,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 
 REPOSITORY = Path(__file__).parent.parent
+# Real runs that several folders of tests look at, each made once.
+pytest_plugins = ["tests.runs"]
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import pytest
 # `from wanedit import __version__` reads a string of the package, which stands on no floor.
 FOUNDATION = {"types", "rng", "timeline", "errors", "__version__"}
 WINGS = {"flow", "wan", "video", "metrics", "sprites", "stylists"}
+RUNTIME = WINGS | {"lit", "runtime"}
 # Part -> parts that it may import besides itself and the foundation. None: anything.
 ALLOWED: dict[str, set[str] | None] = {
     **{part: set() for part in FOUNDATION | WINGS},
@@ -19,11 +20,33 @@ ALLOWED: dict[str, set[str] | None] = {
     # Optical flow and CIELAB stand in video; a second copy of them for what is measured would be worse.
     "metrics": {"video"},
     "lit": WINGS,
-    "run": WINGS | {"lit"},
+    "runtime": WINGS | {"lit"},
+    "tracking": RUNTIME,
+    # No job knows another, except those that run others.
+    **{f"jobs.{job}": RUNTIME | {"tracking"} for job in ("generate", "edit", "style", "evaluate")},
+    "jobs.ablate": RUNTIME | {"tracking", "jobs.generate", "jobs.edit", "jobs.evaluate"},
+    "jobs.integrated": RUNTIME | {"tracking", "jobs.style", "jobs.edit"},
+    "jobs": set(),
+    "report": RUNTIME | {"tracking", "jobs.evaluate"},
     "commands": None,
     "cli": None,
     "__main__": None,
     "__init__": None,
+}
+# Imports of before the house was rebuilt; every line goes.
+OPEN: set[str] = {
+    "wanedit.jobs.edit.plan imports wanedit.jobs.generate.plan.prompt_doubts",
+    "wanedit.jobs.evaluate.inputs imports wanedit.jobs.edit.config.parse_edited",
+    "wanedit.jobs.evaluate.inputs imports wanedit.jobs.edit.config.there",
+    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.edit.config.EditConfig",
+    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.edit.plan.make_edit_plan",
+    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.edit.run.is_complete",
+    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.generate.assemble.final_frames",
+    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.generate.config.GenerationConfig",
+    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.generate.plan.make_plan",
+    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.generate.run.remaining",
+    "wanedit.jobs.style.plan imports wanedit.jobs.edit.config.there",
+    "wanedit.jobs.style.run imports wanedit.jobs.edit.config.KEYFRAMES_JSON",
 }
 
 
@@ -43,8 +66,28 @@ def imported(source: str) -> set[str]:
 
 
 def part_of(module: str) -> str:
-    """wanedit.flow.path belongs to flow, wanedit itself to __init__."""
-    return [*module.split("."), "__init__"][1]
+    """wanedit.flow.path belongs to flow, wanedit.jobs.edit.plan to jobs.edit, wanedit itself to __init__."""
+    parts = [*module.split("."), "__init__"][1:]
+    return ".".join(parts[:2]) if parts[0] == "jobs" and parts[1] != "__init__" else parts[0]
+
+
+def circles(sources: dict[str, str]) -> list[set[str]]:
+    """Modules that import each other, directly or by way of others, at the top or inside a function."""
+    graph: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        # A name of a module stands for the module.
+        targets = {name if name in sources else name.rpartition(".")[0] for name in imported(source)}
+        graph[module] = {target for target in targets if target in sources and target != module}
+    reach: dict[str, set[str]] = {}
+    for start in graph:
+        seen, left = set(), [start]
+        while left:
+            for target in graph[left.pop()] - seen:
+                seen.add(target)
+                left.append(target)
+        reach[start] = seen
+    found = {frozenset(b for b in graph if b in reach[a] and a in reach[b]) for a in graph if a in reach[a]}
+    return [set(circle) for circle in found]
 
 
 def violations(module: str, source: str) -> list[str]:
@@ -72,7 +115,25 @@ def modules(repository: Path) -> dict[str, str]:
 def test_no_module_imports_a_higher_floor_or_another_wing(repository: Path) -> None:
     sources = modules(repository)
     assert len(sources) > 20
-    assert [v for name, source in sources.items() for v in violations(name, source)] == []
+    found = {v for name, source in sources.items() for v in violations(name, source)}
+    assert sorted(found - OPEN) == []
+    assert sorted(OPEN - found) == [], "mended: take it out of OPEN"
+
+
+def test_no_modules_import_each_other_in_a_circle(repository: Path) -> None:
+    assert circles(modules(repository)) == [{"wanedit.jobs.generate.run", "wanedit.jobs.generate.show"}]
+
+
+def test_the_checker_sees_a_circle() -> None:
+    sources = {
+        "wanedit.a": "from wanedit.b import f",
+        "wanedit.b": "def f():\n    import wanedit.c",
+        "wanedit.c": "",
+    }
+    assert circles(sources) == []
+    assert circles(sources | {"wanedit.c": "from wanedit import a"}) == [
+        {"wanedit.a", "wanedit.b", "wanedit.c"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -82,8 +143,10 @@ def test_no_module_imports_a_higher_floor_or_another_wing(repository: Path) -> N
         ("wanedit.wan.vae", "def f():\n    import wanedit.flow.path"),
         ("wanedit.types", "from wanedit.flow import path"),
         ("wanedit.video.decode", "from wanedit import lit"),
-        ("wanedit.lit.chain", "from wanedit.run.plan import build"),
-        ("wanedit.run.plan", "from wanedit import cli"),
+        ("wanedit.lit.chain", "from wanedit.jobs.generate.plan import build"),
+        ("wanedit.jobs.generate.plan", "from wanedit import cli"),
+        ("wanedit.jobs.edit.plan", "from wanedit.jobs.generate.plan import make_plan"),
+        ("wanedit.runtime.record", "from wanedit.jobs.edit.config import EditConfig"),
         ("wanedit.metrics.lpips", 'import importlib\nimportlib.import_module("wanedit.wan")'),
         ("wanedit.newcomer", ""),
     ],
@@ -98,8 +161,8 @@ def test_the_checker_sees_a_violation(module: str, source: str) -> None:
         ("wanedit.stylists.palette", "from wanedit.video import read"),
         ("wanedit.flow.path", "from wanedit.errors import InputError\nimport torch"),
         ("wanedit.lit.chain", "from wanedit.wan.load import load_wan\nfrom wanedit.flow.path import Step"),
-        ("wanedit.run.plan", "from wanedit.lit.tasks import SegmentTask"),
-        ("wanedit.cli", "from wanedit.run.generate import generate"),
+        ("wanedit.jobs.generate.plan", "from wanedit.lit.tasks import SegmentTask"),
+        ("wanedit.cli", "from wanedit.jobs.generate.run import generate"),
     ],
 )
 def test_the_checker_lets_the_rest_pass(module: str, source: str) -> None:

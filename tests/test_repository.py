@@ -73,15 +73,15 @@ def test_a_model_preset_is_what_the_model_was_made_for(path):
     assert known is not None
     own = known.sampling
     assert (preset.size, preset.fps) == (own.size, own.fps)
-    assert preset.sample_steps == own.num_inference_steps
-    assert (preset.sample_shift, preset.sample_guide_scale) == (own.shift, own.guidance_scale)
+    assert preset.num_inference_steps == own.num_inference_steps
+    assert (preset.shift, preset.guidance_scale) == (own.shift, own.guidance_scale)
 
 
 def test_presets_merge_left_to_right():
     merged = parse(
         *(ROOT / "configs" / name for name in ("base.yaml", "models/flf2v-14b-720p.yaml", "draft.yaml"))
     )
-    assert (merged.size, merged.sample_steps, merged.sample_shift) == ("1280*720", 8, 16.0)
+    assert (merged.size, merged.num_inference_steps, merged.shift) == ("1280*720", 8, 16.0)
 
 
 def test_no_path_of_a_machine():

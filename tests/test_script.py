@@ -12,7 +12,9 @@ import yaml
 
 from wanedit import GenerationConfig
 from wanedit.errors import WaneditError
-from wanedit.run import generate, report_plan
+from wanedit.jobs.generate import run as generate
+from wanedit.jobs.generate import show as report_plan
+from wanedit.runtime.settings import ALIASES
 
 REPOSITORY = Path(__file__).parent.parent
 SCRIPT = REPOSITORY / "scripts" / "multi_keyframe_generate.py"
@@ -55,7 +57,7 @@ FLAGS = [
     (["--gpu_ids", "3"], "devices", [3]),
     (["--resume_from", "1"], "resume_from", 1),
     (["--smoothing_method", "temporal_filter"], "smoothing_method", "temporal_filter"),
-    (["--sample_steps", "4"], "sample_steps", 4),
+    (["--sample_steps", "4"], "num_inference_steps", 4),
 ]
 SWITCHES = ["--force_regenerate", "--offload_model", "--t5_cpu", "--enable_smoothing"]
 
@@ -122,7 +124,7 @@ def test_the_original_yaml(tmp_path, run_here, planned):
     path = tmp_path / "original.yaml"
     path.write_text(yaml.safe_dump(ORIGINAL), encoding="utf-8")
     assert run_here("--config", str(path), "--dry_run") == 0
-    assert {name: asdict(planned[0])[name] for name in ORIGINAL} == ORIGINAL
+    assert {name: asdict(planned[0])[ALIASES.get(name, name)] for name in ORIGINAL} == ORIGINAL
 
 
 def test_later_config_and_flags_win(tmp_path, run_here, planned):
@@ -163,9 +165,9 @@ def test_paths_with_anything_in_them(tmp_path, run_here, monkeypatch, capsys):
 
 
 WRONG = [
-    (["--sample_stps", "3"], "sample_steps"),
+    (["--num_inference_stps", "3"], "num_inference_steps"),
     (["--offlod_model"], "offload_model"),
-    (["--sample_steps", "four"], "sample_steps"),
+    (["--sample_steps", "four"], "num_inference_steps"),
     (["--t5_cpu", "maybe"], "t5_cpu"),
     (["--smoothing_method", "blur"], "temporal_filter"),
     (["--size", "100*100"], "multiples of 16"),

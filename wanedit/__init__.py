@@ -6,26 +6,26 @@ The names below are loaded on first use, so that `import wanedit` costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wanedit.run.config import GenerationConfig
-    from wanedit.run.edit import EditResult, edit
-    from wanedit.run.edit_config import EditConfig
-    from wanedit.run.editor import WanVideoEditorPipeline
-    from wanedit.run.generate import GenerationResult, generate
-    from wanedit.run.integrated import IntegratedVideoEditor
-    from wanedit.run.pipeline import MultiKeyframePipeline
+    from wanedit.jobs.edit.config import EditConfig
+    from wanedit.jobs.edit.pipeline import WanVideoEditorPipeline
+    from wanedit.jobs.edit.run import EditResult, edit
+    from wanedit.jobs.generate.config import GenerationConfig
+    from wanedit.jobs.generate.pipeline import MultiKeyframePipeline
+    from wanedit.jobs.generate.run import GenerationResult, generate
+    from wanedit.jobs.integrated.editor import IntegratedVideoEditor
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "EditConfig": "wanedit.run.edit_config",
-    "EditResult": "wanedit.run.edit",
-    "GenerationConfig": "wanedit.run.config",
-    "GenerationResult": "wanedit.run.generate",
-    "IntegratedVideoEditor": "wanedit.run.integrated",
-    "MultiKeyframePipeline": "wanedit.run.pipeline",
-    "WanVideoEditorPipeline": "wanedit.run.editor",
-    "edit": "wanedit.run.edit",
-    "generate": "wanedit.run.generate",
+    "EditConfig": "wanedit.jobs.edit.config",
+    "EditResult": "wanedit.jobs.edit.run",
+    "GenerationConfig": "wanedit.jobs.generate.config",
+    "GenerationResult": "wanedit.jobs.generate.run",
+    "IntegratedVideoEditor": "wanedit.jobs.integrated.editor",
+    "MultiKeyframePipeline": "wanedit.jobs.generate.pipeline",
+    "WanVideoEditorPipeline": "wanedit.jobs.edit.pipeline",
+    "edit": "wanedit.jobs.edit.run",
+    "generate": "wanedit.jobs.generate.run",
 }
 
 __all__ = [

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from wanedit.errors import WaneditError
+from wanedit.runtime.settings import ALIASES
 
 USAGE_EXIT = 2
 INTERRUPT_EXIT = 130
@@ -83,12 +84,19 @@ def _parse(argv: list[str]) -> Any:
 def _configs_first(argv: list[str]) -> list[str]:
     """Flags win over files wherever they stand: `--config FILE` pairs are moved to the front, in their order."""
     files, rest, words = [], [], iter(argv[1:])
-    for word in words:
+    for word in map(_own_name, words):
         if word == "--config":
             files += [word, *itertools.islice(words, 1)]
         else:
             (files if word.startswith("--config=") else rest).append(word)
     return [*argv[:1], *files, *rest]
+
+
+def _own_name(word: str) -> str:
+    """A flag by the name of its setting."""
+    name, equals, value = word.partition("=")
+    own = ALIASES.get(name.removeprefix("--")) if name.startswith("--") else None
+    return word if own is None else f"--{own}{equals}{value}"
 
 
 def _valid_keys(argv: list[str]) -> list[str]:

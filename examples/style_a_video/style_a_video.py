@@ -22,7 +22,7 @@ def main(output: Path = Path("outputs/style_a_video_python")) -> Path:
     source = editor.load_source_video(video)
     # wan-tiny is made for guidance 1, and a dozen steps are enough for it.
     frames = editor.run_video_editing(
-        PROMPT, source, keyframes, indices, cfg_scale=1.0, num_inference_steps=12, seed=1, verbose=True
+        PROMPT, source, keyframes, indices, guidance_scale=1.0, num_inference_steps=12, seed=1, verbose=True
     )
     saved = editor.save_results(frames, output / "dusk.mp4", keyframes, indices, metadata, source)
     return saved.video

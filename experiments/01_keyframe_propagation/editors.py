@@ -11,8 +11,8 @@ from torch import Tensor
 from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
 from wanedit.flow.methods import CopySource
 from wanedit.flow.path import Schedule
-from wanedit.lit.editing.editor import EditSettings, FlowMatchingEditor
-from wanedit.lit.editing.task import EditTask
+from wanedit.lit.edit_task import EditTask
+from wanedit.lit.editor import EditSettings, FlowMatchingEditor
 from wanedit.wan.load import WanFolder
 
 

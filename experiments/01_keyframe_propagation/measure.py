@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scenes import Case
 
-from wanedit.lit.training.evaluate_sprites import traces
+from tiny.evaluate_sprites import traces
 from wanedit.metrics.functional import frame_psnr, frame_ssim, seam_ratio
 from wanedit.video import from_uint8
 

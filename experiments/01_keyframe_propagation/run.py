@@ -19,11 +19,11 @@ from editors import ExperimentEditor, GivenEditor, Networks
 from measure import measure
 from scenes import Case, cases
 
-from wanedit.lit.editing.task import EditedClip
-from wanedit.run.edit_config import EditConfig
-from wanedit.run.edit_method import build_method
-from wanedit.run.edit_plan import edit_settings
-from wanedit.run.manifest import digest
+from wanedit.jobs.edit.config import EditConfig
+from wanedit.jobs.edit.method import build_method
+from wanedit.jobs.edit.plan import edit_settings
+from wanedit.lit.edit_task import EditedClip
+from wanedit.runtime.hashing import digest
 from wanedit.video import from_uint8
 from wanedit.wan.load import WanFolder, open_wan
 
@@ -76,7 +76,7 @@ def build(folder: WanFolder, variant: Variant, settings: dict[str, Any]) -> Expe
         video="-",
         base_seed=settings["seed"],
         shift=settings["shift"],
-        cfg_scale=settings["cfg_scale"],
+        guidance_scale=settings["guidance_scale"],
         num_inference_steps=values.pop("steps"),
         restore="none",
         **values,

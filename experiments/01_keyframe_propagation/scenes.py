@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tiny.evaluate_sets import Clip
 from wanedit.errors import InputError
-from wanedit.lit.editing.task import EditTask
-from wanedit.lit.training.evaluate_sets import Clip
+from wanedit.lit.edit_task import EditTask
 from wanedit.sprites import apply_edit, caption, edit_mask, frame_times, render, sample_edit, sample_scene
 from wanedit.video import to_uint8
 

@@ -14,10 +14,10 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 # Fixtures are found by name in this module.
-from tests.run.conftest import edited, finished, inputs, keyframes  # noqa: F401
-from wanedit.run.report.markup import tag
-from wanedit.run.report.page import page as whole_page
-from wanedit.run.report.player import Marks, Pane, player
+from tests.runs import edited, finished, inputs, keyframes  # noqa: F401
+from wanedit.report.markup import tag
+from wanedit.report.page import page as whole_page
+from wanedit.report.player import Marks, Pane, player
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BITS, BLOCK = 6, 16

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from wanedit import EditResult, GenerationResult
-from wanedit.run.report import write_comparison, write_report
+from wanedit.report import write_comparison, write_report
 
 pytestmark = pytest.mark.browser
 Look = Callable[..., Any]

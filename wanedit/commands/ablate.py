@@ -3,7 +3,7 @@
 from typing import Any
 
 from wanedit.commands.support import add_run_flags, command_again, complain, new_parser, unpack
-from wanedit.run.ablate_config import AblationConfig
+from wanedit.jobs.ablate.config import AblationConfig
 
 HELP = "make every run of an experiment's grid, its tables and figures"
 KEYS = [*AblationConfig.__dataclass_fields__, "config", "dry_run", "verbose", "quiet"]
@@ -28,9 +28,9 @@ def run(settings: Any) -> int:
     values["experiment"] = values.pop("folder") or values["experiment"]
     config = AblationConfig(**values)
     if dry_run or verbose:
-        from wanedit.run.ablate.ablate import check_ablation
-        from wanedit.run.launch import current_world
-        from wanedit.run.report_ablation import print_ablation_plan
+        from wanedit.jobs.ablate.run import check_ablation
+        from wanedit.jobs.ablate.show import print_ablation_plan
+        from wanedit.runtime.launch import current_world
 
         check_ablation(config, current_world())
         print_ablation_plan(config)
@@ -38,8 +38,8 @@ def run(settings: Any) -> int:
 
 
 def _ablate(config: AblationConfig, quiet: bool) -> int:
-    from wanedit.run import launch
-    from wanedit.run.ablate.ablate import ablate
+    from wanedit.jobs.ablate.run import ablate
+    from wanedit.runtime import launch
 
     try:
         results = ablate(config, verbose=not quiet)

@@ -32,7 +32,7 @@ def parser() -> Any:
 
 def run(settings: Any) -> int:
     """Print the checks. Returns the exit code."""
-    from wanedit.run.doctor import doctor
+    from wanedit.commands.examine import doctor
 
     chosen = GeminiSettings(
         image_model=settings.image_model,

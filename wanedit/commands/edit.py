@@ -13,9 +13,9 @@ from wanedit.commands.support import (
     unpack,
 )
 from wanedit.errors import ServiceError
-from wanedit.run.edit_config import EditConfig
-from wanedit.run.edit_style_config import EditStyle, styling_of
-from wanedit.run.style_config import parts_of
+from wanedit.jobs.edit.config import EditConfig
+from wanedit.jobs.integrated.config import EditStyle, styling_of
+from wanedit.jobs.style.config import parts_of
 
 HELP = "an edited video from edited keyframes, or from a style"
 KEYS = [
@@ -55,13 +55,13 @@ def run(settings: Any) -> int:
 
 
 def _print_plans(style: EditStyle, config: EditConfig, folders: list[Path]) -> None:
-    from wanedit.run.report_edit import print_edit_plan
+    from wanedit.jobs.edit.show import print_edit_plan
 
     if not style.asked:
         print_edit_plan(config, folders)
         return
-    from wanedit.run.edit_style import unstyled
-    from wanedit.run.report_style import print_style_plan
+    from wanedit.jobs.integrated.styled import unstyled
+    from wanedit.jobs.style.show import print_style_plan
 
     styling = styling_of(style, config)
     print_style_plan(styling, folders)
@@ -71,12 +71,12 @@ def _print_plans(style: EditStyle, config: EditConfig, folders: list[Path]) -> N
 
 def _edit(style: EditStyle, config: EditConfig, folders: list[Path], quiet: bool) -> int:
     """Style and edit; interrupted, or left by the service, print how to go on."""
-    from wanedit.run import launch
-    from wanedit.run.edit import edit
+    from wanedit.jobs.edit.run import edit
+    from wanedit.runtime import launch
 
     try:
         if style.asked:
-            from wanedit.run.edit_style import with_styled_keyframes
+            from wanedit.jobs.integrated.styled import with_styled_keyframes
 
             config = with_styled_keyframes(style, config, folders, verbose=not quiet)
         result = edit(config, folders, verbose=not quiet)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from wanedit.commands.support import add_source, new_parser, unpack
-from wanedit.run.evaluate_config import EvaluationConfig
+from wanedit.jobs.evaluate.config import EvaluationConfig
 
 HELP = "measure a finished video"
 KEYS = [*EvaluationConfig.__dataclass_fields__, "config", "out", "quiet"]
@@ -25,8 +25,8 @@ def parser() -> Any:
 
 def run(settings: Any) -> int:
     """Measure, print and write. Returns the exit code."""
-    from wanedit.run.evaluate import evaluate, write
-    from wanedit.run.report_evaluation import print_evaluation
+    from wanedit.jobs.evaluate.run import evaluate, write
+    from wanedit.jobs.evaluate.show import print_evaluation
 
     values, folders = unpack(settings)
     quiet, out = values.pop("quiet"), values.pop("out")

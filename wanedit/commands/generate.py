@@ -5,7 +5,7 @@ from typing import Any
 
 from wanedit.commands.support import add_run_flags, command_again, complain, new_parser, unpack
 from wanedit.errors import InputError
-from wanedit.run.config import GenerationConfig
+from wanedit.jobs.generate.config import GenerationConfig
 
 HELP = "a long video through timed keyframes"
 KEYS = [*GenerationConfig.__dataclass_fields__, "config", "dry_run", "verbose", "quiet"]
@@ -31,7 +31,7 @@ def run(settings: Any) -> int:
             'no keyframes; expected --keyframes "a.png:0.0,b.png:3.0" or keyframes in a --config file'
         )
     if dry_run:
-        from wanedit.run.report_plan import print_plan
+        from wanedit.jobs.generate.show import print_plan
 
         print_plan(config, folders)
         return 0
@@ -40,8 +40,8 @@ def run(settings: Any) -> int:
 
 def _generate(config: GenerationConfig, folders: list[Path], talk: str) -> int:
     """Generate; interrupted, print how to resume."""
-    from wanedit.run import launch
-    from wanedit.run.generate import generate
+    from wanedit.jobs.generate.run import generate
+    from wanedit.runtime import launch
 
     try:
         result = generate(config, folders, verbose=talk != "quiet", full_plan=talk == "plan")

@@ -23,6 +23,6 @@ def parser() -> Any:
 
 def run(settings: Any) -> int:
     """List or check. Returns the exit code."""
-    from wanedit.run.models import check_models, list_models
+    from wanedit.commands.list_models import check_models, list_models
 
     return check_models(settings.folder) if settings.action == "check" else list_models()

@@ -35,7 +35,7 @@ def run(settings: Any) -> int:
     runs, output = [Path(run) for run in settings.runs], settings.output
     if len(runs) > 1 and output is None:
         raise InputError(f"{len(runs)} runs and no output; expected --output FILE.html for their comparison")
-    from wanedit.run.report import write_comparison, write_report
+    from wanedit.report import write_comparison, write_report
 
     if len(runs) == 1:
         path = write_report(runs[0], None if output is None else Path(output), settings.metrics)

@@ -5,7 +5,7 @@ from typing import Any
 
 from wanedit.commands.support import add_run_flags, add_source, command_again, complain, new_parser, unpack
 from wanedit.errors import ServiceError
-from wanedit.run.style_config import StyleConfig, style_config
+from wanedit.jobs.style.config import StyleConfig, style_config
 
 HELP = "edited keyframes from a picture or words"
 KEYS = [
@@ -40,7 +40,7 @@ def run(settings: Any) -> int:
     out = values.pop("out")
     config = style_config({**values, **({"output": out} if out else {})})
     if dry_run or verbose:
-        from wanedit.run.report_style import print_style_plan
+        from wanedit.jobs.style.show import print_style_plan
 
         print_style_plan(config, folders)
     return 0 if dry_run else _style(config, folders, quiet)
@@ -48,8 +48,8 @@ def run(settings: Any) -> int:
 
 def _style(config: StyleConfig, folders: list[Path], quiet: bool) -> int:
     """Restyle; stopped by a signal or by the service, print how to go on."""
-    from wanedit.run import launch
-    from wanedit.run.style import style
+    from wanedit.jobs.style.run import style
+    from wanedit.runtime import launch
 
     try:
         result = style(config, folders, verbose=not quiet)

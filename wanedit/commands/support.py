@@ -2,10 +2,27 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, get_loader, set_loader
+
+from wanedit.runtime.settings import canonical
+
+
+def _with_own_names(load: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A YAML loader that understands the other names of settings, in files and in flags."""
+
+    def loaded(text: str) -> Any:
+        values = load(text)
+        return canonical(values) if isinstance(values, dict) else values
+
+    return loaded
+
+
+set_loader("yaml", _with_own_names(get_loader("yaml")), (yaml.YAMLError,))
 
 
 def new_parser(description: str, config: type | None = None) -> ArgumentParser:

@@ -176,5 +176,5 @@ def get_solver(name: str) -> Solver:
         InputError: no such solver; the message lists those that there are.
     """
     if name not in SOLVERS:
-        raise InputError(f"sample_solver is {name!r}; expected one of {', '.join(SOLVERS)}")
+        raise InputError(f"solver is {name!r}; expected one of {', '.join(SOLVERS)}")
     return SOLVERS[name]

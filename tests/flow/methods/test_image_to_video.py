@@ -211,7 +211,7 @@ def test_a_source_that_is_not_4n_plus_1_long_is_matched() -> None:
 
 @pytest.mark.parametrize("method", [FirstFrame(), FLF2V()], ids=["first_frame", "flf2v"])
 def test_bad_solvers_are_refused(method) -> None:
-    refuses(replace(method), "sample_solver is 'rk4'", solver="rk4")
+    refuses(replace(method), "solver is 'rk4'", solver="rk4")
 
 
 def test_bad_settings_are_refused() -> None:

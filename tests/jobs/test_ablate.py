@@ -1,0 +1,340 @@
+"""`wanedit ablate`: grids, the names of runs, what is skipped, what fails, and the numbers that come out."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from wanedit.cli import main
+from wanedit.errors import InputError
+from wanedit.jobs.ablate.config import AblationConfig
+from wanedit.jobs.ablate.figures import draw_figures
+from wanedit.jobs.ablate.grid import column_names, load_grid, points
+from wanedit.jobs.ablate.pool import make, run_all
+from wanedit.jobs.ablate.results import collect, table
+from wanedit.jobs.ablate.run import ablate
+from wanedit.jobs.ablate.runs import Run, expand
+from wanedit.jobs.ablate.statistics import interval
+from wanedit.video import load_image, write_png
+
+SMALL = {
+    "title": "Small",
+    "shows": "Nothing much.",
+    "command": "edit",
+    "base": {"guidance_scale": 1.0, "num_inference_steps": 2, "restore": "none"},
+    "data": {"kind": "edited_sprites", "scenes": 1, "edits": ["recolour"], "num_frames": 5, "size": "32*32"},
+    "axes": {"alpha": [1.0, 2.0]},
+    "baseline": {"alpha": 1.0},
+    "figures": [{"x": "alpha", "y": "psnr_off"}],
+}
+
+CLIP = {"video": "gone.mp4", "keyframes": [["gone.png", 0]], "prompt": "a"}
+
+
+def write_grid(folder: Path, **changes: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    # What names an axis goes with it.
+    bare = {"baseline": {}, "figures": []} if "axes" in changes else {}
+    (folder / "grid.yaml").write_text(yaml.safe_dump(SMALL | bare | changes, sort_keys=False))
+    return folder
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    return write_grid(tmp_path / "09_small")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axis": {}}, "unknown key 'axis'"),
+        ({"command": "paint"}, "command is 'paint'; expected one of edit, generate"),
+        ({"axes": {"alpha": 1.0}}, "axis alpha is 1.0; expected a list"),
+        ({"axes": {"kind": {"one": 1}}}, "axis kind has labels; expected a group"),
+        ({"axes": {"alpha": []}}, "axis alpha is"),
+        ({"seeds": []}, "seeds and axes are"),
+        ({"seeds": [0, 0]}, "expected whole numbers, each once"),
+        ({"seeds": [True]}, "expected whole numbers"),
+        ({"overlays": [1]}, "overlays are"),
+        ({"axes": ["a"]}, "axes hold 'a'; expected a mapping"),
+        ({"axes": {1: [2]}}, "expected a mapping from names"),
+        ({"axes": {"alpha": [1.0, 1.0]}}, "expected each value once"),
+        ({"baseline": {"alpha": 9.0}}, "expected values that a point of the grid has"),
+        ({"measures": ["psnr"]}, "unknown measure 'psnr'; expected some of psnr_off"),
+        ({"figures": [{"x": "alpha", "y": "joins_shown"}]}, "unknown measure 'joins_shown'"),
+        ({"baseline": {"beta": 0.0}}, "baseline names 'beta'; expected some of alpha"),
+        ({"figures": [{"x": "beta", "y": "psnr_off"}]}, "a figure names 'beta'"),
+        ({"figures": [{"x": "alpha"}]}, "expected some of x, y"),
+        ({"overlays": ["gone.yaml"]}, "overlay .*gone.yaml cannot be read"),
+        ({"axes": {"alpa": [1.0]}}, "grid at alpa 1.0: unknown setting 'alpa' of edit"),
+        ({"axes": {"controller": ["residual", "best"]}}, "grid at controller best: controller is 'best'"),
+        ({"axes": {"controller_options.tau": [1.0]}}, "grid at tau 1.0: controller residual has no option"),
+        ({"base": {"output": "x"}}, "output is set by the grid"),
+        ({"data": {"kind": ["films"]}}, r"kind is \['films'\]"),
+        ({"data": SMALL["data"] | {"keyframes": [0, 5]}}, "keyframe 5; expected frames from 0 to 4"),
+        ({"data": {"kind": "clips", "clips": {"a": "x"}}}, "clip a is 'x'; expected a mapping"),
+        ({"data": {"kind": "clips", "clips": {"a": {"video": 3}}}}, "clip a: video is 3"),
+        ({"data": {"kind": "clips", "clips": {"a": {"keyframes": [1]}}}}, "expected pairs"),
+        (
+            {"data": {"kind": "clips", "clips": {"a": CLIP | {"promt": "a"}}}},
+            "clip a.*unknown setting 'promt'",
+        ),
+        ({"data": {"kind": "films"}}, "kind is 'films'; expected one of edited_sprites"),
+        ({"data": {"kind": "edited_sprites", "scene": 2}}, "unknown setting 'scene'"),
+        ({"data": {"kind": "edited_sprites", "scenes": 0}}, "scenes is 0; expected at least 1"),
+        ({"data": {"kind": "edited_sprites", "edits": ["paint"]}}, "unknown edit 'paint'"),
+        ({"data": {"kind": "clips"}}, "clips is empty"),
+        ({"data": {"kind": "clips", "clips": {"a": CLIP}}}, "no file or folder .*gone.mp4"),
+    ],
+)
+def test_a_wrong_grid_is_refused_before_anything_runs(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    folder = write_grid(tmp_path / "e", **changes)
+    with pytest.raises(InputError, match=message):
+        expand(load_grid(folder), folder)
+
+
+def test_no_grid_and_a_broken_one_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no grid\.yaml"):
+        load_grid(tmp_path)
+    (tmp_path / "grid.yaml").write_text("a: [")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_grid(tmp_path)
+    (tmp_path / "grid.yaml").write_text("[]")
+    with pytest.raises(InputError, match="holds no mapping"):
+        load_grid(tmp_path)
+
+
+def test_axes_multiply_within_a_grid_and_grids_follow_each_other(tmp_path: Path) -> None:
+    axes = [
+        {"data.spacing": [2, 4], "alpha": [1.0, 2.0]},
+        {"controller": {"full": {"controller": "covariance", "controller_options": {"solve": "full"}}}},
+    ]
+    folder = write_grid(tmp_path / "e", axes=axes)
+    grid = load_grid(folder)
+    assert column_names(grid) == ["spacing", "alpha", "controller"]
+    made = list(points(grid))
+    assert [p.labels for p in made][1] == {"spacing": 2, "alpha": 2.0}
+    assert made[2].data == {"spacing": 4}
+    assert made[4].settings["controller_options"] == {"solve": "full"}
+    runs = expand(grid, folder)
+    assert len(runs) == 5
+    assert runs[0].item.spec["keyframes"] == [0, 2, 4]
+
+
+def test_a_run_is_named_by_all_that_decides_it(tmp_path: Path, experiment: Path) -> None:
+    first = [run.name for run in expand(load_grid(experiment), experiment)]
+    again = [run.name for run in expand(load_grid(experiment), experiment)]
+    assert first == again
+    assert len(set(first)) == 2
+    for changes in ({"seeds": [1]}, {"base": SMALL["base"] | {"shift": 2.0}}):
+        folder = write_grid(tmp_path / "other", **changes)
+        assert not set(first) & {run.name for run in expand(load_grid(folder), folder)}
+    # Words about the grid decide nothing.
+    folder = write_grid(tmp_path / "other", title="Renamed", figures=[])
+    assert first == [run.name for run in expand(load_grid(folder), folder)]
+
+
+def test_overlays_merge_left_to_right_under_the_base(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "{shift: 1.0, guidance_scale: 4.0, method_options: {source_weight: 0.5}}"
+    )
+    (tmp_path / "b.yaml").write_text("{shift: 2.0, method_options: {renew_noise: true}}")
+    grid = load_grid(write_grid(tmp_path / "e", overlays=["../a.yaml", "../b.yaml"]))
+    assert (grid.base["shift"], grid.base["guidance_scale"]) == (2.0, 1.0)
+    assert grid.base["method_options"] == {"source_weight": 0.5, "renew_noise": True}
+
+
+def test_an_experiment_end_to_end_is_made_once(experiment: Path, tmp_path: Path) -> None:
+    config = AblationConfig(str(experiment), output=str(tmp_path / "runs"))
+    said: list[str] = []
+    results = ablate(config, say=said.append)
+    assert not results.missing
+    assert "2 runs, 2 to make" in said[0]
+    written = experiment / "results"
+    lines = list(csv.DictReader((written / "results.csv").open()))
+    psnr = [line for line in lines if line["measure"] == "psnr_off"]
+    assert [line["alpha"] for line in psnr] == ["1.0", "2.0"]
+    assert all(float(line["value"]) > 10 for line in psnr)
+    means = list(csv.DictReader((written / "summary.csv").open()))
+    assert means[0].keys() == {"alpha", "measure", "mean", "low", "high", "n"}
+    assert "Paired differences to alpha 1.0" in (written / "table.md").read_text()
+    made = json.loads((written / "record.json").read_text())["made"]
+    assert [entry["runs"] for entry in made] == [2]
+    assert load_image(written / "psnr_off_by_alpha.png").pixels.std() > 5
+    # What a run measured is what its own clip shows.
+    run = expand(load_grid(experiment), experiment)[0]
+    assert (run.folder(tmp_path / "runs") / "output_final.mp4").is_file()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("result.json")}
+    ablate(config, verbose=False)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("result.json")} == before
+    assert json.loads((written / "record.json").read_text())["made"] == made
+
+
+class Deadly(Run):
+    """A run that ends the process which receives it, as the kernel does when memory is short."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (9,)
+
+
+def test_a_run_that_kills_its_process_is_listed_and_the_others_go_on(
+    experiment: Path, tmp_path: Path
+) -> None:
+    runs = expand(load_grid(experiment), experiment)
+    first = runs[0]
+    deadly = Deadly("f" * 16, first.labels, first.item, 0, "edit", first.settings)
+    ended: list[str] = []
+    run_all([deadly, runs[1]], tmp_path, 1, lambda run: ended.append(run.name))
+    assert ended == [deadly.name, runs[1].name]
+    assert deadly.failure(tmp_path) == "its process ended with exit code 9"
+    assert runs[1].result(tmp_path)
+
+
+def test_a_run_that_fails_says_why_and_is_made_again(experiment: Path, tmp_path: Path) -> None:
+    grid = load_grid(experiment)
+    good = expand(grid, experiment)[0]
+    bad = Run(good.name, good.labels, good.item, 0, "edit", good.settings | {"shift": -1.0})
+    make(bad, tmp_path, None)
+    assert "shift is -1.0; expected a positive number" in (bad.failure(tmp_path) or "")
+    assert collect(grid, [bad], tmp_path).missing == {bad.name: bad.failure(tmp_path)}
+    make(good, tmp_path, None)
+    assert good.failure(tmp_path) is None
+    assert not collect(grid, [good], tmp_path).missing
+
+
+def test_the_command_exits_1_if_a_run_failed(experiment: Path, tmp_path: Path, capsys: Any) -> None:
+    picture = tmp_path / "a.png"
+    write_png(picture, np.zeros((32, 32, 3), np.uint8))
+    clip = {"video": "clip.mp4", "keyframes": [["../a.png", 0]], "prompt": "a"}
+    write_grid(experiment, data={"kind": "clips", "clips": {"broken": clip}})
+    (experiment / "clip.mp4").write_bytes(b"no video")
+    code = main(["ablate", str(experiment), "--output", str(tmp_path / "runs"), "--quiet"])
+    assert code == 4
+    assert "no run of" in capsys.readouterr().err
+
+
+def test_a_file_of_other_contents_is_another_run(experiment: Path, tmp_path: Path) -> None:
+    write_png(experiment / "a.png", np.zeros((32, 32, 3), np.uint8))
+    clip = {"video": "a.png", "keyframes": [["a.png", 0]], "prompt": "a"}
+    write_grid(experiment, data={"kind": "clips", "clips": {"one": clip}})
+    first = expand(load_grid(experiment), experiment)[0].name
+    write_png(experiment / "a.png", np.full((32, 32, 3), 9, np.uint8))
+    assert expand(load_grid(experiment), experiment)[0].name != first
+
+
+def test_a_folder_or_a_truth_of_other_contents_is_another_run(experiment: Path) -> None:
+    (experiment / "frames").mkdir()
+    for name in ("frames/0.png", "frames/1.png", "truth.png"):
+        write_png(experiment / name, np.zeros((32, 32, 3), np.uint8))
+    clip = {"video": "frames", "keyframes": [["frames/0.png", 0]], "prompt": "a", "reference": "truth.png"}
+    write_grid(experiment, data={"kind": "clips", "clips": {"one": clip}})
+    names = [expand(load_grid(experiment), experiment)[0].name]
+    for changed in ("frames/1.png", "truth.png"):
+        write_png(experiment / changed, np.full((32, 32, 3), 9, np.uint8))
+        names.append(expand(load_grid(experiment), experiment)[0].name)
+    assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"measures": {}}', '{"measures": "a"}', '{"measures": {"a": "b"}}']
+)
+def test_a_result_that_no_run_wrote_is_made_again(experiment: Path, tmp_path: Path, text: str) -> None:
+    run = expand(load_grid(experiment), experiment)[0]
+    run.succeed(tmp_path, {"psnr_off": 20.0})
+    assert run.result(tmp_path) == {"psnr_off": 20.0}
+    (run.folder(tmp_path) / "result.json").write_text(text)
+    assert run.result(tmp_path) is None
+
+
+def test_a_failure_ends_an_earlier_result(experiment: Path, tmp_path: Path) -> None:
+    run = expand(load_grid(experiment), experiment)[0]
+    run.succeed(tmp_path, {"psnr_off": 20.0})
+    run.fail(tmp_path, "the disk is full")
+    assert (run.result(tmp_path), run.failure(tmp_path)) == (None, "the disk is full")
+
+
+def test_generation_is_measured_at_its_joins(tmp_path: Path) -> None:
+    folder = write_grid(
+        tmp_path / "e",
+        command="generate",
+        base={"num_inference_steps": 1, "guidance_scale": 1.0},
+        data={"kind": "sprite_chains", "scenes": 1, "segments": 2, "segment_frames": 9, "size": "32*32"},
+        axes={"colour_correction": [True]},
+    )
+    run = expand(load_grid(folder), folder)[0]
+    make(run, tmp_path, None)
+    measured = run.result(tmp_path)
+    assert measured is not None, run.failure(tmp_path)
+    assert {"joins_shown", "junction_mse", "junction_colour", "psnr_off", "seconds"} <= set(measured)
+
+
+def test_an_interval_resamples_scenes_and_not_clips() -> None:
+    alone = interval([1.0, 2.0, 3.0], ["a", "a", "a"])
+    assert (alone.mean, alone.low, alone.high, alone.count) == (2.0, 2.0, 2.0, 3)
+    two = interval([0.0, 0.0, 0.0, 4.0], ["a", "a", "a", "b"])
+    assert (two.mean, two.low, two.high) == (2.0, 0.0, 4.0)  # scenes weigh the same
+    rng = np.random.default_rng(1)
+    many = interval(list(rng.normal(size=400)), [str(k) for k in range(400)])
+    # The normal interval: 1.96 standard errors.
+    assert many.high - many.low == pytest.approx(2 * 1.96 / 20, rel=0.1)
+
+
+def test_a_part_is_not_written_among_the_results_of_the_whole(experiment: Path) -> None:
+    assert AblationConfig(str(experiment), items=1).results_folder.name == "part"
+    assert AblationConfig(str(experiment)).results_folder == experiment / "results"
+
+
+def test_wrong_settings_of_the_command(experiment: Path, capsys: Any) -> None:
+    assert main(["ablate"]) == 2
+    assert "experiment is empty" in capsys.readouterr().err
+    assert main(["ablate", str(experiment), "--jobs", "0"]) == 2
+    assert main(["ablate", str(experiment), "--dry_run"]) == 0
+    assert "2 runs of `wanedit edit`, 2 to make" in capsys.readouterr().out
+
+
+def test_an_empty_place_of_the_grid_is_drawn_as_a_line_of_its_own(tmp_path: Path) -> None:
+    axes = [{"controller": ["residual"], "alpha": [1.0, 2.0]}, {"controller": ["replacement"]}]
+    figures = [{"x": "alpha", "y": "psnr_off", "lines": "controller"}]
+    folder = write_grid(tmp_path / "e", axes=axes, baseline={"controller": "residual"}, figures=figures)
+    grid = load_grid(folder)
+    runs = expand(grid, folder)
+    for k, run in enumerate(runs):
+        run.succeed(tmp_path, {"psnr_off": 20.0 + k})
+    results = collect(grid, runs, tmp_path)
+    assert results.points() == [("residual", "1.0"), ("residual", "2.0"), ("replacement", "")]
+    text = table(grid, results)
+    assert "| replacement |  | 22.00 |" in text
+    # Two points of the baseline could be meant, and neither is chosen.
+    assert "Without one point of the baseline to compare with: replacement." in text
+    grid = replace(grid, baseline={"controller": "residual", "alpha": 2.0})
+    assert "| replacement |  | +1.00 |" in table(grid, results)
+    assert draw_figures(grid, results, tmp_path)[0].is_file()
+
+
+@pytest.mark.slow
+def test_two_ranks_of_torchrun_share_the_runs(experiment: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "wanedit", "ablate", str(experiment), "--output", str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
+    assert (experiment / "results" / "table.md").is_file()
+
+
+@pytest.mark.parametrize("folder", sorted(Path(__file__).parents[2].glob("experiments/*/grid.yaml")), ids=str)
+def test_every_shipped_experiment_expands(folder: Path) -> None:
+    grid = load_grid(folder.parent)
+    runs = expand(grid, folder.parent, 1)
+    assert runs
+    assert grid.minutes is not None
+    assert grid.minutes < 30

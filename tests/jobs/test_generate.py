@@ -1,0 +1,307 @@
+"""The job on the real bundled model: what is written, what a second run does, what a fault leaves."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.runs import FAST, Run, draw_keyframe
+from wanedit import GenerationResult, MultiKeyframePipeline
+from wanedit.errors import InputError, MissingWeightsError, NumericalError, ResourceError
+from wanedit.jobs.generate import run as generate_module
+from wanedit.jobs.generate.config import GenerationConfig
+from wanedit.lit.velocity import GuidedVelocity
+from wanedit.runtime.directory import RunDirectory
+from wanedit.video import probe, read_frames
+
+FRAMES = (0, 4, 8, 13)
+
+
+def journal(result: GenerationResult) -> dict:
+    """The journal of a run."""
+    return json.loads((result.contact_sheet.parent / "segments" / "progress.json").read_text())["segments"]
+
+
+def latents_of(result: GenerationResult) -> list[str]:
+    """Hashes of the latents in the order of the segments."""
+    return [entry["latents_sha256"] for entry in sorted(journal(result).values(), key=lambda e: e["index"])]
+
+
+def test_a_run_writes_all_that_it_promises(finished: GenerationResult) -> None:
+    folder = finished.video.parent
+    info = probe(finished.video)
+    assert finished.keyframe_frames == FRAMES
+    assert (info.frames, info.width, info.height, float(info.fps)) == (14, 32, 32, 16.0)
+    assert {"config.yaml", "metrics.jsonl", "contact_sheet.png", "junctions.png"} <= {
+        p.name for p in folder.iterdir()
+    }
+    assert sorted(entry["frames"] for entry in journal(finished).values()) == [5, 5, 9]
+    assert not list(folder.rglob("*.partial"))
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["segment"] for line in metrics if line["event"] == "segment"] == [0, 1, 2]
+
+
+def test_a_run_records_its_inputs(run: Run, keyframes, tmp_path: Path) -> None:
+    from PIL import Image
+
+    wide = tmp_path / "wide.png"
+    Image.new("RGBA", (90, 40), (200, 30, 30, 128)).save(wide)
+    result = run(keyframes=[[str(wide), 0.0], keyframes[1]])
+    start = json.loads((result.video.parent / "metrics.jsonl").read_text().splitlines()[0])
+    assert any("white" in note for note in start["keyframes"][0]["normalised"])
+    assert start["keyframes"][0]["fit"]["policy"] == "crop"
+    assert any("wide.png" in warning for warning in start["warnings"])
+    assert all(len(sha) == 64 for sha in start["model_files"].values())
+
+
+def test_the_video_carries_its_configuration_and_hashes(finished: GenerationResult) -> None:
+    with av.open(str(finished.video)) as container:
+        stored = dict(container.metadata)
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+    assert json.loads(stored["wanedit_segments"]) == list(finished.segments)
+    config = json.loads(stored["wanedit_config"])
+    assert config["base_seed"] == 7
+    assert [keyframe["seconds"] for keyframe in config["keyframes"]] == [0.0, 0.25, 0.5, 0.8]
+    assert str(finished.video.parent.parent) not in json.dumps(stored)
+
+
+def test_journalled_hashes_are_those_of_the_latents(finished: GenerationResult) -> None:
+    import hashlib
+
+    for entry in journal(finished).values():
+        path = (finished.video.parent / "segments" / entry["file"]).with_suffix(".safetensors")
+        latents = load_file(path)["latents"]
+        assert latents.dtype == torch.float32
+        assert hashlib.sha256(latents.numpy().tobytes()).hexdigest() == entry["latents_sha256"]
+
+
+def test_a_second_run_samples_nothing_and_gives_the_same_video(run: Run) -> None:
+    first = run()
+    pixels, stamps = (
+        read_frames(first.video),
+        [p.stat().st_mtime_ns for p in first.video.parent.glob("segments/*.mkv")],
+    )
+    second = run()
+    assert (first.sampled, second.sampled) == ((0, 1, 2), ())
+    assert [p.stat().st_mtime_ns for p in second.video.parent.glob("segments/*.mkv")] == stamps
+    assert np.array_equal(read_frames(second.video), pixels)
+
+
+def test_changing_one_keyframe_samples_its_two_segments(run: Run, keyframes, tmp_path: Path) -> None:
+    before = run()
+    changed = [list(pair) for pair in keyframes]
+    changed[1][0] = str(draw_keyframe(tmp_path / "other.png", 9))
+    after = run(keyframes=changed)
+    assert after.sampled == (0, 1)
+    assert after.segments[2] == before.segments[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sampled"),
+    [
+        ({"prompt": "a green ball"}, (0, 1, 2)),
+        ({"base_seed": 8}, (0, 1, 2)),
+        ({"guidance_scale": 1.0}, (0, 1, 2)),
+        ({"colour_correction": False, "enable_smoothing": True, "crf": 20}, ()),
+        ({"force_regenerate": True}, (0, 1, 2)),
+        ({"resume_from": 2}, (2,)),
+    ],
+)
+def test_what_decides_the_pixels_decides_what_is_sampled(
+    run: Run, changes: dict, sampled: tuple[int, ...]
+) -> None:
+    run()
+    assert run(**changes).sampled == sampled
+
+
+def test_a_damaged_segment_is_sampled_again(run: Run) -> None:
+    result = run()
+    reference = latents_of(result)
+    file = next(result.video.parent.glob("segments/segment_001*.mkv"))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    again = run()
+    assert again.sampled == (1,)
+    assert latents_of(again) == reference
+
+
+def test_a_swapped_segment_is_sampled_again(run: Run) -> None:
+    result = run()
+    reference = latents_of(result)
+    first, second = (next(result.video.parent.glob(f"segments/segment_00{i}*.mkv")) for i in (0, 1))
+    first.write_bytes(second.read_bytes())
+    assert run().sampled == (0,)
+    assert latents_of(run()) == reference
+
+
+def test_a_video_path_that_is_a_folder_is_refused_first(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        run(output=str(tmp_path / "film.mp4"))
+    assert not (tmp_path / "film.wanedit").exists()
+
+
+def test_resume_from_needs_what_lies_before(run: Run) -> None:
+    with pytest.raises(InputError, match=r"segments \[0\] are not complete"):
+        run(resume_from=1)
+    with pytest.raises(InputError, match="0 to 2"):
+        run(resume_from=3)
+
+
+def test_a_drawn_seed_is_recorded_and_reused(run: Run) -> None:
+    first = run(base_seed=-1)
+    assert first.seed >= 0
+    second = run(base_seed=None)
+    assert (second.seed, second.sampled) == (first.seed, ())
+    assert run(base_seed=None, force_regenerate=True).seed != first.seed
+
+
+def test_noise_does_not_depend_on_the_process(run: Run, finished: GenerationResult, tmp_path: Path) -> None:
+    torch.manual_seed(123)
+    torch.randn(5)
+    assert latents_of(run()) == latents_of(finished)
+
+
+def test_guidance_one_skips_the_unconditional_pass(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[GuidedVelocity] = []
+    original = GuidedVelocity.__init__
+
+    def spy(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        seen.append(self)
+
+    monkeypatch.setattr(GuidedVelocity, "__init__", spy)
+    run(guidance_scale=1.0)
+    assert [velocity.evaluations for velocity in seen] == [2, 2, 2]
+
+
+def test_nan_names_segment_rank_and_step_and_keeps_what_is_done(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = GuidedVelocity.__call__
+    calls = iter(range(100))
+
+    def poisoned(self, x, step):
+        v = original(self, x, step)
+        return v * float("nan") if next(calls) == 3 else v
+
+    monkeypatch.setattr(GuidedVelocity, "__call__", poisoned)
+    with pytest.raises(NumericalError, match=r"segment 1, rank 0.*step 1"):
+        run()
+    monkeypatch.setattr(GuidedVelocity, "__call__", original)
+    assert run().sampled == (1, 2)
+
+
+def test_two_runs_cannot_share_a_folder(run: Run, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "out", tmp_path / "out" / "output_final.mp4")
+    with directory.lock(), pytest.raises(ResourceError, match="in use by process"):
+        run()
+    assert run().sampled == (0, 1, 2)
+
+
+def test_a_full_disk_is_seen_before_anything_is_sampled(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = generate_module.shutil.disk_usage("/")
+    monkeypatch.setattr(generate_module.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(ResourceError, match="MB needed"):
+        run()
+
+
+def test_a_journal_cannot_lead_out_of_the_folder(run: Run) -> None:
+    result = run()
+    path = result.video.parent / "segments" / "progress.json"
+    values = json.loads(path.read_text())
+    next(iter(values["segments"].values()))["file"] = "../../etc/passwd"
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="plain name"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"model": "no-such-model"}, InputError, "neither a folder nor a known model"),
+        ({"model": "Wan2.1-FLF2V-14B-720P"}, MissingWeightsError, "Wan-AI/Wan2.1-FLF2V-14B-720P"),
+        ({"ckpt_dir": "."}, MissingWeightsError, "config.json"),
+        ({"fps": 200.0}, InputError, "segment 0 needs 51 frames; the model is good for"),
+        ({"sub_prompts": ["one"]}, InputError, "1 sub_prompts for 3 segments"),
+        ({"gpu_ids": "0"}, InputError, "no GPU"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_weight_is_loaded(
+    run: Run, monkeypatch: pytest.MonkeyPatch, changes: dict, error: type[Exception], words: str
+) -> None:
+    if torch.cuda.is_available() and "gpu_ids" in changes:
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setattr("wanedit.wan.checkpoint.fill", lambda *a, **k: pytest.fail("a weight was loaded"))
+    with pytest.raises(error, match=words):
+        run(**changes)
+
+
+def test_long_segments_are_stretched_when_asked(run: Run, keyframes) -> None:
+    ends = [[keyframes[0][0], 0.0], [keyframes[3][0], 2.5]]
+    result = run(keyframes=ends, long_segments="stretch", num_inference_steps=1)
+    assert result.num_frames == 41
+    assert probe(result.video).frames == 41
+
+
+def test_a_foreign_config_is_not_overwritten(run: Run, tmp_path: Path) -> None:
+    own = tmp_path / "out" / "config.yaml"
+    own.parent.mkdir()
+    own.write_text("# mine\nkeyframes: []\n")
+    with pytest.raises(InputError, match="not a record of wanedit"):
+        run()
+    assert own.read_text().startswith("# mine")
+
+
+@pytest.mark.parametrize("output", ["/proc/nowhere", "a-file/below"])
+def test_an_output_that_cannot_be_is_an_input_error(run: Run, tmp_path: Path, output: str) -> None:
+    (tmp_path / "a-file").touch()
+    with pytest.raises(InputError, match="output"):
+        run(output=str(tmp_path / output))
+
+
+def test_latents_are_kept_when_asked_even_of_complete_segments(run: Run) -> None:
+    assert run().sampled == (0, 1, 2)
+    result = run(save_latents=True)
+    assert result.sampled == (0, 1, 2)
+    assert len(list(result.video.parent.glob("segments/*.safetensors"))) == 3
+    assert run(save_latents=True).sampled == ()
+
+
+def test_a_prompt_that_is_cut_is_told(run: Run) -> None:
+    result = run(prompt="a green square " * 60)
+    start = json.loads((result.video.parent / "metrics.jsonl").read_text().splitlines()[0])
+    assert any("tokens is cut" in warning for warning in start["warnings"])
+
+
+@pytest.mark.parametrize("changes", [{"t5_cpu": True}, {"tile": 32, "size": "64*64"}, {"solver": "heun"}])
+def test_other_ways_to_the_same_place(run: Run, changes: dict) -> None:
+    result = run(**changes)
+    assert probe(result.video).frames == 14
+
+
+def test_disorder_is_refused_or_sorted(run: Run, keyframes) -> None:
+    shuffled = [keyframes[2], keyframes[0], keyframes[3], keyframes[1]]
+    with pytest.raises(InputError, match="sort_keyframes"):
+        run(keyframes=shuffled)
+    assert run(keyframes=shuffled, sort_keyframes=True).keyframe_frames == FRAMES
+
+
+def test_the_pipeline_is_the_same_run(keyframes, finished: GenerationResult, tmp_path: Path) -> None:
+    pipeline = MultiKeyframePipeline(**FAST)
+    result = pipeline.run([tuple(pair) for pair in keyframes], "", tmp_path / "p" / "film.mp4", verbose=False)
+    assert result.video == tmp_path / "p" / "film.mp4"
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {"film.mp4", "film.wanedit"}
+    assert result.segments == finished.segments
+    assert latents_of(result) == latents_of(finished)
+    assert pipeline.plan(keyframes).timeline.keyframe_frames == FRAMES
+
+
+def test_every_config_field_is_documented() -> None:
+    doc = "".join(kind.__doc__ or "" for kind in GenerationConfig.__mro__)
+    missing = [f.name for f in dataclasses.fields(GenerationConfig) if f"{f.name}:" not in doc]
+    assert not missing

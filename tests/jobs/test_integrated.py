@@ -1,0 +1,161 @@
+"""IntegratedVideoEditor: from a video and a style to files, with the names and defaults of the original."""
+
+import asyncio
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wanedit import IntegratedVideoEditor
+from wanedit.errors import InputError, MissingWeightsError
+from wanedit.jobs.integrated.editor import MODEL_SIZES
+from wanedit.stylists.protocol import Estimate, Request, Styled, StyleGuide, StyleReference, Verdict
+from wanedit.video import load_image, read_frames, write_png
+from wanedit.wan.catalog import find_known
+
+PLAIN = Image.new("RGB", (32, 32), (90, 40, 160))
+
+
+class Negative:
+    """A stylist of somebody else: everything in negative."""
+
+    settings: dict[str, Any] = {"name": "negative"}  # noqa: RUF012  (as the protocol has it)
+
+    async def analyse(self, reference: StyleReference, keyframes: tuple[Any, ...]) -> StyleGuide:
+        return StyleGuide(summary="negative")
+
+    async def restyle(self, request: Request) -> Styled:
+        return Styled(255 - request.source)
+
+    async def verify(self, request: Request, styled: Styled, previous: Any) -> Verdict:
+        return Verdict(structure_kept=True, style_matched=True, consistent=True)
+
+    def estimate(self, keyframes: int, retries: int) -> Estimate:
+        return Estimate((0, 0), (0.0, 0.0))
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    (tmp_path / "video").mkdir()
+    for k in range(9):
+        frame = np.full((32, 48, 3), (40, 90, 160), np.uint8)
+        frame[8:20, 2 + 2 * k : 14 + 2 * k] = (230, 200, 40)
+        write_png(tmp_path / "video" / f"{k:04d}.png", frame)
+    return tmp_path / "video"
+
+
+def test_it_has_the_names_and_defaults_of_the_original() -> None:
+    styled = inspect.signature(IntegratedVideoEditor.generate_styled_keyframes).parameters
+    assert (styled["target_fps"].default, styled["max_frames"].default) == (1.0, 10)
+    edited = inspect.signature(IntegratedVideoEditor.run_video_editing).parameters
+    defaults = {name: edited[name].default for name in ("alpha", "beta", "cfg_scale", "num_inference_steps")}
+    assert defaults == {"alpha": 10.0, "beta": 0.0, "cfg_scale": 5.0, "num_inference_steps": 50}
+    assert all(find_known(name) for name in MODEL_SIZES.values() if name != "tiny")
+
+
+def test_from_a_video_and_a_style_to_files(video: Path, tmp_path: Path) -> None:
+    settings = {"controller": "exponential", "cpu_threads": 1}
+    editor = IntegratedVideoEditor("tiny", stylist=Negative(), output=tmp_path / "run", **settings)
+    keyframes, indices, metadata = asyncio.run(
+        editor.generate_styled_keyframes(
+            video, {"description": "negative"}, indices=np.array([0, 8]), fps=16.0, verbose=False
+        )
+    )
+    assert indices == [0, 8]
+    assert metadata["stylist"] == {"name": "negative"}
+    source = editor.load_source_video(video, fps=16.0)
+    assert np.array_equal(np.asarray(keyframes[0]), 255 - source[0])
+    frames = editor.run_video_editing(
+        "a bar", source, keyframes, indices, guidance_scale=1.0, num_inference_steps=2, seed=3
+    )
+    assert len(frames) == 9
+    # A restored edit meets its keyframes exactly.
+    assert np.array_equal(np.asarray(frames[8]), 255 - source[8])
+    saved = editor.save_results(frames, tmp_path / "out" / "film.mp4", keyframes, indices, metadata, source)
+    assert read_frames(saved.video).shape == (9, 32, 48, 3)
+    assert sorted(saved.keyframes) == [0, 8]
+    assert np.array_equal(load_image(saved.keyframes[8]).pixels, 255 - source[8])
+    assert json.loads(saved.metadata.read_text())["guide"]["summary"] == "negative"
+    assert load_image(saved.contact_sheet).pixels.std() > 10
+
+
+def test_an_odd_side_is_cut_only_in_the_file(tmp_path: Path) -> None:
+    frames = np.zeros((2, 33, 47, 3), np.uint8)
+    with pytest.warns(UserWarning, match="47x33 has an odd side"):
+        saved = IntegratedVideoEditor().save_results(frames, tmp_path / "a.mp4", fps=8)
+    assert saved.metadata.name == "a_metadata.json"
+    assert json.loads(saved.metadata.read_text()) == {"written_size": [46, 32]}
+    assert read_frames(saved.video).shape == (2, 32, 46, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"output_path": "a.gif"}, "expected some, and a file in"),
+        ({"frames": []}, "0 frames"),
+        ({"fps": None}, "fps is None and no source was loaded"),
+        ({"indices": [0]}, "0 keyframes and 1 indices"),
+        ({"fps": float("nan")}, "fps must be above 0"),
+        ({"fps": 0.0}, "fps must be above 0"),
+        ({"frames": [PLAIN, Image.new("RGB", (16, 32))]}, "frame 1"),
+        ({"frames": [np.zeros((32, 32), np.uint8)]}, "expected a uint8 array"),
+        ({"keyframes": [PLAIN], "indices": [1]}, "indices hold 1; expected each once, of the frames 0 to 0"),
+        ({"keyframes": [PLAIN, PLAIN], "indices": [0, 0]}, "indices hold 0"),
+        ({"keyframes": [PLAIN], "indices": [0.5]}, "expected whole frame numbers"),
+        ({"metadata": {"loss": float("nan")}}, "metadata: "),
+    ],
+)
+def test_what_cannot_be_saved_is_named(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    given = {"frames": [Image.new("RGB", (32, 32))], "output_path": "a.mp4", "fps": 8.0} | arguments
+    given["output_path"] = tmp_path / given["output_path"]
+    with pytest.raises(InputError, match=message):
+        IntegratedVideoEditor().save_results(**given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_of_other_modes_become_rgb(tmp_path: Path) -> None:
+    grey, clear = PLAIN.convert("L"), PLAIN.convert("RGBA")
+    saved = IntegratedVideoEditor().save_results([grey, clear], tmp_path / "a.mp4", [clear], [1], fps=8)
+    assert read_frames(saved.video).shape == (2, 32, 32, 3)
+    assert load_image(saved.keyframes[1]).pixels.shape == (32, 32, 3)
+
+
+def test_no_source_is_overwritten(video: Path, tmp_path: Path) -> None:
+    editor = IntegratedVideoEditor()
+    film = editor.save_results([PLAIN], tmp_path / "film.mp4", fps=8).video
+    before = film.read_bytes()
+    editor.load_source_video(film)
+    editor.load_source_video(video)
+    for place in (film, video / "new.mp4"):
+        with pytest.raises(InputError, match="is also an input"):
+            editor.save_results([PLAIN], place)
+    assert film.read_bytes() == before
+    assert not (video / "new.mp4").exists()
+
+
+def test_wrong_names_are_refused(video: Path) -> None:
+    with pytest.raises(InputError, match="style_reference has 'path'"):
+        asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, {"path": "a.png"}))
+    with pytest.raises(InputError, match="no style"):
+        asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, {}))
+    wrong: Any = None
+    with pytest.raises(InputError, match="style_reference is None"):
+        asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, wrong))
+    words, indices = {"description": "ink"}, [0, 4.7]
+    with pytest.raises(InputError, match="expected whole frame numbers"):
+        asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, words, indices=indices))
+    with pytest.raises(InputError, match="unknown settings"):
+        IntegratedVideoEditor(alpa=3.0).load_wan_pipeline()
+    with pytest.raises(InputError):
+        IntegratedVideoEditor("2B").load_wan_pipeline()
+    with pytest.raises(MissingWeightsError):
+        IntegratedVideoEditor("1.3B").load_wan_pipeline()
+
+
+def test_the_pipeline_is_made_once() -> None:
+    editor = IntegratedVideoEditor()
+    assert editor.load_wan_pipeline() is editor.load_wan_pipeline()

@@ -1,0 +1,190 @@
+"""`wanedit style`: help, plan, files and flags, mistakes, signals."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.runs import start_process
+from tests.stylists.paintings import PAINTINGS
+from tests.stylists.test_extract import scenery
+from wanedit.cli import main
+from wanedit.errors import ServiceError
+from wanedit.stylists.palette import PaletteStylist
+from wanedit.video import write_lossless, write_png
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("a film") / "film.mkv"
+    write_lossless(path, scenery(1, 41, 1.5, (48, 64)), 16)
+    return path
+
+
+@pytest.fixture(scope="session")
+def painting(film: Path) -> Path:
+    path = film.parent / "a painting.png"
+    write_png(path, PAINTINGS["dusk"]())
+    return path
+
+
+def test_help_names_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["style", "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for word in (
+        "--style.image",
+        "--style.description",
+        "--palette.outline",
+        "--gemini.image_model",
+        "--indices",
+    ):
+        assert word in text
+
+
+def test_a_dry_run_makes_nothing(
+    film: Path, painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "style",
+        str(film),
+        "--style.image",
+        str(painting),
+        "--output",
+        str(tmp_path / "out"),
+        "--dry_run",
+    ]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    for part in ("frames 0 … 40 of 41", "cuts       none", "0 to 0", "nothing", "2.00"):
+        assert part in text
+
+
+def test_a_dry_run_of_gemini_needs_no_key(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    words = [
+        "style",
+        str(film),
+        "--style.description",
+        "clay",
+        "--stylist",
+        "gemini",
+        "--output",
+        str(tmp_path / "o"),
+    ]
+    assert main([*words, "--dry_run"]) == 0
+    text = capsys.readouterr().out
+    assert "US dollars, estimated" in text
+    assert main(words) == 2
+    assert "GEMINI_API_KEY" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_by_command(film: Path, painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["style", str(film), "--style.image", str(painting), "--indices", "0,20", "--out", str(tmp_path)]
+    assert main(words) == 0
+    assert "2 keyframes at [0, 20]" in capsys.readouterr().out
+    assert main([*words, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    record = json.loads((tmp_path / "keyframes.json").read_text(encoding="utf-8"))
+    assert [entry["cached"] for entry in record["keyframes"]] == [True, True]
+    edit = [
+        "edit",
+        str(film),
+        "--keyframes",
+        str(tmp_path),
+        "--prompt",
+        "x",
+        "--size",
+        "32*32",
+        "--num_frames",
+        "33",
+    ]
+    assert main([*edit, "--output", str(tmp_path / "edit"), "--dry_run"]) == 0
+    assert "0020.png" in capsys.readouterr().out
+
+
+def test_files_and_flags(film: Path, painting: Path, tmp_path: Path) -> None:
+    overlay = film.parent / "style.yaml"
+    values = {
+        "video": film.name,
+        "style": {"image": painting.name},
+        "palette": {"paint": 0.0},
+        "max_frames": 1,
+    }
+    overlay.write_text(yaml.safe_dump(values))
+    assert main(["style", "--config", str(overlay), "--output", str(tmp_path), "--quiet"]) == 0
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
+    assert written["palette"]["paint"] == 0.0
+    assert written["indices"] == [0]
+    assert written["style"]["image"] == str(painting)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--style.imag", "x"], "style.image"),
+        (["--retries", "many"], "retries"),
+        (["--palette.strength", "high"], "strength"),
+        (["--stylist", "someone"], "palette"),
+        (["--style.description", "nothing known"], "it knows watercolour"),
+        ([], "no style"),
+        (["--style.description", "ink", "--indices", "0,99"], "frame 99"),
+    ],
+)
+def test_mistakes_are_short(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(["style", str(film), "--output", str(tmp_path / "out"), *words]) == 2
+    text = capsys.readouterr().err
+    assert said in text
+    assert len(text.splitlines()) < 10
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_service_that_fails_ends_with_5_and_how_to_go_on(
+    film: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(self, request):
+        raise ServiceError("503 for the fifth time")
+
+    monkeypatch.setattr(PaletteStylist, "restyle", fail)
+    assert main(["style", str(film), "--style.description", "ink", "--output", str(tmp_path)]) == 5
+    text = capsys.readouterr().err
+    assert "503 for the fifth time" in text
+    assert "Resume with:" in text
+
+
+def test_a_signal_leaves_nothing_partial(film: Path, tmp_path: Path) -> None:
+    code = (
+        "import time, sys\n"
+        "from wanedit.stylists.palette import PaletteStylist\n"
+        "async def wait(self, request):\n"
+        "    print('asked', flush=True)\n"
+        "    import asyncio; await asyncio.sleep(60)\n"
+        "PaletteStylist.restyle = wait\n"
+        "from wanedit.cli import main\n"
+        f"sys.exit(main(['style', {str(film)!r}, '--style.description', 'ink', '--output', {str(tmp_path)!r}]))\n"
+    )
+    process = start_process(["-c", code])
+    assert process.stdout is not None
+    end = time.monotonic() + 60
+    while time.monotonic() < end and "asked" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 143, error
+    assert "Resume with:" in error
+    assert not (tmp_path / "keyframes.json").exists()
+    assert main(["style", str(film), "--style.description", "ink", "--output", str(tmp_path), "--quiet"]) == 0

@@ -1,0 +1,200 @@
+"""WanVideoModel: what of a view reaches which kind of Wan, and that nothing of it is lost or made up."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.lit.clips import FAST, edit_task, loaded, tiny
+from tests.wan.folders import write_experts, write_folder
+from wanedit.errors import InputError
+from wanedit.flow.editing import View
+from wanedit.flow.keyframes import Exponential
+from wanedit.flow.methods import CopySource, ResidualCorrectedFlow
+from wanedit.flow.path import schedule
+from wanedit.lit.editor import FlowMatchingEditor
+from wanedit.lit.encode import picture_key
+from wanedit.lit.model import WanVideoModel, showable
+from wanedit.lit.velocity import GuidedVelocity
+from wanedit.video import from_uint8
+from wanedit.wan.catalog import find_known
+from wanedit.wan.condition import build_condition
+from wanedit.wan.load import WanFolder, open_wan
+
+STEP = next(iter(schedule(4, 3.0)))
+KINDS = ("flf2v", "i2v", "t2v")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {kind: write_folder(root / f"a-{kind}", kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def editors(folders: dict[str, Path]) -> dict[str, FlowMatchingEditor]:
+    return {kind: loaded(edit_task(), CopySource(), folder=open_wan(path)) for kind, path in folders.items()}
+
+
+def model_of(editor: FlowMatchingEditor) -> WanVideoModel:
+    return WanVideoModel(editor, editor.conditioning, (32, 32))
+
+
+def picture(frame: int) -> torch.Tensor:
+    """An edited keyframe of the task, as methods get it."""
+    task = edit_task()
+    return from_uint8(task.keyframes)[:, task.keyframe_indices.index(frame)]
+
+
+def known(name: str) -> WanFolder:
+    model = find_known(name)
+    assert model is not None
+    return WanFolder(tiny().path, model.config, model.sampling, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Wan2.1-T2V-1.3B", ()),
+        ("Wan2.1-T2V-14B", ()),
+        ("Wan2.1-I2V-14B-480P", (0,)),
+        ("Wan2.2-I2V-A14B", (0,)),
+        ("Wan2.1-FLF2V-14B-720P", (0, 12)),
+        ("Wan2.1-Fun-1.3B-InP", (0, 4, 12)),
+        ("Wan2.1-Fun-14B-InP", (0, 4, 12)),
+        ("wan-tiny", (0, 4, 12)),
+    ],
+)
+def test_a_model_is_shown_what_it_was_trained_to_see(name: str, shown: tuple[int, ...]) -> None:
+    assert showable(known(name), (0, 4, 12), 13) == shown
+
+
+def test_a_folder_without_a_name_goes_by_its_kind(folders: dict[str, Path]) -> None:
+    shown = {kind: showable(open_wan(path), (0, 4, 8), 9) for kind, path in folders.items()}
+    assert shown == {"flf2v": (0, 8), "i2v": (0,), "t2v": ()}
+    assert showable(open_wan(folders["flf2v"]), (0,), 1) == (0,)
+
+
+@pytest.mark.parametrize("kind", ["flf2v", "i2v"])
+def test_the_velocity_is_that_of_the_transformer(editors, kind: str) -> None:
+    editor = editors[kind]
+    transformer, _ = editor.loaded()
+    x = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    shown = {frame: picture(frame) for frame in ((0, 8) if kind == "flf2v" else (0,))}
+    tokens = torch.cat([editor.conditioning.pictures[picture_key(image)] for image in shown.values()], dim=1)
+    condition = build_condition(shown, 9, editor.encode)
+    words = editor.conditioning.text["a blue square"]
+    timestep = torch.tensor([STEP.timestep])
+    with torch.no_grad():
+        direct = transformer(x, timestep, words, tokens, condition)
+        velocity = model_of(editor).velocity(View("a blue square", 1.0, shown), 3)(x, STEP)
+        blind = model_of(editor).velocity(View("a blue square", 1.0), 3)(x, STEP)
+    assert torch.equal(velocity, direct)
+    assert not torch.equal(velocity, blind)
+
+
+def test_a_text_model_gets_text_alone(editors) -> None:
+    editor = editors["t2v"]
+    transformer, _ = editor.loaded()
+    x = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        direct = transformer(x, torch.tensor([STEP.timestep]), editor.conditioning.text["a blue square"])
+        velocity = model_of(editor).velocity(View("a blue square"), 3)(x, STEP)
+    assert torch.equal(velocity, direct)
+
+
+@pytest.mark.parametrize(
+    "extra", [{"images": {0: picture(0)}}, {"joint": 1, "appended": torch.zeros(1, 16, 1, 4, 4)}]
+)
+def test_a_text_model_refuses_images(editors, extra: dict) -> None:
+    with pytest.raises(InputError, match=r"a-t2v reads no images \(t2v\); expected a view without any"):
+        model_of(editors["t2v"]).velocity(View("a blue square", **extra), 3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_default_positions_and_guidance_are_those_of_guided_velocity(editors, scale: float) -> None:
+    editor = editors["flf2v"]
+    transformer, _ = editor.loaded()
+    text = editor.conditioning.text
+    condition = build_condition({}, 9, editor.encode, (32, 32))
+    zeros = torch.zeros(1, 2 * 257, editor.folder.config.image_dim)
+    x = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        by_hand = GuidedVelocity(
+            transformer, (3, 4, 4), text["a blue square"], text["blurred"], zeros, condition, scale
+        )(x, STEP)
+        model = model_of(editor)
+        plain = model.velocity(View("a blue square", scale), 3)(x, STEP)
+        placed = model.velocity(View("a blue square", scale, frame_ids=(0.0, 1.0, 2.0)), 3)(x, STEP)
+        moved = model.velocity(View("a blue square", scale, frame_ids=(0.0, 1.0, 1.5)), 3)(x, STEP)
+    assert torch.equal(plain, by_hand)
+    assert torch.equal(placed, by_hand)
+    assert not torch.equal(moved, by_hand)
+
+
+def test_evaluations_are_counted(editors) -> None:
+    model = model_of(editors["flf2v"])
+    x = torch.zeros(1, 16, 3, 4, 4)
+    plain, guided = model.velocity(View("a blue square"), 3), model.velocity(View("a red square", 2.0), 3)
+    assert model.evaluations == 0
+    with torch.no_grad():
+        plain(x, STEP)
+        assert model.evaluations == 1
+        guided(x, STEP)
+        guided(x, STEP)
+    assert model.evaluations == 5
+
+
+def test_what_was_not_encoded_is_refused(editors) -> None:
+    model = model_of(editors["flf2v"])
+    with pytest.raises(InputError, match="prompt 'a green square' was not encoded"):
+        model.velocity(View("a green square"), 3)
+    with pytest.raises(InputError, match="a picture of the view was not encoded"):
+        model.velocity(View("a blue square", images={0: torch.zeros(3, 32, 32)}), 3)
+
+
+def test_condition_channels_of_a_joint_sequence(editors) -> None:
+    editor = editors["flf2v"]
+    model = model_of(editor)
+    latents = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    shown = View("a blue square", images={0: picture(0), 8: picture(8)}, joint=2, appended=latents)
+    with torch.no_grad():
+        told = model._condition(shown, 9)
+        untold = model._condition(replace(shown, appended=None), 9)
+        clip = build_condition(dict(shown.images), 9, editor.encode)
+        empty = build_condition({}, 1, editor.encode, (32, 32))
+    assert told.shape == untold.shape == (1, 20, 5, 4, 4)
+    assert torch.equal(told[:, :, :3], clip)
+    assert torch.equal(told[:, 4:, 3:], latents)
+    assert (told[:, :4, 3:] == 1).all()
+    assert torch.equal(untold[:, :, 3:], empty.expand(-1, -1, 2, -1, -1))
+    assert (untold[:, :4, 3:] == 0).all()
+
+
+def test_a_joint_sequence_does_not_lengthen_the_clip(editors) -> None:
+    model = model_of(editors["flf2v"])
+    view = View(
+        "a blue square", frame_ids=(0.0, 1.0, 2.0, 0.0, 2.0), joint=2, appended=torch.zeros(1, 16, 2, 4, 4)
+    )
+    x = torch.randn(1, 16, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        # Frame 8 is the last one of three slots: were the keyframes counted too, it would be an inner one.
+        shown = model.velocity(replace(view, images={8: picture(8)}), 5)(x, STEP)
+        hidden = model.velocity(view, 5)(x, STEP)
+    assert shown.shape == x.shape
+    assert not torch.equal(shown, hidden)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "experts"])
+@pytest.mark.parametrize("branch", ["analytic", "denoised"])
+def test_every_kind_of_model_edits(folders, tmp_path: Path, kind: str, branch: str) -> None:
+    folder = open_wan(folders[kind] if kind in folders else write_experts(tmp_path / "experts"))
+    task = edit_task(6, (0, 5))
+    method = ResidualCorrectedFlow(Exponential(), edit_branch=branch)  # pyright: ignore[reportArgumentType]
+    editor = loaded(task, method, replace(FAST, guidance_scale=2.0), folder)
+    if kind == "t2v" and branch == "denoised":
+        with pytest.raises(InputError, match="reads no images"):
+            editor.edit(task)
+        return
+    assert editor.edit(task).frames.shape == task.frames.shape

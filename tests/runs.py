@@ -1,0 +1,160 @@
+"""Two small real runs, each made once on wan-tiny at 32*32: three generated segments, and an edit of nine frames."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wanedit import EditConfig, EditResult, GenerationConfig, GenerationResult, edit, generate
+from wanedit.video import write_lossless
+
+TIMES = (0.0, 0.25, 0.5, 0.8)
+FAST = {"size": "32*32", "num_inference_steps": 2, "base_seed": 7, "cpu_threads": 1, "guidance_scale": 2.0}
+Run = Callable[..., GenerationResult]
+
+
+def draw_keyframe(path: Path, shade: int) -> Path:
+    """A square on a gradient; `shade` moves and colours it."""
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[..., 0] = np.linspace(30, 200, 32)[None]
+    pixels[8:20, 2 + shade : 14 + shade] = (250 - 20 * shade, 60, 20 * shade)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def keyframes_in(folder: Path) -> list[list[Any]]:
+    return [[str(draw_keyframe(folder / f"k{i}.png", 4 * i)), t] for i, t in enumerate(TIMES)]
+
+
+@pytest.fixture(scope="session")
+def keyframes(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
+    return keyframes_in(tmp_path_factory.mktemp("keyframes"))
+
+
+@pytest.fixture
+def run(keyframes: list[list[Any]], tmp_path: Path) -> Run:
+    """Generate with the fast settings, overridden by keyword."""
+
+    def start(**changes: Any) -> GenerationResult:
+        settings = {"keyframes": keyframes, "output": str(tmp_path / "out")} | FAST | changes
+        return generate(GenerationConfig(**settings), verbose=False)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def finished(keyframes: list[list[Any]], tmp_path_factory: pytest.TempPathFactory) -> GenerationResult:
+    """The reference run: one process, uninterrupted. Read only."""
+    out = tmp_path_factory.mktemp("finished")
+    return generate(
+        GenerationConfig(keyframes=keyframes, output=str(out), save_latents=True, **FAST), verbose=False
+    )
+
+
+def command(keyframes: list[list[Any]], out: Path, *extra: str) -> list[str]:
+    """The command line of the same run."""
+    pairs = ",".join(f"{path}:{seconds}" for path, seconds in keyframes)
+    settings = [f"--{name}={value}" for name, value in FAST.items()]
+    return ["generate", "--keyframes", pairs, *settings, "--output", str(out), *extra]
+
+
+def start_process(arguments: list[str], **options: Any) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | options.pop("env", {})
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+EDIT = {
+    "size": "32*32", "num_inference_steps": 2, "base_seed": 7, "cpu_threads": 1, "guidance_scale": 1.0,
+    "controller": "exponential",
+}  # fmt: skip
+EditRun = Callable[..., EditResult]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A source of nine frames and the edited frames 0, 4 and 8 of it."""
+
+    video: Path
+    images: dict[int, Path]
+
+    def keyframes(self, *indices: int) -> list[list[Any]]:
+        return [[str(self.images[i]), i] for i in indices]
+
+
+def moving_square(frames: int, colour: tuple[int, int, int] = (250, 60, 20)) -> np.ndarray:
+    """uint8 (T, 32, 32, 3)."""
+    video = np.zeros((frames, 32, 32, 3), np.uint8)
+    video[..., 0] = np.linspace(30, 200, 32)
+    for t in range(frames):
+        video[t, 8:20, 2 + t : 14 + t] = colour
+    return video
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    folder = tmp_path_factory.mktemp("inputs")
+    write_lossless(folder / "source.mkv", moving_square(9), 16)
+    blue = moving_square(9, (20, 60, 250))
+    images = {i: folder / f"{i:04d}.png" for i in (0, 4, 8)}
+    for index, path in images.items():
+        Image.fromarray(blue[index]).save(path)
+    return Inputs(folder / "source.mkv", images)
+
+
+@pytest.fixture
+def edit_config(inputs: Inputs, tmp_path: Path) -> Callable[..., EditConfig]:
+    """A fast edit of the inputs, overridden by keyword."""
+
+    def make(**changes: Any) -> EditConfig:
+        settings = {
+            "video": str(inputs.video),
+            "keyframes": inputs.keyframes(0, 8),
+            "prompt": "a blue square",
+            "output": str(tmp_path / "out"),
+        }
+        return EditConfig(**settings | EDIT | changes)
+
+    return make
+
+
+@pytest.fixture
+def run_edit(edit_config: Callable[..., EditConfig]) -> EditRun:
+    return lambda **changes: edit(edit_config(**changes), verbose=False)
+
+
+@pytest.fixture(scope="session")
+def edited(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> EditResult:
+    """The reference edit: uninterrupted, with its latents. Read only."""
+    settings = {"video": str(inputs.video), "keyframes": inputs.keyframes(0, 8), "prompt": "a blue square"}
+    out = str(tmp_path_factory.mktemp("edited") / "out")
+    return edit(EditConfig(**settings, **EDIT, output=out, save_latents=True), verbose=False)
+
+
+@pytest.fixture
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that loads a weight."""
+    for module in ("load", "text", "image"):
+        name = f"wanedit.wan.{module}.fill"
+        monkeypatch.setattr(name, lambda *a, **k: pytest.fail("a weight was loaded"))
+
+
+def edit_command(inputs: Inputs, out: Path, *extra: str) -> list[str]:
+    """The command line of the same edit."""
+    pairs = ",".join(f"{path}:{index}" for path, index in inputs.keyframes(0, 8))
+    settings = [f"--{name}={value}" for name, value in EDIT.items()]
+    fixed = ["--keyframes", pairs, "--prompt", "a blue square", *settings, "--output", str(out)]
+    return ["edit", str(inputs.video), *fixed, *extra]

@@ -1,0 +1,358 @@
+"""scripts/evaluate_tiny.py: the shipped weights reach the table's figures on 8 clips; mistakes are short and exit 2."""
+
+import hashlib
+import json
+import math
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tiny import evaluate_sprites, evaluate_vae
+from tiny.evaluate import SamplerSettings, decode, encode, sample
+from tiny.evaluate_between import blind_rows, flf_figures, flf_rows, small_figures
+from tiny.evaluate_cost import threads, total_row
+from tiny.evaluate_rows import PARTS, first_rows, text_rows
+from tiny.evaluate_run import Evaluation, spread
+from tiny.evaluate_sets import (
+    Clip,
+    batches,
+    first_clips,
+    linear,
+    single_plain,
+    unseen_pair,
+    videos,
+)
+from tiny.evaluate_sheet import LIMIT, _write, write_sheet
+from tiny.evaluate_sprites import NOT_FOUND, Trace, drift, is_named, looked_at, traces
+from tiny.evaluate_vae import middle_crop, pixels, vae_rows
+from tiny.scorecard import Row, as_dict, table
+from wanedit.lit.chain import ChainSettings, FLF2VChain
+from wanedit.lit.tasks import SegmentTask
+from wanedit.sprites import Background, Scene, Sprite
+from wanedit.sprites.recognise import Recognition
+from wanedit.sprites.scene import Motion
+from wanedit.wan.load import Wan, load_wan
+
+# THRESHOLDS. What a few clips of the shipped weights must reach. These are not the bars of the table: they sit a
+# margin below (AT_MOST: above) what these very clips were measured at, so that another processor's rounding does not
+# fail them and a broken sampler does. Measure anew and move them when the weights change.
+AT_LEAST = {
+    "vae": 29.4,  # dB, 8 clips; measured 30.2
+    "inner": 24.4,  # dB, FLF2V 64x64x17, 8 clips of straight lines; measured 25.6
+    "ends": 29.3,  # dB, their first and last frame; measured 30.8
+    "gain": -0.9,  # dB above their cross-fade; measured 0.3
+    "large": 29.5,  # dB, inner frames of one clip of 128x128x17; measured 31.8
+}
+AT_MOST = {
+    "colour": 0.14,  # RGB, first frame only, 8 clips; measured 0.105
+    "centre": 4.5,  # px of 64, median over the sprites of the 8 clips of straight lines; measured 2.7
+}
+
+REPOSITORY = Path(__file__).parents[2]
+MAIN = runpy.run_path(str(REPOSITORY / "scripts" / "evaluate_tiny.py"))["main"]
+
+
+@pytest.fixture(scope="module")
+def wan() -> Wan:
+    return load_wan("tiny")
+
+
+@pytest.fixture(scope="module")
+def evaluation(wan: Wan) -> Evaluation:
+    own = wan.folder.sampling
+    settings = SamplerSettings(own.num_inference_steps, own.shift, own.guidance_scale)
+    return Evaluation(wan, settings, clips=8, large_clips=1)
+
+
+def test_shipped_weights_between_keyframes(evaluation):
+    small = small_figures(evaluation)
+    assert small.inner.mean() >= AT_LEAST["inner"]
+    assert small.ends.mean() >= AT_LEAST["ends"]
+    assert (small.inner - small.fade).mean() >= AT_LEAST["gain"]
+    assert np.median(small.centre) <= AT_MOST["centre"]
+    rows = {row.name.strip(): row for row in flf_rows(evaluation, small)}
+    sprites = sum(len(clip.scene.sprites) for clip in small.clips)
+    assert rows["sprite centre error over the inner frames, median"].note.endswith(f"of {sprites} sprites")
+    unseen = sum(unseen_pair(clip.scene) for clip in small.clips)
+    assert rows["inner frames, with a shape-colour pair that training never shows"].count == unseen
+    without, given = blind_rows(evaluation, small)
+    assert without.value + given.value == pytest.approx(small.inner[0], abs=1e-5)
+
+
+def test_shipped_weights_at_another_size(evaluation):
+    found = flf_figures(evaluation, evaluation.draw(1, linear), 128)
+    assert found.inner[0] >= AT_LEAST["large"]
+
+
+def test_shipped_weights_of_the_vae_and_from_one_frame(evaluation):
+    assert vae_rows(evaluation)[0].value >= AT_LEAST["vae"]
+    first = first_rows(evaluation)[0]
+    assert first.value <= AT_MOST["colour"]
+    assert first.note.startswith("90th percentile")
+
+
+def test_samples_from_text_are_judged_by_an_instrument_that_reads_the_truth(evaluation):
+    """What the shipped weights draw from text alone is far below its bar (see the model card): no threshold here."""
+    rows = text_rows(evaluation)
+    assert "guidance 4 " in rows[0].name
+    assert rows[0].count == evaluation.clips
+    assert 0 <= rows[0].value <= 1
+    readings = [row.value for row in rows if row.name.strip().startswith("instrument")]
+    assert len(readings) == 3
+    assert min(readings) == 1
+
+
+def test_parts_of_a_batch_are_coded_like_the_whole(wan):
+    video = videos(first_clips(3, 5, linear), 32).repeat(2, 1, 1, 1, 1)
+    latents = encode(wan, video.repeat(20, 1, 1, 1, 1))
+    assert torch.allclose(latents[-6:], wan.vae.encode(video), atol=1e-4)
+    assert torch.allclose(decode(wan, latents)[-6:], wan.vae.decode(latents[-6:]), atol=1e-3)
+
+
+def test_a_batch_is_sampled_as_the_chain_samples_one_segment(wan, monkeypatch):
+    clips = first_clips(2, 5, linear)
+    video, own = videos(clips, 32), wan.folder.sampling
+    settings = SamplerSettings(3, own.shift, 2.0)
+    known = {0: video[:, :, 0], 4: video[:, :, -1]}
+    batch = sample(wan, known, [clip.prompt for clip in clips], 5, (32, 32), settings, [0, 1])
+    chain = FLF2VChain(wan.folder, ChainSettings(3, own.shift, 2.0))
+    task = SegmentTask(
+        1, 5, video[1, :, 0], video[1, :, -1], clips[1].prompt, own.negative_prompt, settings.seed, ""
+    )
+    chain.load([task])
+    from wanedit.rng import noise
+
+    # The same noise: the chain names its own by the segment.
+    monkeypatch.setattr(
+        "wanedit.lit.chain.noise", lambda shape, seed, *_: noise(shape[1:], seed, "evaluate", 1)[None]
+    )
+    assert torch.allclose(chain.sample(task)[0], batch[1], atol=1e-3)
+
+
+def test_noise_belongs_to_the_clip_and_not_to_its_batch(wan):
+    settings, prompt = SamplerSettings(2, guidance=4.0), "a red star stands still."
+    both = sample(wan, {}, [prompt, prompt], 5, (32, 32), settings, [5, 6])
+    alone = sample(wan, {}, [prompt], 5, (32, 32), settings, [6])
+    assert torch.allclose(both[1], alone[0], atol=1e-4)
+    assert not torch.allclose(both[0], both[1], atol=0.1)
+
+
+def test_truth_passes_and_a_wrong_sample_fails():
+    clips = first_clips(3, 17, single_plain)
+    for clip, other in zip(clips, clips[1:] + clips[:1], strict=True):
+        truth, wrong = clip.video(64), other.video(64)
+        empty = clip.background(64).expand(-1, 17, -1, -1)
+        assert is_named(clip, looked_at(truth)) == (True, True, True)
+        assert not is_named(clip, looked_at(wrong))[0]
+        kept = drift(clip, truth, truth)
+        assert kept.colour < 0.03
+        assert kept.background > 30
+        assert not kept.lost
+        gone = drift(clip, empty, truth)
+        assert gone.lost
+        assert gone.colour > 0.08
+        assert traces(clip, truth, truth) == [Trace(0.0, 0.0)]
+        assert traces(clip, truth.roll(5, dims=-1), truth)[0].error > 2
+        assert traces(clip, empty, truth) == [Trace(NOT_FOUND, 1.0)]
+
+
+@pytest.fixture
+def red_circle() -> Clip:
+    """A red circle moves to the right before blue and green."""
+    motion = Motion("linear", (-0.3, 0.0), (0.3, 0.1), duration=1.0)
+    scene = Scene(
+        Background("gradient", ("blue", "green"), angle=0.7), (Sprite("circle", "red", 0.4, motion=motion),)
+    )
+    return Clip(0, scene, 17)
+
+
+@pytest.mark.parametrize("start", [32, 0])
+def test_a_repainted_background_is_seen(red_circle, start):
+    truth, sprite = red_circle.video(64), red_circle.masks(64)[0]
+    painted, magenta = truth.clone(), torch.tensor([1.0, -1.0, 1.0]).view(3, 1, 1, 1)
+    painted[..., start:] = torch.where(sprite[..., start:] > 0, truth[..., start:], magenta)
+    background = drift(red_circle, painted, truth).background
+    assert math.isfinite(background)
+    assert background < 15
+    everything = magenta.expand_as(truth).clone()
+    assert drift(red_circle, everything, truth).background < 15
+
+
+def test_a_recoloured_and_a_faded_sprite_have_another_colour(red_circle):
+    truth, mask = red_circle.video(64), red_circle.masks(64)
+    empty = red_circle.background(64)
+    other = replace(red_circle, scene=red_circle.scene.with_sprite(0, colour="orange")).video(64)
+    faded = torch.lerp(truth, empty, 0.5 * mask)
+    left = (torch.arange(64) < 32 + 0.3 * 32).float()
+    half_faded = torch.lerp(truth, empty, 0.6 * mask * left)
+    assert drift(red_circle, truth, truth).colour < 0.03
+    for wrong in (other, faded, half_faded):
+        assert drift(red_circle, wrong, truth).colour > 0.1
+
+
+def test_a_speck_is_no_sprite(red_circle):
+    truth = red_circle.video(64)
+    speck = red_circle.background(64).expand_as(truth).clone()
+    speck[:, :, 32, 32] = truth[:, 8, 32, 32, None]
+    assert traces(red_circle, speck, truth) == [Trace(NOT_FOUND, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "named"),
+    [
+        (["red circle", "red circle", "blue star"], (True, True, True)),
+        (["red circle", "red star", "blue circle"], (False, True, True)),
+        (["red circle", "blue star", "blue star"], (False, False, False)),
+        (["blue star", "red circle", "red circle"], (True, True, True)),
+    ],
+)
+def test_a_sprite_is_named_by_two_of_three_frames(red_circle, seen, named, monkeypatch):
+    answers = iter(Recognition(*looks.split(), 1.0) for looks in seen)
+    monkeypatch.setattr(evaluate_sprites, "recognise", lambda _: next(answers))
+    assert is_named(red_circle, looked_at(red_circle.video(64))) == named
+
+
+def test_clips_are_consecutive_seeds_that_obey_the_rule():
+    chosen, every = first_clips(5, 17, linear), first_clips(40, 17)
+    assert [clip.seed for clip in every] == list(range(40))
+    assert [clip.seed for clip in chosen] == [clip.seed for clip in every if linear(clip.scene)][:5]
+    assert sum(map(len, batches(every, 64 * 64 * 17))) == 40
+    assert isinstance(chosen[0], Clip)
+    validation = first_clips(40, 17, split="validation")
+    assert validation != every
+    assert not any(unseen_pair(clip.scene) for clip in validation)
+
+
+def test_real_clips_are_cut_to_their_middle():
+    clip = torch.arange(30).view(1, 30, 1, 1).expand(3, -1, 128, 200)
+    middle = middle_crop(clip)
+    assert middle.shape == (3, 17, 128, 128)
+    assert middle[0, 0, 0, 0] == 6
+    assert middle_crop(clip[:, :3]).shape[1] == 1
+
+
+def test_the_held_out_clips_are_read_as_they_are(monkeypatch):
+    monkeypatch.setattr(evaluate_vae, "footage", lambda *_: pytest.fail("scaled"))
+    files = [path for path in (REPOSITORY / "examples" / "footage").iterdir() if path.suffix != ".md"]
+    frames = {path.name: pixels(path).shape for path in files}
+    assert sum(path.stat().st_size for path in files) < 500_000
+    assert frames.pop("bottles.mkv") == (3, 17, 128, 128)
+    assert set(frames.values()) == {(3, 1, 128, 128)}
+    picture = REPOSITORY / "examples" / "footage" / "flf2v_first.png"
+    assert np.array_equal(pixels(picture)[:, 0].permute(1, 2, 0).numpy(), np.asarray(Image.open(picture)))
+
+
+def test_other_clips_are_scaled(tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("RGB", (300, 256)).save(path)
+    assert pixels(path).shape == (3, 1, 128, 150)
+
+
+def test_the_table_says_which_bars_are_met():
+    rows = [Row("a", 30.1, "dB", 30), Row("b", 3.0, "px", 2, False), Row("c", None, "dB", 24, note="give x")]
+    assert [row.verdict for row in rows] == ["pass", "MISS", "not measured"]
+    assert Row("nan", float("nan"), "dB", 1).verdict == "MISS"
+    assert ">= 30.00 dB" in table(rows)
+    assert total_row(660, whole=True).verdict == "MISS"
+    assert total_row(660, whole=False).verdict == ""
+
+
+def test_the_record_holds_no_nan():
+    rows = as_dict([Row("nan", float("nan"), "dB", 1), Row("none", None), Row("one", 1.0)])
+    assert [row["value"] for row in json.loads(json.dumps(rows, allow_nan=False))] == [None, None, 1.0]
+
+
+def test_a_standard_error_needs_two_clips():
+    assert spread(np.array([1.0])) == ""
+    assert spread(np.array([1.0, 3.0])) == "+- 1.00 dB standard error"
+
+
+def test_threads_are_restored():
+    before = torch.get_num_threads()
+    with threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nowhere"], "neither a folder nor a known model"),
+        (["--clips", "0"], "clips is 0; expected at least 1"),
+        (["--clips", "8", "--large_clips", "9"], "large_clips is 9; expected at most clips, which is 8"),
+        (["--out", f"{__file__}/scores.json"], "expected a folder that can be made"),
+        (["--sheet", "/"], "/ is a folder; expected a file to write"),
+        (["--footage", "none.mp4"], "footage: got none.mp4; expected existing files"),
+        (["--footage", __file__], "has no frame that can be read"),
+        (["--solver", "magic"], "expected one of euler"),
+    ],
+)
+def test_a_mistake_is_short_and_exits_2_before_the_model_is_loaded(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr("wanedit.wan.load.load_wan", lambda *_: pytest.fail("the model was loaded"))
+    assert MAIN(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_the_script_prints_a_table_and_writes_json(tmp_path, capsys, wan):
+    out = tmp_path / "new" / "scores.json"
+    assert (
+        MAIN(["--rows", "size", "footage", "--split", "validation", "--clips", "2", "--out", str(out)]) == 0
+    )
+    assert "VAE, real clips and photos 128x128, held out" in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    rows = {row["name"]: row for row in found["rows"]}
+    assert rows["all weight files"]["verdict"] == "pass"
+    assert rows["VAE, bottles.mkv, 17 frames"]["value"] > 15
+    assert found["split"] == "validation"
+    assert found["clips"]["large"] == 2
+    for name, digest in found["sha256"].items():
+        assert hashlib.sha256((wan.folder.path / name).read_bytes()).hexdigest() == digest
+    assert len(found["sha256"]) == 2
+
+
+def test_every_part_has_a_name_of_its_own():
+    assert len({part.name for part in PARTS}) == len(PARTS)
+
+
+def test_samples_have_the_shape_of_their_clips(evaluation):
+    clips = first_clips(1, 5, linear)
+    assert evaluation.between(clips, videos(clips, 32)).shape == (1, 3, 5, 32, 32)
+
+
+class Perfect(Evaluation):
+    """Its samples are the truth."""
+
+    def between(self, group, video, image_tokens=True):
+        return video
+
+    def onwards(self, group, video):
+        return video
+
+    def from_text(self, group, frames=9):
+        return videos(group, 64)[:, :, :frames]
+
+
+def test_the_sheet_is_a_picture_within_its_limit(wan, tmp_path):
+    path = tmp_path / "new" / "sheet.png"
+    write_sheet(Perfect(wan, SamplerSettings()), path)
+    assert path.stat().st_size <= LIMIT
+    with Image.open(path) as sheet:
+        assert sheet.width == 2 * (7 * 66 - 2) + 3 * 14
+        assert sheet.height > 8 * 2 * 64 / 2 + 4 * 64
+
+
+def test_a_sheet_loses_colours_before_it_is_too_large(tmp_path):
+    rng = np.random.default_rng(0)
+    noisy = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    path = tmp_path / "sheet.png"
+    _write(noisy, path, limit=8_000)
+    assert path.stat().st_size <= 8_000
+    with pytest.warns(UserWarning, match="expected at most 100"):
+        _write(noisy, path, limit=100)

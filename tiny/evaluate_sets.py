@@ -1,0 +1,109 @@
+"""The clips measured: scenes of one split in the order of their seeds, and only a stated rule leaves one out."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tiny.data import clip_duration, to_bytes, to_float
+from wanedit.sprites.caption import caption
+from wanedit.sprites.render import frame_times, render
+from wanedit.sprites.scene import Scene, held_out, sample_scene
+
+Rule = Callable[[Scene], bool]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One scene, timed as in training, and how many frames of it are looked at; `seed` is its split's own."""
+
+    seed: int
+    scene: Scene
+    num_frames: int
+
+    @property
+    def prompt(self) -> str:
+        return caption(self.scene)
+
+    def video(self, size: int) -> Float[Tensor, "3 T H W"]:
+        """Pixels in [-1, 1], rounded to bytes as in training."""
+        seconds = frame_times(self.num_frames)
+        return to_float(to_bytes(render(self.scene, seconds, (size, size)).video))
+
+    def background(self, size: int) -> Float[Tensor, "3 T H W"]:
+        """The same clip without its sprites."""
+        empty = replace(self.scene, sprites=())
+        return render(empty, frame_times(self.num_frames), (size, size)).video
+
+    def masks(self, size: int) -> Float[Tensor, "N T H W"]:
+        """What is seen of every sprite."""
+        return render(self.scene, frame_times(self.num_frames), (size, size)).masks
+
+
+def any_scene(scene: Scene) -> bool:
+    """The whole distribution of the split."""
+    return True
+
+
+def single(scene: Scene) -> bool:
+    """One sprite of any texture, with any motion and camera."""
+    return len(scene.sprites) == 1
+
+
+def unseen_pair(scene: Scene) -> bool:
+    """A sprite has a shape and a colour that training never shows together; only the test split has such."""
+    return any(held_out(sprite.shape, sprite.colour) for sprite in scene.sprites)
+
+
+def steady(scene: Scene) -> bool:
+    """No sprite spins or grows, and the camera stands."""
+    camera = scene.camera
+    return (
+        all(sprite.spin == 0 and sprite.zoom == 0 for sprite in scene.sprites)
+        and camera.pan == (0.0, 0.0)
+        and camera.zoom == 0
+    )
+
+
+def linear(scene: Scene) -> bool:
+    """Every sprite moves on a straight line, steadily, before a still camera."""
+    return steady(scene) and all(sprite.motion.kind == "linear" for sprite in scene.sprites)
+
+
+def single_linear(scene: Scene) -> bool:
+    """One sprite on a straight line."""
+    return len(scene.sprites) == 1 and linear(scene)
+
+
+def single_plain(scene: Scene) -> bool:
+    """One plain sprite that moves on a straight line or stands: what a text-only prompt describes."""
+    return (
+        len(scene.sprites) == 1
+        and steady(scene)
+        and scene.sprites[0].texture == "plain"
+        and scene.sprites[0].motion.kind in ("linear", "still")
+    )
+
+
+def first_clips(count: int, num_frames: int, rule: Rule = any_scene, split: str = "test") -> list[Clip]:
+    """The first `count` clips of a split that a rule lets through, in the order of their seeds."""
+    drawn = (
+        Clip(seed, sample_scene(seed, split, clip_duration(num_frames, seed)), num_frames)
+        for seed in itertools.count()
+    )
+    return list(itertools.islice((clip for clip in drawn if rule(clip.scene)), count))
+
+
+def batches(clips: Sequence[Clip], pixels: int) -> Iterator[Sequence[Clip]]:
+    """Groups of at most 16 clips, fewer where one clip has more than 64x64x17 pixels: a group fits 1 GB."""
+    size = max(1, min(16, 16 * 64 * 64 * 17 // pixels))
+    for start in range(0, len(clips), size):
+        yield clips[start : start + size]
+
+
+def videos(clips: Sequence[Clip], size: int) -> Float[Tensor, "B 3 T H W"]:
+    """The clips of a group, stacked."""
+    return torch.stack([clip.video(size) for clip in clips])

@@ -1,0 +1,273 @@
+"""The grid file of an experiment: what is varied, over which clips, and what is fixed.
+
+    title: Which controller
+    shows: One sentence or more on what the result should show.
+    minutes: 12                        # on two cores, from nothing
+    command: edit                      # or generate
+    overlays: [../../configs/x.yaml]   # files of settings, merged left to right
+    base: {guidance_scale: 1.0}             # settings over them
+    seeds: [0]
+    data: {kind: edited_sprites, scenes: 4}
+    axes: {controller: [residual, covariance], data.spacing: [8, 16]}
+    baseline: {controller: residual}   # differences are given to the runs with these values
+    measures: [psnr_off, seconds]      # columns of the table
+    figures: [{x: spacing, y: psnr_off, lines: controller}]
+
+An axis is a list of values for the setting of its name, dotted for one inside another; or a mapping from labels to
+groups of settings. `data.` names a setting of the data. A list of mappings as `axes` is several grids, one after the
+other, for settings that mean something to some values of another axis only.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from wanedit.errors import InputError
+from wanedit.runtime.settings import check_values
+
+GRID_FILE = "grid.yaml"
+Settings = dict[str, Any]
+
+DISTANCES = (1, 2, 4, 8, 16)
+_OF_CLIPS = (
+    *("psnr_off", "ssim_off", "psnr_key", *(f"psnr_at_{d}" for d in DISTANCES)),
+    *("dynamic_degree", "warp_error", "flicker", "consistency", "seconds"),
+)
+JUNCTIONS = ("mse", "acceleration", "turn", "warp", "colour", "sharpness", "duplicate")
+# What `perform` measures of each command's runs.
+KNOWN_MEASURES = {
+    "edit": (*_OF_CLIPS, "evaluations", "keyframe_error"),
+    "generate": (*_OF_CLIPS, *(f"junction_{name}" for name in JUNCTIONS), "joins_shown"),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One plot: `y` over `x`, a line for each value of `lines`, a panel for each of `panels`.
+
+    Attributes:
+        log: whether `x` is logarithmic.
+        gain: draw the paired differences to the baseline, whose intervals are far narrower than those of means.
+    """
+
+    x: str
+    y: str
+    lines: str | None = None
+    panels: str | None = None
+    log: bool = False
+    gain: bool = False
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its file, without ending."""
+        others = "".join(f"_and_{name}" for name in (self.lines, self.panels) if name is not None)
+        return f"{'gain_in_' if self.gain else ''}{self.y}_by_{self.x}{others}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid file, read. See the module for its fields."""
+
+    title: str
+    shows: str
+    command: Literal["edit", "generate"]
+    data: Settings
+    axes: list[Settings]
+    minutes: float | None = None
+    overlays: list[str] = field(default_factory=list)
+    base: Settings = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    baseline: Settings = field(default_factory=dict)
+    measures: list[str] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place of the grid.
+
+    Attributes:
+        labels: column -> value, as tables show it.
+        settings: of the command, over the grid's base.
+        data: settings of the data, over the grid's.
+    """
+
+    labels: Settings
+    settings: Settings
+    data: Settings
+
+
+def load_grid(folder: Path) -> Grid:
+    """Read the grid of an experiment.
+
+    Raises:
+        InputError: no such file, no YAML, an unknown or missing key, or a value of another type.
+    """
+    path = folder / GRID_FILE
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder} has no {GRID_FILE}; expected the folder of an experiment") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no mapping; expected the keys of a grid")
+    grid = _grid(values, path)
+    check_grid(grid, path)
+    merged: Settings = {}
+    for name in grid.overlays:
+        merged = merge(merged, _overlay(path.parent / name))
+    return replace(grid, base=merge(merged, grid.base))
+
+
+def _grid(values: Settings, path: Path) -> Grid:
+    known = {f.name: f for f in fields(Grid)}
+    if unknown := [name for name in values if name not in known]:
+        raise InputError(f"{path}: unknown key {unknown[0]!r}; expected some of {', '.join(known)}")
+    if missing := [n for n in ("title", "shows", "command", "data", "axes") if n not in values]:
+        raise InputError(f"{path}: {missing[0]} is missing")
+    if isinstance(values["axes"], dict):
+        values = values | {"axes": [values["axes"]]}
+    check_values(Grid, values)
+    _check_elements(values, path)
+    read: Settings = {"figures": [_figure(entry, path) for entry in values.get("figures", [])]}
+    return Grid(**(values | read))
+
+
+def _figure(entry: Any, path: Path) -> Figure:
+    names = [f.name for f in fields(Figure)]
+    if not isinstance(entry, dict) or not {"x", "y"} <= set(entry) <= set(names):
+        raise InputError(f"{path}: figure {entry!r}; expected some of {', '.join(names)}, with x and y")
+    check_values(Figure, entry)
+    return Figure(**entry)
+
+
+def _overlay(path: Path) -> Settings:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"overlay {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"overlay {path} holds no mapping of settings")
+    return values
+
+
+def check_grid(grid: Grid, path: Path) -> None:
+    """Refuse a grid that makes no runs, or names columns that it has not.
+
+    Raises:
+        InputError: naming the key, what was got and what was expected.
+    """
+    if not grid.seeds or not grid.axes:
+        raise InputError(
+            f"{path}: seeds and axes are {grid.seeds} and {grid.axes}; expected at least one each"
+        )
+    for axes in grid.axes:
+        _check_axis_values(axes, path)
+    _check_names(grid, path)
+
+
+def _check_elements(values: Settings, path: Path) -> None:
+    """What the lists of a grid file hold."""
+    seeds = values.get("seeds", [0])
+    if any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise InputError(f"{path}: seeds are {seeds}; expected whole numbers, each once")
+    for what in ("overlays", "measures"):
+        if any(not isinstance(name, str) for name in values.get(what, [])):
+            raise InputError(f"{path}: {what} are {values[what]}; expected text")
+    for axes in values["axes"]:
+        if not isinstance(axes, dict) or any(not isinstance(name, str) for name in axes):
+            raise InputError(f"{path}: axes hold {axes!r}; expected a mapping from names to values")
+
+
+def _check_axis_values(axes: Settings, path: Path) -> None:
+    for name, values in axes.items():
+        if not isinstance(values, list | dict) or not values:
+            raise InputError(f"{path}: axis {name} is {values!r}; expected a list, or a mapping of labels")
+        if isinstance(values, dict) and any(not isinstance(v, dict) for v in values.values()):
+            raise InputError(f"{path}: axis {name} has labels; expected a group of settings for each")
+        labels = [label_text(value) for value in values]
+        if len(set(labels)) < len(labels):
+            raise InputError(f"{path}: axis {name} is {values!r}; expected each value once")
+
+
+def _check_names(grid: Grid, path: Path) -> None:
+    columns = column_names(grid)
+    for name in grid.baseline:
+        if name not in columns:
+            raise InputError(f"{path}: baseline names {name!r}; expected some of {', '.join(columns)}")
+    wanted = list(grid.baseline.items())
+    if wanted and not any(same_point(point.labels, wanted) for point in points(grid)):
+        raise InputError(f"{path}: baseline is {grid.baseline}; expected values that a point of the grid has")
+    known = KNOWN_MEASURES[grid.command]
+    for name in (*grid.measures, *(figure.y for figure in grid.figures)):
+        if name not in known:
+            raise InputError(f"{path}: unknown measure {name!r}; expected some of {', '.join(known)}")
+    for figure in grid.figures:
+        if figure.gain and not grid.baseline:
+            raise InputError(f"{path}: a figure shows gains; expected a baseline")
+        for name in (figure.x, figure.lines, figure.panels):
+            if name is not None and name not in columns:
+                raise InputError(f"{path}: a figure names {name!r}; expected some of {', '.join(columns)}")
+
+
+def column(axis: str) -> str:
+    """An axis as tables call it: without the group that it lies in."""
+    return axis.rsplit(".", 1)[-1]
+
+
+def column_names(grid: Grid) -> list[str]:
+    """The axes of all grids, in order."""
+    return list(dict.fromkeys(column(name) for axes in grid.axes for name in axes))
+
+
+def points(grid: Grid) -> Iterator[Point]:
+    """Every place of the grid, the last axis fastest."""
+    for axes in grid.axes:
+        for choice in itertools.product(*(_choices(name, values) for name, values in axes.items())):
+            labels = {column(name): label for name, (label, _, _) in zip(axes, choice, strict=True)}
+            settings, data = {}, {}
+            for _, own, of_data in choice:
+                settings, data = merge(settings, own), merge(data, of_data)
+            yield Point(labels, settings, data)
+
+
+def _choices(name: str, values: list[Any] | Settings) -> list[tuple[Any, Settings, Settings]]:
+    """(label, settings of the command, settings of the data) of each value of an axis."""
+    if isinstance(values, dict):
+        return [(label, own, {}) for label, own in values.items()]
+    if name.startswith("data."):
+        return [(value, {}, _nested(name.removeprefix("data."), value)) for value in values]
+    return [(value, _nested(name, value), {}) for value in values]
+
+
+def _nested(name: str, value: Any) -> Settings:
+    """{"a": {"b": value}} for "a.b"."""
+    head, _, rest = name.partition(".")
+    return {head: _nested(rest, value) if rest else value}
+
+
+def merge(under: Settings, over: Settings) -> Settings:
+    """`over` wins; mappings inside are merged likewise."""
+    both = dict(under)
+    for name, value in over.items():
+        old = both.get(name)
+        both[name] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
+
+
+def label_text(value: Any) -> str:
+    """A value of an axis in a table, as the grid file spells it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def same_point(labels: Settings, wanted: Sequence[tuple[str, Any]]) -> bool:
+    """Whether labels have all wanted values."""
+    return all(label_text(labels.get(name)) == label_text(value) for name, value in wanted)

@@ -1,0 +1,159 @@
+"""What an edit is restored with: whether it is, in which size, and the source and keyframes in that size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import UInt8
+
+from wanedit.errors import InputError
+from wanedit.flow.editing import Method
+from wanedit.jobs.edit.config import EditConfig, EditedFrame
+from wanedit.lit.edit_task import Pictures
+from wanedit.lit.pixels import MAKES_PIXELS
+from wanedit.video import load_image
+from wanedit.video.arrays import Frame, Frames
+from wanedit.video.images import Size
+from wanedit.video.register import Placement, register
+from wanedit.video.restoring import Restore
+from wanedit.video.source import SourceClip, read_source
+
+# A source's shape counts as kept when it changes by less than this share.
+SHAPE_KEPT = 0.01
+
+
+def restore_kind(config: EditConfig) -> Restore:
+    """`config.restore` decided: the methods of others are left as they were published."""
+    if config.restore != "auto":
+        return config.restore
+    return "keyframes" if config.method == "residual_corrected" else "none"
+
+
+def decide_output(config: EditConfig, method: Method) -> EditConfig:
+    """`restore` and `output_size` without auto.
+
+    Raises:
+        InputError: the source's size is asked for where nothing is restored, or with bars beside it.
+    """
+    kind = "none" if isinstance(method, MAKES_PIXELS) else restore_kind(config)
+    wanted = config.output_size
+    if wanted == "source" and isinstance(method, MAKES_PIXELS):
+        raise InputError(
+            f"output_size is source, but {config.method} makes pixels of the model's size; expected auto or model"
+        )
+    if wanted == "source" and kind == "none":
+        raise InputError(
+            f"output_size is source, but {config.method} with restore {config.restore} leaves the model's own pixels; "
+            "expected restore source, residual or keyframes, or output_size model"
+        )
+    if wanted == "source" and config.resize_policy == "pad":
+        # Their bars are whole pixels of the model's frames, which no bars of the source's own size match.
+        raise InputError("output_size is source and resize_policy pad; expected auto, crop or stretch")
+    if wanted == "auto":
+        can = kind != "none" and config.resize_policy != "pad"
+        wanted = "source" if can and config.size is None else "model"
+    policy = config.resize_policy
+    if policy == "auto":
+        # What is stretched for the model is stretched back in the source's own size, and nothing is cut off.
+        policy = "stretch" if wanted == "source" else "crop"
+    return replace(config, restore=kind, output_size=wanted, resize_policy=policy)
+
+
+def original_size(sides: Size, size: Size, policy: str) -> Size:
+    """(height, width) of the part of a source that `images.fit` brings to `size`, in the source's own pixels."""
+    if policy == "stretch":
+        return sides
+    scale = max(size[0] / sides[0], size[1] / sides[1])
+    return min(sides[0], round(size[0] / scale)), min(sides[1], round(size[1] / scale))
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedKeyframe:
+    """A keyframe as it was read, and how it lies on the source's frame `index`."""
+
+    index: int
+    pixels: Frame
+    placement: Placement
+
+
+def place_keyframes(
+    config: EditConfig, keyframes: Sequence[EditedFrame], source: SourceClip, sides: Size
+) -> tuple[list[PlacedKeyframe], list[str]]:
+    """Read the keyframes, lay each on its frame, and say what the user should know of it.
+
+    Args:
+        config: decided.
+        source: read at the model's size; every keyframe is of one of its frames.
+        sides: (height, width) of the source as stored.
+    """
+    placed, notes = [], []
+    for keyframe in keyframes:
+        loaded = load_image(keyframe.path)
+        frame = source.frames[keyframe.index]
+        placement = register(loaded.pixels, frame, sides, config.resize_policy, config.keyframe_fit)
+        placed.append(PlacedKeyframe(keyframe.index, loaded.pixels, placement))
+        said = [*loaded.notes, *([placement.note] if placement.note else [])]
+        notes += [f"{keyframe.path.name}: {note}" for note in said]
+    return placed, notes
+
+
+def shown_in(
+    frames: Frames, keyframes: Sequence[PlacedKeyframe], policy: str
+) -> UInt8[np.ndarray, "k h w 3"]:
+    """The keyframes (K, H, W, 3) as `frames` (T, H, W, 3) look, the source brought to its size by `policy`."""
+    return np.stack([k.placement.place(k.pixels, frames[k.index], policy) for k in keyframes])
+
+
+def read_originals(
+    config: EditConfig, source: SourceClip, keyframes: Sequence[PlacedKeyframe], sides: Size
+) -> Pictures | None:
+    """Source and keyframes in the size of the result; None where that is the model's.
+
+    Args:
+        config: decided.
+        source: read at the model's size.
+        sides: (height, width) of the source as stored.
+    """
+    size = (source.frames.shape[1], source.frames.shape[2])
+    own = original_size(sides, size, config.resize_policy)
+    if config.output_size == "model" or own == size:
+        return None
+    clip = read_source(
+        source.path,
+        decoder=config.decoder,
+        start=config.start,
+        num_frames=len(source.frames),
+        size=own,
+        policy=config.resize_policy,
+        salvage=config.salvage,
+    )
+    return Pictures(clip.frames, shown_in(clip.frames, keyframes, config.resize_policy))
+
+
+def shape_notes(config: EditConfig, source: SourceClip, sides: Size) -> list[str]:
+    """What becomes of the source's shape, where the user would not expect it.
+
+    Args:
+        config: decided.
+        source: read at the model's size.
+        sides: (height, width) of the source as stored.
+    """
+    (height, width), size, notes = sides, (source.frames.shape[1], source.frames.shape[2]), []
+    own = original_size(sides, size, config.resize_policy)
+    result = own if config.output_size == "source" else size
+    made = f"{result[1]}x{result[0]}"
+    change = (result[1] / result[0]) / (width / height) - 1
+    if abs(change) >= SHAPE_KEPT:
+        lost = 1 - own[0] * own[1] / (height * width)
+        became = {
+            "crop": f"{lost:.0%} of it is cut off (resize_policy stretch keeps it)",
+            "stretch": f"it is stretched, {change:+.0%} in width",
+            "pad": "black bars fill it up",
+        }
+        notes.append(f"the source is {width}x{height} and the result {made}: {became[config.resize_policy]}")
+    if result[0] % 2 or result[1] % 2:
+        notes.append(
+            f"{made} has an odd side, which H.264 cannot have: {result[1] // 2 * 2}x"
+            f"{result[0] // 2 * 2} are written; the lossless frames beside it keep all"
+        )
+    return notes

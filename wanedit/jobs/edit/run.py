@@ -1,0 +1,357 @@
+"""Editing from end to end: plan, edit what is not complete, write the video and what a person looks at first."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from wanedit.errors import InputError, ResourceError
+from wanedit.flow.editing import Metrics
+from wanedit.flow.keyframes import Covariance, Residual, largest_stable_alpha
+from wanedit.flow.path import Step, schedule
+from wanedit.jobs.edit.config import EditConfig, check_edit
+from wanedit.jobs.edit.method import describe_method
+from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
+from wanedit.jobs.edit.reads import guidance
+from wanedit.lit.edit_task import EditedClip
+from wanedit.lit.editor import FlowMatchingEditor, step_record
+from wanedit.lit.rehearsal import expected_steps
+from wanedit.runtime import launch
+from wanedit.runtime.cost import LOSSLESS_SHARE
+from wanedit.runtime.directory import RunDirectory, append_event, write_text
+from wanedit.runtime.journal import Manifest, segment_file
+from wanedit.runtime.predict import predict, save_latents, write_piece
+from wanedit.runtime.progress import progress_bar
+from wanedit.runtime.record import RECORD_MARK, absolute_source, resolve_seed, resolve_threads
+from wanedit.tracking import Tracking, check_tracking
+from wanedit.tracking.runs import track, track_result
+from wanedit.video import read_frames, write_mp4, write_png
+from wanedit.video.sheets import comparison_sheet, contact_indices
+
+Say = Callable[[str], None]
+SHOWN_EVERY = 10
+STUCK = 0.1
+SHEET_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What a run made.
+
+    Attributes:
+        video: the final file.
+        frames: uint8 (T, H, W, 3), before lossy encoding.
+        num_frames, fps: of it.
+        keyframe_indices: the frames of the keyframes.
+        seed: of all noise.
+        digest: hash of all that decides the pixels.
+        edited: False if the clip was complete before.
+        keyframe_error: |x0_hat[K] - x_e| / |x_e| at the last step; None where the method knows none.
+    """
+
+    video: Path
+    contact_sheet: Path
+    frames: Any
+    num_frames: int
+    fps: float
+    keyframe_indices: tuple[int, ...]
+    seed: int
+    digest: str
+    edited: bool
+    keyframe_error: float | None
+
+
+def edit(
+    config: EditConfig, folders: Sequence[Path] = (), verbose: bool = True, say: Say = print
+) -> EditResult:
+    """Edit one video; a folder whose edit is complete for these settings is only written out again.
+
+    Args:
+        config: the run.
+        folders: where relative paths are looked up after the current folder.
+        verbose: show warnings, every tenth step and a progress bar.
+        say: where the lines go.
+
+    Raises:
+        InputError, MissingWeightsError, ResourceError, NumericalError: see their docstrings; the exit code of
+            the command line is theirs.
+    """
+    with launch.interruptible():
+        return _edit(config, folders, say if verbose else None)
+
+
+def _edit(config: EditConfig, folders: Sequence[Path], say: Say | None) -> EditResult:
+    if (size := launch.current_world().size) > 1:
+        raise InputError(
+            f"torchrun started {size} processes; an edit is one clip and one device's work, expected 1"
+        )
+    world, directory = launch.World(), RunDirectory(config.folder, config.final_path)
+    check_edit(config)
+    check_tracking(config)
+    launch.choose_devices(config, world)
+    plan = make_edit_plan(resolve_edit(config, directory), folders, say or (lambda text: None))
+    check_output(plan, directory)
+    with directory.lock():
+        complete = prepare(plan, directory)
+        if say is not None:
+            announce(plan, complete, say)
+        digests = [plan.task.digest]
+        with track(plan.config, directory, world, digests, metadata(plan), say) as tracking:
+            if not complete:
+                _run(plan, directory, world, say, tracking)
+            result = _finish(plan, directory, not complete, say)
+            numbers = {
+                "keyframe_error": result.keyframe_error,
+                "frames": result.num_frames,
+                "seed": result.seed,
+            }
+            track_result(tracking, directory, digests, numbers)
+        return result
+
+
+def check_output(plan: EditPlan, directory: RunDirectory) -> None:
+    """See that the final video may be written.
+
+    Raises:
+        InputError: it is a folder; a file of the run is what the edit is made from, or would lie among its images.
+    """
+    if directory.final.is_dir():
+        raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
+    written = [directory.final, directory.contact_sheet, directory.config, directory.metrics]
+    written += [*directory.segments.glob("*")]
+    for used in (plan.source.path, *(keyframe.path for keyframe in plan.keyframes)):
+        for path in written:
+            if path.exists() and used.exists() and path.samefile(used):
+                raise InputError(f"output {path} is also an input; expected the name of another file")
+    folder = plan.source.path.resolve()
+    if folder.is_dir() and folder in (directory.root.resolve(), *directory.root.resolve().parents):
+        raise InputError(f"output {directory.root} lies in the source's folder, which holds images only")
+
+
+def resolve_edit(config: EditConfig, directory: RunDirectory) -> EditConfig:
+    """Fill what depends on the machine and on an earlier run of this folder: seed and threads."""
+    return replace(
+        config,
+        base_seed=resolve_seed(config, directory),
+        cpu_threads=resolve_threads(config, directory),
+    )
+
+
+def is_complete(plan: EditPlan, directory: RunDirectory) -> bool:
+    """Whether the clip was edited before with all that decides its pixels."""
+    name = plan.task.digest
+    done = Manifest(directory).complete([name], plan.config.save_latents)
+    return name in done and not plan.config.force_regenerate
+
+
+def prepare(plan: EditPlan, directory: RunDirectory) -> bool:
+    """Check the disk and record the configuration; returns whether the clip is complete already."""
+    directory.prepare()
+    complete = is_complete(plan, directory)
+    need = int(2 * plan.task.pictures.frames.nbytes * LOSSLESS_SHARE) + (1 << 20)
+    free = shutil.disk_usage(directory.root).free
+    if free < need:
+        raise ResourceError(
+            f"{directory.root}: {free / 1e6:.0f} MB free, about {need / 1e6:.0f} MB needed; make room, or choose "
+            "another output"
+        )
+    append_event(directory.metrics, _started(plan))
+    record = yaml.safe_dump(asdict(recorded_edit(plan.asked)), sort_keys=False, allow_unicode=True)
+    write_text(directory.config, RECORD_MARK + record)
+    return complete
+
+
+def recorded_edit(config: EditConfig) -> EditConfig:
+    """The configuration as a later run should read it: what was asked once for this run is left out."""
+    return replace(
+        config,
+        force_regenerate=False,
+        output=str(Path(config.output).expanduser().absolute()),
+        model=absolute_source(config.model),
+        ckpt_dir=config.ckpt_dir and absolute_source(config.ckpt_dir),
+    )
+
+
+def _started(plan: EditPlan) -> dict[str, Any]:
+    from wanedit import __version__
+
+    keyframes = [
+        {"file": str(k.path), "frame": k.index, "fit": asdict(fit)}
+        for k, fit in zip(plan.keyframes, plan.fits, strict=True)
+    ]
+    return {
+        "event": "start",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wanedit": __version__,
+        "model": plan.folder.name,
+        "model_files": plan.model_files,
+        "method": describe_method(plan.method),
+        "seed": plan.config.base_seed,
+        "cpu_threads": plan.config.cpu_threads,
+        "keyframes": keyframes,
+        "warnings": list(plan.warnings),
+        "edit": plan.task.digest,
+    }
+
+
+def announce(plan: EditPlan, complete: bool, say: Say) -> None:
+    """Say what is going to be done, and what may not go as meant."""
+    for warning in plan.warnings:
+        say(f"warning: {warning}")
+    height, width = plan.task.pictures.frames.shape[1:3]
+    say(
+        f"{len(plan.task.frames)} frames of {width}*{height} at {float(plan.fps):g} fps, keyframes at "
+        f"{list(plan.task.keyframe_indices)}, {plan.config.method}, {plan.folder.name}, seed {plan.config.base_seed}"
+        + ("; already complete" if complete else "")
+    )
+
+
+def _run(
+    plan: EditPlan, directory: RunDirectory, world: launch.World, say: Say | None, tracking: Tracking
+) -> None:
+    unsaid: list[str] = []
+    with progress_bar(_steps(plan), "editing", "steps", say is not None) as advance:
+
+        def on_step(clip: int, step: Step, metrics: Metrics) -> None:
+            launch.raise_if_interrupted()
+            advance()
+            # At once, and not with the result: a run that diverges has its steps on record.
+            append_event(directory.metrics, {"event": "step", **step_record(step, metrics)})
+            tracking.follow()
+            unsaid[:] = [_line(step, metrics)]
+            if say is not None and step.index % SHOWN_EVERY == 0:
+                say(unsaid.pop())
+
+        module = FlowMatchingEditor(plan.folder, plan.method, plan.settings, on_step)
+        predict(module, [plan.task], lambda clip: _save(plan, directory, clip), plan.config, world)
+    launch.raise_if_interrupted()
+    if say is not None and unsaid:
+        say(unsaid.pop())
+
+
+def _steps(plan: EditPlan) -> int:
+    settings = plan.settings
+    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    return expected_steps(plan.method, plan.task, levels)
+
+
+def _line(step: Step, metrics: Metrics) -> str:
+    shown = ("r_k_norm", "v_diff_norm", "delta_v_norm", "alpha_h", "keyframe_error")
+    values = "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
+    return f"step {step.index:3d}  sigma {step.sigma:.3f}  {values}"
+
+
+def _save(plan: EditPlan, directory: RunDirectory, clip: EditedClip) -> None:
+    name = segment_file(clip.task.index, clip.task.digest)
+    try:
+        if plan.config.save_latents and clip.latents is not None:
+            save_latents(directory, name, clip.latents)
+        entry = write_piece(directory, name, clip, plan.fps, 0)
+        Manifest(directory).record(clip.task.digest, entry)
+    except ResourceError as error:
+        raise ResourceError(f"{error}. Make room and run again") from None
+    line = {"event": "edited", "frames": len(clip.frames), "tokens": clip.task.tokens}
+    line |= {"evaluations": clip.evaluations, "seconds": round(clip.seconds, 3), "digest": clip.task.digest}
+    append_event(directory.metrics, line | {"keyframe_error": last_error(clip.steps)})
+
+
+def last_error(steps: Sequence[Metrics]) -> float | None:
+    """|x0_hat[K] - x_e| / |x_e| of the last step that measured it."""
+    measured = [step["keyframe_error"] for step in steps if "keyframe_error" in step]
+    return measured[-1] if measured else None
+
+
+def advice(error: float | None, plan: EditPlan) -> list[str]:
+    """What to try when the keyframes were not reached."""
+    if error is None or error <= STUCK:
+        return []
+    ways, scale = [], guidance(plan.config, plan.method)[0]
+    if not hasattr(plan.method, "controller"):
+        ways.append("use residual_corrected, whose controllers tie keyframes in")
+    elif gain := _gain_advice(plan):
+        ways.append(gain)
+    if scale > 1:
+        own = getattr(plan.method, "guidance_scale", None) is not None
+        ways.append(f"lower {'method_options.guidance_scale' if own else 'guidance_scale'} (now {scale:g})")
+    ways.append("look whether the keyframes show edits of their frames")
+    restored = ", before they were restored" if plan.config.restore in ("residual", "keyframes") else ""
+    missed = f"the keyframes were missed by {error:.0%} (relative residual of the last step{restored})"
+    return [f"{missed}: {', or '.join(ways)}"]
+
+
+def _gain_advice(plan: EditPlan) -> str:
+    """Which way to turn alpha; nothing where the controller has none."""
+    controller, settings = getattr(plan.method, "controller", None), plan.settings
+    if isinstance(controller, Covariance):
+        return f"raise controller_options.iterations (now {controller.iterations})"
+    if not hasattr(controller, "alpha"):
+        return ""
+    if not isinstance(controller, Residual):
+        return "raise alpha"
+    stable = largest_stable_alpha(schedule(settings.num_inference_steps, settings.shift))
+    turn = "lower" if controller.alpha + controller.beta >= stable else "raise"
+    return f"{turn} alpha (stable below {stable:.3g} with these steps)"
+
+
+def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | None) -> EditResult:
+    manifest, task = Manifest(directory), plan.task
+    frames = read_frames(manifest.path(task.digest))
+    write_mp4(directory.final, _even(frames), plan.fps, metadata(plan), plan.config.crf)
+    rows = {"source": dict(enumerate(task.pictures.frames)), "edited": dict(enumerate(frames))}
+    rows["keyframes"] = dict(zip(task.keyframe_indices, task.pictures.keyframes, strict=True))
+    shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
+    write_png(directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps))
+    error = _recorded_error(directory, task.digest)
+    if say is not None and edited:
+        for line in advice(error, plan):
+            say(line)
+    return EditResult(
+        directory.final,
+        directory.contact_sheet,
+        frames,
+        len(frames),
+        float(plan.fps),
+        task.keyframe_indices,
+        plan.config.base_seed or 0,
+        task.digest,
+        edited,
+        error,
+    )
+
+
+def _even(frames: np.ndarray) -> np.ndarray:
+    """Without the last row or column where a side is odd; the plan says so."""
+    height, width = frames.shape[1:3]
+    return frames[:, : height // 2 * 2, : width // 2 * 2]
+
+
+def _recorded_error(directory: RunDirectory, name: str) -> float | None:
+    """That of the edit of this digest, from metrics.jsonl."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        lines = [json.loads(line) for line in directory.metrics.read_text(encoding="utf-8").splitlines()]
+        edited = [line for line in lines if line.get("event") == "edited" and line.get("digest") == name]
+        return edited[-1].get("keyframe_error") if edited else None
+    return None
+
+
+def metadata(plan: EditPlan) -> dict[str, str]:
+    """What the final file carries: of paths the last name only, of keyframes their frames, and the hash of the edit."""
+    from wanedit import __version__
+
+    config = asdict(plan.config)
+    config["keyframes"] = [{"file": k.path.name, "frame": k.index} for k in plan.keyframes]
+    for name in ("video", "output", "model", "ckpt_dir"):
+        config[name] = config[name] and Path(config[name]).name
+    return {
+        "comment": "made with wanedit",
+        "wanedit_version": __version__,
+        "wanedit_config": json.dumps(config, ensure_ascii=False),
+        "wanedit_edit": plan.task.digest,
+    }

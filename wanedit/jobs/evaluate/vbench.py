@@ -1,0 +1,102 @@
+"""A video added to a folder as VBench reads it.
+
+    DIR/videos/{prompt}-{index}.mp4     the video; the index is the first free one of its prompt
+    DIR/prompt_file.json                {file name: prompt}
+    DIR/images/{prompt}.png             the picture that it was made from, for VBench-I2V
+
+    vbench evaluate --mode=custom_input --videos_path DIR/videos --prompt_file DIR/prompt_file.json --dimension …
+
+VBench takes every mp4, gif, jpg and png of `videos` for a video and, in its standard mode, the suffix of the first file
+for that of all, so nothing else lies there (Vchitect/VBench, `vbench/__init__.py`; VBench-I2V's README, section 4).
+"""
+
+import hashlib
+import json
+import os
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from wanedit.errors import InputError
+from wanedit.runtime.directory import write_text
+from wanedit.video import write_mp4, write_png
+
+# Bytes of a file name on common file systems, and what of them an index and a suffix may take.
+LONGEST, RESERVED = 255, 16
+# The quality with which VBench-I2V's README has videos written.
+CRF = 10
+# A separator, what Windows refuses, and control characters.
+_UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
+
+
+def export(
+    folder: Path,
+    frames: UInt8[np.ndarray, "t height width 3"],
+    fps: Fraction | float,
+    prompt: str,
+    picture: UInt8[np.ndarray, "_ _ 3"] | None = None,
+) -> tuple[str, ...]:
+    """Add one video. Returns what a person should know: where it is, and what its name or size could not keep.
+
+    Raises:
+        InputError: no prompt; or a folder that cannot be written, or whose prompt file is not one.
+    """
+    prompt = " ".join(prompt.split())
+    if not prompt:
+        raise InputError("vbench: the video has no prompt; expected one, by which VBench names it")
+    stem, videos = file_stem(prompt), folder / "videos"
+    prompts = _prompts(folder / "prompt_file.json")
+    try:
+        videos.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"vbench {folder}: {os.strerror(error.errno or 0)}") from None
+    name = next(name for k in range(1 << 30) if not (videos / (name := f"{stem}-{k}.mp4")).exists())
+    height, width = (side // 2 * 2 for side in frames.shape[1:3])
+    write_mp4(videos / name, frames[:, :height, :width], fps, crf=CRF)
+    write_text(
+        folder / "prompt_file.json", json.dumps(prompts | {name: prompt}, ensure_ascii=False, indent=1) + "\n"
+    )
+    if picture is not None:
+        (folder / "images").mkdir(exist_ok=True)
+        write_png(folder / "images" / f"{stem}.png", picture)
+    return (f"vbench: {videos / name}", *_notes(prompt, stem, frames.shape[1:3]))
+
+
+def file_stem(prompt: str) -> str:
+    """The prompt as a file's name: itself where that is possible, else without what a name cannot hold.
+
+    A changed name ends with the beginning of the prompt's hash, so that two prompts never share one.
+    """
+    safe = _UNSAFE.sub("_", prompt).lstrip(".")
+    if safe == prompt and len(prompt.encode()) <= LONGEST - RESERVED:
+        return prompt
+    mark = " " + hashlib.sha256(prompt.encode()).hexdigest()[:8]
+    kept = safe.encode()[: LONGEST - RESERVED - len(mark)].decode(errors="ignore")
+    return kept.rstrip() + mark
+
+
+def _notes(prompt: str, stem: str, size: tuple[int, ...]) -> list[str]:
+    notes = []
+    if stem != prompt:
+        notes.append(
+            "vbench: the file's name cannot hold the whole prompt, which VBench would read from it; give it "
+            "prompt_file.json"
+        )
+    if size[0] % 2 or size[1] % 2:
+        notes.append(f"vbench: {size[1]}x{size[0]} is odd; the last row or column is left out")
+    return notes
+
+
+def _prompts(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"vbench: {path} cannot be read as JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"vbench: {path} holds a {type(values).__name__}; expected file names and prompts")
+    return values

@@ -1,0 +1,141 @@
+"""From complete segments to the final video: colour, retiming, joins, smoothing, sheets."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from wanedit.errors import InputError
+from wanedit.jobs.generate.plan import Plan
+from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.journal import Manifest
+from wanedit.types import Segment
+from wanedit.video import (
+    Piece,
+    contact_sheet,
+    correct_segment,
+    junction_sheet,
+    read_frames,
+    retime,
+    smooth_stream,
+    stitch,
+    write_mp4,
+    write_png,
+)
+from wanedit.video.sheets import contact_indices, junction_indices
+
+JUNCTION_RADIUS = 4
+THUMBNAIL = 480
+
+
+def assemble(plan: Plan, directory: RunDirectory, advance: Callable[[], None] = lambda: None) -> None:
+    """Stitch all segments into the final video and draw its two sheets. One segment is in memory at a time.
+
+    Args:
+        advance: called after every frame.
+
+    Raises:
+        ResourceError: the disk is full; the segments stay.
+    """
+    count, keys = plan.timeline.num_frames, plan.timeline.keyframe_frames
+    wanted = {*contact_indices(count, keys), *junction_indices(count, keys[1:-1], JUNCTION_RADIUS)}
+    kept = _Keep(wanted, advance)
+    stream = kept.watch(final_frames(plan, directory))
+    write_mp4(directory.final, stream, plan.timeline.fps, metadata(plan), plan.config.crf)
+    _draw_sheets(plan, directory, kept.frames)
+
+
+def final_frames(plan: Plan, directory: RunDirectory) -> Iterator[np.ndarray]:
+    """The frames of the output, uint8 (H, W, 3), exactly `timeline.num_frames` of them."""
+    manifest = Manifest(directory)
+    pieces = (
+        Piece(segment.start, segment.end, segment_frames(plan, segment, manifest.path(task.digest)))
+        for segment, task in zip(plan.timeline.segments, plan.tasks, strict=True)
+    )
+    config, timeline = plan.config, plan.timeline
+    junctions = timeline.keyframe_frames[1:-1]
+    return smooth_stream(
+        stitch(pieces), timeline.num_frames, junctions, config.smoothing, config.smoothing_radius
+    )
+
+
+def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
+    """One segment's contribution: read, colour-corrected at both keyframes, retimed to its place."""
+    try:
+        frames = read_frames(path)
+    except InputError as error:
+        raise InputError(
+            f"segment {segment.index}: {error}. Delete {path} and run again: it is sampled anew"
+        ) from None
+    if plan.config.colour_correction:
+        ends = plan.keyframes[segment.index].pixels, plan.keyframes[segment.index + 1].pixels
+        frames = correct_segment(frames, *ends)
+    # A segment beyond the model's limit is always stretched along its motion: a blend would only double it.
+    method = "optical_flow" if segment.frames > segment.sampled_frames else plan.config.retime_method
+    return retime(frames, segment.frames, method)
+
+
+def metadata(plan: Plan) -> dict[str, str]:
+    """What the final file carries: the resolved configuration and the hash of every segment.
+
+    A video is passed on: of paths it says the last name only, and of keyframes the hash of their pixels.
+    """
+    from wanedit import __version__
+
+    config = asdict(plan.config)
+    config["keyframes"] = [
+        {"file": image.keyframe.path.name, "seconds": image.keyframe.seconds, "sha256": image.sha256}
+        for image in plan.keyframes
+    ]
+    for name in ("output", "model", "ckpt_dir"):
+        config[name] = config[name] and Path(config[name]).name
+    return {
+        "comment": "made with wanedit",
+        "wanedit_version": __version__,
+        "wanedit_config": json.dumps(config, ensure_ascii=False),
+        "wanedit_segments": json.dumps([task.digest for task in plan.tasks]),
+    }
+
+
+@dataclass
+class _Keep:
+    """Lets a stream pass and keeps the few frames that the sheets show."""
+
+    wanted: set[int]
+    advance: Callable[[], None]
+    frames: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def watch(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for index, frame in enumerate(frames):
+            if index in self.wanted:
+                self.frames[index] = _thumbnail(frame)
+            self.advance()
+            yield frame
+
+
+def _thumbnail(frame: np.ndarray) -> np.ndarray:
+    """A frame small enough to keep hundreds; the sheets show none larger."""
+    import cv2
+
+    scale = THUMBNAIL / max(frame.shape[:2])
+    if scale >= 1:
+        return frame
+    size = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+
+
+def _draw_sheets(plan: Plan, directory: RunDirectory, frames: dict[int, np.ndarray]) -> None:
+    count, keys, fps = plan.timeline.num_frames, plan.timeline.keyframe_frames, float(plan.timeline.fps)
+    seconds = count / fps
+    title = f"{count} frames, {seconds:.2f} s at {fps:g} fps, {len(keys)} keyframes"
+    shown = contact_indices(count, keys)
+    chosen = np.stack([frames[i] for i in shown])
+    write_png(directory.contact_sheet, contact_sheet(chosen, keys, fps, shown, title))
+    joins = keys[1:-1]
+    if joins:
+        near = junction_indices(count, joins, JUNCTION_RADIUS)
+        chosen = np.stack([frames[i] for i in near])
+        sheet = junction_sheet(chosen, joins, JUNCTION_RADIUS, fps, near, "joins: four frames on either side")
+        write_png(directory.junctions, sheet)

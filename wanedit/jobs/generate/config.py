@@ -1,0 +1,215 @@
+"""GenerationConfig: everything a generation run can be told, and the checks that need no model."""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from wanedit import timeline
+from wanedit.errors import InputError
+from wanedit.runtime.settings import MAX_FPS, RunSettings, check_types, parse_size
+from wanedit.types import Keyframe
+
+KeyframesLike = str | Sequence[Any]
+
+# One entry of "a.png:0.0,b.png:3.0": the shortest text up to a colon, a number, and a comma or the end, so
+# that colons, commas and spaces in a path are harmless.
+_ENTRY = re.compile(
+    r"(?P<path>.+?):(?P<seconds>[-+]?(?:[0-9.]+(?:[eE][-+]?[0-9]+)?|nan|inf))\s*(?:,\s*|$)", re.DOTALL
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig(RunSettings):
+    """One generation run. Fields that are null take the value that the model was made for.
+
+    Attributes:
+        keyframes: pairs [path, seconds], at least two, times increasing; or "a.png:0.0,b.png:3.0". A relative
+            path is looked up in the current folder, then beside the config file that names it.
+        prompt: what the whole video shows.
+        sub_prompts: one per segment, appended to `prompt`; empty for none.
+        num_inference_steps: sampler steps.
+        shift: schedule shift; larger spends more steps on coarse motion.
+        guidance_scale: classifier-free guidance; 1.0 skips the unconditional pass.
+        solver: unipc, dpm++, euler or heun.
+        num_gpus: processes to sample with; on a machine without GPUs, CPU processes.
+        gpu_ids: which devices, such as [0, 2] or "0,2"; empty for the first `num_gpus`.
+        resize_policy: how a keyframe of another size comes to `size`.
+        sort_keyframes: sort keyframes that are out of order instead of refusing them.
+        long_segments: refuse a segment beyond the model's limit, or sample it at the limit and stretch it by
+            optical flow.
+        retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
+        colour_correction: correct every segment by Lab maps fitted at its two keyframes.
+        enable_smoothing: smooth around the joins with `smoothing_method`.
+        smoothing_method: temporal_filter, optical_flow or none.
+        smoothing_radius: frames on either side of a join that smoothing may change.
+        resume_from: sample this segment and those after it anew; those before must be complete. Null resumes
+            whatever is complete.
+    """
+
+    job: Literal["generate"] = "generate"
+    keyframes: str | list[Any] = field(default_factory=list)
+    prompt: str = ""
+    sub_prompts: list[str] = field(default_factory=list)
+    num_inference_steps: int | None = None
+    shift: float | None = None
+    guidance_scale: float | None = None
+    solver: Literal["unipc", "dpm++", "euler", "heun"] = "unipc"
+    num_gpus: int = 1
+    gpu_ids: str | list[int] = field(default_factory=list)
+    resize_policy: Literal["crop", "pad", "stretch"] = "crop"
+    sort_keyframes: bool = False
+    long_segments: Literal["error", "stretch"] = "error"
+    retime_method: Literal["optical_flow", "linear"] = "optical_flow"
+    colour_correction: bool = True
+    enable_smoothing: bool = False
+    smoothing_method: Literal["none", "temporal_filter", "optical_flow"] = "optical_flow"
+    smoothing_radius: int = 2
+    resume_from: int | None = None
+    output: str = "outputs/generate"
+
+    @property
+    def smoothing(self) -> str:
+        """The smoothing method in force."""
+        return self.smoothing_method if self.enable_smoothing else "none"
+
+    @property
+    def num_processes(self) -> int:
+        """`num_gpus`, which may be CPU processes."""
+        return self.num_gpus
+
+    @property
+    def devices(self) -> list[int]:
+        """Device indices of `gpu_ids`, as integers."""
+        ids = self.gpu_ids
+        if isinstance(ids, str):
+            ids = [part for part in ids.replace(" ", "").split(",") if part]
+        try:
+            return [int(part) for part in ids]
+        except ValueError:
+            raise InputError(f'gpu_ids is {self.gpu_ids!r}; expected device numbers such as "0,2"') from None
+
+
+def parse_keyframes(value: KeyframesLike, folders: Sequence[Path] = ()) -> list[Keyframe]:
+    """Read keyframes from "a.png:0.0,b.png:3.0", from pairs [path, seconds] or from mappings of the two.
+
+    Args:
+        value: as above.
+        folders: where to look for a relative path after the current folder.
+
+    Raises:
+        InputError: an entry is not a path and a number, or its file does not exist.
+    """
+    pairs = _split(value) if isinstance(value, str) else [_pair(entry, k) for k, entry in enumerate(value)]
+    return [Keyframe(_find(path, folders, k), seconds) for k, (path, seconds) in enumerate(pairs)]
+
+
+def _split(text: str) -> list[tuple[str, float]]:
+    pairs, position = [], 0
+    text = text.strip()
+    while position < len(text):
+        match = _ENTRY.match(text, position)
+        if match is None:
+            raise InputError(f'keyframes: cannot read {text[position:]!r}; expected "a.png:0.0,b.png:3.0"')
+        pairs.append((match["path"].strip(), _seconds(match["seconds"], len(pairs))))
+        position = match.end()
+    return pairs
+
+
+def _pair(entry: Any, index: int) -> tuple[str, float]:
+    if isinstance(entry, Keyframe):
+        return str(entry.path), entry.seconds
+    if isinstance(entry, dict) and set(entry) in (
+        {"path", "seconds"},
+        {"path", "time"},
+        {"path", "timestamp"},
+    ):
+        entry = [entry["path"], next(v for k, v in entry.items() if k != "path")]
+    if isinstance(entry, list | tuple) and len(entry) == 2:
+        return str(entry[0]), _seconds(entry[1], index)
+    raise InputError(f"keyframe {index} is {entry!r}; expected [path, seconds]")
+
+
+def _seconds(value: Any, index: int) -> float:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"keyframe {index}: time is {value!r}; expected seconds") from None
+
+
+def _find(path: str, folders: Sequence[Path], index: int) -> Path:
+    candidate = Path(path).expanduser()
+    places = (
+        [candidate] if candidate.is_absolute() else [candidate, *(folder / candidate for folder in folders)]
+    )
+    for place in places:
+        if place.is_file():
+            return place
+    looked = " or ".join(str(place.absolute()) for place in dict.fromkeys(places))
+    raise InputError(f"keyframe {index}: no file {looked}")
+
+
+def check(config: GenerationConfig) -> None:
+    """Refuse values that no model can make sense of.
+
+    Raises:
+        InputError: naming the field, what was got and what was expected.
+    """
+    check_types(config)
+    devices = config.devices
+    if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
+        raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
+    positive = {
+        "num_inference_steps": config.num_inference_steps,
+        "shift": config.shift,
+        "fps": config.fps,
+        "num_gpus": config.num_gpus,
+        "cpu_threads": config.cpu_threads,
+    }
+    for name, value in positive.items():
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise InputError(f"{name} is {value}; expected a positive number")
+    scale = config.guidance_scale
+    if scale is not None and not (math.isfinite(scale) and scale >= 0):
+        raise InputError(f"guidance_scale is {scale}; expected a finite number >= 0")
+    if config.fps is not None and config.fps > MAX_FPS:
+        raise InputError(f"fps is {config.fps:g}; expected at most {MAX_FPS}")
+    if config.tile is not None and (config.tile % 8 or config.tile < 32):
+        raise InputError(f"tile is {config.tile}; expected a multiple of 8 pixels, at least 32")
+    if not 0 <= config.crf <= 51:
+        raise InputError(f"crf is {config.crf}; expected 0 (lossless) to 51")
+    if not 1 <= config.smoothing_radius <= 16:
+        raise InputError(f"smoothing_radius is {config.smoothing_radius}; expected 1 to 16 frames")
+    if devices and (len(set(devices)) != len(devices) or len(devices) != config.num_gpus):
+        raise InputError(
+            f"gpu_ids are {devices} and num_gpus is {config.num_gpus}; expected {config.num_gpus} distinct ids"
+        )
+    if config.size is not None:
+        parse_size(config.size)
+
+
+def ordered(keyframes: list[Keyframe], sort: bool) -> list[Keyframe]:
+    """Keyframes as given, or by time if asked; `timeline.plan` judges the order."""
+    return sorted(keyframes, key=lambda keyframe: timeline.exact(keyframe.seconds)) if sort else keyframes
+
+
+def prompts(config: GenerationConfig, segments: int) -> list[str]:
+    """The prompt of every segment: the global one, and the segment's own behind it.
+
+    Raises:
+        InputError: there are sub-prompts, but not one per segment.
+    """
+    if not config.sub_prompts:
+        return [config.prompt] * segments
+    if len(config.sub_prompts) != segments:
+        raise InputError(
+            f"{len(config.sub_prompts)} sub_prompts for {segments} segments; expected one for each or none"
+        )
+    return [
+        ", ".join(part for part in (config.prompt.strip(), sub.strip()) if part) for sub in config.sub_prompts
+    ]

@@ -1,0 +1,41 @@
+"""One of the processes that `run_workers` starts: samples its share of a recorded run, and no more."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from wanedit.errors import WaneditError
+from wanedit.jobs.generate.config import GenerationConfig
+from wanedit.jobs.generate.plan import make_plan
+from wanedit.jobs.generate.run import remaining, sample_share
+from wanedit.runtime import launch
+from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.settings import canonical
+
+
+def main(config_path: str, talk: str = "--verbose") -> int:
+    """Sample what the run at `config_path` still lacks, together with the other ranks."""
+    config = GenerationConfig(**canonical(yaml.safe_load(Path(config_path).read_text(encoding="utf-8"))))
+    directory = RunDirectory(config.folder, config.final_path)
+    world = launch.current_world()
+    launch.join(world)
+    try:
+        with launch.interruptible():
+            plan = make_plan(config)
+            # All ranks see the same work: none begins before all have met in Lightning's set-up.
+            todo = remaining(plan, directory)
+            sample_share(plan, todo, directory, world, verbose=talk == "--verbose" and world.rank == 0)
+            launch.barrier(world)
+    except WaneditError as error:
+        launch.report_error(Path(config_path), world.rank, error)
+        return error.exit_code
+    except launch.Interrupted as signal:
+        return signal.exit_code
+    finally:
+        launch.leave(world)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

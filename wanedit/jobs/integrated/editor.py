@@ -1,0 +1,326 @@
+"""IntegratedVideoEditor: from a video and a style to the edited video, step by step, as a Python object."""
+
+import json
+import operator
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from wanedit.errors import InputError
+from wanedit.jobs.edit.pipeline import Number, Picture, WanVideoEditorPipeline
+from wanedit.jobs.style.config import StyleConfig, StyleSource
+from wanedit.jobs.style.run import StyleResult, style_async
+from wanedit.runtime.directory import write_text
+from wanedit.runtime.settings import VIDEO_SUFFIXES, with_changes
+from wanedit.stylists.protocol import Stylist
+from wanedit.video import load_image, write_mp4, write_png
+from wanedit.video.arrays import AnyFrame, Frames, require_frame, require_same_size
+from wanedit.video.encode import as_rate
+from wanedit.video.images import from_pillow
+from wanedit.video.sheets import comparison_sheet, contact_indices
+from wanedit.video.source import read_source
+
+# The sizes that the models come in. Inpainting models: they can be shown any keyframe.
+MODEL_SIZES = {"tiny": "tiny", "1.3B": "Wan2.1-Fun-1.3B-InP", "14B": "Wan2.1-Fun-14B-InP"}
+REFERENCE_KEYS = ("image_path", "description")
+SHEET_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class SavedResults:
+    """Files of `save_results`: the video, its sheet, the keyframes by frame, and what is known of the run."""
+
+    video: Path
+    contact_sheet: Path
+    keyframes: dict[int, Path]
+    metadata: Path
+
+
+class IntegratedVideoEditor:
+    """Restyles a video: keyframes by a stylist, all frames between by a Wan model.
+
+    Args:
+        wan_model_size: "tiny", "1.3B", "14B", another known name, or a folder in the official layout.
+        stylist: "palette", "gemini", or any object that is a `wanedit.stylists.protocol.Stylist`.
+        output: a folder to keep keyframes, answers and the edit in, so that a stopped run goes on.
+        settings: further fields of EditConfig for every edit.
+
+    Raises:
+        InputError: `stylist` is neither text nor a stylist.
+
+    Example:
+        >>> editor = IntegratedVideoEditor("tiny", output="outputs/dusk")
+        >>> keyframes, indices, metadata = await editor.generate_styled_keyframes(
+        ...     "street.mp4", style_reference={"image_path": "dusk.png"}
+        ... )
+        >>> source = editor.load_source_video("street.mp4")
+        >>> frames = editor.run_video_editing("a street at dusk", source, keyframes, indices)
+        >>> editor.save_results(frames, "dusk.mp4", keyframes, indices, metadata)
+    """
+
+    def __init__(
+        self,
+        wan_model_size: str | Path = "tiny",
+        stylist: str | Stylist = "palette",
+        output: str | Path = "outputs/integrated",
+        **settings: Any,
+    ) -> None:
+        if isinstance(stylist, type) or not isinstance(stylist, str | Stylist):
+            raise InputError(
+                f"stylist is {stylist!r}; expected palette, gemini, or an object that is a Stylist"
+            )
+        self.model = MODEL_SIZES.get(str(wan_model_size), str(wan_model_size))
+        self.stylist = stylist
+        self.output = Path(output).expanduser()
+        self.settings = settings
+        self.pipeline: WanVideoEditorPipeline | None = None
+        self.styled: StyleResult | None = None
+        self.fps: Fraction | None = None
+        self.sources: set[Path] = set()
+
+    async def generate_styled_keyframes(
+        self,
+        video_path: str | Path,
+        style_reference: Mapping[str, str | Path | None],
+        target_fps: float = 1.0,
+        max_frames: int = 10,
+        indices: Sequence[Number] | None = None,
+        verbose: bool = False,
+        **settings: Any,
+    ) -> tuple[list[Image.Image], list[int], dict[str, Any]]:
+        """Choose keyframes of a video and restyle them; what was answered before is not asked again.
+
+        Args:
+            style_reference: {"image_path": a picture, "description": words}, either or both.
+            target_fps: keyframes a second of the source; max_frames: at most so many.
+            indices: frames to take instead, in any order.
+            settings: further fields of StyleConfig, such as start, num_frames and retries.
+
+        Returns:
+            The keyframes, of the source's size, in the order of their frames; these frames, ascending, counted from
+            `start`; and the record of how they were made (guide, verdicts, provenance).
+
+        Raises:
+            InputError, RejectedKeyframesError, ServiceError, ResourceError: as `wanedit.jobs.style.run.style`.
+        """
+        named = isinstance(self.stylist, str)
+        config = with_changes(
+            StyleConfig(
+                video=str(video_path),
+                style=_reference(style_reference),
+                indices=None if indices is None else _whole(indices),
+                target_fps=target_fps,
+                max_frames=max_frames,
+                output=str(self.output / "styled"),
+            ),
+            **({"stylist": self.stylist} if named else {}),
+            **settings,
+        )
+        self._remember(video_path, style_reference.get("image_path"))
+        own = None if isinstance(self.stylist, str) else self.stylist
+        self.styled = await style_async(config, stylist=own, verbose=verbose)
+        keyframes = [Image.fromarray(frame) for frame in self.styled.keyframes]
+        return keyframes, list(self.styled.indices), self.styled.metadata
+
+    def load_wan_pipeline(self) -> WanVideoEditorPipeline:
+        """The editing pipeline, made once.
+
+        Raises:
+            InputError: neither a folder nor a known name, or an unknown setting.
+            MissingWeightsError: the model is not on this machine.
+        """
+        if self.pipeline is None:
+            self.pipeline = WanVideoEditorPipeline.from_pretrained(self.model, **self.settings)
+        return self.pipeline
+
+    def load_source_video(
+        self, video_path: str | Path, start: int = 0, num_frames: int | None = None, **settings: Any
+    ) -> Frames:
+        """Frames of a video, uint8 (T, H, W, 3), exactly `num_frames` of them from `start`; its rate is remembered.
+
+        Args:
+            settings: further arguments of `wanedit.video.source.read_source`.
+
+        Raises:
+            InputError: the video cannot be read, or has no such frames.
+        """
+        self._remember(video_path)
+        clip = read_source(Path(video_path), start=start, num_frames=num_frames, **settings)
+        self.fps = clip.fps
+        return clip.frames
+
+    def run_video_editing(
+        self,
+        prompt: str,
+        source_video: str | Path | Sequence[Picture] | np.ndarray,
+        edited_keyframes: Sequence[Picture],
+        keyframe_indices: Sequence[int] | np.ndarray,
+        alpha: Number = 10.0,
+        beta: Number = 0.0,
+        cfg_scale: Number = 5.0,
+        num_inference_steps: Number = 50,
+        seed: Number | None = None,
+        verbose: bool = False,
+        **settings: Any,
+    ) -> list[Image.Image]:
+        """Spread edited keyframes over the whole video; see `WanVideoEditorPipeline.__call__`.
+
+        Returns:
+            As many frames as the source has.
+        """
+        return self.load_wan_pipeline()(
+            prompt,
+            source_video,
+            edited_keyframes,
+            keyframe_indices,
+            alpha=alpha,
+            beta=beta,
+            cfg_scale=cfg_scale,
+            num_inference_steps=num_inference_steps,
+            seed=seed,
+            output=self.output,
+            verbose=verbose,
+            **settings,
+        )
+
+    def save_results(
+        self,
+        frames: Sequence[Picture] | np.ndarray,
+        output_path: str | Path,
+        keyframes: Sequence[Picture] = (),
+        indices: Sequence[Number] = (),
+        metadata: Mapping[str, Any] | None = None,
+        source_video: np.ndarray | None = None,
+        fps: float | None = None,
+        crf: int = 16,
+    ) -> SavedResults:
+        """Write a video and, beside it, its contact sheet, keyframes and metadata.
+
+        Everything is checked before anything is written. H.264 has no odd sides: there the last row or column is left
+        out of the video, with a warning, and `written_size` in the metadata says what was written.
+
+        Args:
+            output_path: of the video, .mp4 or .mov; the others take its name.
+            keyframes, indices: pictures and the frames that they belong to.
+            metadata: JSON values; what JSON does not have is written as text.
+            source_video: frames of the source, for the sheet.
+            fps: of the video; None for that of the source that was loaded last.
+            crf: quality of H.264, 0 (lossless) to 51.
+
+        Raises:
+            InputError: no frames or unequal ones, another kind of file, no rate, keyframes without an index of their
+                own each, metadata with NaN, or a file that would overwrite a source.
+            ResourceError: the disk is full.
+        """
+        path = Path(output_path).expanduser()
+        if not len(frames) or path.suffix.lower() not in VIDEO_SUFFIXES:
+            raise InputError(
+                f"{len(frames)} frames for {path}; expected some, and a file in {VIDEO_SUFFIXES}"
+            )
+        pictures = np.stack([*require_same_size((_rgb(f, "frames") for f in frames), "frames")])
+        if fps is None and self.fps is None:
+            raise InputError("fps is None and no source was loaded; expected frames a second")
+        rate = as_rate(self.fps if fps is None else fps)  # type: ignore[arg-type]
+        shown = _keyframes(keyframes, indices, len(pictures))
+        height, width = (side // 2 * 2 for side in pictures.shape[1:3])
+        if not height or not width:
+            raise InputError(
+                f"frames are {pictures.shape[2]}x{pictures.shape[1]}; expected 2 pixels or more a side"
+            )
+        text = _json({**(metadata or {}), "written_size": [width, height]})
+        drawn = _sheet(pictures, source_video, shown, rate)
+        saved = SavedResults(
+            path,
+            path.with_name(f"{path.stem}_contact_sheet.png"),
+            {index: path.with_name(f"{path.stem}_keyframe_{index:04d}.png") for index in shown},
+            path.with_name(f"{path.stem}_metadata.json"),
+        )
+        self._require_no_source(path, saved.contact_sheet, saved.metadata, *saved.keyframes.values())
+        if (height, width) != pictures.shape[1:3]:
+            warnings.warn(
+                f"{pictures.shape[2]}x{pictures.shape[1]} has an odd side, which H.264 cannot have: {width}x{height} "
+                "are written",
+                stacklevel=2,
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mp4(path, pictures[:, :height, :width], rate, {}, crf)
+        for index, place in saved.keyframes.items():
+            write_png(place, shown[index])
+        write_text(saved.metadata, text)
+        write_png(saved.contact_sheet, drawn)
+        return saved
+
+    def _remember(self, *sources: str | Path | None) -> None:
+        self.sources |= {Path(source).expanduser() for source in sources if source is not None}
+
+    def _require_no_source(self, *written: Path) -> None:
+        """Refuse to overwrite a source, or to write among the images of one."""
+        for source in filter(Path.exists, self.sources):
+            for place in written:
+                inside = place.resolve().is_relative_to(source.resolve())
+                if inside or (place.exists() and place.samefile(source)):
+                    raise InputError(f"output {place} is also an input, {source}; expected another place")
+
+
+def _whole(indices: Sequence[Any] | np.ndarray) -> list[int]:
+    """Frame numbers as plain integers; none is rounded."""
+    try:
+        return [operator.index(index) for index in indices]
+    except TypeError:
+        raise InputError(f"indices are {indices!r}; expected whole frame numbers such as [0, 20]") from None
+
+
+def _rgb(picture: Picture, what: str) -> AnyFrame:
+    if isinstance(picture, str | Path):
+        return load_image(picture).pixels
+    if isinstance(picture, Image.Image):
+        return from_pillow(picture, what).pixels
+    return require_frame(picture, what)
+
+
+def _keyframes(keyframes: Sequence[Picture], indices: Sequence[Number], count: int) -> dict[int, AnyFrame]:
+    """Keyframes by their frames, of `count`."""
+    numbers = _whole(indices)
+    if len(keyframes) != len(numbers):
+        raise InputError(f"{len(keyframes)} keyframes and {len(numbers)} indices; expected one for each")
+    wrong = [i for i in numbers if not 0 <= i < count or numbers.count(i) > 1]
+    if wrong:
+        raise InputError(f"indices hold {wrong[0]}; expected each once, of the frames 0 to {count - 1}")
+    return {i: _rgb(k, f"keyframe {i}") for i, k in zip(numbers, keyframes, strict=True)}
+
+
+def _json(values: dict[str, Any]) -> str:
+    try:
+        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    except (TypeError, ValueError) as error:
+        raise InputError(f"metadata: {error}; expected JSON values") from None
+
+
+def _reference(given: Any) -> StyleSource:
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"style_reference is {given!r}; expected a mapping with some of {', '.join(REFERENCE_KEYS)}"
+        )
+    if unknown := [name for name in given if name not in REFERENCE_KEYS]:
+        raise InputError(f"style_reference has {unknown[0]!r}; expected some of {', '.join(REFERENCE_KEYS)}")
+    image, words = given.get("image_path"), given.get("description")
+    return StyleSource(None if image is None else str(image), str(words or ""))
+
+
+def _sheet(
+    frames: Frames, source: np.ndarray | None, keyframes: dict[int, np.ndarray], fps: Fraction
+) -> np.ndarray:
+    places = tuple(sorted(keyframes))
+    rows = {} if source is None else {"source": dict(enumerate(source))}
+    if keyframes:
+        rows["keyframes"] = keyframes
+    rows["edited"] = dict(enumerate(frames))
+    return comparison_sheet(
+        rows, contact_indices(len(frames), places, max(SHEET_FRAMES, len(places))), places, fps
+    )

@@ -1,0 +1,175 @@
+"""StyleConfig: everything a styling run can be told, and the checks that read no file."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from wanedit.errors import InputError
+from wanedit.runtime.settings import check_fields
+from wanedit.stylists.gemini_settings import GeminiSettings
+from wanedit.stylists.palette_settings import PaletteSettings, check_palette
+
+MAX_RETRIES = 20
+
+
+@dataclass(frozen=True)
+class StyleSource:
+    """The style.
+
+    Attributes:
+        image: a picture that has it; a relative path is looked up in the current folder, then beside the config file.
+        description: words for it. The palette stylist knows watercolour, noir, sunset, ink, neon, autumn, pastel,
+            comic, sepia, winter and oil; gemini reads free text.
+    """
+
+    image: str | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class StyleConfig:
+    """One styling run.
+
+    Attributes:
+        video: the source, a video file or a folder of images.
+        style: what the keyframes shall look like.
+        stylist: palette (offline, no key) or gemini (key from GOOGLE_API_KEY or GEMINI_API_KEY alone).
+        palette: of the palette stylist.
+        gemini: of the gemini stylist.
+        indices: which frames, "0,20" or a list, counted from `start`, taken in ascending order; null to choose them.
+        target_fps: keyframes a second of the source, where they are chosen.
+        max_frames: keyframes at most, where they are chosen.
+        scene_cuts: look for cuts, so that every scene gets a keyframe and none stands beside a cut; reads all frames.
+        start: the first frame of the source, as for `wanedit edit`: all frame numbers count from it.
+        num_frames: how many frames of the source; null for all to the end.
+        fps: frames a second of a folder of images; null for 16.
+        decoder: pyav, or decord (an extra).
+        retries: further attempts at a keyframe that the stylist rejects.
+        concurrency: keyframes in the works at one time.
+        on_reject: what to do with a keyframe rejected in every attempt: error; keep the best attempt and say so.
+        force_regenerate: ask for everything anew, whatever the cache holds.
+        output: the run's folder, which `wanedit edit --keyframes` reads.
+    """
+
+    video: str = ""
+    style: StyleSource = field(default_factory=StyleSource)
+    stylist: Literal["palette", "gemini"] = "palette"
+    palette: PaletteSettings = field(default_factory=PaletteSettings)
+    gemini: GeminiSettings = field(default_factory=GeminiSettings)
+    indices: str | list[int] | None = None
+    target_fps: float = 1.0
+    max_frames: int = 10
+    scene_cuts: bool = True
+    start: int = 0
+    num_frames: int | None = None
+    fps: float | None = None
+    decoder: Literal["pyav", "decord"] = "pyav"
+    retries: int = 2
+    concurrency: int = 4
+    on_reject: Literal["error", "keep"] = "error"
+    force_regenerate: bool = False
+    output: str = "outputs/style"
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.output).expanduser()
+
+
+_PARTS: dict[str, type] = {"style": StyleSource, "palette": PaletteSettings, "gemini": GeminiSettings}
+
+
+def style_config(values: Mapping[str, Any]) -> StyleConfig:
+    """A configuration from plain values, its parts as mappings.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    _require_known("", values, StyleConfig)
+    return StyleConfig(**parts_of(values))
+
+
+def parts_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with the mappings among them that are parts of a configuration as what they are.
+
+    Raises:
+        InputError: an unknown name in a part.
+    """
+    parts = {}
+    for name, kind in _PARTS.items():
+        given = values.get(name)
+        if isinstance(given, Mapping):
+            _require_known(f"{name}.", given, kind)
+            parts[name] = kind(**given)
+    return {**values, **parts}
+
+
+def _require_known(prefix: str, given: Mapping[str, Any], kind: type) -> None:
+    known = kind.__dataclass_fields__
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise InputError(f"unknown setting {prefix}{unknown[0]}; expected one of {', '.join(known)}")
+
+
+def check_style(config: StyleConfig) -> None:
+    """Refuse values that make no sense.
+
+    Raises:
+        InputError: naming the field, what was got and what was expected.
+    """
+    check_fields(config)
+    for name in _PARTS:
+        _check_part(name, getattr(config, name))
+    if not config.video:
+        raise InputError("video is empty; expected a video file or a folder of images")
+    if not config.output or "\0" in config.output:
+        raise InputError("output is empty or holds a zero byte; expected a folder")
+    if config.style.image == "":
+        raise InputError("style.image is empty; expected a picture, or null")
+    if config.style.image is None and not config.style.description.strip():
+        raise InputError("no style; expected --style.image PICTURE, --style.description WORDS, or both")
+    for name in ("target_fps", "max_frames", "concurrency", "fps", "num_frames"):
+        value = getattr(config, name)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise InputError(f"{name} is {value}; expected a positive number")
+    if not 0 <= config.retries <= MAX_RETRIES:
+        raise InputError(f"retries is {config.retries}; expected 0 to {MAX_RETRIES}")
+    if config.start < 0:
+        raise InputError(f"start is {config.start}; expected a number >= 0")
+    check_palette(config.palette)
+    config.gemini.check()
+    parse_indices(config.indices)
+
+
+def _check_part(name: str, part: Any) -> None:
+    try:
+        check_fields(part)
+    except InputError as error:
+        raise InputError(f"{name}.{error}") from None
+
+
+def parse_indices(value: str | Sequence[Any] | None) -> list[int] | None:
+    """ "0,20" or [0, 20] as numbers; None for None.
+
+    Raises:
+        InputError: an entry is no whole number, or there is none.
+    """
+    if value is None:
+        return None
+    entries = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+    if entries in ([], [""]):
+        raise InputError("indices are empty; expected frame numbers such as 0,20, or null to choose them")
+    try:
+        if any(isinstance(entry, bool | float) for entry in entries):
+            raise ValueError
+        return [int(entry) for entry in entries]
+    except (TypeError, ValueError):
+        raise InputError(f"indices are {value!r}; expected frame numbers such as 0,20") from None
+
+
+def resolved(config: StyleConfig, video: Path, image: Path | None, indices: Sequence[int]) -> StyleConfig:
+    """The same run, whatever the current folder: paths absolute, frames chosen."""
+    source = replace(config.style, image=None if image is None else str(image.absolute()))
+    return replace(config, video=str(video.absolute()), style=source, indices=list(indices))

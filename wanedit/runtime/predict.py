@@ -1,0 +1,104 @@
+"""Sampling the segments that a run still lacks, on this rank, through Lightning."""
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from wanedit.errors import ResourceError
+from wanedit.lit.data import TaskDataModule
+from wanedit.lit.edit_task import EditedClip
+from wanedit.lit.tasks import SampledSegment, Work
+from wanedit.lit.writer import TaskWriter
+from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.hashing import file_sha256
+from wanedit.runtime.journal import Entry
+from wanedit.runtime.launch import World, choose_devices, reclaim_signals, threads
+from wanedit.runtime.settings import RunSettings
+from wanedit.video import write_lossless
+from wanedit.video.atomic import atomic_path
+
+
+def predict(
+    module: LightningModule,
+    tasks: Sequence[Work],
+    save: Callable[[Any], None],
+    config: RunSettings,
+    world: World,
+) -> None:
+    """Run this rank's share of `tasks` through Lightning; `save` gets each prediction when its step ends."""
+    _silence()
+    accelerator, devices = choose_devices(config, world)
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=world.nodes,
+        strategy=_strategy(world),
+        callbacks=[_KeepSignals(), TaskWriter(save)],
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with threads(config.cpu_threads or 1):
+        trainer.predict(module, TaskDataModule(tasks), return_predictions=False)
+
+
+class _KeepSignals(Callback):
+    """Lightning's SIGTERM handler waits for all ranks; ours unwinds at once."""
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        reclaim_signals()
+
+
+def _strategy(world: World):
+    if not world.under_torchrun:
+        return "auto"
+    from lightning.pytorch.strategies import DDPStrategy
+
+    return DDPStrategy(process_group_backend="gloo")
+
+
+def _silence() -> None:
+    # Lightning's advice is for training: worker counts, unused GPUs, its own products.
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=r".*(LeafSpec|does not have many workers).*")
+
+
+def write_piece(
+    directory: RunDirectory, name: str, piece: SampledSegment | EditedClip, fps: Fraction, rank: int
+) -> Entry:
+    """Write the frames of one task without loss; returns its entry for the journal."""
+    path = directory.segments / name
+    write_lossless(path, piece.frames, fps)
+    latents = "" if piece.latents is None else hashlib.sha256(piece.latents.numpy().tobytes()).hexdigest()
+    seconds = round(piece.seconds, 3)
+    return Entry(piece.task.index, name, file_sha256(path), len(piece.frames), latents, seconds, rank)
+
+
+def save_latents(directory: RunDirectory, name: str, latents: Tensor) -> None:
+    """Keep normalised latents beside their video, as safetensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path = latents_path(directory, name)
+    with atomic_path(path) as partial:
+        try:
+            save_file({"latents": latents.contiguous()}, str(partial))
+        except SafetensorError as error:
+            # The library knows no errno: a file that cannot be written here is a disk that is full.
+            raise ResourceError(f"{path}: not written, {error}") from None
+
+
+def latents_path(directory: RunDirectory, name: str) -> Path:
+    """Where the latents of a segment's file are kept."""
+    return (directory.segments / name).with_suffix(".safetensors")
