@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 # `from wanedit import __version__` reads a string of the package, which stands on no floor.
-FOUNDATION = {"types", "rng", "timeline", "errors", "__version__"}
+FOUNDATION = {"types", "rng", "timeline", "errors", "registry", "__version__"}
 WINGS = {"flow", "wan", "video", "metrics", "sprites", "stylists"}
 RUNTIME = WINGS | {"lit", "runtime"}
 # Part -> parts that it may import besides itself and the foundation. None: anything.

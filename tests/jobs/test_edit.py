@@ -20,7 +20,8 @@ from wanedit.jobs.edit import run as edit_module
 from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
 from wanedit.jobs.edit.run import advice
 from wanedit.lit.velocity import GuidedVelocity
-from wanedit.runtime.directory import RunDirectory, append_event
+from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.events import append_event
 from wanedit.video import probe, read_frames, write_lossless
 
 NAMES = {"r_k_norm", "v_diff_norm", "delta_v_norm"}

@@ -16,7 +16,7 @@ from wanedit.errors import InputError
 from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
-from wanedit.runtime.directory import append_event
+from wanedit.runtime.events import append_event
 from wanedit.runtime.launch import Interrupted
 from wanedit.tracking import RunInfo, TrackingSettings, check_tracking, open_tracker, opening
 from wanedit.tracking.record import find_record, save_record

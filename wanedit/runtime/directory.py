@@ -1,14 +1,12 @@
 """The folder of one run: where its files are, and that one living run at a time owns it."""
 
 import fcntl
-import json
-import math
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.video.atomic import PARTIAL_SUFFIX, atomic_path
@@ -95,29 +93,6 @@ def _opened(path: Path) -> IO[str]:
         return path.open("a+")
     except OSError as error:
         raise InputError(f"output {path.parent}: {os.strerror(error.errno or 0)}") from None
-
-
-def append_event(path: Path, event: dict[str, Any]) -> None:
-    """Add one line to a JSONL file, in one write: appends are not torn between ranks.
-
-    A number that is not finite, for which JSON has no word, is written as the string "inf", "-inf" or "nan".
-
-    Raises:
-        ResourceError: the disk is full.
-    """
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_spelt(event), ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        raise ResourceError(f"{path}: not written, {os.strerror(error.errno or 0)}") from None
-
-
-def _spelt(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _spelt(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_spelt(part) for part in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,7 +25,8 @@ from wanedit.lit.editor import FlowMatchingEditor, step_record
 from wanedit.lit.rehearsal import expected_steps
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
-from wanedit.runtime.directory import RunDirectory, append_event, write_text
+from wanedit.runtime.directory import RunDirectory, write_text
+from wanedit.runtime.events import append_event
 from wanedit.runtime.journal import Manifest, segment_file
 from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.progress import progress_bar

@@ -18,7 +18,8 @@ from wanedit.lit.chain import FLF2VChain, OnStep
 from wanedit.lit.tasks import SampledSegment, SegmentTask, shares
 from wanedit.runtime import launch
 from wanedit.runtime.cost import disk_bytes
-from wanedit.runtime.directory import RunDirectory, append_event, write_text
+from wanedit.runtime.directory import RunDirectory, write_text
+from wanedit.runtime.events import append_event
 from wanedit.runtime.journal import Manifest, segment_file
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import predict, save_latents, write_piece

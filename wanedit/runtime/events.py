@@ -1,0 +1,61 @@
+"""metrics.jsonl: what a run did, one event a line; the one place that writes and reads it."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wanedit.errors import ResourceError
+
+Event = dict[str, Any]
+NOT_FINITE = ("inf", "-inf", "nan")
+
+
+def append_event(path: Path, event: Event) -> None:
+    """Add one line to a JSONL file, in one write: appends are not torn between ranks.
+
+    A number that is not finite, for which JSON has no word, is written as the string "inf", "-inf" or "nan".
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_spelt(event), ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as error:
+        raise ResourceError(f"{path}: not written, {os.strerror(error.errno or 0)}") from None
+
+
+def _spelt(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _spelt(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelt(part) for part in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def parse_events(text: bytes) -> Iterator[Event | None]:
+    """The event of every line that is not empty; None for a line that cannot be read: a kill may tear one."""
+    for line in filter(str.strip, text.decode("utf-8", errors="replace").splitlines()):
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            event = None
+        yield event if isinstance(event, dict) else None
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of a metrics.jsonl that can be read, in order; none of a file that is not there."""
+    try:
+        return [event for event in parse_events(path.read_bytes()) if event is not None]
+    except OSError:
+        return []
+
+
+def number(value: Any) -> float | None:
+    """A number of an event, those that had to be spelt among them; None for anything else."""
+    if isinstance(value, str):
+        return float(value) if value in NOT_FINITE else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
