@@ -1,12 +1,15 @@
 """Two small real runs, each made once on wan-tiny at 32*32: three generated segments, and an edit of nine frames."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -63,6 +66,35 @@ def command(keyframes: list[list[Any]], out: Path, *extra: str) -> list[str]:
     pairs = ",".join(f"{path}:{seconds}" for path, seconds in keyframes)
     settings = [f"--{name}={value}" for name, value in FAST.items()]
     return ["generate", "--keyframes", pairs, *settings, "--output", str(out), *extra]
+
+
+class Done(NamedTuple):
+    """What a command left: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_cli(*arguments: str, env: Mapping[str, str] | None = None) -> Done:
+    """`wanedit ARGUMENTS` in this process, where everything is imported already; with `env` over the environment.
+
+    A process of its own costs five to nine seconds of imports: only where signals, ranks or exit codes are the subject.
+    """
+    from wanedit.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, env or {}),
+        mock.patch.object(sys, "argv", ["wanedit", *arguments]),  # `command_again` prints them
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            code = main()
+        except SystemExit as stop:  # --help and --version
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def start_process(arguments: list[str], **options: Any) -> subprocess.Popen:
