@@ -1,4 +1,4 @@
-"""Shared by both trainings: a schedule that knows the clock, an average of the weights, quality in decibels."""
+"""Shared by both trainings: a schedule that knows the clock and an average of the weights."""
 
 import copy
 import math
@@ -8,14 +8,8 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
-from jaxtyping import Float
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor, nn
-
-
-def psnr(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> float:
-    """Peak signal-to-noise ratio in dB of two pictures in [-1, 1]."""
-    return float(10 * torch.log10(4 / (a.float() - b.float()).square().mean().clamp(min=1e-12)))
+from torch import nn
 
 
 def cosine(progress: float, warmup: float = 0.02, floor: float = 0.02) -> float:

@@ -15,21 +15,7 @@ from torch.utils.data import IterableDataset
 from wanedit.errors import InputError
 from wanedit.sprites.render import frame_times, render
 from wanedit.sprites.scene import COLOURS, sample_scene
-
-
-def to_bytes(video: Tensor) -> Tensor:
-    """[-1, 1] float to 0..255."""
-    return ((video + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def to_float(video: Tensor) -> Tensor:
-    """0..255 to [-1, 1] float."""
-    return video.float() / 127.5 - 1
-
-
-def clip_duration(num_frames: int, seed: int) -> float:
-    """Seconds over which a scene's motion runs: one to two and a half times the clip, by seed."""
-    return num_frames / 16 * float(np.random.default_rng([7, seed]).uniform(1.0, 2.5))
+from wanedit.sprites.sets import clip_duration, to_bytes, to_float
 
 
 def sprite_clips(

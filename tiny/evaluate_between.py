@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tiny.common import psnr
 from tiny.evaluate import cross_fade
 from tiny.evaluate_run import ASKED, LONG, SHORT, Evaluation, groups, per_clip, spread
-from tiny.evaluate_sets import Clip, linear, unseen_pair, videos
-from tiny.evaluate_sprites import traces
 from tiny.scorecard import Row
+from wanedit.sprites.sets import Clip, linear, unseen_pair, videos
+from wanedit.sprites.truth import psnr, traces
 
 
 @dataclass(frozen=True)

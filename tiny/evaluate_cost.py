@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from tiny.evaluate_run import Evaluation
-from tiny.evaluate_sets import linear
 from tiny.scorecard import Row
 from wanedit.lit.chain import ChainSettings, FLF2VChain
 from wanedit.lit.tasks import SegmentTask
+from wanedit.sprites.sets import linear
 
 # (side in pixels, frames, seconds asked for, runs before the clock, runs)
 SEGMENTS = ((64, 17, 5.0, 1, 3), (128, 33, 40.0, 0, 2))

@@ -11,10 +11,10 @@ from tiny.evaluate import reconstruct
 from tiny.evaluate_between import all_rows, blind_rows, flf_rows, large_rows, long_rows
 from tiny.evaluate_cost import size_rows, speed_rows
 from tiny.evaluate_run import SEEN, Evaluation, groups, per_clip
-from tiny.evaluate_sets import Clip, single, single_linear, single_plain, unseen_pair, videos
-from tiny.evaluate_sprites import drift, is_named, looked_at
 from tiny.evaluate_vae import footage_rows, vae_rows
 from tiny.scorecard import Row
+from wanedit.sprites.sets import Clip, single, single_linear, single_plain, unseen_pair, videos
+from wanedit.sprites.truth import drift, is_named, looked_at
 
 
 @torch.no_grad()

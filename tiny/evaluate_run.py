@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tiny.evaluate import Known, SamplerSettings, decode, sample
-from tiny.evaluate_sets import Clip, Rule, any_scene, batches, first_clips
+from wanedit.sprites.sets import Clip, Rule, any_scene, batches, first_clips
 from wanedit.timeline import slots
 from wanedit.wan.load import Wan
 

@@ -12,9 +12,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from tiny.data import to_bytes
 from tiny.evaluate_run import SHORT, Evaluation
-from tiny.evaluate_sets import Clip, linear, single_linear, single_plain, videos
+from wanedit.sprites.sets import Clip, linear, single_linear, single_plain, to_bytes, videos
 
 COLUMNS, GAP, MARGIN, LINE = 7, 2, 14, 13
 LIMIT = 400_000

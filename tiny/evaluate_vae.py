@@ -8,12 +8,12 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tiny.common import psnr
-from tiny.data import footage, to_float
+from tiny.data import footage
 from tiny.evaluate import reconstruct
 from tiny.evaluate_run import SHORT, Evaluation, groups
-from tiny.evaluate_sets import videos
 from tiny.scorecard import Row
+from wanedit.sprites.sets import to_float, videos
+from wanedit.sprites.truth import psnr
 
 SIDE = 128
 

@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tiny.common import Budget, WeightAverage
-from tiny.data import SeededStream, to_float
+from tiny.data import SeededStream
 from tiny.fit import fit
 from tiny.latents import LatentSet
 from tiny.muon import Muon, split_parameters
+from wanedit.sprites.sets import to_float
 from wanedit.wan.condition import frame_mask
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
 from wanedit.wan.image import ImageEncoder, build_image_encoder

@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from tiny.data import clip_duration, sprite_clips, to_float
+from tiny.data import sprite_clips
 from tiny.storage import save
 from wanedit.sprites.caption import caption
 from wanedit.sprites.scene import sample_scene
+from wanedit.sprites.sets import clip_duration, to_float
 from wanedit.wan.whole_clip import encode_moments
 
 Encoder = Callable[[Tensor], Tensor]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from scenes import Case
 
-from tiny.evaluate_sprites import traces
 from wanedit.metrics.functional import frame_psnr, frame_ssim, seam_ratio
+from wanedit.sprites.truth import traces
 from wanedit.video import from_uint8
 
 

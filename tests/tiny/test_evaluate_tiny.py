@@ -12,13 +12,21 @@ import pytest
 import torch
 from PIL import Image
 
-from tiny import evaluate_sprites, evaluate_vae
+from tiny import evaluate_vae
 from tiny.evaluate import SamplerSettings, decode, encode, sample
 from tiny.evaluate_between import blind_rows, flf_figures, flf_rows, small_figures
 from tiny.evaluate_cost import threads, total_row
 from tiny.evaluate_rows import PARTS, first_rows, text_rows
 from tiny.evaluate_run import Evaluation, spread
-from tiny.evaluate_sets import (
+from tiny.evaluate_sheet import LIMIT, _write, write_sheet
+from tiny.evaluate_vae import middle_crop, pixels, vae_rows
+from tiny.scorecard import Row, as_dict, table
+from wanedit.lit.chain import ChainSettings, FLF2VChain
+from wanedit.lit.tasks import SegmentTask
+from wanedit.sprites import Background, Scene, Sprite, truth
+from wanedit.sprites.recognise import Recognition
+from wanedit.sprites.scene import Motion
+from wanedit.sprites.sets import (
     Clip,
     batches,
     first_clips,
@@ -27,15 +35,7 @@ from tiny.evaluate_sets import (
     unseen_pair,
     videos,
 )
-from tiny.evaluate_sheet import LIMIT, _write, write_sheet
-from tiny.evaluate_sprites import NOT_FOUND, Trace, drift, is_named, looked_at, traces
-from tiny.evaluate_vae import middle_crop, pixels, vae_rows
-from tiny.scorecard import Row, as_dict, table
-from wanedit.lit.chain import ChainSettings, FLF2VChain
-from wanedit.lit.tasks import SegmentTask
-from wanedit.sprites import Background, Scene, Sprite
-from wanedit.sprites.recognise import Recognition
-from wanedit.sprites.scene import Motion
+from wanedit.sprites.truth import NOT_FOUND, Trace, drift, is_named, looked_at, traces
 from wanedit.wan.load import Wan, load_wan
 
 # THRESHOLDS. What a few clips of the shipped weights must reach. These are not the bars of the table: they sit a
@@ -213,7 +213,7 @@ def test_a_speck_is_no_sprite(red_circle):
 )
 def test_a_sprite_is_named_by_two_of_three_frames(red_circle, seen, named, monkeypatch):
     answers = iter(Recognition(*looks.split(), 1.0) for looks in seen)
-    monkeypatch.setattr(evaluate_sprites, "recognise", lambda _: next(answers))
+    monkeypatch.setattr(truth, "recognise", lambda _: next(answers))
     assert is_named(red_circle, looked_at(red_circle.video(64))) == named
 
 

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tiny.common import cosine, psnr
-from tiny.data import CropStream, sprite_clips, to_bytes, to_float
+from tiny.common import cosine
+from tiny.data import CropStream, sprite_clips
 from tiny.flow import masks
 from tiny.latents import CONDITIONS, encode_clips, known_frames, normalised_encoder
 from tiny.vae import VAE_CONFIG, build_vae
+from wanedit.sprites.sets import to_bytes, to_float
+from wanedit.sprites.truth import psnr
 from wanedit.wan.condition import build_condition
 from wanedit.wan.whole_clip import decode_latents, encode_moments
 

@@ -12,16 +12,13 @@
 """
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
+from jaxtyping import Bool, UInt8
 
-from tiny.evaluate_sets import Clip
-from tiny.evaluate_sprites import traces
 from wanedit.errors import InputError
 from wanedit.runtime.settings import describe_type, fits_type
 from wanedit.sprites import (
@@ -36,6 +33,8 @@ from wanedit.sprites import (
     sample_scene,
 )
 from wanedit.sprites.demo import demo_scene
+from wanedit.sprites.sets import Clip
+from wanedit.sprites.truth import traces
 from wanedit.video import from_uint8, to_uint8
 
 Frames = UInt8[np.ndarray, "t height width 3"]
@@ -53,20 +52,6 @@ class SceneFile:
     fps: float = 16.0
     start: float = 0.0
     edit: str | dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class _Shown(Clip):
-    """A clip at times and in a shape of its own."""
-
-    seconds: tuple[float, ...] = ()
-    shape: tuple[int, int] = (0, 0)
-
-    def background(self, size: int) -> Float[Tensor, "3 T H W"]:
-        return render(replace(self.scene, sprites=()), self.seconds, self.shape).video
-
-    def masks(self, size: int) -> Float[Tensor, "N T H W"]:
-        return render(self.scene, self.seconds, self.shape).masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +128,7 @@ def _draw(said: SceneFile, frames: int, size: tuple[int, int]) -> SceneTruth:
     else:
         edited = apply_edit(scene, edit)
         shown, style, changed = edited.scene, edited.style, edit_mask(scene, edit, times, size).numpy()
-    clip = _Shown(said.seed or 0, shown, frames, tuple(times.tolist()), size) if style == "plain" else None
+    clip = Clip(said.seed or 0, shown, frames, tuple(times.tolist())) if style == "plain" else None
     return SceneTruth(to_uint8(render(shown, times, size, style).video), changed, clip)
 
 

@@ -1,4 +1,4 @@
-"""What became of the sprites of a clip, by the instrument of `wanedit.sprites.recognise`."""
+"""What became of the sprites of a clip against their exact truth, by the instrument of `recognise`."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tiny.common import psnr
-from tiny.evaluate_sets import Clip
 from wanedit.sprites.recognise import (
     centre,
     contrast,
@@ -21,11 +19,17 @@ from wanedit.sprites.recognise import (
     recognise,
     sprite_mask,
 )
+from wanedit.sprites.sets import Clip
 
 # Error in px of 64 of a sprite that is not found: half the frame.
 NOT_FOUND = 32.0
 # A sprite of which less than this share of its true area is there is not found.
 _LEAST = 0.25
+
+
+def psnr(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> float:
+    """Peak signal-to-noise ratio in dB of two pictures in [-1, 1]."""
+    return float(10 * torch.log10(4 / (a.float() - b.float()).square().mean().clamp(min=1e-12)))
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def traces(clip: Clip, ours: Float[Tensor, "3 T H W"], truth: Float[Tensor, "3 T
     Both centres come from the same instrument. Left out are sprites that it cannot follow in the truth: those that
     share their colour with another, and frames in which it finds them over 2 px from what is seen of them.
     """
-    size = ours.shape[-1]
+    size = (ours.shape[-2], ours.shape[-1])
     behind, masks = clip.background(size), clip.masks(size)
     colours = [sprite.colour for sprite in clip.scene.sprites]
     found = []
@@ -95,7 +99,7 @@ class Drift:
 
 def drift(clip: Clip, ours: Float[Tensor, "3 T H W"], truth: Float[Tensor, "3 T H W"]) -> Drift:
     """Compare the sprite in the given frame and in the last one of a sample; `clip` has one sprite."""
-    size = ours.shape[-1]
+    size = (ours.shape[-2], ours.shape[-1])
     behind = clip.background(size)
     first, last, empty = truth[:, 0], ours[:, -1], behind[:, -1]
     least = 0.5 * contrast(first, behind[:, 0])

@@ -1,46 +1,71 @@
-"""The clips measured: scenes of one split in the order of their seeds, and only a stated rule leaves one out."""
+"""Named sets of clips: scenes of one split in the order of their seeds, and only a stated rule leaves one out."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from tiny.data import clip_duration, to_bytes, to_float
 from wanedit.sprites.caption import caption
-from wanedit.sprites.render import frame_times, render
+from wanedit.sprites.render import Rendered, frame_times, render
 from wanedit.sprites.scene import Scene, held_out, sample_scene
 
 Rule = Callable[[Scene], bool]
+# Height and width, or the side of a square.
+Size = int | tuple[int, int]
+
+
+def to_bytes(video: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
+    """[-1, 1] float to 0..255."""
+    return ((video + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_float(video: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """0..255 to [-1, 1] float."""
+    return video.float() / 127.5 - 1
+
+
+def clip_duration(num_frames: int, seed: int) -> float:
+    """Seconds over which a scene's motion runs: one to two and a half times the clip, by seed."""
+    return num_frames / 16 * float(np.random.default_rng([7, seed]).uniform(1.0, 2.5))
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One scene, timed as in training, and how many frames of it are looked at; `seed` is its split's own."""
+    """One scene and how many frames of it are looked at.
+
+    Attributes:
+        seed: its split's own.
+        seconds: when the frames are; None for 16 a second, as in training.
+    """
 
     seed: int
     scene: Scene
     num_frames: int
+    seconds: tuple[float, ...] | None = None
 
     @property
     def prompt(self) -> str:
         return caption(self.scene)
 
-    def video(self, size: int) -> Float[Tensor, "3 T H W"]:
+    def video(self, size: Size) -> Float[Tensor, "3 T H W"]:
         """Pixels in [-1, 1], rounded to bytes as in training."""
-        seconds = frame_times(self.num_frames)
-        return to_float(to_bytes(render(self.scene, seconds, (size, size)).video))
+        return to_float(to_bytes(self._drawn(self.scene, size).video))
 
-    def background(self, size: int) -> Float[Tensor, "3 T H W"]:
+    def background(self, size: Size) -> Float[Tensor, "3 T H W"]:
         """The same clip without its sprites."""
-        empty = replace(self.scene, sprites=())
-        return render(empty, frame_times(self.num_frames), (size, size)).video
+        return self._drawn(replace(self.scene, sprites=()), size).video
 
-    def masks(self, size: int) -> Float[Tensor, "N T H W"]:
+    def masks(self, size: Size) -> Float[Tensor, "N T H W"]:
         """What is seen of every sprite."""
-        return render(self.scene, frame_times(self.num_frames), (size, size)).masks
+        return self._drawn(self.scene, size).masks
+
+    def _drawn(self, scene: Scene, size: Size) -> Rendered:
+        times = frame_times(self.num_frames) if self.seconds is None else self.seconds
+        return render(scene, times, (size, size) if isinstance(size, int) else size)
 
 
 def any_scene(scene: Scene) -> bool:
