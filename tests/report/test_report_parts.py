@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from wanedit.flow.path import schedule
+from wanedit.jobs.evaluate.groups import GROUPS
+from wanedit.jobs.evaluate.inputs import Inputs
 from wanedit.jobs.evaluate.run import Evaluation
 from wanedit.report import chart, clips, contraction, embed
 from wanedit.report.markup import Html, escape, table, tag
@@ -56,7 +58,7 @@ def test_settings_keep_names_and_hide_secrets() -> None:
     }  # fmt: skip
 
 
-def simulated(errors: list[np.ndarray], beta: float = 0.0) -> list[dict]:
+def simulated(errors: list[np.ndarray], gain: float = ALPHA) -> list[dict]:
     """The steps that the recursion itself would log, for vectors d and e."""
     steps, d = [], np.zeros_like(errors[0])
     for step, e in zip(schedule(len(errors), 3.0), errors, strict=True):
@@ -68,32 +70,29 @@ def simulated(errors: list[np.ndarray], beta: float = 0.0) -> list[dict]:
                 "r_k_norm_relative": float(np.linalg.norm(r)), "keyframe_error": float(np.linalg.norm(e)),
             }
         )  # fmt: skip
-        d = (1 - (ALPHA + beta) * step.h) * r
+        d = (1 - gain * step.h) * r
     return steps
 
 
-def method(beta: float = 0.0, **changes: object) -> dict:
-    controller = {"kind": "Residual", "alpha": ALPHA, "beta": beta}
-    return {"controller": controller, "edit_branch": "analytic", "renew_noise": False} | changes
+METHOD = {"controller": {"kind": "Residual", "alpha": ALPHA, "beta": 0.0}, "edit_branch": "analytic"}
 
 
-@pytest.mark.parametrize("beta", [0.0, 2.0])
-def test_a_run_of_the_recursion_lies_within_its_band(beta: float) -> None:
+def test_a_run_of_the_recursion_lies_within_its_band() -> None:
     draw = np.random.default_rng(0)
-    steps = simulated([draw.normal(size=5) for _ in range(12)], beta)
-    found = contraction.contraction(steps, method(beta))
+    errors = [draw.normal(size=5) for _ in range(12)]
+    found = contraction.contraction(simulated(errors), METHOD)
     assert found is not None
-    assert found.share == 1
+    assert (found.within, found.unpredicted) == (1, None)
     assert len(found.low) == len(found.high) == 11
     # With another gain it does not: the band says something.
-    wrong = contraction.contraction(steps, method(beta=20.0))
+    wrong = contraction.contraction(simulated(errors, gain=20.0), METHOD)
     assert wrong is not None
-    assert wrong.share < 1
+    assert wrong.within < 1
 
 
 def test_without_a_drive_the_residual_follows_the_predicted_product() -> None:
     errors = [np.ones(3)] + [np.zeros(3)] * 9
-    found = contraction.contraction(simulated(errors), method())
+    found = contraction.contraction(simulated(errors), METHOD)
     assert found is not None
     for (_, measured), (_, predicted) in zip(found.residual, found.decay, strict=True):
         assert measured == pytest.approx(predicted, abs=1e-12)
@@ -103,17 +102,31 @@ def test_without_a_drive_the_residual_follows_the_predicted_product() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"renew_noise": True},
-        {"edit_branch": "model"},
+        {"edit_branch": "denoised"},
+        {"controller": {"kind": "Residual", "alpha": ALPHA, "beta": 1.0}},
         {"controller": {"kind": "Covariance"}},
         {"controller": None},
     ],
 )
-def test_another_method_gets_no_prediction(other: dict) -> None:
-    found = contraction.contraction(simulated([np.ones(3)] * 4), method() | other)
+def test_report_and_evaluation_agree_on_what_is_predicted(other: dict) -> None:
+    """Both ask `metrics.functional.convergence`, whose own tests hold it against the method itself."""
+    steps = simulated([np.ones(3)] * 6)
+    recorded = tuple({**step, "r_k_norm": 2 * step["r_k_norm_relative"]} for step in steps)
+    clip = np.zeros((2, 8, 8, 3), np.uint8)
+    for method, expected in ((METHOD | other, False), (METHOD | {"renew_noise": True}, True)):
+        found = contraction.contraction(steps, method)
+        assert found is not None
+        assert bool(found.decay and found.low and found.high) == expected
+        assert (found.unpredicted is None, math.isnan(found.within)) == (expected, not expected)
+        measured = GROUPS["convergence"](Inputs(clip, steps=recorded, method=method))
+        assert ("predicted_rate" in measured) == expected
+
+
+def test_a_step_that_is_missing_ends_the_prediction() -> None:
+    steps = simulated([np.ones(3)] * 8)
+    found = contraction.contraction([*steps[:4], *steps[5:]], METHOD)
     assert found is not None
-    assert found.low == found.high == found.decay == []
-    assert math.isnan(found.share)
+    assert (len(found.residual), len(found.decay), len(found.low)) == (7, 4, 3)
 
 
 def test_steps_without_numbers_make_no_curve() -> None:

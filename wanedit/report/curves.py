@@ -39,8 +39,8 @@ def _residual(found: Sequence[tuple[str, Contraction]], alone: Contraction | Non
             " Dashed: how the first value alone would fade; what stays above it is driven in anew by the model's own "
             "error e at every step."
         )
-    if alone and alone.low and not math.isnan(alone.share):
-        told += f" {alone.share:.0%} of the steps lie in the shaded band that the recursion allows."
+    if alone and alone.low and not math.isnan(alone.within):
+        told += f" {alone.within:.0%} of the steps lie in the shaded band that the recursion allows."
     return chart("residual", "Residual at the keyframes", told, lines, bands, log=True)
 
 
@@ -74,8 +74,8 @@ def _name(what: str, run: str, alone: Contraction | None) -> str:
 
 
 def _note(alone: Contraction | None) -> Html | str:
-    if alone is not None and not alone.decay:
-        return "This method's difference obeys no closed recursion; nothing is predicted."
+    if alone is not None and alone.unpredicted:
+        return f"Nothing is predicted of this method: {alone.unpredicted}."
     return tag(
         "span",
         "The key difference d obeys d′ = (1 − αh)(ρ d + (1 − ρ) e), ρ = σ′/σ: docs/math_verification.md.",

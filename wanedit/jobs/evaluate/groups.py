@@ -9,7 +9,7 @@ import numpy as np
 
 from wanedit.jobs.evaluate.inputs import Inputs
 from wanedit.metrics.functional import frame_psnr, frame_ssim, seam_ratio
-from wanedit.metrics.functional.convergence import convergence
+from wanedit.metrics.functional.convergence import convergence, unpredicted
 from wanedit.metrics.functional.features import background_consistency, step_similarities, subject_score
 from wanedit.metrics.functional.fidelity import keyframe_distance, mean_by_distance
 from wanedit.metrics.functional.junctions import junction_scores, score
@@ -20,8 +20,6 @@ from wanedit.metrics.functional.tracks import motion_scores
 from wanedit.video.arrays import Frames
 
 Values = dict[str, Any]
-# Controllers whose residual obeys the recursion of `functional.convergence`.
-PREDICTABLE = ("Residual", "Exponential")
 
 
 class NotGivenError(Exception):
@@ -200,20 +198,13 @@ def _of_convergence(inputs: Inputs) -> Values:
     residuals, sigmas, h, gain_h = (_series(steps, name) for name in ("r_k_norm", "sigma", "h", "alpha_h"))
     found = convergence(residuals, sigmas, h, gain_h, _errors(steps))
     values: Values = {"measured_rate": found.measured_rate}
-    if _predictable(method):
+    if unpredicted(method) is None:
         values["predicted_rate"] = found.predicted_rate
         values["driven_rate"] = found.driven_rate
-        values["over_bound"] = found.over_bound
+        values["over_bound"] = found.law.over_bound
     values["keyframe_error"] = float(_series([{"keyframe_error": math.nan} | steps[-1]], "keyframe_error")[0])
     values["residual_by_step"] = {str(k): float(value) for k, value in enumerate(residuals)}
     return values
-
-
-def _predictable(method: Values) -> bool:
-    controller = method.get("controller")
-    if not isinstance(controller, dict) or controller.get("kind") not in PREDICTABLE:
-        return False
-    return controller.get("beta") == 0 and method.get("edit_branch") == "analytic"
 
 
 def _errors(steps: Sequence[Values]) -> np.ndarray | None:
