@@ -162,7 +162,7 @@ def test_the_checker_sees_a_violation(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("wanedit.stylists.palette", "from wanedit.video import read"),
+        ("wanedit.stylists.palette.stylist", "from wanedit.video import read"),
         ("wanedit.flow.path", "from wanedit.errors import InputError\nimport torch"),
         ("wanedit.lit.chain", "from wanedit.wan.load import load_wan\nfrom wanedit.flow.path import Step"),
         ("wanedit.jobs.generate.plan", "from wanedit.lit.tasks import SegmentTask"),

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from tiny.data import sprite_clips
 from tiny.storage import save
-from wanedit.sprites.caption import caption
-from wanedit.sprites.scene import sample_scene
+from wanedit.sprites.scene import caption, sample_scene
 from wanedit.sprites.sets import clip_duration, to_float
 from wanedit.wan.whole_clip import encode_moments
 

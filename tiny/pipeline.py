@@ -18,8 +18,7 @@ from tiny.storage import save
 from tiny.tokenizer import train_tokenizer
 from tiny.vae import build_vae, train_vae_stage
 from wanedit.errors import InputError
-from wanedit.sprites.caption import caption
-from wanedit.sprites.scene import sample_scene
+from wanedit.sprites.scene import caption, sample_scene
 from wanedit.wan.catalog import NEGATIVE_FLF2V, NEGATIVE_PROMPT
 from wanedit.wan.text import TOKENIZER
 

@@ -18,7 +18,7 @@ from wanedit.cli import main
 from wanedit.commands import examine as doctor
 from wanedit.commands.examine import WRONG, Check
 from wanedit.errors import MissingWeightsError
-from wanedit.stylists.gemini_models import nearest
+from wanedit.stylists.gemini.client import nearest
 
 WANDB_CANARY = "wandb-canary-0123456789"
 

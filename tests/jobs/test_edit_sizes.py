@@ -16,7 +16,7 @@ from wanedit.jobs.edit.originals import original_size
 from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
 from wanedit.jobs.edit.run import recorded_edit
 from wanedit.video import fit, write_lossless
-from wanedit.video.register import DONE, same_shape
+from wanedit.video.fitting import DONE, same_shape
 
 Config = Callable[..., EditConfig]
 

@@ -21,9 +21,9 @@ from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.jobs.style.config import StyleConfig, StyleSource, check_style, style_config
 from wanedit.jobs.style.run import StyleResult, style, style_async
 from wanedit.runtime.directory import RunDirectory
-from wanedit.stylists.gemini_settings import GeminiSettings
-from wanedit.stylists.palette_settings import PaletteSettings
-from wanedit.stylists.states import RejectedKeyframesError
+from wanedit.stylists.gemini.settings import GeminiSettings
+from wanedit.stylists.palette.looks import PaletteSettings
+from wanedit.stylists.protocol import RejectedKeyframesError
 from wanedit.video import load_image, write_lossless, write_png
 
 FRAMES = scenery(1, 41, 1.5, (48, 64))

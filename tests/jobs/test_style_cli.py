@@ -13,7 +13,7 @@ from tests.stylists.paintings import PAINTINGS
 from tests.stylists.test_extract import scenery
 from wanedit.cli import main
 from wanedit.errors import ServiceError
-from wanedit.stylists.palette import PaletteStylist
+from wanedit.stylists.palette.stylist import PaletteStylist
 from wanedit.video import write_lossless, write_png
 
 
@@ -169,7 +169,7 @@ def test_a_service_that_fails_ends_with_5_and_how_to_go_on(
 def test_a_signal_leaves_nothing_partial(film: Path, tmp_path: Path) -> None:
     code = (
         "import time, sys\n"
-        "from wanedit.stylists.palette import PaletteStylist\n"
+        "from wanedit.stylists.palette.stylist import PaletteStylist\n"
         "async def wait(self, request):\n"
         "    print('asked', flush=True)\n"
         "    import asyncio; await asyncio.sleep(60)\n"

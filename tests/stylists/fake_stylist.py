@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 
 from wanedit.errors import ServiceError
-from wanedit.stylists.protocol import Estimate, Picture, Request, Styled, StyleGuide, StyleReference, Verdict
-from wanedit.stylists.states import RETRY
+from wanedit.stylists.protocol import (
+    RETRY,
+    Estimate,
+    Picture,
+    Request,
+    Styled,
+    StyleGuide,
+    StyleReference,
+    Verdict,
+)
 
 PASS = Verdict(structure_kept=True, style_matched=True, consistent=True)
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.stylists.fake_gemini import CANARY, GUIDE, FakeGemini, serve
-from wanedit.stylists.gemini import GeminiStylist
-from wanedit.stylists.gemini_settings import GeminiSettings
+from wanedit.stylists.gemini.settings import GeminiSettings
+from wanedit.stylists.gemini.stylist import GeminiStylist
 from wanedit.stylists.protocol import Picture, Request, StyleGuide, StyleReference
 
 

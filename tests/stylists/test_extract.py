@@ -13,8 +13,14 @@ from PIL import Image
 
 from wanedit import timeline
 from wanedit.errors import InputError
-from wanedit.stylists.extract import check_indices, choose_indices, open_clip, read_keyframes, scene_cuts
-from wanedit.stylists.scene_cuts import find_cuts
+from wanedit.stylists.extract import (
+    check_indices,
+    choose_indices,
+    find_cuts,
+    open_clip,
+    read_keyframes,
+    scene_cuts,
+)
 from wanedit.video import write_lossless
 
 

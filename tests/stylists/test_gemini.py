@@ -22,11 +22,10 @@ from tests.stylists.fake_gemini import (
 )
 from tests.stylists.gemini_bench import Bench, bench, request_for, scene
 from wanedit.errors import InputError, ResourceError
-from wanedit.stylists.gemini import GeminiStylist
-from wanedit.stylists.gemini_calls import new_client
-from wanedit.stylists.gemini_errors import BudgetExceededError, MissingKeyError
-from wanedit.stylists.gemini_keys import find_key
-from wanedit.stylists.gemini_settings import GeminiSettings
+from wanedit.stylists.gemini.client import new_client
+from wanedit.stylists.gemini.faults import BudgetExceededError, MissingKeyError
+from wanedit.stylists.gemini.settings import GeminiSettings, find_key
+from wanedit.stylists.gemini.stylist import GeminiStylist
 from wanedit.stylists.protocol import Styled, StyleGuide, StyleReference, Stylist
 
 pytestmark = pytest.mark.network

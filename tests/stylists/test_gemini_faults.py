@@ -24,8 +24,8 @@ from tests.stylists.fake_gemini import (
 )
 from tests.stylists.gemini_bench import Bench, bench, request_for, scene
 from wanedit.errors import ServiceError
-from wanedit.stylists import gemini_errors as errors
-from wanedit.stylists.gemini import GeminiStylist
+from wanedit.stylists.gemini import faults as errors
+from wanedit.stylists.gemini.stylist import GeminiStylist
 from wanedit.stylists.protocol import Styled, StyleReference
 
 pytestmark = pytest.mark.network

@@ -5,9 +5,8 @@ import pytest
 from PIL import Image
 
 from tests.stylists.fake_gemini import encoded, negative
-from wanedit.stylists.gemini_errors import WrongImageError
-from wanedit.stylists.gemini_geometry import SIZES_1K, plan
-from wanedit.stylists.gemini_images import decode, is_unchanged
+from wanedit.stylists.gemini.faults import WrongImageError
+from wanedit.stylists.gemini.pictures import SIZES_1K, decode, is_unchanged, plan
 
 SIZES = [
     (1280, 720),

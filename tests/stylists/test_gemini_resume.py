@@ -12,8 +12,7 @@ import pytest
 from tests.stylists.fake_gemini import CANARY, FakeGemini, Reply, error, rate_limited, well_behaved
 from tests.stylists.gemini_bench import Bench, bench, scene
 from wanedit.errors import ServiceError
-from wanedit.stylists.cache import Cache
-from wanedit.stylists.journal import Journal
+from wanedit.stylists.cache import Cache, Journal
 from wanedit.stylists.protocol import StyleReference
 from wanedit.stylists.workflow import Outcome, Rules, Workflow
 
@@ -25,8 +24,8 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from tests.stylists.test_gemini_resume import workflow
-from wanedit.stylists.gemini import GeminiStylist
-from wanedit.stylists.gemini_settings import GeminiSettings
+from wanedit.stylists.gemini.stylist import GeminiStylist
+from wanedit.stylists.gemini.settings import GeminiSettings
 stylist = GeminiStylist(GeminiSettings(base_url=sys.argv[1]))
 asyncio.run(workflow(stylist, Path(sys.argv[2])).run())
 """

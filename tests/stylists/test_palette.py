@@ -11,13 +11,9 @@ import pytest
 from tests.stylists.paintings import PAINTINGS
 from tests.stylists.test_extract import scenery
 from wanedit.errors import InputError
-from wanedit.stylists.palette import PaletteStylist
-from wanedit.stylists.palette_effects import ink, paint, paper
-from wanedit.stylists.palette_settings import PaletteSettings, check_palette
-from wanedit.stylists.palette_verdict import judge, structure
-from wanedit.stylists.palette_words import LOOKS, find_words, look_of
-from wanedit.stylists.protocol import Request, Styled, StyleReference, Stylist, Verdict
-from wanedit.stylists.transport import (
+from wanedit.stylists.palette.looks import LOOKS, PaletteSettings, check_palette, find_words, look_of
+from wanedit.stylists.palette.stylist import PaletteStylist, ink, judge, paint, paper, structure
+from wanedit.stylists.palette.transport import (
     cloud_of,
     cloud_of_colours,
     colour_map,
@@ -27,6 +23,7 @@ from wanedit.stylists.transport import (
     tone_curve,
     transport,
 )
+from wanedit.stylists.protocol import Request, Styled, StyleReference, Stylist, Verdict
 from wanedit.video.colour import lab_to_rgb, rgb_to_lab
 
 SOURCES = tuple(scenery(11, 3, 40.0, (180, 320)))

@@ -11,10 +11,15 @@ import pytest
 
 from tests.stylists.fake_stylist import PASS, FakeStylist, outage, reject
 from wanedit.errors import InputError, ServiceError
-from wanedit.stylists.cache import Cache
-from wanedit.stylists.journal import Journal, read_journal
-from wanedit.stylists.protocol import StyleGuide, StyleReference, Stylist
-from wanedit.stylists.states import Analysed, RejectedKeyframesError, WrongResultError
+from wanedit.stylists.cache import Cache, Journal, read_journal
+from wanedit.stylists.protocol import (
+    Analysed,
+    RejectedKeyframesError,
+    StyleGuide,
+    StyleReference,
+    Stylist,
+    WrongResultError,
+)
 from wanedit.stylists.workflow import Outcome, Rules, Workflow
 
 FRAMES = (0, 20, 41, 60)

@@ -4,7 +4,7 @@ from PIL import Image
 
 from tests.video.scenes import numbered, read_number, texture
 from wanedit.errors import InputError
-from wanedit.video.folder import list_images, load_images
+from wanedit.video.images import list_images, load_images
 
 
 def save(folder, name, pixels=None):

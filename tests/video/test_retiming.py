@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from tests.video.scenes import panning, texture
 from wanedit.errors import InputError
-from wanedit.video.motion import between, dis_flow, warp
-from wanedit.video.retiming import retime
+from wanedit.video.motion import between, dis_flow, retime, warp
 
 
 @given(total=st.integers(1, 40), count=st.integers(2, 60))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.video.scenes import panning, texture
 from wanedit.errors import InputError
-from wanedit.video.smoothing import METHODS, WEIGHTS, _tmix, reaches, smooth, smooth_stream
+from wanedit.video.stitching import METHODS, WEIGHTS, _tmix, reaches, smooth, smooth_stream
 
 ACTIVE = ["temporal_filter", "optical_flow"]
 

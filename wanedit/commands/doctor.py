@@ -3,7 +3,7 @@
 from typing import Any
 
 from wanedit.commands.support import allow_bare_flags, new_parser
-from wanedit.stylists.gemini_settings import GeminiSettings
+from wanedit.stylists.gemini.settings import GeminiSettings
 
 HELP = "what works on this machine, and which Gemini models your key can use"
 KEYS = ["gemini", "image_model", "text_model", "base_url", "api_version"]

@@ -61,7 +61,7 @@ def _print_plans(style: EditStyle, config: EditConfig, folders: list[Path]) -> N
         print_edit_plan(config, folders)
         return
     from wanedit.jobs.integrated.styled import unstyled
-    from wanedit.jobs.style.show import print_style_plan
+    from wanedit.jobs.style.plan import print_style_plan
 
     styling = styling_of(style, config)
     print_style_plan(styling, folders)

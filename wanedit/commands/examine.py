@@ -20,8 +20,8 @@ from wanedit.errors import (
     WaneditError,
 )
 from wanedit.runtime.progress import wide_console
-from wanedit.stylists.gemini_errors import RESUME
-from wanedit.stylists.gemini_settings import GeminiSettings
+from wanedit.stylists.gemini.faults import RESUME
+from wanedit.stylists.gemini.settings import GeminiSettings
 
 OK, MISSING, WRONG = "ok", "not here", "wrong"
 STYLES = {OK: "green", MISSING: "yellow", WRONG: "red"}
@@ -247,7 +247,7 @@ LOCAL = (
 
 def check_gemini(settings: GeminiSettings, required: bool) -> list[Check]:
     """The key and the models that it can use; a failure only if Gemini is required."""
-    from wanedit.stylists.gemini_keys import find_key
+    from wanedit.stylists.gemini.settings import find_key
 
     bad = WRONG if required else MISSING
     code = ServiceError.exit_code
@@ -259,7 +259,7 @@ def check_gemini(settings: GeminiSettings, required: bool) -> list[Check]:
     checks = [Check("gemini key", OK, key.note)]
     try:
         # Imported only with a key: the SDK takes a second or two.
-        from wanedit.stylists.gemini_models import find_models
+        from wanedit.stylists.gemini.client import find_models
 
         found = asyncio.run(find_models(settings, key, GEMINI_TIMEOUT_S))
     except WaneditError as error:

@@ -40,7 +40,7 @@ def run(settings: Any) -> int:
     out = values.pop("out")
     config = style_config({**values, **({"output": out} if out else {})})
     if dry_run or verbose:
-        from wanedit.jobs.style.show import print_style_plan
+        from wanedit.jobs.style.plan import print_style_plan
 
         print_style_plan(config, folders)
     return 0 if dry_run else _style(config, folders, quiet)

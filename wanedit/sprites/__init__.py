@@ -1,9 +1,8 @@
 """The project's own clips, with exact ground truth: scenes as data, renderer, flow, edits, captions."""
 
-from wanedit.sprites.caption import caption
 from wanedit.sprites.edits import EDITS, Edit, Edited, apply_edit, edit_mask, edit_prompt, sample_edit
-from wanedit.sprites.flow import Flow, optical_flow
-from wanedit.sprites.render import Rendered, centres, frame_times, render
+from wanedit.sprites.looks import STYLES
+from wanedit.sprites.render import Flow, Rendered, centres, frame_times, optical_flow, render
 from wanedit.sprites.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -15,10 +14,10 @@ from wanedit.sprites.scene import (
     Motion,
     Scene,
     Sprite,
+    caption,
     held_out,
     sample_scene,
 )
-from wanedit.sprites.styles import STYLES
 
 __all__ = [
     "BACKGROUNDS",

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.sprites.caption import caption, describe, describe_background
+from wanedit.sprites.looks import STYLES
 from wanedit.sprites.render import frame_times, render
 from wanedit.sprites.scene import (
     COLOURS,
@@ -17,10 +17,12 @@ from wanedit.sprites.scene import (
     TEXTURES,
     Background,
     Scene,
+    caption,
+    describe,
+    describe_background,
     held_out,
     sample_background,
 )
-from wanedit.sprites.styles import STYLES
 
 # Kinds that change one sprite's field -> that field.
 _FIELDS = {"recolour": "colour", "reshape": "shape", "retexture": "texture"}

@@ -16,9 +16,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from wanedit.sprites.looks import SDF, toned
 from wanedit.sprites.scene import COLOURS, SHAPES
-from wanedit.sprites.shapes import SDF
-from wanedit.sprites.styles import toned
 
 # Side of the square on which masks meet templates, and the root of a template's area in its pixels.
 _SIDE, _ROOT = 40, 18.0

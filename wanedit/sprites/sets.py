@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from wanedit.sprites.caption import caption
 from wanedit.sprites.render import Rendered, frame_times, render
-from wanedit.sprites.scene import Scene, held_out, sample_scene
+from wanedit.sprites.scene import Scene, caption, held_out, sample_scene
 
 Rule = Callable[[Scene], bool]
 # Height and width, or the side of a square.

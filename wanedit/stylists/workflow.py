@@ -14,10 +14,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from wanedit.errors import InputError, WaneditError
-from wanedit.stylists.cache import Cache, key_of, picture_hash
-from wanedit.stylists.journal import Journal
-from wanedit.stylists.protocol import Picture, Request, Styled, StyleGuide, StyleReference, Stylist, Verdict
-from wanedit.stylists.states import (
+from wanedit.stylists.cache import Cache, Journal, key_of, picture_hash
+from wanedit.stylists.protocol import (
     RETRY,
     Accepted,
     Analysed,
@@ -25,10 +23,17 @@ from wanedit.stylists.states import (
     Failed,
     GivenUp,
     Kept,
+    Picture,
     Rejected,
     RejectedKeyframesError,
+    Request,
     Restyled,
     Spent,
+    Styled,
+    StyleGuide,
+    StyleReference,
+    Stylist,
+    Verdict,
     WrongResultError,
     reword,
 )

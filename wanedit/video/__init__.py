@@ -9,88 +9,43 @@ Names are loaded on first use, so importing this package pulls in neither PyAV n
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+# ruff: noqa: F401  (what a type checker sees; the table below loads it)
 if TYPE_CHECKING:
     from wanedit.video.arrays import from_uint8, to_uint8
     from wanedit.video.atomic import atomic_path
     from wanedit.video.colour import AffineLab, correct_segment, fit_affine
     from wanedit.video.decode import VideoInfo, iter_frames, probe, read_frames
     from wanedit.video.encode import write_lossless, write_mp4, write_png
-    from wanedit.video.folder import list_images
-    from wanedit.video.images import FitRecord, LoadedImage, fit, load_image
-    from wanedit.video.retiming import retime
+    from wanedit.video.fitting import FitRecord, fit
+    from wanedit.video.images import LoadedImage, list_images, load_image
+    from wanedit.video.motion import retime
     from wanedit.video.sheets import contact_sheet, junction_sheet
-    from wanedit.video.smoothing import smooth, smooth_stream
     from wanedit.video.source import SourceClip, cut_back, hold_last, read_source
-    from wanedit.video.stitching import Piece, stitch
+    from wanedit.video.stitching import Piece, smooth, smooth_stream, stitch
 
-_HOME = {
-    "from_uint8": "arrays",
-    "to_uint8": "arrays",
-    "atomic_path": "atomic",
-    "AffineLab": "colour",
-    "correct_segment": "colour",
-    "fit_affine": "colour",
-    "VideoInfo": "decode",
-    "iter_frames": "decode",
-    "probe": "decode",
-    "read_frames": "decode",
-    "write_lossless": "encode",
-    "write_mp4": "encode",
-    "write_png": "encode",
-    "list_images": "folder",
-    "FitRecord": "images",
-    "LoadedImage": "images",
-    "fit": "images",
-    "load_image": "images",
-    "retime": "retiming",
-    "contact_sheet": "sheets",
-    "junction_sheet": "sheets",
-    "smooth": "smoothing",
-    "smooth_stream": "smoothing",
-    "SourceClip": "source",
-    "cut_back": "source",
-    "hold_last": "source",
-    "read_source": "source",
-    "Piece": "stitching",
-    "stitch": "stitching",
+_NAMES = {
+    "arrays": ("from_uint8", "to_uint8"),
+    "atomic": ("atomic_path",),
+    "colour": ("AffineLab", "correct_segment", "fit_affine"),
+    "decode": ("VideoInfo", "iter_frames", "probe", "read_frames"),
+    "encode": ("write_lossless", "write_mp4", "write_png"),
+    "fitting": ("FitRecord", "fit"),
+    "images": ("LoadedImage", "list_images", "load_image"),
+    "motion": ("retime",),
+    "sheets": ("contact_sheet", "junction_sheet"),
+    "source": ("SourceClip", "cut_back", "hold_last", "read_source"),
+    "stitching": ("Piece", "smooth", "smooth_stream", "stitch"),
 }
-
-__all__ = [  # noqa: RUF022  (in the order of the table above)
-    "from_uint8",
-    "to_uint8",
-    "atomic_path",
-    "AffineLab",
-    "correct_segment",
-    "fit_affine",
-    "VideoInfo",
-    "iter_frames",
-    "probe",
-    "read_frames",
-    "write_lossless",
-    "write_mp4",
-    "write_png",
-    "list_images",
-    "FitRecord",
-    "LoadedImage",
-    "fit",
-    "load_image",
-    "retime",
-    "contact_sheet",
-    "junction_sheet",
-    "smooth",
-    "smooth_stream",
-    "SourceClip",
-    "cut_back",
-    "hold_last",
-    "read_source",
-    "Piece",
-    "stitch",
-]
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -11,8 +11,7 @@ import numpy as np
 
 from wanedit.errors import InputError
 from wanedit.video.arrays import AnyFrame, Frame, Frames, require_same_size
-from wanedit.video.index import SALVAGE_HINT, PacketIndex, scan
-from wanedit.video.libav import open_video
+from wanedit.video.libav import SALVAGE_HINT, PacketIndex, open_video, scan
 
 
 @runtime_checkable
@@ -29,7 +28,7 @@ class Decoder(Protocol):
 
 
 def _pyav() -> Decoder:
-    from wanedit.video.decode_pyav import PyAVDecoder
+    from wanedit.video.libav import PyAVDecoder
 
     return PyAVDecoder()
 
@@ -81,7 +80,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 def describe(path: Path, index: PacketIndex) -> VideoInfo:
     """`probe` of a file that was scanned already."""
-    from wanedit.video.decode_pyav import first_picture
+    from wanedit.video.libav import first_picture
 
     with open_video(path) as container:
         picture = first_picture(container, path)

@@ -21,9 +21,7 @@ from jaxtyping import Float
 
 from wanedit.errors import InputError
 from wanedit.video.arrays import Frame
-from wanedit.video.decode_pyav import UNSPECIFIED_COLOUR, decoded_pictures
-from wanedit.video.index import PacketIndex
-from wanedit.video.libav import open_video
+from wanedit.video.libav import UNSPECIFIED_COLOUR, PacketIndex, decoded_pictures, open_video
 
 INSTALL = "pip install 'wanedit[decord]'"
 

@@ -1,24 +1,23 @@
-"""Reading keyframe images, and bringing them to one size. What is changed on the way is recorded."""
+"""Reading images, alone or a folder of them as a clip. What is changed on the way is recorded."""
 
 import io
+import re
 import struct
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps
 
 from wanedit.errors import InputError
-from wanedit.video.arrays import AnyFrame, Frame, require_frame, size_text
+from wanedit.video.arrays import Frame, size_text
 
 Size = tuple[int, int]
-Box = tuple[float, float, float, float]
-Fitted = tuple[AnyFrame, tuple[float, float], Box]
 
 MAX_PIXELS = 100_000_000
-ASPECT_TOLERANCE = 0.2
 
 # Formats that decode inside Pillow. EPS, for one, would start Ghostscript on the file.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
@@ -40,24 +39,6 @@ class LoadedImage:
     size: Size
     mode: str
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class FitRecord:
-    """How an image was brought to its target size; goes into the run's record.
-
-    scale: (vertical, horizontal) magnification. crop: the part of the source that is seen, (left, top, right,
-    bottom) in source pixels. aspect_change: 0 where source and target have one aspect ratio, 0.25 where one
-    is 1.25 times the other. warning: text for the user, or None.
-    """
-
-    policy: str
-    source: Size
-    target: Size
-    scale: tuple[float, float]
-    crop: tuple[float, float, float, float]
-    aspect_change: float
-    warning: str | None
 
 
 def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage:
@@ -190,69 +171,75 @@ def _opaque(image: Image.Image, notes: list[str]) -> Image.Image:
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def fit(
-    image: UInt8[np.ndarray, "h w 3"], size: Size, policy: str = "crop"
-) -> tuple[UInt8[np.ndarray, "H W 3"], FitRecord]:
-    """Bring an image to `size` = (height, width), antialiased (Lanczos).
+_NAMED = 3  # at most, in an error
 
-    crop: scaled until it covers the target, the middle kept. pad: scaled until it fits inside, black around
-    it. stretch: each side scaled by itself. If the aspect ratio changes by more than 20 % the record
-    carries a warning, which the caller shows.
+
+def list_images(folder: str | Path) -> tuple[Path, ...]:
+    """The images of a folder, `frame_2` before `frame_10`. Frame i of the clip is entry i, whatever its name.
+
+    Files and folders whose names begin with a dot do not count.
 
     Raises:
-        InputError: unknown policy, or a side that is not positive.
+        InputError: no such folder; no image in it; something in it that is no image by its name; two images
+            whose names differ in the suffix only.
     """
-    require_frame(image, "fit")
-    if min(size) < 1:
-        raise InputError(f"fit: expected positive sides (height, width), got {size}")
-    if policy not in _POLICIES:
-        raise InputError(f"fit: unknown policy {policy!r}, expected one of: {', '.join(_POLICIES)}")
-    pixels, scale, crop = _POLICIES[policy](image, size)
-    return pixels, _record(image, size, policy, scale, crop)
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    entries = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=_natural)
+    others = [p.name for p in entries if p.is_dir() or p.suffix.lower() not in _suffixes()]
+    if others:
+        raise InputError(
+            f"{folder}: expected nothing but images and hidden files, found {_some(others)}; "
+            "take them out, or give the path of a folder that holds the frames alone"
+        )
+    if not entries:
+        raise InputError(f"{folder}: no images")
+    _require_distinct(folder, entries)
+    return tuple(entries)
 
 
-def _record(image: Frame, size: Size, policy: str, scale: tuple[float, float], crop: Box) -> FitRecord:
-    source = (image.shape[0], image.shape[1])
-    ratio = (size[1] / size[0]) / (source[1] / source[0])
-    change = max(ratio, 1 / ratio) - 1
-    warning = None
-    if change > ASPECT_TOLERANCE:
-        sizes = f"{size_text(image)} to {size[1]}x{size[0]}"
-        warning = f"aspect ratio changes by {change:.0%}: {sizes} by policy {policy!r}"
-    return FitRecord(policy, source, size, scale, crop, change, warning)
+def load_images(paths: Iterable[Path], *, max_pixels: int = MAX_PIXELS) -> Iterator[LoadedImage]:
+    """Load images one by one, as `load_image` does, all of one size once they are upright.
+
+    Raises:
+        InputError: as `load_image`; or at the first image of another size than the first, naming both.
+    """
+    first: LoadedImage | None = None
+    for path in paths:
+        image = load_image(path, max_pixels=max_pixels)
+        first = first or image
+        if image.pixels.shape != first.pixels.shape:
+            raise InputError(
+                f"{path.parent}: {first.path.name} is {size_text(first.pixels)}, "
+                f"{path.name} is {size_text(image.pixels)}; expected images of one size"
+            )
+        yield image
 
 
-def _resize(image: AnyFrame, size: Size, box: Box) -> AnyFrame:
-    if (size[0], size[1]) == image.shape[:2] and box == (0, 0, size[1], size[0]):
-        return image.copy()
-    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box)
-    return np.array(resized)
+@cache
+def _suffixes() -> frozenset[str]:
+    """Those of the formats that `load_image` reads."""
+    known = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in known.items() if name in FORMATS)
 
 
-def _crop(image: Frame, size: Size) -> Fitted:
-    height, width = image.shape[:2]
-    scale = max(size[0] / height, size[1] / width)
-    seen_h, seen_w = min(size[0] / scale, float(height)), min(size[1] / scale, float(width))
-    left, top = (width - seen_w) / 2, (height - seen_h) / 2
-    box = (left, top, left + seen_w, top + seen_h)
-    return _resize(image, size, box), (scale, scale), box
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    """Numbers in a name by their value: text and numbers alternate, so that like is compared with like."""
+    parts = re.split(r"(\d+)", path.stem.casefold())
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
 
 
-def _stretch(image: Frame, size: Size) -> Fitted:
-    height, width = image.shape[:2]
-    box = (0.0, 0.0, float(width), float(height))
-    return _resize(image, size, box), (size[0] / height, size[1] / width), box
+def _require_distinct(folder: Path, entries: Sequence[Path]) -> None:
+    seen: dict[str, str] = {}
+    for path in entries:
+        if path.stem in seen:
+            raise InputError(
+                f"{folder}: {seen[path.stem]} and {path.name} would be the same frame; keep one of them"
+            )
+        seen[path.stem] = path.name
 
 
-def _pad(image: Frame, size: Size) -> Fitted:
-    height, width = image.shape[:2]
-    scale = min(size[0] / height, size[1] / width)
-    inner = (max(1, round(height * scale)), max(1, round(width * scale)))
-    pixels, exact, box = _stretch(image, inner)
-    canvas = np.zeros((*size, 3), np.uint8)
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    canvas[top : top + inner[0], left : left + inner[1]] = pixels
-    return canvas, exact, box
-
-
-_POLICIES = {"crop": _crop, "pad": _pad, "stretch": _stretch}
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

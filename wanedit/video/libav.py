@@ -1,17 +1,26 @@
-"""What is asked of FFmpeg in more than one place."""
+"""Video files through FFmpeg: open one, count its packets, decode its pictures, exact by index.
+
+What a file holds is what its packets hold; what its header declares is only compared.
+"""
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
-from av import Packet, VideoStream
+import numpy as np
+from av import Packet, VideoFrame, VideoStream, logging
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.video.reformatter import Interpolation
 
 from wanedit.errors import InputError
+from wanedit.video.arrays import Frame
 
 # Names of demuxers. Playlists, which open other files and addresses, and text rendered as video are left out.
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif,apng,ivf,asf,mxf,h264,hevc,obu,yuv4mpegpipe"
@@ -58,3 +67,286 @@ def packets(container: InputContainer, *streams: VideoStream) -> Iterator[Packet
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+SALVAGE_HINT = "salvage=True reads what is there"
+
+
+@dataclass(frozen=True)
+class PacketIndex:
+    """The frames that a file shows, in order of presentation.
+
+    pts: presentation time of each frame, in units of `time_base` seconds.
+    keys: which of them can be decoded without any other, ascending.
+    seekable: every frame has a time of its own, so a decoded frame can be told by its time.
+    declared: how many frames the header promises; None where it promises nothing.
+    finished: False where the writer never came to close the file.
+    """
+
+    pts: tuple[int, ...]
+    keys: tuple[int, ...]
+    time_base: Fraction
+    fps: Fraction
+    seekable: bool
+    declared: int | None
+    finished: bool
+
+    @property
+    def frames(self) -> int:
+        return len(self.pts)
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Presentation time of each frame in seconds, from the first frame's."""
+        return tuple(float((pts - self.pts[0]) * self.time_base) for pts in self.pts)
+
+    def key_before(self, frame: int) -> int:
+        """The last frame at or before `frame` from which decoding can start."""
+        place = bisect_right(self.keys, frame)
+        return self.keys[place - 1] if place else 0
+
+    def require_complete(self, path: Path) -> None:
+        """Raise InputError unless the file holds what its header declares."""
+        found = f"{self.frames} whole frames found"
+        if not self.finished:
+            raise InputError(f"{path}: its writer was stopped before the end, {found}; {SALVAGE_HINT}")
+        if self.declared not in (None, self.frames):
+            raise InputError(f"{path}: the header declares {self.declared} frames, {found}; {SALVAGE_HINT}")
+        if not self.frames:
+            raise InputError(f"{path}: no frames")
+
+
+def scan(path: Path) -> PacketIndex:
+    """Count the frames of a file by reading all its packets, decoding none. Raises InputError as `open_video`."""
+    found = _Packets(path)
+    fps = found.rate()
+    order = sorted(range(len(found.pts)), key=lambda i: found.pts[i])
+    rank = {packet: frame for frame, packet in enumerate(order)}
+    return PacketIndex(
+        pts=tuple(found.pts[i] for i in order),
+        keys=tuple(sorted(rank[i] for i in found.keys)),
+        time_base=found.time_base,
+        fps=fps,
+        seekable=found.timed and len(set(found.pts)) == len(found.pts),
+        declared=found.declared(fps),
+        finished=found.finished,
+    )
+
+
+class _Packets:
+    """One pass over the packets of a file."""
+
+    def __init__(self, path: Path, options: dict[str, str] | None = None) -> None:
+        self.path = path
+        self.pts: list[int] = []
+        self.keys: list[int] = []
+        self.timed = True
+        self.total = 0  # whole packets, those hidden by an edit list included
+        self.video_end = self.end = Fraction(0)
+        with open_video(path, options) as container:
+            stream = container.streams.video[0]
+            self._read_header(container, stream)
+            self._read_packets(container, stream)
+
+    def _read_header(self, container: InputContainer, stream: VideoStream) -> None:
+        self.time_base = stream.time_base or Fraction(1, 1000)
+        self.average_rate = stream.average_rate or stream.guessed_rate
+        self.header_frames = stream.frames
+        self.seconds = None if container.duration is None else Fraction(container.duration, 1_000_000)
+        self.start = Fraction(container.start_time or 0, 1_000_000)
+        self.stream_seconds = _clock_seconds(stream.metadata.get("DURATION"))
+        self.finished = self.seconds is not None or "matroska" not in container.format.name
+
+    def _read_packets(self, container: InputContainer, stream: VideoStream) -> None:
+        try:
+            for packet in packets(container):
+                self._note_end(packet, packet.stream_index == stream.index)
+                if packet.stream_index == stream.index and packet.size and not packet.is_corrupt:
+                    self._note_frame(packet)
+        except FFmpegError:  # damage between packets: what was read so far is all there is
+            self.finished = False
+
+    def _note_end(self, packet: Packet, video: bool) -> None:
+        if packet.pts is None or not packet.size or packet.time_base is None:
+            return
+        end = (packet.pts + (packet.duration or 0)) * packet.time_base
+        if video and not packet.duration and self.average_rate:
+            end += 1 / self.average_rate
+        self.end = max(self.end, end)
+        if video:
+            self.video_end = max(self.video_end, end)
+
+    def _note_frame(self, packet: Packet) -> None:
+        self.total += 1
+        if packet.is_discard:
+            return
+        if packet.is_keyframe:
+            self.keys.append(len(self.pts))
+        self.timed = self.timed and packet.pts is not None
+        self.pts.append(len(self.pts) if packet.pts is None else packet.pts)
+
+    def rate(self) -> Fraction:
+        """The header's frame rate, or the one that the packets keep."""
+        if self.average_rate:
+            return Fraction(self.average_rate)
+        span = (max(self.pts) - min(self.pts)) * self.time_base if self.timed and self.pts else Fraction(0)
+        return (len(self.pts) - 1) / span if span else Fraction(25)
+
+    def declared(self, fps: Fraction) -> int | None:
+        """Frames that the header promises, counting only those to be shown; None if it promises nothing."""
+        if self.header_frames:
+            return len(self.pts) if self._edit_list_hides() else self.header_frames
+        if self.stream_seconds is not None:  # FFmpeg's and mkvtoolnix's own tag, exact to the millisecond
+            missing = round((self.stream_seconds - self.video_end) * fps)
+        elif self.seconds is not None:  # of the longest stream, kept loosely by some writers
+            missing = round((self.start + self.seconds - self.end - Fraction(1, 10)) * fps)
+        else:
+            return None
+        return len(self.pts) + max(missing, 0)
+
+    def _edit_list_hides(self) -> bool:
+        """An mp4 may hold more frames than it shows; with the edit list ignored all must be there."""
+        if self.header_frames == len(self.pts):
+            return True
+        return _Packets(self.path, {"ignore_editlist": "1"}).total == self.header_frames
+
+
+def _clock_seconds(text: str | None) -> Fraction | None:
+    """'00:00:01.251000000' -> 1.251; None for what is no such tag."""
+    if not text or text.count(":") != 2:
+        return None
+    try:
+        hours, minutes, seconds = (Fraction(part) for part in text.split(":"))
+    except ValueError:
+        return None
+    return hours * 3600 + minutes * 60 + seconds
+
+
+Log = list[tuple[int, str, str]]
+
+UNSPECIFIED_COLOUR = 2  # AVCOL_SPC_UNSPECIFIED
+
+
+class PyAVDecoder:
+    """Implements `wanedit.video.decode.Decoder`."""
+
+    def frames(self, path: Path, index: PacketIndex, salvage: bool) -> Iterator[Frame]:
+        with open_video(path) as container:
+            yield from map(to_rgb, decoded_pictures(container, path, salvage))
+
+    def select(self, path: Path, index: PacketIndex, wanted: Sequence[int], salvage: bool) -> Iterator[Frame]:
+        with open_video(path) as container:
+            for group in _runs(index, wanted):
+                pictures = _by_seeking(container, path, index, group, salvage) if index.seekable else None
+                if pictures is None:
+                    pictures = _by_counting(container, path, group, salvage)
+                yield from map(to_rgb, pictures)
+
+
+def first_picture(container: InputContainer, path: Path) -> VideoFrame:
+    """The first picture that decodes, damaged or not. Raises InputError if there is none."""
+    picture = next(decoded_pictures(container, path, salvage=True), None)
+    if picture is None:
+        raise InputError(f"{path}: not one frame can be decoded")
+    return picture
+
+
+def to_rgb(picture: VideoFrame) -> Frame:
+    """Convert by the picture's own colour matrix, and turn upright.
+
+    Untagged files are taken as players take them: BT.709 from 720 lines up, BT.601 below.
+    """
+    untagged = "ITU709" if picture.height >= 720 else "ITU601"
+    source = untagged if picture.colorspace == UNSPECIFIED_COLOUR else None
+    rgb = picture.reformat(format="rgb24", src_colorspace=source, interpolation=ACCURATE_SCALING)
+    turns = round(picture.rotation / 90)
+    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turns))
+
+
+def _runs(index: PacketIndex, wanted: Sequence[int]) -> Iterator[list[int]]:
+    """Cut ascending indices where jumping to a keyframe saves decoding."""
+    run: list[int] = []
+    for frame in wanted:
+        if run and index.key_before(frame) > run[-1] + 1:
+            yield run
+            run = []
+        run.append(frame)
+    yield run
+
+
+def _by_seeking(
+    container: InputContainer, path: Path, index: PacketIndex, wanted: list[int], salvage: bool
+) -> list[VideoFrame] | None:
+    """The wanted pictures, told by their times; None if the file's seek table led past one of them."""
+    stream = container.streams.video[0]
+    container.seek(index.pts[index.key_before(wanted[0])], stream=stream, backward=True)
+    missing = {index.pts[i] for i in wanted}
+    found: list[VideoFrame] = []
+    for picture in decoded_pictures(container, path, salvage):
+        if picture.pts in missing:
+            missing.remove(picture.pts)
+            found.append(picture)
+        if not missing:
+            return found
+    return None
+
+
+def _by_counting(
+    container: InputContainer, path: Path, wanted: list[int], salvage: bool
+) -> Iterator[VideoFrame]:
+    container.seek(0, backward=True)
+    chosen = set(wanted)
+    for number, picture in enumerate(decoded_pictures(container, path, salvage)):
+        if number in chosen:
+            yield picture
+        if number == wanted[-1]:
+            return
+
+
+def decoded_pictures(container: InputContainer, path: Path, salvage: bool) -> Iterator[VideoFrame]:
+    """Decode from where the file stands. InputError at damage, unless salvaging."""
+    stream = container.streams.video[0]
+    checked = stream.codec_context.name == "ffv1"  # which tells of a wrong checksum only in its log
+    count = 0
+    try:
+        for packet in packets(container, stream):
+            pictures, damage = _decode(packet, checked)
+            if damage and not salvage:
+                raise InputError(f"{path}: frame {count} is damaged ({damage}); {SALVAGE_HINT}")
+            for picture in pictures:
+                yield picture
+                count += 1
+    except FFmpegError as error:
+        if not salvage:
+            raise InputError(f"{path}: decoding stopped after {count} frames ({error.strerror})") from error
+
+
+def _decode(packet: Packet, checked: bool) -> tuple[list[VideoFrame], str]:
+    """The pictures that a packet completes, and what is wrong with them ('' if nothing)."""
+    try:
+        with _log(checked) as log:
+            pictures = list(packet.decode())
+    except InvalidDataError as error:
+        return [], error.strerror or "invalid data"
+    if any("CRC mismatch" in message for _, _, message in log):
+        return pictures, "wrong checksum"
+    return pictures, "lost data" if any(picture.is_corrupt for picture in pictures) else ""
+
+
+_log_lock = threading.Lock()
+
+
+@contextmanager
+def _log(wanted: bool) -> Iterator[Log]:
+    """What FFmpeg logs on this thread meanwhile. Its level is global, so one decoder at a time."""
+    if not wanted:
+        yield []
+        return
+    with _log_lock:
+        level = logging.get_level()
+        logging.set_level(logging.ERROR)
+        try:
+            with logging.Capture(local=True) as log:
+                yield log
+        finally:
+            logging.set_level(level)

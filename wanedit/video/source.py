@@ -18,8 +18,8 @@ from wanedit.timeline import fit_length
 from wanedit.video.arrays import AnyFrame, Frames, Rate
 from wanedit.video.decode import DECODERS, VideoInfo, describe, frames_between, require_known, scanned, stack
 from wanedit.video.encode import as_rate
-from wanedit.video.folder import list_images, load_images
-from wanedit.video.images import FitRecord, Size, fit, load_image
+from wanedit.video.fitting import FitRecord, fit
+from wanedit.video.images import Size, list_images, load_image, load_images
 
 FOLDER_FPS = 16  # of a folder of images whose rate is not given: the rate of the Wan models
 

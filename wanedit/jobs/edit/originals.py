@@ -13,8 +13,8 @@ from wanedit.lit.edit_task import Pictures
 from wanedit.lit.pixels import MAKES_PIXELS
 from wanedit.video import load_image
 from wanedit.video.arrays import Frame, Frames
+from wanedit.video.fitting import Placement, register
 from wanedit.video.images import Size
-from wanedit.video.register import Placement, register
 from wanedit.video.restoring import Restore
 from wanedit.video.source import SourceClip, read_source
 

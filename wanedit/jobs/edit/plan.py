@@ -190,7 +190,7 @@ def own_size(path: Path, sides: tuple[int, int], folder: WanFolder) -> tuple[int
 def look(path: Path, config: EditConfig) -> tuple[int, tuple[int, int]]:
     """How many frames a source has, and (height, width) of them as they are stored."""
     from wanedit.video.decode import describe, scanned
-    from wanedit.video.folder import list_images
+    from wanedit.video.images import list_images
 
     if path.is_dir():
         images = list_images(path)

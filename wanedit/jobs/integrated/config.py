@@ -7,8 +7,8 @@ from typing import Literal
 from wanedit.errors import InputError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.style.config import StyleConfig, StyleSource
-from wanedit.stylists.gemini_settings import GeminiSettings
-from wanedit.stylists.palette_settings import PaletteSettings
+from wanedit.stylists.gemini.settings import GeminiSettings
+from wanedit.stylists.palette.looks import PaletteSettings
 
 # Where in a run's folder the keyframes are made.
 STYLED = "styled"

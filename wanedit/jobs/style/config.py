@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from wanedit.errors import InputError
 from wanedit.runtime.settings import check_fields
-from wanedit.stylists.gemini_settings import GeminiSettings
-from wanedit.stylists.palette_settings import PaletteSettings, check_palette
+from wanedit.stylists.gemini.settings import GeminiSettings
+from wanedit.stylists.palette.looks import PaletteSettings, check_palette
 
 MAX_RETRIES = 20
 

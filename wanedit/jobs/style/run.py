@@ -19,11 +19,9 @@ from wanedit.jobs.style.plan import Say, StylePlan, make_style_plan
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory, write_text
 from wanedit.runtime.progress import progress_bar
-from wanedit.stylists.cache import Cache, picture_hash
+from wanedit.stylists.cache import Cache, Journal, picture_hash
 from wanedit.stylists.extract import Keyframes, read_keyframes
-from wanedit.stylists.journal import Journal
-from wanedit.stylists.protocol import Stylist
-from wanedit.stylists.states import reword
+from wanedit.stylists.protocol import Stylist, reword
 from wanedit.stylists.workflow import Attempt, Outcome, Rules, Track, Workflow
 from wanedit.video import write_png
 from wanedit.video.arrays import AnyFrame, Frames

@@ -4,17 +4,15 @@ import asyncio
 import hashlib
 import threading
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import Float32
 
-from wanedit.stylists.palette_effects import ink, paint, paper
-from wanedit.stylists.palette_settings import PaletteSettings, check_palette
-from wanedit.stylists.palette_verdict import judge, measure, structure
-from wanedit.stylists.palette_words import Look, find_words, look_of
-from wanedit.stylists.protocol import Estimate, Picture, Request, Styled, StyleGuide, StyleReference, Verdict
-from wanedit.stylists.transport import (
+from wanedit.stylists.palette.looks import Look, PaletteSettings, check_palette, find_words, look_of
+from wanedit.stylists.palette.transport import (
     Cloud,
     ColourMap,
     cloud_of,
@@ -23,8 +21,155 @@ from wanedit.stylists.transport import (
     sliced_distance,
     thumbnail,
 )
+from wanedit.stylists.protocol import Estimate, Picture, Request, Styled, StyleGuide, StyleReference, Verdict
 from wanedit.video.arrays import Frame
 from wanedit.video.colour import lab_to_rgb
+
+Plane = Float32[np.ndarray, "h w"]
+
+DIRECTIONS = 8
+BRUSH = 0.007  # of the longer side
+# Small videos are the noisiest: at least so many pixels, yet not so much of a side that outlines are painted over.
+SMALLEST, SMALLEST_SHARE = 6.0, 0.015
+CALM = 12.0  # variance in levels squared below which neighbourhoods count as equally calm
+LINE = 0.0011  # width of ink lines as a share of the longer side
+LINE_RATIO, LINE_PUSH, LINE_SOFT = 1.6, 18.0, 0.035
+
+
+def paint(picture: Frame, size: float) -> Frame:
+    """Soft brush strokes that stop at edges; `size` 0 to 1, at which their radius is 0.7 % of the longer side;
+    in small pictures up to 1.5 %.
+
+    Every pixel takes the mean of the calmest of eight neighbourhoods around it, weighted softly (Kuwahara 1976;
+    Papari, Petkov, Campisi, "Artistic edge and corner enhancing smoothing", 2007). It removes noise too.
+    """
+    side = max(picture.shape[:2])
+    radius = size * max(BRUSH * side, min(SMALLEST, SMALLEST_SHARE * side))
+    if radius < 0.7:
+        return picture
+    edge = int(np.ceil(radius))
+    wide = cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_REFLECT_101).astype(np.float32)
+    grey = wide @ np.array([0.299, 0.587, 0.114], np.float32)
+    kernel, sigma = (0, 0), radius / 2
+    mean = cv2.GaussianBlur(wide, kernel, sigma)
+    grey_mean = cv2.GaussianBlur(grey, kernel, sigma)
+    variance = cv2.GaussianBlur(grey * grey, kernel, sigma) - grey_mean * grey_mean
+    calm = np.square(np.square(CALM / (CALM + np.maximum(variance, 0))))
+    weight = cv2.merge([calm + np.float32(1e-12)] * 3)
+    return _gathered(mean * weight, weight, picture.shape[:2], edge, radius)
+
+
+def _gathered(sums: np.ndarray, weight: np.ndarray, size: tuple[int, ...], edge: int, radius: float) -> Frame:
+    height, width = size
+    total, norm = np.zeros((height, width, 3), np.float32), np.zeros((height, width, 3), np.float32)
+    for angle in np.arange(DIRECTIONS) * 2 * np.pi / DIRECTIONS:
+        down, right = edge + round(radius * np.sin(angle)), edge + round(radius * np.cos(angle))
+        window = (slice(down, down + height), slice(right, right + width))
+        cv2.accumulate(sums[window], total)
+        cv2.accumulate(weight[window], norm)
+    return np.clip(np.rint(cv2.divide(total, norm)), 0, 255).astype(np.uint8)
+
+
+def ink(picture: Frame, seen: float = 1.0) -> Plane:
+    """Where there is no line: 1 on blank paper, towards 0 on lines, from an extended difference of Gaussians.
+
+    Winnemoeller, Kyprianidis, Olsen, "XDoG: an extended difference-of-Gaussians compendium", 2012, equations 7 and 5.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    sigma = max(0.6, LINE * max(picture.shape[:2]) * seen)
+    fine, coarse = (cv2.GaussianBlur(grey, (0, 0), s) for s in (sigma, LINE_RATIO * sigma))
+    difference = LINE_PUSH * (fine - coarse)
+    return np.where(difference >= -LINE_SOFT, 1, 1 + np.tanh(1.6 * (difference + LINE_SOFT))).astype(
+        np.float32
+    )
+
+
+@lru_cache(maxsize=2)
+def paper(height: int, width: int, seed: int) -> Plane:
+    """Relief of a sheet, mean 0, deviation 1: grain, fibres and a slow mottling. It belongs to the screen."""
+    generator = np.random.default_rng([seed, 4])
+    scale = max(height, width) / 1280
+    sheet = np.zeros((height, width), np.float32)
+    layers = ((0.9, 0.9, 0.55), (2.2, 2.2, 0.6), (6.0, 1.2, 0.35), (1.2, 6.0, 0.35), (28.0, 28.0, 0.45))
+    for across, down, share in layers:
+        noise = generator.standard_normal((height, width), dtype=np.float32)
+        blurred = cv2.GaussianBlur(
+            noise, (0, 0), sigmaX=max(0.5, across * scale), sigmaY=max(0.5, down * scale)
+        )
+        sheet += np.float32(share) * blurred / max(float(blurred.std()), 1e-6)
+    sheet = (sheet - sheet.mean()) / max(float(sheet.std()), 1e-6)
+    sheet.setflags(write=False)
+    return sheet
+
+
+SIDE = 320  # longer side at which edges are compared: lines and paper are finer than that
+STRUCTURE = 0.6  # correlation of gradients below which a shape has moved or gone
+FLAT = 0.7  # of the strongest hundredth of gradients: below it a picture has no shapes to keep
+NEARER = 0.1  # share of the palette's distance that must be gone, of all keyframes together, at strength 1
+NEAR = 3.0  # Lab units at which a palette matches anyway
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one keyframe.
+
+    structure: correlation of its gradient magnitudes with its source's, 1 for the same edges.
+    palette_before, palette_after: sliced Wasserstein distance in Lab of source and result to the reference.
+    """
+
+    structure: float
+    palette_before: float
+    palette_after: float
+
+
+def measure(source: Frame, styled: Frame, reference: Cloud) -> Measured:
+    """Compare a restyled keyframe with its source and with the reference's colours."""
+    before, after = (sliced_distance(cloud_of([p]), reference) for p in (source, styled))
+    return Measured(structure(source, styled), before, after)
+
+
+def structure(source: Frame, styled: Frame) -> float:
+    """Correlation of gradient magnitudes; 1 where the source has none to keep."""
+    x, y = _gradient(source), _gradient(styled)
+    if float(np.quantile(x, 0.99)) < FLAT:
+        return 1.0
+    x, y = x - x.mean(), y - y.mean()
+    return float((x * y).sum() / max(np.sqrt(float(np.square(x).sum() * np.square(y).sum())), 1e-6))
+
+
+def _gradient(picture: Frame) -> Float32[np.ndarray, "_ _"]:
+    scale = min(1.0, SIDE / max(picture.shape[:2]))
+    size = (max(8, round(picture.shape[1] * scale)), max(8, round(picture.shape[0] * scale)))
+    grey = cv2.cvtColor(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.2)
+    strength = cv2.magnitude(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)) / 8
+    return np.sqrt(strength)  # so that a few hard edges do not speak for all
+
+
+def judge(kept: float, distances: tuple[float, float], same_map: bool, strength: float = 1.0) -> Verdict:
+    """A verdict from measures.
+
+    Args:
+        kept: `structure` of the keyframe.
+        distances: of the palette of all keyframes to the reference's, before and after the map: the palette is
+            matched by the clip, for one keyframe may show only what the reference has little of.
+        same_map: whether the keyframe was made by the map of the others.
+        strength: how far colours were meant to go, 0 to 1; so far the palette must have come nearer.
+    """
+    (before, after), left = distances, 1 - NEARER * strength
+    whole, matched = kept >= STRUCTURE, after <= max(left * before, NEAR)
+    reasons = []
+    if not whole:
+        reasons.append(f"edges agree with the source by {kept:.2f}, expected {STRUCTURE} or more")
+    if not matched:
+        reasons.append(
+            f"the palette is {after:.1f} Lab units from the reference, before it was {before:.1f}; expected at most "
+            f"{left:.1%} of that"
+        )
+    if not same_map:
+        reasons.append("it was not made by the colour map of the other keyframes")
+    return Verdict(structure_kept=whole, style_matched=matched, consistent=same_map, reasons=reasons)
+
 
 # Raised when a change to the code changes what the same settings make.
 ALGORITHM = 2

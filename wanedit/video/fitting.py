@@ -1,4 +1,4 @@
-"""Lay an edited keyframe over the frame that it was edited from, where the two are of different shapes.
+"""Bring a picture to another size, or an edited keyframe onto the frame that it was edited from.
 
 Image editors return shapes of their own: some stretch the frame, some draw more of it, some cut it, and the file does
 not say which. Laid wrongly, every edge of the edit stands beside that of the source.
@@ -10,8 +10,103 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
+from PIL import Image
 
-from wanedit.video.images import FitRecord, Size, fit
+from wanedit.errors import InputError
+from wanedit.video.arrays import AnyFrame, Frame, require_frame, size_text
+from wanedit.video.images import Size
+
+Box = tuple[float, float, float, float]
+Fitted = tuple[AnyFrame, tuple[float, float], Box]
+
+ASPECT_TOLERANCE = 0.2
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """How an image was brought to its target size; goes into the run's record.
+
+    scale: (vertical, horizontal) magnification. crop: the part of the source that is seen, (left, top, right,
+    bottom) in source pixels. aspect_change: 0 where source and target have one aspect ratio, 0.25 where one
+    is 1.25 times the other. warning: text for the user, or None.
+    """
+
+    policy: str
+    source: Size
+    target: Size
+    scale: tuple[float, float]
+    crop: tuple[float, float, float, float]
+    aspect_change: float
+    warning: str | None
+
+
+def fit(
+    image: UInt8[np.ndarray, "h w 3"], size: Size, policy: str = "crop"
+) -> tuple[UInt8[np.ndarray, "H W 3"], FitRecord]:
+    """Bring an image to `size` = (height, width), antialiased (Lanczos).
+
+    crop: scaled until it covers the target, the middle kept. pad: scaled until it fits inside, black around
+    it. stretch: each side scaled by itself. If the aspect ratio changes by more than 20 % the record
+    carries a warning, which the caller shows.
+
+    Raises:
+        InputError: unknown policy, or a side that is not positive.
+    """
+    require_frame(image, "fit")
+    if min(size) < 1:
+        raise InputError(f"fit: expected positive sides (height, width), got {size}")
+    if policy not in _POLICIES:
+        raise InputError(f"fit: unknown policy {policy!r}, expected one of: {', '.join(_POLICIES)}")
+    pixels, scale, crop = _POLICIES[policy](image, size)
+    return pixels, _record(image, size, policy, scale, crop)
+
+
+def _record(image: Frame, size: Size, policy: str, scale: tuple[float, float], crop: Box) -> FitRecord:
+    source = (image.shape[0], image.shape[1])
+    ratio = (size[1] / size[0]) / (source[1] / source[0])
+    change = max(ratio, 1 / ratio) - 1
+    warning = None
+    if change > ASPECT_TOLERANCE:
+        sizes = f"{size_text(image)} to {size[1]}x{size[0]}"
+        warning = f"aspect ratio changes by {change:.0%}: {sizes} by policy {policy!r}"
+    return FitRecord(policy, source, size, scale, crop, change, warning)
+
+
+def _resize(image: AnyFrame, size: Size, box: Box) -> AnyFrame:
+    if (size[0], size[1]) == image.shape[:2] and box == (0, 0, size[1], size[0]):
+        return image.copy()
+    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box)
+    return np.array(resized)
+
+
+def _crop(image: Frame, size: Size) -> Fitted:
+    height, width = image.shape[:2]
+    scale = max(size[0] / height, size[1] / width)
+    seen_h, seen_w = min(size[0] / scale, float(height)), min(size[1] / scale, float(width))
+    left, top = (width - seen_w) / 2, (height - seen_h) / 2
+    box = (left, top, left + seen_w, top + seen_h)
+    return _resize(image, size, box), (scale, scale), box
+
+
+def _stretch(image: Frame, size: Size) -> Fitted:
+    height, width = image.shape[:2]
+    box = (0.0, 0.0, float(width), float(height))
+    return _resize(image, size, box), (size[0] / height, size[1] / width), box
+
+
+def _pad(image: Frame, size: Size) -> Fitted:
+    height, width = image.shape[:2]
+    scale = min(size[0] / height, size[1] / width)
+    inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+    pixels, exact, box = _stretch(image, inner)
+    canvas = np.zeros((*size, 3), np.uint8)
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    canvas[top : top + inner[0], left : left + inner[1]] = pixels
+    return canvas, exact, box
+
+
+_POLICIES = {"crop": _crop, "pad": _pad, "stretch": _stretch}
+
 
 Way = Literal["stretch", "crop", "inside"]
 KeyframeFit = Literal["auto", "stretch", "crop", "inside"]

@@ -8,31 +8,38 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from wanedit.errors import InputError
-from wanedit.stylists.gemini_answers import Drawn, json_schema, read_picture, read_structured
-from wanedit.stylists.gemini_calls import Ask, Caller, CallRecord
-from wanedit.stylists.gemini_errors import (
+from wanedit.stylists.gemini.client import Ask, Caller, CallRecord
+from wanedit.stylists.gemini.faults import (
     BlockedImageError,
     BlockedPromptError,
     SchemaError,
     UnchangedError,
+    Uniform,
     UnusableAnswerError,
 )
-from wanedit.stylists.gemini_geometry import RATIO_TOLERANCE, Transform, plan
-from wanedit.stylists.gemini_images import REFERENCE_SIDE, is_unchanged, to_png
-from wanedit.stylists.gemini_keys import find_key
-from wanedit.stylists.gemini_prices import check_prices, expected_cost, price_of
-from wanedit.stylists.gemini_prompts import (
+from wanedit.stylists.gemini.messages import (
     MAX_ANALYSED,
     PROMPTS_VERSION,
+    Drawn,
     Prompt,
     again,
     analyse_prompt,
+    json_schema,
+    read_picture,
+    read_structured,
     restyle_prompt,
     safer_prompt,
     verify_prompt,
 )
-from wanedit.stylists.gemini_retry import Uniform
-from wanedit.stylists.gemini_settings import GeminiSettings
+from wanedit.stylists.gemini.pictures import (
+    RATIO_TOLERANCE,
+    REFERENCE_SIDE,
+    Transform,
+    is_unchanged,
+    plan,
+    to_png,
+)
+from wanedit.stylists.gemini.settings import GeminiSettings, check_prices, expected_cost, find_key, price_of
 from wanedit.stylists.protocol import (
     Estimate,
     Picture,

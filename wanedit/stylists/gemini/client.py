@@ -1,26 +1,33 @@
-"""One call of the service: limited in number, within the budget, retried by our rules, recorded."""
+"""Calls: limited in number, within the budget, retried by our rules, recorded; the list of models."""
 
 import asyncio
+import difflib
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from wanedit.stylists.gemini_budget import Budget
-from wanedit.stylists.gemini_errors import UnavailableError
-from wanedit.stylists.gemini_keys import Key
-from wanedit.stylists.gemini_prices import cost, expected_cost, price_of, usage_of
-from wanedit.stylists.gemini_retry import (
+from wanedit.stylists.gemini.faults import (
     BILLED,
     MAX_TIMEOUTS,
     Failure,
+    UnavailableError,
     Uniform,
     classify,
     final_error,
     wait_before,
 )
-from wanedit.stylists.gemini_settings import GOOGLE_URL, GeminiSettings
+from wanedit.stylists.gemini.settings import (
+    GOOGLE_URL,
+    Budget,
+    GeminiSettings,
+    Key,
+    cost,
+    expected_cost,
+    price_of,
+    usage_of,
+)
 
 GUARD = 1.1  # the SDK's own timeout comes first; some transports apply it to each phase and not to the whole
 
@@ -227,3 +234,49 @@ class Caller:
         if self._limits is None or self._limits[0] is not loop:
             self._limits = (loop, asyncio.Semaphore(self._settings.concurrency))
         return self._limits[1]
+
+
+NEAREST = 3
+
+
+@dataclass(frozen=True)
+class ModelsFound:
+    """Ids that the key can use for generateContent, sorted; and each configured id that is not among them, with
+    the nearest that are."""
+
+    usable: tuple[str, ...]
+    gone: dict[str, tuple[str, ...]]
+
+
+async def find_models(settings: GeminiSettings, key: Key, timeout_s: float) -> ModelsFound:
+    """Ask the service once, for at most `timeout_s` seconds.
+
+    Raises:
+        ServiceError: a kind of it; the key is in none.
+    """
+    caller = Caller(replace(settings, timeout_s=timeout_s, attempts=1), key)
+    try:
+        listed = await caller.list_models()
+    finally:
+        await caller.aclose()
+    usable = sorted(
+        caller.hide(str(model.name or "")).removeprefix("models/")
+        for model in listed
+        if model.supported_actions is None or "generateContent" in model.supported_actions
+    )
+    configured = (settings.image_model, settings.text_model)
+    gone = {name: nearest(name, usable) for name in configured if name.removeprefix("models/") not in usable}
+    return ModelsFound(tuple(usable), gone)
+
+
+def nearest(wanted: str, usable: list[str]) -> tuple[str, ...]:
+    """The usable ids most like a missing one, those of its own trade (drawing or not) first."""
+    draws = _draws(wanted)
+    trade = [name for name in usable if _draws(name) == draws]
+    found = difflib.get_close_matches(wanted, trade, NEAREST, cutoff=0.4)
+    return tuple(found or difflib.get_close_matches(wanted, usable, NEAREST, cutoff=0.4))
+
+
+def _draws(name: str) -> bool:
+    """Whether an id is of a model that makes pictures; the list itself does not say."""
+    return "image" in name or "banana" in name

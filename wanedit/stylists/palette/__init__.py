@@ -1,0 +1,1 @@
+"""Keyframes restyled offline: colours by optimal transport, a brush, ink lines, paper."""
