@@ -10,6 +10,8 @@ INSTALLING := .venv/.installing
 DEMO := examples/multi_keyframe_demo/config.yaml
 # More arguments for pytest: make test ARGS="tests/flow -x"
 ARGS ?=
+# Two workers, each with one torch thread and its own copy of the session's runs. A file stays on one worker.
+PYTEST := $(BIN) -m pytest -n 2 --dist loadscope --durations=20
 FRESH := .venv/fresh
 LATEX := outputs/paper
 
@@ -18,11 +20,13 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format figures paper constraints clean
+.PHONY: help demo test test-slow test-all lint format figures paper constraints clean
 
 help:
 	@echo 'make demo         bundled keyframes in, outputs/demo/output_final.mp4 out'
-	@echo 'make test         the tests'
+	@echo 'make test         the tests, but for the slow ones'
+	@echo 'make test-slow    the slow ones: kills, ranks, browser, training, long proofs'
+	@echo 'make test-all     both'
 	@echo 'make lint         ruff (rules and format) and pyright'
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make figures      figures, tables and numbers of paper/, from the recorded results'
@@ -38,7 +42,13 @@ demo: $(VENV)
 	@echo 'segments:      outputs/demo/segments/'
 
 test: $(VENV)
-	$(BIN) -m pytest $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: $(VENV)
+	$(PYTEST) -m slow $(ARGS)
+
+test-all: $(VENV)
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)
 	$(BIN) -m ruff check .
