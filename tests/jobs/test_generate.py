@@ -301,6 +301,12 @@ def test_the_pipeline_is_the_same_run(keyframes, finished: GenerationResult, tmp
     assert pipeline.plan(keyframes).timeline.keyframe_frames == FRAMES
 
 
+@pytest.mark.parametrize(("given", "planned"), [(7, 7), (None, 0), (-1, 0)])
+def test_a_plan_has_the_seed_of_the_pipeline(keyframes, given: int | None, planned: int) -> None:
+    pipeline = MultiKeyframePipeline(base_seed=given, cpu_threads=2)
+    assert pipeline.plan(keyframes, "a ball").config.base_seed == planned
+
+
 def test_every_config_field_is_documented() -> None:
     doc = "".join(kind.__doc__ or "" for kind in GenerationConfig.__mro__)
     missing = [f.name for f in dataclasses.fields(GenerationConfig) if f"{f.name}:" not in doc]

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from PIL import Image
 
 from wanedit import IntegratedVideoEditor
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.integrated.editor import MODEL_SIZES
 from wanedit.stylists.protocol import Estimate, Request, Styled, StyleGuide, StyleReference, Verdict
-from wanedit.video import load_image, read_frames, write_png
+from wanedit.video import load_image, probe, read_frames, write_png
 from wanedit.wan.catalog import find_known
 
 PLAIN = Image.new("RGB", (32, 32), (90, 40, 160))
@@ -52,8 +54,8 @@ def test_it_has_the_names_and_defaults_of_the_original() -> None:
     styled = inspect.signature(IntegratedVideoEditor.generate_styled_keyframes).parameters
     assert (styled["target_fps"].default, styled["max_frames"].default) == (1.0, 10)
     edited = inspect.signature(IntegratedVideoEditor.run_video_editing).parameters
-    defaults = {name: edited[name].default for name in ("alpha", "beta", "cfg_scale", "num_inference_steps")}
-    assert defaults == {"alpha": 10.0, "beta": 0.0, "cfg_scale": 5.0, "num_inference_steps": 50}
+    # None is the editor's own; what that is when nobody says it, see below.
+    assert {edited[name].default for name in ("alpha", "beta", "cfg_scale", "num_inference_steps")} == {None}
     assert all(find_known(name) for name in MODEL_SIZES.values() if name != "tiny")
 
 
@@ -81,6 +83,74 @@ def test_from_a_video_and_a_style_to_files(video: Path, tmp_path: Path) -> None:
     assert np.array_equal(load_image(saved.keyframes[8]).pixels, 255 - source[8])
     assert json.loads(saved.metadata.read_text())["guide"]["summary"] == "negative"
     assert load_image(saved.contact_sheet).pixels.std() > 10
+
+
+@pytest.fixture
+def edits(monkeypatch: pytest.MonkeyPatch) -> list[EditConfig]:
+    """The configurations of the edits that were asked for; none is made."""
+    asked: list[EditConfig] = []
+
+    def noted(config: EditConfig, **_: Any) -> SimpleNamespace:
+        asked.append(config)
+        return SimpleNamespace(frames=[])
+
+    monkeypatch.setattr("wanedit.jobs.edit.pipeline.edit", noted)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("given", "called", "expected"),
+    [
+        ({}, {}, (10.0, 0.0, 5.0, 50, None)),
+        (
+            {"alpha": 2.0, "beta": 0.5, "cfg_scale": 1.0, "num_inference_steps": 4, "base_seed": 3},
+            {},
+            (2.0, 0.5, 1.0, 4, 3),
+        ),
+        (
+            {"alpha": 2.0, "guidance_scale": 1.0, "base_seed": 3},
+            {"alpha": 0.0, "cfg_scale": 7.5, "seed": 0},
+            (0.0, 0.0, 7.5, 50, 0),
+        ),
+    ],
+    ids=["original", "editor", "call"],
+)
+def test_settings_of_the_editor_reach_its_edits(
+    edits: list[EditConfig], video: Path, given: dict[str, Any], called: dict[str, Any], expected: tuple
+) -> None:
+    editor = IntegratedVideoEditor("tiny", **given)
+    editor.run_video_editing("a bar", str(video), [PLAIN], [0], **called)
+    made = edits[0]
+    assert (made.alpha, made.beta, made.guidance_scale, made.num_inference_steps, made.base_seed) == expected
+
+
+def test_settings_of_the_editor_reach_all_that_reads_and_writes(
+    edits: list[EditConfig], video: Path, tmp_path: Path
+) -> None:
+    editor = IntegratedVideoEditor(
+        "tiny", stylist=Negative(), output=tmp_path / "run", start=2, num_frames=5, fps=8.0, crf=51
+    )
+    _, _, metadata = asyncio.run(editor.generate_styled_keyframes(video, {"description": "negative"}))
+    assert (metadata["start"], metadata["num_frames"], metadata["fps"]) == (2, 5, 8.0)
+    source = editor.load_source_video(video)
+    assert (len(source), editor.fps) == (5, 8)
+    assert len(editor.load_source_video(video, start=0, num_frames=9)) == 9
+    # Frames in memory were cut when they were loaded; of a file they are cut now.
+    editor.run_video_editing("a bar", source, [PLAIN], [0])
+    editor.run_video_editing("a bar", video, [PLAIN], [0])
+    assert [(made.start, made.num_frames) for made in edits] == [(0, None), (2, 5)]
+    # At the worst quality a file is much smaller than at the best.
+    noise = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    worst = editor.save_results(noise, tmp_path / "a.mp4").video
+    best = editor.save_results(noise, tmp_path / "b.mp4", crf=0).video
+    assert worst.stat().st_size < best.stat().st_size / 2
+    assert probe(worst).fps == 8
+
+
+@pytest.mark.parametrize("name", ["video", "keyframes", "prompt"])
+def test_what_each_edit_is_given_is_no_setting_of_the_editor(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} is no setting of the editor"):
+        IntegratedVideoEditor("tiny", **{name: "x"})
 
 
 def test_an_odd_side_is_cut_only_in_the_file(tmp_path: Path) -> None:

@@ -55,7 +55,10 @@ class MultiKeyframePipeline:
         **settings: Any,
     ) -> Plan:
         """What `run` would do, decided without loading a weight. Arguments as `run`."""
-        return make_plan(self._configured(keyframes, global_prompt, output_path, {"base_seed": 0} | settings))
+        config = self._configured(keyframes, global_prompt, output_path, settings)
+        # A seed that the run would draw is not drawn for a plan.
+        drawn = config.base_seed is None or config.base_seed < 0
+        return make_plan(with_changes(config, base_seed=0) if drawn else config)
 
     def _configured(
         self, keyframes: Any, global_prompt: Any, output_path: Any, settings: dict[str, Any]

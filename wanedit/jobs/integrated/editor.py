@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image
 
 from wanedit.errors import InputError
+from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.pipeline import Number, Picture, WanVideoEditorPipeline
 from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.run import StyleResult, style_async
 from wanedit.runtime.directory import write_text
-from wanedit.runtime.settings import VIDEO_SUFFIXES, with_changes
+from wanedit.runtime.settings import VIDEO_SUFFIXES, canonical, with_changes
 from wanedit.stylists.protocol import Stylist
 from wanedit.video import load_image, write_mp4, write_png
 from wanedit.video.arrays import AnyFrame, Frames, require_frame, require_same_size
@@ -30,6 +31,10 @@ from wanedit.video.source import read_source
 MODEL_SIZES = {"tiny": "tiny", "1.3B": "Wan2.1-Fun-1.3B-InP", "14B": "Wan2.1-Fun-14B-InP"}
 REFERENCE_KEYS = ("image_path", "description")
 SHEET_FRAMES = 8
+# How a source is read, by the names of EditConfig, StyleConfig and read_source alike.
+OF_THE_SOURCE = ("start", "num_frames", "fps", "decoder")
+# Fields of EditConfig that every edit is given anew.
+OF_ONE_EDIT = {"video", "keyframes", "prompt"}
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,12 @@ class IntegratedVideoEditor:
         wan_model_size: "tiny", "1.3B", "14B", another known name, or a folder in the official layout.
         stylist: "palette", "gemini", or any object that is a `wanedit.stylists.protocol.Stylist`.
         output: a folder to keep keyframes, answers and the edit in, so that a stopped run goes on.
-        settings: further fields of EditConfig for every edit.
+        settings: further fields of EditConfig, by their names or aliases, for every method that has no value of its
+            own: alpha, beta, cfg_scale (guidance_scale) and num_inference_steps are 10, 0, 5 and 50 unless given; fps,
+            start, num_frames and decoder say how a source is read, crf how a result is written.
 
     Raises:
-        InputError: `stylist` is neither text nor a stylist.
+        InputError: `stylist` is neither text nor a stylist; a setting is no field, or belongs to one edit alone.
 
     Example:
         >>> editor = IntegratedVideoEditor("tiny", output="outputs/dusk")
@@ -78,7 +85,10 @@ class IntegratedVideoEditor:
         self.model = MODEL_SIZES.get(str(wan_model_size), str(wan_model_size))
         self.stylist = stylist
         self.output = Path(output).expanduser()
-        self.settings = settings
+        self.settings = canonical(settings)
+        for name in OF_ONE_EDIT & self.settings.keys():
+            raise InputError(f"{name} is no setting of the editor; expected it with each edit")
+        self.config = with_changes(EditConfig(), **self.settings)
         self.pipeline: WanVideoEditorPipeline | None = None
         self.styled: StyleResult | None = None
         self.fps: Fraction | None = None
@@ -92,7 +102,7 @@ class IntegratedVideoEditor:
         max_frames: int = 10,
         indices: Sequence[Number] | None = None,
         verbose: bool = False,
-        **settings: Any,
+        **settings: object,
     ) -> tuple[list[Image.Image], list[int], dict[str, Any]]:
         """Choose keyframes of a video and restyle them; what was answered before is not asked again.
 
@@ -100,7 +110,8 @@ class IntegratedVideoEditor:
             style_reference: {"image_path": a picture, "description": words}, either or both.
             target_fps: keyframes a second of the source; max_frames: at most so many.
             indices: frames to take instead, in any order.
-            settings: further fields of StyleConfig, such as start, num_frames and retries.
+            settings: further fields of StyleConfig, such as retries; start, num_frames, fps and decoder are the
+                editor's own unless given.
 
         Returns:
             The keyframes, of the source's size, in the order of their frames; these frames, ascending, counted from
@@ -120,6 +131,7 @@ class IntegratedVideoEditor:
                 output=str(self.output / "styled"),
             ),
             **({"stylist": self.stylist} if named else {}),
+            **self._own(*OF_THE_SOURCE, "force_regenerate"),
             **settings,
         )
         self._remember(video_path, style_reference.get("image_path"))
@@ -140,18 +152,21 @@ class IntegratedVideoEditor:
         return self.pipeline
 
     def load_source_video(
-        self, video_path: str | Path, start: int = 0, num_frames: int | None = None, **settings: Any
+        self, video_path: str | Path, start: int | None = None, num_frames: int | None = None, **settings: Any
     ) -> Frames:
         """Frames of a video, uint8 (T, H, W, 3), exactly `num_frames` of them from `start`; its rate is remembered.
 
         Args:
-            settings: further arguments of `wanedit.video.source.read_source`.
+            start, num_frames: None for the editor's own, else from the first frame to the last.
+            settings: further arguments of `wanedit.video.source.read_source`; None likewise.
 
         Raises:
             InputError: the video cannot be read, or has no such frames.
         """
         self._remember(video_path)
-        clip = read_source(Path(video_path), start=start, num_frames=num_frames, **settings)
+        given = {"start": start, "num_frames": num_frames, **settings}
+        own = self._own(*OF_THE_SOURCE, "salvage")
+        clip = read_source(Path(video_path), **own | {k: v for k, v in given.items() if v is not None})
         self.fps = clip.fps
         return clip.frames
 
@@ -161,19 +176,27 @@ class IntegratedVideoEditor:
         source_video: str | Path | Sequence[Picture] | np.ndarray,
         edited_keyframes: Sequence[Picture],
         keyframe_indices: Sequence[int] | np.ndarray,
-        alpha: Number = 10.0,
-        beta: Number = 0.0,
-        cfg_scale: Number = 5.0,
-        num_inference_steps: Number = 50,
+        alpha: Number | None = None,
+        beta: Number | None = None,
+        cfg_scale: Number | None = None,
+        num_inference_steps: Number | None = None,
         seed: Number | None = None,
         verbose: bool = False,
         **settings: Any,
     ) -> list[Image.Image]:
         """Spread edited keyframes over the whole video; see `WanVideoEditorPipeline.__call__`.
 
+        Args:
+            source_video: a path, of which the editor's `start` and `num_frames` choose the frames; or all frames.
+            alpha, beta, cfg_scale, num_inference_steps, seed: None for the editor's own.
+            settings: further fields of EditConfig, for this edit alone.
+
         Returns:
             As many frames as the source has.
         """
+        if not isinstance(source_video, str | Path):
+            # Frames in memory were chosen when they were loaded, and are not to be cut a second time.
+            settings = {"start": 0, "num_frames": None} | settings
         return self.load_wan_pipeline()(
             prompt,
             source_video,
@@ -198,7 +221,7 @@ class IntegratedVideoEditor:
         metadata: Mapping[str, Any] | None = None,
         source_video: np.ndarray | None = None,
         fps: float | None = None,
-        crf: int = 16,
+        crf: int | None = None,
     ) -> SavedResults:
         """Write a video and, beside it, its contact sheet, keyframes and metadata.
 
@@ -210,8 +233,8 @@ class IntegratedVideoEditor:
             keyframes, indices: pictures and the frames that they belong to.
             metadata: JSON values; what JSON does not have is written as text.
             source_video: frames of the source, for the sheet.
-            fps: of the video; None for that of the source that was loaded last.
-            crf: quality of H.264, 0 (lossless) to 51.
+            fps: of the video; None for that of the source that was loaded last, else the editor's own.
+            crf: quality of H.264, 0 (lossless) to 51; None for the editor's own, which is 16 unless given.
 
         Raises:
             InputError: no frames or unequal ones, another kind of file, no rate, keyframes without an index of their
@@ -224,9 +247,10 @@ class IntegratedVideoEditor:
                 f"{len(frames)} frames for {path}; expected some, and a file in {VIDEO_SUFFIXES}"
             )
         pictures = np.stack([*require_same_size((_rgb(f, "frames") for f in frames), "frames")])
-        if fps is None and self.fps is None:
+        shown_at = next((f for f in (fps, self.fps, self.config.fps) if f is not None), None)
+        if shown_at is None:
             raise InputError("fps is None and no source was loaded; expected frames a second")
-        rate = as_rate(self.fps if fps is None else fps)  # type: ignore[arg-type]
+        rate = as_rate(shown_at)
         shown = _keyframes(keyframes, indices, len(pictures))
         height, width = (side // 2 * 2 for side in pictures.shape[1:3])
         if not height or not width:
@@ -249,12 +273,16 @@ class IntegratedVideoEditor:
                 stacklevel=2,
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_mp4(path, pictures[:, :height, :width], rate, {}, crf)
+        write_mp4(path, pictures[:, :height, :width], rate, {}, self.config.crf if crf is None else crf)
         for index, place in saved.keyframes.items():
             write_png(place, shown[index])
         write_text(saved.metadata, text)
         write_png(saved.contact_sheet, drawn)
         return saved
+
+    def _own(self, *names: str) -> dict[str, Any]:
+        """Those of these settings that were given to the editor."""
+        return {name: self.settings[name] for name in names if name in self.settings}
 
     def _remember(self, *sources: str | Path | None) -> None:
         self.sources |= {Path(source).expanduser() for source in sources if source is not None}
