@@ -40,13 +40,6 @@ OPEN: set[str] = {
     "wanedit.jobs.edit.plan imports wanedit.jobs.generate.plan.prompt_doubts",
     "wanedit.jobs.evaluate.inputs imports wanedit.jobs.edit.config.parse_edited",
     "wanedit.jobs.evaluate.inputs imports wanedit.jobs.edit.config.there",
-    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.edit.config.EditConfig",
-    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.edit.plan.make_edit_plan",
-    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.edit.run.is_complete",
-    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.generate.assemble.final_frames",
-    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.generate.config.GenerationConfig",
-    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.generate.plan.make_plan",
-    "wanedit.jobs.evaluate.recorded imports wanedit.jobs.generate.run.remaining",
     "wanedit.jobs.style.plan imports wanedit.jobs.edit.config.there",
     "wanedit.jobs.style.run imports wanedit.jobs.edit.config.KEYFRAMES_JSON",
 }

@@ -12,13 +12,14 @@ from PIL import Image
 
 from tests.runs import EditRun
 from wanedit.errors import InputError
+from wanedit.jobs.edit import recorded_steps
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.groups import GROUPS, NotGivenError
 from wanedit.jobs.evaluate.inputs import Inputs
-from wanedit.jobs.evaluate.recorded import recorded_steps
 from wanedit.jobs.evaluate.run import evaluate
 from wanedit.jobs.evaluate.truth import read_scene
 from wanedit.metrics.functional import frame_psnr
+from wanedit.runtime.events import read_events
 from wanedit.sprites import Background, Motion, Scene, Sprite, apply_edit, frame_times, render, sample_edit
 from wanedit.sprites import sample_scene as sample
 from wanedit.video import to_uint8, write_lossless
@@ -171,10 +172,10 @@ def test_a_method_without_a_controller_is_named(run_edit: EditRun) -> None:
 
 
 def test_only_the_run_that_finished_counts(tmp_path: Path) -> None:
-    def lines(*values: Any) -> Path:
+    def lines(*values: Any) -> list[dict[str, Any]]:
         path = tmp_path / "metrics.jsonl"
         path.write_text("\n".join(v if isinstance(v, str) else json.dumps(v) for v in values))
-        return path
+        return read_events(path)
 
     start, step, done = (
         {"event": "start", "method": {"a": 1}},
@@ -186,7 +187,7 @@ def test_only_the_run_that_finished_counts(tmp_path: Path) -> None:
     method, steps = recorded_steps(lines(*killed, *whole, start, '{"event": "st'), "x")
     assert (method, [s["step"] for s in steps]) == ({"a": 1}, [0, 1, 2])
     assert recorded_steps(lines(*whole), "y") == ({}, ())
-    assert recorded_steps(tmp_path / "nowhere", "x") == ({}, ())
+    assert recorded_steps(read_events(tmp_path / "nowhere"), "x") == ({}, ())
     assert recorded_steps(lines(start | {"method": [1]}, done), "x") == ({}, ())
 
 

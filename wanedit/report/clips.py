@@ -8,12 +8,11 @@ from jaxtyping import UInt8
 
 from wanedit import timeline
 from wanedit.errors import WaneditError
-from wanedit.jobs.evaluate.inputs import Inputs
-from wanedit.jobs.evaluate.recorded import inputs_of_run
 from wanedit.report.embed import fitted
 from wanedit.report.record import Record
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.journal import Manifest
+from wanedit.runtime.record import read_run
 from wanedit.video import read_frames
 from wanedit.video.arrays import AnyFrame
 
@@ -55,11 +54,11 @@ def gather(record: Record) -> tuple[Clips, list[str]]:
     places = keyframe_places(record)
     joins = places[1:-1] if record.kind == "generation" else ()
     try:
-        found: Inputs = inputs_of_run(record.root)
+        found = read_run(record.root)
     except WaneditError as error:
         frames, note = _without_inputs(record)
         return Clips(fps, frames, places=places, joins=joins), [*note, str(error)]
-    keyframes = dict(found.keyframes or {})
+    keyframes = dict(found.keyframes)
     return Clips(fps, found.video, found.reference, keyframes, tuple(keyframes), tuple(found.junctions)), []
 
 

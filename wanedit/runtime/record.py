@@ -1,17 +1,31 @@
-"""config.yaml: the settings that a run's folder was made with, and what a later run of it takes over."""
+"""config.yaml: the settings that a run's folder was made with, what a later run of it takes over, and what a finished
+run holds for whoever measures or shows it.
+"""
 
+import importlib
+import importlib.util
 import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import yaml
+from jaxtyping import Bool
 
 from wanedit.errors import InputError
+from wanedit.registry import Registry
 from wanedit.rng import draw_seed
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.events import Event
 from wanedit.runtime.settings import RunSettings, canonical
+from wanedit.video.arrays import AnyFrame, Frames
 from wanedit.wan.catalog import find_known
+
+Config = TypeVar("Config", bound=RunSettings)
 
 RECORD_MARK = "# Recorded by wanedit: the resolved configuration of this folder's run.\n"
 
@@ -36,8 +50,7 @@ def resolve_threads(config: RunSettings, directory: RunDirectory) -> int:
 
 def _recorded_before(name: str, config: RunSettings, directory: RunDirectory) -> int | None:
     record = _read_record(directory)
-    # Records of before 0.2 do not say their job; only an edit has a source video.
-    job = record.get("job", "edit" if "video" in record else "generate")
+    job = recorded_job(record)
     if record and job != config.job:
         raise InputError(
             f"output {directory.root} holds a run of `wanedit {job}`, which would be overwritten; choose another output"
@@ -66,3 +79,85 @@ def _read_record(directory: RunDirectory) -> dict[str, Any]:
 def absolute_source(source: str) -> str:
     """A model's folder from anywhere; a known name as it is."""
     return source if find_known(source) else str(Path(source).expanduser().absolute())
+
+
+def recorded_job(record: Mapping[str, Any]) -> str:
+    """The job that a record belongs to. Records of before 0.2 do not say it; only an edit has a source video."""
+    return str(record.get("job", "edit" if "video" in record else "generate"))
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """What a complete run holds for whoever measures or shows it, whatever job made it.
+
+    Attributes:
+        video: uint8 (T, H, W, 3), before lossy encoding.
+        prompt: what the video shows.
+        keyframes: frame -> picture that the video should show there, of the video's size.
+        junctions: frames at which pieces of the video are joined.
+        reference: the source of an edit, as long and as large as the video; None for what was made from nothing.
+        mask: (T, H, W), where the run may have changed the reference; None for everywhere.
+        method, steps: the settings of an edit's method, and its record of every step, as in metrics.jsonl.
+        seconds, evaluations: wall time of sampling and decoding, and of the network; None where no run recorded them.
+    """
+
+    job: str
+    video: Frames
+    fps: Fraction
+    prompt: str = ""
+    keyframes: dict[int, AnyFrame] = field(default_factory=dict)
+    junctions: tuple[int, ...] = ()
+    reference: Frames | None = None
+    mask: Bool[np.ndarray, "t h w"] | None = None
+    method: dict[str, Any] = field(default_factory=dict)
+    steps: tuple[Event, ...] = ()
+    seconds: float | None = None
+    evaluations: float | None = None
+
+
+# (folder, its record, folders of relative paths) -> what it holds. The package's own jobs offer it as
+# `wanedit.jobs.<job>.load_run`, other packages in the entry points `wanedit.jobs`.
+LoadRun = Callable[[Path, dict[str, Any], Sequence[Path]], FinishedRun]
+JOBS: Registry[LoadRun] = Registry("job")
+
+
+def read_run(root: Path, folders: Sequence[Path] = ()) -> FinishedRun:
+    """What a complete run holds, loaded by the job that its record names; its inputs must be where they were.
+
+    Args:
+        root: the run's folder, with its config.yaml.
+        folders: where its relative paths are looked up after the current folder.
+
+    Raises:
+        InputError: no run, one that is not complete or whose inputs have gone or changed, or of an unknown job.
+        MissingWeightsError: its model is not on this machine: the hash of the run holds the model's.
+    """
+    path = root / "config.yaml"
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"run: {root} has no config.yaml that can be read ({error})") from None
+    if not isinstance(record, dict):
+        raise InputError(f"run: {path} holds no settings; expected a record of wanedit")
+    job = recorded_job(record)
+    own = f"wanedit.jobs.{job}"
+    load: LoadRun | None = None
+    if job.isidentifier() and importlib.util.find_spec(own) is not None:
+        load = getattr(importlib.import_module(own), "load_run", None)
+    elif job in JOBS:
+        load = JOBS[job]
+    if load is None:
+        raise InputError(f"run: {path} is of the job {job!r}, whose runs nothing installed here can read")
+    return load(root, canonical(record), folders)
+
+
+def recorded_config(kind: type[Config], record: Mapping[str, Any], root: Path) -> Config:
+    """The settings of a record.
+
+    Raises:
+        InputError: a name that is none of theirs.
+    """
+    unknown = sorted(set(record) - set(kind.__dataclass_fields__))
+    if unknown:
+        raise InputError(f"run: {root / 'config.yaml'} has {unknown[0]!r}, which this version does not know")
+    return kind(**record)

@@ -58,7 +58,7 @@ def _edit(values: dict[str, Any], material: Material, gpu: int | None) -> Measur
 
 
 def _generate(values: dict[str, Any], material: Material, gpu: int | None) -> Measures:
-    from wanedit.jobs.evaluate.recorded import inputs_of_run
+    from wanedit.jobs.evaluate.inputs import inputs_of_run
     from wanedit.jobs.generate.run import generate
 
     config = GenerationConfig(**values)

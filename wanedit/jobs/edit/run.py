@@ -1,6 +1,5 @@
 """Editing from end to end: plan, edit what is not complete, write the video and what a person looks at first."""
 
-import contextlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from wanedit.lit.rehearsal import expected_steps
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
 from wanedit.runtime.directory import RunDirectory, write_text
-from wanedit.runtime.events import append_event
+from wanedit.runtime.events import append_event, number, read_events
 from wanedit.runtime.journal import Manifest, segment_file
 from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.progress import progress_bar
@@ -309,7 +308,8 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | No
     rows["keyframes"] = dict(zip(task.keyframe_indices, task.pictures.keyframes, strict=True))
     shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
     write_png(directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps))
-    error = _recorded_error(directory, task.digest)
+    done = [event for event in read_events(directory.metrics) if event.get("digest") == task.digest]
+    error = number(done[-1].get("keyframe_error")) if done else None
     if say is not None and edited:
         for line in advice(error, plan):
             say(line)
@@ -331,15 +331,6 @@ def _even(frames: np.ndarray) -> np.ndarray:
     """Without the last row or column where a side is odd; the plan says so."""
     height, width = frames.shape[1:3]
     return frames[:, : height // 2 * 2, : width // 2 * 2]
-
-
-def _recorded_error(directory: RunDirectory, name: str) -> float | None:
-    """That of the edit of this digest, from metrics.jsonl."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        lines = [json.loads(line) for line in directory.metrics.read_text(encoding="utf-8").splitlines()]
-        edited = [line for line in lines if line.get("event") == "edited" and line.get("digest") == name]
-        return edited[-1].get("keyframe_error") if edited else None
-    return None
 
 
 def metadata(plan: EditPlan) -> dict[str, str]:

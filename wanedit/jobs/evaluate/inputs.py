@@ -16,6 +16,7 @@ from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.truth import SceneTruth
 from wanedit.metrics.functional.junctions import check_junctions
 from wanedit.metrics.functional.motion import ClipMotion, follow
+from wanedit.runtime.record import read_run
 from wanedit.video import load_image
 from wanedit.video.arrays import Frames
 from wanedit.video.source import SourceClip, read_source
@@ -63,6 +64,23 @@ class Inputs:
         """Of the reference."""
         assert self.reference is not None, "the caller sees to it"
         return follow(self.reference)
+
+
+def inputs_of_run(root: Path, folders: Sequence[Path] = ()) -> Inputs:
+    """All that a complete run has on record. Raises as `read_run`."""
+    run = read_run(root, folders)
+    return Inputs(
+        run.video,
+        run.junctions,
+        run.reference,
+        run.mask,
+        run.keyframes or None,
+        of_run=True,
+        steps=run.steps,
+        method=run.method,
+        fps=run.fps,
+        prompt=run.prompt,
+    )
 
 
 def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple[Inputs, SourceClip]:

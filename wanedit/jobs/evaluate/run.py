@@ -10,8 +10,7 @@ from typing import Any
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.groups import GROUPS, NotGivenError, Values
-from wanedit.jobs.evaluate.inputs import Inputs, find_input, read_inputs, read_mask
-from wanedit.jobs.evaluate.recorded import inputs_of_run
+from wanedit.jobs.evaluate.inputs import Inputs, find_input, inputs_of_run, read_inputs, read_mask
 from wanedit.jobs.evaluate.truth import read_scene
 from wanedit.jobs.evaluate.vbench import export
 from wanedit.runtime.directory import write_text
@@ -94,7 +93,8 @@ def _read(config: EvaluationConfig, folders: Sequence[Path]) -> tuple[Inputs, st
     else:
         root = find_input(config.run, "run", folders)
         inputs, title = inputs_of_run(root, folders), root.resolve().name
-        inputs = replace(inputs, mask=read_mask(config.mask, inputs.video, folders))
+        if config.mask is not None:
+            inputs = replace(inputs, mask=read_mask(config.mask, inputs.video, folders))
     if config.scene is not None:
         scene = read_scene(find_input(config.scene, "scene", folders), inputs.video)
         inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
