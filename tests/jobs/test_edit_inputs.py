@@ -161,7 +161,7 @@ def test_a_folder_of_other_names_is_refused(tmp_path: Path) -> None:
         ({"beta": float("inf")}, "beta is inf"),
         ({"guidance_scale": -2.0}, "guidance_scale is -2.0"),
         ({"num_inference_steps": 0}, "num_inference_steps is 0"),
-        ({"num_inference_steps": 2.5}, "num_inference_steps is 2.5; expected an integer"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps is 2.5; expected a positive integer"),
         ({"shift": 0.0}, "shift is 0.0"),
         ({"tile": 30}, "tile is 30"),
         ({"crf": 60}, "crf is 60"),

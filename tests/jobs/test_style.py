@@ -263,7 +263,7 @@ def test_wrong_inputs_are_told_before_anything_is_made(
         ("palette", "posterise", "many", "palette.posterise is 'many'"),
         (None, "stylist", "nobody", "stylist is 'nobody'"),
         (None, "on_reject", "skip", "on_reject is 'skip'"),
-        (None, "indices", [0.5], "indices are"),
+        (None, "indices", [0.5], "indices is"),
         (None, "max_frames", "ten", "max_frames is 'ten'"),
     ],
 )

@@ -2,27 +2,41 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, replace
+from dataclasses import Field, dataclass, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import (
+    TYPE_CHECKING,
+    Annotated,
     Any,
     ClassVar,
     Literal,
     Protocol,
     TypeVar,
-    get_args,
-    get_origin,
     get_type_hints,
     runtime_checkable,
 )
 
+from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
+
 from wanedit.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 FINAL_NAME = "output_final.mp4"
 VIDEO_SUFFIXES = (".mp4", ".mov")
 SIZE_MULTIPLE = 16
 MAX_FPS = 1000
 MAX_PIXELS = 4096 * 4096
+
+# Types of fields with the range that makes sense; `check_settings` enforces it, the command line's help shows the type.
+Count = Annotated[int, Gt(0)]
+Index = Annotated[int, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Rate = Annotated[float, Gt(0), Le(MAX_FPS)]
+Named = Annotated[str, MinLen(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +72,21 @@ class RunSettings:
     job: str = ""
     negative_prompt: str | None = None
     model: str = "tiny"
-    ckpt_dir: str | None = None
+    ckpt_dir: Named | None = None
     size: str | None = None
-    fps: float | None = None
+    fps: Rate | None = None
     base_seed: int | None = None
-    cpu_threads: int | None = None
+    cpu_threads: Count | None = None
     offload_model: bool | None = None
     t5_cpu: bool = False
-    tile: int | None = None
+    tile: Annotated[int, Ge(32), MultipleOf(8)] | None = None
     save_latents: bool = False
-    crf: int = 16
+    crf: Annotated[int, Ge(0), Le(51)] = 16
     force_regenerate: bool = False
     tracking: Literal["none", "csv", "tensorboard", "wandb"] = "none"
     experiment: str = ""
     tracking_project: str = "wanedit"
-    output: str = "outputs"
+    output: Named = "outputs"
 
     @property
     def source(self) -> str:
@@ -125,63 +139,6 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def check_types(config: Any) -> None:
-    """Refuse a value of another type than its field in a configuration; output and ckpt_dir must not be empty.
-
-    Raises:
-        InputError: naming the field, what was got and what was expected.
-    """
-    check_fields(config)
-    if not config.output:
-        raise InputError("output is empty; expected a folder or the path of a video")
-    if config.ckpt_dir == "":
-        raise InputError("ckpt_dir is empty; expected a folder, or null to use `model`")
-
-
-def check_fields(config: Any) -> None:
-    """Refuse a value of another type than its field in a configuration.
-
-    Raises:
-        InputError: naming the field, what was got and what was expected.
-    """
-    check_values(type(config), {name: getattr(config, name) for name in get_type_hints(type(config))})
-
-
-def check_values(kind: type, values: dict[str, Any]) -> None:
-    """Refuse a value of another type than the field that it is meant for.
-
-    Raises:
-        InputError: naming the field, what was got and what was expected.
-    """
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        if not fits_type(value, hints[name]):
-            raise InputError(f"{name} is {value!r}; expected {describe_type(hints[name])}")
-
-
-def fits_type(value: Any, kind: Any) -> bool:
-    """Whether a value is of a field's type; whole numbers are numbers, truth values are not."""
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if get_args(kind) and get_origin(kind) not in (list, dict):
-        return any(fits_type(value, option) for option in get_args(kind))
-    if kind in (int, float) and isinstance(value, bool):
-        return False
-    return isinstance(value, (int, float) if kind is float else get_origin(kind) or kind)
-
-
-def describe_type(kind: Any) -> str:
-    """A field's type in words."""
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
-    names = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    options = get_args(kind) if get_args(kind) and get_origin(kind) not in (list, dict) else (kind,)
-    containers = {list: "a list", dict: "a mapping"}
-    return " or ".join(
-        names.get(option) or containers.get(get_origin(option) or option, "a value") for option in options
-    )
-
-
 @runtime_checkable
 class IsDataclass(Protocol):
     """Any dataclass; the standard library names no such type."""
@@ -190,6 +147,83 @@ class IsDataclass(Protocol):
 
 
 Config = TypeVar("Config", bound=IsDataclass)
+
+
+def check_settings(config: IsDataclass, within: str = "") -> None:
+    """Refuse a value of another type or range than its field in a configuration, and in the parts that it has.
+
+    Nothing is converted: "3" is no 3, true is no 1; a whole number is a number.
+
+    Args:
+        config: its fields state types and, as `Annotated` metadata, ranges.
+        within: what stands before the names in messages, such as "palette.".
+
+    Raises:
+        InputError: naming the field, what was got and what was expected.
+    """
+    values = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    check_values(type(config), values, within)
+
+
+def check_values(kind: type, values: Mapping[str, Any], within: str = "") -> None:
+    """Refuse a value of another type or range than the field of `kind` that it is meant for.
+
+    Raises, and the rest: as `check_settings`.
+    """
+    from pydantic import ValidationError
+
+    for name, value in values.items():
+        expected = _expected(kind, name)
+        try:
+            expected.validate_python(value, strict=True)
+        except ValidationError:
+            words = _in_words(expected.json_schema())
+            got = "empty" if value == "" else repr(value)
+            raise InputError(f"{within}{name} is {got}; expected {words}") from None
+        if is_dataclass(value) and not isinstance(value, type):
+            # pydantic takes an instance as it is.
+            check_settings(value, f"{within}{name}.")
+
+
+@cache
+def _expected(kind: type, name: str) -> "TypeAdapter[object]":
+    """What a field of a dataclass lets pass."""
+    # Imported only where a job is planned: `wanedit --help` is to be quick.
+    from pydantic import ConfigDict, TypeAdapter
+
+    strict = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    hint: Any = get_type_hints(kind, include_extras=True)[name]
+    # A dataclass is checked field by field; pydantic takes no configuration for one.
+    return TypeAdapter(hint) if is_dataclass(hint) else TypeAdapter(hint, config=strict)
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema lets pass: "an integer from 0 to 51", "a positive number or null"."""
+    if "anyOf" in schema:
+        return " or ".join(map(_in_words, schema["anyOf"]))
+    if options := schema.get("enum", [schema["const"]] if "const" in schema else None):
+        return "one of " + ", ".join(map(str, options))
+    parts = schema.get("items") or schema.get("additionalProperties")
+    each = f", each {_in_words(parts)}" if isinstance(parts, Mapping) else ""
+    kind = schema.get("type")
+    if kind not in ("integer", "number"):
+        words = {
+            "string": "text",
+            "boolean": "true or false",
+            "null": "null",
+            "array": f"a list{each}",
+            "object": schema["title"] if "properties" in schema else f"a mapping{each}",
+        }
+        return words.get(str(kind), "another value")
+    above, least, most = (schema.get(name) for name in ("exclusiveMinimum", "minimum", "maximum"))
+    words = f"a positive {kind}" if above == 0 else f"{'an' if kind == 'integer' else 'a'} {kind}"
+    if "multipleOf" in schema:
+        words = f"a multiple of {schema['multipleOf']}"
+    if least is not None:
+        words += f" >= {least:g}" if most is None else f" from {least:g} to {most:g}"
+    elif most is not None:
+        words += f" up to {most:g}"
+    return words
 
 
 # What the seed's scripts and earlier versions call a setting: understood where settings come in, used nowhere inside.

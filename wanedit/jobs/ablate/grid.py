@@ -133,9 +133,12 @@ def _grid(values: Settings, path: Path) -> Grid:
         raise InputError(f"{path}: {missing[0]} is missing")
     if isinstance(values["axes"], dict):
         values = values | {"axes": [values["axes"]]}
-    check_values(Grid, values)
+    for name in ("axes", "seeds", "overlays", "measures", "figures"):
+        if not isinstance(values.get(name, []), list):
+            raise InputError(f"{name} is {values[name]!r}; expected a list")
     _check_elements(values, path)
     read: Settings = {"figures": [_figure(entry, path) for entry in values.get("figures", [])]}
+    check_values(Grid, values | read)
     return Grid(**(values | read))
 
 

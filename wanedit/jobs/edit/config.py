@@ -1,7 +1,6 @@
 """EditConfig: everything an editing run can be told, the checks that need no model, and its keyframes."""
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -10,7 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wanedit.errors import InputError
-from wanedit.runtime.settings import RunSettings, check_types, parse_size
+from wanedit.runtime.settings import (
+    Count,
+    Index,
+    Named,
+    NotNegative,
+    Positive,
+    RunSettings,
+    check_settings,
+    parse_size,
+)
 
 KEYFRAMES_JSON = "keyframes.json"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -70,12 +78,10 @@ class EditConfig(RunSettings):
     keyframes: str | list[Any] = field(default_factory=list)
     prompt: str = ""
     source_prompt: str | None = None
-    start: int = 0
-    num_frames: int | None = None
-    fps: float | None = None
+    start: Index = 0
+    num_frames: Count | None = None
     decoder: Literal["pyav", "decord"] = "pyav"
     salvage: bool = False
-    size: str | None = None
     resize_policy: Literal["auto", "crop", "pad", "stretch"] = "auto"
     keyframe_fit: Literal["auto", "stretch", "crop", "inside"] = "auto"
     long_source: Literal["error", "windows", "whole"] = "error"
@@ -83,18 +89,18 @@ class EditConfig(RunSettings):
     method_options: dict[str, Any] = field(default_factory=dict)
     controller: Literal["residual", "exponential", "replacement", "covariance"] = "residual"
     controller_options: dict[str, Any] = field(default_factory=dict)
-    alpha: float = 10.0
-    beta: float = 0.0
-    guidance_scale: float = 5.0
-    source_guidance_scale: float | None = None
-    num_inference_steps: int = 50
-    shift: float | None = None
+    alpha: NotNegative = 10.0
+    beta: NotNegative = 0.0
+    guidance_scale: NotNegative = 5.0
+    source_guidance_scale: NotNegative | None = None
+    num_inference_steps: Count = 50
+    shift: Positive | None = None
     keyframe_encoding: Literal["single", "group", "warped", "anchored"] = "anchored"
     restore: Literal["auto", "none", "source", "residual", "keyframes"] = "auto"
     output_size: Literal["auto", "model", "source"] = "auto"
     condition_keyframes: bool = True
-    gpu_id: int | None = None
-    output: str = "outputs/edit"
+    gpu_id: Index | None = None
+    output: Named = "outputs/edit"
 
     @property
     def devices(self) -> list[int]:
@@ -108,38 +114,13 @@ def check_edit(config: EditConfig) -> None:
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
-    check_types(config)
+    check_settings(config)
     if "\0" in config.output:
         raise InputError("output holds a zero byte; expected a folder or the path of a video")
     if not config.video:
         raise InputError("video is empty; expected a video file or a folder of images")
-    positive = {
-        "num_inference_steps": config.num_inference_steps,
-        "shift": config.shift,
-        "fps": config.fps,
-        "num_frames": config.num_frames,
-        "cpu_threads": config.cpu_threads,
-    }
-    for name, value in positive.items():
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise InputError(f"{name} is {value}; expected a positive number")
-    not_negative = {
-        "alpha": config.alpha,
-        "beta": config.beta,
-        "guidance_scale": config.guidance_scale,
-        "source_guidance_scale": config.source_guidance_scale,
-        "start": config.start,
-        "gpu_id": config.gpu_id,
-    }
-    for name, value in not_negative.items():
-        if value is not None and not (value >= 0 and math.isfinite(value)):
-            raise InputError(f"{name} is {value}; expected a number >= 0")
     if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
         raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
-    if config.tile is not None and (config.tile % 8 or config.tile < 32):
-        raise InputError(f"tile is {config.tile}; expected a multiple of 8 pixels, at least 32")
-    if not 0 <= config.crf <= 51:
-        raise InputError(f"crf is {config.crf}; expected 0 (lossless) to 51")
     if config.size is not None:
         parse_size(config.size)
 

@@ -10,7 +10,7 @@ from wanedit.flow.methods import get_method
 from wanedit.flow.path import schedule
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.lit.pixels import pixel_defaults
-from wanedit.runtime.settings import describe_type, fits_type
+from wanedit.runtime.settings import check_values
 
 # Wan-Edit takes the last 41 of 50 steps; other numbers of steps keep the share.
 FLOWEDIT_SHARE = 41 / 50
@@ -54,12 +54,11 @@ def _require_options(kind: Any, given: dict[str, Any], what: str) -> None:
     hints = get_type_hints(kind)
     # Functions on pixels and controllers are objects: no configuration can hold one.
     known = [f.name for f in fields(kind) if _plain(hints[f.name])]
-    for name, value in given.items():
+    for name in given:
         if name not in known:
             expected = f"some of {', '.join(known)}" if known else "none"
             raise InputError(f"{what} has no option {name!r}; expected {expected}")
-        if not fits_type(value, hints[name]) or value in (float("inf"), -float("inf")) or value != value:
-            raise InputError(f"{what}: {name} is {value!r}; expected {describe_type(hints[name])}")
+    check_values(kind, given, f"{what}: ")
 
 
 def _plain(hint: Any) -> bool:

@@ -14,7 +14,7 @@ from wanedit.jobs.evaluate.inputs import Inputs, find_input, inputs_of_run, read
 from wanedit.jobs.evaluate.truth import read_scene
 from wanedit.jobs.evaluate.vbench import export
 from wanedit.runtime.directory import write_text
-from wanedit.runtime.settings import check_fields
+from wanedit.runtime.settings import check_settings
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def check_evaluation(config: EvaluationConfig) -> None:
     Raises:
         InputError: a value of another type, no video, an unknown metric or none at all, an output that is not .json.
     """
-    check_fields(config)
+    check_settings(config)
     if bool(config.video) == bool(config.run):
         raise InputError("expected a video file, a folder of images, or the folder of a run, and one of them")
     if config.run and (config.junctions or config.reference or config.keyframes):

@@ -14,13 +14,13 @@
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
 from wanedit.errors import InputError
-from wanedit.runtime.settings import describe_type, fits_type
+from wanedit.runtime.settings import check_values
 from wanedit.sprites import (
     Background,
     Edit,
@@ -111,9 +111,7 @@ def _read(path: Path) -> SceneFile:
         raise InputError(
             f"scene {path} has {unknown[0]!r}; expected an object with some of {', '.join(known)}"
         )
-    for name, kind in get_type_hints(SceneFile).items():
-        if name in values and not fits_type(values[name], kind):
-            raise InputError(f"scene {path}: {name} is {values[name]!r}; expected {describe_type(kind)}")
+    check_values(SceneFile, values, f"scene {path}: ")
     said = SceneFile(**values)
     if (said.seed is None) != said.demo or not said.fps > 0:
         raise InputError(f"scene {path}: expected a seed, or demo alone, and fps > 0")

@@ -1,16 +1,25 @@
 """GenerationConfig: everything a generation run can be told, and the checks that need no model."""
 
-import math
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
 
 from wanedit import timeline
 from wanedit.errors import InputError
-from wanedit.runtime.settings import MAX_FPS, RunSettings, check_types, parse_size
+from wanedit.runtime.settings import (
+    Count,
+    Named,
+    NotNegative,
+    Positive,
+    RunSettings,
+    check_settings,
+    parse_size,
+)
 from wanedit.types import Keyframe
 
 KeyframesLike = str | Sequence[Any]
@@ -54,11 +63,11 @@ class GenerationConfig(RunSettings):
     keyframes: str | list[Any] = field(default_factory=list)
     prompt: str = ""
     sub_prompts: list[str] = field(default_factory=list)
-    num_inference_steps: int | None = None
-    shift: float | None = None
-    guidance_scale: float | None = None
+    num_inference_steps: Count | None = None
+    shift: Positive | None = None
+    guidance_scale: NotNegative | None = None
     solver: Literal["unipc", "dpm++", "euler", "heun"] = "unipc"
-    num_gpus: int = 1
+    num_gpus: Count = 1
     gpu_ids: str | list[int] = field(default_factory=list)
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"
     sort_keyframes: bool = False
@@ -67,9 +76,9 @@ class GenerationConfig(RunSettings):
     colour_correction: bool = True
     enable_smoothing: bool = False
     smoothing_method: Literal["none", "temporal_filter", "optical_flow"] = "optical_flow"
-    smoothing_radius: int = 2
+    smoothing_radius: Annotated[int, Ge(1), Le(16)] = 2
     resume_from: int | None = None
-    output: str = "outputs/generate"
+    output: Named = "outputs/generate"
 
     @property
     def smoothing(self) -> str:
@@ -160,31 +169,10 @@ def check(config: GenerationConfig) -> None:
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
-    check_types(config)
+    check_settings(config)
     devices = config.devices
     if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
         raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
-    positive = {
-        "num_inference_steps": config.num_inference_steps,
-        "shift": config.shift,
-        "fps": config.fps,
-        "num_gpus": config.num_gpus,
-        "cpu_threads": config.cpu_threads,
-    }
-    for name, value in positive.items():
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise InputError(f"{name} is {value}; expected a positive number")
-    scale = config.guidance_scale
-    if scale is not None and not (math.isfinite(scale) and scale >= 0):
-        raise InputError(f"guidance_scale is {scale}; expected a finite number >= 0")
-    if config.fps is not None and config.fps > MAX_FPS:
-        raise InputError(f"fps is {config.fps:g}; expected at most {MAX_FPS}")
-    if config.tile is not None and (config.tile % 8 or config.tile < 32):
-        raise InputError(f"tile is {config.tile}; expected a multiple of 8 pixels, at least 32")
-    if not 0 <= config.crf <= 51:
-        raise InputError(f"crf is {config.crf}; expected 0 (lossless) to 51")
-    if not 1 <= config.smoothing_radius <= 16:
-        raise InputError(f"smoothing_radius is {config.smoothing_radius}; expected 1 to 16 frames")
     if devices and (len(set(devices)) != len(devices) or len(devices) != config.num_gpus):
         raise InputError(
             f"gpu_ids are {devices} and num_gpus is {config.num_gpus}; expected {config.num_gpus} distinct ids"

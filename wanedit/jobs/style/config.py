@@ -1,13 +1,14 @@
 """StyleConfig: everything a styling run can be told, and the checks that read no file."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
 
 from wanedit.errors import InputError
-from wanedit.runtime.settings import check_fields
+from wanedit.runtime.settings import Count, Index, Named, Positive, check_settings
 from wanedit.stylists.gemini.settings import GeminiSettings
 from wanedit.stylists.palette.looks import PaletteSettings, check_palette
 
@@ -24,7 +25,7 @@ class StyleSource:
             comic, sepia, winter and oil; gemini reads free text.
     """
 
-    image: str | None = None
+    image: Named | None = None
     description: str = ""
 
 
@@ -59,15 +60,15 @@ class StyleConfig:
     palette: PaletteSettings = field(default_factory=PaletteSettings)
     gemini: GeminiSettings = field(default_factory=GeminiSettings)
     indices: str | list[int] | None = None
-    target_fps: float = 1.0
-    max_frames: int = 10
+    target_fps: Positive = 1.0
+    max_frames: Count = 10
     scene_cuts: bool = True
-    start: int = 0
-    num_frames: int | None = None
-    fps: float | None = None
+    start: Index = 0
+    num_frames: Count | None = None
+    fps: Positive | None = None
     decoder: Literal["pyav", "decord"] = "pyav"
-    retries: int = 2
-    concurrency: int = 4
+    retries: Annotated[int, Ge(0), Le(MAX_RETRIES)] = 2
+    concurrency: Count = 4
     on_reject: Literal["error", "keep"] = "error"
     force_regenerate: bool = False
     output: str = "outputs/style"
@@ -119,35 +120,16 @@ def check_style(config: StyleConfig) -> None:
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
-    check_fields(config)
-    for name in _PARTS:
-        _check_part(name, getattr(config, name))
+    check_settings(config)
     if not config.video:
         raise InputError("video is empty; expected a video file or a folder of images")
     if not config.output or "\0" in config.output:
         raise InputError("output is empty or holds a zero byte; expected a folder")
-    if config.style.image == "":
-        raise InputError("style.image is empty; expected a picture, or null")
     if config.style.image is None and not config.style.description.strip():
         raise InputError("no style; expected --style.image PICTURE, --style.description WORDS, or both")
-    for name in ("target_fps", "max_frames", "concurrency", "fps", "num_frames"):
-        value = getattr(config, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise InputError(f"{name} is {value}; expected a positive number")
-    if not 0 <= config.retries <= MAX_RETRIES:
-        raise InputError(f"retries is {config.retries}; expected 0 to {MAX_RETRIES}")
-    if config.start < 0:
-        raise InputError(f"start is {config.start}; expected a number >= 0")
     check_palette(config.palette)
     config.gemini.check()
     parse_indices(config.indices)
-
-
-def _check_part(name: str, part: Any) -> None:
-    try:
-        check_fields(part)
-    except InputError as error:
-        raise InputError(f"{name}.{error}") from None
 
 
 def parse_indices(value: str | Sequence[Any] | None) -> list[int] | None:
