@@ -194,7 +194,7 @@ def _expected(kind: type, name: str) -> "TypeAdapter[object]":
     strict = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     hint: Any = get_type_hints(kind, include_extras=True)[name]
     # A dataclass is checked field by field; pydantic takes no configuration for one.
-    return TypeAdapter(hint) if is_dataclass(hint) else TypeAdapter(hint, config=strict)
+    return TypeAdapter(hint, config=None if is_dataclass(hint) else strict)
 
 
 def _in_words(schema: Mapping[str, Any]) -> str:
