@@ -93,4 +93,4 @@ constraints:
 
 clean:
 	rm -rf outputs build .pytest_cache .ruff_cache .hypothesis
-	find wanedit tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find wanedit tiny tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,7 +23,7 @@ from wanedit.cli import build_parser
 from wanedit.wan.catalog import find_known
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name != "train")
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 MODELS = [path for path in CONFIGS if path.parent.name == "models" and path.stem != "tiny"]
 NOT_SOURCES = {"__pycache__", "outputs", "runs", "build", "lightning_logs"}
 TEXT = {".py", ".md", ".toml", ".txt", ".yaml", ".json", ".cff", ".cfg", ".tex", ".sh", ""}

@@ -1,4 +1,4 @@
-"""Shape annotations of wanedit are checked at run time in the tests, by beartype: see `install`."""
+"""Shape annotations of wanedit and tiny are checked at run time in the tests, by beartype: see `install`."""
 
 from functools import partial
 from importlib.machinery import SourceFileLoader
@@ -30,6 +30,6 @@ class _Loader(_import_hook._JaxtypingLoader):
 
 
 def install() -> None:
-    """From now on a module of wanedit is imported with its annotations checked."""
+    """From now on a module of wanedit or tiny is imported with its annotations checked."""
     _import_hook._JaxtypingLoader = _Loader
-    jaxtyping.install_import_hook("wanedit", "tests.typecheck.check")
+    jaxtyping.install_import_hook(["wanedit", "tiny"], "tests.typecheck.check")

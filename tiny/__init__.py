@@ -1,1 +1,1 @@
-"""Training of wan-tiny: the VAE on crops of drawn clips, then the transformer and its encoders by flow matching."""
+"""Training and scorecard of wan-tiny: `python -m tiny.train`, `python -m tiny.scorecard`; see README.md here."""

@@ -53,22 +53,26 @@ def leaf_images(count: int, size: int, seed: int) -> UInt8[Tensor, "N 3 1 H W"]:
     return torch.from_numpy(images)
 
 
-def require_picture(path: str | Path) -> None:
-    """See that a file has a first frame.
+def require_footage(paths: Sequence[Path]) -> None:
+    """See that every file is there and has a first frame.
 
     Raises:
-        InputError: it is neither a clip nor a picture.
+        InputError: one is missing, or neither a clip nor a picture.
     """
     import av
     import av.error
 
-    try:
-        with av.open(str(path)) as container:
-            next(container.decode(video=0))
-    except (av.error.FFmpegError, StopIteration, IndexError):
-        raise InputError(
-            f"footage: {path} has no frame that can be read; expected a clip or picture"
-        ) from None
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(f"footage: got {', '.join(missing)}; expected existing files")
+    for path in paths:
+        try:
+            with av.open(str(path)) as container:
+                next(container.decode(video=0))
+        except (av.error.FFmpegError, StopIteration, IndexError):
+            raise InputError(
+                f"footage: {path} has no frame that can be read; expected a clip or picture"
+            ) from None
 
 
 def footage(

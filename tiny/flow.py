@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tiny.common import Budget, WeightAverage
 from tiny.data import SeededStream
-from tiny.fit import fit
+from tiny.fit import Budget, WeightAverage, fit
 from tiny.latents import LatentSet
 from tiny.muon import Muon, split_parameters
 from wanedit.sprites.sets import to_float
@@ -72,7 +71,21 @@ class TinyWan(nn.Module):
         self.transformer = WanTransformer(WanConfig.from_dict(TRANSFORMER_CONFIG))
         self.text = build_text_encoder(TEXT_CONFIG)
         self.image = build_image_encoder(IMAGE_CONFIG)
-        _initialise(self.transformer)
+        # The official initialisation (Wan 2.1, `WanModel.init_weights`), and image values zero: see FlowTraining.
+        model = self.transformer
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(model.patch_embedding.weight.flatten(1))
+        for sequence in (model.text_embedding, model.time_embedding):
+            for module in sequence:
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(model.head.head.weight)
+        if model.img_emb.emb_pos is not None:
+            nn.init.normal_(model.img_emb.emb_pos, std=0.02)
+        zero_image_values(model)
 
     def features(self, ids: Int[Tensor, "B n"]) -> Float[Tensor, "B n dim"]:
         """Token features, zero after the end mark."""
@@ -91,23 +104,6 @@ class TinyWan(nn.Module):
         """As WanTransformer.prepare; without image tokens their attention is left out, which costs half as much."""
         grid = (condition.shape[2], condition.shape[3], condition.shape[4])
         return self.transformer.assemble(grid, text, image_tokens, condition)
-
-
-def _initialise(model: WanTransformer) -> None:
-    """Official initialisation (Wan 2.1, `WanModel.init_weights`), and image values zero: see FlowTraining."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
-    nn.init.xavier_uniform_(model.patch_embedding.weight.flatten(1))
-    for sequence in (model.text_embedding, model.time_embedding):
-        for module in sequence:
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
-    nn.init.zeros_(model.head.head.weight)
-    if model.img_emb.emb_pos is not None:
-        nn.init.normal_(model.img_emb.emb_pos, std=0.02)
-    zero_image_values(model)
 
 
 def zero_image_values(model: WanTransformer) -> None:

@@ -1,9 +1,12 @@
 """Clips as the transformer's training sees them: latents, what is known of the clip, token ids, both keyframes.
 
 What is known varies by clip: the first and the last frame mostly, the first one alone, or both and some between.
+Encoded clips are kept on disk in chunks whose names say what decided them, so that none is ever taken for another.
 """
 
 import copy
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,17 +15,24 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from tiny.data import sprite_clips
-from tiny.storage import save
+from tiny.plan import Bucket, write_json
 from wanedit.sprites.scene import caption, sample_scene
 from wanedit.sprites.sets import clip_duration, to_float
+from wanedit.video import atomic_path
 from wanedit.wan.whole_clip import encode_moments
 
 Encoder = Callable[[Tensor], Tensor]
+# Mean and standard deviation of every latent channel.
+Statistics = tuple[list[float], list[float]]
 
 # Shares of the conditions that training sees; clips of which nothing is known are drawn in the training step.
 CONDITIONS = {"first and last": 0.70, "first": 0.18, "several": 0.12}
+# Clips per file: what a kill loses at most.
+CHUNK = 200
+STATISTICS_CLIPS = 64
 
 
 @dataclass
@@ -42,25 +52,14 @@ class LatentSet:
     def save(self, path: Path) -> None:
         """Write by rename, so that a reader never sees half a file."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        save(values | {"latents": self.latents.half(), "known": self.known.half()}, path)
+        with atomic_path(path) as part:
+            torch.save(values | {"latents": self.latents.half(), "known": self.known.half()}, part)
 
     @classmethod
     def load(cls, path: Path) -> "LatentSet":
         """What `save` wrote."""
-        values = torch.load(path, map_location="cpu")
+        values = torch.load(path, map_location="cpu", weights_only=True)
         return cls(**values | {"latents": values["latents"].float(), "known": values["known"].float()})
-
-
-def latent_statistics(
-    vae: nn.Module, clips: UInt8[Tensor, "N 3 T H W"], device: torch.device | str = "cpu"
-) -> tuple[list[float], list[float]]:
-    """Per-channel mean and standard deviation of the latents of clips, by way of a copy of the VAE on `device`."""
-    vae = copy.deepcopy(vae).to(device)
-    with torch.no_grad():
-        parts = [encode_moments(vae, to_float(part.to(device)))[0].cpu() for part in clips.split(8)]
-    latents = torch.cat(parts)
-    dims = (0, 2, 3, 4)
-    return latents.mean(dims).tolist(), latents.std(dims).tolist()
 
 
 def known_frames(seed: int, num_frames: int) -> list[int]:
@@ -88,7 +87,7 @@ def encode_clips(
     seeds: Sequence[int],
     lengths: Sequence[int],
     size: int,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerFast,
     text_len: int,
     split: str = "train",
     batch: int = 4,
@@ -147,7 +146,86 @@ def normalised_encoder(
     return lambda video: run(video.to(device)).cpu()
 
 
-def token_ids(tokenizer, texts: Sequence[str], text_len: int) -> Int[Tensor, "N text_len"]:
+def token_ids(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], text_len: int
+) -> Int[Tensor, "N text_len"]:
     """Ids padded with 0 to text_len, end mark included."""
     settings = {"padding": "max_length", "truncation": True, "max_length": text_len, "return_tensors": "pt"}
     return tokenizer(list(texts), **settings).input_ids
+
+
+def weights_hash(module: nn.Module) -> str:
+    """sha256 of all names and tensors of a network."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def kept_statistics(vae: nn.Module, out: Path, device: torch.device | str) -> Statistics:
+    """Mean and standard deviation of every latent channel of this VAE on 64 training clips 64x64x17.
+
+    Kept in out/statistics.json, because another number of threads may change their last digits, and with them every
+    latent. Encoded on `device`, by a copy.
+    """
+    path, key = out / "statistics.json", weights_hash(vae)
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if kept.get("vae") != key:
+        clips, encoder = sprite_clips(range(STATISTICS_CLIPS), 17, 64), copy.deepcopy(vae).to(device)
+        with torch.no_grad():
+            parts = [encode_moments(encoder, to_float(part.to(device)))[0].cpu() for part in clips.split(8)]
+        latents, dims = torch.cat(parts), (0, 2, 3, 4)
+        kept = {"vae": key, "mean": latents.mean(dims).tolist(), "std": latents.std(dims).tolist()}
+        write_json(kept, path)
+    return kept["mean"], kept["std"]
+
+
+def stamp(bucket: Bucket, vae: nn.Module, statistics: Statistics, tokenizer: PreTrainedTokenizerFast) -> str:
+    """Twelve digits that change with anything that the latents of a bucket depend on."""
+    parts = {
+        "vae": weights_hash(vae),
+        "statistics": statistics,
+        "bucket": [bucket.size, bucket.lengths, bucket.clips, bucket.first_seed],
+        "conditions": CONDITIONS,
+        "tokenizer": tokenizer.backend_tokenizer.to_str(),
+    }
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def latent_sets(
+    bucket: Bucket, folder: Path, key: str, encode: Encoder, tokenizer: PreTrainedTokenizerFast, text_len: int
+) -> list[LatentSet]:
+    """The encoded clips of one bucket, one set per length; what is not in `folder` under `key` is encoded now."""
+    seeds = range(bucket.first_seed, bucket.first_seed + bucket.clips)
+    chunks: list[list[Path]] = []
+    for start in range(0, len(seeds), CHUNK):
+        names = [f"latents_{bucket.size}_{length}_{key}_{start:06d}.pt" for length in bucket.lengths]
+        chunks.append([folder / name for name in names])
+        if not all(path.exists() for path in chunks[-1]):
+            parts = encode_clips(
+                encode,
+                seeds[start : start + CHUNK],
+                bucket.lengths,
+                bucket.size,
+                tokenizer,
+                text_len,
+                batch=bucket.encode_batch,
+            )
+            for part, path in zip(parts, chunks[-1], strict=True):
+                part.save(path)
+    sets = []
+    for paths in zip(*chunks, strict=True):
+        parts = [LatentSet.load(path) for path in paths]
+        names = [field.name for field in fields(LatentSet)]
+        sets.append(LatentSet(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names}))
+    return sets
+
+
+@torch.no_grad()
+def grey_conditions(encode: Encoder, sets: Sequence[LatentSet]) -> dict[tuple[int, ...], Tensor]:
+    """For every latent grid the latents (1, 16, S, h, w) of a clip of zeros: the condition when nothing is known."""
+    grids = {tuple(part.latents.shape[2:]) for part in sets}
+    return {
+        grid: encode(torch.zeros(1, 3, 4 * (grid[0] - 1) + 1, 8 * grid[1], 8 * grid[2])) for grid in grids
+    }

@@ -9,13 +9,18 @@ rate of 3e-3 reached 28.06 dB on validation frames after 1000 steps, AdamW at 2e
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 # The quintic whose iterates pull every singular value to about 1 (Jordan 2024).
-_QUINTIC = (3.4445, -4.7750, 2.0315)
+QUINTIC = (3.4445, -4.7750, 2.0315)
+
+# torch.optim's own types for what an optimizer keeps of one parameter, and for a group of them.
+State = dict[str, Any]
+Group = dict[str, Any]
 
 
 class Muon(torch.optim.Optimizer):
@@ -46,37 +51,38 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            direction = _muon if group["muon"] else _adam
+            direction = muon_step if group["muon"] else adam_step
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    step = direction(parameter, self.state[parameter], group)
+                    step = direction(parameter.grad, self.state[parameter], group)
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"])
         return loss
 
 
-def _muon(parameter: Tensor, state: dict, group: dict) -> Tensor:
+def muon_step(gradient: Tensor, state: State, group: Group) -> Tensor:
+    """The orthogonalised Nesterov momentum of one matrix or kernel, at the size of an AdamW step; updates `state`."""
     if not state:
-        state["momentum"] = torch.zeros_like(parameter)
-    average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])  # type: ignore[arg-type]
-    ahead = parameter.grad.lerp(average, group["momentum"])  # type: ignore[union-attr]
-    matrix = ahead.flatten(1)
-    return (orthogonalise(matrix) * (0.2 * max(matrix.shape) ** 0.5)).view_as(parameter)
+        state["momentum"] = torch.zeros_like(gradient)
+    average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+    matrix = gradient.lerp(average, group["momentum"]).flatten(1)
+    return (orthogonalise(matrix) * (0.2 * max(matrix.shape) ** 0.5)).view_as(gradient)
 
 
-def _adam(parameter: Tensor, state: dict, group: dict) -> Tensor:
+def adam_step(gradient: Tensor, state: State, group: Group) -> Tensor:
+    """Adam's step for one parameter, bias-corrected (Kingma and Ba 2015, algorithm 1); updates `state`."""
     if not state:
-        state |= {"step": 0, "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
+        state |= {"step": 0, "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
     state["step"] += 1
     first, second = group["betas"]
-    mean = state["mean"].lerp_(parameter.grad, 1 - first)
-    square = state["square"].mul_(second).addcmul_(parameter.grad, parameter.grad, value=1 - second)
+    mean = state["mean"].lerp_(gradient, 1 - first)
+    square = state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
     root = (square / (1 - second ** state["step"])).sqrt_().add_(1e-8)
     return mean / (1 - first ** state["step"]) / root
 
 
 def orthogonalise(matrix: Float[Tensor, "m n"], iterations: int = 5) -> Float[Tensor, "m n"]:
     """Nearly the nearest matrix with singular values 1 (they end in 0.7 to 1.2), by Newton-Schulz iterations."""
-    a, b, c = _QUINTIC
+    a, b, c = QUINTIC
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(iterations):

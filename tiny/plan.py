@@ -1,13 +1,13 @@
 """What decides a training of wan-tiny, checked when it is made, and the record of it in the training's folder."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from tiny.storage import write_json
 from wanedit.errors import InputError
+from wanedit.video import atomic_path
 
 # The small clips that the VAE sees; its stages can ask for no more.
 SMALL_SIZE, SMALL_FRAMES = 64, 17
@@ -165,7 +165,12 @@ def keep_plan(plan: TrainTiny) -> None:
     # Through text and back, so that paths and tuples compare as they are written.
     ours = json.loads(json.dumps(asdict(plan), default=str))
     if path.exists():
-        _require_same(ours, json.loads(path.read_text(encoding="utf-8")), path)
+        got, expected = _flat(ours), _flat(json.loads(path.read_text(encoding="utf-8")))
+        for key in {**got, **expected}:
+            if key not in FREE and got.get(key) != expected.get(key):
+                raise InputError(
+                    f"{key}: got {got.get(key)}; expected {expected.get(key)} as in {path}, or another `out`"
+                )
         return
     begun = sorted(p.name for pattern in ("vae*", "flow*", "latents*") for p in plan.out.glob(pattern))
     if begun:
@@ -174,16 +179,13 @@ def keep_plan(plan: TrainTiny) -> None:
     write_json(ours, path)
 
 
-def _require_same(ours: dict, theirs: dict, path: Path) -> None:
-    got, expected = _flat(ours), _flat(theirs)
-    for key in {**got, **expected}:
-        if key not in FREE and got.get(key) != expected.get(key):
-            raise InputError(
-                f"{key}: got {got.get(key)}; expected {expected.get(key)} as in {path}, or another `out`"
-            )
+def write_json(values: Mapping[str, object], path: Path) -> None:
+    """Write a JSON object, whole or not at all."""
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def _flat(values: Any, name: str = "") -> dict[str, Any]:
+def _flat(values: object, name: str = "") -> dict[str, object]:
     """Leaves of nested dicts and lists by their path, as in flow.buckets.0.size."""
     if not isinstance(values, dict | list) or not values:
         return {name: values}
@@ -196,11 +198,11 @@ def _is_length(frames: int) -> bool:
     return frames > 0 and frames % 4 == 1
 
 
-def _positive(settings: Any, where: str, *names: str) -> None:
+def _positive(settings: object, where: str, *names: str) -> None:
     for name in names:
         _require(getattr(settings, name) > 0, f"{where}: {name}", getattr(settings, name), "above 0")
 
 
-def _require(fits: bool, what: str, got: Any, expected: str) -> None:
+def _require(fits: bool, what: str, got: object, expected: str) -> None:
     if not fits:
         raise InputError(f"{what} is {got}; expected {expected}")

@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tiny.common import Budget, WeightAverage
 from tiny.data import CropStream
-from tiny.fit import fit
+from tiny.fit import Budget, WeightAverage, fit
 from tiny.muon import Muon, split_parameters
 from wanedit.wan.whole_clip import decode_latents, encode_moments, start_temporal_convolutions
 

@@ -16,12 +16,13 @@ BATCHED_UP_TO = 8192
 
 
 class GuidedVelocity:
-    """`velocity(x, step)` for one sample; its context is prepared once, here.
+    """`velocity(x, step)` for one sample, or for a batch of them; their context is prepared once, here.
 
     Args:
         transformer: the model, an argument and not a part of any method.
-        text, negative_text: (1, N, text_dim). At guidance 1.0 the second is not read and its pass is skipped.
-        image_tokens, condition: as `WanTransformer.prepare` takes them; None where the model has none.
+        text: (B, N, text_dim).
+        negative_text: (1, N, text_dim), of all samples. At guidance 1.0 it is not read and its pass is skipped.
+        image_tokens, condition: as `WanTransformer.prepare` takes them, of 1 or B; None where the model has none.
         grid: latent sizes (S, H/8, W/8).
         frame_ids: (S,) temporal positions; 0 … S-1 by default.
     """
@@ -47,8 +48,10 @@ class GuidedVelocity:
             self.contexts = [model.prepare(grid, text, image_tokens, condition, frame_ids)]
         elif batched:
             # pad_sequence pads the shorter prompt with zeros, as `prepare` pads both.
-            rows = pad_sequence([text[0], negative_text[0]], batch_first=True)
-            self.contexts = [model.prepare(grid, rows, image_tokens, condition, frame_ids)]
+            rows = pad_sequence([*text, *negative_text.expand(len(text), -1, -1)], batch_first=True)
+            # One of all samples broadcasts; one for each is needed for both prompts.
+            both = (v if v is None or len(v) == 1 else torch.cat([v, v]) for v in (image_tokens, condition))
+            self.contexts = [model.prepare(grid, rows, *both, frame_ids)]
         else:
             conditional = model.prepare(grid, text, image_tokens, condition, frame_ids)
             self.contexts = [conditional, model.with_text(conditional, negative_text)]
@@ -57,7 +60,7 @@ class GuidedVelocity:
         if self.guidance_scale == 1.0:
             return self._evaluate(x, step, 0)
         if len(self.contexts) == 1:
-            conditional, unconditional = self._evaluate(x.expand(2, -1, -1, -1, -1), step, 0).split(1)
+            conditional, unconditional = self._evaluate(torch.cat([x, x]), step, 0).chunk(2)
         else:
             conditional, unconditional = self._evaluate(x, step, 0), self._evaluate(x, step, 1)
         return classifier_free(conditional, unconditional, self.guidance_scale)

@@ -1,7 +1,7 @@
 """Which sprite a picture shows, and where: colour distances and shape templates, nothing learned.
 
 It measures generated clips, so it must be trusted first: `tests/sprites/test_recognise.py` and the rows "instrument" of
-`scripts/evaluate_tiny.py` say how often it is right on true pictures.
+`python -m tiny.scorecard` say how often it is right on true pictures.
 """
 
 import functools

@@ -7,10 +7,8 @@ import lightning.pytorch as L
 import pytest
 import torch
 
-from tiny.common import Budget
-from tiny.curves import _read, write_curves
 from tiny.data import CropStream, sprite_clips
-from tiny.fit import saved_step, start_seed
+from tiny.fit import Budget, read_log, saved_step, start_seed, write_curves
 from tiny.flow import BatchStream, TinyWan, train_flow
 from tiny.latents import LatentSet
 from tiny.vae import VAE_CONFIG, build_vae, train_vae_stage
@@ -131,7 +129,7 @@ def test_streams_and_noise_follow_the_seed_and_the_first_step():
 
 def test_time_counts_from_step_to_step_and_not_before_the_first(monkeypatch):
     clock = iter([100.0, 107.0, 109.0, 500.0, 501.0])
-    monkeypatch.setattr("tiny.common.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("tiny.fit.time.monotonic", lambda: next(clock))
     budget, module = Budget(10, 1.0, 1e-3), L.LightningModule()
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     for steps in (3, 2):
@@ -145,5 +143,5 @@ def test_the_parts_of_a_log_follow_their_numbers(tmp_path):
     values = {"metrics.csv": 12, "metrics.10.csv": 11, "metrics.9.csv": 10}
     for name, value in values.items():
         (tmp_path / name).write_text(f"step,loss\n{value - 9},{value}\n5,{value}\n")
-    steps, losses = _read(tmp_path, "loss", 200)
+    steps, losses = read_log(tmp_path, "loss", 200)
     assert list(zip(steps, losses, strict=True)) == [(1, 10), (2, 11), (3, 12), (5, 12)]

@@ -1,7 +1,6 @@
 """The whole training of wan-tiny in miniature: what it writes, what it refuses, what a second start does again."""
 
 import json
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tiny import latent_cache, pipeline
+from tiny import latents, train
 from tiny.assets import SAMPLING
-from tiny.pipeline import train_tiny
 from tiny.plan import Bucket, FlowStage, TrainTiny, VaeStage, keep_plan
+from tiny.train import main, read_plan, train_tiny
 from wanedit.errors import InputError
 from wanedit.wan.load import load_wan
 
-SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "train_tiny.py"))
-CONFIGS = Path(__file__).parents[2] / "configs" / "train"
+CONFIGS = Path(train.__file__).parent
 TRANSFORMER = "diffusion_pytorch_model.safetensors"
 STAGE = {"num_frames": 1, "crop": 16, "batch": 2, "max_steps": 2, "minutes": 5, "learning_rate": 1e-3}
 BUCKET = {
@@ -33,7 +31,7 @@ FLOW = {"max_steps": 3, "minutes": 5, "learning_rate": 1e-3, "shift": 3.0, "imag
 
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
-    monkeypatch.setattr(latent_cache, "STATISTICS_CLIPS", 4)
+    monkeypatch.setattr(latents, "STATISTICS_CLIPS", 4)
     flow = FlowStage(**FLOW, buckets=(Bucket(**BUCKET),))
     pools = {"small_clips": 2, "large_clips": 1, "leaves": 1}
     return TrainTiny(
@@ -70,9 +68,9 @@ def test_a_training_writes_a_folder_that_loads_and_can_be_trained_further(plan, 
 
 def test_a_finished_training_repeats_no_stage(plan, monkeypatch):
     train_tiny(plan)
-    forbid(monkeypatch, pipeline, "train_vae_stage")
-    forbid(monkeypatch, pipeline, "train_flow")
-    forbid(monkeypatch, latent_cache, "encode_clips")
+    forbid(monkeypatch, train, "train_vae_stage")
+    forbid(monkeypatch, train, "train_flow")
+    forbid(monkeypatch, latents, "encode_clips")
     kept = torch.load(next(plan.out.glob("latents_32_5_*.pt")))
     assert kept["latents"].dtype == kept["known"].dtype == torch.float16
     before = load_file(plan.assets / TRANSFORMER)
@@ -82,8 +80,8 @@ def test_a_finished_training_repeats_no_stage(plan, monkeypatch):
 
 
 def test_a_kill_loses_one_chunk_of_latents_and_leaves_the_assets_as_they_were(plan, monkeypatch):
-    monkeypatch.setattr(latent_cache, "CHUNK", 2)
-    asked, whole = [], latent_cache.encode_clips
+    monkeypatch.setattr(latents, "CHUNK", 2)
+    asked, whole = [], latents.encode_clips
 
     def encode(encoder, seeds, *rest, **named):
         asked.append(list(seeds))
@@ -91,47 +89,41 @@ def test_a_kill_loses_one_chunk_of_latents_and_leaves_the_assets_as_they_were(pl
             raise RuntimeError("killed")
         return whole(encoder, seeds, *rest, **named)
 
-    monkeypatch.setattr(latent_cache, "encode_clips", encode)
+    monkeypatch.setattr(latents, "encode_clips", encode)
     plan.assets.mkdir()
     (plan.assets / TRANSFORMER).write_bytes(b"old")
     with pytest.raises(RuntimeError, match="killed"):
         train_tiny(plan)
     assert (plan.assets / TRANSFORMER).read_bytes() == b"old"
     assert [path.name for path in plan.assets.iterdir()] == [TRANSFORMER]
-    forbid(monkeypatch, pipeline, "train_vae_stage")
+    forbid(monkeypatch, train, "train_vae_stage")
     train_tiny(plan)
     assert asked == [[9, 10], [11], [11]]
     assert len(load_file(plan.assets / TRANSFORMER)) > 1
 
 
 def test_the_last_finished_stage_is_enough(plan, monkeypatch):
-    forbid(monkeypatch, pipeline, "train_vae_stage")
-    forbid(monkeypatch, pipeline, "sprite_clips")
+    forbid(monkeypatch, train, "train_vae_stage")
+    forbid(monkeypatch, train, "sprite_clips")
     two = replace(plan, vae=plan.vae * 2)
     two.out.mkdir()
-    last = {name: value + 1 for name, value in pipeline.build_vae().state_dict().items()}
+    last = {name: value + 1 for name, value in train.build_vae().state_dict().items()}
     torch.save(last, two.out / "vae1.pt")
-    vae = pipeline._vae(two)
+    vae = train.trained_vae(two)
     assert all(torch.equal(value, last[name]) for name, value in vae.state_dict().items())
 
 
-def test_the_name_of_latents_says_what_decides_them(plan):
-    class Tokenizer:
-        backend_tokenizer = property(lambda self: self)
-
-        def to_str(self):
-            return "{}"
-
+def test_the_name_of_latents_says_what_decides_them(plan, tokenizer):
     bucket, vae = plan.flow.buckets[0], torch.nn.Linear(2, 2)
-    given = (bucket, vae, ([0.0], [1.0]), Tokenizer())
-    first = latent_cache.stamp(*given)
-    assert first == latent_cache.stamp(replace(bucket, batches=(4, 4)), *given[1:])
+    given = (bucket, vae, ([0.0], [1.0]), tokenizer)
+    first = latents.stamp(*given)
+    assert first == latents.stamp(replace(bucket, batches=(4, 4)), *given[1:])
     changed = [
         (replace(bucket, first_seed=8), *given[1:]),
         (bucket, torch.nn.Linear(2, 2), *given[2:]),
         (bucket, vae, ([0.0], [2.0]), given[3]),
     ]
-    assert len({first, *(latent_cache.stamp(*each) for each in changed)}) == 4
+    assert len({first, *(latents.stamp(*each) for each in changed)}) == 4
 
 
 def test_a_folder_belongs_to_one_plan(plan):
@@ -211,9 +203,9 @@ def test_plans_that_no_training_can_have_are_refused(plan, change, message):
         replace(plan, **change)
 
 
-@pytest.mark.parametrize("name", ["tiny_cpu", "tiny_gpu"])
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_the_shipped_configurations_are_plans(name, tmp_path):
-    plan = SCRIPT["plan"](["--config", str(CONFIGS / f"{name}.yaml"), "--out", str(tmp_path)])
+    plan = read_plan(["--config", str(CONFIGS / f"{name}.yaml"), "--out", str(tmp_path)])
     assert sum(sum(bucket.weights) for bucket in plan.flow.buckets) == pytest.approx(1)
     assert plan.crop_weights() == (0.5, 0.17, 0.1)
     keep_plan(plan)
@@ -224,11 +216,11 @@ def test_the_shipped_configurations_are_plans(name, tmp_path):
     ("flags", "message"),
     [(["--footage", "[no.mp4]"], "footage: got no.mp4"), (["--leaves", "0"], "plan: leaves is 0")],
 )
-def test_the_script_ends_with_one_line_and_exit_code_2(flags, message, tmp_path, capsys):
-    given = ["--config", str(CONFIGS / "tiny_cpu.yaml"), "--out", str(tmp_path / "run"), *flags]
-    assert SCRIPT["main"](given) == 2
+def test_the_command_ends_with_one_line_and_exit_code_2(flags, message, tmp_path, capsys):
+    given = ["--config", str(CONFIGS / "cpu.yaml"), "--out", str(tmp_path / "run"), *flags]
+    assert main(given) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"train_tiny: {message}")
+    assert said.startswith(f"tiny.train: {message}")
     assert said.count("\n") == 1
 
 

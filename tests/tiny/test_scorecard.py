@@ -1,9 +1,8 @@
-"""scripts/evaluate_tiny.py: the shipped weights reach the table's figures on 8 clips; mistakes are short and exit 2."""
+"""wan-tiny's scorecard: the shipped weights reach its figures on 8 clips; mistakes are short and exit 2."""
 
 import hashlib
 import json
 import math
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +11,26 @@ import pytest
 import torch
 from PIL import Image
 
-from tiny import evaluate_vae
-from tiny.evaluate import SamplerSettings, decode, encode, sample
-from tiny.evaluate_between import blind_rows, flf_figures, flf_rows, small_figures
-from tiny.evaluate_cost import threads, total_row
-from tiny.evaluate_rows import PARTS, first_rows, text_rows
-from tiny.evaluate_run import Evaluation, spread
-from tiny.evaluate_sheet import LIMIT, _write, write_sheet
-from tiny.evaluate_vae import middle_crop, pixels, vae_rows
-from tiny.scorecard import Row, as_dict, table
+from tiny import rows
+from tiny.rows import (
+    PARTS,
+    Row,
+    blind_rows,
+    first_rows,
+    flf_figures,
+    flf_rows,
+    middle_crop,
+    pixels,
+    small_figures,
+    spread,
+    text_rows,
+    threads,
+    total_row,
+    vae_rows,
+)
+from tiny.sampling import Evaluation, SamplerSettings, decode, encode, sample
+from tiny.scorecard import as_dict, main, table
+from tiny.sheet import LIMIT, write_sheet, write_within
 from wanedit.lit.chain import ChainSettings, FLF2VChain
 from wanedit.lit.tasks import SegmentTask
 from wanedit.sprites import Background, Scene, Sprite, truth
@@ -36,7 +46,7 @@ from wanedit.sprites.sets import (
     videos,
 )
 from wanedit.sprites.truth import NOT_FOUND, Trace, drift, is_named, looked_at, traces
-from wanedit.wan.load import Wan, load_wan
+from wanedit.wan.load import Wan
 
 # THRESHOLDS. What a few clips of the shipped weights must reach. These are not the bars of the table: they sit a
 # margin below (AT_MOST: above) what these very clips were measured at, so that another processor's rounding does not
@@ -54,12 +64,6 @@ AT_MOST = {
 }
 
 REPOSITORY = Path(__file__).parents[2]
-MAIN = runpy.run_path(str(REPOSITORY / "scripts" / "evaluate_tiny.py"))["main"]
-
-
-@pytest.fixture(scope="module")
-def wan() -> Wan:
-    return load_wan("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +241,7 @@ def test_real_clips_are_cut_to_their_middle():
 
 
 def test_the_held_out_clips_are_read_as_they_are(monkeypatch):
-    monkeypatch.setattr(evaluate_vae, "footage", lambda *_: pytest.fail("scaled"))
+    monkeypatch.setattr(rows, "footage", lambda *_: pytest.fail("scaled"))
     files = [path for path in (REPOSITORY / "examples" / "footage").iterdir() if path.suffix != ".md"]
     frames = {path.name: pixels(path).shape for path in files}
     assert sum(path.stat().st_size for path in files) < 500_000
@@ -294,16 +298,16 @@ def test_threads_are_restored():
 )
 def test_a_mistake_is_short_and_exits_2_before_the_model_is_loaded(arguments, message, monkeypatch, capsys):
     monkeypatch.setattr("wanedit.wan.load.load_wan", lambda *_: pytest.fail("the model was loaded"))
-    assert MAIN(arguments) == 2
+    assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
 
 
-def test_the_script_prints_a_table_and_writes_json(tmp_path, capsys, wan):
+def test_the_command_prints_a_table_and_writes_json(tmp_path, capsys, wan):
     out = tmp_path / "new" / "scores.json"
     assert (
-        MAIN(["--rows", "size", "footage", "--split", "validation", "--clips", "2", "--out", str(out)]) == 0
+        main(["--rows", "size", "footage", "--split", "validation", "--clips", "2", "--out", str(out)]) == 0
     )
     assert "VAE, real clips and photos 128x128, held out" in capsys.readouterr().out
     found = json.loads(out.read_text())
@@ -352,7 +356,7 @@ def test_a_sheet_loses_colours_before_it_is_too_large(tmp_path):
     rng = np.random.default_rng(0)
     noisy = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     path = tmp_path / "sheet.png"
-    _write(noisy, path, limit=8_000)
+    write_within(8_000, noisy, path)
     assert path.stat().st_size <= 8_000
     with pytest.warns(UserWarning, match="expected at most 100"):
-        _write(noisy, path, limit=100)
+        write_within(100, noisy, path)

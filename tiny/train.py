@@ -1,24 +1,37 @@
-"""The whole training of wan-tiny, stage by stage; every finished stage is on disk and a second run skips it."""
+"""Train wan-tiny, stage by stage: `python -m tiny.train --config tiny/cpu.yaml --footage '[clip.mp4]'`.
+
+Every finished stage is on disk and a second start skips it; one that was stopped goes on from its last checkpoint when
+it is started again with the same `out` and the same settings. Exit code 0 when `assets` holds the trained model; 2,
+and one line that says why, for settings or files that cannot be used.
+"""
 
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
 from pathlib import Path
 
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tiny import assets
-from tiny.curves import write_curves
-from tiny.data import footage, leaf_images, require_picture, sprite_clips
+from tiny.data import footage, leaf_images, require_footage, sprite_clips
+from tiny.fit import write_curves
 from tiny.flow import TRANSFORMER_CONFIG, BatchStream, TinyWan, train_flow, zero_image_values
-from tiny.latent_cache import kept_statistics, latent_sets, stamp
-from tiny.latents import Encoder, LatentSet, normalised_encoder, token_ids
+from tiny.latents import (
+    Statistics,
+    grey_conditions,
+    kept_statistics,
+    latent_sets,
+    normalised_encoder,
+    stamp,
+    token_ids,
+)
 from tiny.plan import SMALL_FRAMES, SMALL_SIZE, TrainTiny, keep_plan
-from tiny.storage import save
-from tiny.tokenizer import train_tokenizer
 from tiny.vae import build_vae, train_vae_stage
-from wanedit.errors import InputError
+from wanedit.errors import InputError, WaneditError
 from wanedit.sprites.scene import caption, sample_scene
+from wanedit.video import atomic_path
 from wanedit.wan.catalog import NEGATIVE_FLF2V, NEGATIVE_PROMPT
 from wanedit.wan.text import TOKENIZER
 
@@ -36,14 +49,18 @@ def train_tiny(plan: TrainTiny) -> None:
     """
     check_inputs(plan)
     keep_plan(plan)
-    if encoding_device(plan.accelerator).type == "cuda":
+    device, model = encoding_device(plan.accelerator), plan.out / "model"
+    if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    model = plan.out / "model"
-    vae = _vae(plan)
-    statistics = kept_statistics(vae, plan.out, encoding_device(plan.accelerator))
+    vae = trained_vae(plan)
+    statistics = kept_statistics(vae, plan.out, device)
     assets.write_vae(vae, *statistics, model)
-    assets.write_networks(_networks(plan, vae, statistics, _tokenizer(plan, model)), model)
-    write_curves(_logs(plan), model)
+    assets.write_networks(trained_networks(plan, vae, statistics, kept_tokenizer(plan, model)), model)
+    logs = {
+        f"VAE, {index + 1}: {stage.num_frames} frames": (plan.out / f"vae{index}", "psnr")
+        for index, stage in enumerate(plan.vae)
+    }
+    write_curves(logs | {"transformer": (plan.out / "flow", "loss")}, model)
     assets.publish(model, plan.assets)
 
 
@@ -58,11 +75,7 @@ def check_inputs(plan: TrainTiny) -> None:
         raise InputError(
             f"accelerator: got {plan.accelerator}, but no CUDA device is here; expected cpu or auto"
         )
-    missing = [str(path) for path in plan.footage if not path.is_file()]
-    if missing:
-        raise InputError(f"footage: got {', '.join(missing)}; expected existing files")
-    for path in plan.footage:
-        require_picture(path)
+    require_footage(plan.footage)
     if plan.tokenizer is not None and not (plan.tokenizer / "tokenizer.json").is_file():
         raise InputError(
             f"tokenizer: {plan.tokenizer} lacks tokenizer.json; expected the folder of a tokenizer"
@@ -77,15 +90,7 @@ def encoding_device(accelerator: str) -> torch.device:
     return torch.device("cuda" if wanted else "cpu")
 
 
-def _logs(plan: TrainTiny) -> dict[str, tuple[Path, str]]:
-    stages = {
-        f"VAE, {index + 1}: {stage.num_frames} frames": (plan.out / f"vae{index}", "psnr")
-        for index, stage in enumerate(plan.vae)
-    }
-    return stages | {"transformer": (plan.out / "flow", "loss")}
-
-
-def _vae(plan: TrainTiny) -> nn.Module:
+def trained_vae(plan: TrainTiny) -> nn.Module:
     """The VAE after its last stage; stages before a finished one are not asked for."""
     torch.manual_seed(plan.seed)
     vae = build_vae()
@@ -94,9 +99,17 @@ def _vae(plan: TrainTiny) -> nn.Module:
     done = [plan.out / f"vae{index}.pt" for index in range(len(plan.vae))]
     finished = max((index for index, path in enumerate(done) if path.exists()), default=-1)
     if finished >= 0:
-        vae.load_state_dict(torch.load(done[finished], map_location="cpu"))
+        vae.load_state_dict(torch.load(done[finished], map_location="cpu", weights_only=True))
     remaining = range(finished + 1, len(done))
-    pools = _pools(plan) if remaining else []
+    pools: list[Tensor | list[Tensor]] = []
+    if remaining:
+        # In the order of `pool_weights`.
+        pools = [
+            sprite_clips(range(plan.small_clips), SMALL_FRAMES, SMALL_SIZE),
+            sprite_clips(range(10_000, 10_000 + plan.large_clips), plan.large_frames, 128),
+            leaf_images(plan.leaves, 96, plan.seed),
+            *([footage(plan.footage)] if plan.footage else []),
+        ]
     for index in remaining:
         vae = train_vae_stage(
             vae.requires_grad_(True).train(),
@@ -109,24 +122,13 @@ def _vae(plan: TrainTiny) -> nn.Module:
             compiled=plan.compiled,
             **vars(plan.vae[index]),
         )
-        save(vae.state_dict(), done[index])
+        with atomic_path(done[index]) as part:
+            torch.save(vae.state_dict(), part)
     return vae.eval().requires_grad_(False)
 
 
-def _pools(plan: TrainTiny) -> list:
-    """What the VAE sees, in the order of `pool_weights`."""
-    pools: list = [
-        sprite_clips(range(plan.small_clips), SMALL_FRAMES, SMALL_SIZE),
-        sprite_clips(range(10_000, 10_000 + plan.large_clips), plan.large_frames, 128),
-        leaf_images(plan.leaves, 96, plan.seed),
-    ]
-    return [*pools, footage(plan.footage)] if plan.footage else pools
-
-
-def _tokenizer(plan: TrainTiny, model: Path):
+def kept_tokenizer(plan: TrainTiny, model: Path) -> PreTrainedTokenizerFast:
     """The tokenizer in `model`: a copy of the one that the plan names, or a new one."""
-    from transformers import AutoTokenizer
-
     path = model / TOKENIZER
     if not path.exists():
         part = path.with_name(path.name + ".part")
@@ -135,53 +137,36 @@ def _tokenizer(plan: TrainTiny, model: Path):
         if source:
             shutil.copytree(source, part)
         else:
-            train_tokenizer([caption(sample_scene(seed)) for seed in range(2000)], part)
+            assets.train_tokenizer([caption(sample_scene(seed)) for seed in range(2000)], part)
         part.rename(path)
     return AutoTokenizer.from_pretrained(str(path))
 
 
-def _networks(
-    plan: TrainTiny, vae: nn.Module, statistics: tuple[list[float], list[float]], tokenizer
+def trained_networks(
+    plan: TrainTiny, vae: nn.Module, statistics: Statistics, tokenizer: PreTrainedTokenizerFast
 ) -> TinyWan:
     """The averaged networks of the flow stage, from plan.out/flow.pt when it is finished."""
     torch.manual_seed(plan.seed)
-    net, path = TinyWan(), plan.out / "flow.pt"
+    net, path, stage = TinyWan(), plan.out / "flow.pt", plan.flow
     if path.exists():
-        net.load_state_dict(torch.load(path, map_location="cpu"))
+        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         return net
     if plan.start is not None:
         assets.read_networks(net, plan.start)
         zero_image_values(net.transformer)
     device = encoding_device(plan.accelerator)
     encode = normalised_encoder(vae, *statistics, plan.compiled, device)
-    sets = [
-        part
-        for bucket in plan.flow.buckets
-        for part in latent_sets(
-            bucket, plan.out, stamp(bucket, vae, statistics, tokenizer), encode, tokenizer, TEXT_LEN
-        )
-    ]
-    empty = grey_conditions(normalised_encoder(vae, *statistics, device=device), sets)
-    net = _train_flow(plan, net, sets, empty, dropped_ids(tokenizer, TEXT_LEN))
-    save(net.state_dict(), path)
-    return net
-
-
-def _train_flow(
-    plan: TrainTiny,
-    net: TinyWan,
-    sets: Sequence[LatentSet],
-    empty: Mapping[tuple[int, ...], Tensor],
-    drop_ids: Tensor,
-) -> TinyWan:
-    stage = plan.flow
+    sets = []
+    for bucket in stage.buckets:
+        key = stamp(bucket, vae, statistics, tokenizer)
+        sets += latent_sets(bucket, plan.out, key, encode, tokenizer, TEXT_LEN)
     batches = [batch for bucket in stage.buckets for batch in bucket.batches]
     weights = [weight for bucket in stage.buckets for weight in bucket.weights]
-    return train_flow(
+    net = train_flow(
         net,
         BatchStream(sets, weights, batches, plan.seed),
-        drop_ids,
-        empty,
+        dropped_ids(tokenizer, TEXT_LEN),
+        grey_conditions(normalised_encoder(vae, *statistics, device=device), sets),
         plan.out / "flow",
         max_steps=stage.max_steps,
         minutes=stage.minutes,
@@ -192,17 +177,38 @@ def _train_flow(
         accelerator=plan.accelerator,
         compiled=plan.compiled,
     )
+    with atomic_path(path) as part:
+        torch.save(net.state_dict(), part)
+    return net
 
 
-def dropped_ids(tokenizer, text_len: int) -> Tensor:
+def dropped_ids(tokenizer: PreTrainedTokenizerFast, text_len: int) -> Tensor:
     """What stands for 'no prompt' in training, (4, text_len): the empty prompt and the negative prompts in use."""
     return token_ids(tokenizer, ["", "", NEGATIVE_PROMPT, NEGATIVE_FLF2V], text_len)
 
 
-@torch.no_grad()
-def grey_conditions(encode: Encoder, sets: Sequence[LatentSet]) -> dict[tuple[int, ...], Tensor]:
-    """For every latent grid the latents (1, 16, S, h, w) of a clip of zeros: the condition when nothing is known."""
-    grids = {tuple(part.latents.shape[2:]) for part in sets}
-    return {
-        grid: encode(torch.zeros(1, 3, 4 * (grid[0] - 1) + 1, 8 * grid[1], 8 * grid[2])) for grid in grids
-    }
+def read_plan(arguments: list[str] | None) -> TrainTiny:
+    """The settings of a command line: every field of TrainTiny, and --config for a YAML file of them.
+
+    Raises:
+        InputError: a value that no training can have.
+    """
+    flags = ArgumentParser(prog="python -m tiny.train", description=__doc__)
+    flags.add_class_arguments(TrainTiny)
+    flags.add_argument("--config", action="config")
+    settings = vars(flags.instantiate(flags.parse_args(arguments)))
+    return TrainTiny(**{name: value for name, value in settings.items() if name != "config"})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0, or that of the failure."""
+    try:
+        train_tiny(read_plan(arguments))
+    except WaneditError as error:
+        print(f"tiny.train: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,13 +1,12 @@
 """The parts that training rests on: the VAE over whole clips, the schedule, the crops."""
 
 import itertools
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from tiny.common import cosine
 from tiny.data import CropStream, sprite_clips
+from tiny.fit import cosine
 from tiny.flow import masks
 from tiny.latents import CONDITIONS, encode_clips, known_frames, normalised_encoder
 from tiny.vae import VAE_CONFIG, build_vae
@@ -66,12 +65,12 @@ def test_what_is_known_follows_the_seed_and_the_stated_shares():
     assert known_frames(3, 1) == []
 
 
-def test_encoded_clips_hold_the_condition_that_inference_builds():
+def test_encoded_clips_hold_the_condition_that_inference_builds(tokenizer):
     torch.manual_seed(0)
     vae = build_vae(VAE_CONFIG | {"dim": 8}).eval().requires_grad_(False)
     encode = normalised_encoder(vae, [0.0] * 16, [1.0] * 16)
     seeds = range(6)
-    short, long = encode_clips(encode, seeds, [5, 9], 32, _Words(), 64, batch=3)
+    short, long = encode_clips(encode, seeds, [5, 9], 32, tokenizer, 64, batch=3)
     clips = to_float(sprite_clips(seeds, 9, 32))
     assert torch.allclose(long.latents, encode(clips), atol=1e-5)
     assert torch.equal(short.latents, long.latents[:, :, :2])
@@ -80,11 +79,3 @@ def test_encoded_clips_hold_the_condition_that_inference_builds():
         for row, seed in enumerate(seeds):
             known = {frame: clips[row, :, frame] for frame in known_frames(seed, length)}
             assert torch.allclose(condition[row : row + 1], build_condition(known, length, encode), atol=1e-5)
-
-
-class _Words:
-    """A tokenizer: the length of each word."""
-
-    def __call__(self, texts, max_length, **_):
-        rows = [([len(word) for word in text.split()] + [0] * max_length)[:max_length] for text in texts]
-        return SimpleNamespace(input_ids=torch.tensor(rows))
