@@ -38,10 +38,6 @@ ALLOWED: dict[str, set[str] | None] = {
 # Imports of before the house was rebuilt; every line goes.
 OPEN: set[str] = {
     "wanedit.jobs.edit.plan imports wanedit.jobs.generate.plan.prompt_doubts",
-    "wanedit.jobs.evaluate.inputs imports wanedit.jobs.edit.config.parse_edited",
-    "wanedit.jobs.evaluate.inputs imports wanedit.jobs.edit.config.there",
-    "wanedit.jobs.style.plan imports wanedit.jobs.edit.config.there",
-    "wanedit.jobs.style.run imports wanedit.jobs.edit.config.KEYFRAMES_JSON",
 }
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from wanedit.errors import InputError
-from wanedit.jobs.generate.config import GenerationConfig, check, parse_keyframes, prompts
+from wanedit.jobs.generate.config import GenerationConfig, check, prompts
+from wanedit.runtime.inputs import parse_keyframes
 from wanedit.runtime.settings import parse_size, with_changes
 
 ODD_NAMES = [

@@ -13,10 +13,11 @@ from PIL import Image
 from tests.runs import Inputs, moving_square
 from wanedit import EditConfig, edit
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.jobs.edit.config import EditedFrame, check_edit, parse_edited
+from wanedit.jobs.edit.config import check_edit
 from wanedit.jobs.edit.method import build_method
 from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.jobs.edit.reads import unused
+from wanedit.runtime.inputs import EditedFrame, parse_edited
 from wanedit.video import write_lossless
 from wanedit.wan.load import open_wan
 

@@ -16,11 +16,12 @@ from tests.stylists.fake_stylist import PASS, FakeStylist, outage, reject
 from tests.stylists.paintings import PAINTINGS
 from tests.stylists.test_extract import scenery
 from wanedit.errors import InputError, ResourceError, ServiceError
-from wanedit.jobs.edit.config import EditConfig, parse_edited
+from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.jobs.style.config import StyleConfig, StyleSource, check_style, style_config
 from wanedit.jobs.style.run import StyleResult, style, style_async
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.inputs import parse_edited
 from wanedit.stylists.gemini.settings import GeminiSettings
 from wanedit.stylists.palette.looks import PaletteSettings
 from wanedit.stylists.protocol import RejectedKeyframesError

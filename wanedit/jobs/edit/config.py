@@ -1,11 +1,7 @@
 """EditConfig: everything an editing run can be told, the checks that need no model, and its keyframes."""
 
-import json
 import os
-import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from wanedit.errors import InputError
@@ -19,12 +15,6 @@ from wanedit.runtime.settings import (
     check_settings,
     parse_size,
 )
-
-KEYFRAMES_JSON = "keyframes.json"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-
-# One entry of "a.png:0,b.png:20": the shortest text up to a colon, an index, and a comma or the end.
-_ENTRY = re.compile(r"(?P<path>.+?):(?P<index>[-+]?[0-9.]+)\s*(?:,\s*|$)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,127 +113,3 @@ def check_edit(config: EditConfig) -> None:
         raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
     if config.size is not None:
         parse_size(config.size)
-
-
-@dataclass(frozen=True)
-class EditedFrame:
-    """An edited picture of one frame of the source."""
-
-    path: Path
-    index: int
-
-
-def parse_edited(
-    value: str | Sequence[Any], folders: Sequence[Path] = (), start: int | None = None
-) -> list[EditedFrame]:
-    """Read edited keyframes from a folder, from "a.png:0,b.png:20" or from pairs [path, frame].
-
-    Args:
-        value: as above.
-        folders: where to look for a relative path after the current folder.
-        start: the frame of the source that frame numbers count from; None for not known.
-
-    Raises:
-        InputError: an entry is not a path and a frame number, its file does not exist, or a folder's keyframes.json
-            counts from another frame.
-    """
-    if isinstance(value, str):
-        # "" is the current folder to pathlib, and nothing at all to whoever wrote it.
-        places = _places(value, folders) if value.strip() else []
-        folder = next((place for place in places if there(place.is_dir)), None)
-        pairs = _of_folder(folder, start) if folder is not None else _of_text(value)
-    else:
-        pairs = [_of_entry(entry, k) for k, entry in enumerate(value)]
-    if not pairs:
-        raise InputError('no keyframes; expected a folder of edited frames or "a.png:0,b.png:20"')
-    return [EditedFrame(_existing(path, folders, k), index) for k, (path, index) in enumerate(pairs)]
-
-
-def _places(path: str, folders: Sequence[Path]) -> list[Path]:
-    candidate = Path(path).expanduser()
-    return (
-        [candidate] if candidate.is_absolute() else [candidate, *(folder / candidate for folder in folders)]
-    )
-
-
-def _existing(path: str, folders: Sequence[Path], number: int) -> Path:
-    places = _places(path, folders)
-    found = next((place for place in places if there(place.is_file)), None)
-    if found is None:
-        looked = " or ".join(str(place.absolute()) for place in dict.fromkeys(places))
-        raise InputError(f"keyframe {number}: no file {looked}")
-    return found
-
-
-def there(test: Callable[[], bool]) -> bool:
-    """Whether a path passes; one that is too long for a file name is not there, which pathlib raises instead."""
-    try:
-        return test()
-    except OSError:
-        return False
-
-
-def _of_text(text: str) -> list[tuple[str, int]]:
-    pairs, position, text = [], 0, text.strip()
-    while position < len(text):
-        match = _ENTRY.match(text, position)
-        if match is None:
-            raise InputError(
-                f'keyframes: {text[position:]!r} is no folder and no "a.png:0,b.png:20" of files and frame numbers'
-            )
-        pairs.append((match["path"].strip(), _frame(match["index"], len(pairs))))
-        position = match.end()
-    return pairs
-
-
-def _of_entry(entry: Any, number: int) -> tuple[str, int]:
-    if isinstance(entry, EditedFrame):
-        return str(entry.path), entry.index
-    if isinstance(entry, dict) and set(entry) == {"path", "frame"}:
-        entry = [entry["path"], entry["frame"]]
-    if isinstance(entry, list | tuple) and len(entry) == 2:
-        return str(entry[0]), _frame(entry[1], number)
-    raise InputError(f"keyframe {number} is {entry!r}; expected [path, frame]")
-
-
-def _frame(value: Any, number: int) -> int:
-    try:
-        if isinstance(value, bool) or float(value) != int(float(value)):
-            raise ValueError
-        return int(float(value))
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"keyframe {number}: frame is {value!r}; expected a whole number") from None
-
-
-def _of_folder(folder: Path, start: int | None) -> list[tuple[str, int]]:
-    """Keyframes of a folder: by its keyframes.json, else by the numbers that its images are named."""
-    record = folder / KEYFRAMES_JSON
-    if record.is_file():
-        return _of_record(record, start)
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
-    unnamed = [p.name for p in images if not p.stem.isdecimal()]
-    if unnamed:
-        raise InputError(
-            f"{folder} has no {KEYFRAMES_JSON} and an image {unnamed[0]}; expected names that are frame numbers, "
-            "such as 0020.png"
-        )
-    return sorted(((str(p.absolute()), int(p.stem)) for p in images), key=lambda pair: pair[1])
-
-
-def _of_record(record: Path, start: int | None) -> list[tuple[str, int]]:
-    try:
-        values = json.loads(record.read_text(encoding="utf-8"))
-        pairs = [(str(entry["file"]), entry["frame"]) for entry in values["keyframes"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f'{record}: {error!r}; expected {{"keyframes": [{{"file": "0000.png", "frame": 0}}]}}'
-        ) from None
-    outside = [name for name, _ in pairs if Path(name).is_absolute() or ".." in Path(name).parts]
-    if outside:
-        raise InputError(f"{record} names {outside[0]!r}; expected files inside {record.parent}")
-    made = values.get("start")
-    if start is not None and made not in (None, start):
-        raise InputError(f"{record}: keyframes were made with --start {made}; expected the same, not {start}")
-    return [
-        (str((record.parent / name).absolute()), _frame(index, k)) for k, (name, index) in enumerate(pairs)
-    ]

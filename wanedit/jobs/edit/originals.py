@@ -8,9 +8,10 @@ from jaxtyping import UInt8
 
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method
-from wanedit.jobs.edit.config import EditConfig, EditedFrame
+from wanedit.jobs.edit.config import EditConfig
 from wanedit.lit.edit_task import Pictures
 from wanedit.lit.pixels import MAKES_PIXELS
+from wanedit.runtime.inputs import EditedFrame
 from wanedit.video import load_image
 from wanedit.video.arrays import Frame, Frames
 from wanedit.video.fitting import Placement, register

@@ -12,7 +12,7 @@ from wanedit.flow.editing import Method
 from wanedit.flow.keyframes import Residual
 from wanedit.flow.methods import FLF2V
 from wanedit.flow.path import schedule
-from wanedit.jobs.edit.config import EditConfig, EditedFrame, check_edit, parse_edited, there
+from wanedit.jobs.edit.config import EditConfig, check_edit
 from wanedit.jobs.edit.method import build_method, describe_method, stability_warning
 from wanedit.jobs.edit.originals import (
     decide_output,
@@ -29,6 +29,7 @@ from wanedit.lit.editor import EditSettings, shown_frames
 from wanedit.lit.model import showable
 from wanedit.lit.rehearsal import WITHOUT_MODEL, rehearse
 from wanedit.runtime.hashing import compute_kind, digest, hash_files, pixels_sha256
+from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
 from wanedit.runtime.settings import SIZE_MULTIPLE, parse_size
 from wanedit.video import FitRecord, load_image
 from wanedit.video.source import SourceClip, read_source
@@ -89,7 +90,7 @@ def make_edit_plan(
     load.require_parts(folder)
     given, ignored = config, unused(config, method)
     config = decide_output(_with_defaults(config, folder), method)
-    path = _find_source(config.video, folders)
+    path = find_path(config.video, folders, what="video", folder=True)
     total, sides = look(path, config)
     size = parse_size(config.size) if config.size else own_size(path, sides, folder)
     # A long source is refused by its length before its frames are decoded; one of no frames by `read_source`.
@@ -159,15 +160,6 @@ def _with_defaults(config: EditConfig, folder: WanFolder) -> EditConfig:
     return replace(
         config, **{name: value for name, value in defaults.items() if getattr(config, name) is None}
     )
-
-
-def _find_source(video: str, folders: Sequence[Path]) -> Path:
-    candidate = Path(video).expanduser()
-    places = [candidate, *(() if candidate.is_absolute() else (folder / candidate for folder in folders))]
-    found = next((place for place in places if there(place.exists)), None)
-    if found is None:
-        raise InputError(f"video: no file or folder {candidate.absolute()}")
-    return found
 
 
 def own_size(path: Path, sides: tuple[int, int], folder: WanFolder) -> tuple[int, int]:

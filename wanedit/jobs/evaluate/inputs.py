@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from wanedit.errors import InputError
-from wanedit.jobs.edit.config import parse_edited, there
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.truth import SceneTruth
 from wanedit.metrics.functional.junctions import check_junctions
 from wanedit.metrics.functional.motion import ClipMotion, follow
+from wanedit.runtime.inputs import find_path, parse_edited
 from wanedit.runtime.record import read_run
 from wanedit.video import load_image
 from wanedit.video.arrays import Frames
@@ -89,7 +89,7 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
     Raises:
         InputError: see `evaluate`.
     """
-    clip = read_source(find_input(config.video, "video", folders))
+    clip = read_source(find_path(config.video, folders, what="video", folder=True))
     frames, (height, width) = clip.frames, clip.frames.shape[1:3]
     junctions = _junctions(config.junctions, len(frames))
     reference = _like(config.reference, "reference", frames, folders)
@@ -107,16 +107,6 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
     return Inputs(frames, junctions, reference, mask, keyframes, fps=clip.fps), clip
 
 
-def find_input(name: str, what: str, folders: Sequence[Path]) -> Path:
-    """The path of an input, here or in one of the folders. Raises InputError where there is none."""
-    path = Path(name).expanduser()
-    places = [path, *(() if path.is_absolute() else (folder / path for folder in folders))]
-    found = next((place for place in places if there(place.exists)), None)
-    if found is None:
-        raise InputError(f"{what}: no file or folder {path.absolute()}")
-    return found
-
-
 def _junctions(text: str, frames: int) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     if any(not word.isdecimal() for word in words):
@@ -130,7 +120,7 @@ def _junctions(text: str, frames: int) -> tuple[int, ...]:
 def _like(name: str | None, what: str, video: Frames, folders: Sequence[Path]) -> Frames | None:
     if name is None:
         return None
-    frames = read_source(find_input(name, what, folders)).frames
+    frames = read_source(find_path(name, folders, what=what, folder=True)).frames
     if frames.shape != video.shape:
         sizes = [f"{len(v)} frames of {v.shape[2]}x{v.shape[1]}" for v in (frames, video)]
         raise InputError(f"{what} has {sizes[0]}; expected the video's {sizes[1]}")
@@ -141,7 +131,7 @@ def read_mask(name: str | None, video: Frames, folders: Sequence[Path]) -> Bool[
     """White places of a picture, or of a video or folder as long as the video. Raises InputError where none fits."""
     if name is None:
         return None
-    path = find_input(name, "mask", folders)
+    path = find_path(name, folders, what="mask", folder=True)
     if path.is_dir() or path.suffix.lower() in VIDEOS:
         frames = _like(name, "mask", video, folders)
         assert frames is not None

@@ -10,10 +10,11 @@ from typing import Any
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.groups import GROUPS, NotGivenError, Values
-from wanedit.jobs.evaluate.inputs import Inputs, find_input, inputs_of_run, read_inputs, read_mask
+from wanedit.jobs.evaluate.inputs import Inputs, inputs_of_run, read_inputs, read_mask
 from wanedit.jobs.evaluate.truth import read_scene
 from wanedit.jobs.evaluate.vbench import export
 from wanedit.runtime.directory import write_text
+from wanedit.runtime.inputs import find_path
 from wanedit.runtime.settings import check_settings
 
 
@@ -91,12 +92,12 @@ def _read(config: EvaluationConfig, folders: Sequence[Path]) -> tuple[Inputs, st
         inputs, clip = read_inputs(config, folders)
         title = clip.path.name
     else:
-        root = find_input(config.run, "run", folders)
+        root = find_path(config.run, folders, what="run", folder=True)
         inputs, title = inputs_of_run(root, folders), root.resolve().name
         if config.mask is not None:
             inputs = replace(inputs, mask=read_mask(config.mask, inputs.video, folders))
     if config.scene is not None:
-        scene = read_scene(find_input(config.scene, "scene", folders), inputs.video)
+        scene = read_scene(find_path(config.scene, folders, what="scene", folder=True), inputs.video)
         inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
     return inputs, title
 

@@ -1,10 +1,7 @@
 """GenerationConfig: everything a generation run can be told, and the checks that need no model."""
 
 import os
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
@@ -21,14 +18,6 @@ from wanedit.runtime.settings import (
     parse_size,
 )
 from wanedit.types import Keyframe
-
-KeyframesLike = str | Sequence[Any]
-
-# One entry of "a.png:0.0,b.png:3.0": the shortest text up to a colon, a number, and a comma or the end, so
-# that colons, commas and spaces in a path are harmless.
-_ENTRY = re.compile(
-    r"(?P<path>.+?):(?P<seconds>[-+]?(?:[0-9.]+(?:[eE][-+]?[0-9]+)?|nan|inf))\s*(?:,\s*|$)", re.DOTALL
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,67 +89,6 @@ class GenerationConfig(RunSettings):
             return [int(part) for part in ids]
         except ValueError:
             raise InputError(f'gpu_ids is {self.gpu_ids!r}; expected device numbers such as "0,2"') from None
-
-
-def parse_keyframes(value: KeyframesLike, folders: Sequence[Path] = ()) -> list[Keyframe]:
-    """Read keyframes from "a.png:0.0,b.png:3.0", from pairs [path, seconds] or from mappings of the two.
-
-    Args:
-        value: as above.
-        folders: where to look for a relative path after the current folder.
-
-    Raises:
-        InputError: an entry is not a path and a number, or its file does not exist.
-    """
-    pairs = _split(value) if isinstance(value, str) else [_pair(entry, k) for k, entry in enumerate(value)]
-    return [Keyframe(_find(path, folders, k), seconds) for k, (path, seconds) in enumerate(pairs)]
-
-
-def _split(text: str) -> list[tuple[str, float]]:
-    pairs, position = [], 0
-    text = text.strip()
-    while position < len(text):
-        match = _ENTRY.match(text, position)
-        if match is None:
-            raise InputError(f'keyframes: cannot read {text[position:]!r}; expected "a.png:0.0,b.png:3.0"')
-        pairs.append((match["path"].strip(), _seconds(match["seconds"], len(pairs))))
-        position = match.end()
-    return pairs
-
-
-def _pair(entry: Any, index: int) -> tuple[str, float]:
-    if isinstance(entry, Keyframe):
-        return str(entry.path), entry.seconds
-    if isinstance(entry, dict) and set(entry) in (
-        {"path", "seconds"},
-        {"path", "time"},
-        {"path", "timestamp"},
-    ):
-        entry = [entry["path"], next(v for k, v in entry.items() if k != "path")]
-    if isinstance(entry, list | tuple) and len(entry) == 2:
-        return str(entry[0]), _seconds(entry[1], index)
-    raise InputError(f"keyframe {index} is {entry!r}; expected [path, seconds]")
-
-
-def _seconds(value: Any, index: int) -> float:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"keyframe {index}: time is {value!r}; expected seconds") from None
-
-
-def _find(path: str, folders: Sequence[Path], index: int) -> Path:
-    candidate = Path(path).expanduser()
-    places = (
-        [candidate] if candidate.is_absolute() else [candidate, *(folder / candidate for folder in folders)]
-    )
-    for place in places:
-        if place.is_file():
-            return place
-    looked = " or ".join(str(place.absolute()) for place in dict.fromkeys(places))
-    raise InputError(f"keyframe {index}: no file {looked}")
 
 
 def check(config: GenerationConfig) -> None:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from wanedit.jobs.generate.config import GenerationConfig, KeyframesLike
+from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import Plan, make_plan
 from wanedit.jobs.generate.run import GenerationResult, generate
+from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.settings import with_changes
 
 

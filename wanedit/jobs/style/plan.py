@@ -9,9 +9,8 @@ import numpy as np
 from rich.table import Table
 
 from wanedit import timeline
-from wanedit.errors import InputError
-from wanedit.jobs.edit.config import there
 from wanedit.jobs.style.config import StyleConfig, check_style, parse_indices
+from wanedit.runtime.inputs import find_path
 from wanedit.runtime.progress import wide_console
 from wanedit.stylists.extract import Clip, check_indices, choose_indices, open_clip, scene_cuts
 from wanedit.stylists.protocol import Estimate, StyleReference, Stylist
@@ -50,12 +49,12 @@ def make_style_plan(
         InputError: a value, the video, the reference or a frame number cannot be used.
     """
     check_style(config)
-    image = None if config.style.image is None else _find(config.style.image, folders, "style.image", False)
+    image = None if config.style.image is None else find_path(config.style.image, folders, what="style.image")
     loaded = None if image is None else load_image(image)
     reference = StyleReference(None if loaded is None else loaded.pixels, config.style.description.strip())
     maker = stylist or make_stylist(config)
     _check_words(maker, reference)
-    path = _find(config.video, folders, "video", True)
+    path = find_path(config.video, folders, what="video", folder=True)
     clip = open_clip(path, config.start, config.num_frames, config.decoder, config.fps)
     indices, cuts = _choose(config, clip)
     estimate = maker.estimate(len(indices), config.retries)
@@ -88,17 +87,6 @@ def _choose(config: StyleConfig, clip: Clip) -> tuple[tuple[int, ...], tuple[int
         return check_indices(given, clip), None
     cuts = tuple(scene_cuts(clip)) if config.scene_cuts and clip.count > 1 else None
     return choose_indices(clip.count, clip.fps, config.target_fps, config.max_frames, cuts or ()), cuts
-
-
-def _find(name: str, folders: Sequence[Path], what: str, may_be_folder: bool) -> Path:
-    candidate = Path(name).expanduser()
-    places = [candidate, *(() if candidate.is_absolute() else (folder / candidate for folder in folders))]
-    found = next((p for p in places if there(p.exists if may_be_folder else p.is_file)), None)
-    if found is None and (folder := next((p for p in places if there(p.is_dir)), None)):
-        raise InputError(f"{what}: {folder.absolute()} is a folder; expected a picture")
-    if found is None:
-        raise InputError(f"{what}: no file {'or folder ' if may_be_folder else ''}{candidate.absolute()}")
-    return found
 
 
 def _notes_of(image: LoadedImage) -> list[str]:

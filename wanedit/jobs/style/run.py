@@ -13,11 +13,11 @@ import numpy as np
 import yaml
 
 from wanedit.errors import InputError, WaneditError
-from wanedit.jobs.edit.config import KEYFRAMES_JSON
 from wanedit.jobs.style.config import StyleConfig, resolved
 from wanedit.jobs.style.plan import Say, StylePlan, make_style_plan
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory, write_text
+from wanedit.runtime.inputs import KEYFRAMES_JSON
 from wanedit.runtime.progress import progress_bar
 from wanedit.stylists.cache import Cache, Journal, picture_hash
 from wanedit.stylists.extract import Keyframes, read_keyframes
