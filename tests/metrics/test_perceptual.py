@@ -10,8 +10,9 @@ from torch import nn
 from torchvision.models import alexnet
 
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.files import file_sha256
 from wanedit.metrics.perceptual import Lpips
-from wanedit.metrics.weights import ALEXNET, HubFile, require, sha256
+from wanedit.metrics.weights import ALEXNET, HubFile, require
 
 
 def trunk_file(hub: Path, state: dict) -> HubFile:
@@ -21,7 +22,7 @@ def trunk_file(hub: Path, state: dict) -> HubFile:
     path = hub / "checkpoints" / "trunk.pth"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(buffer.getvalue())
-    named = path.with_name(f"alexnet-owt-{sha256(path)[:8]}.pth")
+    named = path.with_name(f"alexnet-owt-{file_sha256(path)[:8]}.pth")
     path.rename(named)
     return HubFile(named.name, "https://example.org/trunk", 10)
 

@@ -5,16 +5,15 @@ SHA-256 begins with the hexadecimal suffix of its name, as PyTorch's hub names i
 weight file under its whole SHA-256 and links to it; there the content must have the hash that the link leads to.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.files import file_sha256
 
 _WHOLE = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
-CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def require(file: HubFile) -> Path:
         raise InputError(f"{file.name} carries no hash; expected a name such as alexnet-owt-7be5be79.pth")
     if not path.is_file():
         raise MissingWeightsError(f"no {path}; download {file.address} ({file.megabytes} MB) to that place")
-    found = sha256(path)
+    found = file_sha256(path)
     if not found.startswith(suffix[1]):
         raise InputError(
             f"{path} has the SHA-256 {found[:16]}…, its name says {suffix[1]}…: it is not the published file. Download "
@@ -115,18 +114,9 @@ def require_model(model: HubModel) -> Path:
     blob = Path(weights).resolve()
     if not _WHOLE.fullmatch(blob.name):
         raise InputError(f"{weights} is no link to a file named by its SHA-256; expected the hub's own cache")
-    if (digest := sha256(blob)) != blob.name:
+    if (digest := file_sha256(blob)) != blob.name:
         raise InputError(
             f"{weights} has the SHA-256 {digest[:16]}…, the cache says {blob.name[:16]}…: it is not the published "
             f"file. Remove {model.folder} and fetch it again"
         )
     return Path(weights).parent
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()

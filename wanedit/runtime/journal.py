@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wanedit.errors import InputError
+from wanedit.files import file_sha256
 from wanedit.runtime.directory import RunDirectory, write_text
-from wanedit.runtime.hashing import file_sha256
 
 VERSION = 1
 

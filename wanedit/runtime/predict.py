@@ -12,12 +12,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from wanedit.errors import ResourceError
+from wanedit.files import file_sha256
 from wanedit.lit.data import TaskDataModule
 from wanedit.lit.edit_task import EditedClip
 from wanedit.lit.tasks import SampledSegment, Work
 from wanedit.lit.writer import TaskWriter
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.hashing import file_sha256
 from wanedit.runtime.journal import Entry
 from wanedit.runtime.launch import World, choose_devices, reclaim_signals, threads
 from wanedit.runtime.settings import RunSettings

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wanedit.files import file_sha256
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.hashing import digest, file_sha256
+from wanedit.runtime.hashing import digest
 from wanedit.runtime.journal import Manifest
 from wanedit.runtime.settings import RunSettings
 from wanedit.tracking.handle import Tracking

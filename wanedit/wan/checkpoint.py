@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from wanedit.errors import MissingWeightsError
+from wanedit.files import file_sha256
 from wanedit.wan.config import read_json
 
 Shapes = dict[str, tuple[int, ...]]
 DtypeOf = Callable[[str], torch.dtype]
 
-_HASH_CHUNK = 1 << 22
 _WINDOW = 1 << 26
 
 
@@ -233,11 +233,7 @@ def sha256(path: Path) -> str:
         cache = {}
     if key in cache:
         return cache[key]
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK):
-            digest.update(chunk)
-    cache[key] = digest.hexdigest()
+    cache[key] = file_sha256(path)
     _write_cache(cache_path, cache)
     return cache[key]
 

@@ -108,3 +108,13 @@ def count_tokens(folder: Path, prompts: list[str]) -> list[int]:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return [len(encoding.ids) for encoding in tokenizer.encode_batch([" ".join(p.split()) for p in prompts])]
+
+
+def prompt_doubts(folder: Path, limit: int, prompts: list[str]) -> list[str]:
+    """A note for every prompt of which the model does not read the end: `limit` is its text_len."""
+    notes = [
+        f"a prompt of {count} tokens is cut to the model's {limit}: {prompt[:60]!r} …"
+        for prompt, count in zip(prompts, count_tokens(folder, prompts), strict=True)
+        if count > limit
+    ]
+    return list(dict.fromkeys(notes))

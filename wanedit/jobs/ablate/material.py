@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from wanedit.errors import InputError
+from wanedit.files import file_sha256
 from wanedit.jobs.ablate.items import FPS, Item, drawn_scene
-from wanedit.runtime.hashing import digest, file_sha256
+from wanedit.runtime.hashing import digest
 from wanedit.runtime.settings import parse_size
 from wanedit.sprites import Scene, apply_edit, caption, frame_times, render, sample_edit
 from wanedit.video import read_frames, to_uint8, write_lossless, write_png

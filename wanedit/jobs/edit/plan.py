@@ -23,7 +23,6 @@ from wanedit.jobs.edit.originals import (
     shown_in,
 )
 from wanedit.jobs.edit.reads import DECIDING, unread, unused
-from wanedit.jobs.generate.plan import prompt_doubts
 from wanedit.lit.edit_task import EditTask, Pictures, check_keyframes
 from wanedit.lit.editor import EditSettings, shown_frames
 from wanedit.lit.model import showable
@@ -35,6 +34,7 @@ from wanedit.video import FitRecord, load_image
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan import load
 from wanedit.wan.load import WanFolder, open_wan
+from wanedit.wan.text import prompt_doubts
 
 # Raised when a change to the code changes the pixels of an edit for the same inputs.
 ALGORITHM = 2
@@ -227,7 +227,7 @@ def _doubts(
     config: EditConfig, folder: WanFolder, indices: list[int], frames: int, method: Method
 ) -> list[str]:
     """What will run, but perhaps not as meant."""
-    notes = prompt_doubts(folder, [config.prompt, config.source_prompt or ""])
+    notes = prompt_doubts(folder.path, folder.config.text_len, [config.prompt, config.source_prompt or ""])
     total = timeline.round_up(frames)
     if total != frames:
         notes.append(

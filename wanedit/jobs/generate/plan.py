@@ -20,7 +20,7 @@ from wanedit.video import FitRecord, fit, from_uint8, load_image
 from wanedit.wan import load
 from wanedit.wan.catalog import fitting
 from wanedit.wan.load import WanFolder, open_wan
-from wanedit.wan.text import count_tokens
+from wanedit.wan.text import prompt_doubts
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
 ALGORITHM = 3
@@ -158,16 +158,7 @@ def _doubts(folder: WanFolder, texts: list[str]) -> list[str]:
         notes.append(
             f"{folder.name} was trained on a first frame alone; it may miss the last keyframe of a segment"
         )
-    return notes + prompt_doubts(folder, texts)
-
-
-def prompt_doubts(folder: WanFolder, texts: list[str]) -> list[str]:
-    """A note for every prompt that the model will not read to its end."""
-    limit, notes = folder.config.text_len, []
-    for prompt, count in zip(texts, count_tokens(folder.path, texts), strict=True):
-        if count > limit:
-            notes.append(f"a prompt of {count} tokens is cut to the model's {limit}: {prompt[:60]!r} …")
-    return list(dict.fromkeys(notes))
+    return notes + prompt_doubts(folder.path, folder.config.text_len, texts)
 
 
 def _tasks(
