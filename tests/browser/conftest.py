@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 # Fixtures are found by name in this module.
 from tests.runs import edited, finished, inputs, keyframes  # noqa: F401
-from wanedit.report.markup import tag
+from wanedit.report.page import Header
 from wanedit.report.page import page as whole_page
-from wanedit.report.player import Marks, Pane, player
+from wanedit.report.player import Pane, player
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BITS, BLOCK = 6, 16
@@ -125,6 +125,6 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     panes = [Pane(name, clip, FPS, "note", name == "Edited") for name in ("Source", "Edited", "Difference")]
     panes.append(Pane("Half the rate", half, FPS / 2))
     path = tmp_path_factory.mktemp("counted") / "page.html"
-    text = whole_page("Counted", tag("h1", "Counted"), [player(panes, Marks(KEYS, (20, 30)))])
+    text = whole_page("Counted", Header("clips", "Counted"), {"player": player(panes, KEYS, (20, 30))})
     path.write_text(text, encoding="utf-8")
     return path

@@ -11,7 +11,7 @@ import yaml
 from wanedit import EditResult, GenerationResult
 from wanedit.report import write_comparison, write_report
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Look = Callable[..., Any]
 WICKED = "<script>alert(1)</script><img src=x onerror=alert(2)> \"quoted\" 'single' & {{title}}"
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.conftest import FPS, FRAMES, READ, Seen
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Look = Callable[..., Any]
 
 SAMPLE = f"""

@@ -5,6 +5,7 @@ import io
 import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -14,9 +15,9 @@ from wanedit.flow.path import schedule
 from wanedit.jobs.evaluate.groups import GROUPS
 from wanedit.jobs.evaluate.inputs import Inputs
 from wanedit.jobs.evaluate.run import Evaluation
-from wanedit.report import chart, clips, contraction, embed
-from wanedit.report.markup import Html, escape, table, tag
+from wanedit.report import charts, clips
 from wanedit.report.measures import flat, metric_tables
+from wanedit.report.page import render
 from wanedit.report.privacy import HIDDEN, Discreet
 
 ALPHA = 6.0
@@ -24,12 +25,10 @@ ALPHA = 6.0
 
 def test_every_text_is_escaped_once() -> None:
     wicked = "<script>\"'&"
-    assert tag("p", wicked, title=wicked) == (
-        '<p title="&lt;script&gt;&quot;&#x27;&amp;">&lt;script&gt;&quot;&#x27;&amp;</p>'
-    )
-    assert escape(tag("b", "x")) == "<b>x</b>"
-    assert tag("input", disabled=True, name=None) == "<input disabled>"
-    assert wicked not in table([wicked], [[wicked, wicked]], wicked)
+    text = render("config.html.j2", part={"head": [wicked, wicked], "rows": [[wicked, wicked]]})
+    assert text.count("&lt;script&gt;&#34;&#39;&amp;") == 4
+    assert wicked not in text
+    assert "<script" not in text
 
 
 @pytest.mark.parametrize(
@@ -80,19 +79,19 @@ METHOD = {"controller": {"kind": "Residual", "alpha": ALPHA, "beta": 0.0}, "edit
 def test_a_run_of_the_recursion_lies_within_its_band() -> None:
     draw = np.random.default_rng(0)
     errors = [draw.normal(size=5) for _ in range(12)]
-    found = contraction.contraction(simulated(errors), METHOD)
+    found = charts.read_steps(simulated(errors), METHOD)
     assert found is not None
     assert (found.within, found.unpredicted) == (1, None)
     assert len(found.low) == len(found.high) == 11
     # With another gain it does not: the band says something.
-    wrong = contraction.contraction(simulated(errors, gain=20.0), METHOD)
+    wrong = charts.read_steps(simulated(errors, gain=20.0), METHOD)
     assert wrong is not None
     assert wrong.within < 1
 
 
 def test_without_a_drive_the_residual_follows_the_predicted_product() -> None:
     errors = [np.ones(3)] + [np.zeros(3)] * 9
-    found = contraction.contraction(simulated(errors), METHOD)
+    found = charts.read_steps(simulated(errors), METHOD)
     assert found is not None
     for (_, measured), (_, predicted) in zip(found.residual, found.decay, strict=True):
         assert measured == pytest.approx(predicted, abs=1e-12)
@@ -114,7 +113,7 @@ def test_report_and_evaluation_agree_on_what_is_predicted(other: dict) -> None:
     recorded = tuple({**step, "r_k_norm": 2 * step["r_k_norm_relative"]} for step in steps)
     clip = np.zeros((2, 8, 8, 3), np.uint8)
     for method, expected in ((METHOD | other, False), (METHOD | {"renew_noise": True}, True)):
-        found = contraction.contraction(steps, method)
+        found = charts.read_steps(steps, method)
         assert found is not None
         assert bool(found.decay and found.low and found.high) == expected
         assert (found.unpredicted is None, math.isnan(found.within)) == (expected, not expected)
@@ -124,27 +123,25 @@ def test_report_and_evaluation_agree_on_what_is_predicted(other: dict) -> None:
 
 def test_a_step_that_is_missing_ends_the_prediction() -> None:
     steps = simulated([np.ones(3)] * 8)
-    found = contraction.contraction([*steps[:4], *steps[5:]], METHOD)
+    found = charts.read_steps([*steps[:4], *steps[5:]], METHOD)
     assert found is not None
     assert (len(found.residual), len(found.decay), len(found.low)) == (7, 4, 3)
 
 
 def test_steps_without_numbers_make_no_curve() -> None:
-    assert (
-        contraction.contraction([{"step": 0, "sigma": "nan", "h": 1, "r_k_norm_relative": "inf"}], {}) is None
-    )
-    assert contraction.contraction([], {}) is None
+    assert charts.read_steps([{"step": 0, "sigma": "nan", "h": 1, "r_k_norm_relative": "inf"}], {}) is None
+    assert charts.read_steps([], {}) is None
 
 
-def drawn(**options: object) -> ET.Element:
-    lines = [chart.Line("a & b", [(0, 1.0), (1, 0.1), (2, 0.0), (3, math.nan)], 1)]
-    text = chart.chart("name", "Title <1>", "Described", lines, **options)  # type: ignore[arg-type]
-    return ET.fromstring(text)
+def drawn(**options: Any) -> ET.Element:
+    lines = [charts.Line("a & b", [(0, 1.0), (1, 0.1), (2, 0.0), (3, math.nan)], 1)]
+    made = charts.Chart("name", "Title <1>", "Described", lines, **options)
+    return ET.fromstring(render("chart.html.j2", chart=made))
 
 
 @pytest.mark.parametrize("log", [True, False])
 def test_a_chart_is_well_formed_and_named(log: bool) -> None:
-    figure = drawn(log=log, levels=[] if log else [chart.Level(2.0, "limit")])
+    figure = drawn(log=log, levels=[] if log else [(2.0, "limit")])
     picture = figure.find("svg")
     assert picture is not None
     assert picture.get("role") == "img"
@@ -156,20 +153,21 @@ def test_a_chart_is_well_formed_and_named(log: bool) -> None:
     assert line is not None
     places = [tuple(map(float, pair.split(","))) for pair in (line.get("points") or "").split()]
     assert len(places) == (2 if log else 3)  # zero has no logarithm, NaN no place
-    assert all(0 <= x <= chart.WIDTH and 0 <= y <= chart.HEIGHT for x, y in places)
+    assert all(0 <= x <= charts.Axes.WIDTH and 0 <= y <= charts.Axes.HEIGHT for x, y in places)
     assert [y for _, y in places] == sorted(y for _, y in places)
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [5.0], [1e-9, 1e9], [-1.0, 1.0]])
 def test_odd_values_are_drawn_too(values: list[float]) -> None:
     for log in (True, False):
-        ET.fromstring(chart.chart("n", "t", "d", [chart.Line("x", list(enumerate(values)))], log=log))
+        made = charts.Chart("n", "t", "d", [charts.Line("x", list(enumerate(values)))], log=log)
+        ET.fromstring(render("chart.html.j2", chart=made))
 
 
 def decoded(uri: str) -> list[av.VideoFrame]:
     kind, content = uri.split(",", 1)
     assert kind == "data:video/mp4;base64"
-    with av.open(io.BytesIO(base64.b64decode(content))) as container:
+    with av.open(io.BytesIO(base64.b64decode(content)), "r") as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == "h264"
         return list(container.decode(stream))
@@ -177,7 +175,7 @@ def decoded(uri: str) -> list[av.VideoFrame]:
 
 def test_an_embedded_clip_has_every_frame_at_its_time_and_short_groups() -> None:
     frames = np.arange(11, dtype=np.uint8)[:, None, None, None] * np.full((1, 32, 48, 3), 20, np.uint8)
-    found = decoded(embed.embed_video(frames, 25).uri)
+    found = decoded(clips.embed_video(frames, 25).uri)
     assert [round(frame.time * 25, 6) for frame in found] == list(range(11))
     assert [k for k, frame in enumerate(found) if frame.key_frame] == [0, 4, 8]
     levels = [frame.to_ndarray(format="rgb24").mean() for frame in found]
@@ -185,10 +183,10 @@ def test_an_embedded_clip_has_every_frame_at_its_time_and_short_groups() -> None
 
 
 def test_wide_clips_shrink_and_odd_sides_are_filled() -> None:
-    wide = embed.embed_video(np.zeros((2, 540, 1920, 3), np.uint8), 16)
+    wide = clips.embed_video(np.zeros((2, 540, 1920, 3), np.uint8), 16)
     assert wide.reduced
     assert wide.size == (960, 270)
-    odd = embed.fitted(np.full((1, 31, 33, 3), 7, np.uint8))
+    odd = clips.fitted(np.full((1, 31, 33, 3), 7, np.uint8))
     assert odd.shape == (1, 32, 34, 3)
     assert (odd == 7).all()
 
@@ -239,8 +237,12 @@ def evaluation(psnr: float, **groups: dict) -> Evaluation:
     return Evaluation("x", 9, (32, 32), metrics, {"mask": "no <mask> at /a/b/c.png"})
 
 
+def tables(names: list[str], found: list) -> str:
+    return render("metrics.html.j2", part=metric_tables(names, found, Discreet()))
+
+
 def test_a_table_names_what_was_not_measured() -> None:
-    found = metric_tables(["one"], [(evaluation(30.0, joins={"8": {"mse": SCORE}}), None)], Discreet())
+    found = tables(["one"], [(evaluation(30.0, joins={"8": {"mse": SCORE}}), None)])
     assert "no &lt;mask&gt; at c.png" in found
     assert 'class="shows"' in found
     assert ">frame 8<" in found
@@ -248,16 +250,13 @@ def test_a_table_names_what_was_not_measured() -> None:
 
 def test_a_table_of_runs_marks_the_best_where_the_name_says_what_is_better() -> None:
     found = [(evaluation(30.0, other={"speed": 1.0}), None), (evaluation(20.0, other={"speed": 2.0}), None)]
-    text = metric_tables(["one", "two"], found, Discreet())
+    text = tables(["one", "two"], found)
     assert text.count('class="best"') == 2
     assert text.index('class="best"') < text.index("other")
-    three = metric_tables(["one", "two", "three"], [*found, (None, "broken")], Discreet())
+    three = tables(["one", "two", "three"], [*found, (None, "broken")])
     assert "all (three)" in three
     assert "mask (one, two)" in three
 
 
-def test_assets_are_packed_with_the_code(repository: Path) -> None:
-    packed = (repository / "pyproject.toml").read_text(encoding="utf-8")
-    for kind in ("html", "css", "js"):
-        assert f'"report/*.{kind}"' in packed
-    assert isinstance(tag("p"), Html)
+def test_templates_are_packed_with_the_code(repository: Path) -> None:
+    assert '"report/templates/*"' in (repository / "pyproject.toml").read_text(encoding="utf-8")

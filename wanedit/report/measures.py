@@ -1,16 +1,14 @@
 """An evaluation, or several, as tables. Groups are taken as they come: dicts of numbers, however deep."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 from wanedit.errors import WaneditError
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.run import Evaluation, evaluate
-from wanedit.report.chart import sparkline
-from wanedit.report.markup import Html, join, section, table, tag
 from wanedit.report.privacy import Discreet
 
 # Words in a measure's name that say which way is better; where none does, none is marked as best.
@@ -19,6 +17,7 @@ LOWER = ("lpips", "warp_error", "flicker", "keyframe_error", "end_point_error", 
 # Of numbers by frame or step; more of them are drawn.
 MOST_LINES = 4
 Measured = tuple[Evaluation | None, str | None]
+Values = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -31,21 +30,13 @@ class Cell:
     hint: str | None = None
     series: tuple[float, ...] = ()
 
-    def html(self, best: bool = False) -> Html:
-        """As the content of a table's cell."""
-        kind = "shows" if self.shows else "best" if best else None
-        mark = (
-            tag("span", " shows", class_="unseen")
-            if self.shows
-            else tag("span", " best", class_="unseen")
-            if best
-            else None
-        )
-        drawn = sparkline(self.series) if len(self.series) > 1 else None
-        return tag("span", drawn, self.text, mark, class_=kind, title=self.hint)
-
-
-Rows = dict[str, Cell]
+    @property
+    def sparkline(self) -> str:
+        """The series as the points of a line as small as a word."""
+        low, high, last = min(self.series), max(self.series), max(1, len(self.series) - 1)
+        span = (high - low) or 1.0
+        places = ((60 * i / last, 15 - 14 * (v - low) / span) for i, v in enumerate(self.series))
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
 
 
 def measure(root: Path, metrics: str) -> Measured:
@@ -60,138 +51,98 @@ def measure(root: Path, metrics: str) -> Measured:
         return None, str(error)
 
 
-def metric_tables(names: Sequence[str], found: Sequence[Measured], discreet: Discreet) -> Html:
+def metric_tables(names: Sequence[str], found: Sequence[Measured], discreet: Discreet) -> dict[str, object]:
     """One column for each run, a single run's junctions as joins by measures, and what was not measured."""
-    parts: list[Html] = []
-    groups = list(dict.fromkeys(group for result, _ in found if result for group in result.metrics))
-    matrix = [group for group in groups if len(found) == 1 and _is_matrix(found[0][0], group)]
-    parts += [_matrix(found[0][0], group) for group in matrix]
-    rest = [group for group in groups if group not in matrix]
-    if rest and len(found) == 1:
-        # One column of numbers alone would leave most of the page empty.
-        tables = [_columns(names, [found[0][0]], [group]) for group in rest]
-        parts.append(tag("div", *tables, class_="cards"))
-    elif rest:
-        parts.append(_columns(names, [result for result, _ in found], rest))
-    notes = [discreet.text(note) for result, _ in found if result for note in result.notes]
-    parts += [tag("p", note, class_="note") for note in dict.fromkeys(notes)]
-    note = (
-        "Measured on the frames before lossy encoding. What could not be measured is named with the reason."
-    )
-    return section("metrics", "Metrics", *parts, _missing(names, found, discreet), note=note)
+    results = [result for result, _ in found]
+    groups = list(dict.fromkeys(group for result in results if result for group in result.metrics))
+    matrices, rest = [], groups
+    if len(results) == 1 and (result := results[0]):
+        joined = [group for group in groups if _is_matrix(result.metrics[group])]
+        matrices = [_matrix(words(group), result.metrics[group]) for group in joined]
+        rest = [group for group in groups if group not in joined]
+    # One column of numbers alone would leave most of the page empty: then every group is a table of its own.
+    tables = [[group] for group in rest] if len(names) == 1 else [rest] if rest else []
+    notes = (discreet.text(note) for result in results if result for note in result.notes)
+    return {
+        "note": "Measured on the frames before lossy encoding. What could not be measured is named with the reason.",
+        "matrices": matrices,
+        "cards": len(names) == 1,
+        "tables": [_columns(names, results, shown) for shown in tables],
+        "notes": list(dict.fromkeys(notes)),
+        "missing": _missing(names, found, discreet),
+    }
 
 
-def _is_matrix(result: Evaluation | None, group: str) -> bool:
-    values = result.metrics.get(group) if result else None
+def _is_matrix(values: Values) -> bool:
+    """Joins by measures."""
     return bool(values) and all(
-        isinstance(row, dict) and row and all(_is_score(cell) for cell in row.values())
-        for row in values.values()
+        isinstance(row, dict) and row and all(map(_is_score, row.values())) for row in values.values()
     )
 
 
-def _is_score(value: Any) -> bool:
+def _is_score(value: object) -> TypeGuard[Values]:
     return isinstance(value, dict) and {"ratio", "shows"} <= set(value)
 
 
-def _matrix(result: Evaluation | None, group: str) -> Html:
-    values = result.metrics[group] if result else {}
-    names = list(next(iter(values.values())))
-    rows = [[f"frame {place}", *(_shown(row.get(name)) for name in names)] for place, row in values.items()]
-    heading = tag("h3", _words(group))
-    note = tag(
-        "p",
-        "Each number is a ratio to the median of the clip's interior: 1 is as anywhere else. ",
-        tag("span", "Marked", class_="shows"),
-        " numbers deserve a look.",
-        class_="note",
-    )
-    return join(
-        [heading, note, table(["Join", *map(_words, names)], rows, f"{_words(group)} by join", numbers=True)]
-    )
+def _matrix(title: str, values: Mapping[str, Values]) -> dict[str, object]:
+    measures = list(next(iter(values.values())))
+    rows = [[f"frame {at}", *(_cell(row.get(name)) for name in measures)] for at, row in values.items()]
+    return {"title": title, "head": ["Join", *map(words, measures)], "rows": rows}
 
 
-def _shown(value: Any) -> Html | str:
-    cell = _cell(value)
-    return cell.html() if cell is not None else ""
-
-
-def _columns(names: Sequence[str], results: Sequence[Evaluation | None], groups: Sequence[str]) -> Html:
-    bodies = []
+def _columns(
+    names: Sequence[str], results: Sequence[Evaluation | None], groups: Sequence[str]
+) -> dict[str, object]:
+    shown = []
     for group in groups:
         columns = [flat(result.metrics.get(group, {})) if result else {} for result in results]
-        lines = [
-            tag("tr", tag("th", _words(group), scope="colgroup", colspan=len(names) + 1), class_="group")
-        ]
+        rows = []
         for name in dict.fromkeys(name for column in columns for name in column):
             cells = [column.get(name) for column in columns]
-            best = _best(f"{group}/{name}", cells)
-            shown = (tag("td", cell.html(k in best) if cell else "–") for k, cell in enumerate(cells))
-            lines.append(tag("tr", tag("th", _words(name), scope="row"), *shown))
-        bodies.append(tag("tbody", *lines))
-    single = len(names) == 1
-    heads = [
-        tag("th", "Measure", scope="col"),
-        *(tag("th", "Value" if single else name, scope="col") for name in names),
-    ]
-    caption = f"Measures: {', '.join(map(_words, groups))}" if single else "Measures by run"
-    whole = tag(
-        "table",
-        tag("caption", caption, class_="unseen"),
-        tag("thead", tag("tr", *heads)),
-        *bodies,
-        class_="numbers",
-    )
-    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
+            rows.append((words(name), cells, _best(f"{group}/{name}", cells)))
+        shown.append((words(group), rows))
+    if len(names) == 1:
+        caption, head = f"Measures: {', '.join(map(words, groups))}", ["Measure", "Value"]
+    else:
+        caption, head = "Measures by run", ["Measure", *names]
+    return {"caption": caption, "head": head, "groups": shown}
 
 
-def flat(values: Any, at: str = "") -> Rows:
+def flat(values: object, at: str = "") -> dict[str, Cell]:
     """Numbers of nested dicts by their path; the score of a join is one number, its ratio."""
-    if _is_score(values) or not isinstance(values, dict) or _is_series(values):
+    if not isinstance(values, dict) or _is_score(values) or _is_series(values):
         cell = _cell(values)
         return {at: cell} if cell is not None else {}
-    found: Rows = {}
+    found: dict[str, Cell] = {}
     for name, value in values.items():
         found |= flat(value, f"{at} · {name}" if at else str(name))
     return found
 
 
-def _is_series(values: dict[str, Any]) -> bool:
+def _is_series(values: Values) -> bool:
     """Numbers by frame or step, too many for a line each."""
     counted = all(str(name).lstrip("-").isdecimal() for name in values)
-    return (
-        len(values) > MOST_LINES
-        and counted
-        and all(isinstance(part, int | float) for part in values.values())
-    )
+    return len(values) > MOST_LINES and counted and all(isinstance(v, int | float) for v in values.values())
 
 
-def _cell(value: Any) -> Cell | None:
-    if isinstance(value, dict) and not _is_score(value):
-        value = list(value.values())
+def _cell(value: object) -> Cell | None:
     if _is_score(value):
-        others = ", ".join(
-            f"{name} {_short(part)}" for name, part in value.items() if name not in ("ratio", "shows")
-        )
-        ratio = float(value["ratio"]) if value["ratio"] is not None else math.nan
-        return Cell(f"{_short(ratio)}×", ratio, bool(value["shows"]), others or None)
+        others = (f"{name} {_short(x)}" for name, x in value.items() if name not in ("ratio", "shows"))
+        ratio = float(x) if isinstance(x := value["ratio"], int | float) else math.nan
+        return Cell(f"{_short(ratio)}×", ratio, bool(value["shows"]), ", ".join(others) or None)
+    if isinstance(value, dict | list | tuple):
+        parts = list(value.values()) if isinstance(value, dict) else value
+        series = tuple(float(v) for v in parts if isinstance(v, int | float) and math.isfinite(v))
+        text = f"{_short(min(series))} … {_short(max(series))}" if series else ""
+        return Cell(text, math.nan, hint=f"{len(parts)} values", series=series) if series else None
     if isinstance(value, bool):
         return Cell("yes" if value else "no", float(value))
     if isinstance(value, int | float):
         return Cell(_short(value), float(value))
-    if isinstance(value, list | tuple):
-        return _series(value)
     return None if value is None else Cell(str(value), math.nan)
 
 
-def _series(values: Sequence[Any]) -> Cell | None:
-    numbers = tuple(float(v) for v in values if isinstance(v, int | float) and math.isfinite(v))
-    if not numbers:
-        return None
-    text = f"{_short(min(numbers))} … {_short(max(numbers))}"
-    return Cell(text, math.nan, hint=f"{len(values)} values", series=numbers)
-
-
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if not isinstance(value, int | float):
         return str(value)
     if not math.isfinite(value):
@@ -210,24 +161,19 @@ def _best(name: str, cells: Sequence[Cell | None]) -> set[int]:
     return {k for k, value in values.items() if value == top}
 
 
-def _missing(names: Sequence[str], found: Sequence[Measured], discreet: Discreet) -> Html | None:
-    lines = []
+def _missing(names: Sequence[str], found: Sequence[Measured], discreet: Discreet) -> list[tuple[str, str]]:
+    """(group, why) of all that was not measured, with the runs in brackets where it was measured of others."""
+    lines: dict[tuple[str, str], list[str]] = {}
     for name, (result, reason) in zip(names, found, strict=True):
-        reasons = result.skipped if result else {"nothing": reason or "no reason given"}
+        reasons = result.skipped if result else {"all": reason or "no reason given"}
         for group, why in reasons.items():
-            lines.append(((name if len(names) > 1 else None), group, discreet.text(why)))
-    if not lines:
-        return None
-    unique = list(dict.fromkeys((group, why) for _, group, why in lines))
-    items = []
-    for group, why in unique:
-        of = [name for name, *rest in lines if name and tuple(rest) == (group, why)]
-        told = f" ({', '.join(of)})" if of and len(of) < len(names) else ""
-        items.append(
-            join([tag("dt", f"{'all' if group == 'nothing' else _words(group)}{told}"), tag("dd", why)])
-        )
-    return tag("div", tag("h3", "Not measured"), tag("dl", *items, class_="facts"), class_="skipped")
+            lines.setdefault((words(group), discreet.text(why)), []).append(name)
+    return [
+        (f"{group} ({', '.join(of)})" if len(of) < len(names) else group, why)
+        for (group, why), of in lines.items()
+    ]
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """A measure's name as text."""
     return str(name).replace("_", " ")

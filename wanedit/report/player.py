@@ -4,15 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 
-from wanedit.report.clips import AnyClip, Clips, difference, factor_for, held, painted
-from wanedit.report.embed import WIDEST, Embedded, embed_image, embed_video
-from wanedit.report.markup import Html, join, section, tag
-from wanedit.video.arrays import AnyFrame
+from wanedit.report.clips import (
+    WIDEST,
+    AnyClip,
+    Clips,
+    difference,
+    embed_image,
+    embed_video,
+    factor_for,
+    held,
+    painted,
+)
 
 STRIP_RADIUS = 4
 STRIP_WIDTH = 240
 STILL_WIDTH = 480
+Section = dict[str, object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,265 +52,95 @@ def panes_of(clips: Clips) -> list[Pane]:
     keyed = held(clips)
     if keyed is not None:
         found.append(Pane("Keyframes", keyed, clips.fps, "each from its own frame until the next", True))
-    if edit:
-        levels = difference(clips)
-        if levels is not None:
-            found.append(difference_pane(levels, clips.fps, factor_for(levels)))
+    levels = difference(clips)
+    if levels is not None:
+        found.append(difference_pane(levels, clips.fps, factor_for(levels)))
     return found
 
 
 def difference_pane(
-    levels: np.ndarray, fps: float, factor: int, title: str = "Difference", row: int = 0
+    levels: UInt8[np.ndarray, "_ _ _"], fps: float, factor: int, title: str = "Difference", row: int = 0
 ) -> Pane:
     """Where the result is not the source."""
     note = f"|edited − source| × {factor}; full scale {255 / factor:.0f} of 255 levels"
     return Pane(title, painted(levels, factor), fps, note, row=row)
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What the time line shows besides the time: keyframes, and the frames at which segments join."""
+def player(panes: Sequence[Pane], keyframes: Sequence[int] = (), joins: Sequence[int] = ()) -> Section:
+    """All panes and what drives them.
 
-    keyframes: tuple[int, ...] = ()
-    joins: tuple[int, ...] = ()
-
-
-def player(panes: Sequence[Pane], marks: Marks, note: str | None = None) -> Html:
-    """All panes and what drives them."""
+    Args:
+        keyframes, joins: what the time line shows besides the time.
+    """
     if not panes:
-        return section("player", "Video", tag("p", "There are no frames to show.", class_="empty"))
+        return {"note": "", "rows": []}
     made = [embed_video(pane.frames, pane.fps) for pane in panes]
     longest = max(panes, key=lambda pane: len(pane.frames) / pane.fps)
-    rows = [_row(panes, made, row, marks) for row in sorted({pane.row for pane in panes})]
-    shrunk = (
-        f"Shown at {WIDEST} pixels' width; the video itself is larger."
-        if any(e.reduced for e in made)
-        else None
-    )
-    body = tag(
-        "div",
-        *rows,
-        _transport(len(longest.frames), longest.fps, marks),
-        class_="player",
-        data_fps=f"{longest.fps:.10g}",
-        data_frames=len(longest.frames),
-        data_keyframes=",".join(map(str, marks.keyframes)),
-    )
-    notes = " ".join(text for text in (note, shrunk) if text)
-    return section("player", "Video", body, note=notes or None)
-
-
-def _row(panes: Sequence[Pane], made: Sequence[Embedded], row: int, marks: Marks) -> Html:
-    """Panes of one kind. Rows of up to three are equally wide, and end together: a difference below its result."""
-    widest = max(sum(pane.row == other for pane in panes) for other in {pane.row for pane in panes})
-    shown = [_pane(p, e, marks) for p, e in zip(panes, made, strict=True) if p.row == row]
-    columns = widest if widest <= 3 else len(shown)
-    return tag("div", *shown, class_="panes", data_count=columns, data_skip=(columns - len(shown)) or None)
-
-
-def _pane(pane: Pane, made: Embedded, marks: Marks) -> Html:
-    count, (width, height) = len(pane.frames), made.size
-    clip = tag(
-        "video",
-        src=made.uri,
-        width=width,
-        height=height,
-        muted=True,
-        playsinline=True,
-        controls=True,
-        preload="auto",
-        data_fps=f"{pane.fps:.10g}",
-        data_frames=count,
-        aria_label=f"{pane.title}: {count} frames of {width} by {height}",
-    )
-    enlarge = tag(
-        "button",
-        "⤢",
-        type="button",
-        class_="enlarge",
-        aria_pressed="false",
-        title="Enlarge",
-        aria_label=f"Enlarge {pane.title}",
-    )
-    key = (
-        tag("span", "keyframe", class_="at-key", aria_hidden="true")
-        if pane.keyed and marks.keyframes
-        else None
-    )
-    words = tag("strong", pane.title, class_="name")
-    note = tag("span", pane.note, class_="hint") if pane.note else None
-    caption = tag("figcaption", words, enlarge, note)
-    shape = "pane tiny" if width < 64 else "pane"
-    return tag("figure", tag("div", clip, key, class_="screen"), caption, class_=shape)
-
-
-def _transport(frames: int, fps: float, marks: Marks) -> Html:
-    slider = tag(
-        "input",
-        type="range",
-        min=0,
-        max=frames - 1,
-        value=0,
-        step=1,
-        class_="scrub",
-        aria_label="Frame",
-    )
-    keys = [
-        _marker("key", frame, f"Keyframe {k}, frame {frame}", fps) for k, frame in enumerate(marks.keyframes)
+    by_row = [
+        [(pane, clip) for pane, clip in zip(panes, made, strict=True) if pane.row == row]
+        for row in sorted({pane.row for pane in panes})
     ]
-    seen = set(marks.keyframes)
-    joins = [
-        _marker("join", frame, f"Join at frame {frame}", fps) for frame in marks.joins if frame not in seen
-    ]
-    line = tag("div", tag("div", *keys, *joins, class_="markers"), slider, class_="timeline")
-    buttons = [
-        ("first", "⏮", "First frame (Home)"),
-        ("back", "◀", "One frame back (left arrow; with shift ten)"),
-        ("play", "▶", "Play or pause (space)"),
-        ("forward", "▶", "One frame on (right arrow; with shift ten)"),
-        ("last", "⏭", "Last frame (End)"),
-    ]
-    controls = [
-        tag(
-            "button",
-            tag("span", aria_hidden="true", class_=f"icon {name}"),
-            type="button",
-            data_do=name,
-            title=label,
-            aria_label=label,
-        )
-        for name, _, label in buttons
-    ]
-    readout = tag(
-        "output",
-        tag("b", "0", class_="frame"),
-        f" / {frames - 1}",
-        tag("span", "0.000 s", class_="time"),
-        class_="readout",
-        aria_live="off",
-    )
-    options = [tag("option", f"{rate:g}×", value=rate, selected=rate == 1) for rate in (0.1, 0.25, 0.5, 1, 2)]
-    speed = tag("label", tag("span", "Speed", class_="unseen"), tag("select", *options, class_="speed"))
-    loop = tag("label", tag("input", type="checkbox", class_="loop", checked=True), " Loop", class_="check")
-    row = tag(
-        "div",
-        tag("div", *controls, class_="buttons"),
-        readout,
-        tag("div", speed, loop, class_="options"),
-        class_="row",
-    )
-    hint = tag(
-        "p",
-        tag("kbd", "space"),
-        " play, ",
-        tag("kbd", "←"),
-        " ",
-        tag("kbd", "→"),
-        " one frame, with ",
-        tag("kbd", "shift"),
-        " ten, ",
-        tag("kbd", "home"),
-        " ",
-        tag("kbd", "end"),
-        class_="keys",
-    )
-    return tag("div", line, row, hint, class_="transport", role="group", aria_label="Playback")
+    # Rows of up to three are equally wide, and end together: a difference below its result.
+    widest = max(map(len, by_row))
+    rows = []
+    for shown in by_row:
+        columns = widest if widest <= 3 else len(shown)
+        rows.append({"columns": columns, "skip": columns - len(shown), "panes": shown})
+    marked = [("key", frame, f"Keyframe {k}, frame {frame}") for k, frame in enumerate(keyframes)]
+    marked += [("join", frame, f"Join at frame {frame}") for frame in joins if frame not in set(keyframes)]
+    reduced = any(clip.reduced for clip in made)
+    return {
+        "note": f"Shown at {WIDEST} pixels' width; the video itself is larger." if reduced else "",
+        "rows": rows,
+        "fps": f"{longest.fps:.10g}",
+        "frames": len(longest.frames),
+        "keyframes": keyframes,
+        "markers": [(kind, at, f"{label}, {at / longest.fps:.2f} s") for kind, at, label in marked],
+    }
 
 
-def _marker(kind: str, frame: int, label: str, fps: float) -> Html:
-    title = f"{label}, {frame / fps:.2f} s"
-    return tag(
-        "button", type="button", class_=f"marker {kind}", data_frame=frame, title=title, aria_label=title
-    )
-
-
-def keyframe_stills(clips: Clips, names: Sequence[str]) -> Html | None:
+def keyframe_stills(clips: Clips, names: Sequence[str]) -> Section | None:
     """Every keyframe beside what the result shows at its frame, and the source where there is one."""
     if not clips.keyframes or clips.result is None:
         return None
-    groups = []
+    shown = []
     for place, (frame, picture) in enumerate(clips.keyframes.items()):
-        source = None if clips.source is None else _still(clips.source[frame], "source", frame)
-        shown = clips.result[frame]
-        pictures = [source, _still(picture, "keyframe", frame), _still(shown, "result", frame)]
-        name = names[place] if place < len(names) else ""
-        heading = tag(
-            "h3",
-            f"Frame {frame}",
-            tag("span", f"{frame / clips.fps:.2f} s", class_="hint"),
-            tag("span", name, class_="hint file"),
+        stills = {} if clips.source is None else {"source": clips.source[frame]}
+        stills |= {"keyframe": picture, "result": clips.result[frame]}
+        shown.append(
+            {
+                "frame": frame,
+                "time": f"{frame / clips.fps:.2f} s",
+                "file": names[place] if place < len(names) else "",
+                "stills": {name: embed_image(still, STILL_WIDTH) for name, still in stills.items()},
+                "distance": float(np.abs(clips.result[frame].astype(np.int16) - picture).mean()),
+            }
         )
-        distance = np.abs(shown.astype(np.int16) - picture).mean()
-        told = tag(
-            "p", f"mean difference of keyframe and result: {distance:.2f} of 255 levels", class_="hint"
-        )
-        groups.append(
-            tag("article", heading, tag("div", *pictures, class_="stills"), told, class_="keyframe")
-        )
-    return section("keyframes", "Keyframes", tag("div", *groups, class_="keyframes"))
+    return {"note": "", "keyframes": shown}
 
 
-def _still(picture: AnyFrame, name: str, frame: int) -> Html:
-    made = embed_image(picture, STILL_WIDTH)
-    image = tag("img", src=made.uri, width=made.size[0], height=made.size[1], alt=f"{name}, frame {frame}")
-    return tag("figure", image, tag("figcaption", name))
-
-
-def junction_strips(clips: Clips) -> Html | None:
+def junction_strips(clips: Clips) -> Section | None:
     """The frames around every join, each with its change from the frame before; a click shows it in the player."""
     if not clips.joins or clips.result is None:
         return None
-    strips = [_strip(clips.result, join_, clips.fps) for join_ in clips.joins]
+    frames, strips = clips.result, []
+    for at in clips.joins:
+        near = [i for i in range(at - STRIP_RADIUS, at + STRIP_RADIUS + 1) if 0 <= i < len(frames)]
+        changes = {i: float(np.abs(frames[i].astype(np.int16) - frames[i - 1]).mean()) for i in near if i}
+        most = max(changes.values(), default=0) or 1.0
+        stills = [
+            {
+                "frame": i,
+                "word": "join" if i == at else f"{i - at:+d}",
+                "change": f"{changes[i]:.1f}" if i in changes else "",
+                "bar": 100 * changes.get(i, 0) / most,
+                "picture": embed_image(frames[i], STRIP_WIDTH),
+            }
+            for i in near
+        ]
+        strips.append({"frame": at, "time": f"{at / clips.fps:.2f} s", "stills": stills})
     note = (
         "Four frames on either side of each keyframe that two segments share. The bar is the mean change from the "
         "frame before, in levels: a join that shows is a bar that stands out. A click jumps there."
     )
-    return section("junctions", "Junctions", *strips, note=note)
-
-
-def _strip(frames: AnyClip, at: int, fps: float) -> Html:
-    near = [i for i in range(at - STRIP_RADIUS, at + STRIP_RADIUS + 1) if 0 <= i < len(frames)]
-    changes = {i: _change(frames, i) for i in near if i}
-    most = max(changes.values(), default=0) or 1.0
-    items = []
-    for i in near:
-        made = embed_image(frames[i], STRIP_WIDTH)
-        image = tag("img", src=made.uri, width=made.size[0], height=made.size[1], alt="")
-        change = changes.get(i)
-        told = "" if change is None else f"{change:.1f}"
-        bar = _bar((change or 0) / most)
-        word = "join" if i == at else f"{i - at:+d}"
-        label = f"Frame {i}, {word}" + (f", change {told} levels" if told else "")
-        caption = tag("span", tag("b", word), tag("span", told), class_="cap")
-        button = tag("button", image, bar, caption, type="button", data_frame=i, aria_label=label)
-        items.append(tag("li", button, class_="at" if i == at else None))
-    heading = tag("h3", f"Join at frame {at}", tag("span", f"{at / fps:.2f} s", class_="hint"))
-    # Not a list in a scrolling list: the box scrolls, the list does not.
-    box = tag(
-        "div",
-        tag("ol", *items, class_="strip"),
-        class_="scroll",
-        tabindex="0",
-        role="region",
-        aria_label=f"Frames around the join at frame {at}",
-    )
-    return join([heading, box])
-
-
-def _bar(part: float) -> Html:
-    """A horizontal bar, `part` of its box long."""
-    whole = tag("rect", width=100, height=6, class_="room")
-    filled = tag("rect", width=f"{100 * part:.1f}", height=6, class_="fill")
-    return tag(
-        "svg",
-        whole,
-        filled,
-        viewBox="0 0 100 6",
-        preserveAspectRatio="none",
-        class_="bar",
-        aria_hidden="true",
-    )
-
-
-def _change(frames: AnyClip, index: int) -> float:
-    return float(np.abs(frames[index].astype(np.int16) - frames[index - 1]).mean())
+    return {"note": note, "strips": strips}

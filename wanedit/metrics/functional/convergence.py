@@ -83,8 +83,10 @@ def recursion(
         errors: RMS of e in the unit of r.
 
     Raises:
-        InputError: a step that begins at no noise or goes beyond it, or a residual that is not finite.
+        InputError: no step, one that begins at no noise or goes beyond it, or a residual that is not finite.
     """
+    if len(residuals) == 0:
+        raise InputError("the run has no step with all of its numbers; expected 1 or more")
     if not ((sigmas > 0).all() and (h <= sigmas * (1 + ROUNDING)).all() and np.isfinite(residuals).all()):
         raise InputError(
             "a step has sigma <= 0, h > sigma, or a residual that is not finite; expected a run's record"
