@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 # Fixtures are found by name in this module.
 from tests.runs import edited, finished, inputs, keyframes  # noqa: F401
@@ -90,9 +90,14 @@ def look(browser: Browser) -> Callable[..., Any]:
         made = browser.new_context(**context)
         page = made.new_page()
         seen = Seen(page)
+
+        def refuse(dialog: Dialog) -> None:
+            seen.trouble.append(f"dialog: {dialog.message}")
+            dialog.dismiss()
+
         page.on("console", lambda m: seen.trouble.append(f"console {m.type}: {m.text}"))
         page.on("pageerror", lambda e: seen.trouble.append(f"error: {e}"))
-        page.on("dialog", lambda d: (seen.trouble.append(f"dialog: {d.message}"), d.dismiss()))
+        page.on("dialog", refuse)
         page.on(
             "request", lambda r: seen.trouble.append(f"request: {r.url[:80]}") if foreign(r.url) else None
         )

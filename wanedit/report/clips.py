@@ -67,7 +67,7 @@ def gather(record: Record) -> tuple[Clips, list[str]]:
     """The pictures of a run, and notes on what of them is not to be had."""
     fps = float(record.info.fps) if record.info else float(record.config.get("fps") or 16)
     places = keyframe_places(record)
-    joins = places[1:-1] if record.kind == "generation" else ()
+    joins = places[1:-1] if record.job == "generate" else ()
     try:
         found = read_run(record.root)
     except WaneditError as error:
@@ -79,7 +79,7 @@ def gather(record: Record) -> tuple[Clips, list[str]]:
 
 def _without_inputs(record: Record) -> tuple[AnyClip | None, list[str]]:
     """An edit's lossless frames need no input; a generation's are only in its finished video."""
-    if record.kind == "edit" and record.digests:
+    if record.job == "edit" and record.digests:
         manifest = Manifest(RunDirectory(record.root, record.root))
         try:
             return read_frames(manifest.path(record.digests[-1])), ["source and keyframes are not shown"]
@@ -92,12 +92,9 @@ def _without_inputs(record: Record) -> tuple[AnyClip | None, list[str]]:
 
 def keyframe_places(record: Record) -> tuple[int, ...]:
     """The frames of the keyframes by what is on record; empty where that cannot be told."""
-    given = record.config.get("keyframes")
-    if not isinstance(given, list):
-        return ()
     try:
-        values = [float(entry[1]) for entry in given]
-        if record.kind == "edit":
+        values = [float(entry[1]) for entry in listing(record.config.get("keyframes"))]
+        if record.job == "edit":
             return tuple(int(value) for value in values)
         return timeline.plan(values, record.config.get("fps") or 16, 10**9 + 1, stretch=True).keyframe_frames
     except (WaneditError, TypeError, ValueError, IndexError, KeyError):

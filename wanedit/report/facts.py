@@ -8,8 +8,8 @@ from pathlib import Path
 from wanedit import __version__, timeline
 from wanedit.report.clips import keyframe_places
 from wanedit.report.privacy import last_name
-from wanedit.report.record import Event, Record, listing, mapping
-from wanedit.runtime.events import number
+from wanedit.report.record import Record, listing, mapping
+from wanedit.runtime.events import Event, number
 
 PACKAGES = ("torch", "diffsynth", "lightning", "av", "numpy")
 Section = dict[str, object]
@@ -25,7 +25,7 @@ def plan(record: Record) -> Section:
     files = ", ".join(keyframe_names(record))
     steps = f"{config.get('num_inference_steps')} steps, shift {_text(config.get('shift'))}"
     guidance, seed = _text(config.get("guidance_scale")), record.start.get("seed", config.get("base_seed"))
-    if record.kind == "edit":
+    if record.job == "edit":
         done = edited_event(record)
         slots = ", ".join(f"{place} (slot {timeline.slot(place)})" for place in places if place >= 0)
         controller = mapping(mapping(record.start.get("method")).get("controller"))

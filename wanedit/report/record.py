@@ -4,27 +4,27 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from wanedit.errors import InputError, WaneditError
 from wanedit.report.privacy import Discreet
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.events import Event, parse_events
 from wanedit.runtime.journal import Entry, Manifest
-from wanedit.runtime.settings import FINAL_NAME, VIDEO_SUFFIXES
+from wanedit.runtime.record import recorded_job
+from wanedit.runtime.settings import FINAL_NAME, VIDEO_SUFFIXES, canonical
 from wanedit.video import probe
 from wanedit.video.decode import VideoInfo
 
-Event = dict[str, Any]
 
-
-def mapping(value: Any) -> dict[str, Any]:
+def mapping(value: object) -> dict[str, Any]:
     """A recorded object; empty for anything else that a damaged record holds in its place."""
     return value if isinstance(value, dict) else {}
 
 
-def listing(value: Any) -> list[Any]:
+def listing(value: object) -> list[Any]:
     """The same of a recorded list."""
     return value if isinstance(value, list) else []
 
@@ -34,7 +34,8 @@ class Record:
     """One run as its folder tells it.
 
     Attributes:
-        config: config.yaml as it stands.
+        job: which made it, "generate" or "edit".
+        config: config.yaml, former names of settings by their present ones.
         events: the lines of metrics.jsonl.
         entries: complete segments by digest.
         video: the finished file; None where there is none yet.
@@ -42,7 +43,7 @@ class Record:
     """
 
     root: Path
-    kind: Literal["edit", "generation"]
+    job: str
     config: dict[str, Any]
     events: list[Event]
     entries: dict[str, Entry]
@@ -53,6 +54,11 @@ class Record:
     def name(self) -> str:
         """The folder's own name."""
         return self.root.resolve().name
+
+    @property
+    def kind(self) -> str:
+        """What the run is, for a person."""
+        return "generation" if self.job == "generate" else self.job
 
     @cached_property
     def start(self) -> Event:
@@ -106,18 +112,35 @@ def read_record(path: Path) -> Record:
         InputError: it is no run of wanedit.
     """
     root = folder_of(path)
-    config = _config(root)
-    events, notes = _events(root / "metrics.jsonl")
-    directory = RunDirectory(root, root / FINAL_NAME)
     try:
-        entries = Manifest(directory).read()
+        values = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"run: {root} has no config.yaml that can be read ({reason}); expected a run"
+        ) from None
+    if not isinstance(values, dict) or "keyframes" not in values:
+        raise InputError(
+            f"run: {root / 'config.yaml'} holds no settings of a run; expected a record of wanedit"
+        )
+    config, notes = canonical({str(name): value for name, value in values.items()}), []
+    try:
+        lines = list(parse_events((root / "metrics.jsonl").read_bytes()))
+    except OSError:
+        lines = []
+        notes.append("there is no metrics.jsonl: steps, model files and times are not known")
+    events = [event for event in lines if event is not None]
+    if len(events) < len(lines):  # a kill may tear the last one
+        notes.append(f"metrics.jsonl: {len(lines) - len(events)} of {len(lines)} lines cannot be read")
+    try:
+        entries = Manifest(RunDirectory(root, root / FINAL_NAME)).read()
     except InputError as error:
-        entries, notes = {}, [*notes, str(error)]
-    video = _video(root, config)
+        entries = {}
+        notes.append(str(error))
+    video = _video(root, str(config.get("output") or ""))
     if video is None:
         notes.append("the run is not complete: it has no finished video yet")
-    kind = "edit" if "video" in config else "generation"
-    return Record(root, kind, config, events, entries, video, notes)
+    return Record(root, recorded_job(config), config, events, entries, video, notes)
 
 
 def folder_of(path: Path) -> Path:
@@ -131,45 +154,13 @@ def folder_of(path: Path) -> Path:
     return path
 
 
-def _config(root: Path) -> dict[str, Any]:
-    path = root / "config.yaml"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"run: {root} has no config.yaml that can be read ({reason}); expected a run"
-        ) from None
-    if not isinstance(values, dict) or "keyframes" not in values:
-        raise InputError(f"run: {path} holds no settings of a run; expected a record of wanedit")
-    return {str(name): value for name, value in values.items()}
-
-
-def _events(path: Path) -> tuple[list[Event], list[str]]:
-    """The lines that can be read, and a note where some cannot: a kill may tear the last one."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return [], ["there is no metrics.jsonl: steps, model files and times are not known"]
-    events, torn = [], 0
-    for line in filter(str.strip, lines):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            event = None
-        if isinstance(event, dict):
-            events.append(event)
-        else:
-            torn += 1
-    return events, [f"metrics.jsonl: {torn} of {len(lines)} lines cannot be read"] if torn else []
-
-
-def _video(root: Path, config: dict[str, Any]) -> Path | None:
-    output = Path(str(config.get("output") or ""))
+def _video(root: Path, recorded: str) -> Path | None:
     # The folder may have been moved: what lies in it counts before what its record says.
-    places = [root / FINAL_NAME, root.parent / f"{root.stem}.mp4", root.parent / f"{root.stem}.mov", output]
-    if root.suffix != ".wanedit":
-        places = [places[0], *([output] if output.suffix.lower() in VIDEO_SUFFIXES else [])]
+    output, places = Path(recorded), [root / FINAL_NAME]
+    if root.suffix == ".wanedit":
+        places += [root.parent / f"{root.stem}.mp4", root.parent / f"{root.stem}.mov", output]
+    elif output.suffix.lower() in VIDEO_SUFFIXES:
+        places.append(output)
     for place in places:
         try:
             if place.is_file() and probe(place).frames:
@@ -179,9 +170,9 @@ def _video(root: Path, config: dict[str, Any]) -> Path | None:
     return None
 
 
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for item in value.values() for text in _texts(item)]
-    if isinstance(value, list | tuple):
-        return [text for item in value for text in _texts(item)]
+def _texts(value: object) -> list[str]:
+    """All texts of a recorded value, however deep."""
+    if isinstance(value, dict | list | tuple):
+        parts = value.values() if isinstance(value, dict) else value
+        return [text for part in parts for text in _texts(part)]
     return [value] if isinstance(value, str) else []
