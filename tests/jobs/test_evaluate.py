@@ -17,12 +17,13 @@ from wanedit import EditResult
 from wanedit.cli import main
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.evaluate.config import EvaluationConfig
-from wanedit.jobs.evaluate.run import GROUPS, evaluate
+from wanedit.jobs.evaluate.metric import METRICS
+from wanedit.jobs.evaluate.run import evaluate
 from wanedit.metrics.functional import frame_psnr
 from wanedit.metrics.weights import ALEXNET, RAFT_LARGE
 from wanedit.video import read_frames, write_lossless
 
-WEIGHTED = {"lpips", "temporal_raft", "clip", "subject", "structure"}
+WEIGHTED = {name for name, group in METRICS.items() if group.weights}
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +61,7 @@ def everything(files: dict[str, str], **changes: object) -> EvaluationConfig:
 
 def test_all_that_is_given_is_measured(files: dict[str, str]) -> None:
     found = evaluate(everything(files))
-    assert set(found.metrics) == set(GROUPS) - WEIGHTED - {"convergence"}
+    assert set(found.metrics) == set(METRICS) - WEIGHTED - {"convergence"}
     for name in WEIGHTED:
         assert re.search(r"https://\S+ \(\d+ MB\)", found.skipped[name])
     assert "is not from the folder of an edit" in found.skipped["convergence"]
@@ -84,7 +85,7 @@ def test_what_is_not_given_is_named(files: dict[str, str]) -> None:
     found = evaluate(EvaluationConfig(video=files["video.mkv"]))
     assert set(found.metrics) == {"temporal"}
     assert found.skipped["fidelity"] == "no reference is given"
-    assert set(found.skipped) == set(GROUPS) - {"temporal"}
+    assert set(found.skipped) == set(METRICS) - {"temporal"}
     assert all(found.skipped.values())
 
 

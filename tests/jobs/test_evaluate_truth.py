@@ -14,10 +14,9 @@ from tests.runs import EditRun
 from wanedit.errors import InputError
 from wanedit.jobs.edit import recorded_steps
 from wanedit.jobs.evaluate.config import EvaluationConfig
-from wanedit.jobs.evaluate.groups import GROUPS, NotGivenError
-from wanedit.jobs.evaluate.inputs import Inputs
+from wanedit.jobs.evaluate.inputs import read_scene
+from wanedit.jobs.evaluate.metric import METRICS, Inputs, NotGivenError
 from wanedit.jobs.evaluate.run import evaluate
-from wanedit.jobs.evaluate.truth import read_scene
 from wanedit.metrics.functional import frame_psnr
 from wanedit.runtime.events import read_events
 from wanedit.sprites import Background, Motion, Scene, Sprite, apply_edit, frame_times, render, sample_edit
@@ -83,7 +82,7 @@ def test_the_centres_error_is_the_shift(monkeypatch: pytest.MonkeyPatch, tmp_pat
             Background("gradient", ("blue", "white")), (Sprite("circle", "red", 0.4, motion=Motion()),)
         )
 
-    monkeypatch.setattr("wanedit.jobs.evaluate.truth.sample_scene", scene)
+    monkeypatch.setattr("wanedit.jobs.evaluate.inputs.sample_scene", scene)
     truth = read_scene(scene_file(tmp_path, seed=0), frames(0.0))
     np.testing.assert_array_equal(truth.frames, frames(0.0))
     assert truth.centre_errors(frames(3 / 32))["centre_error"] == pytest.approx(3, abs=0.2)
@@ -195,4 +194,4 @@ def test_only_the_run_that_finished_counts(tmp_path: Path) -> None:
 def test_a_step_without_a_number_is_a_reason_and_no_crash(value: Any) -> None:
     steps = ({"r_k_norm": 1.0, "sigma": 1.0, "h": 0.1, "alpha_h": value},) * 4
     with pytest.raises(NotGivenError, match="has no alpha_h that is a number at every step"):
-        GROUPS["convergence"](Inputs(np.zeros((5, 16, 16, 3), np.uint8), steps=steps))
+        METRICS["convergence"]()(Inputs(np.zeros((5, 16, 16, 3), np.uint8), steps=steps))

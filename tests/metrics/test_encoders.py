@@ -14,9 +14,8 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.metrics.encoders import CLIP_MOMENTS, ClipImages, Dino, _batches, _whole
 from wanedit.metrics.functional.motion import follow
-from wanedit.metrics.raft import Raft, raft_large
+from wanedit.metrics.networks import CLIP_MOMENTS, ClipImages, Dino, Raft, _cut, _whole, raft_large
 from wanedit.metrics.weights import CLIP, DINO_B8, RAFT_LARGE, HubFile, HubModel
 
 TINY = {
@@ -108,7 +107,7 @@ def test_dino_gives_the_class_token_and_keys(cache: Path, dino_model: ViTModel, 
 
 def test_pictures_of_any_shape_are_brought_to_the_networks_size() -> None:
     wide = np.zeros((3, 50, 90, 3), np.uint8)
-    assert [tuple(batch.shape) for batch in _batches(wide, 37, 32, CLIP_MOMENTS)] == [(3, 3, 32, 32)]
+    assert [tuple(batch.shape) for batch in _cut(wide, 37, 32, CLIP_MOMENTS)] == [(3, 3, 32, 32)]
     assert _whole(wide[0], 32, 8).shape == (1, 3, 32, 56)
     assert _whole(np.zeros((20, 200, 3), np.uint8), 32, 8).shape[-1] <= 72
 

@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 
 from wanedit.errors import InputError
-from wanedit.metrics.functional.features import (
-    background_consistency,
-    cosines,
-    step_similarities,
-    subject_score,
-)
-from wanedit.metrics.functional.structure import (
+from wanedit.metrics.functional.fidelity import (
     gradient_cells,
     gradient_distances,
     self_similarity,
     structure_distance,
+)
+from wanedit.metrics.functional.temporal import (
+    background_consistency,
+    cosines,
+    step_similarities,
+    subject_score,
 )
 
 

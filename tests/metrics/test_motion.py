@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from wanedit.errors import InputError
-from wanedit.metrics.functional.motion import endpoint_errors, follow
-from wanedit.metrics.functional.tracks import in_place, motion_scores, tracklet_similarity, tracklets
+from wanedit.metrics.functional.motion import (
+    endpoint_errors,
+    follow,
+    in_place,
+    motion_scores,
+    tracklet_similarity,
+    tracklets,
+)
 
 
 def straight(*steps: tuple[float, float], length: int = 5) -> np.ndarray:

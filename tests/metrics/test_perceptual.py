@@ -11,7 +11,7 @@ from torchvision.models import alexnet
 
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import file_sha256
-from wanedit.metrics.perceptual import Lpips
+from wanedit.metrics.networks import Lpips
 from wanedit.metrics.weights import ALEXNET, HubFile, require
 
 

@@ -25,8 +25,7 @@ def parser() -> Any:
 
 def run(settings: Any) -> int:
     """Measure, print and write. Returns the exit code."""
-    from wanedit.jobs.evaluate.run import evaluate, write
-    from wanedit.jobs.evaluate.show import print_evaluation
+    from wanedit.jobs.evaluate.run import evaluate, print_evaluation, write
 
     values, folders = unpack(settings)
     quiet, out = values.pop("quiet"), values.pop("out")

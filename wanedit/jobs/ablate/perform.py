@@ -58,12 +58,13 @@ def _edit(values: dict[str, Any], material: Material, gpu: int | None) -> Measur
 
 
 def _generate(values: dict[str, Any], material: Material, gpu: int | None) -> Measures:
-    from wanedit.jobs.evaluate.inputs import inputs_of_run
+    from wanedit.jobs.evaluate.metric import Inputs
     from wanedit.jobs.generate.run import generate
+    from wanedit.runtime.record import read_run
 
     config = GenerationConfig(**values)
     result = generate(config if gpu is None else replace(config, gpu_ids=[gpu]), verbose=False)
-    made = inputs_of_run(config.folder)
+    made = Inputs.of(read_run(config.folder))
     measures = _of_clip(made.video, material.truth, result.keyframe_frames)
     measures["seconds"] = sum(_seconds(RunDirectory(config.folder, config.final_path).metrics))
     if not made.junctions:

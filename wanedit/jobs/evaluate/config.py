@@ -18,9 +18,8 @@ class EvaluationConfig:
             docs/evaluation.md.
         mask: a picture, a video or a folder of them: white where the edit may change the reference.
         keyframes: pictures that the video should show, as for `wanedit edit`.
-        metrics: "auto" for all that what is given allows; "none"; or some of junctions, seams, temporal, temporal_raft,
-            clip, subject, fidelity, mask, keyframes, truth, motion, structure, structure_surrogate, lpips, convergence,
-            "a,b": then each must be possible.
+        metrics: "auto" for all that what is given allows; "none"; or groups of measures, "a,b", of which each must then
+            be possible: those of docs/evaluation.md, of installed packages, and your own as package.module:Group.
         vbench: a folder to which the video is added as VBench reads it.
         prompt: what the video shows, by which VBench names it; null for that of the run.
         output: a file for the results, JSON; a table as CSV is written beside it. Null to print only.

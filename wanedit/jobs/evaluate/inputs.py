@@ -1,9 +1,21 @@
-"""What an evaluation is given, read and checked."""
+"""What an evaluation is given, read and checked: files, a mask, and the scene that the video should show.
 
+A scene is a small JSON file, from which its exact truth is drawn:
+
+    {"seed": 3, "split": "test", "edit": "recolour"}
+
+| field | |
+|---|---|
+| `seed`, `split`, `sprites` | the scene of `sample_scene`; `sprites` how many, null for as many as the seed has |
+| `duration` | seconds over which it moves; null for the video's length |
+| `demo` | true: the scene of `examples/multi_keyframe_demo` instead of a sampled one |
+| `fps`, `start` | when the frames are: 16 a second, from second 0 |
+| `edit` | null; a kind, of which the seed draws one; or `{"kind": …, "sprite": …, "value": …}` |
+"""
+
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
-from functools import cached_property
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,75 +24,27 @@ from jaxtyping import Bool
 
 from wanedit.errors import InputError
 from wanedit.jobs.evaluate.config import EvaluationConfig
-from wanedit.jobs.evaluate.truth import SceneTruth
+from wanedit.jobs.evaluate.metric import Inputs, SceneTruth
 from wanedit.metrics.functional.junctions import check_junctions
-from wanedit.metrics.functional.motion import ClipMotion, follow
 from wanedit.runtime.inputs import find_path, parse_edited
-from wanedit.runtime.record import read_run
-from wanedit.video import load_image
+from wanedit.runtime.settings import check_values
+from wanedit.sprites import (
+    Background,
+    Edit,
+    apply_edit,
+    edit_mask,
+    frame_times,
+    render,
+    sample_edit,
+    sample_scene,
+)
+from wanedit.sprites.demo import demo_scene
+from wanedit.sprites.sets import Clip
+from wanedit.video import load_image, to_uint8
 from wanedit.video.arrays import Frames
 from wanedit.video.source import SourceClip, read_source
 
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
-
-
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """All that is measured with, read.
-
-    Attributes:
-        mask: (T, H, W), where the reference may be changed.
-        keyframes: frame -> picture.
-        scene: the sprites that the video should show.
-        of_run: from the folder of a run, where the reference is the source of an edit.
-        steps, method: an edit's record of every step, and the settings of its method.
-        fps, prompt: how the video is shown, and what of.
-    """
-
-    video: Frames
-    junctions: tuple[int, ...] = ()
-    reference: Frames | None = None
-    mask: Bool[np.ndarray, "t h w"] | None = None
-    keyframes: dict[int, np.ndarray] | None = None
-    scene: SceneTruth | None = None
-    of_run: bool = False
-    steps: tuple[dict[str, Any], ...] = ()
-    method: dict[str, Any] = field(default_factory=dict)
-    fps: Fraction = Fraction(16)
-    prompt: str = ""
-
-    @property
-    def truth(self) -> Frames | None:
-        """The reference, where it may be the truth."""
-        return None if self.of_run else self.reference
-
-    @cached_property
-    def motion(self) -> ClipMotion:
-        """Followed once, for all who ask."""
-        return follow(self.video)
-
-    @cached_property
-    def reference_motion(self) -> ClipMotion:
-        """Of the reference."""
-        assert self.reference is not None, "the caller sees to it"
-        return follow(self.reference)
-
-
-def inputs_of_run(root: Path, folders: Sequence[Path] = ()) -> Inputs:
-    """All that a complete run has on record. Raises as `read_run`."""
-    run = read_run(root, folders)
-    return Inputs(
-        run.video,
-        run.junctions,
-        run.reference,
-        run.mask,
-        run.keyframes or None,
-        of_run=True,
-        steps=run.steps,
-        method=run.method,
-        fps=run.fps,
-        prompt=run.prompt,
-    )
 
 
 def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple[Inputs, SourceClip]:
@@ -91,7 +55,11 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
     """
     clip = read_source(find_path(config.video, folders, what="video", folder=True))
     frames, (height, width) = clip.frames, clip.frames.shape[1:3]
-    junctions = _junctions(config.junctions, len(frames))
+    words = [word.strip() for word in config.junctions.split(",") if word.strip()]
+    if any(not word.isdecimal() for word in words):
+        raise InputError(f"junctions is {config.junctions!r}; expected frame numbers such as 24,48")
+    if junctions := tuple(int(word) for word in words):
+        check_junctions(len(frames), junctions)
     reference = _like(config.reference, "reference", frames, folders)
     mask = read_mask(config.mask, frames, folders)
     keyframes = None
@@ -105,16 +73,6 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
                     f"from 0 to {len(frames) - 1}"
                 )
     return Inputs(frames, junctions, reference, mask, keyframes, fps=clip.fps), clip
-
-
-def _junctions(text: str, frames: int) -> tuple[int, ...]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if any(not word.isdecimal() for word in words):
-        raise InputError(f"junctions is {text!r}; expected frame numbers such as 24,48")
-    junctions = tuple(int(word) for word in words)
-    if junctions:
-        check_junctions(frames, junctions)
-    return junctions
 
 
 def _like(name: str | None, what: str, video: Frames, folders: Sequence[Path]) -> Frames | None:
@@ -142,3 +100,74 @@ def read_mask(name: str | None, video: Frames, folders: Sequence[Path]) -> Bool[
             f"mask is {picture.shape[1]}x{picture.shape[0]}; expected {video.shape[2]}x{video.shape[1]}"
         )
     return np.broadcast_to(picture.mean(axis=-1) > 127, video.shape[:3])
+
+
+@dataclass(frozen=True)
+class SceneFile:
+    """What the JSON file says."""
+
+    seed: int | None = None
+    split: str = "test"
+    sprites: int | None = None
+    duration: float | None = None
+    demo: bool = False
+    fps: float = 16.0
+    start: float = 0.0
+    edit: str | dict[str, Any] | None = None
+
+
+def read_scene(path: Path, video: Frames) -> SceneTruth:
+    """The truth of a video whose scene the file names.
+
+    Raises:
+        InputError: a file that holds no scene, an unknown field or value, an edit that the scene does not allow.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"scene {path} cannot be read as JSON: {error}") from None
+    known = [field.name for field in fields(SceneFile)]
+    unknown = sorted(set(values) - set(known)) if isinstance(values, dict) else [type(values).__name__]
+    if unknown:
+        raise InputError(
+            f"scene {path} has {unknown[0]!r}; expected an object with some of {', '.join(known)}"
+        )
+    check_values(SceneFile, values, f"scene {path}: ")
+    said = SceneFile(**values)
+    if (said.seed is None) != said.demo or not said.fps > 0:
+        raise InputError(f"scene {path}: expected a seed, or demo alone, and fps > 0")
+    try:
+        return _drawn(said, len(video), (video.shape[1], video.shape[2]))
+    except InputError as error:
+        raise InputError(f"scene {path}: {error}") from None
+
+
+def _drawn(said: SceneFile, frames: int, size: tuple[int, int]) -> SceneTruth:
+    times, seed = frame_times(frames, said.fps, said.start), said.seed or 0
+    duration = said.duration or frames / said.fps
+    scene = demo_scene() if said.demo else sample_scene(seed, said.split, duration, said.sprites)
+    shown, style, changed, edit = scene, "plain", None, None
+    if isinstance(said.edit, str):
+        edit = sample_edit(scene, seed, (said.edit,))
+    elif said.edit is not None:
+        edit = _edit(said.edit)
+    if edit is not None:
+        edited = apply_edit(scene, edit)
+        shown, style, changed = edited.scene, edited.style, edit_mask(scene, edit, times, size).numpy()
+    clip = Clip(seed, shown, frames, tuple(times.tolist())) if style == "plain" else None
+    return SceneTruth(to_uint8(render(shown, times, size, style).video), changed, clip)
+
+
+def _edit(values: dict[str, Any]) -> Edit:
+    """An edit that the file spells out; a background's colours are two names."""
+    try:
+        if isinstance(ground := values.get("value"), dict):
+            others: dict[str, Any] = {name: value for name, value in ground.items() if name != "colours"}
+            match ground.get("colours", []):
+                case [str(first), str(second)]:
+                    values = values | {"value": Background(colours=(first, second), **others)}
+                case colours:
+                    raise InputError(f"colours is {colours!r}; expected two names")
+        return Edit(**values)
+    except TypeError as error:
+        raise InputError(f"edit: {error}; expected kind, sprite and value") from None

@@ -1,20 +1,24 @@
-"""Evaluation of a finished video: what can be measured with what is given, and why the rest was not."""
+"""`wanedit evaluate`: what can be measured of a finished video with what is given, and why the rest was not."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wanedit.errors import InputError, MissingWeightsError
+from rich.console import Console
+from rich.table import Table
+
+from wanedit.errors import InputError
 from wanedit.jobs.evaluate.config import EvaluationConfig
-from wanedit.jobs.evaluate.groups import GROUPS, NotGivenError, Values
-from wanedit.jobs.evaluate.inputs import Inputs, inputs_of_run, read_inputs, read_mask
-from wanedit.jobs.evaluate.truth import read_scene
+from wanedit.jobs.evaluate.inputs import read_inputs, read_mask, read_scene
+from wanedit.jobs.evaluate.metric import METRICS, Inputs, Values, find_metric, measure
 from wanedit.jobs.evaluate.vbench import export
 from wanedit.runtime.directory import write_text
 from wanedit.runtime.inputs import find_path
+from wanedit.runtime.progress import wide_console
+from wanedit.runtime.record import read_run
 from wanedit.runtime.settings import check_settings
 
 
@@ -37,32 +41,31 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = ()) -> Evaluati
         InputError: a file that is not there or does not fit; a named metric that cannot be measured.
         MissingWeightsError: a named metric needs weights that are not on this machine.
     """
-    check_evaluation(config)
-    inputs, title = _read(config, folders)
-    metrics, skipped = _measured(inputs, config.metrics)
-    notes = _exported(inputs, config) if config.vbench is not None else ()
+    names = check_evaluation(config)
+    if config.run is None:
+        inputs, clip = read_inputs(config, folders)
+        title = clip.path.name
+    else:
+        root = find_path(config.run, folders, what="run", folder=True)
+        inputs, title = Inputs.of(read_run(root, folders)), root.resolve().name
+        if config.mask is not None:
+            inputs = replace(inputs, mask=read_mask(config.mask, inputs.video, folders))
+    if config.scene is not None:
+        scene = read_scene(find_path(config.scene, folders, what="scene", folder=True), inputs.video)
+        inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
+    metrics, skipped = measure(inputs, names)
+    notes: tuple[str, ...] = ()
+    if config.vbench is not None:
+        keyframes = inputs.keyframes or {}
+        picture = keyframes[min(keyframes)] if keyframes else None
+        folder = Path(config.vbench).expanduser()
+        notes = export(folder, inputs.video, inputs.fps, config.prompt or inputs.prompt, picture)
     height, width = inputs.video.shape[1:3]
     return Evaluation(title, len(inputs.video), (width, height), metrics, skipped, notes)
 
 
-def _measured(inputs: Inputs, asked: str) -> tuple[dict[str, Values], dict[str, str]]:
-    """Results, and reasons for those that are lacking: only what is named must be possible."""
-    metrics, skipped = {}, {}
-    for name in GROUPS if asked == "auto" else _names(asked):
-        try:
-            metrics[name] = GROUPS[name](inputs)
-        except (NotGivenError, InputError, MissingWeightsError) as error:
-            if asked == "auto":
-                skipped[name] = str(error)
-            elif isinstance(error, NotGivenError):
-                raise InputError(f"{name}: {error}") from None
-            else:
-                raise
-    return metrics, skipped
-
-
-def check_evaluation(config: EvaluationConfig) -> None:
-    """Refuse what no video makes sense of.
+def check_evaluation(config: EvaluationConfig) -> list[str] | None:
+    """Refuse what no video makes sense of. Returns the groups that are named; None for "auto".
 
     Raises:
         InputError: a value of another type, no video, an unknown metric or none at all, an output that is not .json.
@@ -77,65 +80,40 @@ def check_evaluation(config: EvaluationConfig) -> None:
     # A table is written beside it, and what bears another name may be the user's own video.
     if config.output is not None and Path(config.output).suffix.lower() != ".json":
         raise InputError(f"output is {config.output!r}; expected the name of a .json file")
-    names = _names(config.metrics)
-    unknown = [name for name in names if name not in GROUPS]
-    if unknown:
-        raise InputError(f"metrics names {unknown[0]!r}; expected auto, none, or some of {', '.join(GROUPS)}")
-    if not names and config.metrics not in ("auto", "none"):
-        raise InputError(
-            f"metrics is {config.metrics!r}; expected auto, none, or some of {', '.join(GROUPS)}"
-        )
-
-
-def _read(config: EvaluationConfig, folders: Sequence[Path]) -> tuple[Inputs, str]:
-    if config.run is None:
-        inputs, clip = read_inputs(config, folders)
-        title = clip.path.name
-    else:
-        root = find_path(config.run, folders, what="run", folder=True)
-        inputs, title = inputs_of_run(root, folders), root.resolve().name
-        if config.mask is not None:
-            inputs = replace(inputs, mask=read_mask(config.mask, inputs.video, folders))
-    if config.scene is not None:
-        scene = read_scene(find_path(config.scene, folders, what="scene", folder=True), inputs.video)
-        inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
-    return inputs, title
-
-
-def _exported(inputs: Inputs, config: EvaluationConfig) -> tuple[str, ...]:
-    keyframes = inputs.keyframes or {}
-    picture = keyframes[min(keyframes)] if keyframes else None
-    folder = Path(config.vbench or "").expanduser()
-    return export(folder, inputs.video, inputs.fps, config.prompt or inputs.prompt, picture)
-
-
-def _names(text: str) -> list[str]:
-    return [] if text in ("auto", "none") else [name.strip() for name in text.split(",") if name.strip()]
+    if config.metrics in ("auto", "none"):
+        return None if config.metrics == "auto" else []
+    names = [name.strip() for name in config.metrics.split(",") if name.strip()]
+    known = f"expected auto, none, or some of {', '.join(METRICS)}, or package.module:Group"
+    if not names:
+        raise InputError(f"metrics is {config.metrics!r}; {known}")
+    for name in names:
+        if ":" not in name and name not in METRICS:
+            raise InputError(f"metrics names {name!r}; {known}")
+        find_metric(name)
+    return names
 
 
 def rows(result: Evaluation) -> list[tuple[str, str, str, float]]:
     """(group, place, name, value) of every number: one line each of the CSV."""
-    found = []
-    for group, values in result.metrics.items():
-        for place, name, value in _flat(values):
-            found.append((group, place, name, int(value) if isinstance(value, int) else float(value)))
-    return found
+    return [
+        (group, "/".join(places[:-1]), places[-1], int(value) if isinstance(value, int) else float(value))
+        for group, values in result.metrics.items()
+        for places, value in flat(values)
+    ]
 
 
-def _flat(values: Values, place: str = "") -> list[tuple[str, str, float]]:
-    found = []
+def flat(values: Values, places: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Every number of a group, with the names that lead to it."""
     for name, value in values.items():
         if isinstance(value, dict):
-            found += _flat(value, f"{place}/{name}".strip("/"))
+            yield from flat(value, (*places, name))
         else:
-            found.append((place, name, value))
-    return found
+            yield (*places, name), value
 
 
 def write(result: Evaluation, path: Path) -> None:
     """The results as JSON, and beside it as CSV with the same digits; what is not a number is null, or empty."""
-    values = _plain(asdict(result))
-    write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(_plain(asdict(result)), indent=1, allow_nan=False) + "\n")
     lines = [
         f"{group},{place},{name},{repr(value) if math.isfinite(value) else ''}"
         for group, place, name, value in rows(result)
@@ -149,3 +127,38 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_evaluation(result: Evaluation, console: Console | None = None) -> None:
+    """What was measured, join by join and group by group, and what was not."""
+    console = console or wide_console()
+    width, height = result.size
+    console.print(f"{result.video}: {result.frames} frames of {width}x{height}", highlight=False)
+    joins: dict[str, dict[str, str]] = {}
+    numbers = Table(title="Measures", title_justify="left")
+    for column in ("group", "measure", "value"):
+        numbers.add_column(column, justify="right" if column == "value" else "left")
+    for group, values in result.metrics.items():
+        for names, number in flat(values):
+            if names[-1] == "ratio":
+                # The score of a join: "junctions/12/mse/ratio", or "lpips/junctions/12/ratio".
+                join = next(name for name in names if name.isdecimal())
+                measure_name = group if names[-2] == join else names[-2]
+                shows = [value for place, value in flat(values) if place == (*names[:-1], "shows")]
+                joins.setdefault(join, {})[measure_name] = f"{number:.2f}{'*' if any(shows) else ' '}"
+            elif len(names) == 1:
+                numbers.add_row(group, names[0], f"{number:.4g}")
+    if joins:
+        columns = list(dict.fromkeys(name for found in joins.values() for name in found))
+        table = Table(title="Junctions: ratio to the interior; * shows", title_justify="left")
+        for column in ("frame", *columns):
+            table.add_column(column, justify="right")
+        for join, found in joins.items():
+            table.add_row(join, *(found.get(name, "") for name in columns))
+        console.print(table)
+    if numbers.row_count:
+        console.print(numbers)
+    for group, reason in result.skipped.items():
+        console.print(f"not measured: {group}: {reason}", style="yellow", highlight=False)
+    for note in result.notes:
+        console.print(note, highlight=False)

@@ -1,0 +1,319 @@
+"""Trained networks that some measures need, on published weights alone: CLIP, DINO, LPIPS and RAFT."""
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from wanedit.errors import InputError
+from wanedit.metrics.functional.fidelity import masked_mean
+from wanedit.metrics.weights import (
+    ALEXNET,
+    CLIP,
+    DINO_B8,
+    DINO_B16,
+    RAFT_LARGE,
+    VGG16,
+    HubFile,
+    HubModel,
+    require,
+    require_model,
+)
+from wanedit.video.motion import Flow
+
+Frame = UInt8[np.ndarray, "height width 3"]
+Frames = UInt8[np.ndarray, "t height width 3"]
+Moments = tuple[tuple[float, float, float], tuple[float, float, float]]
+Build = Callable[[], nn.Module]
+Net = Literal["alex", "vgg"]
+
+# Frames that pass a network at once.
+BATCH = 8
+# Mean and standard deviation of what each was trained on.
+CLIP_MOMENTS: Moments = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+IMAGENET_MOMENTS: Moments = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# VBench-I2V brings the shorter side to 256 and cuts the middle 224 of it for DINO.
+DINO_MARGIN = 256 / 224
+# DINO has no pooler; transformers would make one of random weights.
+OPTIONS = {"ViTModel": {"add_pooling_layer": False}}
+# The longer side at most, in shorter sides, of what the structure distance looks at.
+WIDEST = 480 / 224
+# AlexNet's last pooling needs this much.
+LPIPS_SMALLEST = 32
+# RAFT's correlation pyramid needs this much each way, and sides that eight divides.
+RAFT_SMALLEST, RAFT_MULTIPLE = 128, 8
+
+
+@dataclass(frozen=True, eq=False)
+class ClipImages:
+    """CLIP's image tower with its projection; ViT-B/32 as in VBench (Radford et al. 2021)."""
+
+    network: nn.Module
+
+    @classmethod
+    def load(cls, model: HubModel = CLIP) -> "ClipImages":
+        """Published weights. Raises as `weights.require_model`, and InputError where tensors are missing."""
+        return cls(_transformer("CLIPVisionModelWithProjection", require_model(model)))
+
+    @torch.no_grad()
+    def embed(self, frames: Frames) -> Float[np.ndarray, "t d"]:
+        """Image embeddings."""
+        side = _side(self.network)
+        batches = _cut(frames, side, side, CLIP_MOMENTS)
+        return _joined([self.network(pixel_values=batch).image_embeds for batch in batches])
+
+
+@dataclass(frozen=True, eq=False)
+class Dino:
+    """DINO's vision transformer (Caron et al. 2021): ViT-B/16 for subjects, ViT-B/8 for structure."""
+
+    network: nn.Module
+
+    @classmethod
+    def load(cls, model: HubModel = DINO_B16) -> "Dino":
+        """Published weights. Raises as `weights.require_model`, and InputError where tensors are missing."""
+        return cls(_transformer("ViTModel", require_model(model)))
+
+    @classmethod
+    def for_structure(cls, model: HubModel = DINO_B8) -> "Dino":
+        """The one with patches of 8."""
+        return cls.load(model)
+
+    @torch.no_grad()
+    def embed(self, frames: Frames) -> Float[np.ndarray, "t d"]:
+        """The class token of each frame."""
+        side = _side(self.network)
+        batches = _cut(frames, round(side * DINO_MARGIN), side, IMAGENET_MOMENTS)
+        return _joined([self.network(pixel_values=batch).last_hidden_state[:, 0] for batch in batches])
+
+    @torch.no_grad()
+    def keys(self, frame: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "n d"]:
+        """Keys of the last layer, all heads side by side, of every token of the whole frame."""
+        config: Any = self.network.config
+        pixels = _whole(frame, config.image_size, config.patch_size)
+        kept: list[Tensor] = []
+
+        def keep(module: nn.Module, given: object, made: Tensor) -> None:
+            kept.append(made)
+
+        # The projection to keys of the last layer, which transformers 4 and 5 name differently.
+        names = ("attention.key", "attention.k_proj")
+        last = [module for name, module in self.network.named_modules() if name.endswith(names)][-1]
+        handle = last.register_forward_hook(keep)
+        try:
+            self.network(pixel_values=pixels, interpolate_pos_encoding=True)
+        finally:
+            handle.remove()
+        return kept[0][0].double().numpy()
+
+
+@cache
+def _transformer(kind: str, folder: Path) -> nn.Module:
+    import transformers
+
+    # What the rest of the checkpoint is for, such as CLIP's text tower, is no news to the reader.
+    loud = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        network, report = getattr(transformers, kind).from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **OPTIONS.get(kind, {})
+        )
+    except RuntimeError as error:
+        raise InputError(
+            f"{folder} holds tensors of other sizes than its config.json says: {error}"
+        ) from None
+    finally:
+        transformers.logging.set_verbosity(loud)
+    missing = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
+    if missing:
+        raise InputError(f"{folder} has no {missing[0]}; expected the weights of {kind} for its config.json")
+    return network.eval().float()
+
+
+def _side(network: Any) -> int:
+    return int(network.config.image_size)
+
+
+def _cut(frames: Frames, short: int, crop: int, moments: Moments) -> list[Float[Tensor, "_ 3 _ _"]]:
+    """Frames with the shorter side at `short` by bicubic resampling, and of that the middle `crop` x `crop`."""
+    from torchvision.transforms.functional import InterpolationMode, center_crop, resize
+
+    video = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1)
+    made = []
+    for start in range(0, len(video), BATCH):
+        part = resize(video[start : start + BATCH], [short], InterpolationMode.BICUBIC, antialias=True)
+        made.append(_normalised(center_crop(part, [crop, crop]), moments))
+    return made
+
+
+def _whole(frame: np.ndarray, short: int, patch: int) -> Float[Tensor, "1 3 _ _"]:
+    """The frame with its shorter side at `short`, both sides multiples of the patch."""
+    from torchvision.transforms.functional import resize
+
+    height, width = frame.shape[:2]
+    scale = min(short / min(height, width), short * WIDEST / max(height, width))
+    size = [max(1, round(side * scale / patch)) * patch for side in (height, width)]
+    video = torch.from_numpy(np.ascontiguousarray(frame)).movedim(-1, 0)[None]
+    return _normalised(resize(video, size, antialias=True), IMAGENET_MOMENTS)
+
+
+def _normalised(pixels: Tensor, moments: Moments) -> Tensor:
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in moments)
+    return (pixels.float() / 255 - mean) / deviation
+
+
+def _joined(parts: list[Tensor]) -> Float[np.ndarray, "t d"]:
+    return torch.cat(parts).double().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Lpips:
+    """LPIPS, how different two pictures look by the features of a trained network (Zhang et al. 2018).
+
+    With torchmetrics' heads, version 0.1, on a trunk of torchvision.
+    """
+
+    network: nn.Module
+
+    @classmethod
+    def load(cls, net: Net = "alex", file: HubFile | None = None) -> "Lpips":
+        """With the published trunk.
+
+        Args:
+            file: the trunk's file; the published one by default.
+
+        Raises:
+            MissingWeightsError, InputError: see `weights.require`.
+        """
+        return cls(_heads(net, require(file or {"alex": ALEXNET, "vgg": VGG16}[net])))
+
+    def distances(
+        self, a: Frames, b: UInt8[np.ndarray, "_ _ _ 3"], mask: Bool[np.ndarray, "_ _ _"] | None = None
+    ) -> Float[np.ndarray, " t"]:
+        """LPIPS of each frame of a and b.
+
+        With a mask: the mean over the mask of the map in which each layer is brought to the frame's size, as the
+        paper's code has it for `spatial=True`. Features see beyond the mask's border.
+
+        Args:
+            mask: the pixels that count; a frame without any is NaN.
+
+        Raises:
+            InputError: shapes that differ, or frames smaller than 32 pixels.
+        """
+        if mask is None:
+            return self._passed(self.network, a, b).mean(axis=(1, 2))
+        spatial: Any = copy(self.network)  # its parameters are shared
+        spatial.spatial = True
+        return masked_mean(self._passed(spatial, a, b), mask)
+
+    def steps(self, video: Frames) -> Float[np.ndarray, " n"]:
+        """LPIPS from each frame to the next."""
+        return self.distances(video[:-1], video[1:])
+
+    @torch.no_grad()
+    def _passed(
+        self, network: nn.Module, a: Frames, b: UInt8[np.ndarray, "_ _ _ 3"]
+    ) -> Float[np.ndarray, "t _ _"]:
+        if a.shape != b.shape or min(a.shape[1:3]) < LPIPS_SMALLEST:
+            raise InputError(
+                f"frames are {a.shape} and {b.shape}; expected one shape, at least {LPIPS_SMALLEST} pixels each way"
+            )
+        pairs = (slice(k, k + BATCH) for k in range(0, len(a), BATCH))
+        return torch.cat([network(_signed(a[p]), _signed(b[p]))[:, 0] for p in pairs]).double().numpy()
+
+
+@cache
+def _heads(net: Net, trunk: Path) -> nn.Module:
+    from torchmetrics.functional.image.lpips import _NoTrainLpips
+
+    # Its heads come with torchmetrics; its trunk would be downloaded, and is filled here instead.
+    network = _NoTrainLpips(pretrained=True, net=net, pnet_rand=True)
+    own = network.net.state_dict()
+    stored = torch.load(trunk, map_location="cpu", weights_only=True)
+    wanted = {name: "features." + name.split(".", 1)[1] for name in own}
+    missing = [name for name in wanted.values() if name not in stored]
+    if missing:
+        raise InputError(
+            f"{trunk} has no {missing[0]}; expected the weights of torchvision's trunk for {net!r}"
+        )
+    network.net.load_state_dict({name: stored[source] for name, source in wanted.items()})
+    return network
+
+
+def _signed(frames: Frames) -> Float[Tensor, "n 3 height width"]:
+    video = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1)
+    return video.float() / 127.5 - 1
+
+
+def raft_large() -> nn.Module:
+    """torchvision's architecture, without weights."""
+    from torchvision.models.optical_flow import raft_large as build
+
+    return build(weights=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Raft:
+    """RAFT (Teed and Deng 2020), a flow for `functional.motion.follow`: (frame, next frame) -> motion of each pixel.
+
+    Slower than DIS, and what papers report.
+    """
+
+    network: nn.Module
+
+    @classmethod
+    def load(cls, file: HubFile = RAFT_LARGE, build: Build = raft_large) -> "Raft":
+        """With published weights.
+
+        Args:
+            file, build: the weights and the architecture that they belong to.
+
+        Raises:
+            MissingWeightsError, InputError: see `weights.require`; also weights of another architecture.
+        """
+        return cls(_flow_network(require(file), build))
+
+    @torch.no_grad()
+    def __call__(self, first: Frame, second: UInt8[np.ndarray, "_ _ 3"]) -> Flow:
+        """Small frames are enlarged for it, and its flow is brought back to their pixels."""
+        height, width = first.shape[:2]
+        scale = max(1.0, RAFT_SMALLEST / min(height, width))
+        size = (round(width * scale), round(height * scale))
+        flow = self.network(_padded(first, size), _padded(second, size))[-1][0]
+        found = flow[:, : size[1], : size[0]].movedim(0, -1).float().numpy()
+        if scale > 1:
+            found = cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA)
+        ratio = np.array([width / size[0], height / size[1]], np.float32)
+        return np.ascontiguousarray(found * ratio, dtype=np.float32)
+
+
+@cache
+def _flow_network(weights: Path, build: Build) -> nn.Module:
+    network = build()
+    stored = torch.load(weights, map_location="cpu", weights_only=True)
+    try:
+        network.load_state_dict(stored)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{weights} holds other tensors than its architecture: {reason}") from None
+    return network.eval()
+
+
+def _padded(frame: Frame, size: tuple[int, int]) -> Float[Tensor, "1 3 h w"]:
+    """In [-1, 1], at `size`, edges repeated to the next multiple of eight."""
+    width, height = size
+    if frame.shape[:2] != (height, width):
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
+    frame = cv2.copyMakeBorder(
+        frame, 0, -height % RAFT_MULTIPLE, 0, -width % RAFT_MULTIPLE, cv2.BORDER_REPLICATE
+    )
+    return torch.from_numpy(frame).movedim(-1, 0)[None].float() / 127.5 - 1
