@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from wanedit.flow.path import schedule
-from wanedit.jobs.evaluate.groups import GROUPS
-from wanedit.jobs.evaluate.inputs import Inputs
+from wanedit.jobs.evaluate.metric import METRICS, Inputs
 from wanedit.jobs.evaluate.run import Evaluation
 from wanedit.report import charts, clips
 from wanedit.report.measures import flat, metric_tables
@@ -117,7 +116,7 @@ def test_report_and_evaluation_agree_on_what_is_predicted(other: dict) -> None:
         assert found is not None
         assert bool(found.decay and found.low and found.high) == expected
         assert (found.unpredicted is None, math.isnan(found.within)) == (expected, not expected)
-        measured = GROUPS["convergence"](Inputs(clip, steps=recorded, method=method))
+        measured = METRICS["convergence"]()(Inputs(clip, steps=recorded, method=method))
         assert ("predicted_rate" in measured) == expected
 
 
@@ -233,7 +232,7 @@ def test_measures_of_any_depth_are_listed() -> None:
 
 
 def evaluation(psnr: float, **groups: dict) -> Evaluation:
-    metrics = {"fidelity": {"psnr": psnr, "lpips": 1 / psnr}} | groups
+    metrics = {"fidelity": {"psnr": psnr}, "lpips": {"reference": 1 / psnr}} | groups
     return Evaluation("x", 9, (32, 32), metrics, {"mask": "no <mask> at /a/b/c.png"})
 
 
@@ -248,7 +247,7 @@ def test_a_table_names_what_was_not_measured() -> None:
     assert ">frame 8<" in found
 
 
-def test_a_table_of_runs_marks_the_best_where_the_name_says_what_is_better() -> None:
+def test_a_table_of_runs_marks_the_best_where_the_group_says_what_is_better() -> None:
     found = [(evaluation(30.0, other={"speed": 1.0}), None), (evaluation(20.0, other={"speed": 2.0}), None)]
     text = tables(["one", "two"], found)
     assert text.count('class="best"') == 2

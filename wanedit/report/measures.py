@@ -8,12 +8,12 @@ from typing import TypeGuard
 
 from wanedit.errors import WaneditError
 from wanedit.jobs.evaluate.config import EvaluationConfig
+from wanedit.jobs.evaluate.metric import better
 from wanedit.jobs.evaluate.run import Evaluation, evaluate
 from wanedit.report.privacy import Discreet
 
-# Words in a measure's name that say which way is better; where none does, none is marked as best.
-HIGHER = ("psnr", "ssim", "consistency", "smoothness")
-LOWER = ("lpips", "warp_error", "flicker", "keyframe_error", "end_point_error", "structure_distance")
+# Stands between the names that lead to a number.
+BETWEEN = " · "
 # Of numbers by frame or step; more of them are drawn.
 MOST_LINES = 4
 Measured = tuple[Evaluation | None, str | None]
@@ -99,7 +99,7 @@ def _columns(
         rows = []
         for name in dict.fromkeys(name for column in columns for name in column):
             cells = [column.get(name) for column in columns]
-            rows.append((words(name), cells, _best(f"{group}/{name}", cells)))
+            rows.append((words(name), cells, _best(group, name, cells)))
         shown.append((words(group), rows))
     if len(names) == 1:
         caption, head = f"Measures: {', '.join(map(words, groups))}", ["Measure", "Value"]
@@ -115,7 +115,7 @@ def flat(values: object, at: str = "") -> dict[str, Cell]:
         return {at: cell} if cell is not None else {}
     found: dict[str, Cell] = {}
     for name, value in values.items():
-        found |= flat(value, f"{at} · {name}" if at else str(name))
+        found |= flat(value, f"{at}{BETWEEN}{name}" if at else str(name))
     return found
 
 
@@ -150,14 +150,13 @@ def _short(value: object) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
-def _best(name: str, cells: Sequence[Cell | None]) -> set[int]:
-    """Which columns of a row are the best, where the name says what is better and not all are equal."""
-    last = name.rsplit("/", 1)[-1]
-    higher, lower = any(word in last for word in HIGHER), any(word in name for word in LOWER)
+def _best(group: str, name: str, cells: Sequence[Cell | None]) -> set[int]:
+    """Which columns of a row are the best, where its group says what is better and not all are equal."""
+    way = better(group, name.split(BETWEEN))
     values = {k: cell.value for k, cell in enumerate(cells) if cell and not math.isnan(cell.value)}
-    if higher == lower or len(set(values.values())) < 2:
+    if way == "neither" or len(set(values.values())) < 2:
         return set()
-    top = (max if higher else min)(values.values())
+    top = (max if way == "higher" else min)(values.values())
     return {k for k, value in values.items() if value == top}
 
 

@@ -215,7 +215,12 @@ def measure(inputs: Inputs, names: Iterable[str] | None = None) -> tuple[dict[st
 
 
 def better(group: str, places: Sequence[str]) -> Better:
-    """Which way a number of a group is better, by the names that lead to it: ("psnr_by_frame", "4")."""
+    """Which way a number of a group is better, by the names that lead to it: ("psnr_by_frame", "4").
+
+    Of a group that is not installed here, "neither".
+    """
+    if ":" not in group and group not in METRICS:
+        return "neither"
     found = find_metric(group)
     for place in places:
         if place in (*found.higher, *found.lower, *found.plain):

@@ -1,0 +1,86 @@
+"""A group of measures is one class, in the package or out of it, and what it declares is what it does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runs import moving_square
+from wanedit.errors import InputError
+from wanedit.jobs.evaluate.config import EvaluationConfig
+from wanedit.jobs.evaluate.metric import METRICS, Inputs, SceneTruth, better, measure
+from wanedit.jobs.evaluate.run import evaluate, flat
+from wanedit.video import write_lossless
+
+OUTSIDE = '''
+from wanedit.jobs.evaluate.metric import Inputs, Metric, Values
+
+class Brightness(Metric):
+    """Mean level of the video, and how far it is from the reference's."""
+
+    needs = ("reference",)
+    lower = ("off",)
+    plain = ("mean",)
+
+    def measure(self, inputs: Inputs) -> Values:
+        mean = float(inputs.video.mean())
+        return {"mean": mean, "off": abs(mean - float(inputs.reference.mean()))}
+'''
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a module of one group, a video of level 10 and a reference of level 4."""
+    (tmp_path / "brightness_of_mine.py").write_text(OUTSIDE)
+    for name, level in (("video", 10), ("reference", 4)):
+        write_lossless(tmp_path / f"{name}.mkv", np.full((3, 16, 16, 3), level, np.uint8), 16)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_a_group_from_outside_is_named_by_its_class(outside: Path) -> None:
+    name = "brightness_of_mine:Brightness"
+    given = {"video": str(outside / "video.mkv"), "reference": str(outside / "reference.mkv")}
+    found = evaluate(EvaluationConfig(**given, metrics=f"{name},fidelity"))
+    assert found.metrics[name] == {"mean": 10.0, "off": 6.0}
+    assert "psnr" in found.metrics["fidelity"]
+    assert (better(name, ["off"]), better(name, ["mean"])) == ("lower", "neither")
+    with pytest.raises(InputError, match=f"{name}: no reference is given"):
+        evaluate(EvaluationConfig(video=given["video"], metrics=name))
+    with pytest.raises(InputError, match=r"expected a class of .*Metric"):
+        evaluate(EvaluationConfig(**given, metrics="brightness_of_mine:Values"))
+
+
+def test_a_group_of_an_installed_package_is_one_of_the_package(outside: Path) -> None:
+    """As an entry point `wanedit.metrics`: measured by auto, and named like the others."""
+    info = outside / "mine-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[wanedit.metrics]\nbrightness = brightness_of_mine:Brightness\n")
+    given = {"video": str(outside / "video.mkv"), "reference": str(outside / "reference.mkv")}
+    assert evaluate(EvaluationConfig(**given)).metrics["brightness"]["off"] == 6.0
+    assert evaluate(EvaluationConfig(**given, metrics="brightness")).metrics.keys() == {"brightness"}
+    assert "brightness" in evaluate(EvaluationConfig(video=given["video"])).skipped
+
+
+def test_every_number_is_of_a_row_that_its_group_declares() -> None:
+    video = np.stack([np.kron(f, np.ones((2, 2, 1), np.uint8)) for f in moving_square(24)])
+    mask = np.zeros(video.shape[:3], bool)
+    mask[:, 32:] = True
+    step = {"r_k_norm": 0.5, "r_k_norm_relative": 0.5, "sigma": 0.9, "h": 0.1, "alpha_h": 0.2}
+    steps = tuple(step | {"keyframe_error": 0.1, "sigma": 0.9 - 0.1 * k} for k in range(4))
+    inputs = Inputs(video, (12,), video[::-1].copy(), mask, {4: video[4]}, SceneTruth(video), steps=steps)
+    metrics, skipped = measure(inputs)
+    assert set(skipped) == {name for name, group in METRICS.items() if group.weights}
+    for name, values in metrics.items():
+        group = METRICS[name]
+        declared = {*group.higher, *group.lower, *group.plain}
+        assert all(declared & set(places) for places, _ in flat(values)), name
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_every_group_stands_in_the_documentation(name: str, repository: Path) -> None:
+    text = (repository / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+    given = {"junctions", "reference", "mask", "keyframes"} & set(METRICS[name].needs)
+    assert all(f"`--{what}`" in line for what in given)
