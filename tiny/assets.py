@@ -13,7 +13,7 @@ from tiny.plan import write_json
 from tiny.vae import VAE_CONFIG
 from wanedit.errors import InputError
 from wanedit.video.atomic import PARTIAL_SUFFIX, atomic_path
-from wanedit.wan.text import TOKENIZER
+from wanedit.wan.condition import TOKENIZER
 
 # What wan-tiny is sampled with by default; see the model card.
 SAMPLING = {

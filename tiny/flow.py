@@ -16,10 +16,8 @@ from tiny.fit import Budget, WeightAverage, fit
 from tiny.latents import LatentSet
 from tiny.muon import Muon, split_parameters
 from wanedit.sprites.sets import to_float
-from wanedit.wan.condition import frame_mask
+from wanedit.wan.condition import ImageEncoder, build_image_encoder, build_text_encoder, frame_mask
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
-from wanedit.wan.image import ImageEncoder, build_image_encoder
-from wanedit.wan.text import build_text_encoder
 from wanedit.wan.transformer import Context, WanTransformer
 
 TRANSFORMER_CONFIG = {

@@ -22,7 +22,7 @@ from tiny.plan import Bucket, write_json
 from wanedit.sprites.scene import caption, sample_scene
 from wanedit.sprites.sets import clip_duration, to_float
 from wanedit.video import atomic_path
-from wanedit.wan.whole_clip import encode_moments
+from wanedit.wan.vae import encode_moments
 
 Encoder = Callable[[Tensor], Tensor]
 # Mean and standard deviation of every latent channel.

@@ -24,7 +24,7 @@ from wanedit.errors import InputError, WaneditError
 from wanedit.flow.solvers import get_solver
 from wanedit.sprites.scene import SPLITS
 from wanedit.wan import load
-from wanedit.wan.checkpoint import find_weights, sha256
+from wanedit.wan.checkpoint import sha256
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -170,10 +170,8 @@ def table(rows: Sequence[Row]) -> str:
 def record(e: Evaluation, rows: Sequence[Row]) -> dict[str, object]:
     """The table with all that decides its numbers: weights, split, clips, settings, machine. Plain values, no NaN."""
     folder = e.wan.folder
-    files = [
-        file for path in folder.transformer_folders for file in find_weights(path, load.TRANSFORMER_STEM)
-    ]
-    files += find_weights(folder.path, load.VAE_STEM)
+    parts = [*load.transformer_parts(folder), load.vae_part(folder.path)]
+    files = [file for part in parts for file in part.files()]
     return {
         "model": folder.name,
         "sha256": {str(file.relative_to(folder.path)): sha256(file) for file in files},

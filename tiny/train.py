@@ -33,7 +33,7 @@ from wanedit.errors import InputError, WaneditError
 from wanedit.sprites.scene import caption, sample_scene
 from wanedit.video import atomic_path
 from wanedit.wan.catalog import NEGATIVE_FLF2V, NEGATIVE_PROMPT
-from wanedit.wan.text import TOKENIZER
+from wanedit.wan.condition import TOKENIZER
 
 TEXT_LEN = TRANSFORMER_CONFIG["text_len"]
 

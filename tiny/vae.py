@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tiny.data import CropStream
 from tiny.fit import Budget, WeightAverage, fit
 from tiny.muon import Muon, split_parameters
-from wanedit.wan.whole_clip import decode_latents, encode_moments, start_temporal_convolutions
+from wanedit.wan.vae import decode_latents, encode_moments, start_temporal_convolutions
 
 VAE_CONFIG = {
     "dim": 16,

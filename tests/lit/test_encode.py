@@ -11,9 +11,8 @@ from safetensors.torch import save_file
 
 from wanedit.lit.encode import encode_tasks
 from wanedit.lit.tasks import SegmentTask
+from wanedit.wan.condition import build_text_encoder, read_text_config, text_part
 from wanedit.wan.load import open_wan
-from wanedit.wan.text import STEM as TEXT_STEM
-from wanedit.wan.text import build_text_encoder, read_text_config
 
 
 def _resident() -> int:
@@ -29,7 +28,7 @@ def _task() -> SegmentTask:
 def _folder_with_a_large_encoder(path: Path) -> int:
     """wan-tiny with a text encoder of about 200 MB in its place; returns its size in bytes."""
     shutil.copytree(open_wan("tiny").path, path)
-    for old in path.glob(f"{TEXT_STEM}*.safetensors"):
+    for old in path.glob(f"{text_part(path).stem}*.safetensors"):
         old.unlink()
     config = read_text_config(path) | {"dim_ffn": 32768, "num_layers": 4}
     (path / "text_encoder_config.json").write_text(json.dumps(config))
@@ -37,7 +36,7 @@ def _folder_with_a_large_encoder(path: Path) -> int:
         model = build_text_encoder(config)
     # Stored in bfloat16, so that loading to float32 makes a copy in memory and not a view of the file.
     tensors = {name: torch.zeros(t.shape, dtype=torch.bfloat16) for name, t in model.state_dict().items()}
-    save_file(tensors, path / f"{TEXT_STEM}.safetensors")
+    save_file(tensors, path / f"{text_part(path).stem}.safetensors")
     return sum(4 * tensor.numel() for tensor in tensors.values())
 
 

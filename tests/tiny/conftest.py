@@ -3,8 +3,8 @@
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from wanedit.wan.condition import TOKENIZER
 from wanedit.wan.load import Wan, load_wan, open_wan
-from wanedit.wan.text import TOKENIZER
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from tiny.vae import VAE_CONFIG, build_vae
 from wanedit.sprites.sets import to_bytes, to_float
 from wanedit.sprites.truth import psnr
 from wanedit.wan.condition import build_condition
-from wanedit.wan.whole_clip import decode_latents, encode_moments
+from wanedit.wan.vae import decode_latents, encode_moments
 
 
 @pytest.mark.parametrize("num_frames", [1, 5, 9])

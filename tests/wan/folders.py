@@ -10,9 +10,8 @@ from torch import nn
 
 import wanedit
 from tests.wan import small
-from wanedit.wan.image import build_image_encoder
+from wanedit.wan.condition import build_image_encoder, build_text_encoder
 from wanedit.wan.load import build_vae
-from wanedit.wan.text import build_text_encoder
 from wanedit.wan.transformer import WanTransformer
 
 BUNDLED = Path(wanedit.__file__).parent / "assets" / "wan-tiny"

@@ -13,11 +13,9 @@ from wanedit.errors import InputError, MissingWeightsError
 from wanedit.flow.path import Step
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.wan import load_transformer, load_vae, load_wan, open_wan
-from wanedit.wan.experts import ExpertPair
-from wanedit.wan.image import load_image_encoder
+from wanedit.wan.condition import count_tokens, load_image_encoder, load_text_encoder
 from wanedit.wan.layout import check_folder
-from wanedit.wan.text import count_tokens, load_text_encoder
-from wanedit.wan.transformer import WanTransformer
+from wanedit.wan.transformer import ExpertPair, WanTransformer
 
 # Weights out of a file lie elsewhere in memory, and the last bit of a sum may depend on where.
 CLOSE = 2e-6
@@ -100,7 +98,7 @@ def test_a_missing_part_is_named_before_any_is_loaded(
     def filled(*_args, **_kwargs):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("wanedit.wan.load.fill", filled)
+    monkeypatch.setattr("wanedit.wan.checkpoint.fill", filled)
     with pytest.raises(MissingWeightsError, match=PARTS[part]):
         load_wan(copy)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wanedit.wan.rope import axis_dims, rotate, rotation
+from wanedit.wan.blocks import axis_dims, rotate, rotation
 
 EVEN = range(2, 257, 2)
 

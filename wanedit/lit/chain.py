@@ -17,9 +17,8 @@ from wanedit.lit.velocity import GuidedVelocity
 from wanedit.rng import noise
 from wanedit.video import to_uint8
 from wanedit.wan.condition import build_condition
-from wanedit.wan.experts import ExpertPair
 from wanedit.wan.load import WanFolder, default_dtype
-from wanedit.wan.transformer import WanTransformer
+from wanedit.wan.transformer import ExpertPair, WanTransformer
 
 OnStep = Callable[[int, int], None]
 

@@ -12,9 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.lit.tasks import SegmentTask
-from wanedit.wan.image import load_image_encoder
+from wanedit.wan.condition import load_image_encoder, load_text_encoder
 from wanedit.wan.load import WanFolder
-from wanedit.wan.text import load_text_encoder
 
 
 @dataclass(frozen=True)

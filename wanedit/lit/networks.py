@@ -7,9 +7,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from wanedit.lit.encode import release
-from wanedit.wan.experts import ExpertPair
 from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae
-from wanedit.wan.transformer import WanTransformer
+from wanedit.wan.transformer import ExpertPair, WanTransformer
 from wanedit.wan.vae import WanVAE
 
 

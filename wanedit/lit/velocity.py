@@ -8,8 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wanedit.flow.guidance import classifier_free
 from wanedit.flow.path import Step
-from wanedit.wan.experts import ExpertPair
-from wanedit.wan.transformer import WanTransformer
+from wanedit.wan.transformer import ExpertPair, WanTransformer
 
 # Up to this many tokens one pass over both prompts is faster than two: small products leave cores idle.
 BATCHED_UP_TO = 8192

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 from wanedit.lit.tasks import SegmentTask
 from wanedit.lit.velocity import BATCHED_UP_TO
-from wanedit.wan import image, load, text
-from wanedit.wan.checkpoint import find_weights
+from wanedit.wan.condition import image_part, text_part
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
-from wanedit.wan.load import WanFolder
+from wanedit.wan.load import WanFolder, read_vae_config, transformer_parts, vae_part
 
 # FFV1 keeps about this share of the raw bytes of camera footage.
 LOSSLESS_SHARE = 0.6
@@ -54,27 +53,18 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     activations = rows * task.tokens * (8 * config.dim + (4 * config.dim + config.ffn_dim) * bytes_per_weight)
     cross = (contexts * config.text_len + config.num_images * IMAGE_TOKENS) * 2 * config.dim
     cross *= config.num_layers * bytes_per_weight
-    transformer = max(_numel(path, load.TRANSFORMER_STEM) for path in folder.transformer_folders)
-    weights = transformer * len(folder.transformer_folders) * bytes_per_weight + 4 * _numel(
-        folder.path, load.VAE_STEM
-    )
+    transformers = [part.num_weights() for part in transformer_parts(folder)]
+    weights = max(transformers) * len(transformers) * bytes_per_weight
+    weights += 4 * vae_part(folder.path).num_weights()
     pixels = task.sampled_frames * task.first.shape[1] * task.first.shape[2]
-    base_width = load.read_vae_config(folder.path)["dim"]
+    base_width = read_vae_config(folder.path)["dim"]
     # The decoder's last level holds a chunk of 4 frames at full size, beside the clip. Twenty copies of the chunk
     # are what wan-tiny's peak grew by from 128*128 to 256*256 at 33 frames.
     decoding = 4 * (4 * pixels // task.sampled_frames * base_width * 20 + 3 * 2 * pixels)
-    encoders = [_numel(folder.path, text.STEM)]
+    encoders = [text_part(folder.path).num_weights()]
     if config.image_tokens:
-        encoders.append(_numel(folder.path, image.STEM))
+        encoders.append(image_part(folder.path).num_weights())
     return Memory(max(encoders) * bytes_per_weight, weights + cross + max(activations, decoding))
-
-
-def _numel(path, stem: str) -> int:
-    from math import prod
-
-    from wanedit.wan.checkpoint import read_shapes
-
-    return sum(prod(shape) for shape in read_shapes(find_weights(path, stem)).values())
 
 
 def disk_bytes(tasks: list[SegmentTask], total_frames: int, size: tuple[int, int]) -> int:

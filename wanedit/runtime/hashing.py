@@ -3,15 +3,13 @@
 import hashlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from wanedit.wan import image, load, text
-from wanedit.wan.checkpoint import find_weights, sha256
-from wanedit.wan.load import WanFolder, default_dtype
+from wanedit.wan.checkpoint import sha256
+from wanedit.wan.load import WanFolder, deciding_files, default_dtype
 
 
 def digest(values: dict[str, Any]) -> str:
@@ -36,15 +34,7 @@ def compute_kind() -> str:
 
 def hash_files(folder: WanFolder, say: Callable[[str], None]) -> dict[str, str]:
     """SHA-256 of every file that decides what the model computes."""
-    files: list[Path] = []
-    for path in folder.transformer_folders:
-        files += [path / "config.json", *find_weights(path, load.TRANSFORMER_STEM)]
-    files += find_weights(folder.path, load.VAE_STEM) + find_weights(folder.path, text.STEM)
-    if folder.config.image_tokens:
-        files += find_weights(folder.path, image.STEM)
-    files += sorted((folder.path / text.TOKENIZER).glob("*.json"))
-    files += [folder.path / name for name in (load.VAE_CONFIG, text.CONFIG, image.CONFIG)]
-    files = [file for file in files if file.is_file()]
+    files = deciding_files(folder)
     size = sum(file.stat().st_size for file in files)
     if size > LARGE:
         say(f"hashing {size / 1e9:.0f} GB of weights; this is remembered until the files change")

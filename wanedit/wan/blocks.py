@@ -1,4 +1,4 @@
-"""The transformer block of Wan: self-attention, cross-attention, feed-forward, all under modulation.
+"""The transformer block of Wan: self-attention under RoPE, cross-attention, feed-forward, all under modulation.
 
 Parameter names and shapes are those of the official checkpoints. The residual stream and the modulation
 stay in float32 and matrix products run in the dtype of their weights, as the official code does under
@@ -12,7 +12,66 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wanedit.wan.rope import rotate
+THETA = 10000.0
+
+
+def axis_dims(head_dim: int) -> tuple[int, int, int]:
+    """Split a head over (time, height, width): `d - 4 (d // 6)`, `2 (d // 6)`, `2 (d // 6)`.
+
+    Source: Wan 2.1, `wan/modules/model.py`, the tables that `WanModel.__init__` concatenates.
+    """
+    spatial = 2 * (head_dim // 6)
+    return head_dim - 2 * spatial, spatial, spatial
+
+
+def _angles(positions: Float[Tensor, " n"], dim: int) -> Float[Tensor, "n pairs"]:
+    exponent = torch.arange(0, dim, 2, dtype=torch.float64, device=positions.device) / dim
+    return torch.outer(positions.double(), THETA**-exponent)
+
+
+def rotation(
+    frame_ids: Float[Tensor, " s"], height: int, width: int, head_dim: int
+) -> tuple[Float[Tensor, "length pairs"], Float[Tensor, "length pairs"]]:
+    """Cosine and sine of every token's angle, tokens in the order (slot, row, column).
+
+    Args:
+        frame_ids: temporal position of every latent slot, in slots; integer or fractional.
+        height, width: patches, not pixels.
+
+    Returns:
+        Two float32 tensors of shape (S * height * width, head_dim / 2), computed in float64.
+    """
+    time_dim, row_dim, column_dim = axis_dims(head_dim)
+    device = frame_ids.device
+    time = _angles(frame_ids, time_dim)
+    rows = _angles(torch.arange(height, dtype=torch.float64, device=device), row_dim)
+    columns = _angles(torch.arange(width, dtype=torch.float64, device=device), column_dim)
+    shape = (len(frame_ids), height, width, -1)
+    angles = torch.cat(
+        [
+            time[:, None, None].expand(shape),
+            rows[None, :, None].expand(shape),
+            columns[None, None, :].expand(shape),
+        ],
+        dim=-1,
+    ).flatten(0, 2)
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(
+    x: Float[Tensor, "b length heads d"],
+    cos: Float[Tensor, "length pairs"],
+    sin: Float[Tensor, "length pairs"],
+) -> Float[Tensor, "b length heads d"]:
+    """Turn neighbouring channel pairs by the tabulated angles (RoFormer, arXiv 2104.09864, equation 34).
+
+    Written on real pairs: torch.compile fuses it into the projection before it, where a complex view
+    would break the graph. The arithmetic is float32 whatever the dtype of `x`.
+    """
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = cos[:, None], sin[:, None]
+    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    return turned.flatten(-2).to(x.dtype)
 
 
 def linear(layer: nn.Module, x: Tensor) -> Tensor:
@@ -86,6 +145,11 @@ class KeysValues:
 
     text: tuple[Tensor, Tensor]
     image: tuple[Tensor, Tensor] | None = None
+
+    def expand(self, batch: int) -> "KeysValues":
+        """One row of text, or of images, for every row of a batch; a view."""
+        text, image = ([t.expand(batch, -1, -1, -1) for t in pair] for pair in (self.text, self.image or ()))
+        return KeysValues((text[0], text[1]), (image[0], image[1]) if image else None)
 
 
 class CrossAttention(_Projections):

@@ -1,4 +1,8 @@
-"""Tensors on disk into modules: memory-mapped, one shard at a time, every name and shape accounted for."""
+"""Tensors on disk into modules: memory-mapped, one shard at a time, every name and shape accounted for.
+
+A `Part` says which files, under which names, and which module; `read_shapes` and `read_tensors` are all that knows how
+a file holds named tensors.
+"""
 
 import hashlib
 import json
@@ -8,6 +12,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -35,7 +40,17 @@ def find_weights(folder: Path, stem: str) -> list[Path]:
         names = ", ".join(index.name for index in indices)
         raise MissingWeightsError(f"{folder} holds {names}; expected one index")
     if indices:
-        return _shards(indices[0])
+        weight_map = read_json(indices[0]).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise MissingWeightsError(f"{indices[0]} has no weight_map")
+        # Names come from a file: only the name itself counts, never a path out of the folder.
+        names = sorted({Path(str(name)).name for name in weight_map.values()})
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise MissingWeightsError(
+                f"{folder} lacks {len(missing)} of {len(names)} shards: {', '.join(missing)}"
+            )
+        return [folder / name for name in names]
     for suffix in (".safetensors", ".pth"):
         files = sorted(folder.glob(f"{stem}*{suffix}"))
         if len(files) > 1:
@@ -46,20 +61,6 @@ def find_weights(folder: Path, stem: str) -> list[Path]:
         if files:
             return files
     raise MissingWeightsError(f"{folder} has no {stem}*.safetensors and no {stem}*.pth")
-
-
-def _shards(index: Path) -> list[Path]:
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise MissingWeightsError(f"{index} has no weight_map")
-    # Names come from a file: only the name itself counts, never a path out of the folder.
-    names = sorted({Path(str(name)).name for name in weight_map.values()})
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
-        raise MissingWeightsError(
-            f"{index.parent} lacks {len(missing)} of {len(names)} shards: {', '.join(missing)}"
-        )
-    return [index.parent / name for name in names]
 
 
 def _pth(path: Path) -> dict[str, Tensor]:
@@ -197,7 +198,7 @@ def fill(
         MissingWeightsError: the files are unreadable, or their names or shapes are not the module's.
     """
     expected = module_shapes(module, prefix)
-    found = {n: s for n, s in read_shapes(files).items() if n in expected or not n.startswith(ignore or "\0")}
+    found = {n: s for n, s in read_shapes(files).items() if n in expected or not n.startswith(ignore)}
     problem = difference(expected, found)
     if problem:
         raise MissingWeightsError(f"{files[0].parent}/{files[0].name}: {problem}")
@@ -208,18 +209,48 @@ def fill(
     on_cpu = torch.device(device).type == "cpu"
     for name, tensor in read_tensors(files, stays):
         if name in expected:
-            name = name.removeprefix(prefix)
-            _assign(module, name, tensor.to(device=device, dtype=dtype_of(name)))
+            path, _, leaf = name.removeprefix(prefix).rpartition(".")
+            owner = module.get_submodule(path)
+            value = tensor.to(device=device, dtype=dtype_of(name.removeprefix(prefix)))
+            if leaf in owner._parameters:
+                owner._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+            else:
+                owner._buffers[leaf] = value
     return module.eval().requires_grad_(False)
 
 
-def _assign(module: nn.Module, name: str, tensor: Tensor) -> None:
-    path, _, leaf = name.rpartition(".")
-    owner = module.get_submodule(path)
-    if leaf in owner._parameters:
-        owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
-    else:
-        owner._buffers[leaf] = tensor
+@dataclass(frozen=True)
+class Part:
+    """One module of a model on disk.
+
+    Attributes:
+        name: as a message calls it.
+        folder, stem: where its weights are and how their file names begin.
+        build: the module, uninitialised, on whatever device is current.
+        prefix: of its names in the files, such as "visual.".
+        unused: prefixes of names in the files that the module leaves alone.
+    """
+
+    name: str
+    folder: Path
+    stem: str
+    build: Callable[[], nn.Module]
+    prefix: str = ""
+    unused: tuple[str, ...] = ()
+
+    def files(self) -> list[Path]:
+        """As `find_weights`."""
+        return find_weights(self.folder, self.stem)
+
+    def num_weights(self) -> int:
+        """How many numbers the files hold, from their headers."""
+        return sum(math.prod(shape) for shape in read_shapes(self.files()).values())
+
+    def load(self, dtype_of: DtypeOf, device: torch.device | str = "cpu") -> nn.Module:
+        """The module with its weights; see `fill` for dtypes and errors."""
+        with torch.device("meta"):
+            module = self.build()
+        return fill(module, self.files(), dtype_of, device, self.prefix, self.unused)
 
 
 def sha256(path: Path) -> str:
@@ -234,16 +265,12 @@ def sha256(path: Path) -> str:
     if key in cache:
         return cache[key]
     cache[key] = file_sha256(path)
-    _write_cache(cache_path, cache)
-    return cache[key]
-
-
-def _write_cache(path: Path, cache: dict[str, str]) -> None:
     # A cache that cannot be written (read-only home, full disk) costs time, not correctness.
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = cache_path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        cache_path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(cache))
-        temporary.replace(path)
+        temporary.replace(cache_path)
     except OSError:
         temporary.unlink(missing_ok=True)
+    return cache[key]

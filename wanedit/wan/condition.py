@@ -1,16 +1,198 @@
-"""The 20 condition channels of image-to-video models: 4 of mask, 16 of latent."""
+"""What a velocity is conditioned on: the prompt's tokens, the images' tokens, and the known frames as channels."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from wanedit.errors import InputError
-from wanedit.wan.config import MASK_CHANNELS
+from wanedit.errors import InputError, MissingWeightsError
+from wanedit.wan.checkpoint import Part
+from wanedit.wan.config import MASK_CHANNELS, read_overrides
 from wanedit.wan.vae import STRIDE_TIME
 
 Image = Float[Tensor, "3 height width"]
+
+TOKENIZER = Path("google/umt5-xxl")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TEXT_CONFIG = "text_encoder_config.json"
+IMAGE_CONFIG = "image_encoder_config.json"
+
+# UMT5-XXL as Wan 2.1 uses it (`wan/modules/t5.py`, `umt5_xxl`).
+OFFICIAL_TEXT: dict[str, Any] = {
+    "vocab": 256384,
+    "dim": 4096,
+    "dim_attn": 4096,
+    "dim_ffn": 10240,
+    "num_heads": 64,
+    "num_layers": 24,
+    "num_buckets": 32,
+    "shared_pos": False,
+    "dropout": 0.0,
+}
+# The vision half as Wan 2.1 uses it (`wan/modules/clip.py`, `clip_xlm_roberta_vit_h_14`).
+OFFICIAL_IMAGE: dict[str, Any] = {
+    "image_size": 224,
+    "patch_size": 14,
+    "dim": 1280,
+    "mlp_ratio": 4,
+    "out_dim": 1024,
+    "num_heads": 16,
+    "num_layers": 32,
+    "pool_type": "token",
+    "pre_norm": True,
+    "post_norm": False,
+    "activation": "gelu",
+}
+# CLIP's pixel statistics (arXiv 2103.00020; also in `wan/modules/clip.py`).
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class TextEncoder(nn.Module):
+    """Prompts to token features: `encoder(prompts)`, by UMT5 and the tokenizer beside it."""
+
+    def __init__(self, model: nn.Module, tokenizer: Callable[..., tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+
+    def forward(self, prompts: list[str]) -> Float[Tensor, "b n dim"]:
+        """Encode prompts; positions after a prompt's last token are zero.
+
+        Source: Wan 2.1, `wan/modules/t5.py`, `T5EncoderModel.__call__`, which cuts every prompt to its own
+        length, and `WanModel.forward`, which pads it with zeros.
+
+        Returns:
+            (B, text_len, dim) in the dtype of the encoder; prompts beyond text_len tokens are cut, as there.
+        """
+        ids, mask = self.tokenizer(prompts, return_mask=True, add_special_tokens=True)
+        device = next(self.model.parameters()).device
+        ids, mask = ids.to(device), mask.to(device)
+        features = self.model(ids, mask)
+        return features * (mask > 0).unsqueeze(-1).to(features.dtype)
+
+
+def build_text_encoder(config: dict[str, Any]) -> nn.Module:
+    """The bare encoder, uninitialised, on whatever device is current."""
+    from diffsynth.models.wan_video_text_encoder import WanTextEncoder
+
+    return WanTextEncoder(**config)
+
+
+def read_text_config(folder: Path) -> dict[str, Any]:
+    """The folder's own sizes, or the official ones where it says none."""
+    return OFFICIAL_TEXT | read_overrides(folder / TEXT_CONFIG, OFFICIAL_TEXT)
+
+
+def text_part(folder: Path) -> Part:
+    """The text encoder of a Wan folder."""
+    return Part(
+        "text encoder", folder, "models_t5_umt5-xxl-enc", lambda: build_text_encoder(read_text_config(folder))
+    )
+
+
+def find_tokenizer(folder: Path) -> Path:
+    """The tokenizer's own folder.
+
+    Raises:
+        MissingWeightsError: one of its files is absent.
+    """
+    path = folder / TOKENIZER
+    missing = [name for name in TOKENIZER_FILES if not (path / name).is_file()]
+    if missing:
+        raise MissingWeightsError(f"{path} lacks {', '.join(missing)}; expected the UMT5 tokenizer")
+    return path
+
+
+def load_text_encoder(
+    folder: Path, text_len: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> TextEncoder:
+    """Load encoder and tokenizer of a Wan folder.
+
+    Raises:
+        MissingWeightsError: weights or tokenizer are absent or do not fit.
+    """
+    tokenizer = find_tokenizer(folder)
+    from diffsynth.models.wan_video_text_encoder import HuggingfaceTokenizer
+
+    model = text_part(folder).load(lambda _: dtype, device)
+    return TextEncoder(model, HuggingfaceTokenizer(str(tokenizer), seq_len=text_len, clean="whitespace"))
+
+
+def count_tokens(folder: Path, prompts: list[str]) -> list[int]:
+    """Tokens of every prompt, the end mark included, before any cut. Loads the tokenizer's table and no more.
+
+    Raises:
+        MissingWeightsError: no tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(find_tokenizer(folder) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [len(encoding.ids) for encoding in tokenizer.encode_batch([" ".join(p.split()) for p in prompts])]
+
+
+def prompt_doubts(folder: Path, limit: int, prompts: list[str]) -> list[str]:
+    """A note for every prompt of which the model does not read the end: `limit` is its text_len."""
+    notes = [
+        f"a prompt of {count} tokens is cut to the model's {limit}: {prompt[:60]!r} …"
+        for prompt, count in zip(prompts, count_tokens(folder, prompts), strict=True)
+        if count > limit
+    ]
+    return list(dict.fromkeys(notes))
+
+
+class ImageEncoder(nn.Module):
+    """Images to 257 tokens each, by the vision half of CLIP (open-clip XLM-RoBERTa-Large, ViT-H/14).
+
+    `encoder(images)` gives the features of the last block but one, class token first.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.side = int(model.image_size)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b 257 dim"]:
+        """Encode pixels in [-1, 1], resized here by bicubic interpolation to the encoder's own size."""
+        images = F.interpolate(images, size=(self.side, self.side), mode="bicubic", align_corners=False)
+        mean, std = (images.new_tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+        pixels = (images * 0.5 + 0.5 - mean) / std
+        weight = next(self.model.parameters())
+        return self.model(pixels.to(weight.device, weight.dtype), use_31_block=True)
+
+
+def build_image_encoder(config: dict[str, Any]) -> nn.Module:
+    """The bare vision transformer, uninitialised, on whatever device is current."""
+    from diffsynth.models.wan_video_image_encoder import VisionTransformer
+
+    return VisionTransformer(**config)
+
+
+def image_part(folder: Path) -> Part:
+    """The image encoder of a Wan folder, whose file also holds the text half of CLIP, which no Wan model reads."""
+    return Part(
+        "image encoder",
+        folder,
+        "models_clip_open-clip-xlm-roberta-large-vit-huge-14",
+        lambda: build_image_encoder(OFFICIAL_IMAGE | read_overrides(folder / IMAGE_CONFIG, OFFICIAL_IMAGE)),
+        prefix="visual.",
+        unused=("textual.", "log_scale"),
+    )
+
+
+def load_image_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str = "cpu") -> ImageEncoder:
+    """Load the image encoder of a Wan folder.
+
+    Raises:
+        MissingWeightsError: weights are absent or do not fit.
+    """
+    return ImageEncoder(image_part(folder).load(lambda _: dtype, device))
 
 
 def frame_mask(known: set[int], num_frames: int, height: int, width: int) -> Float[Tensor, "1 4 s h w"]:

@@ -1,26 +1,34 @@
 """A Wan folder, known by name or path, and the modules that it holds."""
 
+import contextlib
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.wan import image, text
 from wanedit.wan.catalog import KnownModel, Sampling, find_known, recognise
-from wanedit.wan.checkpoint import DtypeOf, fill, find_weights, read_shapes
+from wanedit.wan.checkpoint import DtypeOf, Part, find_weights, read_shapes
+from wanedit.wan.condition import (
+    IMAGE_CONFIG,
+    TEXT_CONFIG,
+    TOKENIZER,
+    ImageEncoder,
+    TextEncoder,
+    find_tokenizer,
+    image_part,
+    load_image_encoder,
+    load_text_encoder,
+    text_part,
+)
 from wanedit.wan.config import WanConfig, read_json, read_overrides
-from wanedit.wan.experts import ExpertPair
-from wanedit.wan.image import ImageEncoder, load_image_encoder
-from wanedit.wan.text import TextEncoder, load_text_encoder
-from wanedit.wan.transformer import WanTransformer
+from wanedit.wan.transformer import ExpertPair, WanTransformer
 from wanedit.wan.vae import OFFICIAL_MEAN, OFFICIAL_STD, WanVAE
 
 TRANSFORMER_STEM = "diffusion_pytorch_model"
-VAE_STEM = "Wan2.1_VAE"
 VAE_CONFIG = "vae_config.json"
 SAMPLING = "sampling.json"
 EXPERTS = ("high_noise_model", "low_noise_model")
@@ -107,9 +115,11 @@ def locate(source: str) -> Path:
     """
     path = Path(source).expanduser()
     known = find_known(source)
-    if known is None and source and _is_folder(path):
-        return path
     if known is None:
+        # A name too long for any file is no folder; there, pathlib raises.
+        with contextlib.suppress(OSError):
+            if source and path.is_dir():
+                return path
         name = source if len(source) < 200 else f"{source[:200]}…"
         raise InputError(f"model {name!r} is neither a folder nor a known model; `wanedit models` lists them")
     if known.bundled:
@@ -128,26 +138,43 @@ def locate(source: str) -> Path:
     )
 
 
-def _is_folder(path: Path) -> bool:
-    """Whether it is one; a name too long for any file is none, where pathlib raises."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
 def transformer_dtype(dtype: torch.dtype) -> DtypeOf:
     """Which parameters are kept in `dtype`, and which in float32 whatever it is."""
     return lambda name: torch.float32 if any(part in name for part in _FLOAT32_PARTS) else dtype
 
 
-def _one_transformer(
-    folder: Path, config: WanConfig, dtype: torch.dtype, device: torch.device | str
-) -> WanTransformer:
-    with torch.device("meta"):
-        model = WanTransformer(config)
-    fill(model, find_weights(folder, TRANSFORMER_STEM), transformer_dtype(dtype), device)
-    return model
+def transformer_parts(folder: WanFolder) -> list[Part]:
+    """The transformer, or the two experts of Wan 2.2, named as their folders are."""
+    paths = folder.transformer_folders
+    names = ["transformer"] if len(paths) == 1 else [path.name for path in paths]
+    return [
+        Part(name, path, TRANSFORMER_STEM, lambda: WanTransformer(folder.config))
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def vae_part(path: Path) -> Part:
+    """The VAE of a folder."""
+    return Part("VAE", path, "Wan2.1_VAE", lambda: build_vae(read_vae_config(path)))
+
+
+def all_parts(folder: WanFolder) -> list[Part]:
+    """Every module of a model; nothing is read yet."""
+    encoders = [image_part(folder.path)] if folder.config.image_tokens else []
+    return [*transformer_parts(folder), vae_part(folder.path), text_part(folder.path), *encoders]
+
+
+def deciding_files(folder: WanFolder) -> list[Path]:
+    """Every file that decides what the model computes.
+
+    Raises:
+        MissingWeightsError: a part is absent.
+    """
+    configs = [path / "config.json" for path in folder.transformer_folders]
+    configs += [folder.path / name for name in (VAE_CONFIG, TEXT_CONFIG, IMAGE_CONFIG)]
+    weights = [file for part in all_parts(folder) for file in part.files()]
+    files = [*configs, *weights, *sorted((folder.path / TOKENIZER).glob("*.json"))]
+    return [file for file in files if file.is_file()]
 
 
 def load_transformer(
@@ -159,11 +186,9 @@ def load_transformer(
         MissingWeightsError: the weights are absent or are not what config.json says.
     """
     folder = source if isinstance(source, WanFolder) else open_wan(source)
-    parts = [
-        _one_transformer(path, folder.config, dtype or default_dtype(device), device)
-        for path in folder.transformer_folders
-    ]
-    return parts[0] if len(parts) == 1 else ExpertPair(*parts)
+    dtype_of = transformer_dtype(dtype or default_dtype(device))
+    models = [cast(WanTransformer, part.load(dtype_of, device)) for part in transformer_parts(folder)]
+    return models[0] if len(models) == 1 else ExpertPair(*models)
 
 
 def read_vae_config(path: Path) -> dict[str, Any]:
@@ -187,10 +212,7 @@ def load_vae(source: str | Path | WanFolder, device: torch.device | str = "cpu")
         MissingWeightsError: the weights are absent or do not fit.
     """
     path = source.path if isinstance(source, WanFolder) else locate(str(source))
-    config = read_vae_config(path)
-    with torch.device("meta"):
-        model = build_vae(config)
-    fill(model, find_weights(path, VAE_STEM), lambda _: torch.float32, device)
+    model, config = vae_part(path).load(lambda _: torch.float32, device), read_vae_config(path)
     return WanVAE(model, config["latents_mean"], config["latents_std"]).to(device)
 
 
@@ -200,13 +222,9 @@ def require_parts(folder: WanFolder) -> None:
     Raises:
         MissingWeightsError: a part is absent.
     """
-    for path in folder.transformer_folders:
-        find_weights(path, TRANSFORMER_STEM)
-    find_weights(folder.path, VAE_STEM)
-    find_weights(folder.path, text.STEM)
-    text.find_tokenizer(folder.path)
-    if folder.config.image_tokens:
-        find_weights(folder.path, image.STEM)
+    for part in all_parts(folder):
+        part.files()
+    find_tokenizer(folder.path)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The Wan diffusion transformer: latents, timestep and context in, velocity out.
 
 Equal to the official implementation (tests/wan/test_golden.py), with three differences in form: temporal
-positions are an argument, the context is prepared once per sample, and RoPE is real.
+positions are an argument, the context is prepared once per sample, and RoPE is real. Wan 2.2 has two of them, one
+for high and one for low noise: `ExpertPair`.
 """
 
 from dataclasses import dataclass, replace
@@ -13,9 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wanedit.errors import InputError
-from wanedit.wan.blocks import Block, Head, ImageEmbedding, KeysValues, linear
+from wanedit.wan.blocks import Block, Head, ImageEmbedding, KeysValues, linear, rotation
 from wanedit.wan.config import IMAGE_TOKENS, PATCH_SIZE, WanConfig
-from wanedit.wan.rope import rotation
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,6 @@ def sinusoidal_embedding(timestep: Float[Tensor, " b"], dim: int) -> Float[Tenso
     exponent = torch.arange(dim // 2, dtype=torch.float64, device=timestep.device) / (dim // 2)
     angles = torch.outer(timestep.double(), 10000.0**-exponent)
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
-
-
-def _expand(pair: tuple[Tensor, Tensor], batch: int) -> tuple[Tensor, Tensor]:
-    return tuple(t.expand(batch, -1, -1, -1) for t in pair)  # pyright: ignore[reportReturnType]
 
 
 class WanTransformer(nn.Module):
@@ -97,7 +93,26 @@ class WanTransformer(nn.Module):
         Raises:
             InputError: an input is missing, superfluous or of another shape than the model needs.
         """
-        self._check(grid, text, image_tokens, condition, frame_ids)
+        config = self.config
+        if grid[1] % 2 or grid[2] % 2:
+            raise InputError(
+                f"latents are {grid[1]}x{grid[2]}; expected even sizes (pixels: multiples of 16)"
+            )
+        if text.ndim != 3 or text.shape[1] > config.text_len or text.shape[2] != config.text_dim:
+            raise InputError(
+                f"text is {tuple(text.shape)}; expected (B, <= {config.text_len}, {config.text_dim})"
+            )
+        # Shapes of one row; None where this model reads no such input.
+        tokens = (config.num_images * IMAGE_TOKENS, config.image_dim) if config.image_tokens else None
+        channels = (config.condition_channels, *grid) if config.condition_channels else None
+        for name, x, row in ("image_tokens", image_tokens, tokens), ("condition", condition, channels):
+            got = None if x is None else tuple(x.shape)
+            fits = got is row if got is None or row is None else got[1:] == row and got[0] in (1, len(text))
+            if not fits:
+                expected = row and (f"1 or {len(text)}", *row)
+                raise InputError(f"{name} is {got}; this {config.model_type} model expects {expected}")
+        if frame_ids is not None and tuple(frame_ids.shape) != (grid[0],):
+            raise InputError(f"frame_ids have shape {tuple(frame_ids.shape)}; expected ({grid[0]},)")
         return self.assemble(grid, text, image_tokens, condition, frame_ids)
 
     def assemble(
@@ -135,31 +150,6 @@ class WanTransformer(nn.Module):
     def _padded(self, text: Tensor) -> Tensor:
         return F.pad(text, (0, 0, 0, self.config.text_len - text.shape[1]))
 
-    def _check(self, grid, text, image_tokens, condition, frame_ids) -> None:
-        config = self.config
-        if grid[1] % 2 or grid[2] % 2:
-            raise InputError(
-                f"latents are {grid[1]}x{grid[2]}; expected even sizes (pixels: multiples of 16)"
-            )
-        if text.ndim != 3 or text.shape[1] > config.text_len or text.shape[2] != config.text_dim:
-            raise InputError(
-                f"text is {tuple(text.shape)}; expected (B, <= {config.text_len}, {config.text_dim})"
-            )
-        tokens = (config.num_images * IMAGE_TOKENS, config.image_dim) if config.image_tokens else None
-        self._check_rows("image_tokens", image_tokens, tokens, len(text))
-        channels = (config.condition_channels, *grid) if config.condition_channels else None
-        self._check_rows("condition", condition, channels, len(text))
-        if frame_ids is not None and tuple(frame_ids.shape) != (grid[0],):
-            raise InputError(f"frame_ids have shape {tuple(frame_ids.shape)}; expected ({grid[0]},)")
-
-    def _check_rows(self, name: str, x: Tensor | None, row: tuple[int, ...] | None, batch: int) -> None:
-        """`row` is the shape of one row, None where this model reads no such input."""
-        got = None if x is None else tuple(x.shape)
-        fits = got is row if got is None or row is None else got[1:] == row and got[0] in (1, batch)
-        if not fits:
-            expected = row and (f"1 or {batch}", *row)
-            raise InputError(f"{name} is {got}; this {self.config.model_type} model expects {expected}")
-
     def embed_condition(self, condition: Tensor | None) -> Tensor | None:
         """The condition's share of patch_embedding, (B, tokens, dim): a convolution is linear in its channels."""
         if condition is None:
@@ -167,12 +157,6 @@ class WanTransformer(nn.Module):
         weight = self.patch_embedding.weight[:, self.config.out_dim :]
         patches = F.conv3d(condition.to(weight.dtype), weight, stride=PATCH_SIZE)
         return patches.flatten(2).transpose(1, 2)
-
-    def _embed_latents(self, latents: Tensor, condition: Tensor | None) -> Tensor:
-        weight = self.patch_embedding.weight[:, : self.config.out_dim]
-        patches = F.conv3d(latents.to(weight.dtype), weight, self.patch_embedding.bias, stride=PATCH_SIZE)
-        tokens = patches.flatten(2).transpose(1, 2).float()
-        return tokens if condition is None else tokens + condition
 
     def velocity(
         self, latents: Float[Tensor, "b 16 s h w"], timestep: Float[Tensor, " b"], context: Context
@@ -195,16 +179,16 @@ class WanTransformer(nn.Module):
         features = sinusoidal_embedding(timestep, self.config.freq_dim)
         time = linear(self.time_embedding[2], F.silu(linear(self.time_embedding[0], features))).float()
         modulation = linear(self.time_projection[1], F.silu(time)).float().unflatten(1, (6, -1))
-        x = self._embed_latents(latents, context.condition)
+        weight = self.patch_embedding.weight[:, : self.config.out_dim]
+        patches = F.conv3d(latents.to(weight.dtype), weight, self.patch_embedding.bias, stride=PATCH_SIZE)
+        x = patches.flatten(2).transpose(1, 2).float()
+        if context.condition is not None:
+            x = x + context.condition
         for block, cross in zip(self.block_list(), context.cross, strict=True):
-            image = None if cross.image is None else _expand(cross.image, batch)
-            x = block(x, modulation, KeysValues(_expand(cross.text, batch), image), context.cos, context.sin)
-        return self._unpatchify(self.head(x, time).float(), context.grid)
-
-    def _unpatchify(self, patches: Tensor, grid: tuple[int, int, int]) -> Tensor:
-        slots, height, width = grid
+            x = block(x, modulation, cross.expand(batch), context.cos, context.sin)
+        slots, height, width = context.grid
         return rearrange(
-            patches,
+            self.head(x, time).float(),
             "b (s h w) (p q c) -> b c s (h p) (w q)",
             s=slots,
             h=height // 2,
@@ -223,5 +207,84 @@ class WanTransformer(nn.Module):
         frame_ids: Tensor | None = None,
     ) -> Float[Tensor, "b 16 s h w"]:
         """`prepare` and `velocity` in one call; see there for shapes and errors."""
+        grid = (latents.shape[2], latents.shape[3], latents.shape[4])
+        return self.velocity(latents, timestep, self.prepare(grid, text, image_tokens, condition, frame_ids))
+
+
+# Wan2.2-I2V-A14B hands over at sigma 0.9 (Wan 2.2, `wan/configs/wan_i2v_A14B.py`, `boundary`).
+BOUNDARY_TIMESTEP = 900.0
+
+
+class ExpertPair(nn.Module):
+    """Called like one transformer; the timestep decides which expert answers.
+
+    After `swap_on(device)` only the expert that answers is on the device, the other in host memory: the two of
+    Wan2.2-A14B do not fit one card together. A sample then moves them twice, once for its contexts and once at
+    the boundary.
+    """
+
+    def __init__(self, high_noise: WanTransformer, low_noise: WanTransformer) -> None:
+        super().__init__()
+        self.high_noise = high_noise
+        self.low_noise = low_noise
+        self.swap_device: torch.device | None = None
+
+    def swap_on(self, device: torch.device) -> None:
+        """From now on keep only the answering expert on `device`."""
+        self.swap_device = device
+
+    def _answering(self, expert: WanTransformer) -> WanTransformer:
+        if self.swap_device is not None:
+            (self.low_noise if expert is self.high_noise else self.high_noise).to("cpu")
+            expert.to(self.swap_device)
+        return expert
+
+    @property
+    def config(self) -> WanConfig:
+        return self.high_noise.config
+
+    def prepare(
+        self,
+        grid: tuple[int, int, int],
+        text: Float[Tensor, "b n text_dim"],
+        image_tokens: Float[Tensor, "i m image_dim"] | None = None,
+        condition: Float[Tensor, "c channels s h w"] | None = None,
+        frame_ids: Tensor | None = None,
+    ) -> tuple[Context, Context]:
+        """One context per expert; see `WanTransformer.prepare`."""
+        inputs = (grid, text, image_tokens, condition, frame_ids)
+        low = self._answering(self.low_noise).prepare(*inputs)
+        high = self._answering(self.high_noise).prepare(*inputs)
+        return high, low
+
+    def with_text(
+        self, context: tuple[Context, Context], text: Float[Tensor, "b n text_dim"]
+    ) -> tuple[Context, Context]:
+        """As `WanTransformer.with_text`, for both experts."""
+        low = self._answering(self.low_noise).with_text(context[1], text)
+        high = self._answering(self.high_noise).with_text(context[0], text)
+        return high, low
+
+    def velocity(
+        self,
+        latents: Float[Tensor, "b 16 s h w"],
+        timestep: Float[Tensor, " b"],
+        context: tuple[Context, Context],
+    ) -> Float[Tensor, "b 16 s h w"]:
+        """The velocity of the expert for this noise level; all rows share the level."""
+        if float(timestep[0]) >= BOUNDARY_TIMESTEP:
+            return self._answering(self.high_noise).velocity(latents, timestep, context[0])
+        return self._answering(self.low_noise).velocity(latents, timestep, context[1])
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b 16 s h w"],
+        timestep: Float[Tensor, " b"],
+        text: Float[Tensor, "b n text_dim"],
+        image_tokens: Float[Tensor, "i m image_dim"] | None = None,
+        condition: Float[Tensor, "c channels s h w"] | None = None,
+        frame_ids: Tensor | None = None,
+    ) -> Float[Tensor, "b 16 s h w"]:
+        """As `WanTransformer.forward`."""
         grid = (latents.shape[2], latents.shape[3], latents.shape[4])
         return self.velocity(latents, timestep, self.prepare(grid, text, image_tokens, condition, frame_ids))

@@ -33,8 +33,8 @@ from wanedit.runtime.settings import SIZE_MULTIPLE, parse_size
 from wanedit.video import FitRecord, load_image
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan import load
+from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.load import WanFolder, open_wan
-from wanedit.wan.text import prompt_doubts
 
 # Raised when a change to the code changes the pixels of an edit for the same inputs.
 ALGORITHM = 2

@@ -19,8 +19,8 @@ from wanedit.types import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
 from wanedit.wan import load
 from wanedit.wan.catalog import fitting
+from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.load import WanFolder, open_wan
-from wanedit.wan.text import prompt_doubts
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
 ALGORITHM = 3
