@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -13,8 +14,9 @@ from tests.stylists.paintings import PAINTINGS
 from tests.stylists.test_extract import scenery
 from wanedit.cli import main
 from wanedit.errors import ServiceError
+from wanedit.runtime.record import RECORD_MARK
 from wanedit.stylists.palette.stylist import PaletteStylist
-from wanedit.video import write_lossless, write_png
+from wanedit.video import load_image, read_frames, write_lossless, write_png
 
 
 @pytest.fixture(scope="session")
@@ -188,3 +190,84 @@ def test_a_signal_leaves_nothing_partial(film: Path, tmp_path: Path) -> None:
     assert "Resume with:" in error
     assert not (tmp_path / "keyframes.json").exists()
     assert main(["style", str(film), "--style.description", "ink", "--output", str(tmp_path), "--quiet"]) == 0
+
+
+OUTSIDE = '''
+from dataclasses import dataclass, asdict
+from wanedit.stylists.protocol import Estimate, Styled, StyleGuide, Verdict
+
+
+@dataclass
+class Fade:
+    """Everything nearer to one level."""
+
+    share: float
+    level: int = 128
+
+    settings = {"stylist": "fade"}
+
+    async def analyse(self, reference, keyframes):
+        return StyleGuide(summary="faded")
+
+    async def restyle(self, request):
+        faded = request.source + self.share * (self.level - request.source.astype(float))
+        return Styled(faded.round().astype("uint8"))
+
+    async def verify(self, request, styled, previous):
+        return Verdict(structure_kept=True, style_matched=True, consistent=True)
+
+    def estimate(self, keyframes, retries):
+        return Estimate(calls=(0, 0), price=(0.0, 0.0))
+
+
+class Half:
+    settings = {}
+'''
+
+
+def test_a_stylist_from_outside(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "faded_outside.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "out"
+    words = ["style", str(film), "--style.description", "any", "--indices", "0", "--quiet", "--out", str(out)]
+    mine = [*words, "--stylist", "faded_outside:Fade"]
+    picture = out / "keyframes" / "0000.png"
+    for share in (0.5, 1.0):
+        # Its `settings` say nothing of the share, and yet no answer to another one is taken.
+        assert main([*mine, "--stylist_options", json.dumps({"share": share})]) == 0
+        source = read_frames(film, [0])[0].astype(float)
+        assert np.array_equal(load_image(picture).pixels, (source + share * (128 - source)).round())
+    record = json.loads((out / "keyframes.json").read_text(encoding="utf-8"))
+    assert record["stylist"]["options"] == {"share": 1.0}
+    assert yaml.safe_load((out / "config.yaml").read_text())["stylist"] == "faded_outside:Fade"
+    for options, said in (({}, "missing a required argument: 'share'"), ({"colour": 1}, "(share: float")):
+        assert main([*mine, "--stylist_options", json.dumps(options)]) == 2
+        assert said in capsys.readouterr().err
+    assert main([*words, "--stylist", "faded_outside:Half"]) == 2
+    assert "lacks members of wanedit.stylists.protocol.Stylist" in capsys.readouterr().err
+    assert main([*words, "--stylist", "faded_outside:None_such"]) == 2
+    assert "expected package.module:Name" in capsys.readouterr().err
+    # Those of the package take options too, over their sections.
+    assert main([*words, "--style.description", "ink", "--stylist_options", '{"paper": 2.0}']) == 2
+    assert "palette.paper is 2.0" in capsys.readouterr().err
+
+
+def test_a_folder_of_another_job_is_left_alone(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(f"{RECORD_MARK}job: edit\nvideo: a.mp4\n")
+    words = ["style", str(film), "--style.description", "ink", "--indices", "0", "--quiet"]
+    assert main([*words, "--out", str(tmp_path)]) == 2
+    assert "holds a run of `wanedit edit`" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "styled")]) == 0
+    # A record is a configuration, of this job alone.
+    own = ["--config", str(tmp_path / "styled" / "config.yaml"), "--dry_run"]
+    assert main(["style", *own]) == 0
+    assert main(["edit", *own]) == 2
+    assert "job" in capsys.readouterr().err
+    # Before 0.2 the configuration had no mark.
+    config = tmp_path / "styled" / "config.yaml"
+    config.write_text(config.read_text().removeprefix(RECORD_MARK).replace("job: style\n", ""))
+    assert main([*words, "--out", str(tmp_path / "styled")]) == 0

@@ -14,7 +14,7 @@ from wanedit.commands.support import (
 )
 from wanedit.errors import ServiceError
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.jobs.integrated.config import EditStyle, styling_of
+from wanedit.jobs.integrated.styled import EditStyle, styling_of
 from wanedit.jobs.style.config import parts_of
 
 HELP = "an edited video from edited keyframes, or from a style"

@@ -30,6 +30,7 @@ class RunDirectory:
         self.metrics = root / "metrics.jsonl"
         self.contact_sheet = root / "contact_sheet.png"
         self.junctions = root / "junctions.png"
+        self.folders = (root, self.segments)
 
     def prepare(self) -> None:
         """Create the folders and drop what a killed run left half-written.
@@ -37,8 +38,8 @@ class RunDirectory:
         Raises:
             InputError: the folder cannot be created or written to.
         """
-        _create(self.segments)
-        for folder in (self.root, self.segments):
+        for folder in self.folders:
+            _create(folder)
             for partial in folder.glob(f".*{PARTIAL_SUFFIX}"):
                 partial.unlink(missing_ok=True)
 

@@ -49,14 +49,23 @@ def resolve_threads(config: RunSettings, directory: RunDirectory) -> int:
 
 
 def _recorded_before(name: str, config: RunSettings, directory: RunDirectory) -> int | None:
-    record = _read_record(directory)
-    job = recorded_job(record)
-    if record and job != config.job:
-        raise InputError(
-            f"output {directory.root} holds a run of `wanedit {job}`, which would be overwritten; choose another output"
-        )
-    value = record.get(name)
+    value = own_record(config.job, directory).get(name)
     return value if isinstance(value, int) else None
+
+
+def own_record(job: str, directory: RunDirectory) -> dict[str, Any]:
+    """The configuration of this folder's earlier run; empty if there was none.
+
+    Raises:
+        InputError: it is of another job, which would be overwritten, or is no record.
+    """
+    record = _read_record(directory)
+    if record and (other := recorded_job(record)) != job:
+        raise InputError(
+            f"output {directory.root} holds a run of `wanedit {other}`, which would be overwritten; choose another "
+            "output"
+        )
+    return record
 
 
 def _read_record(directory: RunDirectory) -> dict[str, Any]:

@@ -11,7 +11,7 @@ What became of a keyframe on its way is a sequence of states, each one line of t
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from wanedit.errors import WaneditError
 
 Picture = UInt8[np.ndarray, "h w 3"]
+Record = dict[str, object]  # JSON values by name
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ class Styled:
     """A restyled keyframe, of exactly its source's size, and where it came from (JSON values)."""
 
     image: Picture
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Record = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Stylist(Protocol):
     """
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Record:
         """All that decides what it makes, as JSON values: part of every cache key. Never a key of a service."""
         ...
 
@@ -168,7 +169,7 @@ class Restyled(_OfKeyframe):
     state: Literal["restyled"] = "restyled"
     key: str
     cached: bool
-    provenance: dict[str, Any] = Field(default_factory=dict)
+    provenance: Record = Field(default_factory=dict)
 
 
 class Accepted(_OfKeyframe):
@@ -229,7 +230,7 @@ State = Annotated[
     Analysed | Restyled | Accepted | Rejected | Kept | GivenUp | Failed | Cancelled | Spent,
     Field(discriminator="state"),
 ]
-STATE: TypeAdapter[Any] = TypeAdapter(State)
+STATE: TypeAdapter[object] = TypeAdapter(State)
 
 
 RETRY = "run again with more --retries, or with --on_reject keep to use the best attempt"

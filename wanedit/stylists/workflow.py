@@ -24,6 +24,7 @@ from wanedit.stylists.protocol import (
     GivenUp,
     Kept,
     Picture,
+    Record,
     Rejected,
     RejectedKeyframesError,
     Request,
@@ -122,6 +123,7 @@ class Workflow:
         stylist: who restyles and judges.
         keyframes: uint8 RGB, all of one size. frames: their numbers, for the journal and messages.
         reference: the style. cache, journal: where everything is kept.
+        made_by: all that the stylist's answers depend on, besides what it is asked; None for its own `settings`.
         done: called for each keyframe that is finished.
     """
 
@@ -132,6 +134,7 @@ class Workflow:
     rules: Rules
     cache: Cache
     journal: Journal
+    made_by: Record | None = None
     done: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -140,6 +143,7 @@ class Workflow:
         hashes = [picture_hash(picture) for picture in self.keyframes]
         self._hashes = hashes
         self._style = {"image": picture_hash(self.reference.image), "words": self.reference.description}
+        self._by = self.stylist.settings if self.made_by is None else self.made_by
         # A stylist that looks at one keyframe at a time may say so: then further keyframes cost only themselves.
         pools = getattr(self.stylist, "pools_keyframes", True)
         self._others = hashes if pools else []
@@ -175,7 +179,7 @@ class Workflow:
 
     async def _analyse(self) -> StyleGuide:
         # The guide is part of every later key: one that was read anew would have all keyframes paid for again.
-        key = key_of(ask="analyse", by=self.stylist.settings, style=self._style, keyframes=self._others)
+        key = key_of(ask="analyse", by=self._by, style=self._style, keyframes=self._others)
         guide = self.cache.read_model(key, StyleGuide)
         cached = guide is not None
         if guide is None:
@@ -257,7 +261,7 @@ class Workflow:
         """The attempt's number counts too: told the same reasons again, a stylist shall try again."""
         return key_of(
             ask="restyle",
-            by=self.stylist.settings,
+            by=self._by,
             style=self._style,
             guide=request.guide.model_dump(mode="json"),
             source=self._hashes[request.position],

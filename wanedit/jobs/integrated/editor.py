@@ -15,6 +15,7 @@ from PIL import Image
 from wanedit.errors import InputError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.pipeline import Number, Picture, WanVideoEditorPipeline
+from wanedit.jobs.integrated.styled import OF_THE_SOURCE, STYLED
 from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.run import StyleResult, style_async
 from wanedit.runtime.directory import write_text
@@ -31,8 +32,6 @@ from wanedit.video.source import read_source
 MODEL_SIZES = {"tiny": "tiny", "1.3B": "Wan2.1-Fun-1.3B-InP", "14B": "Wan2.1-Fun-14B-InP"}
 REFERENCE_KEYS = ("image_path", "description")
 SHEET_FRAMES = 8
-# How a source is read, by the names of EditConfig, StyleConfig and read_source alike.
-OF_THE_SOURCE = ("start", "num_frames", "fps", "decoder")
 # Fields of EditConfig that every edit is given anew.
 OF_ONE_EDIT = {"video", "keyframes", "prompt"}
 
@@ -128,7 +127,7 @@ class IntegratedVideoEditor:
                 indices=None if indices is None else _whole(indices),
                 target_fps=target_fps,
                 max_frames=max_frames,
-                output=str(self.output / "styled"),
+                output=str(self.output / STYLED),
             ),
             **({"stylist": self.stylist} if named else {}),
             **self._own(*OF_THE_SOURCE, "force_regenerate"),

@@ -1,7 +1,7 @@
 """StyleConfig: everything a styling run can be told, and the checks that read no file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,10 +9,44 @@ from annotated_types import Ge, Le
 
 from wanedit.errors import InputError
 from wanedit.runtime.settings import Count, Index, Named, Positive, check_settings
+from wanedit.stylists import STYLISTS
 from wanedit.stylists.gemini.settings import GeminiSettings
 from wanedit.stylists.palette.looks import PaletteSettings, check_palette
 
 MAX_RETRIES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Styling:
+    """How keyframes are chosen and restyled: what `wanedit style` and an edit that styles share.
+
+    Attributes:
+        stylist: palette (offline, no key), gemini (key from GOOGLE_API_KEY or GEMINI_API_KEY alone), the name of an
+            installed one, or package.module:Class.
+        stylist_options: what a stylist from outside is made with, such as {"strength": 0.7}; of palette and gemini they
+            win over the sections below.
+        palette: of the palette stylist.
+        gemini: of the gemini stylist.
+        indices: which frames, "0,20" or a list, counted from `start`, taken in ascending order; null to choose them.
+        target_fps: keyframes a second of the source, where they are chosen.
+        max_frames: keyframes at most, where they are chosen.
+        scene_cuts: look for cuts, so that every scene gets a keyframe and none stands beside a cut; reads all frames.
+        retries: further attempts at a keyframe that the stylist rejects.
+        concurrency: keyframes in the works at one time.
+        on_reject: what to do with a keyframe rejected in every attempt: error; keep the best attempt and say so.
+    """
+
+    stylist: str = "palette"
+    stylist_options: dict[str, Any] = field(default_factory=dict)
+    palette: PaletteSettings = field(default_factory=PaletteSettings)
+    gemini: GeminiSettings = field(default_factory=GeminiSettings)
+    indices: str | list[int] | None = None
+    target_fps: Positive = 1.0
+    max_frames: Count = 10
+    scene_cuts: bool = True
+    retries: Annotated[int, Ge(0), Le(MAX_RETRIES)] = 2
+    concurrency: Count = 4
+    on_reject: Literal["error", "keep"] = "error"
 
 
 @dataclass(frozen=True)
@@ -29,47 +63,29 @@ class StyleSource:
     description: str = ""
 
 
-@dataclass(frozen=True)
-class StyleConfig:
+@dataclass(frozen=True, kw_only=True)
+class StyleConfig(Styling):
     """One styling run.
 
     Attributes:
+        job: whose settings these are; a record says it, and no other job takes it.
         video: the source, a video file or a folder of images.
         style: what the keyframes shall look like.
-        stylist: palette (offline, no key) or gemini (key from GOOGLE_API_KEY or GEMINI_API_KEY alone).
-        palette: of the palette stylist.
-        gemini: of the gemini stylist.
-        indices: which frames, "0,20" or a list, counted from `start`, taken in ascending order; null to choose them.
-        target_fps: keyframes a second of the source, where they are chosen.
-        max_frames: keyframes at most, where they are chosen.
-        scene_cuts: look for cuts, so that every scene gets a keyframe and none stands beside a cut; reads all frames.
         start: the first frame of the source, as for `wanedit edit`: all frame numbers count from it.
         num_frames: how many frames of the source; null for all to the end.
         fps: frames a second of a folder of images; null for 16.
         decoder: pyav, or decord (an extra).
-        retries: further attempts at a keyframe that the stylist rejects.
-        concurrency: keyframes in the works at one time.
-        on_reject: what to do with a keyframe rejected in every attempt: error; keep the best attempt and say so.
         force_regenerate: ask for everything anew, whatever the cache holds.
         output: the run's folder, which `wanedit edit --keyframes` reads.
     """
 
+    job: Literal["style"] = "style"
     video: str = ""
     style: StyleSource = field(default_factory=StyleSource)
-    stylist: Literal["palette", "gemini"] = "palette"
-    palette: PaletteSettings = field(default_factory=PaletteSettings)
-    gemini: GeminiSettings = field(default_factory=GeminiSettings)
-    indices: str | list[int] | None = None
-    target_fps: Positive = 1.0
-    max_frames: Count = 10
-    scene_cuts: bool = True
     start: Index = 0
     num_frames: Count | None = None
     fps: Positive | None = None
     decoder: Literal["pyav", "decord"] = "pyav"
-    retries: Annotated[int, Ge(0), Le(MAX_RETRIES)] = 2
-    concurrency: Count = 4
-    on_reject: Literal["error", "keep"] = "error"
     force_regenerate: bool = False
     output: str = "outputs/style"
 
@@ -108,7 +124,7 @@ def parts_of(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_known(prefix: str, given: Mapping[str, Any], kind: type) -> None:
-    known = kind.__dataclass_fields__
+    known = [one.name for one in fields(kind)]
     unknown = [name for name in given if name not in known]
     if unknown:
         raise InputError(f"unknown setting {prefix}{unknown[0]}; expected one of {', '.join(known)}")
@@ -121,6 +137,7 @@ def check_style(config: StyleConfig) -> None:
         InputError: naming the field, what was got and what was expected.
     """
     check_settings(config)
+    _ = STYLISTS[config.stylist]  # raises for a name that it does not know
     if not config.video:
         raise InputError("video is empty; expected a video file or a folder of images")
     if not config.output or "\0" in config.output:
@@ -132,7 +149,7 @@ def check_style(config: StyleConfig) -> None:
     parse_indices(config.indices)
 
 
-def parse_indices(value: str | Sequence[Any] | None) -> list[int] | None:
+def parse_indices(value: str | Sequence[int] | None) -> list[int] | None:
     """ "0,20" or [0, 20] as numbers; None for None.
 
     Raises:

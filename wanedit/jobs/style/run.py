@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -19,13 +18,13 @@ from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory, write_text
 from wanedit.runtime.inputs import KEYFRAMES_JSON
 from wanedit.runtime.progress import progress_bar
+from wanedit.runtime.record import RECORD_MARK, own_record
 from wanedit.stylists.cache import Cache, Journal, picture_hash
 from wanedit.stylists.extract import Keyframes, read_keyframes
-from wanedit.stylists.protocol import Stylist, reword
-from wanedit.stylists.workflow import Attempt, Outcome, Rules, Track, Workflow
+from wanedit.stylists.protocol import Record, Stylist, reword
+from wanedit.stylists.workflow import Outcome, Rules, Workflow
 from wanedit.video import write_png
-from wanedit.video.arrays import AnyFrame, Frames
-from wanedit.video.atomic import PARTIAL_SUFFIX
+from wanedit.video.arrays import Frames
 from wanedit.video.sheets import comparison_sheet
 
 FORMAT = 1
@@ -46,38 +45,22 @@ class StyleResult:
 
     keyframes: Frames
     indices: tuple[int, ...]
-    metadata: dict[str, Any]
+    metadata: Record
     folder: Path
     contact_sheet: Path
     notes: tuple[str, ...]
 
 
-class StyleDirectory:
-    """Paths of a styling run. Nothing is created before `prepare`."""
+class StyleDirectory(RunDirectory):
+    """Paths of a styling run: a run's folder whose finished work is a record of keyframes."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.record = root / KEYFRAMES_JSON
+        super().__init__(root, root / KEYFRAMES_JSON)
         self.keyframes = root / "keyframes"
         self.work = root / "style"
         self.cache = self.work / "cache"
         self.journal = self.work / "journal.jsonl"
-        self.config = root / "config.yaml"
-        self.contact_sheet = root / "contact_sheet.png"
-
-    def prepare(self) -> None:
-        """Create the folders and drop what a killed run left half-written.
-
-        Raises:
-            InputError: a folder cannot be created.
-        """
-        for folder in (self.root, self.keyframes, self.cache):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"output {folder}: {error.strerror}") from None
-            for partial in folder.glob(f".*{PARTIAL_SUFFIX}"):
-                partial.unlink(missing_ok=True)
+        self.folders = (root, self.keyframes, self.cache)
 
 
 def style(
@@ -117,20 +100,34 @@ async def style_async(
     plan = make_style_plan(config, folders, stylist)
     directory = StyleDirectory(config.folder)
     _check_output(plan, directory)
-    _require_key(plan.stylist)
-    with RunDirectory(directory.root, directory.record).lock():
+    if ready := getattr(plan.stylist, "ready", None):
+        ready()  # one that needs a key says so before a folder is made
+    with directory.lock():
         directory.prepare()
         for note in plan.notes if verbose else ():
             say(f"note: {note}")
         try:
-            return await _run(plan, directory, verbose)
+            keyframes = await asyncio.to_thread(read_keyframes, plan.clip, plan.indices, plan.cuts)
+            with progress_bar(len(plan.indices), "restyling", "keyframes", verbose) as done:
+                workflow = Workflow(
+                    stylist=plan.stylist,
+                    keyframes=tuple(keyframes.frames),
+                    frames=plan.indices,
+                    reference=plan.reference,
+                    rules=Rules(config.retries, config.concurrency, config.on_reject),
+                    cache=Cache(directory.cache, renew=config.force_regenerate),
+                    journal=Journal(directory.journal),
+                    made_by=plan.made_by,
+                    done=done,
+                )
+                outcome = await workflow.run()
+            return _write(plan, directory, keyframes, outcome)
         except WaneditError as error:
-            if _holds_another(plan, directory.record):
+            if _holds_another(plan, directory.final):
                 reword(error, f"{error}. {directory.root} still holds the keyframes of an earlier style")
             raise
         finally:
-            close = getattr(plan.stylist, "aclose", None)
-            if close is not None:
+            if close := getattr(plan.stylist, "aclose", None):
                 await close()
 
 
@@ -138,129 +135,103 @@ def _holds_another(plan: StylePlan, path: Path) -> bool:
     """Whether a folder's record is of another style, or by another stylist."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return [record["style"], record["stylist"]] != json.loads(json.dumps(_made_by(plan)))
+        return [record["style"], record["stylist"]] != json.loads(json.dumps([_style(plan), plan.made_by]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
-async def _run(plan: StylePlan, directory: StyleDirectory, verbose: bool) -> StyleResult:
-    config = plan.config
-    keyframes = await asyncio.to_thread(read_keyframes, plan.clip, plan.indices, plan.cuts)
-    cache = Cache(directory.cache, renew=config.force_regenerate)
-    with progress_bar(len(plan.indices), "restyling", "keyframes", verbose) as done:
-        workflow = Workflow(
-            stylist=plan.stylist,
-            keyframes=tuple(keyframes.frames),
-            frames=plan.indices,
-            reference=plan.reference,
-            rules=Rules(config.retries, config.concurrency, config.on_reject),
-            cache=cache,
-            journal=Journal(directory.journal),
-            done=done,
-        )
-        outcome = await workflow.run()
-    return _write(plan, directory, keyframes, outcome)
+def _style(plan: StylePlan) -> Record:
+    """The style, as a record names it."""
+    return {
+        "image": None if plan.image is None else str(plan.image.absolute()),
+        "image_sha256": picture_hash(plan.reference.image) or None,
+        "description": plan.reference.description,
+    }
 
 
 def _write(plan: StylePlan, directory: StyleDirectory, keyframes: Keyframes, outcome: Outcome) -> StyleResult:
     """Pictures first, the record that names them last: a folder with a record is complete."""
     chosen = {track.frame: track.best for track in outcome.tracks}
-    directory.record.unlink(missing_ok=True)
+    pictures = {frame: attempt.styled.image for frame, attempt in chosen.items()}
+    directory.final.unlink(missing_ok=True)
     names = {frame: f"{frame:04d}.png" for frame in chosen}
-    for frame, attempt in chosen.items():
-        write_png(directory.keyframes / names[frame], attempt.styled.image)
+    for frame, picture in pictures.items():
+        write_png(directory.keyframes / names[frame], picture)
     for old in directory.keyframes.iterdir():
         if OWN_NAME.fullmatch(old.name) and old.name not in names.values():
             old.unlink()
-    _write_sheet(plan, directory.contact_sheet, keyframes, {f: a.styled.image for f, a in chosen.items()})
+    source = dict(zip(keyframes.indices, keyframes.frames, strict=True))
+    rows = {"source": source, "styled": pictures}
+    write_png(directory.contact_sheet, comparison_sheet(rows, list(pictures), fps=plan.clip.fps))
     final = resolved(plan.config, plan.clip.path, plan.image, plan.indices)
-    write_text(directory.config, yaml.safe_dump(asdict(final), sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(asdict(final), sort_keys=False, allow_unicode=True)
+    write_text(directory.config, RECORD_MARK + text)
     metadata = _metadata(plan, outcome, names)
-    write_text(directory.record, json.dumps(metadata, indent=1, ensure_ascii=False) + "\n")
-    frames = np.stack([attempt.styled.image for attempt in chosen.values()])
+    write_text(directory.final, json.dumps(metadata, indent=1, ensure_ascii=False) + "\n")
     kept = [f for f, a in chosen.items() if not a.verdict.accepted]
     told = [f"frame {frame} passed in no attempt; its best one is used, as asked for" for frame in kept]
+    frames = np.stack(list(pictures.values()))
     notes = (*plan.notes, *told)
     return StyleResult(frames, plan.indices, metadata, directory.root, directory.contact_sheet, notes)
 
 
-def _metadata(plan: StylePlan, outcome: Outcome, names: dict[int, str]) -> dict[str, Any]:
-    clip, (used, stylist) = plan.clip, _made_by(plan)
-    spent = getattr(plan.stylist, "spent", None)
+def _metadata(plan: StylePlan, outcome: Outcome, names: dict[int, str]) -> Record:
+    """What keyframes.json holds: how the run was made, and each keyframe."""
+    clip, spent = plan.clip, getattr(plan.stylist, "spent", None)
+    entries = []
+    for track in outcome.tracks:
+        best = track.best
+        height, width = best.styled.image.shape[:2]
+        entries.append(
+            {
+                "file": f"keyframes/{names[track.frame]}",
+                "frame": track.frame,
+                "source_frame": clip.start + track.frame,
+                "seconds": round(track.frame / float(clip.fps), 6),
+                "size": [width, height],
+                "sha256": picture_hash(best.styled.image),
+                "attempt": best.number,
+                "accepted": best.verdict.accepted,
+                "reasons": list(best.verdict.reasons),
+                "cached": best.cached,
+                "provenance": best.styled.provenance,
+            }
+        )
     return {
         "format": FORMAT,
+        "job": "style",
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "video": str(clip.path.absolute()),
         "start": clip.start,
         "num_frames": clip.count,
         "fps": float(clip.fps),
         "scene_cuts": None if plan.cuts is None else list(plan.cuts),
-        "style": used,
-        "stylist": stylist,
+        "style": _style(plan),
+        "stylist": plan.made_by,
         # Of this run alone; the lines "spent" of the journal are of all runs.
         "spent": None if spent is None else {"calls": spent[0], "price_usd": spent[1]},
         "guide": outcome.guide.model_dump(mode="json"),
-        "keyframes": [_entry(plan, track, names[track.frame]) for track in outcome.tracks],
+        "keyframes": entries,
     }
-
-
-def _made_by(plan: StylePlan) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The style and the stylist, as a record names them."""
-    used = {
-        "image": None if plan.image is None else str(plan.image.absolute()),
-        "image_sha256": picture_hash(plan.reference.image) or None,
-        "description": plan.reference.description,
-    }
-    return used, plan.stylist.settings
-
-
-def _entry(plan: StylePlan, track: Track, name: str) -> dict[str, Any]:
-    best: Attempt = track.best
-    height, width = best.styled.image.shape[:2]
-    return {
-        "file": f"keyframes/{name}",
-        "frame": track.frame,
-        "source_frame": plan.clip.start + track.frame,
-        "seconds": round(track.frame / float(plan.clip.fps), 6),
-        "size": [width, height],
-        "sha256": picture_hash(best.styled.image),
-        "attempt": best.number,
-        "accepted": best.verdict.accepted,
-        "reasons": list(best.verdict.reasons),
-        "cached": best.cached,
-        "provenance": best.styled.provenance,
-    }
-
-
-def _write_sheet(plan: StylePlan, path: Path, keyframes: Keyframes, styled: dict[int, AnyFrame]) -> None:
-    source = dict(zip(keyframes.indices, keyframes.frames, strict=True))
-    rows = {"source": source, "styled": styled}
-    write_png(path, comparison_sheet(rows, list(styled), fps=plan.clip.fps))
 
 
 def _check_output(plan: StylePlan, directory: StyleDirectory) -> None:
-    """See that no input would be overwritten, and that a source of images stays one.
+    """See that no input would be overwritten, that a source of images stays one, and no run of another job is lost.
 
     Raises:
-        InputError: the reference or the video lies among the files that the run writes, or those among the video's.
+        InputError: the reference or the video lies among the files that the run writes, or those among the video's; or
+            the folder is another job's.
     """
-    written = {(directory.keyframes / f"{i:04d}.png") for i in plan.indices} | {directory.contact_sheet}
-    for used in (plan.image, plan.clip.path):
-        for path in written if used is not None else ():
-            if path.exists() and used is not None and path.samefile(used):
+    for path in (directory.contact_sheet, *(directory.keyframes / f"{i:04d}.png" for i in plan.indices)):
+        for used in (plan.image, plan.clip.path):
+            if used is not None and path.exists() and path.samefile(used):
                 raise InputError(f"output {path} is also an input; expected another folder")
-    if not plan.clip.path.is_dir():
-        return
     source, root = plan.clip.path.resolve(), directory.root.resolve()
     own = [folder.resolve() for folder in (directory.keyframes, directory.work, directory.cache)]
-    if root.is_relative_to(source) or source in own:
+    if source.is_dir() and (root.is_relative_to(source) or source in own):
         raise InputError(
             f"output {directory.root} is also an input, {source}; expected a folder outside of it"
         )
-
-
-def _require_key(stylist: Stylist) -> None:
-    """A stylist that needs a key says so before a folder is made."""
-    ready = getattr(stylist, "ready", None)
-    if ready is not None:
-        ready()
+    # Styling runs of before 0.2 did not mark their configuration as a record, but have a folder of their own.
+    if not directory.work.is_dir():
+        own_record("style", directory)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from wanedit.errors import InputError
+from wanedit.stylists import STYLISTS
 from wanedit.stylists.gemini.client import Ask, Caller, CallRecord
 from wanedit.stylists.gemini.faults import (
     BlockedImageError,
@@ -59,6 +60,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Unusable = TypeVar("Unusable", bound=UnusableAnswerError)
 
 
+@STYLISTS.register("gemini")
 class GeminiStylist:
     """Restyles keyframes with Gemini. A `Stylist`; its key is read from the environment at the first call.
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
+from wanedit.stylists import STYLISTS
 from wanedit.stylists.palette.looks import Look, PaletteSettings, check_palette, find_words, look_of
 from wanedit.stylists.palette.transport import (
     Cloud,
@@ -208,6 +209,7 @@ class _Plan:
         return self.keyframes is request.keyframes and self.style is request.reference
 
 
+@STYLISTS.register("palette")
 class PaletteStylist:
     """Implements `Stylist` by optimal colour transport (see `transport`), brush, ink and paper. No network, no key.
 
