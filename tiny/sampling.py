@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.flow.path import schedule
-from wanedit.flow.solvers import get_solver
+from wanedit.flow.solvers import SOLVERS
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.rng import noise
 from wanedit.sprites.sets import Clip, Rule, any_scene, first_clips
@@ -115,7 +115,7 @@ def sample(
     velocity = GuidedVelocity(wan.transformer, grid, text, negative, tokens, condition, settings.guidance)
     start = torch.stack([noise((16, *condition.shape[2:]), settings.seed, "evaluate", key) for key in keys])
     levels = schedule(settings.steps, settings.shift, settings.solver)
-    return get_solver(settings.solver)(velocity, start, levels)
+    return SOLVERS[settings.solver](velocity, start, levels)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tiny.rows import PARTS, Row, small_figures, total_row
 from tiny.sampling import Evaluation, SamplerSettings
 from tiny.sheet import write_sheet
 from wanedit.errors import InputError, WaneditError
-from wanedit.flow.solvers import get_solver
+from wanedit.flow.solvers import SOLVERS
 from wanedit.sprites.scene import SPLITS
 from wanedit.wan import load
 from wanedit.wan.checkpoint import sha256
@@ -85,7 +85,7 @@ def check(given: argparse.Namespace) -> None:
         )
     if "footage" in given.rows:
         require_footage(given.footage or HELD_OUT)
-    get_solver(given.solver)
+    SOLVERS[given.solver]
     load.require_parts(load.open_wan(given.model))
     # Last, because it makes folders.
     for path in filter(None, (given.out, given.sheet)):

@@ -11,14 +11,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from wanedit.errors import InputError
 
 T = TypeVar("T")
 
 
-class Registry(Mapping[str, T], Generic[T]):
+class Registry(Mapping[str, T]):
     """Implementations by name; the modules that register the package's own are imported on first use.
 
     Args:
@@ -98,6 +98,8 @@ class Registry(Mapping[str, T], Generic[T]):
                 found = importlib.import_module(home)
                 for module in pkgutil.iter_modules(getattr(found, "__path__", [])):
                     importlib.import_module(f"{home}.{module.name}")
+            # By name, whatever was imported first.
+            self._own = dict(sorted(self._own.items()))
             self._complete = True
         return self._own
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
-from wanedit.flow.methods import CopySource
+from wanedit.flow.methods.copy_source import CopySource
 from wanedit.flow.path import Schedule
 from wanedit.lit.edit_task import EditTask
 from wanedit.lit.editor import EditSettings, FlowMatchingEditor

@@ -82,7 +82,7 @@ def build(folder: WanFolder, variant: Variant, settings: dict[str, Any]) -> Expe
         **values,
     )
     method = build_method(config)
-    return ExperimentEditor(folder, method, edit_settings(config, folder, getattr(method, "solver", "euler")))
+    return ExperimentEditor(folder, method, edit_settings(config, folder, method, num_frames=1))
 
 
 def run(

@@ -14,9 +14,8 @@ from tests.runs import Inputs, moving_square
 from wanedit import EditConfig, edit
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.edit.config import check_edit
-from wanedit.jobs.edit.method import build_method
+from wanedit.jobs.edit.method import build_method, guidance, unused
 from wanedit.jobs.edit.plan import make_edit_plan
-from wanedit.jobs.edit.reads import unused
 from wanedit.runtime.inputs import EditedFrame, parse_edited
 from wanedit.video import write_lossless
 from wanedit.wan.load import open_wan
@@ -167,8 +166,8 @@ def test_a_folder_of_other_names_is_refused(tmp_path: Path) -> None:
         ({"tile": 30}, "tile is 30"),
         ({"crf": 60}, "crf is 60"),
         ({"cpu_threads": 10**6}, "this machine has"),
-        ({"method": "magic"}, "method is 'magic'; expected one of residual_corrected"),
-        ({"controller": "pid"}, "controller is 'pid'; expected one of residual, exponential"),
+        ({"method": "magic"}, "method is 'magic'; expected one of copy_source"),
+        ({"controller": "pid"}, "controller is 'pid'; expected one of"),
         ({"keyframe_encoding": "stack"}, "keyframe_encoding is 'stack'"),
         ({"method_options": {"power": 1}}, "no option 'power'; expected some of source_weight, strength"),
         ({"method_options": {"strength": 0}}, "strength is 0; expected a number in"),
@@ -242,7 +241,7 @@ def test_a_long_source_is_refused_before_it_is_decoded(
     write_lossless(tmp_path / "long.mkv", np.repeat(moving_square(4), 10, axis=0), 16)
     long = edit_config(video=str(tmp_path / "long.mkv"))
     assert make_edit_plan(edit_config(video=long.video, long_source="whole")).task.sampled_frames == 41
-    monkeypatch.setattr("wanedit.jobs.edit.plan.read_source", lambda *a, **k: pytest.fail("decoded"))
+    monkeypatch.setattr("wanedit.jobs.edit.plan.read_clip", lambda *a, **k: pytest.fail("decoded"))
     with pytest.raises(InputError, match="the source has 40 frames; wan-tiny is good for 33"):
         make_edit_plan(long)
 
@@ -264,6 +263,11 @@ def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> 
         config = edit_config(**changes)
         return unused(config, build_method(config))
 
+    def doubts(**changes) -> list[str]:
+        config = edit_config(**changes)
+        method = build_method(config)
+        return method.doubts(config.num_inference_steps, 1.0, guidance(config, method))
+
     default = EditConfig().guidance_scale
     assert notes() == []
     assert notes(guidance_scale=default) == []
@@ -281,22 +285,19 @@ def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> 
     assert "num_inference_steps 7 is not used: copy_source asks the model nothing" in note
     for encoding in ("group", "single"):
         (note,) = notes(method="first_frame", keyframe_encoding=encoding, **plain)
-        assert (
-            f"keyframe_encoding {encoding} is not used: first_frame shows the model keyframes of its own"
-            in note
-        )
+        assert f"keyframe_encoding {encoding} is not used: first_frame uses the keyframes as pictures" in note
     (note,) = notes(method="flf2v", restore="source", **plain)
     assert "restore source is not used: flf2v makes pixels" in note
     (note,) = notes(**plain, controller_options={"alpha": 5.0}, alpha=3.0)
     assert "alpha 3.0 is not used: controller_options has its own" in note
-    (note,) = notes(**plain, method_options={"derivative": "central"})
-    assert "derivative is not used: the controller residual differentiates nothing" in note
+    (note,) = doubts(controller="exponential", method_options={"derivative": "central"})
+    assert "derivative is not used: the controller exponential differentiates nothing" in note
     (note,) = notes(**plain, method_options={"source_weight": 0.0}, source_prompt="a stone")
     assert "source_prompt a stone is not used: residual_corrected asks nothing about the source" in note
     (note,) = notes(controller="residual", guidance_scale=1.0, negative_prompt="blurred")
     assert "negative_prompt blurred is not used: at guidance 1" in note
     for differ in ({"source_guidance_scale": 3.0}, {"method_options": {"guidance_scale": 3.0}}):
-        (note,) = notes(controller="residual", guidance_scale=1.0, **differ)
+        (note,) = doubts(controller="exponential", guidance_scale=1.0, **differ)
         assert "where they differ, an edit that changes nothing does not give the source back" in note
     (note,) = notes(method="flowedit", controller="residual", guidance_scale=3.0)
     assert (

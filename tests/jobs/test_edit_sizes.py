@@ -12,7 +12,7 @@ from PIL import Image
 from tests.runs import EditRun, moving_square
 from wanedit import EditConfig, edit
 from wanedit.errors import InputError
-from wanedit.jobs.edit.originals import original_size
+from wanedit.jobs.edit.pictures import original_size
 from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
 from wanedit.jobs.edit.run import recorded_edit
 from wanedit.video import fit, write_lossless
@@ -37,7 +37,7 @@ def large(tmp_path: Path) -> dict[str, object]:
 def test_an_edit_has_the_size_of_its_source(
     run_edit: EditRun, large: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wanedit.jobs.edit.plan.own_size", lambda path, sides, folder: (48, 64))
+    monkeypatch.setattr("wanedit.jobs.edit.plan.own_size", lambda *sizes: (48, 64))
     result = run_edit(**large, size=None)
     assert result.frames.shape == (9, 96, 128, 3)
     assert np.array_equal(result.frames[0], np.array(Image.open(large["keyframes"][0][0])))

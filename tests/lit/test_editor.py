@@ -11,7 +11,8 @@ from wanedit.errors import NumericalError, ResourceError
 from wanedit.flow.covariance import Derivative, covariance_product
 from wanedit.flow.editing import Method, at_slots
 from wanedit.flow.keyframes import Controller, Covariance, Exponential, Replacement, Residual
-from wanedit.flow.methods import CopySource, ResidualCorrectedFlow
+from wanedit.flow.methods.copy_source import CopySource
+from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import interpolate, schedule
 from wanedit.lit.editor import EditSettings, FlowMatchingEditor
 from wanedit.lit.model import WanVideoModel

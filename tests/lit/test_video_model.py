@@ -11,7 +11,8 @@ from tests.wan.folders import write_experts, write_folder
 from wanedit.errors import InputError
 from wanedit.flow.editing import View
 from wanedit.flow.keyframes import Exponential
-from wanedit.flow.methods import CopySource, ResidualCorrectedFlow
+from wanedit.flow.methods.copy_source import CopySource
+from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import schedule
 from wanedit.lit.editor import FlowMatchingEditor
 from wanedit.lit.encode import picture_key

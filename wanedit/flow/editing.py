@@ -4,9 +4,10 @@ A method is called as `method(model, edit, schedule, observe)`; the model is an 
 image-to-video model and a closed form of the tests all serve.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,19 @@ from wanedit.timeline import slot
 
 Metrics = dict[str, float]
 OnStep = Callable[[Step, Metrics], None]
+# Two frames a, b (B, 3, H, W) in [-1, 1] -> (B, 2, H, W): what a shows at (x, y), b shows at (x + flow_0, y + flow_1).
+Flow = Callable[[Tensor, Tensor], Tensor]
+# A clip (B, 3, M, H, W) in [-1, 1] and N: the clip in N frames, the first and the last kept.
+Retime = Callable[[Tensor, int], Tensor]
+
+
+def blend(video: Float[Tensor, "b 3 m height width"], count: int) -> Float[Tensor, "b 3 n height width"]:
+    """`count` >= 2 frames at positions i (M - 1) / (count - 1), neighbours mixed linearly between them."""
+    last, steps = video.shape[2] - 1, count - 1
+    left = [i * last // steps for i in range(count)]
+    share = video.new_tensor([i * last % steps / steps for i in range(count)])[:, None, None]
+    right = [min(i + 1, last) for i in left]
+    return video[:, :, left] * (1 - share) + video[:, :, right] * share
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +101,8 @@ class Edit:
         video: source pixels in [-1, 1].
         keyframes: edited pixels.
         frames: the frames of the keyframes, `slot(frames[j]) == slots[j]`.
+        flow: optical flow between frames, for methods that work on pixels.
+        retime: a clip in another number of frames, likewise.
 
     Raises:
         InputError: shapes that do not belong together, slots that repeat, fall or lie outside the clip.
@@ -101,6 +117,8 @@ class Edit:
     video: Float[Tensor, "b 3 t height width"] | None = None
     keyframes: Float[Tensor, "b 3 k height width"] | None = None
     frames: tuple[int, ...] = ()
+    flow: Flow | None = None
+    retime: Retime = blend
 
     def __post_init__(self) -> None:
         if not self.slots or list(self.slots) != sorted(set(self.slots)):
@@ -149,13 +167,52 @@ class Edited:
     pixels: Float[Tensor, "b 3 t height width"] | None = None
 
 
-@runtime_checkable
-class Method(Protocol):
-    """One way to edit; a frozen dataclass of its own settings."""
+# What a method may leave unread: the model altogether; the view of the source clip; the latents of the keyframes; the
+# pictures that the views show, where a method shows others or none.
+Part = Literal["model", "reference", "edited", "images"]
 
+
+class Method(ABC):
+    """One way to edit: a frozen dataclass of its own settings, which says what it leaves unread.
+
+    A field `seed` is given the run's seed, another for each clip. A field `guidance_scale` or `source_guidance_scale`
+    that is not None stands in the place of the views' own, and a field `solver` decides whose schedule is visited.
+
+    Attributes:
+        makes_pixels: the result is decoded already, and of pixels of its own: nothing restores it.
+        restored_by: how a decoded result is restored unless the user says otherwise (`wanedit.video.restoring`).
+    """
+
+    makes_pixels: ClassVar[bool] = False
+    restored_by: ClassVar[str] = "none"
+
+    @abstractmethod
     def __call__(
         self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None
-    ) -> Edited: ...
+    ) -> Edited:
+        """Edit; `observe` sees every step.
+
+        Raises:
+            InputError: an edit that this method cannot take, before the model is asked for anything.
+        """
+
+    @property
+    def ignores(self) -> frozenset[Part]:
+        """What decides nothing here. It is left out of the name that results are kept under: what is wrongly
+        named would give a stale result, so nothing is ignored unless a method says so, and the plan tries it out."""
+        return frozenset()
+
+    def guidance(self, target: float, source: float) -> tuple[float, float | None]:
+        """The guidance of the target's and the source's velocity under views of these; None: it is never asked."""
+        own, own_source = getattr(self, "guidance_scale", None), getattr(self, "source_guidance_scale", None)
+        asked = None if "reference" in self.ignores else source if own_source is None else own_source
+        return target if own is None else own, asked
+
+    def doubts(
+        self, num_inference_steps: int, shift: float, guidance: tuple[float, float | None]
+    ) -> list[str]:
+        """What will run on this schedule, and at this `guidance`, but perhaps not as meant."""
+        return []
 
 
 def at_slots(x: Float[Tensor, "b c s h w"], slots: tuple[int, ...]) -> Float[Tensor, "b c k h w"]:

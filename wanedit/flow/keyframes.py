@@ -6,9 +6,10 @@ after classifier-free guidance. Notation: z, v of the main branch, z_e, v_e of t
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from wanedit.errors import InputError
 from wanedit.flow.covariance import conjugate_residuals
 from wanedit.flow.editing import Metrics, at_slots, inner, into_slots, rms
 from wanedit.flow.path import Schedule, Step, clean_estimate, schedule
+from wanedit.registry import Registry
 
 Product = Callable[[Tensor], Tensor]
 
@@ -81,11 +83,31 @@ class Correction:
     gain: float
 
 
-@runtime_checkable
-class Controller(Protocol):
-    """Turns the state of both branches into a correction."""
+class Controller(ABC):
+    """Turns the state of both branches into a correction; a frozen dataclass of its gains.
 
-    def __call__(self, state: Branches) -> Correction: ...
+    Fields `alpha` and `beta` are given the run's.
+
+    Attributes:
+        differentiates: it uses `Branches.product`, a derivative of the velocity.
+    """
+
+    differentiates: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, state: Branches) -> Correction:
+        """The correction of one step."""
+
+    def doubts(self, num_inference_steps: int, shift: float) -> list[str]:
+        """What will run on this schedule, but perhaps not as meant."""
+        return []
+
+    def advice(self, levels: Schedule) -> str:
+        """What to turn where the keyframes were missed; "" for nothing."""
+        return ""
+
+
+CONTROLLERS: Registry[type[Controller]] = Registry("controller", "wanedit.flow.keyframes")
 
 
 def _check_gains(alpha: float, beta: float) -> None:
@@ -100,8 +122,9 @@ def _pull(state: Branches, alpha: float, beta: float) -> Correction:
     return Correction(main, -beta * r if beta else None, alpha)
 
 
+@CONTROLLERS.register("residual")
 @dataclass(frozen=True)
-class Residual:
+class Residual(Controller):
     """The seed method: `v[K] += alpha r`, and beta likewise draws the edit branch to the main one.
 
     One step multiplies the difference by 1 - (alpha + beta) h, so it needs (alpha + beta) h < 2; see
@@ -117,9 +140,29 @@ class Residual:
     def __call__(self, state: Branches) -> Correction:
         return _pull(state, self.alpha, self.beta)
 
+    def doubts(self, num_inference_steps: int, shift: float) -> list[str]:
+        gain, levels = self.alpha + self.beta, schedule(num_inference_steps, shift)
+        worst = max(levels, key=lambda step: step.h)
+        if gain * worst.h < 2:
+            return []
+        enough = steps_for(gain, shift)
+        advice = f"{enough} steps would do" if enough else "no number of steps up to 2000 would do"
+        named = "alpha + beta" if self.beta else "alpha"
+        return [
+            f"{named} {gain:g} diverges: {named} times h is {gain * worst.h:.2f} at step {worst.index} and must stay "
+            f"below 2. The largest stable {named} for {num_inference_steps} steps at shift {shift:g} is "
+            f"{largest_stable_alpha(levels):.3g}; {advice}; the controller exponential is stable always"
+        ]
 
+    def advice(self, levels: Schedule) -> str:
+        stable = largest_stable_alpha(levels)
+        turn = "lower" if self.alpha + self.beta >= stable else "raise"
+        return f"{turn} alpha (stable below {stable:.3g} with these steps)"
+
+
+@CONTROLLERS.register("exponential")
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(Controller):
     """The residual controller's continuous limit, taken exactly: gain `(1 - exp(-alpha h)) / h`.
 
     The difference shrinks by exp(-(alpha + beta) h) per step, whatever the step: never unstable.
@@ -138,9 +181,13 @@ class Exponential:
         gain = -math.expm1(-total * state.step.h) / state.step.h
         return _pull(state, gain * self.alpha / total, gain * self.beta / total)
 
+    def advice(self, levels: Schedule) -> str:
+        return "raise alpha"
 
+
+@CONTROLLERS.register("replacement")
 @dataclass(frozen=True)
-class Replacement:
+class Replacement(Controller):
     """`x0_hat[K] = x_e`: what the residual controller becomes when alpha h is 1 and h is all of sigma."""
 
     def __call__(self, state: Branches) -> Correction:
@@ -148,8 +195,9 @@ class Replacement:
         return Correction(into_slots(gain * state.error, state.slots, state.z.shape[2]), None, gain)
 
 
+@CONTROLLERS.register("covariance")
 @dataclass(frozen=True)
-class Covariance:
+class Covariance(Controller):
     """`x0_hat += C[:, K] (C[K, K] + tau^2 I)^-1 (x_e - x0_hat[K])`, C = Cov(x_0 | z): it moves all slots.
 
     For Gaussian data that is the exact mean given the keyframes (Kalman's update; for diffusion models
@@ -161,6 +209,8 @@ class Covariance:
         tolerance, iterations: conjugate residuals stop at this residual relative to e, or after so many products.
         below: control begins at sigma <= below: near pure noise x0_hat hardly depends on z, and C drowns in rounding.
     """
+
+    differentiates: ClassVar[bool] = True
 
     solve: Literal["scalar", "full"] = "full"
     tau: float = 0.0
@@ -188,6 +238,9 @@ class Covariance:
         whole = self._full(state) if self.solve == "full" else self._scalar(state)
         # x0_hat = z - sigma v, so a change of -whole in x0_hat is one of whole / sigma in v.
         return Correction(whole / state.step.sigma, None, 1 / state.step.sigma)
+
+    def advice(self, levels: Schedule) -> str:
+        return f"raise controller_options.iterations (now {self.iterations})"
 
     def _scalar(self, state: Branches) -> Tensor:
         error, total = state.error, state.z.shape[2]
@@ -238,11 +291,3 @@ def steps_for(alpha: float, shift: float, solver: str = "euler", most: int = 200
     """The fewest steps at which the residual controller is stable with this alpha; None if more than `most`."""
     stable = (n for n in range(1, most + 1) if alpha < largest_stable_alpha(schedule(n, shift, solver)))
     return next(stable, None)
-
-
-CONTROLLERS: dict[str, type[Controller]] = {
-    "residual": Residual,
-    "exponential": Exponential,
-    "replacement": Replacement,
-    "covariance": Covariance,
-}

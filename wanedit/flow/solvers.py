@@ -14,8 +14,9 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from wanedit.errors import InputError, NumericalError
+from wanedit.errors import NumericalError
 from wanedit.flow.path import Schedule, Step, clean_estimate
+from wanedit.registry import Registry
 
 Velocity = Callable[[Tensor, Step], Tensor]
 Observer = Callable[[Step, Tensor, Tensor], None]
@@ -28,6 +29,9 @@ class Solver(Protocol):
     def __call__(
         self, velocity: Velocity, x: Tensor, schedule: Schedule, observe: Observer | None = None
     ) -> Tensor: ...
+
+
+SOLVERS: Registry[Solver] = Registry("solver", "wanedit.flow.solvers")
 
 
 def finite(v: Tensor, step: Step) -> Tensor:
@@ -48,6 +52,7 @@ def _evaluate(velocity: Velocity, x: Tensor, step: Step, observe: Observer | Non
     return v
 
 
+@SOLVERS.register("euler")
 def euler(
     velocity: Velocity,
     x: Float[Tensor, "*shape"],
@@ -60,6 +65,7 @@ def euler(
     return x
 
 
+@SOLVERS.register("heun")
 def heun(
     velocity: Velocity,
     x: Float[Tensor, "*shape"],
@@ -84,6 +90,7 @@ def _log_snr(sigma: float) -> float:
     return math.log1p(-sigma) - math.log(sigma) if sigma < 1 else -math.inf
 
 
+@SOLVERS.register("dpm++")
 def dpm_plus_plus(
     velocity: Velocity,
     x: Float[Tensor, "*shape"],
@@ -106,6 +113,7 @@ def dpm_plus_plus(
     return x
 
 
+@SOLVERS.register("unipc")
 def unipc(
     velocity: Velocity,
     x: Float[Tensor, "*shape"],
@@ -164,17 +172,3 @@ def _unipc_correct(x: Tensor, step: Step, clean_next: Tensor, history: list[tupl
     else:
         target = clean + 0.5 * change
     return step.sigma_next / step.sigma * x - (1 - step.sigma_next) * b_h * target
-
-
-SOLVERS: dict[str, Solver] = {"euler": euler, "heun": heun, "unipc": unipc, "dpm++": dpm_plus_plus}
-
-
-def get_solver(name: str) -> Solver:
-    """The solver of this name.
-
-    Raises:
-        InputError: no such solver; the message lists those that there are.
-    """
-    if name not in SOLVERS:
-        raise InputError(f"solver is {name!r}; expected one of {', '.join(SOLVERS)}")
-    return SOLVERS[name]

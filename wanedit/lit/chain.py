@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wanedit.errors import InputError, NumericalError, ResourceError
 from wanedit.flow.path import Step, schedule
-from wanedit.flow.solvers import get_solver
+from wanedit.flow.solvers import SOLVERS
 from wanedit.lit.encode import Encodings, encode_tasks
 from wanedit.lit.networks import WanModule
 from wanedit.lit.tasks import SampledSegment, SegmentTask
@@ -64,7 +64,7 @@ class FLF2VChain(WanModule):
         self.settings = settings
         self.on_step = on_step or (lambda segment, step: None)
         self.schedule = schedule(settings.num_inference_steps, settings.shift, settings.solver)
-        self.solve = get_solver(settings.solver)
+        self.solve = SOLVERS[settings.solver]
         self.encodings = Encodings({}, {})
 
     def load(self, tasks: list[SegmentTask], device: torch.device | str = "cpu") -> None:

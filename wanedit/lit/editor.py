@@ -18,7 +18,7 @@ from wanedit.lit.edit_task import EditedClip, EditTask
 from wanedit.lit.encode import encode_pictures, encode_texts
 from wanedit.lit.model import Conditioning, WanVideoModel, showable
 from wanedit.lit.networks import WanModule
-from wanedit.lit.pixels import carried, restored
+from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
 from wanedit.rng import derive_seed, noise
 from wanedit.timeline import slot
 from wanedit.video import cut_back, from_uint8, hold_last, to_uint8
@@ -28,8 +28,6 @@ from wanedit.wan.vae import STRIDE_TIME
 
 # Share of a window that neighbours have in common.
 OVERLAP = 1 / 3
-# Solvers whose schedule is their own: its timesteps are truncated as in the official code.
-TRUNCATING = {"unipc", "dpm++"}
 KeyframeEncoding = Literal["single", "group", "warped", "anchored"]
 OnEditStep = Callable[[int, Step, Metrics], None]
 
@@ -85,8 +83,12 @@ class FlowMatchingEditor(WanModule):
         on_step: OnEditStep | None = None,
     ) -> None:
         super().__init__(folder, settings.offload_model, settings.tile)
-        own = getattr(method, "solver", settings.solver)
-        if {own, settings.solver} & TRUNCATING and own != settings.solver:
+        own, steps, shift = (
+            getattr(method, "solver", settings.solver),
+            settings.num_inference_steps,
+            settings.shift,
+        )
+        if schedule(steps, shift, own) != schedule(steps, shift, settings.solver):
             raise InputError(
                 f"the method's solver is {own} and the schedule's {settings.solver}; expected one"
             )
@@ -195,6 +197,8 @@ class FlowMatchingEditor(WanModule):
             video[None],
             keyframes[None],
             indices,
+            flow=flow_between,
+            retime=retime_clip,
         )
 
     def _edited(

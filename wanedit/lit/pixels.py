@@ -5,17 +5,12 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from wanedit.flow.editing import Method
-from wanedit.flow.methods import FLF2V, CopySource, WarpNearestKeyframe
 from wanedit.flow.methods.warp import backward_warp
 from wanedit.lit.edit_task import Pictures
 from wanedit.video import from_uint8, retime, to_uint8
 from wanedit.video.arrays import require_finite
 from wanedit.video.motion import dis_flow
 from wanedit.video.restoring import Restoration, Restored
-
-# Methods whose result is decoded already, and of pixels of their own.
-MAKES_PIXELS = (CopySource, FLF2V, WarpNearestKeyframe)
 
 
 def flow_between(
@@ -80,8 +75,3 @@ class _Levels:
     def __getitem__(self, t: int) -> Float32[np.ndarray, "height width 3"]:
         frame = (self.video[:, t].float().cpu() + 1) * 127.5
         return np.ascontiguousarray(frame.movedim(0, -1).numpy())
-
-
-def pixel_defaults(kind: type[Method]) -> dict[str, object]:
-    """What this package gives a method in place of functions on pixels."""
-    return {FLF2V: {"retime": retime_clip}, WarpNearestKeyframe: {"flow": flow_between}}.get(kind, {})

@@ -1,97 +1,116 @@
-"""What a method refuses, found out before a model is loaded."""
+"""A method tried out before a model is loaded: what it refuses, what it costs, whether it reads what it says."""
 
-from typing import NoReturn
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wanedit.flow.editing import Edit, Method, View
-from wanedit.flow.methods import FLF2V, CopySource, WarpNearestKeyframe
-from wanedit.flow.path import Schedule
+from wanedit.errors import InputError
+from wanedit.flow.editing import Edit, Method, Metrics, View
+from wanedit.flow.path import Step, schedule
 from wanedit.flow.solvers import Velocity
 from wanedit.lit.edit_task import EditTask
-from wanedit.lit.model import require_readable
+from wanedit.lit.editor import EditSettings, shown_frames
+from wanedit.lit.model import require_readable, showable
+from wanedit.rng import noise
+from wanedit.timeline import STRIDE, slots
 from wanedit.wan.load import WanFolder
 
-# Methods that ask the model for nothing, and so have nothing to refuse but what a task refuses.
-WITHOUT_MODEL = (CopySource, WarpNearestKeyframe)
 SIDE = 16
 
 
-class _Reached(Exception):  # noqa: N818  (a signal, no error)
-    """The method has come so far that it needs a network."""
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a method does in a run.
+
+    Attributes:
+        steps: that it reports.
+        evaluations: forward passes of the network that it asks for.
+        beyond_training: it shows the model a frame that its condition channels were never trained to show.
+    """
+
+    steps: int
+    evaluations: int
+    beyond_training: bool
 
 
-class _Listener:
-    """In the place of a model: takes the views that a method asks with, and ends it at its first evaluation."""
+class _StandIn:
+    """In the place of a model: a velocity that bends, so that a solver of equations has something to solve."""
 
-    evaluations = 0
-
-    def __init__(self, folder: WanFolder) -> None:
+    def __init__(self, folder: WanFolder, edit: Edit) -> None:
         self.folder = folder
+        self.edit = edit
+        self.evaluations = 0
+        self.beyond_training = False
+        # Parts of the edit that the method was seen to read.
+        self.read: set[str] = set()
 
     def velocity(self, view: View, slots: int) -> Velocity:
         require_readable(self.folder, view)
-        return self._reached
+        self.read.add("model")
+        length = STRIDE * (slots - view.joint - 1) + 1
+        self.beyond_training |= len(showable(self.folder, view.images, length)) < len(view.images)
+        if view.prompt == self.edit.reference.prompt:
+            self.read.add("reference")
+        if view.images and any(view.images is own.images for own in (self.edit.target, self.edit.reference)):
+            self.read.add("images")
+
+        def answer(x: Tensor, step: Step) -> Tensor:
+            self.evaluations += 1 if view.guidance_scale == 1.0 else 2
+            return torch.sin(x) + torch.linspace(0.5, 1.5, x.shape[2])[:, None, None] * x
+
+        return answer
 
     def encode(self, video: Tensor) -> Tensor:
-        self._reached()
+        self.read.add("model")
+        return torch.zeros(1, 16, slots(video.shape[2]), SIDE // 8, SIDE // 8)
 
     def decode(self, latents: Tensor) -> Tensor:
-        self._reached()
-
-    def _reached(self, *args: object) -> NoReturn:
-        raise _Reached
+        self.read.add("model")
+        return torch.zeros(1, 3, STRIDE * (latents.shape[2] - 1) + 1, SIDE, SIDE)
 
 
-def rehearse(
-    method: Method, folder: WanFolder, task: EditTask, shown: tuple[int, ...], schedule: Schedule
-) -> None:
-    """Run a method up to its first evaluation, on an empty clip of the task's length.
-
-    Args:
-        shown: the frames of the keyframes that both views show.
+def rehearse(method: Method, folder: WanFolder, task: EditTask, settings: EditSettings) -> Rehearsal:
+    """Run a method on a clip of the task's length and of a few pixels, with a formula in the model's place.
 
     Raises:
         InputError: what the method itself refuses: keyframes at other frames than it needs, a schedule too short
-            for its settings, images for a model that reads none.
+            for its settings, images for a model that reads none; or it reads what it says that it ignores.
     """
-    if isinstance(method, WITHOUT_MODEL):
-        return
-    slots, count, frames = task.grid[0], len(task.keyframe_indices), task.sampled_frames
-    latents = torch.zeros(1, 16, slots, SIDE // 8, SIDE // 8)
-    images = dict.fromkeys(shown, torch.zeros(3, SIDE, SIDE))
+    count, frames = len(task.keyframe_indices), task.sampled_frames
+    x_s = noise((1, 16, task.grid[0], SIDE // 8, SIDE // 8), 0, "rehearsal")
+    images = {frame: torch.zeros(3, SIDE, SIDE) for frame in shown_frames(folder, settings, task)}
+    ignored = method.ignores
     edit = Edit(
-        latents,
-        latents[:, :, :1].expand(-1, -1, count, -1, -1),
-        task.slots,
-        latents,
-        View(task.prompt, 1.0, images),
-        View(task.source_prompt, 1.0, images),
-        torch.zeros(1, 3, frames, SIDE, SIDE),
-        torch.zeros(1, 3, count, SIDE, SIDE),
-        task.keyframe_indices,
+        source=x_s,
+        # What is not a number spreads: latents that are said to be ignored must not reach the result.
+        edited=torch.full_like(x_s[:, :, :count], torch.nan)
+        if "edited" in ignored
+        else 0.5 * x_s[:, :, :count],
+        slots=task.slots,
+        noise=noise(x_s.shape, 1, "rehearsal"),
+        target=View("target", settings.guidance_scale, images),
+        reference=View("reference", settings.source_guidance_scale, dict(images)),
+        video=torch.zeros(1, 3, frames, SIDE, SIDE),
+        keyframes=torch.zeros(1, 3, count, SIDE, SIDE),
+        frames=task.keyframe_indices,
+        flow=lambda a, b: torch.zeros(1, 2, SIDE, SIDE),
     )
-    try:
-        method(_Listener(folder), edit, schedule)
-    except _Reached:
-        return
-
-
-def expected_steps(method: Method, task: EditTask, schedule: Schedule) -> int:
-    """How many steps a method will report."""
-    if isinstance(method, WITHOUT_MODEL):
-        return 0
-    strength, n_max = getattr(method, "strength", None), getattr(method, "n_max", None)
-    if strength is not None:
-        return len(schedule.after(strength))
-    if n_max is not None:
-        return min(n_max, len(schedule))
-    return len(schedule) * (_pieces(task) if isinstance(method, FLF2V) else 1)
-
-
-def _pieces(task: EditTask) -> int:
-    """Clips that FLF2V renders: between keyframes, before the first and after the last."""
-    indices, end = task.keyframe_indices, task.sampled_frames - 1
-    between = len(indices) - 1 + (indices[0] > 0)
-    return between + (indices[-1] < end or between == 0)
+    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    steps: list[Metrics] = []
+    model = _StandIn(folder, edit)
+    with torch.no_grad():
+        made = method(model, edit, levels, lambda step, metrics: steps.append(metrics))
+    if "edited" in ignored and made.latents is not None and not bool(made.latents.isfinite().all()):
+        model.read.add("edited")
+    lies = sorted(model.read & ignored)
+    if lies:
+        raise InputError(
+            f"{type(method).__name__} says that it ignores {', '.join(lies)} and reads it; expected `ignores` "
+            "without it, or results would be taken for those of other settings"
+        )
+    if made.pixels is not None and not method.makes_pixels:
+        raise InputError(
+            f"{type(method).__name__} returns pixels without makes_pixels; expected `makes_pixels = True`, or latents"
+        )
+    return Rehearsal(len(steps), model.evaluations, model.beyond_training)

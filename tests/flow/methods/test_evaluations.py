@@ -63,8 +63,8 @@ def test_evaluations_of_image_to_video(method: Method, cost: int) -> None:
 
 def test_warping_costs_nothing() -> None:
     model = Ramp()
-    method = WarpNearestKeyframe(lambda a, b: torch.zeros(1, 2, 4, 6, dtype=torch.float64))
-    method(model, pixel_edit((0, 4, 11), 17), schedule(20, 1.0))
+    edit = replace(pixel_edit((0, 4, 11), 17), flow=lambda a, b: torch.zeros(1, 2, 4, 6, dtype=torch.float64))
+    WarpNearestKeyframe()(model, edit, schedule(20, 1.0))
     assert model.evaluations == 0
 
 

@@ -23,13 +23,13 @@ from tests.flow.problems import (
 from wanedit.errors import InputError
 from wanedit.flow.methods.flowedit import FlowEdit
 from wanedit.flow.methods.sdedit import SDEdit
-from wanedit.flow.methods.support import fresh_noise
 from wanedit.flow.path import schedule
+from wanedit.flow.sampling import fresh_noise
 
 
 def test_settings_are_those_of_wan_edit() -> None:
     method = FlowEdit()
-    assert (method.n_max, method.n_min, method.n_avg) == (41, 0, 1)
+    assert (method.n_max, method.n_min, method.n_avg) == (None, 0, 1)
     assert (method.source_guidance_scale, method.guidance_scale) == (5.0, 12.0)
     seen = []
     plan = schedule(50, 5.0)
@@ -125,12 +125,12 @@ def test_float32_stays() -> None:
 
 def test_a_schedule_shorter_than_n_max_is_refused() -> None:
     with pytest.raises(InputError, match="n_max is 41; expected at most the 20 steps"):
-        FlowEdit()(gaussian(), problem(), schedule(20, 3.0))
+        FlowEdit(41)(gaussian(), problem(), schedule(20, 3.0))
 
 
 @pytest.mark.parametrize("fields", [{"n_max": 0}, {"n_min": -1}, {"n_min": 42}, {"n_avg": 0}])
 def test_bad_settings_are_refused(fields: dict) -> None:
     name, value = next(iter(fields.items()))
     refuses(
-        FlowEdit(), rf"{name} (is )?{value}.*expected n_max >= 1, 0 <= n_min <= n_max, n_avg >= 1", **fields
+        FlowEdit(41), rf"{name} (is )?{value}.*expected n_max >= 1, 0 <= n_min <= n_max, n_avg >= 1", **fields
     )

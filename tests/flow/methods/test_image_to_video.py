@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tests.flow.problems import MEANS, Ramp, carried, gaussian, largest, pixel_edit, problem, refuses
 from wanedit.errors import InputError
+from wanedit.flow.editing import blend
 from wanedit.flow.methods.first_frame import FirstFrame
-from wanedit.flow.methods.flf2v import FLF2V, blend, join
+from wanedit.flow.methods.flf2v import FLF2V, join
 from wanedit.flow.path import schedule
 from wanedit.flow.solvers import SOLVERS
 
@@ -109,10 +110,10 @@ def test_the_retime_function_gets_what_was_sampled() -> None:
         asked.append((video.shape[2], count))
         return blend(video, count)
 
-    FLF2V(retime)(Ramp(), pixel_edit((0, 3, 12, 16), 17), PLAN)
+    FLF2V()(Ramp(), replace(pixel_edit((0, 3, 12, 16), 17), retime=retime), PLAN)
     assert asked == [(5, 4), (13, 10)]  # five frames from 12 to 16 are sampled as they are
     with pytest.raises(InputError, match="retime gave 9 frames from 9; expected 6"):
-        FLF2V(lambda video, count: video)(Ramp(), pixel_edit((0, 5), 9), PLAN)
+        FLF2V()(Ramp(), replace(pixel_edit((0, 5), 9), retime=lambda video, count: video), PLAN)
 
 
 def test_a_first_keyframe_later_than_frame_0_is_refused_unless_asked() -> None:

@@ -25,7 +25,7 @@ from tests.flow.problems import (
     smooth,
 )
 from wanedit.errors import InputError, NumericalError
-from wanedit.flow.keyframes import Covariance, Exponential, Replacement, Residual
+from wanedit.flow.keyframes import Branches, Correction, Covariance, Exponential, Replacement, Residual
 from wanedit.flow.methods.flowedit import FlowEdit
 from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import interpolate, schedule
@@ -111,8 +111,13 @@ def test_with_fresh_noise_and_no_controller_it_is_flowedit(kind, monkeypatch: py
 def test_both_branches_are_moved(branch) -> None:
     """What the controller leaves of the difference is what it finds at the next step."""
     states = []
-    residual = Residual(2.0, 3.0)
-    method = ResidualCorrectedFlow(lambda state: states.append(state) or residual(state), edit_branch=branch)
+
+    class Watched(Residual):
+        def __call__(self, state: Branches) -> Correction:
+            states.append(state)
+            return super().__call__(state)
+
+    method = ResidualCorrectedFlow(Watched(2.0, 3.0), edit_branch=branch)
     method(Mixing(), problem(), schedule(6, 3.0))
     for before, after in pairwise(states):
         assert largest(after.z_diff - (1 - 5 * before.step.h) * before.residual) < 1e-12

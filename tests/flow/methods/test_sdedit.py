@@ -57,7 +57,7 @@ def test_a_strength_below_the_schedule_is_refused() -> None:
         ({"strength": 0.0}, r"strength is 0; expected a number in \(0, 1\]"),
         ({"strength": 1.1}, "strength is 1.1"),
         ({"strength": math.nan}, "strength is nan"),
-        ({"solver": "rk4"}, "solver is 'rk4'; expected one of euler"),
+        ({"solver": "rk4"}, "solver is 'rk4'; expected one of dpm"),
     ],
 )
 def test_bad_settings_are_refused(fields: dict, said: str) -> None:

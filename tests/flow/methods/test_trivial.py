@@ -50,11 +50,18 @@ def known_flow(video: Tensor, step: tuple[int, int]):
     return flow
 
 
+def still(a: Tensor, b: Tensor) -> Tensor:
+    """The optical flow of a picture that does not move."""
+    return torch.zeros(1, 2, 4, 6, dtype=torch.float64)
+
+
 @pytest.mark.parametrize("step", [(1, 0), (0, -1), (-1, 1)])
 def test_a_known_translation_is_undone(step: tuple[int, int]) -> None:
     edit = moving(step, (0, 8), 9)
     assert edit.video is not None
-    made = WarpNearestKeyframe(known_flow(edit.video, step))(gaussian(), edit, PLAN).pixels
+    edit = replace(edit, flow=known_flow(edit.video, step))
+    made = WarpNearestKeyframe()(gaussian(), edit, PLAN).pixels
+    assert edit.video is not None
     assert made is not None
     expected = 0.5 * edit.video + 0.1
     # At most four frames from a keyframe, so four pixels at the border may come from outside the picture.
@@ -91,10 +98,8 @@ def test_warping_keeps_float32() -> None:
 def test_the_nearest_keyframe_is_the_earlier_of_two_as_near() -> None:
     edit = pixel_edit((1, 5, 10), 13)
     levels = torch.arange(3, dtype=torch.float64)[:, None, None]
-    edit = replace(edit, keyframes=levels.expand(1, 3, 3, 4, 6).clone())
-    made = WarpNearestKeyframe(lambda a, b: torch.zeros(1, 2, 4, 6, dtype=torch.float64))(
-        gaussian(), edit, PLAN
-    ).pixels
+    edit = replace(edit, keyframes=levels.expand(1, 3, 3, 4, 6).clone(), flow=still)
+    made = WarpNearestKeyframe()(gaussian(), edit, PLAN).pixels
     assert made is not None
     assert made[0, 0, :, 0, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2]
 
@@ -109,7 +114,7 @@ def test_the_flow_is_asked_from_each_frame_to_its_keyframe() -> None:
         asked.append((a, b))
         return torch.zeros(1, 2, 4, 6, dtype=torch.float64)
 
-    WarpNearestKeyframe(flow)(gaussian(), edit, PLAN)
+    WarpNearestKeyframe()(gaussian(), replace(edit, flow=flow), PLAN)
     pairs = [(1, 0), (2, 0), (3, 0), (4, 6), (5, 6), (7, 6), (8, 6)]
     assert len(asked) == len(pairs)
     for (a, b), (t, at) in zip(asked, pairs, strict=True):
@@ -118,8 +123,10 @@ def test_the_flow_is_asked_from_each_frame_to_its_keyframe() -> None:
 
 
 def test_warping_needs_pixels() -> None:
-    edit = pixel_edit((0, 4), 9)
-    method = WarpNearestKeyframe(lambda a, b: torch.zeros(1, 2, 4, 6))
+    edit = replace(pixel_edit((0, 4), 9), flow=still)
+    method = WarpNearestKeyframe()
+    with pytest.raises(InputError, match="an edit without an optical flow"):
+        method(gaussian(), replace(edit, flow=None), PLAN)
     for change in ({"video": None}, {"keyframes": None}, {"frames": ()}):
         with pytest.raises(InputError, match="an edit without pixels"):
             method(gaussian(), replace(edit, **change), PLAN)

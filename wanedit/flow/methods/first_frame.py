@@ -3,14 +3,16 @@
 from dataclasses import dataclass, replace
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
-from wanedit.flow.methods.support import pictures, watching
+from wanedit.flow.editing import Edit, Edited, Method, OnStep, Part, VideoModel
+from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule
-from wanedit.flow.solvers import get_solver
+from wanedit.flow.sampling import pictures, watching
+from wanedit.flow.solvers import SOLVERS
 
 
+@METHODS.register("first_frame")
 @dataclass(frozen=True)
-class FirstFrame:
+class FirstFrame(Method):
     """Plain image-to-video sampling (Wan 2.1, arXiv 2503.20314) from the keyframe at frame 0.
 
     Neither the source nor another keyframe is seen: the floor that every other use of them has to beat.
@@ -24,7 +26,11 @@ class FirstFrame:
     solver: str = "euler"
 
     def __post_init__(self) -> None:
-        get_solver(self.solver)
+        SOLVERS[self.solver]  # a name that is none is refused before the run
+
+    @property
+    def ignores(self) -> frozenset[Part]:
+        return frozenset({"reference", "edited", "images"})
 
     def __call__(
         self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None
@@ -34,5 +40,5 @@ class FirstFrame:
             raise InputError(f"edited keyframes are at frames {list(shown)}; expected one at frame 0")
         view = replace(edit.target, images={0: shown[0]}).guided(self.guidance_scale)
         velocity = model.velocity(view, edit.num_slots)
-        solve = get_solver(self.solver)
+        solve = SOLVERS[self.solver]
         return Edited(latents=solve(velocity, edit.noise, schedule, watching(edit, observe)))

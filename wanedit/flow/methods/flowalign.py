@@ -4,15 +4,17 @@ import math
 from dataclasses import dataclass
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
+from wanedit.flow.editing import Edit, Edited, Method, OnStep, VideoModel
 from wanedit.flow.guidance import classifier_free
-from wanedit.flow.methods.support import fresh_noise, report
+from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule, clean_estimate, interpolate
+from wanedit.flow.sampling import fresh_noise, report
 from wanedit.flow.solvers import finite
 
 
+@METHODS.register("flowalign")
 @dataclass(frozen=True)
-class FlowAlign:
+class FlowAlign(Method):
     """FlowAlign (arXiv 2505.23145; update and defaults as in its code, `diffusion/editing/sd3_edit.py`, `run_edit.py`).
 
     The source's prompt takes the place of the empty one in guidance, so a step costs three evaluations, each at
@@ -33,6 +35,9 @@ class FlowAlign:
             raise InputError(
                 f"guidance_scale is {self.guidance_scale:g} and zeta {self.zeta:g}; expected numbers, zeta >= 0"
             )
+
+    def guidance(self, target: float, source: float) -> tuple[float, float | None]:
+        return self.guidance_scale, 1.0
 
     def __call__(
         self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None

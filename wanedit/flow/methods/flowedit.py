@@ -1,29 +1,35 @@
 """FlowEdit: integrate the difference between the target's and the source's velocity, from the source itself."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
-from wanedit.flow.methods.support import fresh_noise, report
+from wanedit.flow.editing import Edit, Edited, Method, OnStep, VideoModel
+from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule, Step, interpolate
+from wanedit.flow.sampling import fresh_noise, report
 from wanedit.flow.solvers import Velocity, finite
 
+# Wan-Edit takes the last 41 of 50 steps; other numbers of steps keep the share.
+SHARE = 41 / 50
 
+
+@METHODS.register("flowedit")
 @dataclass(frozen=True)
-class FlowEdit:
+class FlowEdit(Method):
     """FlowEdit (arXiv 2412.08629, algorithm 1), with Wan-Edit's settings: of 50 steps the first 9 are skipped.
 
     Attributes:
-        n_max: how many of the last steps are taken.
+        n_max: how many of the last steps are taken; None for Wan-Edit's share, 41 of 50.
         n_min: how many of these, the last, are plain sampling of the target from the noised edit.
         n_avg: draws of noise that a velocity difference is averaged over.
         source_guidance_scale, guidance_scale: of the source's and the target's velocity; None for the view's own.
         seed: of the noise drawn afresh at every step; the coupled noise of the edit is not used.
     """
 
-    n_max: int = 41
+    n_max: int | None = None
     n_min: int = 0
     n_avg: int = 1
     source_guidance_scale: float | None = 5.0
@@ -31,7 +37,8 @@ class FlowEdit:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.n_max >= 1 and 0 <= self.n_min <= self.n_max and self.n_avg >= 1):
+        most = math.inf if self.n_max is None else self.n_max
+        if not (most >= 1 and 0 <= self.n_min <= most and self.n_avg >= 1):
             raise InputError(
                 f"n_max is {self.n_max}, n_min {self.n_min}, n_avg {self.n_avg}; expected n_max >= 1, "
                 "0 <= n_min <= n_max, n_avg >= 1"
@@ -54,11 +61,10 @@ class FlowEdit:
         return Edited(latents=z)
 
     def _levels(self, schedule: Schedule) -> Schedule:
-        if self.n_max > len(schedule):
-            raise InputError(
-                f"n_max is {self.n_max}; expected at most the {len(schedule)} steps of the schedule"
-            )
-        return Schedule(schedule.sigmas[-self.n_max - 1 :], schedule.timesteps[-self.n_max :])
+        count = max(1, round(SHARE * len(schedule))) if self.n_max is None else self.n_max
+        if count > len(schedule):
+            raise InputError(f"n_max is {count}; expected at most the {len(schedule)} steps of the schedule")
+        return Schedule(schedule.sigmas[-count - 1 :], schedule.timesteps[-count:])
 
     def _noised(self, edit: Edit, z: Tensor, step: Step, draw: int) -> tuple[Tensor, Tensor]:
         """The source on its path under fresh noise, and the edit beside it."""

@@ -4,14 +4,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
-from wanedit.flow.methods.support import check_strength, report
+from wanedit.flow.editing import Edit, Edited, Method, OnStep, Part, VideoModel
+from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule, interpolate
+from wanedit.flow.sampling import check_strength, report
 from wanedit.flow.solvers import finite
 
 
+@METHODS.register("hard_replacement")
 @dataclass(frozen=True)
-class HardReplacement:
+class HardReplacement(Method):
     """RePaint (arXiv 2201.09865, algorithm 1) with slots for its mask, without its jumps back in time.
 
     The known slots have the edit's coupled noise throughout, where RePaint draws anew at every step: an ODE has no
@@ -27,6 +29,10 @@ class HardReplacement:
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
+
+    @property
+    def ignores(self) -> frozenset[Part]:
+        return frozenset({"reference"})
 
     def __call__(
         self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None

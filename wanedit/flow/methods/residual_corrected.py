@@ -3,17 +3,18 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from wanedit.errors import InputError
 from wanedit.flow.covariance import Derivative, covariance_product
-from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel, View, at_slots
-from wanedit.flow.keyframes import Branches, Controller, Residual, step_metrics
-from wanedit.flow.methods.support import check_strength, fresh_noise
+from wanedit.flow.editing import Edit, Edited, Method, OnStep, Part, VideoModel, View, at_slots
+from wanedit.flow.keyframes import CONTROLLERS, Branches, Controller, Residual, step_metrics
+from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule, Step, interpolate
+from wanedit.flow.sampling import check_strength, fresh_noise
 from wanedit.flow.solvers import Velocity, finite
 from wanedit.timeline import STRIDE
 
@@ -21,8 +22,9 @@ from wanedit.timeline import STRIDE
 Velocities = Callable[[Tensor, Tensor, Tensor, Step], tuple[Tensor, Tensor, Tensor]]
 
 
+@METHODS.register("residual_corrected")
 @dataclass(frozen=True)
-class ResidualCorrectedFlow:
+class ResidualCorrectedFlow(Method):
     """The source is kept by the model's own error on it, the keyframes by a controller.
 
     At every step, with z_s on the straight path from the noise eps to the source x_s,
@@ -45,6 +47,8 @@ class ResidualCorrectedFlow:
         derivative, derivative_step: how a covariance controller differentiates the velocity, and how far apart
             differences are taken; see `covariance_product`.
     """
+
+    restored_by: ClassVar[str] = "keyframes"
 
     controller: Controller = field(default_factory=Residual)
     source_weight: float = 1.0
@@ -86,6 +90,27 @@ class ResidualCorrectedFlow:
                 "itself: every residual would be zero whatever the edit. Expected strength < 1, show_keyframes, or "
                 "edit_branch 'analytic'"
             )
+
+    @property
+    def ignores(self) -> frozenset[Part]:
+        return frozenset() if self.source_weight else frozenset({"reference"})
+
+    def doubts(
+        self, num_inference_steps: int, shift: float, guidance: tuple[float, float | None]
+    ) -> list[str]:
+        notes, (target, source) = self.controller.doubts(num_inference_steps, shift), guidance
+        if (self.derivative, self.derivative_step) != (
+            "difference",
+            1e-2,
+        ) and not self.controller.differentiates:
+            name = CONTROLLERS.name_of(type(self.controller))
+            notes.append(f"derivative is not used: the controller {name} differentiates nothing")
+        if source is not None and target != source:
+            notes.append(
+                f"the guidance of the edit is {target:g} and that of the source {source:g}: where they differ, an edit "
+                "that changes nothing does not give the source back"
+            )
+        return notes
 
     def __call__(
         self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None

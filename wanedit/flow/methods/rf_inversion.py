@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
-from wanedit.flow.methods.support import report
+from wanedit.flow.editing import Edit, Edited, Method, OnStep, VideoModel
+from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule
+from wanedit.flow.sampling import report
 from wanedit.flow.solvers import Velocity, finite
 
 
+@METHODS.register("rf_inversion")
 @dataclass(frozen=True)
-class RFInversion:
+class RFInversion(Method):
     """RF-Inversion (arXiv 2410.10792, algorithms 1 and 2), by Euler steps on one schedule both ways.
 
     The paper inverts under an empty prompt. Here that is the reference view at guidance 1: give it an empty prompt

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
-from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
-from wanedit.flow.methods.support import check_strength, watching
+from wanedit.flow.editing import Edit, Edited, Method, OnStep, Part, VideoModel
+from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule, interpolate
-from wanedit.flow.solvers import get_solver
+from wanedit.flow.sampling import check_strength, watching
+from wanedit.flow.solvers import SOLVERS
 
 
+@METHODS.register("sdedit")
 @dataclass(frozen=True)
-class SDEdit:
+class SDEdit(Method):
     """SDEdit (arXiv 2108.01073, algorithm 1) on the straight path, with an ODE solver in the place of the SDE's.
 
     The edited keyframes enter only through what `edit.target` shows the model.
@@ -26,7 +28,11 @@ class SDEdit:
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
-        get_solver(self.solver)
+        SOLVERS[self.solver]  # a name that is none is refused before the run
+
+    @property
+    def ignores(self) -> frozenset[Part]:
+        return frozenset({"reference"})
 
     def __call__(
         self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None
@@ -34,4 +40,4 @@ class SDEdit:
         levels = schedule.after(self.strength)
         velocity = model.velocity(edit.target.guided(self.guidance_scale), edit.num_slots)
         x = interpolate(edit.source, edit.noise, levels.sigmas[0])
-        return Edited(latents=get_solver(self.solver)(velocity, x, levels, watching(edit, observe)))
+        return Edited(latents=SOLVERS[self.solver](velocity, x, levels, watching(edit, observe)))

@@ -1,7 +1,7 @@
 """Warp the nearest edited keyframe along the source's motion: the trivial method that needs no model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -9,11 +9,9 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
+from wanedit.flow.editing import Edit, Edited, Method, OnStep, Part, VideoModel
+from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule
-
-# Two frames a, b (B, 3, H, W) in [-1, 1] -> (B, 2, H, W): what a shows at (x, y), b shows at (x + flow_0, y + flow_1).
-Flow = Callable[[Tensor, Tensor], Tensor]
 
 
 def backward_warp(
@@ -29,18 +27,19 @@ def backward_warp(
     return grid_sample(image, grid.to(image), mode="bilinear", padding_mode="border", align_corners=True)
 
 
+@METHODS.register("warp")
 @dataclass(frozen=True)
-class WarpNearestKeyframe:
+class WarpNearestKeyframe(Method):
     """Each frame is the edited keyframe nearest in time, the earlier of two as near, moved by the source's flow.
 
     What the keyframe does not show, because it was hidden or out of the picture there, is filled with what is near.
-
-    Attributes:
-        flow: frames a, b (B, 3, H, W) in [-1, 1] -> (B, 2, H, W), x then y, in pixels: what a shows at (x, y), b shows
-            at (x, y) + flow.
     """
 
-    flow: Flow
+    makes_pixels: ClassVar[bool] = True
+
+    @property
+    def ignores(self) -> frozenset[Part]:
+        return frozenset({"model", "reference", "edited", "images"})
 
     def __call__(
         self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None
@@ -48,6 +47,10 @@ class WarpNearestKeyframe:
         video, keyframes = edit.video, edit.keyframes
         if video is None or keyframes is None or len(edit.frames) != len(edit.slots):
             raise InputError("an edit without pixels; expected video, keyframes and their frames")
+        if edit.flow is None:
+            raise InputError(
+                "an edit without an optical flow; expected one between frames a and b of its video"
+            )
         if edit.frames[-1] >= video.shape[2]:
             raise InputError(f"keyframes are at {list(edit.frames)}; expected 0 … {video.shape[2] - 1}")
         frames = []
@@ -56,6 +59,6 @@ class WarpNearestKeyframe:
             at = edit.frames[k]
             picture = keyframes[:, :, k]
             if t != at:
-                picture = backward_warp(picture, self.flow(video[:, :, t], video[:, :, at]))
+                picture = backward_warp(picture, edit.flow(video[:, :, t], video[:, :, at]))
             frames.append(picture)
         return Edited(pixels=torch.stack(frames, dim=2))

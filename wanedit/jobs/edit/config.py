@@ -40,9 +40,9 @@ class EditConfig(RunSettings):
             it is the middle of the frame, and the source stays around it. auto: whichever lays its edges nearest.
         long_source: what to do with a source beyond the model's limit. error; windows: average the velocities of
             overlapping windows of that length; whole: show it to the model at once.
-        method: how to edit; `wanedit edit --help` lists the names.
+        method: how to edit; a name that `wanedit edit --help` lists, or package.module:Class.
         method_options: further fields of the method, such as {"strength": 0.7}; they win over the fields below.
-        controller: of the method residual_corrected: residual, exponential, replacement or covariance.
+        controller: what ties the keyframes in, for methods that have one; a name, or package.module:Class.
         controller_options: further fields of the controller, such as {"solve": "full"}.
         alpha: how hard keyframes pull, 1 to 20 is usual.
         beta: how hard the clip pulls on its keyframes, 0 to 1 is usual.
@@ -77,7 +77,7 @@ class EditConfig(RunSettings):
     long_source: Literal["error", "windows", "whole"] = "error"
     method: str = "residual_corrected"
     method_options: dict[str, Any] = field(default_factory=dict)
-    controller: Literal["residual", "exponential", "replacement", "covariance"] = "residual"
+    controller: str = "residual"
     controller_options: dict[str, Any] = field(default_factory=dict)
     alpha: NotNegative = 10.0
     beta: NotNegative = 0.0

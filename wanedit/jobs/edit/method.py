@@ -1,82 +1,102 @@
-"""From the fields of an EditConfig to a method, its options checked."""
+"""From the fields of an EditConfig to a method: its options checked, and what of the configuration it leaves unread."""
 
+import hashlib
+import inspect
+from collections.abc import Callable
 from dataclasses import MISSING, fields
-from typing import Any, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import Method
-from wanedit.flow.keyframes import CONTROLLERS, Controller, Residual, largest_stable_alpha, steps_for
-from wanedit.flow.methods import get_method
-from wanedit.flow.path import schedule
+from wanedit.flow.editing import Method, Part
+from wanedit.flow.keyframes import CONTROLLERS, Controller
+from wanedit.flow.methods import METHODS
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.lit.pixels import pixel_defaults
+from wanedit.registry import Registry
 from wanedit.runtime.settings import check_values
 
-# Wan-Edit takes the last 41 of 50 steps; other numbers of steps keep the share.
-FLOWEDIT_SHARE = 41 / 50
+T = TypeVar("T")
+
+# What a method that ignores a part of the edit leaves unread of the configuration, and why.
+READ_THROUGH: dict[Part, tuple[tuple[str, ...], str]] = {
+    "reference": (("source_prompt", "source_guidance_scale"), "asks nothing about the source"),
+    "edited": (("keyframe_encoding",), "uses the keyframes as pictures"),
+    "images": (("condition_keyframes",), "shows the model keyframes of its own choice"),
+}
+# What decides nothing by itself: its effect stands in the pictures, the method, the windows or the model's files, which
+# are hashed, or comes after the edit. Whatever else is a setting decides, also one that is added later.
+ELSEWHERE = {
+    "job", "video", "keyframes", "start", "num_frames", "fps", "decoder", "salvage", "size",
+    "resize_policy", "keyframe_fit", "output_size", "long_source", "method", "method_options",
+    "controller", "controller_options", "alpha", "beta", "model", "ckpt_dir", "gpu_id", "cpu_threads",
+    "offload_model", "t5_cpu", "save_latents", "crf", "force_regenerate", "tracking", "experiment",
+    "tracking_project", "output",
+}  # fmt: skip
+# Hashes of version 0.1 stand: there these two were called otherwise.
+HASHED_AS = {"guidance_scale": "cfg_scale", "source_guidance_scale": "source_cfg_scale"}
+# Everybody gives these; that a method does not read them needs no telling.
+UNTOLD = ("prompt", "base_seed")
 
 
 def build_method(config: EditConfig) -> Method:
-    """The method with its options; for residual_corrected with its controller.
+    """The method with its options; one with a field `controller` with the controller that `config` names.
 
     Raises:
         InputError: no such method or controller, or an option that it does not have or cannot take.
     """
-    kind: Any = get_method(config.method)
-    names, what = {f.name for f in fields(kind)}, f"method {config.method}"
-    _require_options(kind, config.method_options, what)
-    options = pixel_defaults(kind) | config.method_options
+    kind, what = _class_of(METHODS, config.method, Method), f"method {config.method}"
+    names = _names(kind)
+    given: dict[str, object] = {"seed": config.base_seed or 0} if "seed" in names else {}
     if "controller" in names:
-        options["controller"] = build_controller(config)
+        controller = _class_of(CONTROLLERS, config.controller, Controller)
+        gains = {name: getattr(config, name) for name in ("alpha", "beta") if name in _names(controller)}
+        given["controller"] = _construct(
+            controller, gains, config.controller_options, f"controller {config.controller}"
+        )
     elif config.controller_options:
-        raise InputError(f"controller_options are given, but the method {config.method} has no controller")
-    if "seed" in names:
-        options.setdefault("seed", config.base_seed or 0)
-    if "n_max" in names:
-        options.setdefault("n_max", max(1, round(FLOWEDIT_SHARE * config.num_inference_steps)))
-    return _construct(kind, options, what)
+        raise InputError(f"controller_options are given, but the {what} has no controller")
+    return _construct(kind, given, config.method_options, what)
 
 
-def build_controller(config: EditConfig) -> Controller:
-    """The controller that `config` names."""
-    kind, what = CONTROLLERS[config.controller], f"controller {config.controller}"
-    _require_options(kind, config.controller_options, what)
-    given = {name: getattr(config, name) for name in ("alpha", "beta") if name in _names(kind)}
-    return _construct(kind, given | config.controller_options, what)
+def _class_of(registry: Registry[type[T]], name: str, base: type[T]) -> type[T]:
+    kind = registry[name]
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise InputError(
+            f"{registry.kind} {name} is {kind!r}; expected a class made from {base.__module__}.{base.__name__}"
+        )
+    return kind
 
 
 def _names(kind: Any) -> set[str]:
     return {f.name for f in fields(kind)}
 
 
-def _require_options(kind: Any, given: dict[str, Any], what: str) -> None:
-    """Refuse names that are no settings of `kind`, and values of another type than theirs."""
+def _construct(kind: Any, given: dict[str, object], options: dict[str, Any], what: str) -> Any:
+    """An instance of a dataclass; `options` are the user's words and win over what is `given`.
+
+    Raises:
+        InputError: an option that it does not have or cannot take, or one that it lacks.
+    """
     hints = get_type_hints(kind)
-    # Functions on pixels and controllers are objects: no configuration can hold one.
-    known = [f.name for f in fields(kind) if _plain(hints[f.name])]
-    for name in given:
+    # Functions and controllers are objects: no configuration can hold one.
+    known = [
+        f.name
+        for f in fields(kind)
+        if get_origin(hints[f.name]) is not Callable and hints[f.name] is not Controller
+    ]
+    for name in options:
         if name not in known:
             expected = f"some of {', '.join(known)}" if known else "none"
             raise InputError(f"{what} has no option {name!r}; expected {expected}")
-    check_values(kind, given, f"{what}: ")
-
-
-def _plain(hint: Any) -> bool:
-    from collections.abc import Callable
-
-    return get_origin(hint) is not Callable and hint is not Controller
-
-
-def _construct(kind: Any, options: dict[str, Any], what: str) -> Any:
-    lacking = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
-    missing = [f.name for f in lacking if f.name not in options]
-    if missing:
-        raise InputError(f"{what} lacks the option {missing[0]!r}")
-    return kind(**options)
+    check_values(kind, options, f"{what}: ")
+    for f in fields(kind):
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in given | options:
+            raise InputError(f"{what} lacks the option {f.name!r}")
+    return kind(**given | options)
 
 
 def describe_method(method: Any) -> dict[str, Any]:
-    """The settings of a method as plain values; callables by their name."""
+    """The settings of a method as plain values; callables by their name, and code from outside by its hash."""
     values = {}
     for f in fields(method):
         value = getattr(method, f.name)
@@ -85,20 +105,81 @@ def describe_method(method: Any) -> dict[str, Any]:
         elif callable(value):
             value = getattr(value, "__name__", type(value).__name__)
         values[f.name] = value
-    return values
+    return values | _code_of(type(method))
 
 
-def stability_warning(controller: Residual, steps: int, shift: float) -> list[str]:
-    """A warning when the residual controller diverges on this schedule; empty when it does not."""
-    levels, alpha = schedule(steps, shift), controller.alpha + controller.beta
-    worst = max(levels, key=lambda step: step.h)
-    if alpha * worst.h < 2:
-        return []
-    enough = steps_for(alpha, shift)
-    advice = f"{enough} steps would do" if enough else "no number of steps up to 2000 would do"
-    named = "alpha + beta" if controller.beta else "alpha"
+def _code_of(kind: type) -> dict[str, str]:
+    """A method under development gives new results as its file changes; those of the package have a version."""
+    if kind.__module__.startswith("wanedit."):
+        return {}
+    file = inspect.getsourcefile(kind)
+    return (
+        {"code": hashlib.sha256(Path(file).read_bytes()).hexdigest()} if file else {"code": kind.__qualname__}
+    )
+
+
+def deciding(config: EditConfig, method: Method) -> dict[str, Any]:
+    """The settings that decide an edit's pixels beside its pictures, its method and the model, for its hash."""
+    skipped = unread(config, method)
+    return {
+        HASHED_AS.get(f.name, f.name): getattr(config, f.name)
+        for f in fields(config)
+        if f.name not in ELSEWHERE and f.name not in skipped
+    }
+
+
+def unread(config: EditConfig, method: Method) -> dict[str, str]:
+    """The fields of a configuration that this method does not read, each with the reason."""
+    name, ignored = config.method, method.ignores
+    if "model" in ignored:
+        names = [f.name for f in fields(config) if f.name not in ELSEWHERE]
+        return dict.fromkeys(
+            (*names, "save_latents", "alpha", "beta", "controller"), f"{name} asks the model nothing"
+        )
+    found = {}
+    controller = getattr(method, "controller", None)
+    gains = () if controller is None else _names(controller)
+    if controller is None:
+        found |= dict.fromkeys(("alpha", "beta", "controller"), f"the method {name} has no controller")
+    for gain in ("alpha", "beta"):
+        if controller is not None and gain not in gains:
+            found[gain] = f"the controller {config.controller} has no such gain"
+        if gain in config.controller_options:
+            found[gain] = "controller_options has its own"
+    for part, (names, why) in READ_THROUGH.items():
+        if part in ignored:
+            found |= dict.fromkeys(names, f"{name} {why}")
+    if method.makes_pixels:
+        found |= dict.fromkeys(("restore", "save_latents"), f"{name} makes pixels")
+    target, source = guidance(config, method)
+    # What comes through unchanged is the views' guidance, which the configuration sets; the rest is the method's own.
+    own, own_source = method.guidance(-1.0, -2.0)
+    if own != -1.0 and (own_source != -2.0 or config.source_guidance_scale is not None):
+        found["guidance_scale"] = f"the guidance_scale of {name} is {target:g}; method_options sets it"
+    if own_source not in (-2.0, None):
+        found["source_guidance_scale"] = f"the source_guidance_scale of {name} is {source:g}"
+    if {target, source} <= {1.0, None}:
+        found["negative_prompt"] = "at guidance 1 nothing is steered away from"
+    return found
+
+
+def guidance(config: EditConfig, method: Method) -> tuple[float, float | None]:
+    """The guidance of the target's and of the source's velocity; None where the source is not asked about."""
+    given = config.source_guidance_scale
+    return method.guidance(config.guidance_scale, config.guidance_scale if given is None else given)
+
+
+def unused(config: EditConfig, method: Method) -> list[str]:
+    """A note for every setting that was changed and that does nothing here.
+
+    Args:
+        config: as the user gave it, its defaults open.
+    """
+    same = {"source_prompt": config.prompt, "source_guidance_scale": config.guidance_scale, "restore": "none"}
+    defaults = {f.name: f.default for f in fields(config)}
     return [
-        f"{named} {alpha:g} diverges: {named} times h is {alpha * worst.h:.2f} at step {worst.index} and must stay "
-        f"below 2. The largest stable {named} for {steps} steps at shift {shift:g} is "
-        f"{largest_stable_alpha(levels):.3g}; {advice}; the controller exponential is stable always"
+        f"{name} {getattr(config, name)} is not used: {why}"
+        for name, why in unread(config, method).items()
+        if name not in UNTOLD
+        and getattr(config, name) not in (defaults[name], same.get(name, defaults[name]))
     ]

@@ -13,15 +13,12 @@ import yaml
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.flow.editing import Metrics
-from wanedit.flow.keyframes import Covariance, Residual, largest_stable_alpha
 from wanedit.flow.path import Step, schedule
 from wanedit.jobs.edit.config import EditConfig, check_edit
-from wanedit.jobs.edit.method import describe_method
+from wanedit.jobs.edit.method import describe_method, guidance
 from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
-from wanedit.jobs.edit.reads import guidance
 from wanedit.lit.edit_task import EditedClip
 from wanedit.lit.editor import FlowMatchingEditor, step_record
-from wanedit.lit.rehearsal import expected_steps
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
 from wanedit.runtime.directory import RunDirectory, write_text
@@ -217,7 +214,7 @@ def _run(
     plan: EditPlan, directory: RunDirectory, world: launch.World, say: Say | None, tracking: Tracking
 ) -> None:
     unsaid: list[str] = []
-    with progress_bar(_steps(plan), "editing", "steps", say is not None) as advance:
+    with progress_bar(plan.rehearsal.steps, "editing", "steps", say is not None) as advance:
 
         def on_step(clip: int, step: Step, metrics: Metrics) -> None:
             launch.raise_if_interrupted()
@@ -234,12 +231,6 @@ def _run(
     launch.raise_if_interrupted()
     if say is not None and unsaid:
         say(unsaid.pop())
-
-
-def _steps(plan: EditPlan) -> int:
-    settings = plan.settings
-    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
-    return expected_steps(plan.method, plan.task, levels)
 
 
 def _line(step: Step, metrics: Metrics) -> str:
@@ -272,10 +263,11 @@ def advice(error: float | None, plan: EditPlan) -> list[str]:
     """What to try when the keyframes were not reached."""
     if error is None or error <= STUCK:
         return []
-    ways, scale = [], guidance(plan.config, plan.method)[0]
-    if not hasattr(plan.method, "controller"):
+    ways, scale, settings = [], guidance(plan.config, plan.method)[0], plan.settings
+    controller = getattr(plan.method, "controller", None)
+    if controller is None:
         ways.append("use residual_corrected, whose controllers tie keyframes in")
-    elif gain := _gain_advice(plan):
+    elif gain := controller.advice(schedule(settings.num_inference_steps, settings.shift)):
         ways.append(gain)
     if scale > 1:
         own = getattr(plan.method, "guidance_scale", None) is not None
@@ -284,20 +276,6 @@ def advice(error: float | None, plan: EditPlan) -> list[str]:
     restored = ", before they were restored" if plan.config.restore in ("residual", "keyframes") else ""
     missed = f"the keyframes were missed by {error:.0%} (relative residual of the last step{restored})"
     return [f"{missed}: {', or '.join(ways)}"]
-
-
-def _gain_advice(plan: EditPlan) -> str:
-    """Which way to turn alpha; nothing where the controller has none."""
-    controller, settings = getattr(plan.method, "controller", None), plan.settings
-    if isinstance(controller, Covariance):
-        return f"raise controller_options.iterations (now {controller.iterations})"
-    if not hasattr(controller, "alpha"):
-        return ""
-    if not isinstance(controller, Residual):
-        return "raise alpha"
-    stable = largest_stable_alpha(schedule(settings.num_inference_steps, settings.shift))
-    turn = "lower" if controller.alpha + controller.beta >= stable else "raise"
-    return f"{turn} alpha (stable below {stable:.3g} with these steps)"
 
 
 def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | None) -> EditResult:

@@ -72,6 +72,7 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
             f"clip       {task.sampled_frames} frames, {task.grid[0]} slots, {task.tokens} tokens, "
             f"{tflop:.3g} TFLOP a pass",
             f"seed       {plan.config.base_seed}",
+            f"cost       about {plan.rehearsal.evaluations} passes of the network",
             f"hash       {task.digest[:12]}",
             f"this run   {done}",
         )

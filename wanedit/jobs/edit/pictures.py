@@ -1,7 +1,9 @@
-"""What an edit is restored with: whether it is, in which size, and the source and keyframes in that size."""
+"""The pictures of an edit: its source and keyframes, in the model's size and in that of the result."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,35 +12,30 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import Method
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.lit.edit_task import Pictures
-from wanedit.lit.pixels import MAKES_PIXELS
 from wanedit.runtime.inputs import EditedFrame
+from wanedit.runtime.settings import SIZE_MULTIPLE, parse_size
 from wanedit.video import load_image
 from wanedit.video.arrays import Frame, Frames
+from wanedit.video.decode import describe, scanned
 from wanedit.video.fitting import Placement, register
-from wanedit.video.images import Size
-from wanedit.video.restoring import Restore
+from wanedit.video.images import Size, list_images
 from wanedit.video.source import SourceClip, read_source
 
 # A source's shape counts as kept when it changes by less than this share.
 SHAPE_KEPT = 0.01
 
 
-def restore_kind(config: EditConfig) -> Restore:
-    """`config.restore` decided: the methods of others are left as they were published."""
-    if config.restore != "auto":
-        return config.restore
-    return "keyframes" if config.method == "residual_corrected" else "none"
-
-
 def decide_output(config: EditConfig, method: Method) -> EditConfig:
-    """`restore` and `output_size` without auto.
+    """`restore`, `output_size` and `resize_policy` without auto; nothing restores a method's own pixels.
 
     Raises:
         InputError: the source's size is asked for where nothing is restored, or with bars beside it.
     """
-    kind = "none" if isinstance(method, MAKES_PIXELS) else restore_kind(config)
+    kind = method.restored_by if config.restore == "auto" else config.restore
+    if method.makes_pixels:
+        kind = "none"
     wanted = config.output_size
-    if wanted == "source" and isinstance(method, MAKES_PIXELS):
+    if wanted == "source" and method.makes_pixels:
         raise InputError(
             f"output_size is source, but {config.method} makes pixels of the model's size; expected auto or model"
         )
@@ -60,12 +57,48 @@ def decide_output(config: EditConfig, method: Method) -> EditConfig:
     return replace(config, restore=kind, output_size=wanted, resize_policy=policy)
 
 
-def original_size(sides: Size, size: Size, policy: str) -> Size:
-    """(height, width) of the part of a source that `images.fit` brings to `size`, in the source's own pixels."""
-    if policy == "stretch":
-        return sides
-    scale = max(size[0] / sides[0], size[1] / sides[1])
-    return min(sides[0], round(size[0] / scale)), min(sides[1], round(size[1] / scale))
+def look(path: Path, config: EditConfig) -> tuple[int, Size]:
+    """How many frames a source has, and (height, width) of them as they are stored."""
+    if path.is_dir():
+        images = list_images(path)
+        height, width, _ = load_image(images[0]).pixels.shape
+        return len(images), (height, width)
+    info = describe(path, scanned(path, config.salvage))
+    return info.frames, (info.height, info.width)
+
+
+def own_size(path: Path, sides: Size, model: str, model_size: str) -> Size:
+    """(height, width): the source's shape, at most as many pixels as the model's own size, multiples of 16.
+
+    Raises:
+        InputError: the source is too small or too narrow for that.
+    """
+    limit = math.prod(parse_size(model_size))
+    scale = min(1.0, math.sqrt(limit / math.prod(sides)))
+    fitted = [int(side * scale / SIZE_MULTIPLE + 0.5) * SIZE_MULTIPLE for side in sides]
+    while math.prod(fitted) > limit:
+        # Rounding went beyond the limit: the longer side gives way, by which the shape changes least.
+        fitted[fitted.index(max(fitted))] -= SIZE_MULTIPLE
+    if min(fitted) < 2 * SIZE_MULTIPLE:
+        raise InputError(
+            f"{path} is {sides[1]}*{sides[0]}, too small or too narrow for {model} at its own shape; expected a size "
+            "to be given"
+        )
+    return fitted[0], fitted[1]
+
+
+def read_clip(path: Path, config: EditConfig, size: Size) -> SourceClip:
+    """The frames of the source that are edited, brought to `size`."""
+    return read_source(
+        path,
+        decoder=config.decoder,
+        fps=config.fps,
+        start=config.start,
+        num_frames=config.num_frames,
+        size=size,
+        policy=config.resize_policy,
+        salvage=config.salvage,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +138,14 @@ def shown_in(
     return np.stack([k.placement.place(k.pixels, frames[k.index], policy) for k in keyframes])
 
 
+def original_size(sides: Size, size: Size, policy: str) -> Size:
+    """(height, width) of the part of a source that `images.fit` brings to `size`, in the source's own pixels."""
+    if policy == "stretch":
+        return sides
+    scale = max(size[0] / sides[0], size[1] / sides[1])
+    return min(sides[0], round(size[0] / scale)), min(sides[1], round(size[1] / scale))
+
+
 def read_originals(
     config: EditConfig, source: SourceClip, keyframes: Sequence[PlacedKeyframe], sides: Size
 ) -> Pictures | None:
@@ -115,19 +156,11 @@ def read_originals(
         source: read at the model's size.
         sides: (height, width) of the source as stored.
     """
-    size = (source.frames.shape[1], source.frames.shape[2])
+    size = source.frames.shape[1], source.frames.shape[2]
     own = original_size(sides, size, config.resize_policy)
     if config.output_size == "model" or own == size:
         return None
-    clip = read_source(
-        source.path,
-        decoder=config.decoder,
-        start=config.start,
-        num_frames=len(source.frames),
-        size=own,
-        policy=config.resize_policy,
-        salvage=config.salvage,
-    )
+    clip = read_clip(source.path, replace(config, num_frames=len(source.frames)), own)
     return Pictures(clip.frames, shown_in(clip.frames, keyframes, config.resize_policy))
 
 
