@@ -183,12 +183,16 @@ def kept_statistics(vae: nn.Module, out: Path, device: torch.device | str) -> St
 
 def stamp(bucket: Bucket, vae: nn.Module, statistics: Statistics, tokenizer: PreTrainedTokenizerFast) -> str:
     """Twelve digits that change with anything that the latents of a bucket depend on."""
+    # How it was last called is part of a tokenizer's text, and decides nothing here.
+    words = copy.deepcopy(tokenizer.backend_tokenizer)
+    words.no_padding()
+    words.no_truncation()
     parts = {
         "vae": weights_hash(vae),
         "statistics": statistics,
         "bucket": [bucket.size, bucket.lengths, bucket.clips, bucket.first_seed],
         "conditions": CONDITIONS,
-        "tokenizer": tokenizer.backend_tokenizer.to_str(),
+        "tokenizer": words.to_str(),
     }
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 

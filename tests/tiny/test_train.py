@@ -1,6 +1,7 @@
 """The whole training of wan-tiny in miniature: what it writes, what it refuses, what a second start does again."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,57 +30,74 @@ BUCKET = {
 FLOW = {"max_steps": 3, "minutes": 5, "learning_rate": 1e-3, "shift": 3.0, "image_from": 0.5}
 
 
-@pytest.fixture
-def plan(tmp_path, monkeypatch):
-    monkeypatch.setattr(latents, "STATISTICS_CLIPS", 4)
-    flow = FlowStage(**FLOW, buckets=(Bucket(**BUCKET),))
-    pools = {"small_clips": 2, "large_clips": 1, "leaves": 1}
+def plan_in(folder: Path) -> TrainTiny:
     return TrainTiny(
-        out=tmp_path / "run",
-        assets=tmp_path / "tiny",
+        out=folder / "run",
+        assets=folder / "tiny",
         vae=(VaeStage(**STAGE),),
-        flow=flow,
+        flow=FlowStage(**FLOW, buckets=(Bucket(**BUCKET),)),
         compiled=False,
         accelerator="cpu",
-        **pools,
+        small_clips=2,
+        large_clips=1,
+        leaves=1,
     )
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch) -> TrainTiny:
+    monkeypatch.setattr(latents, "STATISTICS_CLIPS", 4)
+    return plan_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> TrainTiny:
+    """A training, done once; nobody writes into its folders."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(latents, "STATISTICS_CLIPS", 4)
+        plan = plan_in(tmp_path_factory.mktemp("training"))
+        train_tiny(plan)
+    return plan
 
 
 def forbid(monkeypatch, module, name):
     monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail(f"{name} ran"))
 
 
-def test_a_training_writes_a_folder_that_loads_and_can_be_trained_further(plan, tmp_path):
-    train_tiny(plan)
-    wan = load_wan(plan.assets)
+def test_a_training_writes_a_folder_that_loads_and_can_be_trained_further(finished, plan):
+    wan = load_wan(finished.assets)
     assert wan.folder.sampling.num_inference_steps == SAMPLING["num_inference_steps"]
-    assert not list(plan.assets.rglob("*.part"))
-    before = load_file(plan.assets / TRANSFORMER)
-    train_tiny(replace(plan, out=tmp_path / "again", start=plan.assets, assets=tmp_path / "further"))
-    after = load_file(tmp_path / "further" / TRANSFORMER)
+    assert not [path for path in finished.assets.rglob("*") if path.suffix in (".part", ".partial")]
+    before = load_file(finished.assets / TRANSFORMER)
+    train_tiny(replace(plan, start=finished.assets))
+    after = load_file(plan.assets / TRANSFORMER)
     assert before.keys() == after.keys()
     moved = max(float((after[name].float() - before[name].float()).abs().max()) for name in before)
     assert 0 < moved < 0.05
-    token_files = [
-        path / "google" / "umt5-xxl" / "tokenizer.json" for path in (plan.assets, tmp_path / "further")
-    ]
-    assert token_files[0].read_bytes() == token_files[1].read_bytes()
+    first, second = (p.assets / "google" / "umt5-xxl" / "tokenizer.json" for p in (finished, plan))
+    assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_finished_training_repeats_no_stage(plan, monkeypatch):
-    train_tiny(plan)
+def test_a_finished_training_repeats_no_stage(finished, plan, monkeypatch):
+    shutil.copytree(finished.out, plan.out)
     forbid(monkeypatch, train, "train_vae_stage")
     forbid(monkeypatch, train, "train_flow")
     forbid(monkeypatch, latents, "encode_clips")
     kept = torch.load(next(plan.out.glob("latents_32_5_*.pt")))
     assert kept["latents"].dtype == kept["known"].dtype == torch.float16
-    before = load_file(plan.assets / TRANSFORMER)
+    before = load_file(finished.assets / TRANSFORMER)
     train_tiny(plan)
     after = load_file(plan.assets / TRANSFORMER)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_kill_loses_one_chunk_of_latents_and_leaves_the_assets_as_they_were(plan, monkeypatch):
+def test_a_kill_loses_one_chunk_of_latents_and_leaves_the_assets_as_they_were(finished, plan, monkeypatch):
+    plan.out.mkdir()
+    for name in ("plan.json", "vae0.pt"):
+        shutil.copy(finished.out / name, plan.out / name)
+    (plan.out / "vae0").mkdir()
+    shutil.copy(finished.out / "vae0" / "metrics.csv", plan.out / "vae0")
+    forbid(monkeypatch, train, "train_vae_stage")
     monkeypatch.setattr(latents, "CHUNK", 2)
     asked, whole = [], latents.encode_clips
 
@@ -96,7 +114,6 @@ def test_a_kill_loses_one_chunk_of_latents_and_leaves_the_assets_as_they_were(pl
         train_tiny(plan)
     assert (plan.assets / TRANSFORMER).read_bytes() == b"old"
     assert [path.name for path in plan.assets.iterdir()] == [TRANSFORMER]
-    forbid(monkeypatch, train, "train_vae_stage")
     train_tiny(plan)
     assert asked == [[9, 10], [11], [11]]
     assert len(load_file(plan.assets / TRANSFORMER)) > 1
@@ -118,6 +135,9 @@ def test_the_name_of_latents_says_what_decides_them(plan, tokenizer):
     given = (bucket, vae, ([0.0], [1.0]), tokenizer)
     first = latents.stamp(*given)
     assert first == latents.stamp(replace(bucket, batches=(4, 4)), *given[1:])
+    # A tokenizer that has been used is still the same one.
+    latents.token_ids(tokenizer, ["a red star"], 64)
+    assert first == latents.stamp(*given)
     changed = [
         (replace(bucket, first_seed=8), *given[1:]),
         (bucket, torch.nn.Linear(2, 2), *given[2:]),
