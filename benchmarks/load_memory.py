@@ -96,7 +96,7 @@ def measure(folder: str, dtype_name: str) -> dict[str, float]:
 
     from wanedit.wan.load import load_transformer
 
-    torch.ones(64, 64, dtype=torch.bfloat16) @ torch.ones(64, 64, dtype=torch.bfloat16)
+    _ = torch.ones(64, 64, dtype=torch.bfloat16) @ torch.ones(64, 64, dtype=torch.bfloat16)
     own_before, file_before, before = memory("RssAnon", "RssFile", "VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # starts VmHWM, the kernel's own peak, anew
     start = time.perf_counter()
@@ -104,7 +104,7 @@ def measure(folder: str, dtype_name: str) -> dict[str, float]:
         model = load_transformer(folder, dtype=getattr(torch, dtype_name))
         loaded = time.perf_counter() - start
         for parameter in model.parameters():
-            parameter.view(-1)[:: 4096 // parameter.element_size()].sum()  # one number of every page
+            _ = parameter.view(-1)[:: 4096 // parameter.element_size()].sum()  # one number of every page
     (peak,) = memory("VmHWM")
     size = sum(p.nbytes for p in model.parameters())
     own, file = peaks.own - own_before, peaks.file - file_before
@@ -134,7 +134,7 @@ def report(dim: int, layers: int, shards: int, root: str | None) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--dim", type=int, default=2048, help="width; a multiple of 128")
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--shards", type=int, default=4)

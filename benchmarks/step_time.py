@@ -10,6 +10,7 @@
 import argparse
 import statistics
 import time
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +43,17 @@ def random_transformer(name: str, device: torch.device, dtype: torch.dtype) -> W
     return model.eval()
 
 
-def inputs(config: WanConfig, grid: tuple[int, int, int], device: torch.device) -> dict[str, Tensor | None]:
-    """Random context of one sample under guidance, in the names of `GuidedVelocity`."""
+class Inputs(TypedDict):
+    """Context of one sample under guidance, in the names of `GuidedVelocity`."""
+
+    text: Tensor
+    negative_text: Tensor
+    image_tokens: Tensor | None
+    condition: Tensor | None
+
+
+def inputs(config: WanConfig, grid: tuple[int, int, int], device: torch.device) -> Inputs:
+    """Random ones."""
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, device=device)
@@ -68,7 +78,7 @@ def seconds_per_step(velocity: guided.GuidedVelocity, x: Tensor, steps: int) -> 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", default="tiny", help="folder or known name")
     parser.add_argument("--random", action="store_true", help="random weights at the known model's sizes")
     parser.add_argument("--size", default="128*128", help="width*height in pixels, multiples of 16")

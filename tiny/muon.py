@@ -92,7 +92,7 @@ def orthogonalise(matrix: Float[Tensor, "m n"], iterations: int = 5) -> Float[Te
 
 
 def split_parameters(
-    net: nn.Module, outer: Iterable[nn.Parameter] = ()
+    net: nn.Module, outer: Iterable[Tensor] = ()
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(matrices, others) of a network: Muon is for hidden layers, so vectors, embeddings and `outer` stay with AdamW.
 

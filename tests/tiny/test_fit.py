@@ -2,6 +2,7 @@
 
 import csv
 from itertools import islice
+from typing import Any
 
 import lightning.pytorch as L
 import pytest
@@ -22,7 +23,7 @@ class Watch(L.Callback):
     def __init__(self, fails_at=None):
         self.fails_at, self.steps, self.batches = fails_at, [], []
 
-    def on_train_start(self, trainer, pl_module):
+    def on_train_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
         self.budget = next(callback for callback in trainer.callbacks if isinstance(callback, Budget))
         self.spent_at_start = self.budget.spent
 

@@ -1,6 +1,7 @@
 """What one step of the transformer's training is conditioned on."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from tiny.flow import FlowTraining, TinyWan, masks, zero_image_values
 from tiny.train import dropped_ids
 from wanedit.wan.config import IMAGE_TOKENS
 
-GRID = (2, 4, 4)
+GRID: tuple[int, ...] = (2, 4, 4)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def training(monkeypatch, step=100, **settings):
     net = TinyWan()
     drop_ids = torch.full((4, 64), 7)
     empty = {GRID: torch.full((1, 16, *GRID), 0.5)}
-    module = FlowTraining(net, 1e-3, Budget(100, 1.0, 1e-3), drop_ids, empty, **settings)
+    module: Any = FlowTraining(net, 1e-3, Budget(100, 1.0, 1e-3), drop_ids, empty, **settings)
     module._trainer = SimpleNamespace(global_step=step)
     seen, whole = [], net.context
 
