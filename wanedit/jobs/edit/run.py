@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import yaml
 
 from wanedit.errors import InputError, ResourceError
@@ -18,7 +16,7 @@ from wanedit.jobs.edit.config import EditConfig, check_edit
 from wanedit.jobs.edit.method import describe_method, guidance
 from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
 from wanedit.lit.edit_task import EditedClip
-from wanedit.lit.editor import FlowMatchingEditor, step_record
+from wanedit.lit.editor import FlowMatchingEditor, OnEditStep, step_record
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
 from wanedit.runtime.directory import RunDirectory, write_text
@@ -30,6 +28,7 @@ from wanedit.runtime.record import RECORD_MARK, absolute_source, resolve_seed, r
 from wanedit.tracking import Tracking, check_tracking
 from wanedit.tracking.runs import track, track_result
 from wanedit.video import read_frames, write_mp4, write_png
+from wanedit.video.arrays import Frames
 from wanedit.video.sheets import comparison_sheet, contact_indices
 
 Say = Callable[[str], None]
@@ -55,7 +54,7 @@ class EditResult:
 
     video: Path
     contact_sheet: Path
-    frames: Any
+    frames: Frames
     num_frames: int
     fps: float
     keyframe_indices: tuple[int, ...]
@@ -80,37 +79,48 @@ def edit(
         InputError, MissingWeightsError, ResourceError, NumericalError: see their docstrings; the exit code of
             the command line is theirs.
     """
-    with launch.interruptible():
-        return _edit(config, folders, say if verbose else None)
-
-
-def _edit(config: EditConfig, folders: Sequence[Path], say: Say | None) -> EditResult:
-    if (size := launch.current_world().size) > 1:
-        raise InputError(
-            f"torchrun started {size} processes; an edit is one clip and one device's work, expected 1"
-        )
+    tell: Say = say if verbose else lambda text: None
     world, directory = launch.World(), RunDirectory(config.folder, config.final_path)
-    check_edit(config)
-    check_tracking(config)
-    launch.choose_devices(config, world)
-    plan = make_edit_plan(resolve_edit(config, directory), folders, say or (lambda text: None))
-    check_output(plan, directory)
-    with directory.lock():
-        complete = prepare(plan, directory)
-        if say is not None:
-            announce(plan, complete, say)
-        digests = [plan.task.digest]
-        with track(plan.config, directory, world, digests, metadata(plan), say) as tracking:
-            if not complete:
-                _run(plan, directory, world, say, tracking)
-            result = _finish(plan, directory, not complete, say)
-            numbers = {
-                "keyframe_error": result.keyframe_error,
-                "frames": result.num_frames,
-                "seed": result.seed,
-            }
-            track_result(tracking, directory, digests, numbers)
-        return result
+    with launch.interruptible():
+        if (size := launch.current_world().size) > 1:
+            raise InputError(
+                f"torchrun started {size} processes; an edit is one clip and one device's work, expected 1"
+            )
+        check_edit(config)
+        check_tracking(config)
+        launch.choose_devices(config, world)
+        plan = make_edit_plan(resolve_edit(config, directory), folders, tell)
+        check_output(plan, directory)
+        task, digests = plan.task, [plan.task.digest]
+        with directory.lock():
+            complete = _prepare(plan, directory)
+            for warning in plan.warnings:
+                tell(f"warning: {warning}")
+            height, width = task.pictures.frames.shape[1:3]
+            tell(
+                f"{len(task.frames)} frames of {width}*{height} at {float(plan.fps):g} fps, keyframes at "
+                f"{list(task.keyframe_indices)}, {plan.config.method}, {plan.folder.name}, seed "
+                f"{plan.config.base_seed}" + ("; already complete" if complete else "")
+            )
+            with track(
+                plan.config, directory, world, digests, metadata(plan), say if verbose else None
+            ) as tracking:
+                if not complete:
+                    with progress_bar(plan.rehearsal.steps, "editing", "steps", verbose) as advance:
+                        watch = _watch(plan, directory, tracking, tell, advance)
+                        module = FlowMatchingEditor(plan.folder, plan.method, plan.settings, watch)
+                        predict(module, [task], lambda clip: _save(plan, directory, clip), plan.config, world)
+                    launch.raise_if_interrupted()
+                result = _finish(plan, directory, edited=not complete)
+                for line in [] if complete else advice(result.keyframe_error, plan):
+                    tell(line)
+                numbers = {
+                    "keyframe_error": result.keyframe_error,
+                    "frames": result.num_frames,
+                    "seed": result.seed,
+                }
+                track_result(tracking, directory, digests, numbers)
+    return result
 
 
 def check_output(plan: EditPlan, directory: RunDirectory) -> None:
@@ -148,8 +158,10 @@ def is_complete(plan: EditPlan, directory: RunDirectory) -> bool:
     return name in done and not plan.config.force_regenerate
 
 
-def prepare(plan: EditPlan, directory: RunDirectory) -> bool:
-    """Check the disk and record the configuration; returns whether the clip is complete already."""
+def _prepare(plan: EditPlan, directory: RunDirectory) -> bool:
+    """Check the disk, record the start and the configuration; returns whether the clip is complete already."""
+    from wanedit import __version__
+
     directory.prepare()
     complete = is_complete(plan, directory)
     need = int(2 * plan.task.pictures.frames.nbytes * LOSSLESS_SHARE) + (1 << 20)
@@ -159,7 +171,23 @@ def prepare(plan: EditPlan, directory: RunDirectory) -> bool:
             f"{directory.root}: {free / 1e6:.0f} MB free, about {need / 1e6:.0f} MB needed; make room, or choose "
             "another output"
         )
-    append_event(directory.metrics, _started(plan))
+    started = {
+        "event": "start",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wanedit": __version__,
+        "model": plan.folder.name,
+        "model_files": plan.model_files,
+        "method": describe_method(plan.method),
+        "seed": plan.config.base_seed,
+        "cpu_threads": plan.config.cpu_threads,
+        "keyframes": [
+            {"file": str(k.path), "frame": k.index, "fit": asdict(fit)}
+            for k, fit in zip(plan.keyframes, plan.fits, strict=True)
+        ],
+        "warnings": list(plan.warnings),
+        "edit": plan.task.digest,
+    }
+    append_event(directory.metrics, started)
     record = yaml.safe_dump(asdict(recorded_edit(plan.asked)), sort_keys=False, allow_unicode=True)
     write_text(directory.config, RECORD_MARK + record)
     return complete
@@ -176,67 +204,25 @@ def recorded_edit(config: EditConfig) -> EditConfig:
     )
 
 
-def _started(plan: EditPlan) -> dict[str, Any]:
-    from wanedit import __version__
-
-    keyframes = [
-        {"file": str(k.path), "frame": k.index, "fit": asdict(fit)}
-        for k, fit in zip(plan.keyframes, plan.fits, strict=True)
-    ]
-    return {
-        "event": "start",
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wanedit": __version__,
-        "model": plan.folder.name,
-        "model_files": plan.model_files,
-        "method": describe_method(plan.method),
-        "seed": plan.config.base_seed,
-        "cpu_threads": plan.config.cpu_threads,
-        "keyframes": keyframes,
-        "warnings": list(plan.warnings),
-        "edit": plan.task.digest,
-    }
-
-
-def announce(plan: EditPlan, complete: bool, say: Say) -> None:
-    """Say what is going to be done, and what may not go as meant."""
-    for warning in plan.warnings:
-        say(f"warning: {warning}")
-    height, width = plan.task.pictures.frames.shape[1:3]
-    say(
-        f"{len(plan.task.frames)} frames of {width}*{height} at {float(plan.fps):g} fps, keyframes at "
-        f"{list(plan.task.keyframe_indices)}, {plan.config.method}, {plan.folder.name}, seed {plan.config.base_seed}"
-        + ("; already complete" if complete else "")
-    )
-
-
-def _run(
-    plan: EditPlan, directory: RunDirectory, world: launch.World, say: Say | None, tracking: Tracking
-) -> None:
-    unsaid: list[str] = []
-    with progress_bar(plan.rehearsal.steps, "editing", "steps", say is not None) as advance:
-
-        def on_step(clip: int, step: Step, metrics: Metrics) -> None:
-            launch.raise_if_interrupted()
-            advance()
-            # At once, and not with the result: a run that diverges has its steps on record.
-            append_event(directory.metrics, {"event": "step", **step_record(step, metrics)})
-            tracking.follow()
-            unsaid[:] = [_line(step, metrics)]
-            if say is not None and step.index % SHOWN_EVERY == 0:
-                say(unsaid.pop())
-
-        module = FlowMatchingEditor(plan.folder, plan.method, plan.settings, on_step)
-        predict(module, [plan.task], lambda clip: _save(plan, directory, clip), plan.config, world)
-    launch.raise_if_interrupted()
-    if say is not None and unsaid:
-        say(unsaid.pop())
-
-
-def _line(step: Step, metrics: Metrics) -> str:
+def _watch(
+    plan: EditPlan, directory: RunDirectory, tracking: Tracking, tell: Say, advance: Callable[[], None]
+) -> OnEditStep:
+    """Records every step at once, and not with the result: a run that diverges has its steps on record."""
     shown = ("r_k_norm", "v_diff_norm", "delta_v_norm", "alpha_h", "keyframe_error")
-    values = "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
-    return f"step {step.index:3d}  sigma {step.sigma:.3f}  {values}"
+    seen = 0
+
+    def on_step(clip: int, step: Step, metrics: Metrics) -> None:
+        nonlocal seen
+        seen += 1
+        launch.raise_if_interrupted()
+        advance()
+        append_event(directory.metrics, {"event": "step", **step_record(step, metrics)})
+        tracking.follow()
+        if step.index % SHOWN_EVERY == 0 or seen == plan.rehearsal.steps:
+            values = "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
+            tell(f"step {step.index:3d}  sigma {step.sigma:.3f}  {values}")
+
+    return on_step
 
 
 def _save(plan: EditPlan, directory: RunDirectory, clip: EditedClip) -> None:
@@ -248,15 +234,18 @@ def _save(plan: EditPlan, directory: RunDirectory, clip: EditedClip) -> None:
         Manifest(directory).record(clip.task.digest, entry)
     except ResourceError as error:
         raise ResourceError(f"{error}. Make room and run again") from None
-    line = {"event": "edited", "frames": len(clip.frames), "tokens": clip.task.tokens}
-    line |= {"evaluations": clip.evaluations, "seconds": round(clip.seconds, 3), "digest": clip.task.digest}
-    append_event(directory.metrics, line | {"keyframe_error": last_error(clip.steps)})
-
-
-def last_error(steps: Sequence[Metrics]) -> float | None:
-    """|x0_hat[K] - x_e| / |x_e| of the last step that measured it."""
-    measured = [step["keyframe_error"] for step in steps if "keyframe_error" in step]
-    return measured[-1] if measured else None
+    measured = [step["keyframe_error"] for step in clip.steps if "keyframe_error" in step]
+    line = {
+        "event": "edited",
+        "frames": len(clip.frames),
+        "tokens": clip.task.tokens,
+        "evaluations": clip.evaluations,
+        "seconds": round(clip.seconds, 3),
+        "digest": clip.task.digest,
+        # |x0_hat[K] - x_e| / |x_e| of the last step that measured it.
+        "keyframe_error": measured[-1] if measured else None,
+    }
+    append_event(directory.metrics, line)
 
 
 def advice(error: float | None, plan: EditPlan) -> list[str]:
@@ -278,37 +267,31 @@ def advice(error: float | None, plan: EditPlan) -> list[str]:
     return [f"{missed}: {', or '.join(ways)}"]
 
 
-def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, say: Say | None) -> EditResult:
-    manifest, task = Manifest(directory), plan.task
-    frames = read_frames(manifest.path(task.digest))
-    write_mp4(directory.final, _even(frames), plan.fps, metadata(plan), plan.config.crf)
+def _finish(plan: EditPlan, directory: RunDirectory, edited: bool) -> EditResult:
+    """Write the video and what a person looks at first."""
+    task = plan.task
+    frames = read_frames(Manifest(directory).path(task.digest))
+    height, width = frames.shape[1:3]
+    # H.264 has no odd sides: the last row or column is left out, as the plan says.
+    even = frames[:, : height // 2 * 2, : width // 2 * 2]
+    write_mp4(directory.final, even, plan.fps, metadata(plan), plan.config.crf)
     rows = {"source": dict(enumerate(task.pictures.frames)), "edited": dict(enumerate(frames))}
     rows["keyframes"] = dict(zip(task.keyframe_indices, task.pictures.keyframes, strict=True))
     shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
     write_png(directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps))
     done = [event for event in read_events(directory.metrics) if event.get("digest") == task.digest]
-    error = number(done[-1].get("keyframe_error")) if done else None
-    if say is not None and edited:
-        for line in advice(error, plan):
-            say(line)
     return EditResult(
-        directory.final,
-        directory.contact_sheet,
-        frames,
-        len(frames),
-        float(plan.fps),
-        task.keyframe_indices,
-        plan.config.base_seed or 0,
-        task.digest,
-        edited,
-        error,
+        video=directory.final,
+        contact_sheet=directory.contact_sheet,
+        frames=frames,
+        num_frames=len(frames),
+        fps=float(plan.fps),
+        keyframe_indices=task.keyframe_indices,
+        seed=task.seed,
+        digest=task.digest,
+        edited=edited,
+        keyframe_error=number(done[-1].get("keyframe_error")) if done else None,
     )
-
-
-def _even(frames: np.ndarray) -> np.ndarray:
-    """Without the last row or column where a side is odd; the plan says so."""
-    height, width = frames.shape[1:3]
-    return frames[:, : height // 2 * 2, : width // 2 * 2]
 
 
 def metadata(plan: EditPlan) -> dict[str, str]:
