@@ -18,10 +18,8 @@ from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.runtime.events import append_event
 from wanedit.runtime.launch import Interrupted
-from wanedit.tracking import RunInfo, TrackingSettings, check_tracking, open_tracker, opening
-from wanedit.tracking.record import find_record, save_record
-from wanedit.tracking.series import new_rows, write_metrics_csv
-from wanedit.tracking.tracker import NullTracker
+from wanedit.tracking import RunInfo, Tracker, TrackingSettings, check_tracking, guard, open_tracker
+from wanedit.tracking.record import find_record, new_rows, save_record, write_metrics_csv
 
 TRACKED = {"tracking": "wandb", "experiment": "e1", "tracking_project": "p1"}
 
@@ -31,7 +29,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-class Spy(NullTracker):
+class Spy(Tracker):
     """Remembers what it was told; fails where it is asked to."""
 
     def __init__(self, fail: str = "") -> None:
@@ -80,7 +78,7 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Spy]]:
             made.append(Spy(fail))
             return made[-1]
 
-        monkeypatch.setattr(opening, "_backend", backend)
+        monkeypatch.setattr(guard, "make_backend", backend)
         return made
 
     return install
@@ -112,7 +110,7 @@ def test_names_that_the_server_would_refuse_are_refused_first(changes: dict, nam
 def test_a_backend_that_is_not_installed_says_how_to_install_it(
     run_edit: EditRun, monkeypatch: pytest.MonkeyPatch, no_weights
 ) -> None:
-    monkeypatch.setattr(opening.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(guard.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'wanedit\[tensorboard\]'"):
         run_edit(tracking="tensorboard")
 
@@ -167,6 +165,10 @@ def test_the_same_run_keeps_its_id(tmp_path: Path) -> None:
     assert find_record(tmp_path, "wandb:a") == first
     assert find_record(tmp_path, "wandb:b").run_id != first.run_id
     assert find_record(tmp_path, "wandb:a", fresh=True).run_id != first.run_id
+    # Version 0.1 also counted attempts.
+    earlier = {"version": 1, "runs": {"wandb:old": {"run_id": "abc", "offset": 3, "rows": 2, "attempts": 1}}}
+    (tmp_path / "tracking.json").write_text(json.dumps(earlier))
+    assert (find_record(tmp_path, "wandb:old").run_id, find_record(tmp_path, "wandb:old").rows) == ("abc", 2)
     (tmp_path / "metrics.jsonl").write_text("12345")
     assert find_record(tmp_path, "wandb:c").offset == 5
     for damage in (
@@ -201,8 +203,8 @@ def test_a_resumed_run_logs_what_was_not_logged(tmp_path: Path, spies) -> None:
     first, second = made[0].run, made[1].run
     assert first is not None
     assert second is not None
-    assert (first.run_id, first.resumed, first.first_row) == (second.run_id, False, 0)
-    assert (second.resumed, second.first_row, second.group, second.job_type) == (True, 2, "e1", "generate")
+    assert (first.run_id, first.first_row) == (second.run_id, 0)
+    assert (second.first_row, second.group, second.job_type) == (2, "e1", "generate")
 
 
 def test_an_artifact_is_logged_once_for_its_content(tmp_path: Path, spies) -> None:

@@ -81,6 +81,7 @@ def canaries(folder: Path) -> list[Path]:
     return [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_run_stands_in_its_file(tracked: Tracked) -> None:
     found = records(tracked.files[0])
     run = next(record.run for record in found if record.HasField("run"))
@@ -91,6 +92,7 @@ def test_a_run_stands_in_its_file(tracked: Tracked) -> None:
     assert next(record.exit.exit_code for record in found if record.HasField("exit")) == 0
 
 
+@pytest.mark.slow
 def test_every_step_is_a_row_of_its_own_axis(tracked: Tracked) -> None:
     found = records(tracked.files[0])
     rows = [row for row in history(found) if "edit/step" in row]
@@ -102,6 +104,7 @@ def test_every_step_is_a_row_of_its_own_axis(tracked: Tracked) -> None:
     assert (axes["edit/*"], axes["segment/*"]) == ("edit/step", "segment/index")
 
 
+@pytest.mark.slow
 def test_the_result_is_a_row_with_its_sheet_and_an_artifact(tracked: Tracked) -> None:
     found = records(tracked.files[0])
     came_to = summary(found)
@@ -128,6 +131,7 @@ def test_the_result_is_a_row_with_its_sheet_and_an_artifact(tracked: Tracked) ->
     assert all(path.is_relative_to(tracked.folder) for path in contents.values())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_under_its_id(tracked: Tracked) -> None:
     assert [result.edited for result in tracked.results] == [True, False]
     assert len(tracked.files) == 2
@@ -139,11 +143,13 @@ def test_a_resumed_run_goes_on_under_its_id(tracked: Tracked) -> None:
     assert not [r for r in second if r.HasField("artifact") and r.artifact.type == "result"]
 
 
+@pytest.mark.slow
 def test_it_says_how_to_sync(tracked: Tracked) -> None:
     said = [line for line in tracked.lines if line.startswith("tracking")]
     assert said == [f"tracking: send it to W&B with: wandb sync {path.parent}" for path in tracked.files]
 
 
+@pytest.mark.slow
 def test_nothing_holds_the_key_or_a_folder(tracked: Tracked, inputs: Inputs) -> None:
     assert canaries(tracked.folder) == []
     assert CANARY not in "\n".join(tracked.lines)
@@ -155,6 +161,7 @@ def test_nothing_holds_the_key_or_a_folder(tracked: Tracked, inputs: Inputs) -> 
         assert str(tracked.folder.parent) not in str(shown)
 
 
+@pytest.mark.slow
 def test_the_service_ends_with_the_run(tracked: Tracked) -> None:
     assert tracked.results
     assert services(os.getpid()) == []
@@ -188,6 +195,8 @@ def test_names_of_artifacts() -> None:
     assert artifact_name("") == "result"
 
 
+@pytest.mark.slow
+@pytest.mark.network
 @pytest.mark.parametrize("key", ["x", "local-" + "a" * 7])
 def test_a_key_that_is_none_is_no_reason_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str

@@ -1,8 +1,7 @@
 """Tracking: what a run logs beyond its own metrics.jsonl, to CSV files, TensorBoard or Weights & Biases."""
 
-from wanedit.tracking.handle import Tracking
-from wanedit.tracking.opening import check_tracking, identify, open_tracker
-from wanedit.tracking.tracker import RunInfo, Tracker, TrackingSettings
+from wanedit.tracking.backends import RunInfo, Tracker
+from wanedit.tracking.guard import Tracking, TrackingSettings, check_tracking, identify, open_tracker
 
 __all__ = [
     "RunInfo",

@@ -1,19 +1,25 @@
-"""tracking.json: under which id a run is tracked, and how much of it has been logged."""
+"""How far a run has been logged, tracking.json, and what is logged of it: the rows of its metrics.jsonl."""
 
+import csv
+import io
 import json
 import secrets
 import string
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from wanedit.runtime.directory import write_text
+from wanedit.runtime.events import NOT_FINITE, parse_events, read_events
+from wanedit.tracking.backends import Scalar
 
 VERSION = 1
 FILE_NAME = "tracking.json"
+METRICS = "metrics.jsonl"
 ID_LENGTH = 8
-_LETTERS = string.ascii_lowercase + string.digits
+# Kind of event -> its series, and which of its values is the index.
+SERIES = {"step": ("edit", "step"), "segment": ("segment", "segment")}
 
 
 @dataclass
@@ -25,14 +31,12 @@ class Record:
         offset: bytes of metrics.jsonl that have been logged.
         rows: rows that have been logged.
         artifacts: content hashes that have been logged.
-        attempts: how often the run was opened.
     """
 
     run_id: str
     offset: int = 0
     rows: int = 0
     artifacts: list[str] = field(default_factory=list)
-    attempts: int = 0
 
 
 def find_record(folder: Path, name: str, fresh: bool = False) -> Record:
@@ -45,8 +49,9 @@ def find_record(folder: Path, name: str, fresh: bool = False) -> Record:
     """
     known = None if fresh else _read(folder).get(name)
     if known is None:
-        metrics = folder / "metrics.jsonl"
-        known = Record(_draw(), offset=metrics.stat().st_size if metrics.is_file() else 0)
+        letters, metrics = string.ascii_lowercase + string.digits, folder / METRICS
+        drawn = "".join(secrets.choice(letters) for _ in range(ID_LENGTH))
+        known = Record(drawn, offset=metrics.stat().st_size if metrics.is_file() else 0)
         save_record(folder, name, known)
     return known
 
@@ -62,27 +67,90 @@ def save_record(folder: Path, name: str, record: Record) -> None:
     write_text(folder / FILE_NAME, json.dumps(values, indent=1) + "\n")
 
 
-def _draw() -> str:
-    return "".join(secrets.choice(_LETTERS) for _ in range(ID_LENGTH))
-
-
 def _read(folder: Path) -> dict[str, Record]:
     """All records; a file that is none is as good as absent, for nothing but ids would be lost."""
+    known, found = {f.name for f in fields(Record)}, {}
     try:
         values = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         if values["version"] != VERSION:
             return {}
-        return {name: _record(run) for name, run in values["runs"].items()}
+        for name, run in values["runs"].items():
+            # Earlier versions also counted attempts.
+            record = Record(**{key: value for key, value in run.items() if key in known})
+            counts = (record.offset, record.rows)
+            # The id becomes a part of file names.
+            if not (record.run_id.isalnum() and isinstance(record.artifacts, list)):
+                return {}
+            if not all(isinstance(count, int) and count >= 0 for count in counts):
+                return {}
+            found[name] = record
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    return found
 
 
-def _record(values: Mapping[str, Any]) -> Record:
-    record = Record(**values)
-    # The id becomes a part of file names.
-    if not (record.run_id.isalnum() and isinstance(record.artifacts, list)):
-        raise ValueError(f"run_id is {record.run_id!r}; expected letters and digits")
-    for count in (record.offset, record.rows, record.attempts):
-        if not isinstance(count, int) or count < 0:
-            raise ValueError(f"a count is {count!r}; expected an integer >= 0")
-    return record
+class Row(NamedTuple):
+    """One row of a series, at its own index."""
+
+    series: str
+    at: int
+    values: dict[str, Scalar]
+
+
+def new_rows(path: Path, offset: int) -> tuple[list[Row], int]:
+    """Rows of the whole lines behind `offset` bytes, and the offset behind them. A file that shrank is read anew."""
+    try:
+        size = path.stat().st_size
+        if size == offset:
+            return [], offset
+        offset = offset if size > offset else 0
+        with path.open("rb") as file:
+            file.seek(offset)
+            lines = file.read()
+    except FileNotFoundError:
+        return [], 0
+    # Another rank's line may be half-written: it is left for the next time.
+    whole = lines[: lines.rfind(b"\n") + 1]
+    rows = (as_row(event) for event in parse_events(whole) if event is not None)
+    return [row for row in rows if row is not None], offset + len(whole)
+
+
+def as_row(event: Mapping[str, object]) -> Row | None:
+    """An event as a row of its series; None for what belongs to no series."""
+    series, key = SERIES.get(str(event.get("event")), ("", ""))
+    index = event.get(key)
+    if not isinstance(index, int):
+        return None
+    values: dict[str, Scalar] = {}
+    for name, value in event.items():
+        if name not in ("event", key) and isinstance(value, int | float | str):
+            values[name] = float(value) if value in NOT_FINITE else value
+    return Row(series, index, values)
+
+
+def write_metrics_csv(source: Path, target: Path) -> None:
+    """Write every step and every segment of a metrics.jsonl as a row of a CSV file.
+
+    Columns: run (starts of this folder, from 1), series, index, and each value that any row has. Nothing is left
+    out: what one start logged is told from another's by `run`.
+
+    Args:
+        source: metrics.jsonl; without it nothing is written.
+        target: the CSV file, replaced as a whole.
+
+    Raises:
+        ResourceError, InputError: the file cannot be written.
+    """
+    if not source.is_file():
+        return
+    run, rows = 0, []
+    for event in read_events(source):
+        run += event.get("event") == "start"
+        if row := as_row(event):
+            rows.append({"run": run, "series": row.series, "index": row.at, **row.values})
+    text = io.StringIO()
+    columns = dict.fromkeys(["run", "series", "index", *(name for row in rows for name in row)])
+    table = csv.DictWriter(text, list(columns), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_text(target, text.getvalue())

@@ -1,0 +1,215 @@
+"""What a backend of tracking is, and those that need no server: plain files and TensorBoard's event files."""
+
+import csv
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+from wanedit.runtime.directory import write_text
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+Backend = Literal["none", "csv", "tensorboard", "wandb"]
+Scalar = float | int | str | bool | None
+Cell = Scalar | Path
+
+# What the index of a series is called: "edit/step" stands below every "edit/..." curve.
+INDEX_NAMES = {"edit": "step", "segment": "index"}
+
+
+def index_name(series: str) -> str:
+    """The name of a series' own index; "index" for one that others add."""
+    return INDEX_NAMES.get(series, "index")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a backend is told at the start.
+
+    Attributes:
+        run_id: the same for every attempt at the same run.
+        folder: the run's folder; a backend writes nothing outside.
+        group: the experiment; "" for none.
+        config: what may leave this machine: of paths the last names only.
+        first_row: rows that earlier attempts logged under this id.
+    """
+
+    run_id: str
+    folder: Path
+    job_type: str
+    project: str
+    group: str
+    config: Mapping[str, object]
+    first_row: int = 0
+
+    @property
+    def about(self) -> dict[str, object]:
+        """Of the run itself, for a backend that has no fields for it."""
+        return {"id": self.run_id, "group": self.group, "job_type": self.job_type, "project": self.project}
+
+
+class Tracker:
+    """A backend; this one logs nowhere. Methods may raise anything: `Tracking` stands between them and the run."""
+
+    def start(self, run: RunInfo) -> str:
+        """Begin or go on with a run; returns a line for the user, "" for none."""
+        return ""
+
+    def log(self, series: str, index: int, values: Mapping[str, Scalar]) -> None:
+        """One row of a series, at its own index: a step of an edit, a segment of a chain."""
+
+    def summary(self, values: Mapping[str, Scalar]) -> None:
+        """What the run came to; a later call adds to it."""
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Cell]]) -> None:
+        """A table. A cell that is a Path is shown: it is an image inside the run's folder."""
+
+    def artifact(self, name: str, files: Mapping[str, Path | str], digest: str) -> None:
+        """Files by name, each a path or its text; `digest` is the SHA-256 of their content."""
+
+    def finish(self, exit_code: int) -> str:
+        """End; returns a line for the user, "" for none."""
+        return ""
+
+
+class CsvTracker(Tracker):
+    """Files under `tracking/ID/`: run.json, summary.json, artifacts.json, SERIES.csv and TABLE.csv."""
+
+    # Not Lightning's CSVLogger: it deletes the rows of an earlier attempt, keeps its own in memory until the end, where
+    # a kill loses them, and has one index for all series.
+    def __init__(self) -> None:
+        self.folder, self.run_folder = Path(), Path()
+        self._columns: dict[str, list[str]] = {}
+
+    def start(self, run: RunInfo) -> str:
+        self.run_folder = run.folder
+        self.folder = run.folder / "tracking" / run.run_id
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._add("run.json", {**run.about, "config": dict(run.config)})
+        return ""
+
+    def log(self, series: str, index: int, values: Mapping[str, Scalar]) -> None:
+        row = {index_name(series): index, **values}
+        path, columns = self.folder / f"{series}.csv", self._columns.get(series, [])
+        if set(row) - set(columns):
+            # The first row of this attempt, or a value that earlier rows lack: a new column, and so the file anew.
+            earlier = []
+            if path.is_file():
+                with path.open(encoding="utf-8", newline="") as file:
+                    earlier = list(csv.DictReader(file))
+            columns = self._write_rows(path, [*earlier, row])
+        else:
+            with path.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, columns, lineterminator="\n").writerow(row)
+        self._columns[series] = columns
+
+    def summary(self, values: Mapping[str, Scalar]) -> None:
+        self._add("summary.json", values)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Cell]]) -> None:
+        self._write_rows(self.folder / f"{name}.csv", rows)
+
+    def artifact(self, name: str, files: Mapping[str, Path | str], digest: str) -> None:
+        self._add("artifacts.json", {digest: {"name": name, "files": list(files)}})
+
+    def finish(self, exit_code: int) -> str:
+        self._add("summary.json", {"exit_code": exit_code})
+        return ""
+
+    def _write_rows(self, path: Path, rows: Sequence[Mapping[str, Cell]]) -> list[str]:
+        """All rows anew, an image by its path in the run's folder; returns the columns."""
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, columns, lineterminator="\n")
+            table.writeheader()
+            for row in rows:
+                shown = {
+                    k: v.relative_to(self.run_folder) if isinstance(v, Path) else v for k, v in row.items()
+                }
+                table.writerow(shown)
+        return columns
+
+    def _add(self, name: str, values: Mapping[str, object]) -> None:
+        path = self.folder / name
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        write_text(path, json.dumps(before | dict(values), indent=1, ensure_ascii=False) + "\n")
+
+
+class TensorBoardTracker(Tracker):
+    """Lightning's TensorBoardLogger in `tensorboard/ID/`: curves by their own index, the configuration as
+    hyperparameters and as text, tables and results as text, images as images.
+    """
+
+    def __init__(self) -> None:
+        self._logger: TensorBoardLogger | None = None
+        self._folder, self._row = Path(), 0
+
+    @property
+    def logger(self) -> "TensorBoardLogger":
+        """Once started."""
+        assert self._logger is not None
+        return self._logger
+
+    def start(self, run: RunInfo) -> str:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        self._folder, self._row = run.folder / "tensorboard", run.first_row
+        self._logger = TensorBoardLogger(
+            run.folder, "tensorboard", run.run_id, default_hp_metric=False, flush_secs=10
+        )
+        self._logger.log_hyperparams(dict(run.config))
+        self._text("config", {**run.about, **run.config})
+        return ""
+
+    def log(self, series: str, index: int, values: Mapping[str, Scalar]) -> None:
+        self._row += 1
+        self._numbers(series, values, index)
+
+    def summary(self, values: Mapping[str, Scalar]) -> None:
+        self._numbers("summary", values, self._row)
+        self._text("summary", values)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Cell]]) -> None:
+        self._row += 1
+        for key, cell in ((key, cell) for row in rows for key, cell in row.items()):
+            if isinstance(cell, Path):
+                with Image.open(cell) as image:
+                    pixels = np.asarray(image.convert("RGB"))
+                self.logger.experiment.add_image(f"{name}/{key}", pixels, self._row, dataformats="HWC")
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        lines = [columns, ["---"] * len(columns)]
+        for row in rows:
+            shown = (
+                "" if (v := row.get(c)) is None else v.name if isinstance(v, Path) else str(v)
+                for c in columns
+            )
+            lines.append([text.replace("|", "\\|").replace("\n", " ") for text in shown])
+        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        self.logger.experiment.add_text(name, text, self._row)
+
+    def artifact(self, name: str, files: Mapping[str, Path | str], digest: str) -> None:
+        # Event files hold no files; which ones there were is still worth knowing.
+        self._text(f"artifact/{name}", {"sha256": digest, "files": list(files)})
+
+    def finish(self, exit_code: int) -> str:
+        if self._logger is None:
+            return ""
+        self._numbers("summary", {"exit_code": exit_code}, self._row)
+        self._logger.finalize("failed" if exit_code else "success")
+        return f"tracking: look at it with: tensorboard --logdir {shlex.quote(str(self._folder.absolute()))}"
+
+    def _numbers(self, series: str, values: Mapping[str, Scalar], at: int) -> None:
+        numbers = {f"{series}/{name}": float(v) for name, v in values.items() if isinstance(v, int | float)}
+        self.logger.log_metrics(numbers, at)
+
+    def _text(self, name: str, values: Mapping[str, object]) -> None:
+        """JSON as Markdown shows it: four spaces make code."""
+        lines = json.dumps(dict(values), indent=1, ensure_ascii=False, default=str).splitlines()
+        self.logger.experiment.add_text(name, "\n".join(f"    {line}" for line in lines), self._row)
