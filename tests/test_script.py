@@ -62,11 +62,6 @@ FLAGS = [
 SWITCHES = ["--force_regenerate", "--offload_model", "--t5_cpu", "--enable_smoothing"]
 
 
-def script(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run it as a user does."""
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
-
-
 @pytest.fixture
 def run_here(monkeypatch):
     """Run it in this process; returns its exit code."""
@@ -135,17 +130,18 @@ def test_later_config_and_flags_win(tmp_path, run_here, planned):
     assert (planned[0].fps, planned[0].prompt, planned[0].size) == (8, "from the flag", "128*128")
 
 
-def test_all_flags_together(tmp_path):
-    done = script(
+def test_all_flags_together(tmp_path, run_here, capsys):
+    code = run_here(
         "--config", str(CONFIG), "--keyframes", f"{DEMO / 'start.png'}:0.0,{DEMO / 'end.png'}:1.0",
         "--prompt", "a ball", "--ckpt_dir", str(TINY), "--size", "64*96", "--output", str(tmp_path / "run"),
         "--num_gpus", "2", "--gpu_ids", "0,1", "--resume_from", "0", "--force_regenerate", "--offload_model",
         "--t5_cpu", "--enable_smoothing", "--smoothing_method", "temporal_filter", "--sample_steps", "4",
         "--verbose", "--dry_run",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "17 frames, 64*96" in done.stdout
-    assert "4 steps" in done.stdout
+    page = capsys.readouterr()
+    assert code == 0, page.err
+    assert "17 frames, 64*96" in page.out
+    assert "4 steps" in page.out
     assert not (tmp_path / "run").exists()
 
 
@@ -187,16 +183,17 @@ def test_a_mistake_is_short_and_exits_2(flags, says, run_here, capsys, tmp_path)
     assert len(message.splitlines()) < 10
 
 
-def test_a_mistyped_yaml_key_names_the_nearest(tmp_path):
+def test_a_mistyped_yaml_key_names_the_nearest(tmp_path, run_here, capsys):
     path = tmp_path / "typo.yaml"
     path.write_text("promt: a ball\n", encoding="utf-8")
-    done = script("--config", str(path))
-    assert done.returncode == 2
-    assert "Did you mean 'prompt'?" in done.stderr
-    assert len(done.stderr.splitlines()) < 10
+    assert run_here("--config", str(path)) == 2
+    message = capsys.readouterr().err
+    assert "Did you mean 'prompt'?" in message
+    assert len(message.splitlines()) < 10
 
 
 def test_nothing_to_do_is_an_error():
-    done = script()
+    # The one that starts it as a user does, without the tests' search path.
+    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True)
     assert done.returncode == 2
     assert "no keyframes" in done.stderr

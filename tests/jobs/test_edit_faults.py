@@ -4,13 +4,12 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.runs import Inputs, edit_command, start_process
+from tests.runs import Inputs, edit_command, run_cli, start_process
 
 # Enough steps that a signal sent after the first lands inside the run.
 MANY_STEPS = "--num_inference_steps=400"
@@ -58,9 +57,8 @@ def test_a_run_after_a_killed_one_gives_the_bytes_of_one_that_was_not(
     wait_for_steps(process, out)
     process.kill()
     process.communicate(timeout=60)
-    again = [sys.executable, "-m", "wanedit", *edit_command(inputs, out)]
-    done = subprocess.run(again, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    again = run_cli(*edit_command(inputs, out))
+    assert again.code == 0, again.err
     journals = (folder / "segments" / "progress.json" for folder in (out, edited.video.parent))
     ours, theirs = (json.loads(path.read_text())["segments"][edited.digest] for path in journals)
     assert ours["latents_sha256"] == theirs["latents_sha256"]

@@ -4,14 +4,13 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.jobs.test_generate import latents_of
-from tests.runs import command, start_process
+from tests.runs import command, run_cli, start_process
 from wanedit import GenerationResult
 
 # Enough steps that a signal sent after segment 0 lands inside segment 1.
@@ -42,8 +41,8 @@ def hashes(out: Path) -> list[str]:
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_a_killed_run_resumes_to_the_same_bytes(keyframes, tmp_path: Path, name: str) -> None:
     out = tmp_path / "out"
-    arguments = ["-m", "wanedit", *command(keyframes, out, MANY_STEPS)]
-    process = start_process(arguments)
+    words = command(keyframes, out, MANY_STEPS)
+    process = start_process(["-m", "wanedit", *words])
     wait_for_segments(process, out, 1)
     time.sleep(0.3)
     process.send_signal(getattr(signal, name))
@@ -57,17 +56,16 @@ def test_a_killed_run_resumes_to_the_same_bytes(keyframes, tmp_path: Path, name:
     first = next(out.glob("segments/segment_000*.mkv"))
     stamp = first.stat().st_mtime_ns
 
-    resumed = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=200)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "1 already complete" in resumed.stdout
+    resumed = run_cli(*words)
+    assert resumed.code == 0, resumed.err
+    assert "1 already complete" in resumed.out
     assert first.stat().st_mtime_ns == stamp
     assert (out / "output_final.mp4").exists()
     assert not list(out.rglob("*.partial"))
 
     if name == "SIGKILL":
         whole = tmp_path / "whole"
-        arguments = ["-m", "wanedit", *command(keyframes, whole, MANY_STEPS, "--quiet")]
-        subprocess.run([sys.executable, *arguments], check=True, timeout=200)
+        assert run_cli(*command(keyframes, whole, MANY_STEPS, "--quiet")).code == 0
         assert hashes(out) == hashes(whole)
 
 
