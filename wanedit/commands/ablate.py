@@ -28,8 +28,7 @@ def run(settings: Any) -> int:
     values["experiment"] = values.pop("folder") or values["experiment"]
     config = AblationConfig(**values)
     if dry_run or verbose:
-        from wanedit.jobs.ablate.run import check_ablation
-        from wanedit.jobs.ablate.show import print_ablation_plan
+        from wanedit.jobs.ablate.run import check_ablation, print_ablation_plan
         from wanedit.runtime.launch import current_world
 
         check_ablation(config, current_world())

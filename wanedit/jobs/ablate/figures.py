@@ -6,7 +6,7 @@ from typing import Any
 
 from wanedit.jobs.ablate.grid import Figure, Grid, label_text, same_point
 from wanedit.jobs.ablate.results import Key, Results, gain_over_baseline
-from wanedit.jobs.ablate.statistics import Interval
+from wanedit.metrics.functional.bootstrap import Interval
 
 # Okabe and Ito (2008): told apart without colour vision too.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

@@ -9,6 +9,7 @@
     seeds: [0]
     data: {kind: edited_sprites, scenes: 4}
     axes: {controller: [residual, covariance], data.spacing: [8, 16]}
+    metrics: [lpips]                   # further groups of `wanedit evaluate`; their columns are "lpips/keyframes"
     baseline: {controller: residual}   # differences are given to the runs with these values
     measures: [psnr_off, seconds]      # columns of the table
     figures: [{x: spacing, y: psnr_off, lines: controller}]
@@ -27,21 +28,29 @@ from typing import Any, Literal
 import yaml
 
 from wanedit.errors import InputError
-from wanedit.runtime.settings import check_values
+from wanedit.jobs.evaluate.metric import find_metric
+from wanedit.metrics.functional.junctions import MEASURES
+from wanedit.runtime.settings import ALIASES, canonical, check_values
 
 GRID_FILE = "grid.yaml"
 Settings = dict[str, Any]
 
 DISTANCES = (1, 2, 4, 8, 16)
-_OF_CLIPS = (
-    *("psnr_off", "ssim_off", "psnr_key", *(f"psnr_at_{d}" for d in DISTANCES)),
-    *("dynamic_degree", "warp_error", "flicker", "consistency", "seconds"),
-)
-JUNCTIONS = ("mse", "acceleration", "turn", "warp", "colour", "sharpness", "duplicate")
-# What `perform` measures of each command's runs.
+# Column of the tables -> the group of `wanedit evaluate` that it is of, and the names that lead to it there.
+COLUMNS = {
+    "psnr_off": ("truth", "psnr_off_keyframes"),
+    "ssim_off": ("truth", "ssim_off_keyframes"),
+    "psnr_key": ("truth", "psnr_keyframes"),
+    **{f"psnr_at_{d}": ("truth", "psnr_by_distance", str(d)) for d in DISTANCES},
+    **{name: ("temporal", name) for name in ("dynamic_degree", "warp_error", "flicker", "consistency")},
+}
+# What is measured of each command's runs without being asked for.
 KNOWN_MEASURES = {
-    "edit": (*_OF_CLIPS, "evaluations", "keyframe_error"),
-    "generate": (*_OF_CLIPS, *(f"junction_{name}" for name in JUNCTIONS), "joins_shown"),
+    "edit": (*COLUMNS, "seconds", "evaluations", "keyframe_error"),
+    "generate": (
+        *(*COLUMNS, "seconds", "joins_shown"),
+        *(f"junction_{name}" for name in MEASURES if name != "lpips"),
+    ),
 }
 
 
@@ -82,6 +91,7 @@ class Grid:
     overlays: list[str] = field(default_factory=list)
     base: Settings = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0])
+    metrics: list[str] = field(default_factory=list)
     baseline: Settings = field(default_factory=dict)
     measures: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
@@ -121,8 +131,8 @@ def load_grid(folder: Path) -> Grid:
     check_grid(grid, path)
     merged: Settings = {}
     for name in grid.overlays:
-        merged = merge(merged, _overlay(path.parent / name))
-    return replace(grid, base=merge(merged, grid.base))
+        merged = merge(merged, canonical(_overlay(path.parent / name)))
+    return replace(grid, base=merge(merged, canonical(grid.base)))
 
 
 def _grid(values: Settings, path: Path) -> Grid:
@@ -133,13 +143,17 @@ def _grid(values: Settings, path: Path) -> Grid:
         raise InputError(f"{path}: {missing[0]} is missing")
     if isinstance(values["axes"], dict):
         values = values | {"axes": [values["axes"]]}
-    for name in ("axes", "seeds", "overlays", "measures", "figures"):
+    for name in ("axes", "seeds", "overlays", "measures", "metrics", "figures"):
         if not isinstance(values.get(name, []), list):
             raise InputError(f"{name} is {values[name]!r}; expected a list")
     _check_elements(values, path)
     read: Settings = {"figures": [_figure(entry, path) for entry in values.get("figures", [])]}
     check_values(Grid, values | read)
-    return Grid(**(values | read))
+    own = {
+        "axes": [canonical(axes) for axes in values["axes"]],
+        "baseline": canonical(values.get("baseline", {})),
+    }
+    return Grid(**(values | own | read))
 
 
 def _figure(entry: Any, path: Path) -> Figure:
@@ -147,7 +161,9 @@ def _figure(entry: Any, path: Path) -> Figure:
     if not isinstance(entry, dict) or not {"x", "y"} <= set(entry) <= set(names):
         raise InputError(f"{path}: figure {entry!r}; expected some of {', '.join(names)}, with x and y")
     check_values(Figure, entry)
-    return Figure(**entry)
+    figure = Figure(**entry)
+    own = [name and ALIASES.get(name, name) for name in (figure.x, figure.lines, figure.panels)]
+    return replace(figure, x=own[0] or figure.x, lines=own[1], panels=own[2])
 
 
 def _overlay(path: Path) -> Settings:
@@ -180,7 +196,7 @@ def _check_elements(values: Settings, path: Path) -> None:
     seeds = values.get("seeds", [0])
     if any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
         raise InputError(f"{path}: seeds are {seeds}; expected whole numbers, each once")
-    for what in ("overlays", "measures"):
+    for what in ("overlays", "measures", "metrics"):
         if any(not isinstance(name, str) for name in values.get(what, [])):
             raise InputError(f"{path}: {what} are {values[what]}; expected text")
     for axes in values["axes"]:
@@ -207,10 +223,14 @@ def _check_names(grid: Grid, path: Path) -> None:
     wanted = list(grid.baseline.items())
     if wanted and not any(same_point(point.labels, wanted) for point in points(grid)):
         raise InputError(f"{path}: baseline is {grid.baseline}; expected values that a point of the grid has")
+    for name in grid.metrics:
+        find_metric(name)
     known = KNOWN_MEASURES[grid.command]
     for name in (*grid.measures, *(figure.y for figure in grid.figures)):
-        if name not in known:
-            raise InputError(f"{path}: unknown measure {name!r}; expected some of {', '.join(known)}")
+        if name not in known and name.split("/")[0] not in grid.metrics:
+            raise InputError(
+                f"{path}: unknown measure {name!r}; expected some of {', '.join(known)}, or group/row of `metrics`"
+            )
     for figure in grid.figures:
         if figure.gain and not grid.baseline:
             raise InputError(f"{path}: a figure shows gains; expected a baseline")
@@ -243,7 +263,7 @@ def points(grid: Grid) -> Iterator[Point]:
 def _choices(name: str, values: list[Any] | Settings) -> list[tuple[Any, Settings, Settings]]:
     """(label, settings of the command, settings of the data) of each value of an axis."""
     if isinstance(values, dict):
-        return [(label, own, {}) for label, own in values.items()]
+        return [(label, canonical(own), {}) for label, own in values.items()]
     if name.startswith("data."):
         return [(value, {}, _nested(name.removeprefix("data."), value)) for value in values]
     return [(value, _nested(name, value), {}) for value in values]

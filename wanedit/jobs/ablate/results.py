@@ -10,7 +10,7 @@ from typing import Any
 
 from wanedit.jobs.ablate.grid import Grid, Settings, column_names, label_text, same_point
 from wanedit.jobs.ablate.runs import Run, rows
-from wanedit.jobs.ablate.statistics import Interval, interval
+from wanedit.metrics.functional.bootstrap import Interval, interval
 from wanedit.runtime.directory import write_text
 
 Key = tuple[str, ...]
@@ -55,13 +55,13 @@ class Results:
 
     def mean(self, point: Key, measure: str) -> Interval | None:
         """None where nothing was measured."""
-        found = list(self.of(point, measure).values())
+        found = sorted(self.of(point, measure).values(), key=lambda row: row.group)
         return interval([r.value for r in found], [r.group for r in found]) if found else None
 
     def gain(self, point: Key, over: Key, measure: str) -> Interval | None:
         """The mean of the paired differences of two points; None where they share no clip."""
         ours, theirs = self.of(point, measure), self.of(over, measure)
-        shared = [key for key in ours if key in theirs]
+        shared = sorted((key for key in ours if key in theirs), key=lambda key: ours[key].group)
         if not shared:
             return None
         gaps = [ours[key].value - theirs[key].value for key in shared]
@@ -90,7 +90,7 @@ def write_results(grid: Grid, results: Results, folder: Path, record: dict[str, 
     header = ["run", "item", "group", "seed", *results.columns, "measure", "value"]
     write_text(folder / "results.csv", _csv([header, *tidy]))
     means = [
-        [*point, measure, *(repr(v) for v in (found.mean, found.low, found.high)), found.count]
+        [*point, measure, *(repr(v) for v in (found.mean, found.low, found.high)), found.n]
         for point in results.points()
         for measure in results.measures()
         if (found := results.mean(point, measure)) is not None

@@ -2,26 +2,33 @@
 
 import json
 import os
+import re
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.ablate.config import AblationConfig
 from wanedit.jobs.ablate.figures import draw_figures
-from wanedit.jobs.ablate.grid import Grid, load_grid
-from wanedit.jobs.ablate.pool import device_of, make, run_all
+from wanedit.jobs.ablate.grid import column_names, label_text, load_grid
 from wanedit.jobs.ablate.results import Results, collect, write_results
-from wanedit.jobs.ablate.runs import Run, expand, unfinished
+from wanedit.jobs.ablate.runs import Run, expand, make, unfinished
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.progress import progress_bar
+from wanedit.runtime.progress import progress_bar, wide_console
 from wanedit.tracking import TrackingSettings, check_tracking, open_tracker
 
 Say = Callable[[str], None]
+# A worker whose parent was killed ends after so long without work.
+IDLE_SECONDS = 60
 
 
 def ablate(config: AblationConfig, verbose: bool = True, say: Say = print) -> Results:
@@ -39,7 +46,10 @@ def ablate(config: AblationConfig, verbose: bool = True, say: Say = print) -> Re
     check_ablation(config, world)
     launch.join(world)
     try:
-        with launch.interruptible(), _owned(config, world):
+        # One invocation at a time owns the runs, so that none is made twice.
+        root = config.runs_folder
+        owned = RunDirectory(root, root / "-").lock() if world.rank == 0 else nullcontext()
+        with launch.interruptible(), owned:
             return _ablate(config, world, say if verbose and world.rank == 0 else None)
     finally:
         launch.leave(world)
@@ -63,11 +73,6 @@ def check_ablation(config: AblationConfig, world: launch.World) -> None:
         raise InputError(f"jobs is {config.jobs} under torchrun, whose processes share the runs; expected 1")
 
 
-def _owned(config: AblationConfig, world: launch.World) -> Any:
-    root = config.runs_folder
-    return RunDirectory(root, root / "-").lock() if world.rank == 0 else nullcontext()
-
-
 def _ablate(config: AblationConfig, world: launch.World, say: Say | None) -> Results:
     start, root = time.monotonic(), config.runs_folder
     grid = load_grid(config.folder)
@@ -80,47 +85,75 @@ def _ablate(config: AblationConfig, world: launch.World, say: Say | None) -> Res
         def done(run: Run) -> None:
             advance()
             if say is not None and (why := run.failure(root)):
-                say(f"failed: {_title(run)}: {why}")
+                labels = ", ".join(f"{name} {value}" for name, value in run.labels.items())
+                say(f"failed: {labels}; clip {run.item.name}, seed {run.seed} ({run.name}): {why}")
 
-        _make(todo, root, config.jobs, world, done)
+        if world.under_torchrun:
+            # Each rank makes whole runs: to the commands it is a process of its own.
+            hidden = {n: os.environ.pop(n) for n in list(os.environ) if n.startswith("TORCHELASTIC")}
+            try:
+                for run in todo[world.rank :: world.size]:
+                    make(run, root, world.rank % world.local_size)
+                    done(run)
+            finally:
+                os.environ.update(hidden)
+        else:
+            run_all(todo, root, config.jobs, done)
     launch.barrier(world)
     results = collect(grid, runs, root)
     if world.rank == 0:
-        _write(config, grid, results, runs, len(todo), time.monotonic() - start)
+        if not results.rows:
+            first = next(iter(results.missing.values()), "none")
+            raise ResourceError(f"no run of {config.folder} has a result; the first: {first}")
+        record = _record(config, results, runs, len(todo), time.monotonic() - start)
+        write_results(grid, results, config.results_folder, record)
+        draw_figures(grid, results, config.results_folder)
+        _track(config, results, record)
     return results
 
 
-def _make(todo: list[Run], root: Path, jobs: int, world: launch.World, done: Callable[[Run], None]) -> None:
-    if not world.under_torchrun:
-        run_all(todo, root, jobs, done)
-        return
-    # Each rank makes whole runs: to the commands it is a process of its own.
-    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("TORCHELASTIC")}
+def run_all(runs: Sequence[Run], root: Path, jobs: int, done: Callable[[Run], None]) -> None:
+    """Make all runs, `jobs` at a time, each in a process that goes on to the next one.
+
+    Args:
+        root: of all runs.
+        done: told of every run that ended, well or not.
+    """
+    from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+    def opened() -> ProcessPoolExecutor:
+        # One process each: when one dies, it is known which run it was at, and the others go on. Ctrl-C reaches the
+        # whole group; this process ends the others.
+        ignored = (signal.SIGINT, signal.SIG_IGN)
+        return ProcessPoolExecutor(1, timeout=IDLE_SECONDS, initializer=signal.signal, initargs=ignored)
+
+    waiting = list(reversed(runs))
+    pools = [opened() for _ in range(min(jobs, len(runs)))]
+    idle = list(reversed(range(len(pools))))
+    busy: dict[Future[None], tuple[int, Run]] = {}
     try:
-        for run in todo[world.rank :: world.size]:
-            make(run, root, device_of(world.rank % world.local_size))
-            done(run)
+        while waiting or busy:
+            while waiting and idle:
+                worker, run = idle.pop(), waiting.pop()
+                busy[pools[worker].submit(make, run, root, worker)] = worker, run
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                worker, run = busy.pop(future)
+                error = future.exception()
+                if isinstance(error, TerminatedWorkerError):
+                    # loky's words end with "{EXIT(9)}" or "{SIGKILL(-9)}".
+                    exits = re.findall(r"(\w+)\((-?\d+)\)", str(error)) or [("?", "?")]
+                    name, code = exits[-1]
+                    how = f"signal {name}" if code.startswith("-") else f"exit code {code}"
+                    run.fail(root, f"its process ended with {how}")
+                    pools[worker].shutdown(kill_workers=True)
+                    pools[worker] = opened()
+                elif error is not None:
+                    raise error
+                idle.append(worker)
+                done(run)
     finally:
-        os.environ.update(hidden)
-
-
-def _title(run: Run) -> str:
-    labels = ", ".join(f"{name} {value}" for name, value in run.labels.items())
-    return f"{labels}; clip {run.item.name}, seed {run.seed} ({run.name})"
-
-
-def _write(
-    config: AblationConfig, grid: Grid, results: Results, runs: list[Run], made: int, seconds: float
-) -> None:
-    if not results.rows:
-        raise ResourceError(
-            f"no run of {config.folder} has a result; the first: {next(iter(results.missing.values()), 'none')}"
-        )
-    folder = config.results_folder
-    record = _record(config, results, runs, made, seconds)
-    write_results(grid, results, folder, record)
-    draw_figures(grid, results, folder)
-    _track(config, results, record)
+        for pool in pools:
+            pool.shutdown(kill_workers=True)
 
 
 def _track(config: AblationConfig, results: Results, record: dict[str, Any]) -> None:
@@ -139,14 +172,6 @@ def _track(config: AblationConfig, results: Results, record: dict[str, Any]) -> 
         tracking.summary({"runs": record["runs"], "missing": len(results.missing)})
 
 
-def _history(config: AblationConfig) -> list[dict[str, Any]]:
-    """What earlier commands made; drawing again makes nothing."""
-    try:
-        return json.loads((config.results_folder / "record.json").read_text(encoding="utf-8"))["made"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
 def _record(
     config: AblationConfig, results: Results, runs: list[Run], made: int, seconds: float
 ) -> dict[str, Any]:
@@ -154,6 +179,12 @@ def _record(
 
     from wanedit import __version__
 
+    # What earlier commands made; drawing again makes nothing.
+    try:
+        earlier = json.loads((config.results_folder / "record.json").read_text(encoding="utf-8"))["made"]
+    except (OSError, ValueError, KeyError, TypeError):
+        earlier = []
+    made_now = [{"runs": made, "jobs": config.jobs, "seconds": round(seconds, 1)}] if made else []
     return {
         "wanedit": __version__,
         "torch": torch.__version__,
@@ -161,8 +192,29 @@ def _record(
         "cores": os.cpu_count(),
         "items": config.items,
         "runs": len(runs),
-        "made": _history(config)
-        + ([{"runs": made, "jobs": config.jobs, "seconds": round(seconds, 1)}] if made else []),
+        "made": earlier + made_now,
         "missing": results.missing,
         "settings": asdict(load_grid(config.folder)),
     }
+
+
+def print_ablation_plan(config: AblationConfig, console: Console | None = None) -> None:
+    """Every point of the grid with its runs, and how many of them are complete."""
+    console = console or wide_console()
+    grid = load_grid(config.folder)
+    runs, columns = expand(grid, config.folder, config.items), column_names(grid)
+    counts: dict[tuple[str, ...], list[int]] = {}
+    for run in runs:
+        made = counts.setdefault(tuple(label_text(run.labels.get(c)) for c in columns), [0, 0])
+        made[0] += 1
+        made[1] += run.result(config.runs_folder) is not None
+    table = Table(title=grid.title, title_justify="left", caption=grid.shows.strip(), caption_justify="left")
+    for name in (*columns, "runs", "complete"):
+        table.add_column(name, justify="right" if name in ("runs", "complete") else "left")
+    for point, (total, complete) in counts.items():
+        table.add_row(*point, str(total), str(complete))
+    console.print(table)
+    left = len(runs) - sum(complete for _, complete in counts.values())
+    hint = f"; the whole takes about {grid.minutes:g} minutes on two cores" if grid.minutes else ""
+    console.print(f"{len(runs)} runs of `wanedit {grid.command}`, {left} to make{hint}", highlight=False)
+    console.print(f"runs in {config.runs_folder}, results in {config.results_folder}", highlight=False)

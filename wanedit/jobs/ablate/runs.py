@@ -1,21 +1,28 @@
-"""From a grid to runs, each named by the hash of all that decides its result, and what is on disk of them."""
+"""From a grid to runs, each named by the hash of all that decides its result; how one is made, measured and kept."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wanedit.errors import InputError
-from wanedit.jobs.ablate.grid import Grid, Settings, merge, points
-from wanedit.jobs.ablate.items import Item, make_items
-from wanedit.jobs.ablate.material import fingerprint
+import numpy as np
+
+from wanedit.errors import InputError, WaneditError
+from wanedit.jobs.ablate.clips import Item, fingerprint, make_items, prepare
+from wanedit.jobs.ablate.grid import COLUMNS, Grid, Settings, merge, points
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.method import build_method
 from wanedit.jobs.edit.plan import ALGORITHM
+from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, Values, measure
+from wanedit.jobs.evaluate.run import flat
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.runtime.directory import write_text
+from wanedit.runtime.events import number
 from wanedit.runtime.hashing import digest, hash_files
+from wanedit.runtime.record import FinishedRun, read_run
 from wanedit.runtime.settings import check_values
 from wanedit.wan.load import open_wan
 
@@ -36,6 +43,7 @@ class Run:
         name: 16 hexadecimal digits: same name, same result.
         labels: of its point, by column.
         settings: of the command, without inputs and output.
+        metrics: groups of `wanedit evaluate` that are measured besides the usual ones.
     """
 
     name: str
@@ -44,6 +52,7 @@ class Run:
     seed: int
     command: str
     settings: Settings
+    metrics: tuple[str, ...] = ()
 
     def folder(self, root: Path) -> Path:
         """Its own."""
@@ -110,44 +119,43 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
             _checked(grid.command, merge(own, settings), point.labels | {"clip": item.name})
         for item in clips[:items]:
             for seed in grid.seeds:
-                run = Run("", point.labels, item, seed, grid.command, settings)
-                name = _name(run, models[source])
-                found.setdefault(json.dumps([name, point.labels]), replace(run, name=name))
+                decides = {
+                    "algorithm": [ALGORITHM, MEASURED],
+                    "command": grid.command,
+                    "settings": {name: value for name, value in settings.items() if name not in LOGGED},
+                    "item": fingerprint(item),
+                    "seed": seed,
+                    "model": models[source],
+                    # Left out where there are none, so that earlier results keep their names.
+                    **({"metrics": grid.metrics} if grid.metrics else {}),
+                }
+                name = digest(decides)[:16]
+                more = tuple(grid.metrics)
+                run = Run(name, point.labels, item, seed, grid.command, settings, more)
+                found.setdefault(json.dumps([name, point.labels]), run)
     return list(found.values())
-
-
-def _name(run: Run, model: str) -> str:
-    values = {
-        "algorithm": [ALGORITHM, MEASURED],
-        "command": run.command,
-        "settings": {name: value for name, value in run.settings.items() if name not in LOGGED},
-        "item": fingerprint(run.item),
-        "seed": run.seed,
-        "model": model,
-    }
-    return digest(values)[:16]
 
 
 def _checked(command: str, settings: Settings, labels: Settings) -> EditConfig | GenerationConfig:
     """The configuration that the settings make, without its inputs."""
     if own := [name for name in OWN if name in settings]:
         raise InputError(f"{own[0]} is set by the grid; expected it to be left to the runs")
-    made = EditConfig if command == "edit" else GenerationConfig
-    unknown = [name for name in settings if name not in made.__dataclass_fields__]
-    if unknown:
-        raise InputError(f"{_place(labels)}: unknown setting {unknown[0]!r} of {command}")
     try:
-        check_values(made, settings)
-        config = made(**settings)
+        config = _config(command, settings)
         if isinstance(config, EditConfig):
             build_method(config)
     except InputError as error:
-        raise InputError(f"{_place(labels)}: {error}") from None
+        place = ", ".join(f"{name} {value}" for name, value in labels.items())
+        raise InputError(f"grid at {place}: {error}") from None
     return config
 
 
-def _place(labels: Settings) -> str:
-    return "grid at " + ", ".join(f"{name} {value}" for name, value in labels.items())
+def _config(command: str, settings: Settings) -> EditConfig | GenerationConfig:
+    made = EditConfig if command == "edit" else GenerationConfig
+    if unknown := [name for name in settings if name not in made.__dataclass_fields__]:
+        raise InputError(f"unknown setting {unknown[0]!r} of {command}")
+    check_values(made, settings)
+    return made(**settings)
 
 
 def unfinished(runs: Sequence[Run], root: Path, force: bool) -> list[Run]:
@@ -164,3 +172,81 @@ def rows(runs: Sequence[Run], root: Path) -> Iterator[tuple[Run, str, float]]:
     for run in runs:
         for name, value in (run.result(root) or {}).items():
             yield run, name, value
+
+
+def make(run: Run, root: Path, worker: int | None = None) -> None:
+    """Make one run in its folder as the command would, and measure it; a failure is written where its result would be.
+
+    Args:
+        root: of all runs and drawn clips.
+        worker: which of several processes this is: they take the devices in turn. None for the first device.
+    """
+    import cv2
+    import torch
+
+    cv2.setNumThreads(int(run.settings.get("cpu_threads") or os.cpu_count() or 1))
+    gpu = worker % torch.cuda.device_count() if worker is not None and torch.cuda.is_available() else None
+    folder = run.folder(root)
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        material = prepare(run.item, root / "clips")
+        given = merge(material.settings, run.settings)
+        config = replace(_config(run.command, given), base_seed=run.seed, output=str(folder))
+        if isinstance(config, EditConfig):
+            from wanedit.jobs.edit.run import edit
+
+            edit(replace(config, gpu_id=gpu), verbose=False)
+        else:
+            from wanedit.jobs.generate.run import generate
+
+            generate(config if gpu is None else replace(config, gpu_ids=[gpu]), verbose=False)
+        scene = None if material.truth is None else SceneTruth(material.truth)
+        found = measure_run(read_run(folder), scene, run.metrics)
+        # JSON has no word for numbers that are not finite; a table that lacks them has fewer clips in `n`.
+        run.succeed(root, {name: value for name, value in found.items() if np.isfinite(value)})
+    except WaneditError as error:
+        run.fail(root, str(error))
+    except Exception as error:
+        # A fault of one run, ours or a library's, must not cost the others.
+        run.fail(root, f"{type(error).__name__}: {error}")
+
+
+def measure_run(made: FinishedRun, scene: SceneTruth | None, more: Sequence[str] = ()) -> dict[str, float]:
+    """The columns of an ablation's tables: groups of `wanedit evaluate` and what the run says of itself.
+
+    Args:
+        scene: the truth, where it is known.
+        more: further groups, whose columns are "group/row/…".
+
+    Raises:
+        InputError, MissingWeightsError: see `measure`.
+    """
+    inputs = Inputs.of(made, scene)
+    given = {"truth": scene is not None, "temporal": len(made.video) >= 3, "junctions": bool(made.junctions)}
+    taken, _ = measure(inputs, [*(name for name, there in given.items() if there), *more])
+    found = {
+        name: float(value)
+        for name, (group, *places) in COLUMNS.items()
+        if (value := _at(taken.get(group, {}), places)) is not None
+    }
+    if joins := taken.get("junctions"):
+        for name in next(iter(joins.values())):
+            found[f"junction_{name}"] = float(np.mean([scores[name]["ratio"] for scores in joins.values()]))
+        found["joins_shown"] = sum(
+            any(score["shows"] for score in scores.values()) for scores in joins.values()
+        )
+    for group in more:
+        found |= {"/".join((group, *places)): float(value) for places, value in flat(taken[group])}
+    errors = [number(step["keyframe_error"]) for step in made.steps if "keyframe_error" in step]
+    own = {
+        "evaluations": made.evaluations,
+        "seconds": made.seconds,
+        "keyframe_error": errors[-1] if errors else None,
+    }
+    return found | {name: value for name, value in own.items() if value is not None}
+
+
+def _at(values: Values, places: Sequence[str]) -> float | None:
+    for place in places:
+        values = values.get(place, {})
+    return values if isinstance(values, int | float) else None
