@@ -1,4 +1,4 @@
-"""The command line: typed functions of run/, `--config FILE` overlays, short errors, stable exit codes."""
+"""The command line: finds the command, reads files and flags; short errors, stable exit codes."""
 
 import difflib
 import itertools
@@ -6,50 +6,26 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from wanedit.errors import WaneditError
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from wanedit import commands
+from wanedit.errors import InputError, WaneditError
 from wanedit.runtime.settings import ALIASES
 
-USAGE_EXIT = 2
 INTERRUPT_EXIT = 130
 MAX_ERROR_LINES = 8
-
-
-class _UsageError(Exception):
-    pass
-
-
-def build_parser() -> Any:
-    """The parser of `wanedit`; needs jsonargparse and nothing heavier."""
-    from jsonargparse import ArgumentParser
-
-    from wanedit import __version__
-    from wanedit.commands import COMMANDS
-
-    parser = ArgumentParser(
-        prog="wanedit",
-        description="Training-free long-video generation and editing on Wan video models.",
-        version=__version__,
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-    commands = parser.add_subcommands(dest="command", required=True)
-    for name, command in COMMANDS.items():
-        commands.add_subcommand(name, command.parser(), help=command.HELP)
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 done, 2 usage or input, 3 weights, 4 resources, 5 service, 1 other)."""
     from wanedit.commands.support import complain
 
-    argv = list(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(argv)
-    except _UsageError as error:
-        complain(str(error))
-        return USAGE_EXIT
+        settings = _parse(words)
+        return commands.load(settings.command).run(settings[settings.command])
     except WaneditError as error:
         complain(str(error))
         return error.exit_code
@@ -62,23 +38,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(argv: list[str]) -> int:
-    from wanedit.commands import COMMANDS
+def build_parser(asked: str | None = None) -> ArgumentParser:
+    """The parser of `wanedit`: with the flags of the command that is asked for, else with a line of help for each."""
+    from wanedit import __version__
 
-    settings = _parse(argv)
-    return COMMANDS[settings.command].run(settings[settings.command])
+    parser = ArgumentParser(
+        prog="wanedit",
+        description="Training-free long-video generation and editing on Wan video models.",
+        version=__version__,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    places = parser.add_subcommands(dest="command", required=True)
+    found = {name: commands.load(name) for name in ([asked] if asked else commands.names())}
+    for name, command in sorted(found.items(), key=lambda one: one[1].ORDER):
+        # A parser takes time to build, and only one is needed.
+        places.add_subcommand(name, command.parser() if asked else ArgumentParser(), help=command.HELP)
+    return parser
 
 
-def _parse(argv: list[str]) -> Any:
-    from jsonargparse import ArgumentError
-
-    parser = build_parser()
+def _parse(words: list[str]) -> Namespace:
+    names = commands.names()
+    asked = words[0] if words and words[0] in names else None
+    parser = build_parser(asked)
     try:
-        return parser.parse_args(_configs_first(argv) or ["--help"])
+        return parser.parse_args(_configs_first(words) or ["--help"])
     except ArgumentError as error:
-        raise _UsageError(_shortened(str(error), _valid_keys(argv))) from None
+        valid = names if asked is None else [action.dest for action in commands.load(asked).parser()._actions]
+        raise InputError(_shortened(str(error), valid)) from None
     except UnicodeDecodeError as error:
-        raise _UsageError(f"a --config file is not UTF-8 text ({error.reason}); expected YAML") from None
+        raise InputError(f"a --config file is not UTF-8 text ({error.reason}); expected YAML") from None
 
 
 def _configs_first(argv: list[str]) -> list[str]:
@@ -97,13 +86,6 @@ def _own_name(word: str) -> str:
     name, equals, value = word.partition("=")
     own = ALIASES.get(name.removeprefix("--")) if name.startswith("--") else None
     return word if own is None else f"--{own}{equals}{value}"
-
-
-def _valid_keys(argv: list[str]) -> list[str]:
-    from wanedit.commands import COMMANDS
-
-    command = COMMANDS.get(argv[0]) if argv else None
-    return list(command.KEYS) if command is not None else list(COMMANDS)
 
 
 def _shortened(message: str, valid: Sequence[str]) -> str:

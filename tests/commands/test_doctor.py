@@ -15,8 +15,8 @@ from tests.stylists.fake_gemini import (
     serve,
 )
 from wanedit.cli import main
-from wanedit.commands import examine as doctor
-from wanedit.commands.examine import WRONG, Check
+from wanedit.commands import doctor
+from wanedit.commands.doctor import WRONG, Check
 from wanedit.errors import MissingWeightsError
 from wanedit.stylists.gemini.client import nearest
 

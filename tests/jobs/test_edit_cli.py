@@ -10,7 +10,7 @@ from wanedit.cli import build_parser, main
 
 
 def parse(*words: str):
-    return build_parser().parse_args(["edit", *words]).edit
+    return build_parser("edit").parse_args(["edit", *words]).edit
 
 
 @pytest.fixture

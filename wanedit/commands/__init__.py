@@ -1,19 +1,40 @@
-"""One command of `wanedit`, one file: HELP, KEYS, `parser()` and `run(settings)`; nothing heavy before `run`.
+"""One command of `wanedit`, one file of this folder, by whose name it is found.
 
-A command is listed once, in COMMANDS, in the order in which `wanedit --help` shows it.
+It declares HELP, a line of `wanedit --help`; ORDER, its place there; `parser()` and `run(settings)`. Nothing heavy is
+imported before `run`.
 """
 
-from types import ModuleType
+import importlib
+import pkgutil
+from typing import Any, Protocol, runtime_checkable
 
-from wanedit.commands import ablate, doctor, edit, evaluate, generate, models, report, style
+from jsonargparse import ArgumentParser
 
-COMMANDS: dict[str, ModuleType] = {
-    "generate": generate,
-    "style": style,
-    "edit": edit,
-    "evaluate": evaluate,
-    "ablate": ablate,
-    "report": report,
-    "models": models,
-    "doctor": doctor,
-}
+SHARED = "support"
+
+
+@runtime_checkable
+class Command(Protocol):
+    """What a command's module has."""
+
+    HELP: str
+    ORDER: int
+
+    def parser(self) -> ArgumentParser:
+        """Its flags."""
+        ...
+
+    def run(self, settings: Any) -> int:
+        """Do it; returns the exit code."""
+        ...
+
+
+def names() -> list[str]:
+    """Of the commands, without importing one."""
+    return [module.name for module in pkgutil.iter_modules(__path__) if module.name != SHARED]
+
+
+def load(name: str) -> Command:
+    """The module of a command."""
+    module: Any = importlib.import_module(f"{__name__}.{name}")
+    return module

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from wanedit.commands.support import add_run_flags, command_again, complain, new_parser, unpack
+from wanedit.commands.support import Parser, add_run_flags, new_parser, resumable, unpack
 from wanedit.jobs.ablate.config import AblationConfig
+from wanedit.runtime.launch import current_world
 
 HELP = "make every run of an experiment's grid, its tables and figures"
-KEYS = [*AblationConfig.__dataclass_fields__, "config", "dry_run", "verbose", "quiet"]
+ORDER = 5
 
 
-def parser() -> Any:
+def parser() -> Parser:
     """Its flags."""
     made = new_parser(
         "Expand an experiment's grid.yaml into runs, make those that are not complete, and write results.csv, "
@@ -29,24 +30,15 @@ def run(settings: Any) -> int:
     config = AblationConfig(**values)
     if dry_run or verbose:
         from wanedit.jobs.ablate.run import check_ablation, print_ablation_plan
-        from wanedit.runtime.launch import current_world
 
         check_ablation(config, current_world())
         print_ablation_plan(config)
-    return 0 if dry_run else _ablate(config, quiet)
-
-
-def _ablate(config: AblationConfig, quiet: bool) -> int:
+    if dry_run:
+        return 0
     from wanedit.jobs.ablate.run import ablate
-    from wanedit.runtime import launch
 
-    try:
+    with resumable(f"finished runs are kept in {config.runs_folder}. Go on with"):
         results = ablate(config, verbose=not quiet)
-    except launch.Interrupted as signal:
-        complain(
-            f"{signal}: finished runs are kept in {config.runs_folder}. Go on with:\n  {command_again()}"
-        )
-        return signal.exit_code
-    if not quiet and launch.current_world().rank == 0:
+    if not quiet and current_world().rank == 0:
         print(f"results: {config.results_folder / 'table.md'}")
     return 1 if results.missing else 0

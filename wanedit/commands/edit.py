@@ -1,43 +1,32 @@
 """`wanedit edit`: an edited video from edited keyframes, or from a style that makes them."""
 
-from pathlib import Path
 from typing import Any
 
 from wanedit.commands.support import (
+    Parser,
     add_run_flags,
+    add_settings,
     add_source,
-    allow_bare_flags,
-    command_again,
-    complain,
     new_parser,
+    resumable,
     unpack,
 )
-from wanedit.errors import ServiceError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.integrated.styled import EditStyle, styling_of
 from wanedit.jobs.style.config import parts_of
 
 HELP = "an edited video from edited keyframes, or from a style"
-KEYS = [
-    *EditConfig.__dataclass_fields__,
-    *(f"style.{name}" for name in EditStyle.__dataclass_fields__),
-    "config",
-    "dry_run",
-    "verbose",
-    "quiet",
-]
+ORDER = 3
 
 
-def parser() -> Any:
+def parser() -> Parser:
     """Its flags."""
     made = new_parser(
         "Edit a video: its edited keyframes are spread over all of it; with --style.image or --style.description they "
-        "are made first. Methods: residual_corrected, sdedit, flowedit, flowalign, rf_inversion, first_frame, flf2v, "
-        "hard_replacement, copy_source, warp.",
+        "are made first.",
         EditConfig,
     )
-    made.add_class_arguments(EditStyle, "style")
-    allow_bare_flags(made)
+    add_settings(made, EditStyle, "style")
     add_source(made)
     add_run_flags(made)
     return made
@@ -50,44 +39,31 @@ def run(settings: Any) -> int:
     style = EditStyle(**parts_of(values.pop("style")))
     config = EditConfig(**values)
     if dry_run or verbose:
-        _print_plans(style, config, folders)
-    return 0 if dry_run else _edit(style, config, folders, quiet)
+        from wanedit.jobs.edit.show import print_edit_plan
 
+        if style.asked:
+            from wanedit.jobs.integrated.styled import unstyled
+            from wanedit.jobs.style.plan import print_style_plan
 
-def _print_plans(style: EditStyle, config: EditConfig, folders: list[Path]) -> None:
-    from wanedit.jobs.edit.show import print_edit_plan
-
-    if not style.asked:
-        print_edit_plan(config, folders)
-        return
-    from wanedit.jobs.integrated.styled import unstyled
-    from wanedit.jobs.style.plan import print_style_plan
-
-    styling = styling_of(style, config)
-    print_style_plan(styling, folders)
-    with unstyled(styling, config, folders) as rehearsal:
-        print_edit_plan(rehearsal, folders)
-
-
-def _edit(style: EditStyle, config: EditConfig, folders: list[Path], quiet: bool) -> int:
-    """Style and edit; interrupted, or left by the service, print how to go on."""
+            styling = styling_of(style, config)
+            print_style_plan(styling, folders)
+            with unstyled(styling, config, folders) as rehearsal:
+                print_edit_plan(rehearsal, folders)
+        else:
+            print_edit_plan(config, folders)
+    if dry_run:
+        return 0
     from wanedit.jobs.edit.run import edit
-    from wanedit.runtime import launch
 
-    try:
+    with resumable(
+        f"nothing partial is left in {config.folder}. Edit again with",
+        f"what was answered is kept in {config.folder}. Go on with",
+    ):
         if style.asked:
             from wanedit.jobs.integrated.styled import with_styled_keyframes
 
             config = with_styled_keyframes(style, config, folders, verbose=not quiet)
         result = edit(config, folders, verbose=not quiet)
-    except launch.Interrupted as signal:
-        complain(
-            f"{signal}: nothing partial is left in {config.folder}. Edit again with:\n  {command_again()}"
-        )
-        return signal.exit_code
-    except ServiceError as error:
-        complain(f"{error}\nwhat was answered is kept in {config.folder}. Go on with:\n  {command_again()}")
-        return error.exit_code
     if not quiet:
         print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_indices)}")
     return 0

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from wanedit.commands.support import add_source, new_parser, unpack
+from wanedit.commands.support import Parser, add_source, new_parser, unpack
 from wanedit.jobs.evaluate.config import EvaluationConfig
 
 HELP = "measure a finished video"
-KEYS = [*EvaluationConfig.__dataclass_fields__, "config", "out", "quiet"]
+ORDER = 4
 
 
-def parser() -> Any:
+def parser() -> Parser:
     """Its flags."""
     made = new_parser(
         "Measure a video: its joins, its consistency in time, and what it is to a reference, a mask and "

@@ -1,17 +1,17 @@
 """`wanedit generate`: a long video through timed keyframes."""
 
-from pathlib import Path
 from typing import Any
 
-from wanedit.commands.support import add_run_flags, command_again, complain, new_parser, unpack
+from wanedit.commands.support import Parser, add_run_flags, new_parser, resumable, unpack
 from wanedit.errors import InputError
 from wanedit.jobs.generate.config import GenerationConfig
+from wanedit.runtime.launch import current_world
 
 HELP = "a long video through timed keyframes"
-KEYS = [*GenerationConfig.__dataclass_fields__, "config", "dry_run", "verbose", "quiet"]
+ORDER = 1
 
 
-def parser() -> Any:
+def parser() -> Parser:
     """Its flags."""
     made = new_parser(
         "Make one long video through timed keyframes. An interrupted run resumes by itself: run it again.",
@@ -35,21 +35,10 @@ def run(settings: Any) -> int:
 
         print_plan(config, folders)
         return 0
-    return _generate(config, folders, "quiet" if quiet else "plan" if verbose else "progress")
-
-
-def _generate(config: GenerationConfig, folders: list[Path], talk: str) -> int:
-    """Generate; interrupted, print how to resume."""
     from wanedit.jobs.generate.run import generate
-    from wanedit.runtime import launch
 
-    try:
-        result = generate(config, folders, verbose=talk != "quiet", full_plan=talk == "plan")
-    except launch.Interrupted as signal:
-        complain(
-            f"{signal}: finished segments are kept in {config.folder}. Resume with:\n  {command_again()}"
-        )
-        return signal.exit_code
-    if talk != "quiet" and launch.current_world().rank == 0:
+    with resumable(f"finished segments are kept in {config.folder}. Resume with"):
+        result = generate(config, folders, verbose=not quiet, full_plan=verbose and not quiet)
+    if not quiet and current_world().rank == 0:
         print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_frames)}")
     return 0

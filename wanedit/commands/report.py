@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from wanedit.commands.support import new_parser
+from wanedit.commands.support import Parser, new_parser
 from wanedit.errors import InputError
 
 HELP = "show a run, or compare several, in one HTML file"
-KEYS = ["runs", "output", "metrics", "quiet"]
+ORDER = 6
 
 
-def parser() -> Any:
+def parser() -> Parser:
     """Its flags."""
     made = new_parser(
         "Write one HTML file that needs nothing else: videos that play and scrub together, junctions, curves, "

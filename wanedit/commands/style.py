@@ -1,26 +1,15 @@
 """`wanedit style`: edited keyframes from a style."""
 
-from pathlib import Path
 from typing import Any
 
-from wanedit.commands.support import add_run_flags, add_source, command_again, complain, new_parser, unpack
-from wanedit.errors import ServiceError
+from wanedit.commands.support import Parser, add_run_flags, add_source, new_parser, resumable, unpack
 from wanedit.jobs.style.config import StyleConfig, style_config
 
 HELP = "edited keyframes from a picture or words"
-KEYS = [
-    *StyleConfig.__dataclass_fields__,
-    "style.image",
-    "style.description",
-    "config",
-    "out",
-    "dry_run",
-    "verbose",
-    "quiet",
-]
+ORDER = 2
 
 
-def parser() -> Any:
+def parser() -> Parser:
     """Its flags."""
     made = new_parser(
         "Take keyframes from a video and restyle them after a picture or a description. The folder that comes out "
@@ -43,27 +32,14 @@ def run(settings: Any) -> int:
         from wanedit.jobs.style.plan import print_style_plan
 
         print_style_plan(config, folders)
-    return 0 if dry_run else _style(config, folders, quiet)
-
-
-def _style(config: StyleConfig, folders: list[Path], quiet: bool) -> int:
-    """Restyle; stopped by a signal or by the service, print how to go on."""
+    if dry_run:
+        return 0
     from wanedit.jobs.style.run import style
-    from wanedit.runtime import launch
 
-    try:
+    kept = f"what was answered is kept in {config.folder}. Resume with"
+    with resumable(kept, kept):
         result = style(config, folders, verbose=not quiet)
-    except launch.Interrupted as signal:
-        complain(f"{signal}: {_resume(config)}")
-        return signal.exit_code
-    except ServiceError as error:
-        complain(f"{error}\n{_resume(config)}")
-        return error.exit_code
     if not quiet:
         print(f"{result.folder}: {len(result.indices)} keyframes at {list(result.indices)}")
         print(f"{result.contact_sheet}: source over result")
     return 0
-
-
-def _resume(config: StyleConfig) -> str:
-    return f"what was answered is kept in {config.folder}. Resume with:\n  {command_again()}"

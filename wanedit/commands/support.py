@@ -2,14 +2,18 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
 
-from wanedit.runtime.settings import canonical
+from wanedit.errors import ServiceError, WaneditError
+from wanedit.runtime.launch import Interrupted
+from wanedit.runtime.settings import Registered, canonical
 
 
 def _with_own_names(load: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -25,16 +29,57 @@ def _with_own_names(load: Callable[[str], Any]) -> Callable[[str], Any]:
 set_loader("yaml", _with_own_names(get_loader("yaml")), (yaml.YAMLError,))
 
 
-def new_parser(description: str, config: type | None = None) -> ArgumentParser:
+class Parser(ArgumentParser):
+    """A parser of one command. Where a setting is a name out of a registry, its help lists the names."""
+
+    registries: dict[str, Registered] = {}  # noqa: RUF012  a parser with some has its own
+
+    def format_help(self, *formatter: Any, **named: Any) -> str:
+        """Its help. Only here the registries are read, which imports what they hold."""
+        for action in self._actions:
+            if registered := self.registries.pop(action.dest, None):
+                action.help = f"{action.help} {registered.words()}"
+        return super().format_help(*formatter, **named)
+
+
+def new_parser(description: str, config: type | None = None) -> Parser:
     """A parser of one command; with `config`, of `--config FILE` and a flag for each field of that dataclass."""
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=description)
+    parser = Parser(exit_on_error=False, allow_abbrev=False, description=description)
+    parser.registries = {}
     if config is not None:
         parser.add_argument(
             "--config", action="config", help="YAML file of settings; repeatable, later ones win"
         )
-        parser.add_class_arguments(config, as_group=False)
-        allow_bare_flags(parser)
+        add_settings(parser, config)
     return parser
+
+
+def add_settings(parser: Parser, config: type, prefix: str = "") -> None:
+    """A flag for each field of a dataclass, with `prefix` and a dot before its name."""
+    parser.add_class_arguments(_bare(config), *([prefix] if prefix else []), as_group=bool(prefix))
+    allow_bare_flags(parser)
+    for name, hint in get_type_hints(config, include_extras=True).items():
+        for about in getattr(hint, "__metadata__", ()):
+            if isinstance(about, Registered):
+                parser.registries[f"{prefix}.{name}" if prefix else name] = about
+
+
+def _bare(config: type) -> type:
+    """A dataclass of the same fields and words, whose types state no range.
+
+    jsonargparse shows and refuses ranges in pydantic's words; `check_settings` does so in ours, when a run is planned.
+    """
+    made: list[tuple[str, Any, Any]] = []
+    for f in fields(config):
+        kind: Any = get_type_hints(config)[f.name]  # without what is annotated
+        if is_dataclass(kind) and isinstance(kind, type):
+            kind = _bare(kind)
+            made.append((f.name, kind, field(default_factory=kind)))
+        elif f.default_factory is not MISSING:
+            made.append((f.name, kind, field(default_factory=f.default_factory)))
+        else:
+            made.append((f.name, kind, field(default=f.default)))
+    return make_dataclass(config.__name__, made, bases=(config,), frozen=True, kw_only=True)
 
 
 def add_run_flags(parser: ArgumentParser) -> None:
@@ -78,3 +123,26 @@ def command_again() -> str:
     names = {"wanedit": "wanedit", "__main__": f"{shlex.quote(sys.executable)} -m wanedit"}
     program = names.get(started.stem, f"{shlex.quote(sys.executable)} {shlex.quote(str(started))}")
     return " ".join([program, *map(shlex.quote, sys.argv[1:])])
+
+
+@contextmanager
+def resumable(kept: str, answered: str = "") -> Iterator[None]:
+    """End a run that was stopped with the command line that goes on.
+
+    Args:
+        kept: leads to it after a signal: what is kept, and the word for going on.
+        answered: leads to it where a service gave out; "" for a run that asks none.
+
+    Raises:
+        WaneditError: the run was stopped; its exit code is that of the signal or of the service's error.
+    """
+    try:
+        yield
+    except (Interrupted, ServiceError) as reason:
+        signalled = isinstance(reason, Interrupted)
+        if not signalled and not answered:
+            raise
+        words = f"{reason}: {kept}" if signalled else f"{reason}\n{answered}"
+        stopped = WaneditError(f"{words}:\n  {command_again()}")
+        stopped.exit_code = reason.exit_code
+        raise stopped from None

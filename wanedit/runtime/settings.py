@@ -1,5 +1,6 @@
 """What the settings of every job share: how they are checked, and sizes."""
 
+import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, is_dataclass, replace
@@ -20,6 +21,7 @@ from typing import (
 from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 
 from wanedit.errors import InputError
+from wanedit.registry import Registry
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -37,6 +39,23 @@ Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Rate = Annotated[float, Gt(0), Le(MAX_FPS)]
 Named = Annotated[str, MinLen(1)]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Beside a field's type: it holds a name out of the registry at `package.module:NAME`, imported when it is read."""
+
+    place: str
+
+    @property
+    def registry(self) -> Registry[object]:
+        """Implementations by name."""
+        module, _, name = self.place.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def words(self) -> str:
+        """Its names, for help."""
+        return f"One of {', '.join(self.registry)}; or package.module:Name."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,28 +192,33 @@ def check_values(kind: type, values: Mapping[str, Any], within: str = "") -> Non
     from pydantic import ValidationError
 
     for name, value in values.items():
-        expected = _expected(kind, name)
+        expected, registered = _expected(kind, name)
         try:
             expected.validate_python(value, strict=True)
         except ValidationError:
-            words = _in_words(expected.json_schema())
             got = "empty" if value == "" else repr(value)
+            words = _in_words(expected.json_schema())
             raise InputError(f"{within}{name} is {got}; expected {words}") from None
+        if registered is not None:
+            # Raises for a name that it does not know, and lists those that it does.
+            _ = registered.registry[value]
         if is_dataclass(value) and not isinstance(value, type):
             # pydantic takes an instance as it is.
             check_settings(value, f"{within}{name}.")
 
 
 @cache
-def _expected(kind: type, name: str) -> "TypeAdapter[object]":
-    """What a field of a dataclass lets pass."""
+def _expected(kind: type, name: str) -> "tuple[TypeAdapter[object], Registered | None]":
+    """What a field of a dataclass lets pass, and the registry that knows its names."""
     # Imported only where a job is planned: `wanedit --help` is to be quick.
     from pydantic import ConfigDict, TypeAdapter
 
     strict = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     hint: Any = get_type_hints(kind, include_extras=True)[name]
+    registered = [about for about in getattr(hint, "__metadata__", ()) if isinstance(about, Registered)]
     # A dataclass is checked field by field; pydantic takes no configuration for one.
-    return TypeAdapter(hint, config=None if is_dataclass(hint) else strict)
+    adapter = TypeAdapter(hint, config=None if is_dataclass(hint) else strict)
+    return adapter, next(iter(registered), None)
 
 
 def _in_words(schema: Mapping[str, Any]) -> str:

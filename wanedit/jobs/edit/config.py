@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from wanedit.errors import InputError
 from wanedit.runtime.settings import (
@@ -11,6 +11,7 @@ from wanedit.runtime.settings import (
     Named,
     NotNegative,
     Positive,
+    Registered,
     RunSettings,
     check_settings,
     parse_size,
@@ -40,9 +41,9 @@ class EditConfig(RunSettings):
             it is the middle of the frame, and the source stays around it. auto: whichever lays its edges nearest.
         long_source: what to do with a source beyond the model's limit. error; windows: average the velocities of
             overlapping windows of that length; whole: show it to the model at once.
-        method: how to edit; a name that `wanedit edit --help` lists, or package.module:Class.
+        method: how to edit.
         method_options: further fields of the method, such as {"strength": 0.7}; they win over the fields below.
-        controller: what ties the keyframes in, for methods that have one; a name, or package.module:Class.
+        controller: what ties the keyframes in, for methods that have one.
         controller_options: further fields of the controller, such as {"solve": "full"}.
         alpha: how hard keyframes pull, 1 to 20 is usual.
         beta: how hard the clip pulls on its keyframes, 0 to 1 is usual.
@@ -75,9 +76,9 @@ class EditConfig(RunSettings):
     resize_policy: Literal["auto", "crop", "pad", "stretch"] = "auto"
     keyframe_fit: Literal["auto", "stretch", "crop", "inside"] = "auto"
     long_source: Literal["error", "windows", "whole"] = "error"
-    method: str = "residual_corrected"
+    method: Annotated[str, Registered("wanedit.flow.methods:METHODS")] = "residual_corrected"
     method_options: dict[str, Any] = field(default_factory=dict)
-    controller: str = "residual"
+    controller: Annotated[str, Registered("wanedit.flow.keyframes:CONTROLLERS")] = "residual"
     controller_options: dict[str, Any] = field(default_factory=dict)
     alpha: NotNegative = 10.0
     beta: NotNegative = 0.0

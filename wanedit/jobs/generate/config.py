@@ -13,6 +13,7 @@ from wanedit.runtime.settings import (
     Named,
     NotNegative,
     Positive,
+    Registered,
     RunSettings,
     check_settings,
     parse_size,
@@ -32,7 +33,7 @@ class GenerationConfig(RunSettings):
         num_inference_steps: sampler steps.
         shift: schedule shift; larger spends more steps on coarse motion.
         guidance_scale: classifier-free guidance; 1.0 skips the unconditional pass.
-        solver: unipc, dpm++, euler or heun.
+        solver: of the flow's differential equation.
         num_gpus: processes to sample with; on a machine without GPUs, CPU processes.
         gpu_ids: which devices, such as [0, 2] or "0,2"; empty for the first `num_gpus`.
         resize_policy: how a keyframe of another size comes to `size`.
@@ -55,7 +56,7 @@ class GenerationConfig(RunSettings):
     num_inference_steps: Count | None = None
     shift: Positive | None = None
     guidance_scale: NotNegative | None = None
-    solver: Literal["unipc", "dpm++", "euler", "heun"] = "unipc"
+    solver: Annotated[str, Registered("wanedit.flow.solvers:SOLVERS")] = "unipc"
     num_gpus: Count = 1
     gpu_ids: str | list[int] = field(default_factory=list)
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"

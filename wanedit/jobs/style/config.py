@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from wanedit.errors import InputError
-from wanedit.runtime.settings import Count, Index, Named, Positive, check_settings
-from wanedit.stylists import STYLISTS
+from wanedit.runtime.settings import Count, Index, Named, Positive, Registered, check_settings
 from wanedit.stylists.gemini.settings import GeminiSettings
 from wanedit.stylists.palette.looks import PaletteSettings, check_palette
 
@@ -36,7 +35,7 @@ class Styling:
         on_reject: what to do with a keyframe rejected in every attempt: error; keep the best attempt and say so.
     """
 
-    stylist: str = "palette"
+    stylist: Annotated[str, Registered("wanedit.stylists:STYLISTS")] = "palette"
     stylist_options: dict[str, Any] = field(default_factory=dict)
     palette: PaletteSettings = field(default_factory=PaletteSettings)
     gemini: GeminiSettings = field(default_factory=GeminiSettings)
@@ -137,7 +136,6 @@ def check_style(config: StyleConfig) -> None:
         InputError: naming the field, what was got and what was expected.
     """
     check_settings(config)
-    _ = STYLISTS[config.stylist]  # raises for a name that it does not know
     if not config.video:
         raise InputError("video is empty; expected a video file or a folder of images")
     if not config.output or "\0" in config.output:
