@@ -152,7 +152,7 @@ def test_the_checker_sees_a_violation(module: str, source: str) -> None:
         ("wanedit.stylists.palette.stylist", "from wanedit.video import read"),
         ("wanedit.flow.path", "from wanedit.errors import InputError\nimport torch"),
         ("wanedit.lit.chain", "from wanedit.wan.load import load_wan\nfrom wanedit.flow.path import Step"),
-        ("wanedit.jobs.generate.plan", "from wanedit.lit.tasks import SegmentTask"),
+        ("wanedit.jobs.generate.plan", "from wanedit.lit.chain import SegmentTask"),
         ("wanedit.cli", "from wanedit.jobs.generate.run import generate"),
     ],
 )

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from tiny.data import footage
 from tiny.sampling import ASKED, LONG, SEEN, SHORT, Evaluation, reconstruct
-from wanedit.lit.chain import ChainSettings, FLF2VChain
-from wanedit.lit.tasks import SegmentTask
+from wanedit.lit.chain import ChainSettings, FLF2VChain, SegmentTask
 from wanedit.sprites.sets import (
     Clip,
     batches,

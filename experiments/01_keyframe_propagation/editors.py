@@ -13,6 +13,7 @@ from wanedit.flow.methods.copy_source import CopySource
 from wanedit.flow.path import Schedule
 from wanedit.lit.edit_task import EditTask
 from wanedit.lit.editor import EditSettings, FlowMatchingEditor
+from wanedit.lit.networks import Encodings
 from wanedit.wan.load import WanFolder
 
 
@@ -31,17 +32,12 @@ class Networks:
 
     def begin(self, tasks: list[EditTask]) -> None:
         """Encode what these tasks say and show; forget the clips before."""
-        kept = self.owner.transformer, self.owner.vae
+        first = self.owner.networks is None
+        self.owner.encodings = Encodings()
         self.owner.load(tasks)
-        if kept[0] is None:
-            self._compile()
-        else:
-            self.owner.transformer, self.owner.vae = kept
         self.coded = {}
-
-    def _compile(self) -> None:
-        transformer, vae = self.owner.loaded()
-        if self.compiled:
+        if first and self.compiled:
+            transformer, vae = self.owner.loaded()
             # A handful of shapes: the whole clip, and the pieces between keyframes that flf2v samples.
             transformer.velocity = torch.compile(transformer.velocity, dynamic=False)
             vae.decode = torch.compile(vae.decode, dynamic=False)
@@ -57,18 +53,18 @@ class Networks:
 class ExperimentEditor(FlowMatchingEditor):
     """An editor that borrows its networks."""
 
-    networks: Networks
+    shared: Networks
 
     def use(self, networks: Networks) -> None:
         """Take them for the clips that they have begun with."""
-        self.networks, owner = networks, networks.owner
-        self.transformer, self.vae, self.conditioning = owner.transformer, owner.vae, owner.conditioning
+        self.shared, owner = networks, networks.owner
+        self.networks, self.encodings = owner.networks, owner.encodings
 
     def encode(self, video: Tensor) -> Tensor:
-        return self.networks.once("encode", video, super().encode)
+        return self.shared.once("encode", video, super().encode)
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.networks.once("decode", latents, super().decode)
+        return self.shared.once("decode", latents, super().decode)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ processes may share the work: `--part 0 --parts 2` and `--part 1 --parts 2`.
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from scenes import Case, cases
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.method import build_method
 from wanedit.jobs.edit.plan import edit_settings
-from wanedit.lit.edit_task import EditedClip
+from wanedit.lit.edit_task import EditedClip, EditTask
 from wanedit.runtime.hashing import digest
 from wanedit.video import from_uint8
 from wanedit.wan.load import WanFolder, open_wan
@@ -142,7 +142,7 @@ def edit_group(
             if name is None:
                 continue
             again = edited is not None and variant.name in BLIND
-            edited = replace(edited, task=task) if again else editor.edit(task)
+            edited = edited if edited is not None and again else editor.edit(task)
             about = {
                 "id": name,
                 "seed": case.seed,
@@ -154,9 +154,9 @@ def edit_group(
                 about["settings"] = variant.settings
             if edited.latents is not None:
                 restored = GivenEditor(networks, edited.latents, "keyframes").edit(task)
-                yield _line(about, "keyframes", restored, case) | {"evaluations": edited.evaluations}
+                yield _line(about, "keyframes", restored, task, case) | {"evaluations": edited.evaluations}
             # Last, for it says that the pair is whole.
-            yield _line(about, "none", edited, case)
+            yield _line(about, "none", edited, task, case)
 
 
 def _name(case: Case, variant: Variant, spacing: int) -> str:
@@ -164,13 +164,15 @@ def _name(case: Case, variant: Variant, spacing: int) -> str:
     return digest({"what": [case.seed, case.kind, spacing, variant.key]})[:16]
 
 
-def _line(about: dict[str, Any], restore: str, clip: EditedClip, case: Case) -> dict[str, Any]:
+def _line(
+    about: dict[str, Any], restore: str, clip: EditedClip, task: EditTask, case: Case
+) -> dict[str, Any]:
     return {
         **about,
         "restore": restore,
         "evaluations": clip.evaluations,
         "seconds": round(clip.seconds, 3),
-        **measure(case, clip.task.keyframe_indices, clip.frames),
+        **measure(case, task.keyframe_indices, clip.frames),
     }
 
 

@@ -58,7 +58,7 @@ def identity(
     problem = using(editor, method, guided).problem(task, torch.device("cpu"))
     problem = replace(problem, edited=problem.edited + changed)
     with torch.no_grad():
-        model = WanVideoModel(editor, editor.conditioning, task.size)
+        model = WanVideoModel(editor, task.size, task.negative_prompt)
         result = method(model, problem, editor.schedule)
     assert result.latents is not None
     return problem.source, result.latents
@@ -247,9 +247,9 @@ def test_running_out_of_memory_names_the_knobs(
 def test_nothing_is_loaded_for_no_task() -> None:
     editor = FlowMatchingEditor(tiny(), CopySource(), FAST)
     editor.load([])
-    assert editor.transformer is None
-    with pytest.raises(RuntimeError, match=r"call load\(\) first"):
-        editor.edit(edit_task())
+    assert editor.networks is None
+    with pytest.raises(RuntimeError, match=r"nothing is loaded; call setup"):
+        editor.loaded()
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_differences_agree_with_the_exact_derivative(
     task = edit_task(keyframes=moving(9)[[0, 8]])
     with torch.no_grad():
         problem = editor.problem(task, torch.device("cpu"))
-        velocity = WanVideoModel(editor, editor.conditioning, task.size).velocity(problem.target, 3)
+        velocity = WanVideoModel(editor, task.size, task.negative_prompt).velocity(problem.target, 3)
         step = next(step for step in schedule(8, 3.0) if step.sigma < 0.8)
         z = interpolate(problem.source, problem.noise, step.sigma)
         own, w = velocity(z, step), z.roll(1, dims=-1)

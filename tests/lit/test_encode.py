@@ -9,8 +9,8 @@ import psutil
 import torch
 from safetensors.torch import save_file
 
-from wanedit.lit.encode import encode_tasks
-from wanedit.lit.tasks import SegmentTask
+from wanedit.lit.chain import ChainSettings, FLF2VChain, SegmentTask
+from wanedit.lit.networks import encode_pictures, encode_texts
 from wanedit.wan.condition import build_text_encoder, read_text_config, text_part
 from wanedit.wan.load import open_wan
 
@@ -42,19 +42,25 @@ def _folder_with_a_large_encoder(path: Path) -> int:
 
 def test_encoders_leave_no_memory_behind(tmp_path: Path) -> None:
     size = _folder_with_a_large_encoder(tmp_path / "large")
-    cpu = torch.device("cpu")
+    cpu, task = torch.device("cpu"), _task()
+
+    def encode(path: Path | str) -> tuple[dict, dict]:
+        folder = open_wan(path)
+        text = encode_texts(folder, [task.prompt, task.negative_prompt], cpu, torch.float32)
+        return text, encode_pictures(folder, [task.first, task.last], cpu)
+
     # A first round pays for imports and allocator arenas; only the second is measured.
-    encode_tasks(open_wan("tiny"), [_task()], 5.0, cpu, cpu, torch.float32)
+    encode("tiny")
     before = _resident()
-    encodings = encode_tasks(open_wan(tmp_path / "large"), [_task()], 5.0, cpu, cpu, torch.float32)
+    text, pictures = encode(tmp_path / "large")
     left = _resident() - before
-    assert set(encodings.text) == {"a red circle", "blurred"}
-    assert encodings.image_tokens[0].shape[1] == 2 * 257
+    assert set(text) == {"a red circle", "blurred"}
+    # Both keyframes are the same picture, which is encoded once.
+    assert [tokens.shape[1] for tokens in pictures.values()] == [257]
     assert size > 150e6
     assert left < 0.1 * size, f"{left / 1e6:.0f} of {size / 1e6:.0f} MB stayed"
 
 
 def test_negative_prompts_are_not_encoded_without_guidance() -> None:
-    cpu = torch.device("cpu")
-    encodings = encode_tasks(open_wan("tiny"), [_task()], 1.0, cpu, cpu, torch.float32)
-    assert set(encodings.text) == {"a red circle"}
+    for scale, prompts in ((1.0, {"a red circle"}), (2.0, {"a red circle", "blurred"})):
+        assert FLF2VChain(open_wan("tiny"), ChainSettings(2, 3.0, scale)).texts(_task()) == prompts

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanedit.errors import InputError
-from wanedit.lit.chain import ChainSettings, FLF2VChain
-from wanedit.lit.tasks import SegmentTask, share
+from wanedit.lit.chain import ChainSettings, FLF2VChain, SegmentTask
+from wanedit.lit.data import share
 from wanedit.wan.catalog import find_known
 from wanedit.wan.load import WanFolder, open_wan
 
@@ -45,5 +45,4 @@ def test_a_text_only_model_is_refused() -> None:
 def test_nothing_is_loaded_for_no_segment() -> None:
     chain = FLF2VChain(open_wan("tiny"), ChainSettings(2, 5.0, 1.0))
     chain.load([])
-    assert chain.transformer is None
-    assert chain.vae is None
+    assert chain.networks is None

@@ -15,8 +15,8 @@ from wanedit.flow.methods.copy_source import CopySource
 from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import schedule
 from wanedit.lit.editor import FlowMatchingEditor
-from wanedit.lit.encode import picture_key
 from wanedit.lit.model import WanVideoModel, showable
+from wanedit.lit.networks import picture_key
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.video import from_uint8
 from wanedit.wan.catalog import find_known
@@ -39,7 +39,7 @@ def editors(folders: dict[str, Path]) -> dict[str, FlowMatchingEditor]:
 
 
 def model_of(editor: FlowMatchingEditor) -> WanVideoModel:
-    return WanVideoModel(editor, editor.conditioning, (32, 32))
+    return WanVideoModel(editor, (32, 32), "blurred")
 
 
 def picture(frame: int) -> torch.Tensor:
@@ -83,9 +83,9 @@ def test_the_velocity_is_that_of_the_transformer(editors, kind: str) -> None:
     transformer, _ = editor.loaded()
     x = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     shown = {frame: picture(frame) for frame in ((0, 8) if kind == "flf2v" else (0,))}
-    tokens = torch.cat([editor.conditioning.pictures[picture_key(image)] for image in shown.values()], dim=1)
+    tokens = torch.cat([editor.encodings.pictures[picture_key(image)] for image in shown.values()], dim=1)
     condition = build_condition(shown, 9, editor.encode)
-    words = editor.conditioning.text["a blue square"]
+    words = editor.encodings.text["a blue square"]
     timestep = torch.tensor([STEP.timestep])
     with torch.no_grad():
         direct = transformer(x, timestep, words, tokens, condition)
@@ -100,7 +100,7 @@ def test_a_text_model_gets_text_alone(editors) -> None:
     transformer, _ = editor.loaded()
     x = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        direct = transformer(x, torch.tensor([STEP.timestep]), editor.conditioning.text["a blue square"])
+        direct = transformer(x, torch.tensor([STEP.timestep]), editor.encodings.text["a blue square"])
         velocity = model_of(editor).velocity(View("a blue square"), 3)(x, STEP)
     assert torch.equal(velocity, direct)
 
@@ -117,7 +117,7 @@ def test_a_text_model_refuses_images(editors, extra: dict) -> None:
 def test_default_positions_and_guidance_are_those_of_guided_velocity(editors, scale: float) -> None:
     editor = editors["flf2v"]
     transformer, _ = editor.loaded()
-    text = editor.conditioning.text
+    text = editor.encodings.text
     condition = build_condition({}, 9, editor.encode, (32, 32))
     zeros = torch.zeros(1, 2 * 257, editor.folder.config.image_dim)
     x = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0))

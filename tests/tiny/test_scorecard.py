@@ -31,8 +31,7 @@ from tiny.rows import (
 from tiny.sampling import Evaluation, SamplerSettings, decode, encode, sample
 from tiny.scorecard import as_dict, main, table
 from tiny.sheet import LIMIT, write_sheet, write_within
-from wanedit.lit.chain import ChainSettings, FLF2VChain
-from wanedit.lit.tasks import SegmentTask
+from wanedit.lit.chain import ChainSettings, FLF2VChain, SegmentTask
 from wanedit.sprites import Background, Scene, Sprite, truth
 from wanedit.sprites.recognise import Recognition
 from wanedit.sprites.scene import Motion
@@ -133,14 +132,13 @@ def test_a_batch_is_sampled_as_the_chain_samples_one_segment(wan, monkeypatch):
     task = SegmentTask(
         1, 5, video[1, :, 0], video[1, :, -1], clips[1].prompt, own.negative_prompt, settings.seed, ""
     )
-    chain.load([task])
     from wanedit.rng import noise
 
     # The same noise: the chain names its own by the segment.
     monkeypatch.setattr(
         "wanedit.lit.chain.noise", lambda shape, seed, *_: noise(shape[1:], seed, "evaluate", 1)[None]
     )
-    assert torch.allclose(chain.sample(task)[0], batch[1], atol=1e-3)
+    assert torch.allclose(chain.predict_step(task).latents, batch[1], atol=1e-3)
 
 
 def test_noise_belongs_to_the_clip_and_not_to_its_batch(wan):

@@ -4,23 +4,78 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from wanedit.errors import InputError, NumericalError, ResourceError
-from wanedit.flow.path import Step, schedule
+from wanedit import timeline
+from wanedit.errors import InputError
+from wanedit.flow.path import schedule
 from wanedit.flow.solvers import SOLVERS
-from wanedit.lit.encode import Encodings, encode_tasks
-from wanedit.lit.networks import WanModule
-from wanedit.lit.tasks import SampledSegment, SegmentTask
+from wanedit.lit.networks import WanModule, picture_key
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.rng import noise
 from wanedit.video import to_uint8
 from wanedit.wan.condition import build_condition
-from wanedit.wan.load import WanFolder, default_dtype
-from wanedit.wan.transformer import ExpertPair, WanTransformer
+from wanedit.wan.load import WanFolder
 
 OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentTask:
+    """A pure, idempotent piece of work: with the model and the sampler's settings, all that decides its pixels.
+
+    Attributes:
+        index: position in the chain; with `seed` it names the noise.
+        sampled_frames: 4n+1.
+        first, last: keyframes in [-1, 1], of one size, multiples of 16.
+        prompt, negative_prompt: complete, sub-prompt joined.
+        seed: the run's base seed.
+        digest: hash of all that decides the pixels; names the segment's file.
+    """
+
+    index: int
+    sampled_frames: int
+    first: Float[Tensor, "3 height width"]
+    last: Float[Tensor, "3 height width"]
+    prompt: str
+    negative_prompt: str = ""
+    seed: int = 0
+    digest: str = ""
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Latent sizes (S, H/8, W/8)."""
+        _, height, width = self.first.shape
+        return timeline.slots(self.sampled_frames), height // 8, width // 8
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the transformer sees: S * H/16 * W/16."""
+        slots, height, width = self.grid
+        return slots * (height // 2) * (width // 2)
+
+
+@dataclass(eq=False)
+class SampledSegment:
+    """The latents of a task and the frames that they decode to.
+
+    Not frozen, since Lightning walks through predictions and moves what it finds to the CPU.
+
+    Attributes:
+        index, digest, tokens: of the task.
+        latents: normalised, float32, on the CPU.
+        seconds: wall time of sampling and decoding.
+    """
+
+    index: int
+    digest: str
+    tokens: int
+    latents: Float[Tensor, "16 s h w"]
+    frames: UInt8[np.ndarray, "t height width 3"]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -43,20 +98,24 @@ class ChainSettings:
     tile: int | None = None
 
 
-class FLF2VChain(WanModule):
-    """Samples segments between keyframes with one Wan model.
-
-    Weights are loaded when prediction starts: first the encoders, which are used on all of this rank's
-    segments and dropped, then VAE and transformer.
+class FLF2VChain(WanModule[SegmentTask]):
+    """Samples segments between keyframes with one Wan model, under any Trainer or without one.
 
     Args:
         folder: an opened model that takes a condition (flf2v, or an inpainting i2v).
         settings: of the sampler.
         on_step: called with (segment index, step index) after every step.
+
+    Example:
+        >>> chain = FLF2VChain(open_wan("tiny"), ChainSettings(num_inference_steps=2, shift=3.0, guidance_scale=2.0))
+        >>> tasks = [SegmentTask(index=0, sampled_frames=9, first=first, last=last, prompt="a red ball")]
+        >>> [segment] = Trainer(enable_progress_bar=False).predict(chain, datamodule=TaskDataModule(tasks))
+        >>> segment.latents.shape, segment.frames.shape
+        (torch.Size([16, 3, 4, 4]), (9, 32, 32, 3))
     """
 
     def __init__(self, folder: WanFolder, settings: ChainSettings, on_step: OnStep | None = None) -> None:
-        super().__init__(folder, settings.offload_model, settings.tile)
+        super().__init__(folder, settings.offload_model, settings.t5_cpu, settings.tile)
         if not folder.config.condition_channels:
             raise InputError(
                 f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v or i2v model"
@@ -65,69 +124,37 @@ class FLF2VChain(WanModule):
         self.on_step = on_step or (lambda segment, step: None)
         self.schedule = schedule(settings.num_inference_steps, settings.shift, settings.solver)
         self.solve = SOLVERS[settings.solver]
-        self.encodings = Encodings({}, {})
 
-    def load(self, tasks: list[SegmentTask], device: torch.device | str = "cpu") -> None:
-        """Encode `tasks` and load what sampling them needs; nothing is loaded for no task."""
-        device = torch.device(device)
-        if not tasks:
-            return
-        text_device = torch.device("cpu") if self.settings.t5_cpu else device
-        self.encodings = encode_tasks(
-            self.folder, tasks, self.settings.guidance_scale, device, text_device, default_dtype(device)
-        )
-        self.load_networks(device)
+    def texts(self, task: SegmentTask) -> set[str]:
+        return {task.prompt} if self.settings.guidance_scale == 1.0 else {task.prompt, task.negative_prompt}
 
-    def on_predict_start(self) -> None:
-        loaders = self.trainer.predict_dataloaders
-        self.load(list(loaders), self.device)  # pyright: ignore[reportArgumentType]
+    def pictures(self, task: SegmentTask) -> list[Tensor]:
+        # A first-last model reads both keyframes; an inpainting one (Fun-InP) reads the first and sees the last
+        # through its condition channels.
+        return [task.first, task.last][: self.folder.config.num_images]
 
-    def predict_step(self, batch: SegmentTask, batch_idx: int = 0) -> SampledSegment:
-        """Sample and decode one segment.
+    def predict_step(self, batch: SegmentTask, batch_idx: int = 0, dataloader_idx: int = 0) -> SampledSegment:
+        """Sample one segment from noise that the task alone decides, and decode it.
 
         Raises:
-            NumericalError: a velocity or the decoded video is not finite; names segment, rank and step.
-            ResourceError: out of memory; names the settings that lower it.
+            NumericalError, ResourceError: see `working_on`.
         """
-        started = time.perf_counter()
-        try:
-            latents = self.sample(batch)
+        task, scale = batch, self.settings.guidance_scale
+        with self.working_on(f"segment {task.index}", task, "Finished segments stay; lower size or fps"):
+            transformer, vae = self.ready(task)
+            started, device = time.perf_counter(), vae.mean.device
+            known = {0: task.first.to(device), task.sampled_frames - 1: task.last.to(device)}
+            condition = build_condition(known, task.sampled_frames, self.encode)
+            self.bring(device)
+            text = self.encodings.text[task.prompt].to(device)
+            negative = text if scale == 1.0 else self.encodings.text[task.negative_prompt].to(device)
+            looked_at = [self.encodings.pictures[picture_key(image)] for image in self.pictures(task)]
+            tokens = torch.cat(looked_at, dim=1).to(device) if looked_at else None
+            velocity = GuidedVelocity(transformer, task.grid, text, negative, tokens, condition, scale)
+            start = noise((1, 16, *task.grid), task.seed, "segment", task.index).to(device)
+            latents = self.solve(
+                velocity, start, self.schedule, lambda step, x, v: self.on_step(task.index, step.index)
+            )
             frames = to_uint8(self.decode(latents)[0])
-        except NumericalError as error:
-            raise NumericalError(f"segment {batch.index}, rank {self._rank()}: {error}") from None
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(
-                f"out of memory in segment {batch.index} ({batch.tokens} tokens): {str(error).splitlines()[0]} "
-                "Finished segments stay; lower size or fps, or set offload_model, t5_cpu or tile"
-            ) from None
-        return SampledSegment(batch, latents[0].float().cpu(), frames, time.perf_counter() - started)
-
-    @torch.no_grad()
-    def sample(self, task: SegmentTask) -> Tensor:
-        """Latents (1, 16, S, H/8, W/8) of a segment, from noise that `task` alone decides."""
-        transformer, vae = self.loaded()
-        device = vae.mean.device
-        known = {0: task.first.to(device), task.sampled_frames - 1: task.last.to(device)}
-        condition = build_condition(known, task.sampled_frames, self.encode)
-        self.bring(device)
-        velocity = self._velocity(transformer, task, condition, device)
-        start = noise((1, 16, *task.grid), task.seed, "segment", task.index).to(device)
-
-        def observe(step: Step, x: Tensor, v: Tensor) -> None:
-            self.on_step(task.index, step.index)
-
-        return self.solve(velocity, start, self.schedule, observe)
-
-    def _velocity(
-        self,
-        transformer: WanTransformer | ExpertPair,
-        task: SegmentTask,
-        condition: Tensor,
-        device: torch.device,
-    ) -> GuidedVelocity:
-        scale = self.settings.guidance_scale
-        text = self.encodings.text[task.prompt].to(device)
-        negative = text if scale == 1.0 else self.encodings.text[task.negative_prompt].to(device)
-        tokens = self.encodings.image_tokens.get(task.index)
-        tokens = None if tokens is None else tokens.to(device)
-        return GuidedVelocity(transformer, task.grid, text, negative, tokens, condition, scale)
+        seconds = time.perf_counter() - started
+        return SampledSegment(task.index, task.digest, task.tokens, latents[0].float().cpu(), frames, seconds)

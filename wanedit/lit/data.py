@@ -1,18 +1,55 @@
-"""Tasks as a LightningDataModule: every rank gets its own share, each task exactly once."""
+"""Tasks into a Trainer and predictions out of it: every rank gets its own share, each task exactly once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
 
-from wanedit.lit.tasks import Work, shares
+
+@runtime_checkable
+class Work(Protocol):
+    """A task that is shared over ranks by its cost."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the transformer sees."""
+        ...
+
+
+Task = TypeVar("Task", bound=Work)
+Prediction = TypeVar("Prediction")
+
+
+def shares(tasks: Sequence[Task], world_size: int) -> list[list[Task]]:
+    """The tasks of every rank, spread by cost."""
+    # Attention makes the cost of a task grow faster than its tokens; the order is what counts here.
+    return [[tasks[i] for i in mine] for mine in share([task.tokens**2 for task in tasks], world_size)]
+
+
+def share(costs: list[int], world_size: int) -> list[list[int]]:
+    """Spread work over ranks, longest first, each piece to the least loaded rank (Graham 1969, LPT).
+
+    Returns:
+        For every rank the indices it works on, in ascending order; a rank beyond the work gets none.
+    """
+    loads, shares = [0] * world_size, [[] for _ in range(world_size)]
+    for index in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        rank = loads.index(min(loads))
+        loads[rank] += costs[index]
+        shares[rank].append(index)
+    return [sorted(indices) for indices in shares]
 
 
 class TaskDataModule(LightningDataModule):
-    """Yields tasks one by one: segments to sample, or clips to edit.
+    """Yields this rank's tasks one by one: segments to sample, or clips to edit.
 
-    Lightning's own distributed sampler repeats items to fill ranks, or fails when there are fewer items than
-    ranks; tasks are shared here by cost instead, and a rank may have none.
+    They are shared by cost, and a rank may have none, where Lightning's own sampler refuses fewer items than ranks.
+
+    Args:
+        tasks: all of them, the same on every rank.
     """
 
     def __init__(self, tasks: Sequence[Work]) -> None:
@@ -24,4 +61,39 @@ class TaskDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        return DataLoader(shares(self.tasks, world)[rank], batch_size=None, shuffle=False)  # pyright: ignore
+        sampler = _ShareSampler(self.tasks, rank, world)
+        return DataLoader(self.tasks, batch_size=None, sampler=sampler)  # pyright: ignore[reportArgumentType]
+
+
+class _ShareSampler(DistributedSampler):
+    """Indices of one rank's share. Lightning shares out no loader whose sampler is a distributed one already."""
+
+    def __init__(self, tasks: list[Work], rank: int, world_size: int) -> None:
+        super().__init__(tasks, world_size, rank, shuffle=False)  # pyright: ignore[reportArgumentType]
+        self.indices = share([task.tokens**2 for task in tasks], world_size)[rank]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class TaskWriter(BasePredictionWriter, Generic[Prediction]):
+    """Hands every prediction to `save` when its step ends, on the rank that made it; nothing accumulates."""
+
+    def __init__(self, save: Callable[[Prediction], None]) -> None:
+        super().__init__(write_interval="batch")
+        self.save = save
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Prediction,
+        batch_indices: Sequence[int] | None,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        self.save(prediction)

@@ -1,7 +1,7 @@
 """What editing one clip needs, and what it gives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -119,11 +119,14 @@ def check_keyframes(count: int, indices: Sequence[int], num_frames: int) -> None
             )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class EditedClip:
     """An edited clip.
 
+    Not frozen, since Lightning walks through predictions and moves what it finds to the CPU.
+
     Attributes:
+        index, digest, tokens: of the task.
         latents: normalised, float32, on the CPU; None for a method that works on pixels.
         frames: as many as the source has.
         seconds: wall time of encoding, sampling and decoding.
@@ -131,9 +134,11 @@ class EditedClip:
         steps: what was measured at every step.
     """
 
-    task: EditTask
+    index: int
+    digest: str
+    tokens: int
     latents: Float[Tensor, "16 s h w"] | None
     frames: UInt8[np.ndarray, "t height width 3"]
     seconds: float
     evaluations: int
-    steps: tuple[Metrics, ...] = field(default=())
+    steps: tuple[Metrics, ...] = ()

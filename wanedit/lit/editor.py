@@ -10,20 +10,19 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from wanedit.errors import InputError, NumericalError, ResourceError
+from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Edited, Method, Metrics, VideoModel, View, at_slots
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.windows import Windowed
 from wanedit.lit.edit_task import EditedClip, EditTask
-from wanedit.lit.encode import encode_pictures, encode_texts
-from wanedit.lit.model import Conditioning, WanVideoModel, showable
+from wanedit.lit.model import WanVideoModel, showable
 from wanedit.lit.networks import WanModule
 from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
 from wanedit.rng import derive_seed, noise
 from wanedit.timeline import slot
 from wanedit.video import cut_back, from_uint8, hold_last, to_uint8
 from wanedit.video.restoring import Restore
-from wanedit.wan.load import WanFolder, default_dtype
+from wanedit.wan.load import WanFolder
 from wanedit.wan.vae import STRIDE_TIME
 
 # Share of a window that neighbours have in common.
@@ -65,14 +64,27 @@ class EditSettings:
     tile: int | None = None
 
 
-class FlowMatchingEditor(WanModule):
-    """Edits clips with one Wan model and one method.
+class FlowMatchingEditor(WanModule[EditTask]):
+    """Edits clips with one Wan model and one method, under any Trainer or without one.
 
     Args:
         folder: an opened model of any kind; what it cannot be shown is left out of its condition.
         method: an editing method of `wanedit.flow.methods`.
         settings: of the sampler.
         on_step: called with (clip index, step, metrics) at every step.
+
+    Example:
+        >>> settings = EditSettings(
+        ...     num_inference_steps=2, shift=3.0, guidance_scale=1.0, source_guidance_scale=1.0
+        ... )
+        >>> editor = FlowMatchingEditor(open_wan("tiny"), ResidualCorrectedFlow(), settings)
+        >>> task = EditTask(
+        ...     index=0, frames=frames, keyframes=keyframes, keyframe_indices=(0, 8), prompt="a blue square",
+        ...     source_prompt="a red square", negative_prompt="", seed=3, digest="",
+        ... )
+        >>> [clip] = Trainer(enable_progress_bar=False).predict(editor, datamodule=TaskDataModule([task]))
+        >>> clip.frames.shape, len(clip.steps)
+        ((9, 32, 32, 3), 2)
     """
 
     def __init__(
@@ -82,7 +94,7 @@ class FlowMatchingEditor(WanModule):
         settings: EditSettings,
         on_step: OnEditStep | None = None,
     ) -> None:
-        super().__init__(folder, settings.offload_model, settings.tile)
+        super().__init__(folder, settings.offload_model, settings.t5_cpu, settings.tile)
         own, steps, shift = (
             getattr(method, "solver", settings.solver),
             settings.num_inference_steps,
@@ -96,46 +108,29 @@ class FlowMatchingEditor(WanModule):
         self.settings = settings
         self.on_step = on_step or (lambda index, step, metrics: None)
         self.schedule = schedule(settings.num_inference_steps, settings.shift, settings.solver)
-        self.conditioning = Conditioning({}, {}, "")
 
-    def load(self, tasks: list[EditTask], device: torch.device | str = "cpu") -> None:
-        """Encode what the tasks say and show, then load what editing needs; nothing is loaded for no task."""
-        device = torch.device(device)
-        if not tasks:
-            return
-        text_device = torch.device("cpu") if self.settings.t5_cpu else device
-        prompts = {text for t in tasks for text in (t.prompt, t.source_prompt, t.negative_prompt)}
-        text = encode_texts(self.folder, prompts, text_device, default_dtype(device))
-        pictures = encode_pictures(self.folder, (p for t in tasks for p in _pictures(t)), device)
-        self.conditioning = Conditioning(text, pictures, tasks[0].negative_prompt)
-        self.load_networks(device)
+    def texts(self, task: EditTask) -> set[str]:
+        return {task.prompt, task.source_prompt, task.negative_prompt}
 
-    def on_predict_start(self) -> None:
-        loaders = self.trainer.predict_dataloaders
-        self.load(list(loaders), self.device)  # pyright: ignore[reportArgumentType]
+    def pictures(self, task: EditTask) -> list[Tensor]:
+        edited = from_uint8(task.keyframes)
+        source = from_uint8(task.frames[list(task.keyframe_indices)])
+        return [*edited.unbind(1), *source.unbind(1)]
 
-    def predict_step(self, batch: EditTask, batch_idx: int = 0) -> EditedClip:
+    def predict_step(self, batch: EditTask, batch_idx: int = 0, dataloader_idx: int = 0) -> EditedClip:
         """Edit one clip.
 
         Raises:
-            NumericalError: a velocity or the decoded video is not finite; names clip, rank and step.
-            ResourceError: out of memory; names the settings that lower it.
+            NumericalError, ResourceError: see `working_on`.
         """
-        try:
+        with self.working_on(f"clip {batch.index}", batch, "Lower size or num_frames"):
             return self.edit(batch)
-        except NumericalError as error:
-            raise NumericalError(f"clip {batch.index}, rank {self._rank()}: {error}") from None
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(
-                f"out of memory in clip {batch.index} ({batch.tokens} tokens): {str(error).splitlines()[0]} "
-                "Lower size or num_frames, or set offload_model, t5_cpu or tile"
-            ) from None
 
     @torch.no_grad()
     def edit(self, task: EditTask) -> EditedClip:
         """Encode, run the method, decode, and cut what was held beyond the source's last frame."""
+        _, vae = self.ready(task)
         started = time.perf_counter()
-        _, vae = self.loaded()
         model = self._model(task)
         steps: list[Metrics] = []
 
@@ -148,7 +143,9 @@ class FlowMatchingEditor(WanModule):
         frames = self._frames(result, problem, task)
         latents = None if result.latents is None else result.latents[0].float().cpu()
         seconds = time.perf_counter() - started
-        return EditedClip(task, latents, frames, seconds, model.evaluations, tuple(steps))
+        return EditedClip(
+            task.index, task.digest, task.tokens, latents, frames, seconds, model.evaluations, tuple(steps)
+        )
 
     def _frames(self, result: Edited, problem: Edit, task: EditTask) -> UInt8[np.ndarray, "t height width 3"]:
         """The edited clip as frames: decoded, restored, and without what was held beyond the source's last frame."""
@@ -165,7 +162,7 @@ class FlowMatchingEditor(WanModule):
         return frames if len(frames) == count else cut_back(frames, count)
 
     def _model(self, task: EditTask) -> VideoModel:
-        model = WanVideoModel(self, self.conditioning, task.size)
+        model = WanVideoModel(self, task.size, task.negative_prompt)
         window = self.settings.window
         return model if window is None else Windowed(model, window, max(1, round(window * OVERLAP)))
 
@@ -242,10 +239,3 @@ def shown_frames(folder: WanFolder, settings: EditSettings, task: EditTask) -> t
     if not settings.condition_keyframes:
         return ()
     return showable(folder, task.keyframe_indices, task.sampled_frames)
-
-
-def _pictures(task: EditTask) -> list[Tensor]:
-    """Every picture that a view of this task may show the model."""
-    edited = from_uint8(task.keyframes)
-    source = from_uint8(task.frames[list(task.keyframe_indices)])
-    return [*edited.unbind(1), *source.unbind(1)]

@@ -1,7 +1,6 @@
 """A loaded Wan as the `VideoModel` that editing methods ask for velocities."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
@@ -9,8 +8,7 @@ from torch import Tensor
 
 from wanedit.errors import InputError
 from wanedit.flow.editing import View
-from wanedit.lit.encode import picture_key
-from wanedit.lit.networks import WanModule
+from wanedit.lit.networks import WanModule, picture_key
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.wan.condition import build_condition
 from wanedit.wan.config import IMAGE_TOKENS, MASK_CHANNELS
@@ -44,34 +42,19 @@ def require_readable(folder: WanFolder, view: View) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Conditioning:
-    """What was encoded before the transformer was loaded.
-
-    Attributes:
-        text: prompt -> features (1, N, text_dim), the negative prompt's among them.
-        pictures: `picture_key` -> 257 tokens (1, 257, dim); empty where the model reads none.
-        negative_prompt: of guidance.
-    """
-
-    text: Mapping[str, Tensor]
-    pictures: Mapping[str, Tensor]
-    negative_prompt: str
-
-
 class WanVideoModel:
     """Velocities and codec for clips of one size.
 
     Args:
-        module: with VAE and transformer loaded.
-        conditioning: prompts and pictures that views may name.
+        module: with VAE and transformer loaded, and every prompt and picture encoded that views may name.
         size: (height, width) in pixels, multiples of 16.
+        negative_prompt: of guidance.
     """
 
-    def __init__(self, module: WanModule, conditioning: Conditioning, size: tuple[int, int]) -> None:
+    def __init__(self, module: WanModule, size: tuple[int, int], negative_prompt: str) -> None:
         self.module = module
-        self.conditioning = conditioning
         self.size = size
+        self.negative_prompt = negative_prompt
         self.config = module.folder.config
         self._given: list[GuidedVelocity] = []
 
@@ -102,7 +85,7 @@ class WanVideoModel:
         tokens = self._tokens(view, num_frames)
         grid = (slots, self.size[0] // STRIDE_SPACE, self.size[1] // STRIDE_SPACE)
         scale, words = view.guidance_scale, self._words(view.prompt).to(device)
-        negative = words if scale == 1.0 else self._words(self.conditioning.negative_prompt).to(device)
+        negative = words if scale == 1.0 else self._words(self.negative_prompt).to(device)
         ids = None if view.frame_ids is None else torch.tensor(view.frame_ids, device=device)
         self.module.bring(device)
         given = GuidedVelocity(
@@ -119,9 +102,9 @@ class WanVideoModel:
         return given
 
     def _words(self, prompt: str) -> Tensor:
-        if prompt not in self.conditioning.text:
+        if prompt not in self.module.encodings.text:
             raise InputError(f"prompt {prompt[:60]!r} was not encoded; expected one of the task's own")
-        return self.conditioning.text[prompt]
+        return self.module.encodings.text[prompt]
 
     def _condition(self, view: View, num_frames: int) -> Float[Tensor, "1 20 s h w"]:
         clip = build_condition(view.images, num_frames, self.encode, self.size)
@@ -146,6 +129,6 @@ class WanVideoModel:
         if image is None:
             return torch.zeros(1, IMAGE_TOKENS, self.config.image_dim)
         key = picture_key(image)
-        if key not in self.conditioning.pictures:
+        if key not in self.module.encodings.pictures:
             raise InputError("a picture of the view was not encoded; expected frames of the task")
-        return self.conditioning.pictures[key]
+        return self.module.encodings.pictures[key]

@@ -1,50 +1,172 @@
-"""What generation and editing modules share: one model's VAE and transformer, loaded late and let go early."""
+"""What both modules share: the parts of one Wan, loaded late, kept where they are needed, let go early."""
 
-from typing import Any
+import contextlib
+import ctypes
+import gc
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple
 
 import torch
+from jaxtyping import Float
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
+from torch.utils.data import IterableDataset, default_collate
 
-from wanedit.lit.encode import release
+from wanedit.errors import InputError, NumericalError, ResourceError
+from wanedit.lit.data import Task
+from wanedit.wan.condition import load_image_encoder, load_text_encoder
 from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 from wanedit.wan.vae import WanVAE
 
 
-class WanModule(LightningModule):
-    """Holds the two networks that sampling needs.
+@dataclass(frozen=True)
+class Encodings:
+    """What tasks say and show, as the transformer reads it; on the CPU, a few MB a task at most.
+
+    Attributes:
+        text: prompt -> features (1, N, text_dim).
+        pictures: `picture_key` -> 257 tokens (1, 257, dim); empty where the model reads none.
+    """
+
+    text: dict[str, Tensor] = field(default_factory=dict)
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Networks(NamedTuple):
+    """What velocities and latents are computed with."""
+
+    transformer: WanTransformer | ExpertPair
+    vae: WanVAE
+
+
+class WanModule(LightningModule, Generic[Task]):
+    """Encoders, VAE and transformer of one model, for tasks that come one a `predict_step`.
+
+    `setup("predict")` reads the tasks that this rank will be given, uses each encoder on all of them and drops it,
+    then loads VAE and transformer: the text encoder, the largest part but one, never shares memory with the
+    transformer. A rank without a task loads nothing. A task that could not be read ahead (a stream, or a
+    `predict_step` without a Trainer) is encoded when it comes. `teardown("predict")` lets all of it go.
 
     Args:
         folder: an opened model.
         offload_model: on an accelerator, the transformer is in host memory while the VAE works, and of two
             experts only the one that answers is on the device.
+        t5_cpu: the text encoder runs on the CPU.
         tile: side of VAE tiles in pixels; None for whole frames.
     """
 
-    def __init__(self, folder: WanFolder, offload_model: bool, tile: int | None) -> None:
+    def __init__(self, folder: WanFolder, offload_model: bool, t5_cpu: bool, tile: int | None) -> None:
         super().__init__()
         self.folder = folder
         self.offload_model = offload_model
+        self.t5_cpu = t5_cpu
         self.tile = tile
-        self.transformer: WanTransformer | ExpertPair | None = None
-        self.vae: WanVAE | None = None
+        self.encodings = Encodings()
+        # In a tuple, so that they are no submodules: Lightning would copy a rank's weights to all others, and bring a
+        # transformer to the device that is kept off it.
+        self.networks: Networks | None = None
+
+    def texts(self, task: Task) -> set[str]:
+        """Every prompt of a task that the model is told."""
+        raise NotImplementedError
+
+    def pictures(self, task: Task) -> list[Float[Tensor, "3 height width"]]:
+        """Every picture of a task that the model may look at."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Load what predicting needs: under a Trainer on its device, for its tasks; else VAE and transformer here.
+
+        Raises:
+            InputError: a Trainer that would change the networks' number formats, or a loader that makes batches.
+        """
+        if stage != "predict":
+            return
+        if self._trainer is None:
+            self.load_networks(self.device)
+            return
+        if self.trainer.precision != "32-true":
+            raise InputError(
+                f"the Trainer's precision is {self.trainer.precision}; expected 32-true, its default: each part of "
+                "the model runs in the number format of the official code, whatever the Trainer"
+            )
+        # As Lightning's documentation has it for a loop's data in `setup`; prediction itself asks for them anew.
+        self.trainer.predict_loop.setup_data()
+        loaders = self.trainer.predict_dataloaders
+        tasks: list[Task] = []
+        for loader in CombinedLoader([] if loaders is None else loaders, "sequential").flattened:
+            if getattr(loader, "collate_fn", None) is default_collate:
+                raise InputError("the loader makes batches; expected one task a step: batch_size=None")
+            dataset = getattr(loader, "dataset", loader)
+            # A stream may be readable only once: its tasks are encoded as they come.
+            if hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset):
+                tasks += loader
+        self.load(tasks, self.trainer.strategy.root_device)
+
+    def load(self, tasks: Sequence[Task], device: torch.device | str = "cpu") -> None:
+        """Encode what is new in `tasks`, then load VAE and transformer if they are not; nothing for no task."""
+        if not tasks:
+            return
+        device = torch.device(device)
+        text_device = torch.device("cpu") if self.t5_cpu else device
+        texts = {text for task in tasks for text in self.texts(task)} - self.encodings.text.keys()
+        images = {picture_key(image): image for task in tasks for image in self.pictures(task)}
+        new = [image for key, image in images.items() if key not in self.encodings.pictures]
+        # Ordinary tensors, also under a Trainer in inference mode: they outlive it.
+        with torch.inference_mode(False):
+            if texts or new:
+                self._send_away(device)
+            # In the device's number format also under t5_cpu, as officially.
+            self.encodings.text.update(encode_texts(self.folder, texts, text_device, default_dtype(device)))
+            self.encodings.pictures.update(encode_pictures(self.folder, new, device))
+            if self.networks is None:
+                self.load_networks(device)
 
     def load_networks(self, device: torch.device) -> None:
         """VAE to the device, transformer there too or to host memory."""
-        self.vae = load_vae(self.folder, device)
         home = torch.device("cpu") if self._offloading(device) else device
-        self.transformer = load_transformer(self.folder, home, default_dtype(device))
+        vae = load_vae(self.folder, device)
+        self.networks = Networks(load_transformer(self.folder, home, default_dtype(device)), vae)
 
-    def loaded(self) -> tuple[WanTransformer | ExpertPair, WanVAE]:
-        """Transformer and VAE.
+    def ready(self, task: Task) -> Networks:
+        """The networks, with everything encoded that `task` says and shows."""
+        self.load([task], self.device if self.networks is None else self.networks.vae.mean.device)
+        return self.loaded()
+
+    def loaded(self) -> Networks:
+        """The networks.
 
         Raises:
             RuntimeError: nothing is loaded.
         """
-        if self.transformer is None or self.vae is None:
-            raise RuntimeError("call load() first")
-        return self.transformer, self.vae
+        if self.networks is None:
+            raise RuntimeError('nothing is loaded; call setup("predict") or load() first')
+        return self.networks
+
+    @contextlib.contextmanager
+    def working_on(self, name: str, task: Task, advice: str) -> Iterator[None]:
+        """Compute without gradients, and say whose task an error belongs to.
+
+        Not in the Trainer's inference mode, whose tensors torch.func.jvp and compiled graphs refuse.
+
+        Raises:
+            NumericalError: a velocity or the decoded video is not finite; names task, rank and step.
+            ResourceError: out of memory; names the settings that lower it.
+        """
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                yield
+        except NumericalError as error:
+            raise NumericalError(f"{name}, rank {self.global_rank}: {error}") from None
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"out of memory in {name} ({task.tokens} tokens): {str(error).splitlines()[0]} "
+                f"{advice}, or set offload_model, t5_cpu or tile"
+            ) from None
 
     def encode(self, video: Tensor) -> Tensor:
         """Latents (B, 16, S, H/8, W/8) of pixels, on the VAE's device; an offloaded transformer leaves it meanwhile."""
@@ -66,26 +188,72 @@ class WanModule(LightningModule):
         """The transformer to the device, or only the expert that will answer."""
         if not self._offloading(device):
             return
-        if isinstance(self.transformer, ExpertPair):
-            self.transformer.swap_on(device)
-        elif self.transformer is not None:
-            self.transformer.to(device)
+        transformer, _ = self.loaded()
+        if isinstance(transformer, ExpertPair):
+            transformer.swap_on(device)
+        else:
+            transformer.to(device)
 
     def _send_away(self, device: torch.device) -> None:
-        """Off the device, while the VAE works."""
-        if self._offloading(device) and self.transformer is not None:
-            self.transformer.to("cpu")
+        """Off the device, while another part works."""
+        if self._offloading(device) and self.networks is not None:
+            self.networks.transformer.to("cpu")
             release(device)
 
-    def _rank(self) -> int:
-        return self.global_rank if self._trainer is not None else 0
-
-    def on_predict_end(self) -> None:
-        """Let go of the weights here: Lightning would copy them to host memory to be tidy."""
-        device = self.device
-        self.transformer = self.vae = None
-        release(torch.device(device))
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: Task, device: torch.device, dataloader_idx: int) -> Task:
         """Leave the task on the CPU: what is needed is moved when it is needed."""
         return batch
+
+    def teardown(self, stage: str) -> None:
+        """Let go of the weights and of what was encoded."""
+        device = self.device if self.networks is None else self.networks.vae.mean.device
+        self.networks = None
+        self.encodings = Encodings()
+        release(device)
+
+
+def encode_texts(
+    folder: WanFolder, prompts: Iterable[str], device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Prompt -> features (1, N, text_dim), on the CPU; the encoder is gone afterwards."""
+    prompts = sorted(set(prompts))
+    if not prompts:
+        return {}
+    encoder = load_text_encoder(folder.path, folder.config.text_len, dtype, device)
+    with torch.no_grad():
+        features = {prompt: encoder([prompt]).cpu() for prompt in prompts}
+    del encoder
+    release(device)
+    return features
+
+
+def encode_pictures(
+    folder: WanFolder, images: Iterable[Float[Tensor, "3 height width"]], device: torch.device
+) -> dict[str, Tensor]:
+    """`picture_key` -> 257 tokens (1, 257, dim), on the CPU; empty for a model that reads none."""
+    unique = {picture_key(image): image for image in images}
+    if not unique or not folder.config.image_tokens:
+        return {}
+    # In float32: it is gone before the transformer comes, and official float16 would only round.
+    encoder = load_image_encoder(folder.path, torch.float32, device)
+    with torch.no_grad():
+        tokens = {key: encoder(image[None].to(device)).cpu() for key, image in unique.items()}
+    del encoder
+    release(device)
+    return tokens
+
+
+def picture_key(image: Float[Tensor, "3 height width"]) -> str:
+    """A picture's name by content: two frames of equal pixels are encoded once."""
+    pixels = image.detach().to("cpu", torch.float32).contiguous().numpy()
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def release(device: torch.device) -> None:
+    """Give freed weights back to the system or the device's allocator."""
+    gc.collect()
+    # glibc keeps freed blocks of up to 32 MB for itself until it is told; other C libraries have no such call.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

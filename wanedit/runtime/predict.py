@@ -13,10 +13,9 @@ from torch import Tensor
 
 from wanedit.errors import ResourceError
 from wanedit.files import file_sha256
-from wanedit.lit.data import TaskDataModule
+from wanedit.lit.chain import SampledSegment
+from wanedit.lit.data import TaskDataModule, TaskWriter, Work
 from wanedit.lit.edit_task import EditedClip
-from wanedit.lit.tasks import SampledSegment, Work
-from wanedit.lit.writer import TaskWriter
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.journal import Entry
 from wanedit.runtime.launch import World, choose_devices, reclaim_signals, threads
@@ -82,7 +81,7 @@ def write_piece(
     write_lossless(path, piece.frames, fps)
     latents = "" if piece.latents is None else hashlib.sha256(piece.latents.numpy().tobytes()).hexdigest()
     seconds = round(piece.seconds, 3)
-    return Entry(piece.task.index, name, file_sha256(path), len(piece.frames), latents, seconds, rank)
+    return Entry(piece.index, name, file_sha256(path), len(piece.frames), latents, seconds, rank)
 
 
 def save_latents(directory: RunDirectory, name: str, latents: Tensor) -> None:

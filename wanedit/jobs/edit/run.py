@@ -226,22 +226,22 @@ def _watch(
 
 
 def _save(plan: EditPlan, directory: RunDirectory, clip: EditedClip) -> None:
-    name = segment_file(clip.task.index, clip.task.digest)
+    name = segment_file(clip.index, clip.digest)
     try:
         if plan.config.save_latents and clip.latents is not None:
             save_latents(directory, name, clip.latents)
         entry = write_piece(directory, name, clip, plan.fps, 0)
-        Manifest(directory).record(clip.task.digest, entry)
+        Manifest(directory).record(clip.digest, entry)
     except ResourceError as error:
         raise ResourceError(f"{error}. Make room and run again") from None
     measured = [step["keyframe_error"] for step in clip.steps if "keyframe_error" in step]
     line = {
         "event": "edited",
         "frames": len(clip.frames),
-        "tokens": clip.task.tokens,
+        "tokens": clip.tokens,
         "evaluations": clip.evaluations,
         "seconds": round(clip.seconds, 3),
-        "digest": clip.task.digest,
+        "digest": clip.digest,
         # |x0_hat[K] - x_e| / |x_e| of the last step that measured it.
         "keyframe_error": measured[-1] if measured else None,
     }

@@ -10,8 +10,7 @@ import numpy as np
 from wanedit import timeline
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.generate.config import GenerationConfig, check, ordered, prompts
-from wanedit.lit.chain import ChainSettings
-from wanedit.lit.tasks import SegmentTask
+from wanedit.lit.chain import ChainSettings, SegmentTask
 from wanedit.runtime.hashing import compute_kind, digest, hash_files, pixels_sha256
 from wanedit.runtime.inputs import parse_keyframes
 from wanedit.runtime.settings import parse_size

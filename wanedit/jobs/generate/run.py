@@ -14,8 +14,8 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.generate.assemble import assemble, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check
 from wanedit.jobs.generate.plan import Plan, make_plan
-from wanedit.lit.chain import FLF2VChain, OnStep
-from wanedit.lit.tasks import SampledSegment, SegmentTask, shares
+from wanedit.lit.chain import FLF2VChain, OnStep, SampledSegment, SegmentTask
+from wanedit.lit.data import shares
 from wanedit.runtime import launch
 from wanedit.runtime.cost import disk_bytes
 from wanedit.runtime.directory import RunDirectory, write_text
@@ -303,16 +303,15 @@ def _saver(plan: Plan, directory: RunDirectory, rank: int) -> Callable[[SampledS
     manifest = Manifest(directory)
 
     def save(segment: SampledSegment) -> None:
-        task = segment.task
-        name = segment_file(task.index, task.digest)
+        name = segment_file(segment.index, segment.digest)
         try:
             if plan.config.save_latents:
                 save_latents(directory, name, segment.latents)
             entry = write_piece(directory, name, segment, plan.timeline.fps, rank)
-            manifest.record(task.digest, entry)
+            manifest.record(segment.digest, entry)
         except ResourceError as error:
             raise ResourceError(
-                f"segment {task.index}: {error}. Finished segments stay; make room and run again"
+                f"segment {segment.index}: {error}. Finished segments stay; make room and run again"
             ) from None
         _log(plan, directory, segment, rank)
 
@@ -323,10 +322,10 @@ def _log(plan: Plan, directory: RunDirectory, segment: SampledSegment, rank: int
     steps = plan.settings.num_inference_steps
     line = {
         "event": "segment",
-        "segment": segment.task.index,
+        "segment": segment.index,
         "rank": rank,
         "frames": len(segment.frames),
-        "tokens": segment.task.tokens,
+        "tokens": segment.tokens,
         "steps": steps,
         "seconds": round(segment.seconds, 3),
         "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
