@@ -138,6 +138,7 @@ def test_why_nothing_is_predicted() -> None:
     beta = {"controller": {"kind": "Residual", "alpha": 5.0, "beta": 1.0}}
     assert "beta draws the edit branch off" in (unpredicted(method | beta) or "")
     assert "not the straight path" in (unpredicted(method | {"edit_branch": "denoised"}) or "")
+    assert "outside the package" in (unpredicted(method | {"code": "of a file"}) or "")
     for controller in ({"kind": "Covariance"}, None, 7):
         assert "does not add a multiple" in (unpredicted(method | {"controller": controller}) or "")
     for other in (Replacement(), Covariance()):

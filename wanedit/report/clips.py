@@ -19,6 +19,7 @@ from wanedit import timeline
 from wanedit.errors import WaneditError
 from wanedit.report.record import Record, listing
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.events import number
 from wanedit.runtime.journal import Manifest
 from wanedit.runtime.record import read_run
 from wanedit.video import read_frames
@@ -65,29 +66,31 @@ class Clips:
 
 def gather(record: Record) -> tuple[Clips, list[str]]:
     """The pictures of a run, and notes on what of them is not to be had."""
-    fps = float(record.info.fps) if record.info else float(record.config.get("fps") or 16)
     places = keyframe_places(record)
-    joins = places[1:-1] if record.job == "generate" else ()
     try:
-        found = read_run(record.root)
+        run = read_run(record.root)
+        return Clips(
+            float(run.fps), run.video, run.reference, run.keyframes, tuple(run.keyframes), run.junctions
+        ), []
     except WaneditError as error:
-        frames, note = _without_inputs(record)
-        return Clips(fps, frames, places=places, joins=joins), [*note, str(error)]
-    keyframes = dict(found.keyframes)
-    return Clips(fps, found.video, found.reference, keyframes, tuple(keyframes), tuple(found.junctions)), []
-
-
-def _without_inputs(record: Record) -> tuple[AnyClip | None, list[str]]:
-    """An edit's lossless frames need no input; a generation's are only in its finished video."""
+        reason = str(error)
+    # An edit's lossless frames need none of its inputs; a generation's are then only in its finished video.
+    frames, notes = None, []
     if record.job == "edit" and record.digests:
         manifest = Manifest(RunDirectory(record.root, record.root))
         try:
-            return read_frames(manifest.path(record.digests[-1])), ["source and keyframes are not shown"]
+            frames = read_frames(manifest.path(record.digests[-1]))
+            notes.append("source and keyframes are not shown")
         except WaneditError as error:
-            record.notes.append(str(error))
-    if record.video is not None:
-        return read_frames(record.video), ["shown as the finished file has it; keyframes are not shown"]
-    return None, ["there are no frames to show"]
+            notes.append(str(error))
+    if frames is None and record.video is not None:
+        frames = read_frames(record.video)
+        notes.append("shown as the finished file has it; keyframes are not shown")
+    if frames is None:
+        notes.append("there are no frames to show")
+    joins = places[1:-1] if record.job == "generate" else ()
+    fps = float(record.info.fps) if record.info else number(record.config.get("fps")) or 16.0
+    return Clips(fps, frames, places=places, joins=joins), [*notes, reason]
 
 
 def keyframe_places(record: Record) -> tuple[int, ...]:
@@ -172,8 +175,29 @@ def fitted(frames: AnyClip, widest: int = WIDEST) -> AnyClip:
 def embed_video(frames: AnyClip, fps: Rate, widest: int = WIDEST) -> Embedded:
     """A clip as H.264 in mp4, BT.709, no frame of which refers to a later one."""
     shown = fitted(frames, widest)
+    file, rate = io.BytesIO(), as_rate(fps)
+    # One thread and no macroblock tree: the same frames give the same bytes.
+    private = f"keyint={GROUP}:min-keyint={GROUP}:scenecut=0:bframes=0:mbtree=0:threads=1"
+    options = {"crf": str(CRF), "preset": "medium", "x264-params": private}
+    with av.open(file, "w", format="mp4") as container:
+        stream = cast(VideoStream, container.add_stream("libx264", rate=rate, options=options))
+        stream.height, stream.width = shown.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = 1 / rate
+        for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+            setattr(stream.codec_context, name, 1)  # BT.709, limited range
+        for index, frame in enumerate(shown):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
+                format="yuv420p",
+                dst_colorspace="ITU709",
+                dst_color_range="MPEG",
+                interpolation=ACCURATE_SCALING,
+            )
+            picture.pts, picture.time_base = index, 1 / rate
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
     size = shown.shape[2], shown.shape[1]
-    return Embedded(_uri("video/mp4", _encoded(shown, fps)), size, frames.shape[2] > widest)
+    return Embedded(_uri("video/mp4", file.getvalue()), size, frames.shape[2] > widest)
 
 
 def embed_image(frame: AnyFrame, widest: int) -> Embedded:
@@ -189,31 +213,3 @@ def embed_image(frame: AnyFrame, widest: int) -> Embedded:
 
 def _uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _encoded(frames: AnyClip, fps: Rate) -> bytes:
-    file, rate = io.BytesIO(), as_rate(fps)
-    # One thread and no macroblock tree: the same frames give the same bytes.
-    private = f"keyint={GROUP}:min-keyint={GROUP}:scenecut=0:bframes=0:mbtree=0:threads=1"
-    options = {"crf": str(CRF), "preset": "medium", "x264-params": private}
-    with av.open(file, "w", format="mp4") as container:
-        stream = cast(VideoStream, container.add_stream("libx264", rate=rate, options=options))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = stream.codec_context.time_base = 1 / rate
-        for name, value in _BT709.items():
-            setattr(stream.codec_context, name, value)
-        for index, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
-                format="yuv420p",
-                dst_colorspace="ITU709",
-                dst_color_range="MPEG",
-                interpolation=ACCURATE_SCALING,
-            )
-            picture.pts, picture.time_base = index, 1 / rate
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-    return file.getvalue()
-
-
-_BT709 = {"colorspace": 1, "color_range": 1, "color_primaries": 1, "color_trc": 1}

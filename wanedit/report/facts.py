@@ -122,13 +122,26 @@ def _text(value: object) -> str:
 
 
 def provenance(records: Sequence[Record], names: Sequence[str]) -> Section:
-    """What decides the pixels: hashes of model files and of the work, versions."""
+    """What decides the pixels: of each run rows of what, which and SHA-256 for model files and the work; versions."""
     made, hashes = [], []
     for record, name in zip(records, names, strict=True):
         by, told = record.start.get("wanedit"), [record.start.get("model"), when(record.start.get("time"))]
         parts = [f"wanedit {by}" if by else None, *told]
         made.append(("Made with" if len(records) == 1 else name, ", ".join(str(p) for p in parts if p)))
-        hashes.append(("Hashes" if len(records) == 1 else name, _hashes(record)))
+        files = mapping(record.start.get("model_files"))
+        # A path inside the model's folder as it is, one from the root by its last name.
+        shown = {file: last_name(file) if Path(file).is_absolute() else file for file in files}
+        rows: list[list[object]] = [["model file", shown[file], value] for file, value in files.items()]
+        for key in listing(record.start.get("keyframes")):
+            if isinstance(key, dict) and key.get("sha256"):
+                rows.append(["keyframe's pixels", last_name(str(key.get("file"))), key["sha256"]])
+        for digest in record.digests:
+            entry = record.entries[digest]
+            rows.append(["all that decides", entry.file, digest])
+            rows.append(["file", entry.file, entry.file_sha256])
+            if entry.latents_sha256:
+                rows.append(["latents", entry.file, entry.latents_sha256])
+        hashes.append(("Hashes" if len(records) == 1 else name, rows))
     here = [f"wanedit {__version__}", f"Python {platform.python_version()}"]
     for package in PACKAGES:
         try:
@@ -136,24 +149,6 @@ def provenance(records: Sequence[Record], names: Sequence[str]) -> Section:
         except PackageNotFoundError:
             continue
     return {"note": "", "versions": _known([*made, ("Report by", ", ".join(here))]), "hashes": hashes}
-
-
-def _hashes(record: Record) -> list[list[object]]:
-    """Rows of what, which and SHA-256."""
-    files = mapping(record.start.get("model_files"))
-    # A path inside the model's folder as it is, one from the root by its last name.
-    named = {name: last_name(name) if Path(name).is_absolute() else name for name in files}
-    rows: list[list[object]] = [["model file", named[name], value] for name, value in files.items()]
-    for key in listing(record.start.get("keyframes")):
-        if isinstance(key, dict) and key.get("sha256"):
-            rows.append(["keyframe's pixels", last_name(str(key.get("file"))), key["sha256"]])
-    for name in record.digests:
-        entry = record.entries[name]
-        rows.append(["all that decides", entry.file, name])
-        rows.append(["file", entry.file, entry.file_sha256])
-        if entry.latents_sha256:
-            rows.append(["latents", entry.file, entry.latents_sha256])
-    return rows
 
 
 def when(time: object) -> str | None:

@@ -57,9 +57,15 @@ def metric_tables(names: Sequence[str], found: Sequence[Measured], discreet: Dis
     groups = list(dict.fromkeys(group for result in results if result for group in result.metrics))
     matrices, rest = [], groups
     if len(results) == 1 and (result := results[0]):
-        joined = [group for group in groups if _is_matrix(result.metrics[group])]
-        matrices = [_matrix(words(group), result.metrics[group]) for group in joined]
-        rest = [group for group in groups if group not in joined]
+        for group in filter(lambda group: _is_matrix(result.metrics[group]), groups):
+            joins = result.metrics[group]
+            measures = list(next(iter(joins.values())))
+            rows = [
+                [f"frame {at}", *(_cell(row.get(name)) for name in measures)] for at, row in joins.items()
+            ]
+            head = ["Join", *map(words, measures)]
+            matrices.append({"group": group, "title": words(group), "head": head, "rows": rows})
+        rest = [group for group in groups if group not in [matrix["group"] for matrix in matrices]]
     # One column of numbers alone would leave most of the page empty: then every group is a table of its own.
     tables = [[group] for group in rest] if len(names) == 1 else [rest] if rest else []
     notes = (discreet.text(note) for result in results if result for note in result.notes)
@@ -84,22 +90,23 @@ def _is_score(value: object) -> TypeGuard[Values]:
     return isinstance(value, dict) and {"ratio", "shows"} <= set(value)
 
 
-def _matrix(title: str, values: Mapping[str, Values]) -> dict[str, object]:
-    measures = list(next(iter(values.values())))
-    rows = [[f"frame {at}", *(_cell(row.get(name)) for name in measures)] for at, row in values.items()]
-    return {"title": title, "head": ["Join", *map(words, measures)], "rows": rows}
-
-
 def _columns(
     names: Sequence[str], results: Sequence[Evaluation | None], groups: Sequence[str]
 ) -> dict[str, object]:
+    """A table: under the name of each group its rows, each with its cells and which of them are the best."""
     shown = []
     for group in groups:
         columns = [flat(result.metrics.get(group, {})) if result else {} for result in results]
         rows = []
         for name in dict.fromkeys(name for column in columns for name in column):
             cells = [column.get(name) for column in columns]
-            rows.append((words(name), cells, _best(group, name, cells)))
+            way = better(group, name.split(BETWEEN))
+            values = [cell.value for cell in cells if cell and not math.isnan(cell.value)]
+            # None is marked where all are equal, or where the group does not say which way is better.
+            marked = way != "neither" and len(set(values)) > 1
+            top = (max if way == "higher" else min)(values) if marked else None
+            best = {k for k, cell in enumerate(cells) if marked and cell and cell.value == top}
+            rows.append((words(name), cells, best))
         shown.append((words(group), rows))
     if len(names) == 1:
         caption, head = f"Measures: {', '.join(map(words, groups))}", ["Measure", "Value"]
@@ -109,20 +116,17 @@ def _columns(
 
 
 def flat(values: object, at: str = "") -> dict[str, Cell]:
-    """Numbers of nested dicts by their path; the score of a join is one number, its ratio."""
-    if not isinstance(values, dict) or _is_score(values) or _is_series(values):
-        cell = _cell(values)
-        return {at: cell} if cell is not None else {}
-    found: dict[str, Cell] = {}
-    for name, value in values.items():
-        found |= flat(value, f"{at}{BETWEEN}{name}" if at else str(name))
-    return found
-
-
-def _is_series(values: Values) -> bool:
-    """Numbers by frame or step, too many for a line each."""
-    counted = all(str(name).lstrip("-").isdecimal() for name in values)
-    return len(values) > MOST_LINES and counted and all(isinstance(v, int | float) for v in values.values())
+    """Numbers of nested dicts by their path; a join's score is one number, its ratio, and a series one cell."""
+    if isinstance(values, dict) and not _is_score(values):
+        counted = all(str(name).lstrip("-").isdecimal() for name in values)
+        numbers = all(isinstance(value, int | float) for value in values.values())
+        if not (counted and numbers and len(values) > MOST_LINES):
+            found: dict[str, Cell] = {}
+            for name, value in values.items():
+                found |= flat(value, f"{at}{BETWEEN}{name}" if at else str(name))
+            return found
+    cell = _cell(values)
+    return {at: cell} if cell is not None else {}
 
 
 def _cell(value: object) -> Cell | None:
@@ -148,16 +152,6 @@ def _short(value: object) -> str:
     if not math.isfinite(value):
         return "n/a" if math.isnan(value) else "∞" if value > 0 else "−∞"
     return f"{value:.4g}".replace("-", "−")
-
-
-def _best(group: str, name: str, cells: Sequence[Cell | None]) -> set[int]:
-    """Which columns of a row are the best, where its group says what is better and not all are equal."""
-    way = better(group, name.split(BETWEEN))
-    values = {k: cell.value for k, cell in enumerate(cells) if cell and not math.isnan(cell.value)}
-    if way == "neither" or len(set(values.values())) < 2:
-        return set()
-    top = (max if way == "higher" else min)(values.values())
-    return {k for k, value in values.items() if value == top}
 
 
 def _missing(names: Sequence[str], found: Sequence[Measured], discreet: Discreet) -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +44,17 @@ TITLES = {
     "provenance": "Provenance",
 }
 SETTINGS_NOTE = "Of paths only the last name."
+TEMPLATES = Environment(
+    loader=PackageLoader("wanedit.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters["short_number"] = charts.short_number
+TEMPLATES.filters["sha256"] = lambda text: (
+    "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+)
 
 
 @dataclass(frozen=True)
@@ -110,23 +120,7 @@ def _target(output: Path) -> Path:
 
 def render(template: str, **values: object) -> str:
     """A template of this folder with these values, every one of which is escaped."""
-    return _environment().get_template(template).render(values)
-
-
-@cache
-def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("wanedit.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["short_number"] = charts.short_number
-    made.filters["sha256"] = lambda text: (
-        "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    )
-    return made
+    return TEMPLATES.get_template(template).render(values)
 
 
 def page(title: str, header: Header, sections: Mapping[str, Section | None]) -> str:

@@ -36,6 +36,8 @@ def unpredicted(method: Mapping[str, object]) -> str | None:
     settings = controller if isinstance(controller, Mapping) else {}
     if settings.get("kind") not in SCALAR_GAIN:
         return "its controller does not add a multiple of the residual to the velocity of the key slots alone"
+    if "code" in method or "code" in settings:
+        return "it comes from outside the package, and no law of it is known"
     if method.get("edit_branch") != "analytic":
         return "its edit branch is not the straight path to the keyframes"
     if settings.get("beta", 0) != 0:
