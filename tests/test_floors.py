@@ -4,7 +4,6 @@ import ast
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -160,32 +159,23 @@ def test_the_checker_lets_the_rest_pass(module: str, source: str) -> None:
     assert violations(module, source) == []
 
 
-HEAVY = ("torch", "diffsynth", "lightning", "transformers", "cv2", "numpy")
-IMPORT = "import wanedit"
+HEAVY = ("torch", "numpy", "lightning", "diffsynth", "transformers", "cv2", "pydantic")
 HELP = """
 import contextlib, io
 from wanedit.cli import main
 with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
-    main(["--help"])
-assert "generate" in text.getvalue()
+    main({words})
+assert "{expected}" in text.getvalue()
 """
 REPORT = f"\nimport json, sys\nprint(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
 
 
-def _run(code: str) -> tuple[list[str], float]:
-    """Heavy modules that the code imported, and the seconds of the whole process."""
-    start = time.perf_counter()
+@pytest.mark.parametrize(
+    "code",
+    ["import wanedit", HELP.format(words=["--help"], expected="generate")],
+    ids=["import", "help"],
+)
+def test_import_and_help_import_nothing_heavy(code: str) -> None:
+    # What is imported, and not how long it takes, which depends on what else the machine does.
     done = subprocess.run([sys.executable, "-c", code + REPORT], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout), time.perf_counter() - start
-
-
-@pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])
-def test_import_and_help_are_light_and_take_under_a_second(code: str) -> None:
-    runs = []
-    for _ in range(5):  # the fastest of a few: other processes share the cores
-        heavy, seconds = _run(code)
-        assert not {"torch", "diffsynth", "lightning"} & set(heavy)
-        runs.append(seconds)
-        if seconds < 1:
-            break
-    assert min(runs) < 1
+    assert json.loads(done.stdout) == []

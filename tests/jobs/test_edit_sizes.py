@@ -14,7 +14,7 @@ from wanedit import EditConfig, edit
 from wanedit.errors import InputError
 from wanedit.jobs.edit.pictures import original_size
 from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
-from wanedit.jobs.edit.run import recorded_edit
+from wanedit.runtime.record import recorded
 from wanedit.video import fit, write_lossless
 from wanedit.video.fitting import DONE, same_shape
 
@@ -158,14 +158,14 @@ def test_a_record_taken_up_with_a_change_decides_anew(
     edit_config: Config, large: dict, tmp_path: Path
 ) -> None:
     first = make_edit_plan(edit_config(**large, size=None, controller="residual"))
-    recorded = asdict(recorded_edit(first.asked))
-    assert make_edit_plan(EditConfig(**recorded)).task.digest == first.task.digest
+    record = recorded(first.asked)
+    assert make_edit_plan(EditConfig(**record)).task.digest == first.task.digest
     assert first.config.restore == "keyframes"
     assert (
-        make_edit_plan(EditConfig(**recorded | {"method": "sdedit", "num_inference_steps": 8})).config.restore
+        make_edit_plan(EditConfig(**record | {"method": "sdedit", "num_inference_steps": 8})).config.restore
         == "none"
     )
-    assert make_edit_plan(EditConfig(**recorded | {"restore": "none"})).config.output_size == "model"
+    assert make_edit_plan(EditConfig(**record | {"restore": "none"})).config.output_size == "model"
 
 
 @pytest.mark.parametrize(("a", "b", "same"), [

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,15 +19,16 @@ from wanedit.errors import InputError
 from wanedit.registry import Registry
 from wanedit.rng import draw_seed
 from wanedit.runtime import launch
-from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.directory import RunDirectory, write_text
 from wanedit.runtime.events import Event
-from wanedit.runtime.settings import RunSettings, canonical
+from wanedit.runtime.settings import IsDataclass, RunSettings, canonical
 from wanedit.video.arrays import AnyFrame, Frames
 from wanedit.wan.catalog import find_known
 
 Config = TypeVar("Config", bound=RunSettings)
 
 RECORD_MARK = "# Recorded by wanedit: the resolved configuration of this folder's run.\n"
+ONCE = {"force_regenerate": False, "resume_from": None}
 
 
 def resolve_seed(config: RunSettings, directory: RunDirectory) -> int:
@@ -85,9 +86,25 @@ def _read_record(directory: RunDirectory) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read ({error}); move it away to start afresh") from None
 
 
-def absolute_source(source: str) -> str:
-    """A model's folder from anywhere; a known name as it is."""
-    return source if find_known(source) else str(Path(source).expanduser().absolute())
+def write_record(directory: RunDirectory, config: IsDataclass) -> None:
+    """Write config.yaml, see `recorded`."""
+    text = yaml.safe_dump(recorded(config), sort_keys=False, allow_unicode=True)
+    write_text(directory.config, RECORD_MARK + text)
+
+
+def recorded(config: IsDataclass) -> dict[str, Any]:
+    """The settings as a later run, from whatever folder, should read them.
+
+    What was asked for this run alone, to make things anew, is left out.
+    """
+    values = asdict(config)
+    values |= {name: once for name, once in ONCE.items() if name in values}
+    values["output"] = str(Path(values["output"]).expanduser().absolute())
+    for name in ("model", "ckpt_dir"):
+        # A known name stays one.
+        if (source := values.get(name)) and not find_known(source):
+            values[name] = str(Path(source).expanduser().absolute())
+    return values
 
 
 def recorded_job(record: Mapping[str, Any]) -> str:

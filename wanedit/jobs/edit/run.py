@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
-
 from wanedit.errors import InputError, ResourceError
 from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Step, schedule
@@ -19,12 +17,12 @@ from wanedit.lit.edit_task import EditedClip
 from wanedit.lit.editor import FlowMatchingEditor, OnEditStep, step_record
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
-from wanedit.runtime.directory import RunDirectory, write_text
+from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import append_event, number, read_events
 from wanedit.runtime.journal import Manifest, segment_file
 from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.progress import progress_bar
-from wanedit.runtime.record import RECORD_MARK, absolute_source, resolve_seed, resolve_threads
+from wanedit.runtime.record import resolve_seed, resolve_threads, write_record
 from wanedit.tracking import Tracking, check_tracking
 from wanedit.tracking.runs import track, track_result
 from wanedit.video import read_frames, write_mp4, write_png
@@ -188,20 +186,8 @@ def _prepare(plan: EditPlan, directory: RunDirectory) -> bool:
         "edit": plan.task.digest,
     }
     append_event(directory.metrics, started)
-    record = yaml.safe_dump(asdict(recorded_edit(plan.asked)), sort_keys=False, allow_unicode=True)
-    write_text(directory.config, RECORD_MARK + record)
+    write_record(directory, plan.asked)
     return complete
-
-
-def recorded_edit(config: EditConfig) -> EditConfig:
-    """The configuration as a later run should read it: what was asked once for this run is left out."""
-    return replace(
-        config,
-        force_regenerate=False,
-        output=str(Path(config.output).expanduser().absolute()),
-        model=absolute_source(config.model),
-        ckpt_dir=config.ckpt_dir and absolute_source(config.ckpt_dir),
-    )
 
 
 def _watch(

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.generate.assemble import assemble, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check
@@ -18,13 +16,13 @@ from wanedit.lit.chain import FLF2VChain, OnStep, SampledSegment, SegmentTask
 from wanedit.lit.data import shares
 from wanedit.runtime import launch
 from wanedit.runtime.cost import disk_bytes
-from wanedit.runtime.directory import RunDirectory, write_text
+from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import append_event
 from wanedit.runtime.journal import Manifest, segment_file
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.progress import progress_bar
-from wanedit.runtime.record import RECORD_MARK, absolute_source, resolve_seed, resolve_threads
+from wanedit.runtime.record import resolve_seed, resolve_threads, write_record
 from wanedit.tracking import check_tracking
 from wanedit.tracking.runs import track, track_result
 
@@ -156,8 +154,7 @@ def _prepare(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
     if plan.config.force_regenerate or plan.config.resume_from is not None:
         Manifest(directory).forget({task.digest for task in todo})
     append_event(directory.metrics, _started(plan, todo))
-    record = yaml.safe_dump(asdict(recorded(plan.config)), sort_keys=False, allow_unicode=True)
-    write_text(directory.config, RECORD_MARK + record)
+    write_record(directory, plan.config)
     return todo
 
 
@@ -185,18 +182,6 @@ def _started(plan: Plan, todo: list[SegmentTask]) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "to_sample": [task.index for task in todo],
     }
-
-
-def recorded(config: GenerationConfig) -> GenerationConfig:
-    """The configuration as a later run should read it: what was asked once for this run is left out."""
-    return replace(
-        config,
-        resume_from=None,
-        force_regenerate=False,
-        output=str(Path(config.output).expanduser().absolute()),
-        model=absolute_source(config.model),
-        ckpt_dir=config.ckpt_dir and absolute_source(config.ckpt_dir),
-    )
 
 
 def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:

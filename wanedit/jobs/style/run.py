@@ -4,12 +4,11 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from wanedit.errors import InputError, WaneditError
 from wanedit.jobs.style.config import StyleConfig, resolved
@@ -18,7 +17,7 @@ from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory, write_text
 from wanedit.runtime.inputs import KEYFRAMES_JSON
 from wanedit.runtime.progress import progress_bar
-from wanedit.runtime.record import RECORD_MARK, own_record
+from wanedit.runtime.record import own_record, write_record
 from wanedit.stylists.cache import Cache, Journal, picture_hash
 from wanedit.stylists.extract import Keyframes, read_keyframes
 from wanedit.stylists.protocol import Record, Stylist, reword
@@ -164,8 +163,7 @@ def _write(plan: StylePlan, directory: StyleDirectory, keyframes: Keyframes, out
     rows = {"source": source, "styled": pictures}
     write_png(directory.contact_sheet, comparison_sheet(rows, list(pictures), fps=plan.clip.fps))
     final = resolved(plan.config, plan.clip.path, plan.image, plan.indices)
-    text = yaml.safe_dump(asdict(final), sort_keys=False, allow_unicode=True)
-    write_text(directory.config, RECORD_MARK + text)
+    write_record(directory, final)
     metadata = _metadata(plan, outcome, names)
     write_text(directory.final, json.dumps(metadata, indent=1, ensure_ascii=False) + "\n")
     kept = [f for f, a in chosen.items() if not a.verdict.accepted]
