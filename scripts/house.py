@@ -1,23 +1,17 @@
 """The code's shape in figures: `python scripts/house.py --trace --json > before.json`; later `--compare before.json`.
 
 Code lines: not blank, no comment alone on its line, no docstring. Comments: percent of non-blank lines.
-Functions: every `def`, also of methods and nested; private: one leading underscore. Once-called: a private one whose
-    name is read once in its module outside its own body, to call it or to pass it on; imports are no uses, and two
-    of one name in a module share theirs. Other modules are not looked at: there, the name is another's. Length: `def`
-    to end, without decorators.
-Any: uses of the name per 1,000 lines, without imports and text.
-Import depth: most imports in a row when one module is imported; a cycle is one module. Cycles: groups of modules that
-    import each other, also inside functions. Imports under TYPE_CHECKING or of a name in a string are not seen.
-Hops (--trace): our functions on the stack between `cli.main` and the loop (a solver, an editing method), without these
-    two. Closures belong to the function around them; lambdas, comprehensions and generators do not count.
-Functions before the network: of ours, closures too, entered before the transformer's first `velocity` or `forward`, in
-    a fresh process for each command, on its main thread; what a dataclass generates does not count.
+Once-called: private functions (one underscore) whose name is read once in their module outside their own body.
+Import depth: most imports in a row when a module is imported, a cycle being one; cycles: also inside functions.
+Hops: our functions on the stack between `cli.main` and the loop (a solver, an editing method), without these two.
+    Closures belong to the function around them; lambdas, comprehensions and generators do not count.
+Functions before the network: entered before the transformer first answers, in a fresh process for each command.
 """
 
 import argparse
 import ast
 import contextlib
-import importlib.util
+import importlib
 import inspect
 import io
 import itertools
@@ -27,58 +21,63 @@ import os
 import sys
 import tempfile
 import tokenize
-from collections import Counter
+import traceback
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import cached_property, partial
 from pathlib import Path
 from types import CodeType, FrameType
 
+import networkx as nx  # comes with torch
+from PIL import Image
+
 Figures = dict[str, float]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-LAYOUT = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
-NO_CODE = {tokenize.COMMENT, *LAYOUT}
+LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 # Where each command's loop stands: a file or a folder of this name, wherever it is.
 LOOPS = {"generate": "solvers", "edit": "methods"}
 
 
 class Module:
-    """A source file, named as it is imported."""
+    """A source file, named as it is imported, and how many lines it has of each kind."""
 
     def __init__(self, path: Path, folder: Path) -> None:
         parts = (folder.resolve().name, *path.relative_to(folder).with_suffix("").parts)
-        self.name = ".".join(parts).removesuffix(".__init__")
-        self.package = ".".join(parts[:-1])
-        self.top = "/".join([*parts[:-1][:2], ""])
-        self.text = path.read_text(encoding="utf-8")
-        self.tree = ast.parse(self.text)
+        self.name, self.top = ".".join(parts).removesuffix(".__init__"), "/".join([*parts[:-1][:2], ""])
+        text = path.read_text(encoding="utf-8")
+        self.tree = ast.parse(text)
         self.functions = [node for node in ast.walk(self.tree) if isinstance(node, Function)]
-        self.uses = uses(self.tree)
-
-    @cached_property
-    def lines(self) -> Counter[str]:
-        """How many there are of each kind."""
-        rows = self.text.splitlines()
-        tokens = list(tokenize.generate_tokens(io.StringIO(self.text).readline))
-        solid = [token for token in tokens if token.type not in NO_CODE]
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+        comments = [token for token in tokens if token.type == tokenize.COMMENT]
+        solid = [token for token in tokens if token.type not in LAYOUT | {tokenize.COMMENT}]
         code = {row for token in solid for row in range(token.start[0], token.end[0] + 1)}
-        comments = [token.start for token in tokens if token.type == tokenize.COMMENT]
-        alone = sum(not rows[row - 1][:column].strip() for row, column in comments)
-        code = len(code.difference(*map(docstring, ast.walk(self.tree))))
-        filled = sum(bool(row.strip()) for row in rows)
-        return Counter(lines=len(rows), filled=filled, code=code, comments=len(comments), alone=alone)
+        self.lines = Counter(
+            lines=len(text.splitlines()),
+            filled=sum(bool(row.strip()) for row in text.splitlines()),
+            code=len(code.difference(*map(docstring, ast.walk(self.tree)))),
+            comments=len(comments),
+            alone=sum(token.line.lstrip().startswith("#") for token in comments),
+        )
+
+    def imports(self, known: set[str], inside: bool) -> set[str]:
+        """The modules of `known` that this one imports; `inside` its functions too."""
+        found: set[str] = set()
+        for node in executed(self.tree, inside):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                # `from a import b`: b is a module, or a name in a.
+                whole = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= {name if name in known else str(node.module) for name in whole}
+        return found & known
 
 
-def read(folder: Path) -> list[Module]:
-    return [Module(path, folder) for path in sorted(folder.rglob("*.py"))]
-
-
-def uses(tree: ast.AST) -> Counter[str]:
-    """How often each name is read, alone or after a dot."""
-    reads = (
-        n for n in ast.walk(tree) if isinstance(n, ast.Name | ast.Attribute) and isinstance(n.ctx, ast.Load)
-    )
-    return Counter(node.id if isinstance(node, ast.Name) else node.attr for node in reads)
+def executed(tree: ast.AST, inside: bool) -> Iterator[ast.AST]:
+    """What runs when a module is imported, and `inside` what its functions run later; not what is for types only."""
+    for node in ast.iter_child_nodes(tree):
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if not for_types and (inside or not isinstance(node, Function)):
+            yield node
+            yield from executed(node, inside)
 
 
 def docstring(node: ast.AST) -> range:
@@ -88,183 +87,140 @@ def docstring(node: ast.AST) -> range:
     return range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
 
 
-def size(modules: list[Module], label: str = "") -> Figures:
+def uses(tree: ast.AST) -> Counter[str]:
+    """How often each name is read, alone or after a dot."""
+    nodes = (
+        n for n in ast.walk(tree) if isinstance(n, ast.Name | ast.Attribute) and isinstance(n.ctx, ast.Load)
+    )
+    return Counter(node.id if isinstance(node, ast.Name) else node.attr for node in nodes)
+
+
+def read(folder: Path) -> list[Module]:
+    return [Module(path, folder) for path in sorted(folder.rglob("*.py"))]
+
+
+def size(modules: Sequence[Module], label: str = "") -> Figures:
     lines = sum((module.lines for module in modules), Counter[str]())
     return {f"{label}files": len(modules), f"{label}lines": lines["lines"], f"{label}code": lines["code"]}
 
 
-def static(modules: list[Module]) -> Figures:
+def shape(modules: Sequence[Module]) -> Figures:
     """What is seen without running anything."""
     lines = sum((module.lines for module in modules), Counter[str]())
-    functions = [function for module in modules for function in module.functions]
-    private = [count for module in modules for count in private_uses(module)]
-    spans = [(f.end_lineno or 0) - f.lineno + 1 for f in functions]
-    return {
-        **size(modules),
+    functions, private, names = [f for m in modules for f in m.functions], [], Counter[str]()
+    for module in modules:
+        names += (read_here := uses(module.tree))
+        hidden = (f for f in module.functions if f.name[0] == "_" and f.name[:2] != "__")
+        private += [read_here[f.name] - uses(f)[f.name] for f in hidden]
+
+    def percent(part: float, whole: int) -> float:
+        return round(100 * part / max(whole, 1), 1)
+
+    figures: Figures = size(modules) | {
         "functions": len(functions),
         "private": len(private),
         "once-called": private.count(1),
         "once-called, % of functions": percent(private.count(1), len(functions)),
-        **spread("function", spans),
-        **spread("without docstring", [n - len(docstring(f)) for n, f in zip(spans, functions, strict=True)]),
+    }
+    whole = [(f.end_lineno or 0) - f.lineno + 1 for f in functions]
+    bare = [length - len(docstring(f)) for length, f in zip(whole, functions, strict=True)]
+    for (name, spans), (rank, q) in itertools.product(
+        {"function": sorted(whole), "without docstring": sorted(bare)}.items(),
+        {"median": 0.5, "p90": 0.9, "max": 1.0}.items(),
+    ):
+        # Not interpolated: each figure is the length of a function that can be looked at.
+        figures[f"{name}, {rank}"] = spans[round(q * (len(spans) - 1))] if spans else 0
+    known = {module.name for module in modules}
+    at_import, ever = (
+        nx.DiGraph({m.name: m.imports(known, inside) for m in modules}) for inside in (False, True)
+    )
+    cycles = [group for group in nx.strongly_connected_components(ever) if len(group) > 1]
+    return figures | {
         "comment lines, %": percent(lines["alone"], lines["filled"]),
         "and trailing comments, %": percent(lines["comments"], lines["filled"]),
-        "Any per 1,000 lines": percent(10 * sum(module.uses["Any"] for module in modules), lines["lines"]),
-        **imports(modules),
+        "Any per 1,000 lines": percent(10 * names["Any"], lines["lines"]),
+        "import depth": nx.dag_longest_path_length(nx.condensation(at_import)) if modules else 0,
+        "import cycles": len(cycles),
+        "modules in cycles": sum(map(len, cycles)),
     }
 
 
-def percent(part: int, whole: int) -> float:
-    return round(100 * part / max(whole, 1), 1)
+def trace(folder: Path, command: str) -> tuple[Figures, list[str]]:
+    """The smallest run of a command, on pictures of one colour, listened to until the loop asks the network."""
+    entered: set[CodeType] = set()
+    before: list[int] = []
+    path: list[str] = []
 
-
-def private_uses(module: Module) -> list[int]:
-    """For each private function how often it is used."""
-    private = [f for f in module.functions if f.name[0] == "_" and f.name[:2] != "__"]
-    return [module.uses[f.name] - uses(f)[f.name] for f in private]
-
-
-def spread(name: str, values: list[int]) -> Figures:
-    # Not interpolated: each figure is the length of a function that can be looked at.
-    ranks, ordered = {"median": 0.5, "p90": 0.9, "max": 1.0}, sorted(values) or [0]
-    return {f"{name}, {rank}": ordered[round(q * (len(ordered) - 1))] for rank, q in ranks.items()}
-
-
-def imports(modules: list[Module]) -> Figures:
-    # Comes with torch.
-    import networkx as nx
-
-    known = {module.name for module in modules}
-    at_import, ever = (
-        nx.DiGraph({m.name: list(imported(m, known, inside)) for m in modules}) for inside in (False, True)
-    )
-    cycles = [group for group in nx.strongly_connected_components(ever) if len(group) > 1]
-    depth = nx.dag_longest_path_length(nx.condensation(at_import)) if modules else 0
-    return {"import depth": depth, "import cycles": len(cycles), "modules in cycles": sum(map(len, cycles))}
-
-
-def imported(module: Module, known: set[str], inside: bool) -> Iterator[str]:
-    """The modules that one imports; `inside` its functions too."""
-    for node in executed(module.tree, inside):
-        if isinstance(node, ast.Import):
-            yield from known & {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), module.package)
-            # `from a import b`: b is a module, or a name in a.
-            found = (f"{base}.{a.name}" if f"{base}.{a.name}" in known else base for a in node.names)
-            yield from known & set(found)
-
-
-def executed(tree: ast.AST, inside: bool) -> Iterator[ast.AST]:
-    for node in ast.iter_child_nodes(tree):
-        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        if not for_types and (inside or not isinstance(node, Function)):
-            yield node
-            yield from executed(node, inside)
-
-
-class Tracer:
-    """A profile function: which functions of a folder lead to the first call of the network."""
-
-    def __init__(self, folder: Path, loop: str) -> None:
-        self.folder, self.loop = folder, loop
-        self.entered: set[CodeType] = set()
-        self.before: int | None = None
-        self.path: list[str] = []
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        code = frame.f_code
-        if event != "call" or not self._ours(code):
-            return
-        if code.co_name in ("velocity", "forward") and Path(code.co_filename).stem == "transformer":
-            self.before = len(self.entered) if self.before is None else self.before
-            self.path = self._path(frame)
-            # A network may also answer outside of the loop; listen until it is asked by it.
-            if self.path:
-                sys.setprofile(None)
-        self.entered.add(code)
-
-    def _ours(self, code: CodeType) -> bool:
+    def ours(code: CodeType) -> bool:
         # The body of a class is code too, but no function.
         function = code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<")
-        return bool(function) and code.co_filename.startswith(f"{self.folder}{os.sep}")
+        return bool(function) and code.co_filename.startswith(f"{folder}{os.sep}")
 
-    def _path(self, frame: FrameType | None) -> list[str]:
-        """The functions from `main` to the loop, both included; none where no loop is on the stack."""
-        stack: list[tuple[str, ...]] = []
-        while frame is not None:
-            code, frame = frame.f_code, frame.f_back
-            if self._ours(code) and not code.co_flags & inspect.CO_GENERATOR:
-                file = Path(code.co_filename).relative_to(self.folder).with_suffix("")
-                stack.append((*file.parts, code.co_qualname.split(".<locals>")[0]))
-        called = [parts for parts, _ in itertools.groupby(reversed(stack))]
-        loops = [place for place, parts in enumerate(called) if self.loop in parts[:-1]]
-        return [".".join(parts) for parts in called[: loops[0] + 1]] if loops else []
+    def listen(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event != "call" or not ours(code):
+            return
+        if code.co_name in ("velocity", "forward") and Path(code.co_filename).stem == "transformer":
+            before.append(len(entered))
+            called = []
+            for above, _ in traceback.walk_stack(frame):
+                if ours(above.f_code) and not above.f_code.co_flags & inspect.CO_GENERATOR:
+                    file = Path(above.f_code.co_filename).relative_to(folder).with_suffix("")
+                    called.append((*file.parts, above.f_code.co_qualname.split(".<locals>")[0]))
+            called = [parts for parts, _ in itertools.groupby(reversed(called))]
+            # A network may also answer outside of the loop; listen until it is asked by it.
+            if loops := [i for i, parts in enumerate(called) if LOOPS[command] in parts[:-1]]:
+                path.extend(".".join(parts) for parts in called[: loops[0] + 1])
+                sys.setprofile(None)
+        entered.add(code)
 
-
-def trace(folder: Path, command: str) -> tuple[Figures, list[str]]:
-    """Run a command on pictures of one colour, and listen."""
     sys.path.insert(0, str(folder.parent))
     main = importlib.import_module(f"{folder.name}.cli").main
-    tracer = Tracer(folder, LOOPS[command])
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(sys.stderr):
-        words = arguments(command, Path(scratch))
-        sys.setprofile(tracer)
+        video = Path(scratch, "video")
+        video.mkdir()
+        frames = [video / f"{number}.png" for number in range(5)]
+        for number, frame in enumerate(frames):
+            Image.new("RGB", (32, 32), (50 * number, 90, 120)).save(frame)
+        source, end = ([], 1) if command == "generate" else ([str(video)], 4)
+        words = [
+            command,
+            *source,
+            "--keyframes",
+            f"{frames[0]}:0,{frames[4]}:{end}",
+            "--size",
+            "32*32",
+            "--fps",
+            "4",
+        ]
+        words += ["--num_inference_steps", "1", "--cfg_scale", "1", "--quiet", "--output", f"{scratch}/made"]
+        sys.setprofile(listen)
         code = main(words)
         sys.setprofile(None)
-    if code or tracer.before is None or not tracer.path:
-        raise RuntimeError(f"{command}: exit code {code}, loop {tracer.loop!r} found: {bool(tracer.path)}")
-    hops = len(tracer.path) - 2
-    return {f"{command}: hops": hops, f"{command}: functions before the network": tracer.before}, tracer.path
+    if code or not path:
+        raise RuntimeError(f"{command}: exit code {code}, loop {LOOPS[command]!r} found: {bool(path)}")
+    return {f"{command}: hops": len(path) - 2, f"{command}: functions before the network": before[0]}, path
 
 
-def arguments(command: str, scratch: Path) -> list[str]:
-    """A command line for the smallest run that there is."""
-    from PIL import Image
-
-    (scratch / "video").mkdir()
-    for number in range(5):
-        Image.new("RGB", (32, 32), (50 * number, 90, 120)).save(scratch / "video" / f"{number:04}.png")
-    first, last = (scratch / "video" / f"{number:04}.png" for number in (0, 4))
-    common = ["--size", "32*32", "--fps", "4", "--quiet", "--output", str(scratch / "made")]
-    if command == "generate":
-        steps = ["--sample_steps", "1", "--sample_guide_scale", "1"]
-        return [command, "--keyframes", f"{first}:0,{last}:1", *steps, *common]
-    steps = ["--num_inference_steps", "1", "--cfg_scale", "1"]
-    return [command, str(scratch / "video"), "--keyframes", f"{first}:0,{last}:4", *steps, *common]
-
-
-def measure(folder: Path, others: list[Path], traced: bool) -> dict[str, dict]:
-    modules = read(folder)
-    figures, paths = static(modules), {}
-    for name in sorted({module.top for module in modules}):
-        figures |= size([module for module in modules if module.top == name], f"{name} ")
-    rest = {other.name: read(other) for other in others}
-    for name, found in rest.items():
-        figures |= size(found, f"{name}/ ")
-    if rest:
-        shipped = [module for name, found in rest.items() if name != "tests" for module in found]
-        figures |= size(modules + shipped, "all but tests/ ")
-    if traced:
+def measure(folder: Path, others: Sequence[Path] = (), traced: bool = False) -> dict[str, dict]:
+    """{"figures": name -> number, "paths": command -> functions from main to the loop}."""
+    modules, paths, parts = read(folder), {}, defaultdict[str, list[Module]](list)
+    for module in modules:
+        parts[module.top].append(module)
+    figures = shape(modules)
+    for other in others:
+        parts[f"{other.name}/"] = read(other)
+    for name in sorted(parts):
+        figures |= size(parts[name], f"{name} ")
+    if others:
+        shipped = [module for name, found in parts.items() if name != "tests/" for module in found]
+        figures |= size(shipped, "all but tests/ ")
+    for command in LOOPS if traced else ():
         # A fresh process for each: what one command has imported and cached, the next would not enter.
-        fresh = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, fresh, max_tasks_per_child=1) as pool:
-            for command, runs in zip(LOOPS, pool.map(partial(trace, folder.resolve()), LOOPS), strict=True):
-                figures, paths[command] = figures | runs[0], runs[1]
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found, paths[command] = pool.apply(trace, (folder.resolve(), command))
+        figures |= found
     return {"figures": figures, "paths": paths}
-
-
-def show(now: dict[str, dict], before: Path | None) -> None:
-    """A table, beside the figures of an earlier one."""
-    earlier = json.loads(before.read_text(encoding="utf-8"))["figures"] if before else {}
-    if before:
-        print(f"{'':40}{'before':>10}{'now':>10}")
-    for name in now["figures"] | earlier:
-        columns = [earlier, now["figures"]] if before else [now["figures"]]
-        cells = (f"{column[name]:,}" if name in column else "-" for column in columns)
-        print(f"{name:40}" + "".join(f"{cell:>10}" for cell in cells))
-    for command, path in now["paths"].items():
-        print(f"\n{command}:", *path, sep="\n  ")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -278,7 +234,16 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--compare", type=Path, metavar="FILE.json", help="what --json printed before")
     given = parser.parse_args(words)
     now = measure(given.folder, given.other, given.trace)
-    print(json.dumps(now, indent=1)) if given.json else show(now, given.compare)
+    if given.json:
+        print(json.dumps(now, indent=1))
+        return
+    columns = [json.loads(given.compare.read_text(encoding="utf-8"))["figures"]] if given.compare else []
+    columns.append(now["figures"])
+    for name in dict.fromkeys(itertools.chain(now["figures"], *columns)):
+        cells = (f"{column[name]:,}" if name in column else "-" for column in columns)
+        print(f"{name:40}" + "".join(f"{cell:>10}" for cell in cells))
+    for command, path in now["paths"].items():
+        print(f"\n{command}:", *path, sep="\n  ")
 
 
 if __name__ == "__main__":
