@@ -49,7 +49,7 @@ def imported(source: str) -> set[str]:
             # `from wanedit import wan` imports a module, `from wanedit.wan import load_wan` a name of one.
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module" and node.args:
-            names |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
+            names |= {str(node.args[0].value)} if isinstance(node.args[0], ast.Constant) else set()
     return {name for name in names if name.split(".")[0] in ("wanedit", *BESIDE)}
 
 

@@ -70,6 +70,7 @@ def run_here(monkeypatch):
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
         with pytest.raises(SystemExit) as stop:
             runpy.run_path(str(SCRIPT), run_name="__main__")
+        assert isinstance(stop.value.code, int)
         return stop.value.code
 
     return run

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from wanedit.errors import InputError
 
 T = TypeVar("T")
+# What a decorator is given it gives back, whose own type a type checker then still knows.
+Named = TypeVar("Named")
 
 
 class Registry(Mapping[str, T]):
@@ -40,15 +42,15 @@ class Registry(Mapping[str, T]):
         self._own: dict[str, T] = {}
         self._complete = False
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[Named], Named]:
         """A decorator that gives an implementation its name.
 
         Raises:
             ValueError: the name is taken.
         """
 
-        def named(implementation: T) -> T:
-            if self._own.setdefault(name, implementation) is not implementation:
+        def named(implementation: Named) -> Named:
+            if self._own.setdefault(name, cast(T, implementation)) is not implementation:
                 raise ValueError(f"two {self.kind}s are called {name!r}")
             return implementation
 

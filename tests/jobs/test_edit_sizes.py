@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -158,7 +159,7 @@ def test_a_record_taken_up_with_a_change_decides_anew(
     edit_config: Config, large: dict, tmp_path: Path
 ) -> None:
     first = make_edit_plan(edit_config(**large, size=None, controller="residual"))
-    record = recorded(first.asked)
+    record: dict[str, Any] = recorded(first.asked)
     assert make_edit_plan(EditConfig(**record)).task.digest == first.task.digest
     assert first.config.restore == "keyframes"
     assert (

@@ -22,8 +22,8 @@ def prompt_of(name: str) -> str:
 
 def test_videos_are_named_by_prompt_and_index(tmp_path: Path) -> None:
     video = moving_square(5)
-    for _ in range(2):
-        (note,) = export(tmp_path, video, 16, "a red  square-3\n", video[0])
+    export(tmp_path, video, 16, "a red  square-3\n", video[0])
+    (note,) = export(tmp_path, video, 16, "a red  square-3\n", video[0])
     export(tmp_path, video, 8, "a blue square")
     names = {path.name for path in (tmp_path / "videos").iterdir()}
     assert names == {"a red square-3-0.mp4", "a red square-3-1.mp4", "a blue square-0.mp4"}

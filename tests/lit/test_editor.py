@@ -177,6 +177,8 @@ def test_the_same_task_gives_the_same_bytes_whatever_happened_before(editor: Flo
     torch.randn(7)
     second, other = editor.edit(task), editor.edit(replace(task, seed=4))
     assert first.latents is not None
+    assert second.latents is not None
+    assert other.latents is not None
     assert torch.equal(first.latents, second.latents)
     assert not torch.equal(first.latents, other.latents)
     assert np.array_equal(first.frames, second.frames)

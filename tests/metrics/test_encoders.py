@@ -3,6 +3,7 @@
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from wanedit.metrics.functional.motion import follow
 from wanedit.metrics.networks import CLIP_MOMENTS, ClipImages, Dino, Raft, _cut, _whole, raft_large
 from wanedit.metrics.weights import CLIP, DINO_B8, RAFT_LARGE, HubFile, HubModel
 
-TINY = {
+TINY: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,

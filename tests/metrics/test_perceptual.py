@@ -34,12 +34,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def features() -> nn.Module:
+def features() -> nn.Sequential:
     torch.manual_seed(0)
     return alexnet(weights=None).features
 
 
-def state(features: nn.Module) -> dict:
+def state(features: nn.Sequential) -> dict:
     return {f"features.{name}": value for name, value in features.state_dict().items()}
 
 
@@ -49,7 +49,7 @@ def frames() -> tuple[np.ndarray, np.ndarray]:
     return a, np.roll(a, 3, axis=2)
 
 
-def test_distance_is_the_papers_formula(hub: Path, features: nn.Module, frames) -> None:
+def test_distance_is_the_papers_formula(hub: Path, features: nn.Sequential, frames) -> None:
     """d = sum over layers of the mean over places of w . (f_a / |f_a| - f_b / |f_b|)^2, equation 1."""
     a, b = frames
     lpips = Lpips.load("alex", trunk_file(hub, state(features)))
@@ -85,7 +85,7 @@ def test_a_missing_trunk_says_where_it_belongs(hub: Path) -> None:
     assert "233 MB" in text
 
 
-def test_a_random_file_under_the_right_name_is_refused(hub: Path, features: nn.Module) -> None:
+def test_a_random_file_under_the_right_name_is_refused(hub: Path, features: nn.Sequential) -> None:
     path = hub / "checkpoints" / ALEXNET.name
     path.parent.mkdir()
     torch.save(state(features), path)
@@ -105,7 +105,7 @@ def test_a_trunk_of_another_network_is_refused(hub: Path) -> None:
         Lpips.load("alex", trunk_file(hub, {"conv.weight": torch.zeros(3)}))
 
 
-def test_frames_that_do_not_fit(hub: Path, features: nn.Module, frames) -> None:
+def test_frames_that_do_not_fit(hub: Path, features: nn.Sequential, frames) -> None:
     lpips = Lpips.load("alex", trunk_file(hub, state(features)))
     with pytest.raises(InputError, match="expected one shape"):
         lpips.distances(frames[0], frames[1][:, :, :40])
@@ -113,7 +113,7 @@ def test_frames_that_do_not_fit(hub: Path, features: nn.Module, frames) -> None:
         lpips.distances(frames[0][:, :20], frames[1][:, :20])
 
 
-def test_lpips_in_a_mask_is_the_upsampled_map_over_it(hub: Path, features: nn.Module, frames) -> None:
+def test_lpips_in_a_mask_is_the_upsampled_map_over_it(hub: Path, features: nn.Sequential, frames) -> None:
     """Each layer's map brought to the frame's size by bilinear interpolation, summed, averaged over the mask."""
     a, b = (video[:2] for video in frames)
     lpips = Lpips.load("alex", trunk_file(hub, state(features)))
@@ -146,7 +146,7 @@ def test_lpips_in_a_mask_is_the_upsampled_map_over_it(hub: Path, features: nn.Mo
     assert lpips.distances(a, b).shape == (2,)
 
 
-def test_a_mask_keeps_its_place(hub: Path, features: nn.Module) -> None:
+def test_a_mask_keeps_its_place(hub: Path, features: nn.Sequential) -> None:
     a = np.random.default_rng(0).integers(0, 256, (1, 96, 192, 3), dtype=np.uint8)
     b, mask = a.copy(), np.zeros(a.shape[:3], dtype=bool)
     b[:, :, 144:] = 255 - b[:, :, 144:]

@@ -74,7 +74,7 @@ SCENES = {
 def test_the_flow_carries_one_frame_onto_another(name, way):
     scene, ends = SCENES[name], np.array([[0.2, 0.35], [0.45, 0.75]])[::way]
     here, there = (render(scene, seconds, SIZE) for seconds in ends)
-    flow = optical_flow(scene, *ends, SIZE)
+    flow = optical_flow(scene, ends[0], ends[1], SIZE)
     inner = interior(here, there, flow)
     assert inner.float().mean() > 0.5
     if way == 1:

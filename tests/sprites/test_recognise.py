@@ -81,7 +81,8 @@ def test_an_empty_picture_shows_nothing():
 
 @pytest.mark.parametrize("colour", [name for name in COLOURS if name != "yellow"])
 def test_a_wrong_colour_is_not_recognised(colour):
-    background = Background("checker", tuple(name for name in ("blue", "pink", "cyan") if name != colour)[:2])
+    first, second, *_ = (name for name in ("blue", "pink", "cyan") if name != colour)
+    background = Background("checker", (first, second))
     assert recognise(picture(colour=colour, background=background)[0]).colour == colour != "yellow"
 
 

@@ -142,13 +142,13 @@ def serve(fake: FakeGemini) -> Iterator[FakeGemini]:
             except OSError:
                 self.close_connection = True  # the client gave up waiting
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
-        def handle_error(self, *_: Any) -> None:
+        def handle_error(self, request: Any, client_address: Any) -> None:
             if not isinstance(sys.exception(), OSError):
                 traceback.print_exc()  # a fault of this fake, not one of its script
 

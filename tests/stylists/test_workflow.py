@@ -215,7 +215,7 @@ def _swap(path: Path) -> None:
     from PIL import Image
 
     with Image.open(path) as image:
-        other = image.point(lambda level: level // 2)
+        other = image.point([level // 2 for level in range(256)] * len(image.getbands()))
     other.save(path)
 
 

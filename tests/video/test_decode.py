@@ -1,5 +1,6 @@
 import os
 import re
+from collections.abc import Generator
 from contextlib import suppress
 
 import av
@@ -207,6 +208,7 @@ def test_iterating_holds_one_frame(tmp_path):
     write_lossless(tmp_path / "a.mkv", numbered(5))
     stream = iter_frames(tmp_path / "a.mkv")
     assert read_number(next(stream)) == 0
+    assert isinstance(stream, Generator)
     stream.close()
 
 

@@ -83,6 +83,7 @@ def test_colours_are_those_that_pyav_reads(tmp_path, height, tagged):
 @needs_decord
 def test_another_bridge_changes_nothing(tmp_path):
     encode(tmp_path / "a.mp4", "libx264", numbered(5))
+    assert decord is not None
     decord.bridge.set_bridge("torch")
     try:
         assert numbers(read_frames(tmp_path / "a.mp4", decoder="decord")) == list(range(5))

@@ -7,9 +7,9 @@ import pytest
 from wanedit.metrics.functional import frame_psnr
 from wanedit.sprites import frame_times, render, sample_scene
 from wanedit.video import to_uint8
-from wanedit.video.restoring import Restoration, Restore
+from wanedit.video.restoring import Restoration, Restored
 
-KINDS: list[Restore] = ["source", "residual", "keyframes"]
+KINDS: list[Restored] = ["source", "residual", "keyframes"]
 
 
 def drawn(size: int) -> np.ndarray:
@@ -34,7 +34,7 @@ def restore(
     source: np.ndarray,
     keyframes: np.ndarray,
     indices: tuple[int, ...],
-    kind: Restore,
+    kind: Restored,
 ) -> np.ndarray:
     return Restoration(
         edited.astype(np.float32), coded_source.astype(np.float32), source, keyframes, indices, kind
@@ -46,14 +46,14 @@ def psnr(frames: np.ndarray, truth: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_edit_that_changes_nothing_gives_the_source_back(source: np.ndarray, kind: Restore) -> None:
+def test_an_edit_that_changes_nothing_gives_the_source_back(source: np.ndarray, kind: Restored) -> None:
     lossy = coded(source)
     assert psnr(lossy, source) < 40
     assert np.array_equal(restore(lossy, lossy, source, source[[0, 8]], (0, 8), kind), source)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_also_in_the_size_of_a_larger_source(kind: Restore) -> None:
+def test_also_in_the_size_of_a_larger_source(kind: Restored) -> None:
     """The model saw half the size: what it made is enlarged, and the source's detail comes back."""
     large = drawn(128)
     small = np.stack([cv2.resize(f, (64, 64), interpolation=cv2.INTER_AREA) for f in large])
@@ -85,7 +85,7 @@ def test_where_the_picture_is_another_nothing_is_added(source: np.ndarray) -> No
 
 
 @pytest.mark.parametrize("kind", ["residual", "keyframes"])
-def test_keyframes_are_met_exactly(source: np.ndarray, kind: Restore) -> None:
+def test_keyframes_are_met_exactly(source: np.ndarray, kind: Restored) -> None:
     keyframes = 255 - source[[0, 16]]
     restored = restore(coded(source), coded(source), source, keyframes, (0, 16), kind)
     assert np.array_equal(restored[[0, 16]], keyframes)
@@ -94,7 +94,7 @@ def test_keyframes_are_met_exactly(source: np.ndarray, kind: Restore) -> None:
 @pytest.mark.parametrize("indices", [(0,), (8,), (0, 16), (3, 9)])
 @pytest.mark.parametrize("kind", ["residual", "keyframes"])
 def test_what_keyframes_show_is_carried_along_the_motion(
-    source: np.ndarray, indices: tuple[int, ...], kind: Restore
+    source: np.ndarray, indices: tuple[int, ...], kind: Restored
 ) -> None:
     """An edit that came half way, one or two keyframes that show all of it."""
     truth = (np.array([0, 60, 30]) + source[..., [2, 0, 1]] * 0.7).astype(np.uint8)
@@ -105,7 +105,7 @@ def test_what_keyframes_show_is_carried_along_the_motion(
 
 
 @pytest.mark.parametrize("kind", ["residual", "keyframes"])
-def test_what_a_keyframe_does_not_show_is_left_alone(kind: Restore) -> None:
+def test_what_a_keyframe_does_not_show_is_left_alone(kind: Restored) -> None:
     """A cut: after it, the source has nothing of the keyframe."""
     rng = np.random.default_rng(0)
     first, second = (np.kron(rng.integers(0, 255, (8, 8, 3)), np.ones((8, 8, 1))) for _ in range(2))
@@ -118,7 +118,7 @@ def test_what_a_keyframe_does_not_show_is_left_alone(kind: Restore) -> None:
 
 
 @pytest.mark.parametrize("kind", ["residual", "keyframes"])
-def test_the_nearer_keyframe_counts_more(kind: Restore) -> None:
+def test_the_nearer_keyframe_counts_more(kind: Restored) -> None:
     """A still clip, a keyframe 10 levels brighter at one end and 30 at the other: a straight line between."""
     source = np.full((9, 64, 64, 3), 50, np.uint8)
     source[:, 16:48, 16:48] = 60

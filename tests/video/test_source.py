@@ -129,6 +129,7 @@ def test_every_frame_is_fitted_as_a_keyframe_would_be(tmp_path, decoder):
     clip = read_source(tmp_path / "a.mkv", decoder=decoder, size=(32, 32))
     np.testing.assert_array_equal(clip.frames, np.stack([fit(frame, (32, 32))[0] for frame in frames]))
     assert clip.fit == fit(frames[0], (32, 32))[1]
+    assert clip.fit is not None
     assert clip.notes == (clip.fit.warning,)
     assert "67%" in clip.notes[0]
     assert read_source(tmp_path / "a.mkv", decoder=decoder, size=(24, 40)).notes == ()

@@ -88,7 +88,7 @@ def test_prefix_and_ignored_names(tmp_path: Path) -> None:
     as_single(tensors | {"textual.a": torch.zeros(1), "log_scale": torch.zeros(())}, tmp_path)
     files = find_weights(tmp_path, STEM)
     module = fill(net("meta"), files, keep(torch.float32), prefix="visual.", ignore=("textual.", "log_scale"))
-    assert torch.equal(module[0].weight, tensors["visual.0.weight"])
+    assert torch.equal(module.get_parameter("0.weight"), tensors["visual.0.weight"])
     with pytest.raises(MissingWeightsError, match=r"2 extra: log_scale, textual.a$"):
         fill(net("meta"), files, keep(torch.float32), prefix="visual.")
 

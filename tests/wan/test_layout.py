@@ -46,7 +46,8 @@ def test_published_sizes_agree_with_diffsynths() -> None:
 def test_names_and_aliases_are_unique() -> None:
     names = [name.lower() for model in KNOWN_MODELS for name in (model.name, *model.aliases)]
     assert len(set(names)) == len(names)
-    assert all(find_known(name.upper()).name.lower() in names for name in names)
+    found = [find_known(name.upper()) for name in names]
+    assert all(model is not None and model.name.lower() in names for model in found)
     assert find_known("nothing") is None
 
 
