@@ -3,8 +3,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin/python
-# The stamp is written last, so that an interrupted installation does not count as one.
+# Stamps, written last, so that an interrupted installation does not count as one: what running needs, and on top of it
+# what developing needs.
 VENV := .venv/.complete
+DEV := .venv/.dev
 INSTALLING := .venv/.installing
 
 DEMO := examples/multi_keyframe_demo/config.yaml
@@ -20,7 +22,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-all lint format figures paper constraints clean
+.PHONY: help demo test test-slow test-all lint format docs showcase figures paper constraints clean
 
 help:
 	@echo 'make demo         bundled keyframes in, outputs/demo/output_final.mp4 out'
@@ -29,6 +31,8 @@ help:
 	@echo 'make test-all     both'
 	@echo 'make lint         ruff (rules and format) and pyright'
 	@echo 'make format       let ruff rewrite the files'
+	@echo 'make docs         the documentation as a site: outputs/site/index.html'
+	@echo 'make showcase     the moving pictures of the README, from two examples'
 	@echo 'make figures      figures, tables and numbers of paper/, from the recorded results'
 	@echo 'make paper        the same, and paper/main.pdf; needs pdflatex'
 	@echo 'make constraints  renew constraints.txt from the newest versions that pyproject.toml allows'
@@ -41,23 +45,31 @@ demo: $(VENV)
 	@echo 'joins:         outputs/demo/junctions.png'
 	@echo 'segments:      outputs/demo/segments/'
 
-test: $(VENV)
+test: $(DEV)
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: $(VENV)
+test-slow: $(DEV)
 	$(PYTEST) -m slow $(ARGS)
 
-test-all: $(VENV)
+test-all: $(DEV)
 	$(PYTEST) $(ARGS)
 
-lint: $(VENV)
+lint: $(DEV)
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 	$(BIN) -m pyright
 
-format: $(VENV)
+format: $(DEV)
 	$(BIN) -m ruff check --fix .
 	$(BIN) -m ruff format .
+
+# Strict: a link to a page or picture that is not there ends it.
+docs: $(DEV)
+	.venv/bin/zensical build --strict
+	@echo 'site: outputs/site/index.html'
+
+showcase: $(VENV)
+	$(BIN) scripts/showcase.py
 
 figures: $(VENV)
 	$(BIN) -m paper.make
@@ -79,8 +91,12 @@ $(VENV): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	@rm -f $@ && touch $(INSTALLING)
 	$(BIN) -m pip install --constraint constraints.txt 'setuptools>=77'
-	$(BIN) -m pip install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	$(BIN) -m pip install --constraint constraints.txt --no-build-isolation --editable .
 	@rm -f $(INSTALLING) && touch $@
+
+$(DEV): $(VENV)
+	$(BIN) -m pip install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
 
 constraints:
 	rm -rf $(FRESH)

@@ -50,7 +50,7 @@ def sources() -> Iterator[Path]:
 
 def parse(*configs: Path):
     flags = [word for config in configs for word in ("--config", str(config))]
-    return build_parser().parse_args(["generate", *flags]).generate
+    return build_parser("generate").parse_args(["generate", *flags]).generate
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
