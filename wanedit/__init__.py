@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     from wanedit.jobs.edit.pipeline import WanVideoEditorPipeline
     from wanedit.jobs.edit.run import EditResult, edit
     from wanedit.jobs.generate.config import GenerationConfig
-    from wanedit.jobs.generate.pipeline import MultiKeyframePipeline
-    from wanedit.jobs.generate.run import GenerationResult, generate
+    from wanedit.jobs.generate.run import GenerationResult, MultiKeyframePipeline, generate
     from wanedit.jobs.integrated.editor import IntegratedVideoEditor
 
 __version__ = "0.1.0"
@@ -22,7 +21,7 @@ _HOMES = {
     "GenerationConfig": "wanedit.jobs.generate.config",
     "GenerationResult": "wanedit.jobs.generate.run",
     "IntegratedVideoEditor": "wanedit.jobs.integrated.editor",
-    "MultiKeyframePipeline": "wanedit.jobs.generate.pipeline",
+    "MultiKeyframePipeline": "wanedit.jobs.generate.run",
     "WanVideoEditorPipeline": "wanedit.jobs.edit.pipeline",
     "edit": "wanedit.jobs.edit.run",
     "generate": "wanedit.jobs.generate.run",

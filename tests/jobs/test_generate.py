@@ -15,6 +15,7 @@ from wanedit import GenerationResult, MultiKeyframePipeline
 from wanedit.errors import InputError, MissingWeightsError, NumericalError, ResourceError
 from wanedit.jobs.generate import run as generate_module
 from wanedit.jobs.generate.config import GenerationConfig
+from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.runtime.directory import RunDirectory
 from wanedit.video import probe, read_frames
@@ -305,6 +306,57 @@ def test_the_pipeline_is_the_same_run(keyframes, finished: GenerationResult, tmp
 def test_a_plan_has_the_seed_of_the_pipeline(keyframes, given: int | None, planned: int) -> None:
     pipeline = MultiKeyframePipeline(base_seed=given, cpu_threads=2)
     assert pipeline.plan(keyframes, "a ball").config.base_seed == planned
+
+
+def test_the_pipeline_knows_the_seeds_names(keyframes) -> None:
+    pipeline = MultiKeyframePipeline(sample_steps=3, sample_shift=4.0, size="32*32")
+    settings = pipeline.plan(keyframes, sample_guide_scale=1.5, sample_solver="euler").settings
+    assert (settings.num_inference_steps, settings.shift, settings.guidance_scale) == (3, 4.0, 1.5)
+    assert settings.solver == "euler"
+    with pytest.raises(InputError, match="shift is given twice"):
+        MultiKeyframePipeline(sample_shift=4.0, shift=5.0)
+    with pytest.raises(InputError, match=r"unknown settings \['sample_stpes'\]"):
+        MultiKeyframePipeline(sample_stpes=3)
+
+
+# Computed at commit 7b96d1b, before the house was rebuilt: a run made then is resumed, not sampled anew.
+GOLDEN = {
+    "plain": (
+        {},
+        (
+            "8970a6c15503aba149cd59552b16206feb7b9c1d3f85969d53108f19b6110bc0",
+            "d80729be65f1420c91a49c4cdcd3e352f01b0d1cec617c1ed91064186231cfe3",
+            "03d394b4a150ffdef012f3285b2f408cbe4f287bc3c95a59ca8aad4383ebc8a6",
+        ),
+    ),
+    "other": (
+        {"guidance_scale": 1.0, "tile": 32, "sub_prompts": ["a", "b", "c"], "solver": "unipc"}
+        | {"t5_cpu": True, "offload_model": False},
+        (
+            "ea3314a938249c1d0ef18be5b9581ccf70a0928c554caa91eb2aa9a2f0808dfb",
+            "2f3b5055f72e3219f0e3f86a2c9754b7b3efda2d563be8c2fc25b30f2ae18273",
+            "0b27ff63fa267d0135fed8c69e38b77159e2e84a37b1c1767111fa4d461730f3",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_segments_keep_their_names(keyframes, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    # The model's files and the machine are taken out: wan-tiny may be trained on.
+    monkeypatch.setattr("wanedit.jobs.generate.plan.hash_files", lambda folder, say: {"a": "b"})
+    monkeypatch.setattr("wanedit.jobs.generate.plan.compute_kind", lambda: "cpu torch.float32")
+    settings = {"keyframes": keyframes, "prompt": "a red ball", "negative_prompt": "grey", "size": "48*32"}
+    settings |= {"fps": 16.0, "base_seed": 7, "num_inference_steps": 4, "shift": 3.0, "guidance_scale": 2.0}
+    changes, digests = GOLDEN[name]
+    plan = make_plan(GenerationConfig(**settings | {"solver": "dpm++"} | changes))
+    assert tuple(task.digest for task in plan.tasks) == digests
+
+
+@pytest.mark.parametrize("seed", [None, -1])
+def test_a_plan_needs_a_seed(keyframes, seed: int | None) -> None:
+    with pytest.raises(InputError, match=f"base_seed is {seed}; expected a number >= 0"):
+        make_plan(GenerationConfig(keyframes=keyframes, base_seed=seed))
 
 
 def test_every_config_field_is_documented() -> None:

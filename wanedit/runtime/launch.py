@@ -197,12 +197,13 @@ def visible_devices(ids: list[int], inherited: str | None) -> str:
     return ",".join(names[i] for i in ids)
 
 
-def run_workers(config_path: Path, config: RunSettings, lock: int, verbose: bool) -> None:
+def run_workers(module: str, config_path: Path, config: RunSettings, lock: int, verbose: bool) -> None:
     """Sample a run's segments with `num_gpus` processes under torchrun and wait for them.
 
     The rendezvous takes a free port, so that runs on one machine do not collide.
 
     Args:
+        module: of a worker; takes the path of the recorded run, and --verbose or --quiet.
         config_path: the recorded run.
         config: the same, read.
         lock: file descriptor of the run's lock. torchrun inherits it: should this process be killed, the folder
@@ -223,7 +224,7 @@ def run_workers(config_path: Path, config: RunSettings, lock: int, verbose: bool
         sys.executable, "-m", "torch.distributed.run",
         "--nnodes=1", f"--nproc-per-node={config.num_processes}",
         "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
-        "-m", "wanedit.jobs.generate.worker", str(config_path), "--verbose" if verbose else "--quiet",
+        "-m", module, str(config_path), "--verbose" if verbose else "--quiet",
     ]  # fmt: skip
     # torchrun answers a lost worker with pages of tracebacks: they go to a file, our own error to the user.
     log = config_path.parent / WORKER_LOG

@@ -18,8 +18,7 @@ def load_run(root: Path, record: dict[str, Any], folders: Sequence[Path] = ()) -
     from wanedit.errors import InputError
     from wanedit.jobs.generate.assemble import final_frames
     from wanedit.jobs.generate.config import GenerationConfig
-    from wanedit.jobs.generate.plan import make_plan
-    from wanedit.jobs.generate.run import remaining
+    from wanedit.jobs.generate.plan import make_plan, remaining
     from wanedit.runtime.directory import RunDirectory
     from wanedit.runtime.journal import Manifest
     from wanedit.runtime.record import FinishedRun, recorded_config

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,8 +11,12 @@ from wanedit import timeline
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.generate.config import GenerationConfig, check, ordered, prompts
 from wanedit.lit.chain import ChainSettings, SegmentTask
+from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.hashing import compute_kind, digest, hash_files, pixels_sha256
 from wanedit.runtime.inputs import parse_keyframes
+from wanedit.runtime.journal import Manifest
+from wanedit.runtime.launch import World
+from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.types import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
@@ -24,6 +28,7 @@ from wanedit.wan.load import WanFolder, open_wan
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
 ALGORITHM = 3
 Say = Callable[[str], None]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -48,22 +53,26 @@ class KeyframeImage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, decided. `config` holds no null that a model's default could fill."""
+    """A run, decided.
+
+    Attributes:
+        config: with every null filled that a model's default could fill: what is recorded.
+        size: (height, width).
+        seed: of all noise.
+        tasks: one for each segment of the timeline.
+        model_files: SHA-256 of every file that decides what the model computes, by its path inside the model's folder.
+    """
 
     config: GenerationConfig
     folder: WanFolder
     timeline: Timeline
     keyframes: tuple[KeyframeImage, ...]
+    size: tuple[int, int]
+    seed: int
     settings: ChainSettings
     tasks: tuple[SegmentTask, ...]
     warnings: tuple[str, ...]
     model_files: dict[str, str]
-    """SHA-256 of every file that decides what the model computes, by its path inside the model's folder."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)."""
-        return parse_size(self.config.size or "")
 
 
 def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say = lambda text: None) -> Plan:
@@ -79,69 +88,106 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         MissingWeightsError: the model is not there.
     """
     check(config)
+    if (seed := config.base_seed) is None or seed < 0:
+        raise InputError(f"base_seed is {seed}; expected a number >= 0: a run draws one before it is planned")
     keyframes = ordered(parse_keyframes(config.keyframes, folders), config.sort_keyframes)
+    seconds = [keyframe.seconds for keyframe in keyframes]
     # Times are judged once with a provisional rate, before the model's folder is even looked for.
-    timeline.plan([k.seconds for k in keyframes], config.fps or 16, timeline.round_up(10**9), stretch=True)
+    timeline.plan(seconds, _given(config.fps, 16), timeline.round_up(10**9), stretch=True)
     if config.ckpt_dir is not None and not Path(config.ckpt_dir).expanduser().is_dir():
         raise MissingWeightsError(
             f"ckpt_dir {config.ckpt_dir} is not a folder; expected one in the official layout"
         )
     folder = open_wan(config.source)
     load.require_parts(folder)
-    config = fill_defaults(config, folder)
-    seconds = [k.seconds for k in keyframes]
-    stretch = config.long_segments == "stretch"
-    chain = timeline.plan(seconds, config.fps or 0, folder.sampling.max_frames, stretch)
-    images, notes = _load_keyframes(keyframes, config)
-    settings = ChainSettings(
-        config.num_inference_steps or 0,
-        config.shift or 0,
-        1.0 if config.guidance_scale is None else config.guidance_scale,
-        config.solver,
-        bool(config.offload_model),
-        config.t5_cpu,
-        config.tile,
-    )
-    notes += _doubts(folder, prompts(config, len(chain.segments)))
-    if folder.sampling.full_size:
-        notes += timeline.warnings(chain)
-    config = replace(config, keyframes=[[str(k.path.absolute()), k.seconds] for k in keyframes])
-    files = hash_files(folder, say)
-    tasks = _tasks(config, digest(files), chain, images, settings)
-    return Plan(config, folder, chain, tuple(images), settings, tuple(tasks), tuple(notes), files)
-
-
-def fill_defaults(config: GenerationConfig, folder: WanFolder) -> GenerationConfig:
-    """Replace nulls by the values that the model was made for."""
-    own = folder.sampling
     if not folder.config.condition_channels:
         raise InputError(
             f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v or i2v model"
         )
-    defaults: dict[str, Any] = {
-        "negative_prompt": own.negative_prompt,
-        "size": own.size,
-        "fps": own.fps,
-        "num_inference_steps": own.num_inference_steps,
-        "shift": own.shift,
-        "guidance_scale": own.guidance_scale,
-    }
-    return replace(
-        config, **{name: value for name, value in defaults.items() if getattr(config, name) is None}
+    own = folder.sampling
+    settings = ChainSettings(
+        num_inference_steps=_given(config.num_inference_steps, own.num_inference_steps),
+        shift=_given(config.shift, own.shift),
+        guidance_scale=_given(config.guidance_scale, own.guidance_scale),
+        solver=config.solver,
+        offload_model=bool(config.offload_model),
+        t5_cpu=config.t5_cpu,
+        tile=config.tile,
     )
-
-
-def _load_keyframes(
-    keyframes: list[Keyframe], config: GenerationConfig
-) -> tuple[list[KeyframeImage], list[str]]:
+    fps, size = _given(config.fps, own.fps), _given(config.size, own.size)
+    negative_prompt = _given(config.negative_prompt, own.negative_prompt)
+    chain = timeline.plan(seconds, fps, own.max_frames, config.long_segments == "stretch")
+    height_width = parse_size(size)
     images, notes = [], []
     for keyframe in keyframes:
         loaded = load_image(keyframe.path)
-        pixels, record = fit(loaded.pixels, parse_size(config.size or ""), config.resize_policy)
+        pixels, record = fit(loaded.pixels, height_width, config.resize_policy)
         if record.warning:
             notes.append(f"{keyframe.path.name}: {record.warning}")
         images.append(KeyframeImage(keyframe, pixels, loaded.notes, record))
-    return images, notes
+    texts = prompts(config, len(chain.segments))
+    notes += _doubts(folder, texts)
+    if own.full_size:
+        notes += timeline.warnings(chain)
+    files = hash_files(folder, say)
+    filled = replace(
+        config,
+        keyframes=[[str(keyframe.path.absolute()), keyframe.seconds] for keyframe in keyframes],
+        num_inference_steps=settings.num_inference_steps,
+        shift=settings.shift,
+        guidance_scale=settings.guidance_scale,
+        fps=fps,
+        size=size,
+        negative_prompt=negative_prompt,
+    )
+    tensors = [from_uint8(image.pixels[None])[:, 0] for image in images]
+    tasks = []
+    for segment, prompt in zip(chain.segments, texts, strict=True):
+        k = segment.index
+        # Whatever changes a pixel stands here and nothing else: a segment is found again by this hash.
+        decides = {
+            "algorithm": ALGORITHM,
+            "compute": compute_kind(),
+            "model": digest(files),
+            "keyframes": [images[k].sha256, images[k + 1].sha256],
+            "prompt": prompt,
+            "negative_prompt": negative_prompt if settings.guidance_scale != 1.0 else "",
+            "frames": segment.sampled_frames,
+            "index": k,
+            "seed": seed,
+            "sampler": {
+                name: value
+                for name, value in asdict(settings).items()
+                if name not in ("offload_model", "t5_cpu")
+            },
+        }
+        task = SegmentTask(
+            index=k,
+            sampled_frames=segment.sampled_frames,
+            first=tensors[k],
+            last=tensors[k + 1],
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            digest=digest(decides),
+        )
+        tasks.append(task)
+    return Plan(
+        config=filled,
+        folder=folder,
+        timeline=chain,
+        keyframes=tuple(images),
+        size=height_width,
+        seed=seed,
+        settings=settings,
+        tasks=tuple(tasks),
+        warnings=tuple(notes),
+        model_files=files,
+    )
+
+
+def _given(value: Value | None, own: Value) -> Value:
+    return own if value is None else value
 
 
 def _doubts(folder: WanFolder, texts: list[str]) -> list[str]:
@@ -160,43 +206,40 @@ def _doubts(folder: WanFolder, texts: list[str]) -> list[str]:
     return notes + prompt_doubts(folder.path, folder.config.text_len, texts)
 
 
-def _tasks(
-    config: GenerationConfig,
-    model: str,
-    chain: Timeline,
-    images: list[KeyframeImage],
-    settings: ChainSettings,
-) -> list[SegmentTask]:
-    tensors = [from_uint8(image.pixels[None])[:, 0] for image in images]
-    tasks = []
-    for segment, prompt in zip(chain.segments, prompts(config, len(chain.segments)), strict=True):
-        k = segment.index
-        decides = {
-            "algorithm": ALGORITHM,
-            "compute": compute_kind(),
-            "model": model,
-            "keyframes": [images[k].sha256, images[k + 1].sha256],
-            "prompt": prompt,
-            "negative_prompt": config.negative_prompt if settings.guidance_scale != 1.0 else "",
-            "frames": segment.sampled_frames,
-            "index": k,
-            "seed": config.base_seed,
-            "sampler": {
-                name: value
-                for name, value in asdict(settings).items()
-                if name not in ("offload_model", "t5_cpu")
-            },
-        }
-        tasks.append(
-            SegmentTask(
-                k,
-                segment.sampled_frames,
-                tensors[k],
-                tensors[k + 1],
-                prompt,
-                config.negative_prompt or "",
-                config.base_seed or 0,
-                digest(decides),
-            )
+def resolve(config: GenerationConfig, directory: RunDirectory, world: World) -> GenerationConfig:
+    """Fill what depends on the machine and on an earlier run of this folder: seed, threads, offloading.
+
+    Raises:
+        InputError: the folder's config.yaml is not a record of wanedit.
+    """
+    several = max(world.size, config.num_gpus) > 1
+    offload = not several if config.offload_model is None else config.offload_model
+    return replace(
+        config,
+        base_seed=resolve_seed(config, directory),
+        cpu_threads=resolve_threads(config, directory),
+        offload_model=offload,
+    )
+
+
+def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
+    """Segments that have to be sampled.
+
+    Raises:
+        InputError: `resume_from` lies outside the chain, or a segment before it is not complete.
+    """
+    complete = Manifest(directory).complete([task.digest for task in plan.tasks], plan.config.save_latents)
+    if plan.config.force_regenerate:
+        return list(plan.tasks)
+    start = plan.config.resume_from
+    if start is None:
+        return [task for task in plan.tasks if task.digest not in complete]
+    if not 0 <= start < len(plan.tasks):
+        raise InputError(f"resume_from is {start}; expected a segment, 0 to {len(plan.tasks) - 1}")
+    lacking = [task.index for task in plan.tasks[:start] if task.digest not in complete]
+    if lacking:
+        raise InputError(
+            f"resume_from is {start}, but segments {lacking} are not complete for these settings in "
+            f"{directory.segments}; leave resume_from out to sample whatever is missing"
         )
-    return tasks
+    return list(plan.tasks[start:])

@@ -1,9 +1,9 @@
-"""Generation from end to end: plan, sample what is missing, stitch."""
+"""Generation from end to end: plan, sample what is missing, stitch; as a function and as a Python object."""
 
 import contextlib
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,23 @@ from typing import Any
 from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.generate.assemble import assemble, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check
-from wanedit.jobs.generate.plan import Plan, make_plan
-from wanedit.lit.chain import FLF2VChain, OnStep, SampledSegment, SegmentTask
+from wanedit.jobs.generate.plan import Plan, Say, make_plan, remaining, resolve
+from wanedit.jobs.generate.show import show_plan
+from wanedit.lit.chain import FLF2VChain, SampledSegment, SegmentTask
 from wanedit.lit.data import shares
 from wanedit.runtime import launch
 from wanedit.runtime.cost import disk_bytes
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import append_event
+from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.journal import Manifest, segment_file
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.progress import progress_bar
-from wanedit.runtime.record import resolve_seed, resolve_threads, write_record
+from wanedit.runtime.record import write_record
+from wanedit.runtime.settings import with_changes
 from wanedit.tracking import check_tracking
 from wanedit.tracking.runs import track, track_result
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -72,44 +73,59 @@ def generate(
         InputError, MissingWeightsError, ResourceError, NumericalError: see their docstrings; the exit code of
             the command line is theirs.
     """
-    world = launch.current_world()
+    world, directory = launch.current_world(), RunDirectory(config.folder, config.final_path)
+    tell = say if verbose and world.rank == 0 else None
     launch.join(world)
     try:
-        with launch.interruptible():
-            return _generate(config, folders, world, say if verbose and world.rank == 0 else None, full_plan)
+        with launch.interruptible(), contextlib.ExitStack() as stack:
+            # One rank decides, and owns the folder until the run ends; the others receive the plan or the error.
+            plan, todo = launch.on_rank_zero(
+                world, lambda: _decide(config, folders, directory, world, stack, tell)
+            )
+            digests = [task.digest for task in plan.tasks]
+            if tell is not None and full_plan:
+                show_plan(plan, todo, directory)
+            elif tell is not None:
+                _announce(plan, todo, tell)
+            tracking = stack.enter_context(
+                track(plan.config, directory, world, digests, metadata(plan), tell)
+            )
+            sample(plan, todo, directory, world, tell is not None, tracking.follow)
+            launch.barrier(world)
+            if world.rank == 0:
+                frames = plan.timeline.num_frames
+                with progress_bar(frames, "stitching", "frames", tell is not None) as advance:
+                    assemble(plan, directory, advance)
+                numbers = {
+                    "frames": frames,
+                    "segments": len(digests),
+                    "sampled": len(todo),
+                    "seed": plan.seed,
+                }
+                track_result(tracking, directory, digests, numbers)
     finally:
         launch.leave(world)
+    return GenerationResult(
+        video=directory.final,
+        contact_sheet=directory.contact_sheet,
+        num_frames=plan.timeline.num_frames,
+        fps=float(plan.timeline.fps),
+        keyframe_frames=plan.timeline.keyframe_frames,
+        seed=plan.seed,
+        segments=tuple(digests),
+        sampled=tuple(task.index for task in todo),
+    )
 
 
-def _generate(
-    config: GenerationConfig, folders: Sequence[Path], world: launch.World, say: Say | None, full_plan: bool
-) -> GenerationResult:
-    directory = RunDirectory(config.folder, config.final_path)
-    with contextlib.ExitStack() as stack:
-        # One rank decides, and owns the folder until the run ends; the others receive the plan or the error.
-        plan, todo = launch.on_rank_zero(world, lambda: _start(config, folders, directory, world, stack, say))
-        if say is not None:
-            _announce(plan, todo, directory, say, full_plan)
-        digests = [task.digest for task in plan.tasks]
-        tracking = stack.enter_context(track(plan.config, directory, world, digests, metadata(plan), say))
-        sample_share(plan, todo, directory, world, say is not None, tracking.follow)
-        launch.barrier(world)
-        if world.rank == 0:
-            with progress_bar(plan.timeline.num_frames, "stitching", "frames", say is not None) as advance:
-                assemble(plan, directory, advance)
-            numbers = {"frames": plan.timeline.num_frames, "segments": len(digests), "sampled": len(todo)}
-            track_result(tracking, directory, digests, numbers | {"seed": plan.config.base_seed or 0})
-    return _result(plan, todo, directory)
-
-
-def _start(
+def _decide(
     config: GenerationConfig,
     folders: Sequence[Path],
     directory: RunDirectory,
-    world: launch.World,
+    world: World,
     stack: contextlib.ExitStack,
-    say: Say | None,
+    tell: Say | None,
 ) -> tuple[Plan, list[SegmentTask]]:
+    """Plan, take the folder, settle what is to be sampled, check the disk, record the run."""
     check(config)
     check_tracking(config)
     if world.under_torchrun and config.devices:
@@ -119,29 +135,8 @@ def _start(
     launch.choose_devices(config, world)
     if directory.final.is_dir():
         raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
-    plan = make_plan(resolve(config, directory, world), folders, say or (lambda text: None))
+    plan = make_plan(resolve(config, directory, world), folders, tell or (lambda text: None))
     stack.enter_context(directory.lock())
-    return plan, _prepare(plan, directory)
-
-
-def resolve(config: GenerationConfig, directory: RunDirectory, world: launch.World) -> GenerationConfig:
-    """Fill what depends on the machine and on an earlier run of this folder: seed, threads, offloading.
-
-    Raises:
-        InputError: the folder's config.yaml is not a record of wanedit.
-    """
-    several = max(world.size, config.num_gpus) > 1
-    offload = not several if config.offload_model is None else config.offload_model
-    return replace(
-        config,
-        base_seed=resolve_seed(config, directory),
-        cpu_threads=resolve_threads(config, directory),
-        offload_model=offload,
-    )
-
-
-def _prepare(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
-    """Settle what is to be sampled, check the disk, record the configuration."""
     directory.prepare()
     todo = remaining(plan, directory)
     need = disk_bytes(todo, plan.timeline.num_frames, plan.size)
@@ -153,22 +148,21 @@ def _prepare(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
         )
     if plan.config.force_regenerate or plan.config.resume_from is not None:
         Manifest(directory).forget({task.digest for task in todo})
-    append_event(directory.metrics, _started(plan, todo))
-    write_record(directory, plan.config)
-    return todo
+    _record(plan, todo, directory)
+    return plan, todo
 
 
-def _started(plan: Plan, todo: list[SegmentTask]) -> dict[str, Any]:
-    """The record of a start: what the keyframes went through, and what the model's files were."""
+def _record(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> None:
+    """Write down what the keyframes went through, what the model's files were, and the settings for a later run."""
     from wanedit import __version__
 
-    return {
+    started = {
         "event": "start",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "wanedit": __version__,
         "model": plan.folder.name,
         "model_files": plan.model_files,
-        "seed": plan.config.base_seed,
+        "seed": plan.seed,
         "cpu_threads": plan.config.cpu_threads,
         "keyframes": [
             {
@@ -182,137 +176,144 @@ def _started(plan: Plan, todo: list[SegmentTask]) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "to_sample": [task.index for task in todo],
     }
+    append_event(directory.metrics, started)
+    write_record(directory, plan.config)
 
 
-def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
-    """Segments that have to be sampled.
-
-    Raises:
-        InputError: `resume_from` lies outside the chain, or a segment before it is not complete.
-    """
-    complete = Manifest(directory).complete([task.digest for task in plan.tasks], plan.config.save_latents)
-    if plan.config.force_regenerate:
-        return list(plan.tasks)
-    start = plan.config.resume_from
-    if start is None:
-        return [task for task in plan.tasks if task.digest not in complete]
-    if not 0 <= start < len(plan.tasks):
-        raise InputError(f"resume_from is {start}; expected a segment, 0 to {len(plan.tasks) - 1}")
-    lacking = [task.index for task in plan.tasks[:start] if task.digest not in complete]
-    if lacking:
-        raise InputError(
-            f"resume_from is {start}, but segments {lacking} are not complete for these settings in "
-            f"{directory.segments}; leave resume_from out to sample whatever is missing"
-        )
-    return list(plan.tasks[start:])
-
-
-def _announce(
-    plan: Plan, todo: list[SegmentTask], directory: RunDirectory, say: Say, full_plan: bool
-) -> None:
-    if full_plan:
-        from wanedit.jobs.generate.show import show_plan
-
-        show_plan(plan, todo, directory)
-        return
+def _announce(plan: Plan, todo: list[SegmentTask], tell: Say) -> None:
     for warning in plan.warnings:
-        say(f"warning: {warning}")
+        tell(f"warning: {warning}")
     done = len(plan.tasks) - len(todo)
-    say(
+    tell(
         f"{len(plan.tasks)} segments, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
-        f"{plan.folder.name}, seed {plan.config.base_seed}" + (f"; {done} already complete" if done else "")
+        f"{plan.folder.name}, seed {plan.seed}" + (f"; {done} already complete" if done else "")
     )
     if not todo:
-        say(
+        tell(
             "nothing to sample: stitching again. --force_regenerate samples anew, with another seed unless one is given"
         )
 
 
-def sample_share(
+def sample(
     plan: Plan,
     todo: list[SegmentTask],
     directory: RunDirectory,
-    world: launch.World,
+    world: World,
     verbose: bool,
     follow: Callable[[], None] = lambda: None,
 ) -> None:
     """Sample `todo`: here, here and on the other ranks of a torchrun, or in processes started for it.
 
+    Each segment is on disk and in the journal when its step ends.
+
     Args:
         follow: called after every step.
+
+    Raises:
+        NumericalError, ResourceError, MissingWeightsError: see FLF2VChain.
     """
     if not todo:
         return
     if plan.config.num_gpus > 1 and not world.under_torchrun:
-        launch.run_workers(directory.config, plan.config, directory.lock_descriptor, verbose)
+        launch.run_workers(
+            "wanedit.jobs.generate.worker", directory.config, plan.config, directory.lock_descriptor, verbose
+        )
         return
-    mine = shares(todo, world.size)[world.rank]
+    steps = plan.settings.num_inference_steps
     label = f"rank {world.rank} of {world.size}," if world.size > 1 else "sampling"
-    with progress_bar(len(mine) * plan.settings.num_inference_steps, label, "steps", verbose) as advance:
+    mine = shares(todo, world.size)[world.rank]
+    with progress_bar(len(mine) * steps, label, "steps", verbose) as advance:
 
         def on_step(segment: int, step: int) -> None:
             launch.raise_if_interrupted()
             advance()
             follow()
 
-        sample(plan, todo, directory, world, on_step)
+        def save(segment: SampledSegment) -> None:
+            name = segment_file(segment.index, segment.digest)
+            try:
+                if plan.config.save_latents:
+                    save_latents(directory, name, segment.latents)
+                entry = write_piece(directory, name, segment, plan.timeline.fps, world.rank)
+                Manifest(directory).record(segment.digest, entry)
+            except ResourceError as error:
+                raise ResourceError(
+                    f"segment {segment.index}: {error}. Finished segments stay; make room and run again"
+                ) from None
+            line = {
+                "event": "segment",
+                "segment": segment.index,
+                "rank": world.rank,
+                "frames": len(segment.frames),
+                "tokens": segment.tokens,
+                "steps": steps,
+                "seconds": round(segment.seconds, 3),
+                "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
+            }
+            append_event(directory.metrics, line)
+
+        predict(FLF2VChain(plan.folder, plan.settings, on_step), todo, save, plan.config, world)
     launch.raise_if_interrupted()
 
 
-def _result(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> GenerationResult:
-    return GenerationResult(
-        directory.final,
-        directory.contact_sheet,
-        plan.timeline.num_frames,
-        float(plan.timeline.fps),
-        plan.timeline.keyframe_frames,
-        plan.config.base_seed or 0,
-        tuple(task.digest for task in plan.tasks),
-        tuple(task.index for task in todo),
-    )
+class MultiKeyframePipeline:
+    """Generates long videos through timed keyframes.
 
+    Args:
+        config: settings that all runs share; keyword arguments override single fields of it.
 
-def sample(
-    plan: Plan, todo: list[SegmentTask], directory: RunDirectory, world: World, on_step: OnStep
-) -> None:
-    """Sample this rank's share of `todo`; each segment is on disk and in the journal when its step ends.
-
-    Raises:
-        NumericalError, ResourceError, MissingWeightsError: see FLF2VChain.
+    Example:
+        >>> pipeline = MultiKeyframePipeline(size="128*128", fps=16)
+        >>> result = pipeline.run(
+        ...     keyframes=[("a.png", 0.0), ("b.png", 1.5)], global_prompt="a red ball", output_path="outputs/ball"
+        ... )
     """
-    chain = FLF2VChain(plan.folder, plan.settings, on_step)
-    predict(chain, todo, _saver(plan, directory, world.rank), plan.config, world)
 
+    def __init__(self, config: GenerationConfig | None = None, **settings: Any) -> None:
+        self.config = with_changes(config or GenerationConfig(), **settings)
 
-def _saver(plan: Plan, directory: RunDirectory, rank: int) -> Callable[[SampledSegment], None]:
-    manifest = Manifest(directory)
+    def run(
+        self,
+        keyframes: KeyframesLike | None = None,
+        global_prompt: str | None = None,
+        output_path: str | Path | None = None,
+        verbose: bool = True,
+        **settings: Any,
+    ) -> GenerationResult:
+        """Make one video; resumes if `output_path` holds an unfinished run of the same settings.
 
-    def save(segment: SampledSegment) -> None:
-        name = segment_file(segment.index, segment.digest)
-        try:
-            if plan.config.save_latents:
-                save_latents(directory, name, segment.latents)
-            entry = write_piece(directory, name, segment, plan.timeline.fps, rank)
-            manifest.record(segment.digest, entry)
-        except ResourceError as error:
-            raise ResourceError(
-                f"segment {segment.index}: {error}. Finished segments stay; make room and run again"
-            ) from None
-        _log(plan, directory, segment, rank)
+        Args:
+            keyframes: pairs (path, seconds), or "a.png:0.0,b.png:3.0"; the config's own when None.
+            global_prompt: what the whole video shows.
+            output_path: the run's folder, or the final .mp4 inside it.
+            verbose: print the plan's warnings and a progress bar.
+            settings: further fields of `GenerationConfig`.
 
-    return save
+        Raises:
+            InputError, MissingWeightsError, ResourceError, NumericalError: as `generate`.
+        """
+        return generate(self._configured(keyframes, global_prompt, output_path, settings), verbose=verbose)
 
+    def plan(
+        self,
+        keyframes: KeyframesLike | None = None,
+        global_prompt: str | None = None,
+        output_path: str | Path | None = None,
+        **settings: Any,
+    ) -> Plan:
+        """What `run` would do, decided without loading a weight. Arguments as `run`."""
+        config = self._configured(keyframes, global_prompt, output_path, settings)
+        # A seed that the run would draw is not drawn for a plan.
+        drawn = config.base_seed is None or config.base_seed < 0
+        return make_plan(with_changes(config, base_seed=0) if drawn else config)
 
-def _log(plan: Plan, directory: RunDirectory, segment: SampledSegment, rank: int) -> None:
-    steps = plan.settings.num_inference_steps
-    line = {
-        "event": "segment",
-        "segment": segment.index,
-        "rank": rank,
-        "frames": len(segment.frames),
-        "tokens": segment.tokens,
-        "steps": steps,
-        "seconds": round(segment.seconds, 3),
-        "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
-    }
-    append_event(directory.metrics, line)
+    def _configured(
+        self, keyframes: Any, global_prompt: Any, output_path: Any, settings: dict[str, Any]
+    ) -> GenerationConfig:
+        named = {
+            "keyframes": keyframes if keyframes is None or isinstance(keyframes, str) else list(keyframes),
+            "prompt": global_prompt,
+            "output": None if output_path is None else str(output_path),
+        }
+        changes = {name: value for name, value in named.items() if value is not None}
+        return with_changes(self.config, **changes, **settings)

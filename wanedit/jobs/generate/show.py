@@ -8,8 +8,7 @@ from rich.table import Table
 
 from wanedit.errors import InputError
 from wanedit.jobs.generate.config import GenerationConfig, check
-from wanedit.jobs.generate.plan import Plan, make_plan
-from wanedit.jobs.generate.run import remaining, resolve
+from wanedit.jobs.generate.plan import Plan, make_plan, remaining, resolve
 from wanedit.lit.chain import SegmentTask
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
@@ -97,7 +96,7 @@ def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str
             f"model      {plan.folder.name} ({plan.folder.path})",
             f"sampler    {settings.solver}, {settings.num_inference_steps} steps, shift {settings.shift:g}, "
             f"guidance {settings.guidance_scale:g}",
-            f"seed       {plan.config.base_seed}",
+            f"seed       {plan.seed}",
             f"to sample  {len(todo)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the transformer",
             f"memory     about {_gigabytes(peak.encoders)} to encode, "
             f"then {_gigabytes(peak.sampling)} to sample and decode, and 1.2 GB for the process itself",

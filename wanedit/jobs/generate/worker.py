@@ -7,8 +7,8 @@ import yaml
 
 from wanedit.errors import WaneditError
 from wanedit.jobs.generate.config import GenerationConfig
-from wanedit.jobs.generate.plan import make_plan
-from wanedit.jobs.generate.run import remaining, sample_share
+from wanedit.jobs.generate.plan import make_plan, remaining
+from wanedit.jobs.generate.run import sample
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.settings import canonical
@@ -25,7 +25,7 @@ def main(config_path: str, talk: str = "--verbose") -> int:
             plan = make_plan(config)
             # All ranks see the same work: none begins before all have met in Lightning's set-up.
             todo = remaining(plan, directory)
-            sample_share(plan, todo, directory, world, verbose=talk == "--verbose" and world.rank == 0)
+            sample(plan, todo, directory, world, verbose=talk == "--verbose" and world.rank == 0)
             launch.barrier(world)
     except WaneditError as error:
         launch.report_error(Path(config_path), world.rank, error)
