@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_no_failure_shows_the_key(
                 one.verify(request_for(SOURCE), Styled(SOURCE), None), return_exceptions=True
             ),
         ]
-        records = json.dumps([record.as_json() for record in one.records])
+        records = json.dumps([asdict(record) for record in one.records])
         return records + repr(one.ready()) + str(one.settings) + "".join(map(all_text, outcomes))
 
     text = bench.run(fail)
@@ -87,7 +88,7 @@ def test_no_result_shows_the_key(bench: Bench, tmp_path: Path, capfd: pytest.Cap
     async def work(one) -> list:
         styled = await one.restyle(request_for(SOURCE))
         verdict = await one.verify(request_for(SOURCE), styled, None)
-        return [styled.provenance, verdict.model_dump(), one.settings, [r.as_json() for r in one.records]]
+        return [styled.provenance, verdict.model_dump(), one.settings, [asdict(r) for r in one.records]]
 
     (tmp_path / "all.json").write_text(json.dumps(bench.run(work)))
     assert CANARY not in (tmp_path / "all.json").read_text()
@@ -124,7 +125,7 @@ def test_a_valid_answer_that_quotes_the_key_is_used_without_it(
         assert styled.provenance["model_version"] == "of [key hidden]"
         assert styled.provenance["response_id"] == "[key hidden]"
         assert styled.provenance["mime"] == "image/[key hidden]"
-        records = [record.as_json() for record in one.records]
+        records = [asdict(record) for record in one.records]
         return [guide.model_dump(), styled.provenance, verdict.model_dump(), records]
 
     assert CANARY not in json.dumps(bench.run(work)) + "".join(capfd.readouterr())

@@ -100,7 +100,9 @@ def edit_prompt(scene: Scene, edit: Edit) -> str:
         return f"replace the background with {describe_background(edit.value)}"
     if edit.kind == "style":
         return _STYLE_PROMPTS[str(edit.value)]
-    name = _name(scene, _index(edit))
+    sprite = scene.sprites[_index(edit)]
+    alone = sum((s.colour, s.shape) == (sprite.colour, sprite.shape) for s in scene.sprites) == 1
+    name = f"{sprite.colour} {sprite.shape}" if alone else describe(sprite)
     return {
         "recolour": f"turn the {name} {edit.value}",
         "reshape": f"turn the {name} into a {edit.value}",
@@ -165,12 +167,6 @@ def _check_fits(scene: Scene, edit: Edit) -> None:
         raise InputError("new background: got the scene's own, expected another one")
 
 
-def _name(scene: Scene, index: int) -> str:
-    sprite = scene.sprites[index]
-    alone = sum((s.colour, s.shape) == (sprite.colour, sprite.shape) for s in scene.sprites) == 1
-    return f"{sprite.colour} {sprite.shape}" if alone else describe(sprite)
-
-
 def _targets(scene: Scene) -> list[int]:
     """Sprites that their colour and shape name, and that cover a hundredth of the frame on average."""
     masks = render(scene, frame_times(5, fps=4 / scene.duration), (32, 32)).masks
@@ -220,19 +216,11 @@ def _backgrounds(scene: Scene, rng: np.random.Generator) -> list[Edit]:
             return [Edit("background", value=background)]
 
 
-def _removals(scene: Scene, _: np.random.Generator) -> list[Edit]:
-    return [Edit("remove", i) for i in _targets(scene)]
-
-
-def _stylings(_: Scene, __: np.random.Generator) -> list[Edit]:
-    return [Edit("style", value=style) for style in STYLES if style != "plain"]
-
-
 _CHOICES: dict[str, Callable[[Scene, np.random.Generator], list[Edit]]] = {
     "recolour": _recolourings,
     "reshape": _reshapings,
     "retexture": _retexturings,
     "background": _backgrounds,
-    "remove": _removals,
-    "style": _stylings,
+    "remove": lambda scene, _: [Edit("remove", i) for i in _targets(scene)],
+    "style": lambda _, __: [Edit("style", value=style) for style in STYLES if style != "plain"],
 }

@@ -49,10 +49,6 @@ def _heart(x: Tensor, y: Tensor) -> Tensor:
     return torch.minimum(square, disc)
 
 
-def _crescent(x: Tensor, y: Tensor) -> Tensor:
-    return torch.maximum(torch.hypot(x, y) - 1, 0.8 - torch.hypot(x - 0.5, y))
-
-
 SDF: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "circle": lambda x, y: torch.hypot(x, y) - 0.9,
     "square": lambda x, y: _box(x, y, 0.8, 0.8),
@@ -63,7 +59,7 @@ SDF: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross": lambda x, y: torch.minimum(_box(x, y, 0.95, 0.33), _box(x, y, 0.33, 0.95)),
     "diamond": lambda x, y: (x.abs() / 0.7 + y.abs() - 1) * 0.573,
     "hexagon": _polygon(6),
-    "crescent": _crescent,
+    "crescent": lambda x, y: torch.maximum(torch.hypot(x, y) - 1, 0.8 - torch.hypot(x - 0.5, y)),
     "pill": lambda x, y: torch.hypot((x.abs() - 0.55).clamp(min=0), y) - 0.42,
 }
 

@@ -83,7 +83,7 @@ def extent(
     where nothing is left, what differs most. All False: no sprite. Arguments as of `foreground`.
     """
     amount = _standing_out(frame, background, least)
-    inner = _eroded(_biggest(amount > 0.25))
+    inner = ~_dilated(~_biggest(amount > 0.25), 1)  # the frame's border is no edge
     return inner if inner.any() else _biggest(amount > 0.8)
 
 
@@ -219,11 +219,6 @@ def _biggest(mask: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
 def _dilated(mask: Bool[Tensor, "H W"], pixels: int) -> Bool[Tensor, "H W"]:
     kernel = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
     return torch.from_numpy(cv2.dilate(mask.numpy().astype(np.uint8), kernel) > 0)
-
-
-def _eroded(mask: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
-    """Without the pixels at the edge of a part; the frame's border is no edge."""
-    return ~_dilated(~mask, 1)
 
 
 def _around(mask: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:

@@ -47,7 +47,8 @@ def optical_flow(
         raise InputError(f"flow times: got shapes {start.shape} and {end.shape}, expected two equal lengths")
     if min(size) < 1:
         raise InputError(f"size: got {size}, expected (height, width) of at least 1 pixel")
-    pixels = _pixel_centres(size)
+    y, x = (torch.arange(length, dtype=torch.float64) + 0.5 for length in size)
+    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"))[:, None]
     seen = _to_world(scene.camera, start, pixels, size)
     layer = _front(scene.sprites, start, seen)
     moved = seen
@@ -73,11 +74,6 @@ def _front(
         # The renderer's alpha is 1/2 - distance / pixel: at least one half means distance <= 0.
         front = torch.where((SDF[sprite.shape](x, y) <= 0) & (layer < index), index, front)
     return front
-
-
-def _pixel_centres(size: tuple[int, int]) -> Float[Tensor, "2 1 H W"]:
-    y, x = (torch.arange(length, dtype=torch.float64) + 0.5 for length in size)
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"))[:, None]
 
 
 def _to_world(
@@ -244,23 +240,18 @@ def _background(background: Background, points: Tensor, pixel: Tensor, style: st
         a, b = _square_wave(along / background.period, sharp), _square_wave(across / background.period, sharp)
         mix = a + b - 2 * a * b
     elif background.kind == "noise":
-        mix = _smooth_noise(background, x, y)
+        rng = np.random.default_rng(background.seed)
+        waves = rng.normal(0, 2.2 / background.period, size=(6, 2))
+        phases = rng.uniform(0, 2 * math.pi, size=6)
+        pairs = zip(waves, phases, strict=True)
+        total = sum(torch.sin(float(a) * x + float(b) * y + float(p)) for (a, b), p in pairs)
+        mix = torch.sigmoid(1.1 * total)  # type: ignore[arg-type]
     else:
         edge = 0.35 * (background.angle / math.pi - 0.3)
         ground = ((y - edge) / pixel + 0.5).clamp(0, 1)
         sky = torch.lerp(first, torch.ones(3, 1, 1, 1) * first.max(), ((y + 1.2) * 0.25).clamp(0, 0.6))
         return torch.lerp(sky, second * (1 - 0.25 * (y - edge).clamp(0, 1.5)), ground)
     return torch.lerp(first, second, mix)
-
-
-def _smooth_noise(background: Background, x: Tensor, y: Tensor) -> Tensor:
-    rng = np.random.default_rng(background.seed)
-    waves = rng.normal(0, 2.2 / background.period, size=(6, 2))
-    phases = rng.uniform(0, 2 * math.pi, size=6)
-    total = sum(
-        torch.sin(float(a) * x + float(b) * y + float(p)) for (a, b), p in zip(waves, phases, strict=True)
-    )
-    return torch.sigmoid(1.1 * total)  # type: ignore[arg-type]
 
 
 def _sprite(

@@ -176,7 +176,11 @@ def sample_scene(
         num_sprites = int(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15]))
     background = sample_background(rng)
     sprites = tuple(_sample_sprite(rng, split, duration, background) for _ in range(num_sprites))
-    return Scene(background, sprites, _sample_camera(rng, duration), duration)
+    moves, zooms = rng.random(2) < (0.25, 0.12)
+    pan = rng.uniform(-0.4, 0.4, size=2) / duration if moves else np.zeros(2)
+    zoom = float(rng.uniform(-0.3, 0.3) / duration) if zooms else 0.0
+    camera = Camera((float(pan[0]), float(pan[1])), zoom, duration / 2)
+    return Scene(background, sprites, camera, duration)
 
 
 def sample_background(rng: np.random.Generator) -> Background:
@@ -228,13 +232,6 @@ def _sample_motion(rng: np.random.Generator, duration: float) -> Motion:
     )
 
 
-def _sample_camera(rng: np.random.Generator, duration: float) -> Camera:
-    moves, zooms = rng.random(2) < (0.25, 0.12)
-    pan = rng.uniform(-0.4, 0.4, size=2) / duration if moves else np.zeros(2)
-    zoom = float(rng.uniform(-0.3, 0.3) / duration) if zooms else 0.0
-    return Camera((float(pan[0]), float(pan[1])), zoom, duration / 2)
-
-
 _DIRECTIONS = (
     "right",
     "down and right",
@@ -271,8 +268,11 @@ def caption(scene: Scene, style: str = "plain") -> str:
     if style not in _STYLES:
         raise InputError(f"style: got {style!r}, expected one of {', '.join(_STYLES)}")
     subjects = " and ".join(_sprite(sprite) for sprite in scene.sprites)
-    behind = describe_background(scene.background)
-    words = f"{subjects}, in front of {behind}{_camera(scene.camera)}." if subjects else f"{behind}."
+    behind, pan, zoom = describe_background(scene.background), scene.camera.pan, scene.camera.zoom
+    moves = [f"pans {_towards(pan[0], pan[1])}"] * (pan != (0.0, 0.0))
+    moves += ["zooms in" if zoom > 0 else "zooms out"] * bool(zoom)
+    camera = f", the camera {' and '.join(moves)}" if moves else ""
+    words = f"{subjects}, in front of {behind}{camera}." if subjects else f"{behind}."
     return _STYLES[style] + words
 
 
@@ -284,13 +284,8 @@ def describe(sprite: Sprite) -> str:
 
 
 def _sprite(sprite: Sprite) -> str:
-    described = describe(sprite)
+    described, motion = describe(sprite), sprite.motion
     article = "an" if described[0] in "aeiou" else "a"
-    return f"{article} {described} {_motion(sprite)}"
-
-
-def _motion(sprite: Sprite) -> str:
-    motion = sprite.motion
     spins, zooms = sprite.spin != 0, "growing" if sprite.zoom > 0 else "shrinking" if sprite.zoom < 0 else ""
     if motion.kind == "still":
         words = "spins in place" if spins else "stands still"
@@ -301,26 +296,19 @@ def _motion(sprite: Sprite) -> str:
         verb = {"linear": "moves", "accelerated": "curves", "bounce": "bounces"}[motion.kind]
         words = f"{verb} {direction(motion)}"
     extra = ["spinning"] * spins + [zooms] * bool(zooms)
-    return f"{words} while {' and '.join(extra)}" if extra else words
+    meanwhile = f" while {' and '.join(extra)}" if extra else ""
+    return f"{article} {described} {words}{meanwhile}"
 
 
 def direction(motion: Motion) -> str:
     """The nearest of eight directions from a motion's start to its end."""
-    angle = math.atan2(motion.end[1] - motion.start[1], motion.end[0] - motion.start[0])
-    return _DIRECTIONS[round(angle / (math.pi / 4)) % 8]
+    return _towards(motion.end[0] - motion.start[0], motion.end[1] - motion.start[1])
+
+
+def _towards(x: float, y: float) -> str:
+    return _DIRECTIONS[round(math.atan2(y, x) / (math.pi / 4)) % 8]
 
 
 def describe_background(background: Background) -> str:
     """A background's looks with its article: "a blue sky over green ground"."""
     return _BACKGROUNDS[background.kind].format(*background.colours)
-
-
-def _camera(camera: Camera) -> str:
-    parts = []
-    if camera.pan != (0.0, 0.0):
-        parts.append(
-            f"pans {_DIRECTIONS[round(math.atan2(camera.pan[1], camera.pan[0]) / (math.pi / 4)) % 8]}"
-        )
-    if camera.zoom:
-        parts.append("zooms in" if camera.zoom > 0 else "zooms out")
-    return f", the camera {' and '.join(parts)}" if parts else ""

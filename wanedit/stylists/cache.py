@@ -5,13 +5,13 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from wanedit.errors import InputError, ResourceError
-from wanedit.stylists.protocol import STATE, Styled
+from wanedit.stylists.protocol import Record, Styled
 from wanedit.video.arrays import AnyFrame
 from wanedit.video.atomic import atomic_path
 from wanedit.video.encode import write_png
@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=BaseModel)
 VERSION = 1
 
 
-def key_of(**parts: Any) -> str:
+def key_of(**parts: object) -> str:
     """SHA-256 of JSON values; the order of the names does not matter."""
     text = json.dumps({"version": VERSION, **parts}, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -86,7 +86,7 @@ class Cache:
         """
         self._write(key, {"value": value.model_dump(mode="json")})
 
-    def _json(self, key: str) -> dict[str, Any] | None:
+    def _json(self, key: str) -> Record | None:
         if self.renew:
             return None
         try:
@@ -95,7 +95,7 @@ class Cache:
             return None
         return record if isinstance(record, dict) and record.get("key") == key else None
 
-    def _write(self, key: str, record: dict[str, Any]) -> None:
+    def _write(self, key: str, record: Record) -> None:
         text = json.dumps({"key": key, **record}, ensure_ascii=False, indent=1)
         with atomic_path(self._place(key, ".json")) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -113,16 +113,16 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._torn = path.is_file() and not _ends_a_line(path)
+        self._torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
 
-    def append(self, state: Any, **note: Any) -> None:
-        """Write one state with the time, and further JSON values beside it; returns once it is on disk.
+    def append(self, state: BaseModel) -> None:
+        """Write one state with the time; returns once it is on disk.
 
         Raises:
             ResourceError: the disk is full or refuses.
         """
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": time, **state.model_dump(mode="json"), **note}, ensure_ascii=False)
+        line = json.dumps({"time": time, **state.model_dump(mode="json")}, ensure_ascii=False)
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("\n" * self._torn + line + "\n")
@@ -131,26 +131,3 @@ class Journal:
         except OSError as error:
             raise ResourceError(f"{self.path}: not written, {os.strerror(error.errno or 0)}") from None
         self._torn = False
-
-
-def read_journal(path: Path) -> list[Any]:
-    """The states of a journal in their order; lines that are torn or of another version are left out."""
-    if not path.is_file():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-            entry.pop("time")
-            found.append(STATE.validate_python(entry))
-        except (ValueError, AttributeError, KeyError, TypeError, ValidationError):
-            continue
-    return found
-
-
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        if not file.seek(0, os.SEEK_END):
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

@@ -129,7 +129,10 @@ def choose_indices(
         count: frames of the clip. cuts: the first frame of each later scene.
     """
     bounds = [0, *cuts, count]
-    scenes = [_usable(a, b, a == 0, b == count) for a, b in pairwise(bounds)]
+    scenes = []  # first and last frame of each that may be taken
+    for start, stop in pairwise(bounds):
+        margin = min(MARGIN, (stop - start - 1) // 2)
+        scenes.append((start + (margin if start else 0), stop - 1 - (margin if stop < count else 0)))
     step = max(float(fps) / target_fps, SPACING)
     wanted = [int((high - low) / step + 1e-6) + 1 for low, high in scenes]
     shares = _share_out(wanted, [high - low + 1 for low, high in scenes], max_frames)
@@ -139,12 +142,6 @@ def choose_indices(
             if not chosen or frame - chosen[-1] >= SPACING:
                 chosen.append(frame)
     return tuple(chosen)
-
-
-def _usable(start: int, stop: int, is_first: bool, is_last: bool) -> tuple[int, int]:
-    """First and last frame of a scene that may be taken."""
-    margin = min(MARGIN, (stop - start - 1) // 2)
-    return start + (0 if is_first else margin), stop - 1 - (0 if is_last else margin)
 
 
 def _share_out(wanted: list[int], lengths: list[int], limit: int) -> list[int]:

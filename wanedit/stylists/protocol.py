@@ -11,11 +11,11 @@ What became of a keyframe on its way is a sequence of states, each one line of t
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from wanedit.errors import WaneditError
 
@@ -224,13 +224,6 @@ class Spent(_State):
     state: Literal["spent"] = "spent"
     calls: int
     price_usd: float
-
-
-State = Annotated[
-    Analysed | Restyled | Accepted | Rejected | Kept | GivenUp | Failed | Cancelled | Spent,
-    Field(discriminator="state"),
-]
-STATE: TypeAdapter[object] = TypeAdapter(State)
 
 
 RETRY = "run again with more --retries, or with --on_reject keep to use the best attempt"

@@ -9,7 +9,7 @@ a run that was killed asks the very same questions again and finds their answers
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 
@@ -100,7 +100,12 @@ class Track:
     @property
     def best(self) -> Attempt:
         """The attempt that passed, or the one that passed most of the three tests; of equals the latest."""
-        return max(self.attempts, key=lambda a: (a.verdict.accepted, _passed(a.verdict), a.number))
+
+        def passed(attempt: Attempt) -> tuple[bool, int, int]:
+            v = attempt.verdict
+            return v.accepted, v.structure_kept + v.style_matched + v.consistent, attempt.number
+
+        return max(self.attempts, key=passed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +114,6 @@ class Outcome:
 
     guide: StyleGuide
     tracks: tuple[Track, ...]
-
-
-def _passed(verdict: Verdict) -> int:
-    return verdict.structure_kept + verdict.style_matched + verdict.consistent
 
 
 @dataclass(eq=False)
@@ -158,24 +159,17 @@ class Workflow:
                 their messages begin with the frame.
         """
         try:
-            return await self._run()
+            guide = await self._analyse()
+            tracks = [Track(k, frame) for k, frame in enumerate(self.frames)]
+            await self._rounds(tracks[:1], guide, tracks)
+            await self._rounds(tracks[1:], guide, tracks)
+            return Outcome(guide, tuple(tracks))
         except asyncio.CancelledError:
             self.journal.append(Cancelled())
             raise
         finally:
-            self._note_spent()
-
-    async def _run(self) -> Outcome:
-        guide = await self._analyse()
-        tracks = [Track(k, frame) for k, frame in enumerate(self.frames)]
-        await self._rounds(tracks[:1], guide, tracks)
-        await self._rounds(tracks[1:], guide, tracks)
-        return Outcome(guide, tuple(tracks))
-
-    def _note_spent(self) -> None:
-        spent = getattr(self.stylist, "spent", None)
-        if spent is not None:
-            self.journal.append(Spent(calls=spent[0], price_usd=spent[1]))
+            if spent := getattr(self.stylist, "spent", None):
+                self.journal.append(Spent(calls=spent[0], price_usd=spent[1]))
 
     async def _analyse(self) -> StyleGuide:
         # The guide is part of every later key: one that was read anew would have all keyframes paid for again.
@@ -196,7 +190,19 @@ class Workflow:
                 return
             await self._round(number, open_tracks, guide, all_tracks)
             open_tracks = [track for track in open_tracks if not track.accepted]
-        self._settle(open_tracks, all_tracks)
+        keep = self.rules.on_reject == "keep"
+        for track in open_tracks:
+            best = track.best
+            state = Kept if keep else GivenUp
+            reasons = tuple(best.verdict.reasons)
+            self.journal.append(state(frame=track.frame, attempt=best.number, reasons=reasons))
+            if keep:
+                self.done()
+        if open_tracks and not keep:
+            rejected = {t.frame: tuple(t.attempts[-1].verdict.reasons) for t in open_tracks}
+            passed = tuple(t.frame for t in all_tracks if t.accepted)
+            advice = getattr(self.stylist, "advice", RETRY)
+            raise RejectedKeyframesError(rejected, passed, 1 + self.rules.retries, advice)
 
     async def _round(
         self, number: int, tracks: list[Track], guide: StyleGuide, all_tracks: list[Track]
@@ -223,7 +229,17 @@ class Workflow:
                 self.done()
 
     async def _restyle(self, number: int, track: Track, request: Request) -> tuple[Styled, str, bool]:
-        key = self._key(number, request)
+        key = key_of(
+            ask="restyle",
+            by=self._by,
+            style=self._style,
+            guide=request.guide.model_dump(mode="json"),
+            source=self._hashes[request.position],
+            others=self._others,
+            first=picture_hash(request.first),
+            reasons=list(request.reasons),
+            attempt=number,  # told the same reasons again, a stylist shall try again
+        )
         styled = self.cache.read_styled(key)
         cached = styled is not None and styled.image.shape == request.source.shape
         if styled is None or not cached:
@@ -257,35 +273,6 @@ class Workflow:
         self.journal.append(kind(frame=track.frame, attempt=number, key=key, cached=cached, verdict=verdict))
         return Attempt(number, styled, verdict, cached and cached_picture)
 
-    def _key(self, number: int, request: Request) -> str:
-        """The attempt's number counts too: told the same reasons again, a stylist shall try again."""
-        return key_of(
-            ask="restyle",
-            by=self._by,
-            style=self._style,
-            guide=request.guide.model_dump(mode="json"),
-            source=self._hashes[request.position],
-            others=self._others,
-            first=picture_hash(request.first),
-            reasons=list(request.reasons),
-            attempt=number,
-        )
-
-    def _settle(self, tracks: list[Track], all_tracks: list[Track]) -> None:
-        """What becomes of keyframes that passed in no attempt."""
-        keep = self.rules.on_reject == "keep"
-        for track in tracks:
-            reasons = tuple(track.best.verdict.reasons)
-            state = Kept if keep else GivenUp
-            self.journal.append(state(frame=track.frame, attempt=track.best.number, reasons=reasons))
-            if keep:
-                self.done()
-        if tracks and not keep:
-            rejected = {t.frame: tuple(t.attempts[-1].verdict.reasons) for t in tracks}
-            passed = tuple(t.frame for t in all_tracks if t.accepted)
-            advice = getattr(self.stylist, "advice", RETRY)
-            raise RejectedKeyframesError(rejected, passed, 1 + self.rules.retries, advice)
-
     async def _asked(self, frame: int | None, answer: Awaitable[Result]) -> Result:
         """The stylist's answer; its failure is journalled, and told with the frame, before it is passed on."""
         try:
@@ -301,7 +288,7 @@ class Workflow:
         perhaps billed, is waited for and kept."""
         gate, failures = asyncio.Semaphore(self.rules.concurrency), list[BaseException]()
 
-        async def one(item: Item) -> Any:
+        async def one(item: Item) -> Result | None:
             async with gate:
                 if failures:
                     return None
@@ -314,12 +301,12 @@ class Workflow:
         found = await asyncio.gather(*map(one, items))
         if failures:
             raise failures[0]
-        return found
+        return cast("list[Result]", found)
 
 
 def _require_result(styled: Styled, source: Picture, frame: int) -> None:
     """Refuse what cannot be a result."""
-    image: Any = styled.image
+    image: object = styled.image
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != source.shape:
         got = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}"
         raise WrongResultError(f"frame {frame}: the stylist gave {got}; expected uint8 {source.shape}")

@@ -26,34 +26,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         ResourceError: the disk is full, over quota, or over the file size limit.
     """
     target = Path(os.path.abspath(path))
-    _require_place(target)
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: the folder {target.parent} does not exist")
+    if target.is_dir():
+        raise InputError(f"{target} is a folder, expected the name of a file to write")
     partial = target.with_name(f".{target.name[:60]}.{os.getpid()}{PARTIAL_SUFFIX}")
     try:
         yield partial
         _sync(partial)
         os.replace(partial, target)
-        _sync_folder(target.parent)
+        if os.name != "nt":  # Windows cannot open a folder, and commits renames by itself
+            _sync(target.parent)
     except OSError as error:
-        raise _explained(error, target) from error
+        if error.errno in _FULL:
+            raise ResourceError(
+                f"{target}: not written, {os.strerror(error.errno)}; nothing half-written is left"
+            ) from error
+        if error.errno in _REFUSED:
+            raise InputError(f"{target}: cannot be written, {os.strerror(error.errno)}") from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _require_place(target: Path) -> None:
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: the folder {target.parent} does not exist")
-    if target.is_dir():
-        raise InputError(f"{target} is a folder, expected the name of a file to write")
-
-
-def _explained(error: OSError, target: Path) -> Exception:
-    if error.errno in _FULL:
-        return ResourceError(
-            f"{target}: not written, {os.strerror(error.errno)}; nothing half-written is left"
-        )
-    if error.errno in _REFUSED:
-        return InputError(f"{target}: cannot be written, {os.strerror(error.errno)}")
-    return error
 
 
 def _sync(path: Path) -> None:
@@ -62,8 +55,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "nt":  # Windows cannot open a folder, and commits renames by itself
-        _sync(folder)

@@ -50,12 +50,8 @@ def _times(
     return cv2.transform(pixels.reshape(-1, 1, 3), matrix).reshape(pixels.shape)
 
 
-def _linear_levels() -> Float32[np.ndarray, "256"]:
-    level = np.arange(256) / 255
-    return np.where(level > 0.04045, ((level + 0.055) / 1.055) ** 2.4, level / 12.92).astype(np.float32)
-
-
-_LINEAR = _linear_levels()
+_LEVEL = np.arange(256) / 255
+_LINEAR = np.where(_LEVEL > 0.04045, ((_LEVEL + 0.055) / 1.055) ** 2.4, _LEVEL / 12.92).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,9 @@ def fit_affine(source: AnyFrame, target: AnyFrame) -> AffineLab:
     x, y = _patches(source), _patches(target)
     found = shift = AffineLab(np.eye(3), np.median(y - x, axis=0))
     for _ in range(_ROUNDS):
-        weights = _trust(np.linalg.norm(y - found(x), axis=1))
+        residual = np.linalg.norm(y - found(x), axis=1)
+        scale = _OUTLYING * max(1.4826 * float(np.median(residual)), 1.0)
+        weights = (1 + np.square(residual / scale)) ** -2
         found = _solve(x, y, weights)
         shift = AffineLab(np.eye(3), weights @ (y - x) / weights.sum())
     found = min((IDENTITY, shift, found), key=lambda candidate: float(np.square(y - candidate(x)).mean()))
@@ -122,20 +120,13 @@ def _solve(
     centred = x - mean_x
     spread = (centred * share[:, None]).T @ centred
     moved = (centred * share[:, None]).T @ (y - x - (mean_y - mean_x))
-    matrix = _bounded(np.eye(3) + np.linalg.solve(spread + _RIDGE * np.eye(3), moved).T)
-    return AffineLab(matrix, mean_y - matrix @ mean_x)
-
-
-def _bounded(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    matrix = np.eye(3) + np.linalg.solve(spread + _RIDGE * np.eye(3), moved).T
     left, gains, right = np.linalg.svd(matrix)
-    if gains.max() <= MAX_GAIN and gains.min() >= 1 / MAX_GAIN:
-        return matrix  # untouched, so that the identity stays exact
-    return (left * np.clip(gains, 1 / MAX_GAIN, MAX_GAIN)) @ right
-
-
-def _trust(residual: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    scale = _OUTLYING * max(1.4826 * float(np.median(residual)), 1.0)
-    return (1 + np.square(residual / scale)) ** -2
+    if (
+        gains.max() > MAX_GAIN or gains.min() < 1 / MAX_GAIN
+    ):  # else untouched, so that the identity stays exact
+        matrix = (left * np.clip(gains, 1 / MAX_GAIN, MAX_GAIN)) @ right
+    return AffineLab(matrix, mean_y - matrix @ mean_x)
 
 
 def _distance(x: Float[np.ndarray, "n 3"], y: Float[np.ndarray, "n 3"]) -> float:
@@ -157,16 +148,9 @@ def apply_between(frames: Frames, first: AffineLab, last: AffineLab) -> Frames:
     """Apply `first` to the first frame, `last` to the last, and their linear blend over time between."""
     out = np.empty_like(frames)
     for index, frame in enumerate(frames):
-        share = index / max(len(frames) - 1, 1)
-        out[index] = _applied(frame, first.blended(last, share))
+        here = first.blended(last, index / max(len(frames) - 1, 1))
+        if np.array_equal(here.matrix, np.eye(3)) and not here.offset.any():
+            out[index] = frame  # a trip through Lab may move a level
+        else:
+            out[index] = lab_to_rgb(here(rgb_to_lab(frame)).astype(np.float32))
     return out
-
-
-def _applied(frame: Frame, transform: AffineLab) -> Frame:
-    if _is_identity(transform):
-        return frame  # a trip through Lab may move a level
-    return lab_to_rgb(transform(rgb_to_lab(frame)).astype(np.float32))
-
-
-def _is_identity(transform: AffineLab) -> bool:
-    return np.array_equal(transform.matrix, np.eye(3)) and not transform.offset.any()

@@ -11,7 +11,7 @@ import numpy as np
 
 from wanedit.errors import InputError
 from wanedit.video.arrays import AnyFrame, Frame, Frames, require_same_size
-from wanedit.video.libav import SALVAGE_HINT, PacketIndex, open_video, scan
+from wanedit.video.libav import SALVAGE_HINT, PacketIndex, PyAVDecoder, first_picture, open_video, scan
 
 
 @runtime_checkable
@@ -27,12 +27,6 @@ class Decoder(Protocol):
         ...
 
 
-def _pyav() -> Decoder:
-    from wanedit.video.libav import PyAVDecoder
-
-    return PyAVDecoder()
-
-
 def _decord() -> Decoder:
     from wanedit.video.decode_decord import DecordDecoder
 
@@ -40,7 +34,7 @@ def _decord() -> Decoder:
 
 
 # A decoder is one more entry here, made on first use; its counts are checked against the same scan.
-DECODERS: dict[str, Callable[[], Decoder]] = {"decord": _decord, "pyav": _pyav}
+DECODERS: dict[str, Callable[[], Decoder]] = {"decord": _decord, "pyav": PyAVDecoder}
 
 
 @dataclass(frozen=True)
@@ -80,12 +74,12 @@ def probe(path: str | Path) -> VideoInfo:
 
 def describe(path: Path, index: PacketIndex) -> VideoInfo:
     """`probe` of a file that was scanned already."""
-    from wanedit.video.libav import first_picture
 
     with open_video(path) as container:
         picture = first_picture(container, path)
         stream = container.streams.video[0]
         codec, metadata = stream.codec_context.name, dict(container.metadata)
+    steps = np.diff(index.pts)
     sideways = abs(picture.rotation) in (90, 270)
     sides = (picture.height, picture.width)
     return VideoInfo(
@@ -98,18 +92,13 @@ def describe(path: Path, index: PacketIndex) -> VideoInfo:
         width=sides[not sideways],
         duration=float(index.frames / index.fps),
         times=index.times,
-        variable_rate=_is_variable(index),
+        # Steps that differ by more than the rounding of the container's clock.
+        variable_rate=bool(len(steps)) and int(steps.max() - steps.min()) > 1,
         codec=codec,
         pixel_format=picture.format.name,
         rotation=picture.rotation,
         metadata=metadata,
     )
-
-
-def _is_variable(index: PacketIndex) -> bool:
-    """Steps that differ by more than the rounding of the container's clock."""
-    steps = np.diff(index.pts)
-    return bool(len(steps)) and int(steps.max() - steps.min()) > 1
 
 
 def iter_frames(path: str | Path, decoder: str = "pyav", salvage: bool = False) -> Iterator[Frame]:
@@ -155,7 +144,12 @@ def read_frames(
     reader, index = get_decoder(decoder), scanned(path, salvage)
     if indices is None:
         return stack(frames_between(path, index, 0, index.frames, decoder, salvage), path, index.frames)
-    wanted = _checked(indices, index.frames, path)
+    if not len(indices):
+        raise InputError(f"{path}: no frame indices were given")
+    outside = [int(i) for i in indices if not 0 <= i < index.frames]
+    if outside:
+        raise InputError(f"{path}: frame {outside[0]} asked for, the clip has frames 0 to {index.frames - 1}")
+    wanted = sorted({int(i) for i in indices})
     frames = _counted(reader.select(path, index, wanted, salvage), path, len(wanted), salvage=False)
     return stack(frames, path, len(wanted))[np.searchsorted(wanted, np.asarray(indices))]
 
@@ -178,15 +172,6 @@ def scanned(path: Path, salvage: bool) -> PacketIndex:
     if not salvage:
         index.require_complete(path)
     return index
-
-
-def _checked(indices: Sequence[int], count: int, path: Path) -> list[int]:
-    if not len(indices):
-        raise InputError(f"{path}: no frame indices were given")
-    outside = [int(i) for i in indices if not 0 <= i < count]
-    if outside:
-        raise InputError(f"{path}: frame {outside[0]} asked for, the clip has frames 0 to {count - 1}")
-    return sorted({int(i) for i in indices})
 
 
 def _counted(frames: Iterator[AnyFrame], path: Path, expected: int, salvage: bool) -> Iterator[AnyFrame]:

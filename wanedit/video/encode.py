@@ -3,14 +3,13 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
 import av
 from av import VideoFrame, VideoStream
-from av.container import OutputContainer
 from av.error import FFmpegError
 from PIL import Image
 
@@ -53,7 +52,7 @@ def write_mp4(
     """
     if not 0 <= crf <= 51:
         raise InputError(f"{path}: crf must be between 0 and 51, got {crf}")
-    codec = _mp4({"crf": str(crf), "preset": preset})
+    codec = replace(_MP4, options=_MP4.options | {"crf": str(crf), "preset": preset})
     return _write(Path(path), frames, as_rate(fps), codec, metadata or {})
 
 
@@ -116,21 +115,19 @@ _LOSSLESS = _Codec(
 )
 
 
-def _mp4(options: dict[str, str]) -> _Codec:
+_MP4 = _Codec(
+    name="libx264",
+    container="mp4",
+    pixel_format="yuv420p",
+    picture=_bt709_picture,
     # x264's macroblock tree, in its AVX-512 form, reads memory beyond small frames: of 64x64 clips one file in
     # twenty then differs from the others. Without it the same frames give the same file.
-    options = {"x264-params": "mbtree=0"} | options
-    return _Codec(
-        name="libx264",
-        container="mp4",
-        pixel_format="yuv420p",
-        picture=_bt709_picture,
-        options=options,
-        muxer={"movflags": "+faststart+use_metadata_tags"},
-        even=True,
-        # AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_PRI_BT709, AVCOL_TRC_BT709
-        colour={"colorspace": 1, "color_range": 1, "color_primaries": 1, "color_trc": 1},
-    )
+    options={"x264-params": "mbtree=0"},
+    muxer={"movflags": "+faststart+use_metadata_tags"},
+    even=True,
+    # AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_PRI_BT709, AVCOL_TRC_BT709
+    colour={"colorspace": 1, "color_range": 1, "color_primaries": 1, "color_trc": 1},
+)
 
 
 def _write(
@@ -142,7 +139,8 @@ def _write(
         raise InputError(f"{path}: H.264 in yuv420p needs even sides, got {size_text(first)}")
     with atomic_path(path) as partial:
         count = _encode(partial, first, require_same_size(frames, str(path)), fps, codec, metadata)
-        _verify(partial, path, count)
+        if (found := probe(partial).frames) != count:
+            raise WaneditError(f"{path}: {count} frames were written but {found} can be read back")
     return count
 
 
@@ -156,7 +154,12 @@ def _encode(
 ) -> int:
     container = av.open(os.fspath(partial), "w", format=codec.container, options=codec.muxer)
     container.metadata.update(metadata)
-    stream = _open_stream(container, first, fps, codec)
+    stream = cast(VideoStream, container.add_stream(codec.name, rate=fps, options=codec.options))
+    stream.height, stream.width = first.shape[:2]
+    stream.pix_fmt = codec.pixel_format
+    stream.time_base = stream.codec_context.time_base = 1 / fps
+    for tag, value in codec.colour.items():
+        setattr(stream.codec_context, tag, value)
     count = 0
     try:
         for frame in frames:
@@ -172,19 +175,3 @@ def _encode(
         raise
     container.close()
     return count
-
-
-def _open_stream(container: OutputContainer, first: AnyFrame, fps: Fraction, codec: _Codec) -> VideoStream:
-    stream = cast(VideoStream, container.add_stream(codec.name, rate=fps, options=codec.options))
-    stream.height, stream.width = first.shape[:2]
-    stream.pix_fmt = codec.pixel_format
-    stream.time_base = stream.codec_context.time_base = 1 / fps
-    for tag, value in codec.colour.items():
-        setattr(stream.codec_context, tag, value)
-    return stream
-
-
-def _verify(partial: Path, path: Path, count: int) -> None:
-    found = probe(partial).frames
-    if found != count:
-        raise WaneditError(f"{path}: {count} frames were written but {found} can be read back")

@@ -58,10 +58,6 @@ def fit(
     if policy not in _POLICIES:
         raise InputError(f"fit: unknown policy {policy!r}, expected one of: {', '.join(_POLICIES)}")
     pixels, scale, crop = _POLICIES[policy](image, size)
-    return pixels, _record(image, size, policy, scale, crop)
-
-
-def _record(image: Frame, size: Size, policy: str, scale: tuple[float, float], crop: Box) -> FitRecord:
     source = (image.shape[0], image.shape[1])
     ratio = (size[1] / size[0]) / (source[1] / source[0])
     change = max(ratio, 1 / ratio) - 1
@@ -69,7 +65,7 @@ def _record(image: Frame, size: Size, policy: str, scale: tuple[float, float], c
     if change > ASPECT_TOLERANCE:
         sizes = f"{size_text(image)} to {size[1]}x{size[0]}"
         warning = f"aspect ratio changes by {change:.0%}: {sizes} by policy {policy!r}"
-    return FitRecord(policy, source, size, scale, crop, change, warning)
+    return pixels, FitRecord(policy, source, size, scale, crop, change, warning)
 
 
 def _resize(image: AnyFrame, size: Size, box: Box) -> AnyFrame:

@@ -4,7 +4,7 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ MAX_PIXELS = 100_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
 _ORIENTATION = 0x0112
+_NAMED = 3  # at most, in an error
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
 
@@ -54,7 +55,19 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: {'not a file' if path.exists() else 'no such image'}")
-    return _loaded(_open(path, max_pixels), path)
+    try:
+        with warnings.catch_warnings():  # Pillow warns of sizes that the cap below decides on
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: too many pixels ({error})") from error
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from error
+    if image.width * image.height > max_pixels:
+        got = f"{image.width}x{image.height}"
+        image.close()
+        raise InputError(f"{path}: {got} is more than the {max_pixels} pixels allowed; shrink it first")
+    return _loaded(image, path)
 
 
 def from_pillow(image: Image.Image, name: str = "image") -> LoadedImage:
@@ -68,7 +81,10 @@ def from_pillow(image: Image.Image, name: str = "image") -> LoadedImage:
 
 def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     size, mode = (image.height, image.width), image.mode
-    notes = ["16-bit colour reduced to 8 bits"] if _is_deep_colour(image) else []
+    # Pillow keeps only the high byte of each level of 16-bit colour while it decodes; it tells beforehand only.
+    raw_modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
+    deep = not image.mode.startswith("I") and any(";16" in raw for raw in raw_modes)
+    notes = ["16-bit colour reduced to 8 bits"] if deep else []
     try:
         image.load()
         pixels = _normalised(image, notes)
@@ -77,48 +93,24 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     return LoadedImage(pixels, path, size, mode, tuple(notes))
 
 
-def _open(path: Path, max_pixels: int) -> Image.Image:
-    try:
-        with warnings.catch_warnings():  # Pillow warns of sizes that the cap below decides on
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: too many pixels ({error})") from error
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from error
-    if image.width * image.height > max_pixels:
-        got = f"{image.width}x{image.height}"
-        image.close()
-        raise InputError(f"{path}: {got} is more than the {max_pixels} pixels allowed; shrink it first")
-    return image
-
-
-def _is_deep_colour(image: Image.Image) -> bool:
-    """Whether Pillow will keep only the high byte of each level while it decodes; it tells beforehand only."""
-    raw_modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
-    return not image.mode.startswith("I") and any(";16" in raw for raw in raw_modes)
-
-
 def _normalised(image: Image.Image, notes: list[str]) -> Frame:
     count = getattr(image, "n_frames", 1)
     if count > 1:
         notes.append(f"first of {count} frames taken")
-    image = _upright(image, notes)
-    image = _eight_bits(image, notes)
-    image = _to_srgb(image, notes)
-    image = _opaque(image, notes)
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation in range(2, 9):
+        notes.append(f"EXIF orientation {orientation} applied")
+        image = ImageOps.exif_transpose(image)
+    image = _to_srgb(_eight_bits(image, notes), notes)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        notes.append(f"{image.mode} with transparency laid over white")
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, rgba).convert("RGB")
     if image.mode != "RGB":
         notes.append(f"{image.mode} converted to RGB")
         image = image.convert("RGB")
     return np.array(image)
-
-
-def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    if orientation not in range(2, 9):
-        return image
-    notes.append(f"EXIF orientation {orientation} applied")
-    return ImageOps.exif_transpose(image)
 
 
 def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -133,10 +125,6 @@ def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
     notes.append("16-bit grey scaled to 8 bits")
     icc = image.info.get("icc_profile")
     image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-    return _with_profile(image, icc)
-
-
-def _with_profile(image: Image.Image, icc: bytes | None) -> Image.Image:
     if icc:
         image.info["icc_profile"] = icc
     return image
@@ -162,18 +150,6 @@ def _to_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
     return converted or image
 
 
-def _opaque(image: Image.Image, notes: list[str]) -> Image.Image:
-    if not (image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info):
-        return image
-    notes.append(f"{image.mode} with transparency laid over white")
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, rgba).convert("RGB")
-
-
-_NAMED = 3  # at most, in an error
-
-
 def list_images(folder: str | Path) -> tuple[Path, ...]:
     """The images of a folder, `frame_2` before `frame_10`. Frame i of the clip is entry i, whatever its name.
 
@@ -189,13 +165,20 @@ def list_images(folder: str | Path) -> tuple[Path, ...]:
     entries = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=_natural)
     others = [p.name for p in entries if p.is_dir() or p.suffix.lower() not in _suffixes()]
     if others:
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
         raise InputError(
-            f"{folder}: expected nothing but images and hidden files, found {_some(others)}; "
+            f"{folder}: expected nothing but images and hidden files, found {', '.join(others[:_NAMED])}{more}; "
             "take them out, or give the path of a folder that holds the frames alone"
         )
     if not entries:
         raise InputError(f"{folder}: no images")
-    _require_distinct(folder, entries)
+    seen: dict[str, str] = {}
+    for path in entries:
+        if path.stem in seen:
+            raise InputError(
+                f"{folder}: {seen[path.stem]} and {path.name} would be the same frame; keep one of them"
+            )
+        seen[path.stem] = path.name
     return tuple(entries)
 
 
@@ -228,18 +211,3 @@ def _natural(path: Path) -> tuple[list[str | int], str]:
     """Numbers in a name by their value: text and numbers alternate, so that like is compared with like."""
     parts = re.split(r"(\d+)", path.stem.casefold())
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
-
-
-def _require_distinct(folder: Path, entries: Sequence[Path]) -> None:
-    seen: dict[str, str] = {}
-    for path in entries:
-        if path.stem in seen:
-            raise InputError(
-                f"{folder}: {seen[path.stem]} and {path.name} would be the same frame; keep one of them"
-            )
-        seen[path.stem] = path.name
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -25,6 +25,8 @@ from wanedit.video.arrays import Frame
 # Names of demuxers. Playlists, which open other files and addresses, and text rendered as video are left out.
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif,apng,ivf,asf,mxf,h264,hevc,obu,yuv4mpegpipe"
 
+SALVAGE_HINT = "salvage=True reads what is there"
+
 # Exact colour; swscale's fast path is off by -0.9 levels in red and blue and by -1.4 in green.
 ACCURATE_SCALING = int(
     Interpolation.BICUBIC
@@ -43,7 +45,8 @@ def open_video(path: Path, options: dict[str, str] | None = None) -> "InputConta
         # an absolute path, since 'a:b.mp4' would be read as protocol 'a'
         container = av.open(os.path.abspath(path), options=options or {}, container_options=only_files)
     except (FFmpegError, ValueError) as error:
-        raise InputError(f"{path}: not a readable video file ({_reason(error)})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: not a readable video file ({reason})") from error
     if not container.streams.video:
         container.close()
         raise InputError(f"{path}: holds no video stream")
@@ -63,13 +66,6 @@ def packets(container: InputContainer, *streams: VideoStream) -> Iterator[Packet
     # PyAV fails after the last packet of an MPEG transport stream in which another stream began on the way
     with suppress(IndexError):
         yield from container.demux(*streams)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
-SALVAGE_HINT = "salvage=True reads what is there"
 
 
 @dataclass(frozen=True)
@@ -145,38 +141,30 @@ class _Packets:
         self.video_end = self.end = Fraction(0)
         with open_video(path, options) as container:
             stream = container.streams.video[0]
-            self._read_header(container, stream)
-            self._read_packets(container, stream)
+            self.time_base = stream.time_base or Fraction(1, 1000)
+            self.average_rate = stream.average_rate or stream.guessed_rate
+            self.header_frames = stream.frames
+            self.seconds = None if container.duration is None else Fraction(container.duration, 1_000_000)
+            self.start = Fraction(container.start_time or 0, 1_000_000)
+            self.stream_seconds = _clock_seconds(stream.metadata.get("DURATION"))
+            self.finished = self.seconds is not None or "matroska" not in container.format.name
+            try:
+                for packet in packets(container):
+                    self._note(packet, packet.stream_index == stream.index)
+            except FFmpegError:  # damage between packets: what was read so far is all there is
+                self.finished = False
 
-    def _read_header(self, container: InputContainer, stream: VideoStream) -> None:
-        self.time_base = stream.time_base or Fraction(1, 1000)
-        self.average_rate = stream.average_rate or stream.guessed_rate
-        self.header_frames = stream.frames
-        self.seconds = None if container.duration is None else Fraction(container.duration, 1_000_000)
-        self.start = Fraction(container.start_time or 0, 1_000_000)
-        self.stream_seconds = _clock_seconds(stream.metadata.get("DURATION"))
-        self.finished = self.seconds is not None or "matroska" not in container.format.name
-
-    def _read_packets(self, container: InputContainer, stream: VideoStream) -> None:
-        try:
-            for packet in packets(container):
-                self._note_end(packet, packet.stream_index == stream.index)
-                if packet.stream_index == stream.index and packet.size and not packet.is_corrupt:
-                    self._note_frame(packet)
-        except FFmpegError:  # damage between packets: what was read so far is all there is
-            self.finished = False
-
-    def _note_end(self, packet: Packet, video: bool) -> None:
-        if packet.pts is None or not packet.size or packet.time_base is None:
+    def _note(self, packet: Packet, video: bool) -> None:
+        """When a packet ends, and, of a whole one of the video, which frame it shows."""
+        if packet.pts is not None and packet.size and packet.time_base is not None:
+            end = (packet.pts + (packet.duration or 0)) * packet.time_base
+            if video and not packet.duration and self.average_rate:
+                end += 1 / self.average_rate
+            self.end = max(self.end, end)
+            if video:
+                self.video_end = max(self.video_end, end)
+        if not video or not packet.size or packet.is_corrupt:
             return
-        end = (packet.pts + (packet.duration or 0)) * packet.time_base
-        if video and not packet.duration and self.average_rate:
-            end += 1 / self.average_rate
-        self.end = max(self.end, end)
-        if video:
-            self.video_end = max(self.video_end, end)
-
-    def _note_frame(self, packet: Packet) -> None:
         self.total += 1
         if packet.is_discard:
             return
@@ -195,7 +183,11 @@ class _Packets:
     def declared(self, fps: Fraction) -> int | None:
         """Frames that the header promises, counting only those to be shown; None if it promises nothing."""
         if self.header_frames:
-            return len(self.pts) if self._edit_list_hides() else self.header_frames
+            # An mp4 may hold more frames than it shows; with the edit list ignored all must be there.
+            hidden = self.header_frames != len(self.pts) and (
+                _Packets(self.path, {"ignore_editlist": "1"}).total == self.header_frames
+            )
+            return len(self.pts) if hidden else self.header_frames
         if self.stream_seconds is not None:  # FFmpeg's and mkvtoolnix's own tag, exact to the millisecond
             missing = round((self.stream_seconds - self.video_end) * fps)
         elif self.seconds is not None:  # of the longest stream, kept loosely by some writers
@@ -203,12 +195,6 @@ class _Packets:
         else:
             return None
         return len(self.pts) + max(missing, 0)
-
-    def _edit_list_hides(self) -> bool:
-        """An mp4 may hold more frames than it shows; with the edit list ignored all must be there."""
-        if self.header_frames == len(self.pts):
-            return True
-        return _Packets(self.path, {"ignore_editlist": "1"}).total == self.header_frames
 
 
 def _clock_seconds(text: str | None) -> Fraction | None:

@@ -84,7 +84,11 @@ def between(first: Frame, second: Frame, t: float, motion: Motion | None = None)
     if t <= 0 or t >= 1:
         return (first if t <= 0 else second).copy()
     motion = motion or motion_between(first, second)
-    velocity = _velocity_at(motion, t)
+    # Displacement from the first to the second frame of what is seen at each place at time t.
+    ahead = _splat(motion.forward, t * motion.forward, motion.seen_forward)
+    behind = _splat(-motion.backward, (1 - t) * motion.backward, motion.seen_backward)
+    total = ahead + behind
+    velocity = _fill(total[..., :2], total[..., 2])
     to_first, to_second = -t * velocity, (1 - t) * velocity
     # what the second frame does not show comes from the first, and the other way round
     only_first = 1 - warp(motion.seen_forward, to_first)
@@ -94,14 +98,6 @@ def between(first: Frame, second: Frame, t: float, motion: Motion | None = None)
     share = (weight_second / (weight_first + weight_second))[..., None]
     mixed = (1 - share) * warp(first, to_first) + share * warp(second, to_second)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-
-
-def _velocity_at(motion: Motion, t: float) -> Flow:
-    """Displacement from the first to the second frame of what is seen at each place at time t."""
-    ahead = _splat(motion.forward, t * motion.forward, motion.seen_forward)
-    behind = _splat(-motion.backward, (1 - t) * motion.backward, motion.seen_backward)
-    total = ahead + behind
-    return _fill(total[..., :2], total[..., 2])
 
 
 def _splat(values: Flow, displacement: Flow, weight: Weight) -> np.ndarray:
@@ -162,15 +158,11 @@ def retime(frames: Frames, count: int, method: str = "linear") -> UInt8[np.ndarr
     for left, group in groupby(range(count), key=lambda i: i * (total - 1) // steps):
         places = list(group)
         shares = [(i * (total - 1) % steps) / steps for i in places]
-        out[places] = _around(frames, left, shares, METHODS[method])
+        # The pair is only looked at if a position lies inside it.
+        inside = [share for share in shares if share]
+        made = METHODS[method](frames[left], frames[left + 1], inside) if inside else []
+        out[places] = [frames[left]] * (len(shares) - len(inside)) + made
     return out
-
-
-def _around(frames: Frames, left: int, shares: list[float], resample: Between) -> list[Frame]:
-    """Frames at `left` + share; the pair is only looked at if a position lies inside it."""
-    inside = [share for share in shares if share]
-    made = resample(frames[left], frames[left + 1], inside) if inside else []
-    return [frames[left]] * (len(shares) - len(inside)) + made
 
 
 def blend(first: Frame, second: Frame, times: Sequence[float]) -> list[Frame]:

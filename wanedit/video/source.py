@@ -89,8 +89,20 @@ def read_source(
     require_known(decoder)
     rate = None if fps is None else as_rate(fps)
     source = _folder(path, rate, salvage) if path.is_dir() else _video(path, rate, decoder, salvage)
-    stop = _stop(path, source.total, start, num_frames)
-    _require_memory(path, stop - start, size or source.sides)
+    if not 0 <= start < source.total:
+        raise InputError(f"{path}: start is frame {start}, the source has frames 0 to {source.total - 1}")
+    stop = source.total if num_frames is None else start + num_frames
+    if not start < stop <= source.total:
+        raise InputError(
+            f"{path}: {num_frames} frames from frame {start} on were asked for; "
+            f"the source has {source.total} frames, so expected 1 to {source.total - start}"
+        )
+    (height, width), count, free = size or source.sides, stop - start, psutil.virtual_memory().available
+    if (needed := count * height * width * 3) > free:
+        raise ResourceError(
+            f"{path}: {count} frames of {width}x{height} take {needed / 2**30:.3g} GiB, "
+            f"{free / 2**30:.3g} GiB of memory are free; read fewer (num_frames) or smaller ones (size)"
+        )
     frames, records = source.read(start, stop), list[FitRecord]()
     if size is not None:
         frames = _fitted(frames, size, policy, records)
@@ -161,10 +173,11 @@ def _folder(path: Path, fps: Fraction | None, salvage: bool) -> _Source:
     if salvage:
         raise InputError(f"{path}: a folder of images cannot be salvaged; take the damaged images out")
     paths = list_images(path)
+    first = load_image(paths[0]).pixels
     notes = [] if fps else [f"images have no frame rate: {FOLDER_FPS} fps taken"]
     return _Source(
         total=len(paths),
-        sides=_sides(load_image(paths[0]).pixels),
+        sides=(first.shape[0], first.shape[1]),
         fps=fps or Fraction(FOLDER_FPS),
         decoder="images",
         read=lambda start, stop: _images(paths[start:stop], notes),
@@ -179,32 +192,6 @@ def _images(paths: tuple[Path, ...], notes: list[str]) -> Iterator[AnyFrame]:
         counts.update(image.notes)
         yield image.pixels
     notes.extend(f"{note} ({count} of {len(paths)} images)" for note, count in counts.items())
-
-
-def _sides(frame: AnyFrame) -> Size:
-    return frame.shape[0], frame.shape[1]
-
-
-def _stop(path: Path, total: int, start: int, num_frames: int | None) -> int:
-    if not 0 <= start < total:
-        raise InputError(f"{path}: start is frame {start}, the source has frames 0 to {total - 1}")
-    if num_frames is None:
-        return total
-    if not 1 <= num_frames <= total - start:
-        raise InputError(
-            f"{path}: {num_frames} frames from frame {start} on were asked for; "
-            f"the source has {total} frames, so expected 1 to {total - start}"
-        )
-    return start + num_frames
-
-
-def _require_memory(path: Path, count: int, size: Size) -> None:
-    needed, free = count * size[0] * size[1] * 3, psutil.virtual_memory().available
-    if needed > free:
-        raise ResourceError(
-            f"{path}: {count} frames of {size[1]}x{size[0]} take {needed / 2**30:.3g} GiB, "
-            f"{free / 2**30:.3g} GiB of memory are free; read fewer (num_frames) or smaller ones (size)"
-        )
 
 
 def _fitted(

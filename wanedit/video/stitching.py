@@ -53,11 +53,17 @@ def _joined(pieces: Iterable[Piece], shared: str) -> Iterator[AnyFrame]:
     held: AnyFrame | None = None
     end: int | None = None
     for number, piece in enumerate(pieces):
-        _require_adjacent(piece, number, end)
+        if piece.last <= piece.first:
+            raise InputError(
+                f"stitch: segment {number} covers frames {piece.first} to {piece.last}, expected two or more"
+            )
+        if end is not None and piece.first != end:
+            raise InputError(
+                f"stitch: segment {number} begins at frame {piece.first}, expected {end} where the one before it ends"
+            )
         frames = _exact(piece, number)
-        if held is not None:
-            frames = _replace_first(frames, held, shared)
-        held = next(frames)
+        first = next(frames)
+        held = first if held is None else _JOINS[shared](held, first)
         for frame in frames:
             yield held
             held = frame
@@ -67,11 +73,6 @@ def _joined(pieces: Iterable[Piece], shared: str) -> Iterator[AnyFrame]:
     yield held
 
 
-def _replace_first(frames: Iterator[AnyFrame], held: AnyFrame, shared: str) -> Iterator[AnyFrame]:
-    yield _JOINS[shared](held, next(frames))
-    yield from frames
-
-
 def _mean(left: AnyFrame, right: AnyFrame) -> AnyFrame:
     if left.shape != right.shape:
         raise InputError(f"stitch: segments of unequal size meet, {left.shape} and {right.shape}")
@@ -79,17 +80,6 @@ def _mean(left: AnyFrame, right: AnyFrame) -> AnyFrame:
 
 
 _JOINS = {"mean": _mean, "left": lambda left, right: left, "right": lambda left, right: right}
-
-
-def _require_adjacent(piece: Piece, number: int, end: int | None) -> None:
-    if piece.last <= piece.first:
-        raise InputError(
-            f"stitch: segment {number} covers frames {piece.first} to {piece.last}, expected two or more"
-        )
-    if end is not None and piece.first != end:
-        raise InputError(
-            f"stitch: segment {number} begins at frame {piece.first}, expected {end} where the one before it ends"
-        )
 
 
 def _exact(piece: Piece, number: int) -> Iterator[AnyFrame]:
@@ -132,7 +122,9 @@ def smooth_stream(
     """
     if method not in METHODS:
         raise InputError(f"smooth: unknown method {method!r}, expected one of: {', '.join(METHODS)}")
-    return _smoothed(frames, count, junctions, reaches(count, junctions, radius), METHODS[method])
+    # Here and not in the generator, so that what is wrong is told before the first frame is taken.
+    reach = reaches(count, junctions, radius)
+    return _smoothed(frames, count, junctions, reach, METHODS[method])
 
 
 def reaches(count: int, junctions: Sequence[int], radius: int) -> list[int]:
@@ -207,25 +199,28 @@ class _Lookahead:
             raise InputError(f"smooth: {self.count} frames expected, more came")
 
 
-def _none(window: Frames, junction: int, reach: int) -> Frames:
-    return window
-
-
-def _temporal_filter(window: Frames, junction: int, reach: int) -> Frames:
-    return _faded(window, _tmix(window), junction, reach)
-
-
 def _optical_flow(window: Frames, junction: int, reach: int) -> Frames:
+    """WEIGHTS over neighbours fetched along their motion, where that motion can be believed."""
     filtered, motions = window.copy(), _Motions(window)
     for index in range(junction - reach, junction + reach + 1):
-        if index != junction:
-            filtered[index] = _motion_compensated_mean(window, index, motions)
+        if index == junction:
+            continue
+        total = WEIGHTS[TAPS] * window[index].astype(np.float32)
+        weight = np.full((*total.shape[:2], 1), WEIGHTS[TAPS], np.float32)
+        for offset in range(-TAPS, TAPS + 1):
+            other = index + offset
+            if offset and 0 <= other < len(window):
+                motion = motions.between(index, other)
+                share = WEIGHTS[TAPS + offset] * motion.seen_forward[..., None]
+                total += share * warp(window[other], motion.forward)
+                weight += share
+        filtered[index] = np.rint(total / weight).astype(np.uint8)
     return _faded(window, filtered, junction, reach)
 
 
 METHODS: dict[str, Smoother] = {
-    "none": _none,
-    "temporal_filter": _temporal_filter,
+    "none": lambda window, junction, reach: window,
+    "temporal_filter": lambda window, junction, reach: _faded(window, _tmix(window), junction, reach),
     "optical_flow": _optical_flow,
 }
 
@@ -244,7 +239,13 @@ def _faded(window: Frames, filtered: Frames, junction: int, reach: int) -> Frame
 def _tmix(window: Frames) -> Frames:
     """FFmpeg's tmix with WEIGHTS, centred; the window's own ends are repeated."""
     padded = np.concatenate([window[:1].repeat(TAPS, 0), window, window[-1:].repeat(TAPS, 0)])
-    graph = _tmix_graph(*window.shape[1:3])
+    height, width = window.shape[1:3]
+    graph = Graph()
+    source = graph.add_buffer(
+        width=width, height=height, format=av.VideoFormat("gbrp"), time_base=Fraction(1, 25)
+    )
+    mix = graph.add("tmix", f"frames={len(WEIGHTS)}:weights='{' '.join(map(str, WEIGHTS))}'")
+    graph.link_nodes(source, mix, graph.add("buffersink")).configure()
     mixed: list[Frame] = []
     for index, frame in enumerate([*padded, None]):
         picture = None
@@ -261,16 +262,6 @@ def _tmix(window: Frames) -> Frames:
     return np.stack(mixed)[2 * TAPS :]
 
 
-def _tmix_graph(height: int, width: int) -> Graph:
-    graph = Graph()
-    source = graph.add_buffer(
-        width=width, height=height, format=av.VideoFormat("gbrp"), time_base=Fraction(1, 25)
-    )
-    mix = graph.add("tmix", f"frames={len(WEIGHTS)}:weights='{' '.join(map(str, WEIGHTS))}'")
-    graph.link_nodes(source, mix, graph.add("buffersink")).configure()
-    return graph
-
-
 class _Motions:
     """Motion between any two frames of a window, each pair looked at once."""
 
@@ -284,17 +275,3 @@ class _Motions:
         if (first, second) not in self.known:
             self.known[first, second] = motion_between(self.window[first], self.window[second])
         return self.known[first, second]
-
-
-def _motion_compensated_mean(window: Frames, index: int, motions: _Motions) -> Frame:
-    """WEIGHTS over neighbours fetched along their motion, where that motion can be believed."""
-    total = WEIGHTS[TAPS] * window[index].astype(np.float32)
-    weight = np.full((*total.shape[:2], 1), WEIGHTS[TAPS], np.float32)
-    for offset in range(-TAPS, TAPS + 1):
-        other = index + offset
-        if offset and 0 <= other < len(window):
-            motion = motions.between(index, other)
-            share = WEIGHTS[TAPS + offset] * motion.seen_forward[..., None]
-            total += share * warp(window[other], motion.forward)
-            weight += share
-    return np.rint(total / weight).astype(np.uint8)

@@ -256,7 +256,11 @@ class IntegratedVideoEditor:
             raise InputError(
                 f"frames are {pictures.shape[2]}x{pictures.shape[1]}; expected 2 pixels or more a side"
             )
-        text = _json({**(metadata or {}), "written_size": [width, height]})
+        values = {**(metadata or {}), "written_size": [width, height]}
+        try:
+            text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+        except (TypeError, ValueError) as error:
+            raise InputError(f"metadata: {error}; expected JSON values") from None
         drawn = _sheet(pictures, source_video, shown, rate)
         saved = SavedResults(
             path,
@@ -322,14 +326,7 @@ def _keyframes(keyframes: Sequence[Picture], indices: Sequence[Number], count: i
     return {i: _rgb(k, f"keyframe {i}") for i, k in zip(numbers, keyframes, strict=True)}
 
 
-def _json(values: dict[str, Any]) -> str:
-    try:
-        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-    except (TypeError, ValueError) as error:
-        raise InputError(f"metadata: {error}; expected JSON values") from None
-
-
-def _reference(given: Any) -> StyleSource:
+def _reference(given: object) -> StyleSource:
     if not isinstance(given, Mapping):
         raise InputError(
             f"style_reference is {given!r}; expected a mapping with some of {', '.join(REFERENCE_KEYS)}"

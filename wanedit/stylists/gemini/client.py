@@ -5,8 +5,8 @@ import difflib
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from wanedit.stylists.gemini.faults import (
     BILLED,
@@ -29,6 +29,13 @@ from wanedit.stylists.gemini.settings import (
     usage_of,
 )
 
+if TYPE_CHECKING:
+    from google import genai
+    from google.genai import types
+
+Answer = TypeVar("Answer")
+
+NEAREST = 3
 GUARD = 1.1  # the SDK's own timeout comes first; some transports apply it to each phase and not to the whole
 
 
@@ -57,10 +64,6 @@ class CallRecord:
     attempts: int = 0
     notes: list[str] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
-        """For a journal."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Ask:
@@ -74,14 +77,14 @@ class Ask:
 
     purpose: str
     model: str
-    contents: Any
-    config: Any
+    contents: "list[types.Content]"
+    config: "types.GenerateContentConfig"
     pictures: int
     prompt_sha256: str
     image_size: str | None = None
 
 
-def new_client(key: Key, settings: GeminiSettings) -> Any:
+def new_client(key: Key, settings: GeminiSettings) -> "genai.Client":
     """The SDK's client: Gemini API whatever the environment says of Vertex, its own retries off."""
     from google import genai
     from google.genai import types
@@ -109,7 +112,7 @@ class Caller:
         settings: GeminiSettings,
         key: Key,
         *,
-        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         uniform: Uniform | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -118,10 +121,10 @@ class Caller:
         self._settings, self._key = settings, key
         self._sleep, self._clock = sleep, clock
         self._uniform = uniform or random.SystemRandom().uniform
-        self._client: Any = None
-        self._limits: tuple[Any, asyncio.Semaphore] | None = None
+        self._client: genai.Client | None = None
+        self._limits: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
-    async def send(self, ask: Ask) -> tuple[Any, CallRecord]:
+    async def send(self, ask: Ask) -> "tuple[types.GenerateContentResponse, CallRecord]":
         """The service's answer to one request, and its record.
 
         Raises:
@@ -129,9 +132,12 @@ class Caller:
             ServiceError: a kind of it that says what to do; nothing in it holds the key.
         """
         record = CallRecord(ask.purpose, ask.model, ask.prompt_sha256)
-        start = self._clock()
+        start, loop = self._clock(), asyncio.get_running_loop()
+        if self._limits is None or self._limits[0] is not loop:
+            # A semaphore belongs to the loop that it was first waited in.
+            self._limits = (loop, asyncio.Semaphore(self._settings.concurrency))
         try:
-            async with self._limit():
+            async with self._limits[1]:
                 response = await self._with_retries(ask, record)
         finally:
             record.seconds = round(self._clock() - start, 3)
@@ -141,11 +147,9 @@ class Caller:
         record.response_id = self.hide(str(getattr(response, "response_id", None) or ""))
         return response, record
 
-    async def list_models(self) -> list[Any]:
+    async def list_models(self) -> "list[types.Model]":
         """Every model that the key can use, in one try."""
-        result: list[Any] = []
-
-        client = self._open()
+        client, result = self._open(), cast("list[types.Model]", [])
 
         async def read() -> None:
             async for model in await client.aio.models.list():
@@ -167,7 +171,7 @@ class Caller:
         if client is not None:
             await client.aio.aclose()
 
-    async def _with_retries(self, ask: Ask, record: CallRecord) -> Any:
+    async def _with_retries(self, ask: Ask, record: CallRecord) -> "types.GenerateContentResponse":
         price = price_of(ask.model, self._settings)
         expected = expected_cost(price, ask.pictures, ask.image_size)
         timeouts = 0
@@ -184,15 +188,24 @@ class Caller:
             timeouts += timed_out
             self.budget.settle(expected, expected if timed_out else 0.0)
             record.may_be_billed += expected if timed_out else 0.0
-            await self._pause_or_stop(outcome, record, timeouts)
+            # Raised here and not where the SDK's error was caught: that error, which may quote the request, stays out
+            # of the chain.
+            own = self._settings
+            if stop := final_error(outcome, record.attempts, timeouts, own.attempts, own.max_wait_s):
+                raise stop
+            wait = wait_before(record.attempts, outcome, self._uniform)
+            billed = f"; {BILLED}" if timed_out else ""
+            record.notes.append(f"try {record.attempts}: {outcome.text}{billed}; again after {wait:.2f} s")
+            await self._sleep(wait)
 
-    async def _one(self, ask: Ask, expected: float) -> Any:
+    async def _one(self, ask: Ask, expected: float) -> "types.GenerateContentResponse | Failure":
         """One request; its reservation is kept as spent if it is cancelled, since it may be billed."""
         client = self._open()  # outside the guard of time: the SDK takes a second to import
 
-        async def generate() -> Any:
+        async def generate() -> "types.GenerateContentResponse":
+            contents = cast("types.ContentListUnionDict", ask.contents)
             return await client.aio.models.generate_content(
-                model=ask.model, contents=ask.contents, config=ask.config
+                model=ask.model, contents=contents, config=ask.config
             )
 
         try:
@@ -201,7 +214,7 @@ class Caller:
             self.budget.settle(expected, expected)
             raise
 
-    async def _try(self, action: Callable[[], Awaitable[Any]]) -> Any:
+    async def _try(self, action: Callable[[], Awaitable[Answer]]) -> Answer | Failure:
         """What the action gives, or the Failure that it met; an error of our own making passes through."""
         try:
             return await asyncio.wait_for(action(), self._settings.timeout_s * GUARD)
@@ -211,32 +224,10 @@ class Caller:
                 raise
             return failure
 
-    async def _pause_or_stop(self, failure: Failure, record: CallRecord, timeouts: int) -> None:
-        # Raised here and not where the SDK's error was caught: that error, which may quote the request, stays out
-        # of the chain.
-        settings = self._settings
-        stop = final_error(failure, record.attempts, timeouts, settings.attempts, settings.max_wait_s)
-        if stop is not None:
-            raise stop
-        wait = wait_before(record.attempts, failure, self._uniform)
-        billed = f"; {BILLED}" if failure.kind == "timeout" else ""
-        record.notes.append(f"try {record.attempts}: {failure.text}{billed}; again after {wait:.2f} s")
-        await self._sleep(wait)
-
-    def _open(self) -> Any:
+    def _open(self) -> "genai.Client":
         if self._client is None:
             self._client = new_client(self._key, self._settings)
         return self._client
-
-    def _limit(self) -> asyncio.Semaphore:
-        """The limiter of the running loop; a semaphore belongs to the loop that it was first waited in."""
-        loop = asyncio.get_running_loop()
-        if self._limits is None or self._limits[0] is not loop:
-            self._limits = (loop, asyncio.Semaphore(self._settings.concurrency))
-        return self._limits[1]
-
-
-NEAREST = 3
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from wanedit.errors import InputError, ResourceError, ServiceError
+
+if TYPE_CHECKING:
+    from google.genai import errors
 
 RESUME = "What is done is kept: run the same command again to go on"
 
@@ -153,12 +156,21 @@ def _of_transports(*names: str) -> tuple[type[BaseException], ...]:
     return tuple(found)
 
 
-def _from_status(error: Any, hide: Callable[[str], str]) -> Failure:
-    code, details = error.code, _details(error.details)
-    said = _one_line(hide(str(error.message or "")))
-    text = f"HTTP {code} {error.status or ''}: {said}"
+def _from_status(error: "errors.APIError", hide: Callable[[str], str]) -> Failure:
+    code, body = error.code, error.details
+    # The `error.details` list of the body, whatever shape that has.
+    inner = body.get("error", body) if isinstance(body, dict) else {}
+    listed = inner.get("details", []) if isinstance(inner, dict) else []
+    details = [part for part in listed if isinstance(part, dict)] if isinstance(listed, list) else []
+    said = " ".join(hide(str(error.message or "")).split())
+    if re.match(r"<(!doctype|html)", said, re.IGNORECASE):
+        said = "an HTML page"
+    text = f"HTTP {code} {error.status or ''}: {said if len(said) <= SHOWN else said[:SHOWN] + '…'}"
     if code == 429:
-        return Failure("rate", text, code, _pause(error, details), _is_daily(details))
+        # A google.rpc.QuotaFailure names a quota per day while its RetryInfo still says seconds.
+        quotas = [one for part in details for one in part.get("violations") or [] if isinstance(one, dict)]
+        daily = any("perday" in str(quota.get("quotaId", "")).lower() for quota in quotas)
+        return Failure("rate", text, code, _pause(error, details), daily)
     if code == 504:
         return Failure("timeout", text, code)
     if code == 408 or code >= 500:
@@ -168,29 +180,19 @@ def _from_status(error: Any, hide: Callable[[str], str]) -> Failure:
     return Failure("refused", text, code, key_fault=key_fault)
 
 
-def _details(body: Any) -> list[dict[str, Any]]:
-    """The `error.details` list of an error's body, whatever shape the body has."""
-    inner = body.get("error", body) if isinstance(body, dict) else {}
-    listed = inner.get("details", []) if isinstance(inner, dict) else []
-    return [part for part in listed if isinstance(part, dict)] if isinstance(listed, list) else []
-
-
-def _pause(error: Any, details: list[dict[str, Any]]) -> float | None:
+def _pause(error: "errors.APIError", details: list[dict[str, object]]) -> float | None:
     """Seconds of google.rpc.RetryInfo, else of the Retry-After header."""
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
     for part in details:
         if str(part.get("@type", "")).endswith("google.rpc.RetryInfo"):
             match = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(part.get("retryDelay", "")))
             if match:
                 return float(match[1])
     headers = getattr(error.response, "headers", None) or {}
-    return _header_seconds(headers.get("Retry-After"))
-
-
-def _header_seconds(value: str | None) -> float | None:
-    """Retry-After: a number of seconds, or a date."""
-    from datetime import UTC, datetime
-    from email.utils import parsedate_to_datetime
-
+    # Retry-After is a number of seconds, or a date.
+    value = headers.get("Retry-After")
     if not value:
         return None
     if value.strip().isdigit():
@@ -199,24 +201,6 @@ def _header_seconds(value: str | None) -> float | None:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
-
-
-def _is_daily(details: list[dict[str, Any]]) -> bool:
-    """Whether a google.rpc.QuotaFailure names a quota per day; its RetryInfo still says seconds."""
-    return any(
-        "perday" in str(violation.get("quotaId", "")).lower()
-        for part in details
-        for violation in part.get("violations") or []
-        if isinstance(violation, dict)
-    )
-
-
-def _one_line(text: str) -> str:
-    """A server's message, shortened; of an HTML page nothing but that it was one."""
-    words = " ".join(text.split())
-    if re.match(r"\s*<(!doctype|html)", words, re.IGNORECASE):
-        return "an HTML page"
-    return words if len(words) <= SHOWN else words[:SHOWN] + "…"
 
 
 def wait_before(attempt: int, failure: Failure, uniform: Uniform) -> float:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,6 +20,9 @@ from wanedit.stylists.gemini.faults import (
 from wanedit.stylists.gemini.pictures import decode
 from wanedit.stylists.protocol import Request, StyleGuide
 from wanedit.video.arrays import AnyFrame
+
+if TYPE_CHECKING:
+    from google.genai import types
 
 PROMPTS_VERSION = 1
 MAX_ANALYSED = 3
@@ -92,7 +95,10 @@ def analyse_prompt(description: str, image: AnyFrame | None, keyframes: Sequence
     if description:
         words.append(f"The user describes the style so: {description}")
     pictures = [("style reference", image)] if image is not None else []
-    pictures += [(f"video frame {n + 1}", frame) for n, frame in enumerate(_spread(keyframes))]
+    if len(keyframes) > MAX_ANALYSED:  # evenly over the video
+        last = len(keyframes) - 1
+        keyframes = [keyframes[round(n * last / (MAX_ANALYSED - 1))] for n in range(MAX_ANALYSED)]
+    pictures += [(f"video frame {n + 1}", frame) for n, frame in enumerate(keyframes)]
     return Prompt(ANALYSE.format(reference="\n".join(words)), tuple(pictures))
 
 
@@ -157,14 +163,6 @@ def _rules(guide: StyleGuide) -> str:
     return "\n".join(lines)
 
 
-def _spread(keyframes: Sequence[AnyFrame]) -> list[AnyFrame]:
-    """At most MAX_ANALYSED frames, evenly over the video."""
-    if len(keyframes) <= MAX_ANALYSED:
-        return list(keyframes)
-    last = len(keyframes) - 1
-    return [keyframes[round(n * last / (MAX_ANALYSED - 1))] for n in range(MAX_ANALYSED)]
-
-
 def _labelled(*pairs: tuple[str, AnyFrame | None]) -> tuple[tuple[str, AnyFrame], ...]:
     return tuple((label, picture) for label, picture in pairs if picture is not None)
 
@@ -196,7 +194,7 @@ class Drawn(NamedTuple):
     finish: str
 
 
-def check_prompt(response: Any) -> None:
+def check_prompt(response: "types.GenerateContentResponse") -> None:
     """Raises BlockedPromptError for HTTP 200 with a block reason."""
     feedback = getattr(response, "prompt_feedback", None)
     reason = _name(getattr(feedback, "block_reason", None))
@@ -207,7 +205,7 @@ def check_prompt(response: Any) -> None:
         )
 
 
-def read_picture(response: Any, hide: Hide) -> Drawn:
+def read_picture(response: "types.GenerateContentResponse", hide: Hide) -> Drawn:
     """The last picture of an answer that is not one of the model's drafts. `hide` takes the key out of its words.
 
     Raises:
@@ -219,18 +217,23 @@ def read_picture(response: Any, hide: Hide) -> Drawn:
         raise BlockedImageError(
             f"Gemini withheld the picture that it made ({finish}). {_advice(finish)}, or leave this keyframe out"
         )
-    pictures = [part.inline_data for part in _parts(response) if part.inline_data and part.inline_data.data]
+    blobs = [part.inline_data for part in _parts(response) if part.inline_data]
+    pictures = [(blob.data, blob.mime_type) for blob in blobs if blob.data]
     if not pictures:
+        # The key is hidden before the words are shortened, since half a key would not be found.
+        said = " ".join(hide(" ".join(part.text for part in _parts(response) if part.text)).split())
+        words = f": {said[:SHOWN]!r}" if said else ""
         raise NoImageError(
-            f"Gemini answered without a picture ({finish or 'no reason given'}{_words(response, hide)}). Check that "
+            f"Gemini answered without a picture ({finish or 'no reason given'}{words}). Check that "
             "image_model is a model that draws (`wanedit doctor --gemini`), and say in the description what to draw"
         )
-    mime = hide(pictures[-1].mime_type or "no type")
-    pixels, kind = decode(pictures[-1].data, mime)
+    data, said_type = pictures[-1]
+    mime = hide(said_type or "no type")
+    pixels, kind = decode(data, mime)
     return Drawn(pixels, mime, kind, finish)
 
 
-def read_structured(response: Any, model: type[Model], hide: Hide) -> Model:
+def read_structured(response: "types.GenerateContentResponse", model: type[Model], hide: Hide) -> Model:
     """The answer as `model`: all of its fields, of exactly their types.
 
     The SDK says nothing when an answer does not fit (`parsed` is None), so its text is checked here. `hide` takes the
@@ -251,7 +254,10 @@ def read_structured(response: Any, model: type[Model], hide: Hide) -> Model:
         # Strict: "yes" or 1 would otherwise pass for true.
         made = model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise SchemaError(f"{model.__name__}: {_first_problems(error)} ({finish})") from None
+        # Where and what, never the offending text itself.
+        problems = error.errors(include_input=False, include_url=False)[:3]
+        found = [f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg'][:SHOWN]}" for one in problems]
+        raise SchemaError(f"{model.__name__}: {'; '.join(found)} ({finish})") from None
     missing = set(model.model_fields) - set(json.loads(text))
     if missing:
         raise SchemaError(f"{model.__name__}: {', '.join(sorted(missing))} missing")
@@ -259,7 +265,7 @@ def read_structured(response: Any, model: type[Model], hide: Hide) -> Model:
     return model.model_validate_json(hide(made.model_dump_json()), strict=True)
 
 
-def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+def json_schema(model: type[BaseModel]) -> dict[str, object]:
     """The JSON schema that is sent: every field required, so that a model may not leave one out."""
     schema = model.model_json_schema()
     properties = {
@@ -274,14 +280,6 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def _first_problems(error: ValidationError) -> str:
-    """Where and what, never the offending text itself."""
-    problems = error.errors(include_input=False, include_url=False)[:3]
-    return "; ".join(
-        f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg'][:SHOWN]}" for one in problems
-    )
-
-
 def _advice(finish: str) -> str:
     if "RECITATION" in finish:
         return "It came too near to an existing work: describe the style without naming a work or an artist"
@@ -290,25 +288,19 @@ def _advice(finish: str) -> str:
     return "It judged the result unsafe: word the style more mildly"
 
 
-def _candidate(response: Any) -> Any:
+def _candidate(response: "types.GenerateContentResponse") -> "types.Candidate | None":
     return next(iter(getattr(response, "candidates", None) or []), None)
 
 
-def _finish(response: Any) -> str:
+def _finish(response: "types.GenerateContentResponse") -> str:
     return _name(getattr(_candidate(response), "finish_reason", None))
 
 
-def _parts(response: Any) -> list[Any]:
+def _parts(response: "types.GenerateContentResponse") -> "list[types.Part]":
     content = getattr(_candidate(response), "content", None)
     return [part for part in getattr(content, "parts", None) or [] if not part.thought]
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     """An enum's value, or the text of one that this SDK does not know yet."""
     return "" if value is None else str(getattr(value, "value", value))
-
-
-def _words(response: Any, hide: Hide) -> str:
-    """What it said instead, without the key before it is shortened, since half a key would not be found."""
-    text = " ".join(hide(" ".join(part.text for part in _parts(response) if part.text)).split())
-    return f": {text[:SHOWN]!r}" if text else ""

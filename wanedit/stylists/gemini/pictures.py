@@ -9,13 +9,13 @@ import io
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from wanedit.errors import InputError
 from wanedit.stylists.gemini.faults import WrongImageError
+from wanedit.stylists.protocol import Record
 from wanedit.video.arrays import AnyFrame
 from wanedit.video.images import FORMATS, MAX_PIXELS, from_pillow
 
@@ -89,7 +89,7 @@ class Transform:
                 f"{self.canvas[0]}x{self.canvas[1]} ({self.ratio}); expected at most {RATIO_TOLERANCE:.1%}"
             )
 
-    def record(self, answer: AnyFrame) -> dict[str, Any]:
+    def record(self, answer: AnyFrame) -> Record:
         """JSON values for the provenance: how it was laid out, and what came back."""
         return {
             "source": list(self.source),

@@ -8,11 +8,14 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from wanedit.errors import InputError
 from wanedit.stylists.gemini.faults import RESUME, BudgetExceededError, MissingKeyError
+
+if TYPE_CHECKING:
+    from google.genai import types
 
 IMAGE_SIZES = ("1K", "2K", "4K")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -71,9 +74,10 @@ class GeminiSettings:
                 raise InputError(f"{name} is empty; expected a model id")
         if self.image_size not in IMAGE_SIZES:
             raise InputError(f"image_size is {self.image_size!r}; expected one of {', '.join(IMAGE_SIZES)}")
-        _check_url(self.base_url)
+        if self.base_url is not None:
+            _check_url(self.base_url)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """The settings that decide what comes out: part of cache keys.
 
         Caps, pauses, prices, `rephrase` and the way to the service decide nothing: who changes one of them to go on
@@ -82,10 +86,8 @@ class GeminiSettings:
         return {name: getattr(self, name) for name in ("image_model", "text_model", "image_size")}
 
 
-def _check_url(url: str | None) -> None:
+def _check_url(url: str) -> None:
     """The key goes with every call, so it may leave this machine only encrypted, and never stand in the address."""
-    if url is None:
-        return
     try:
         parts = urlsplit(url)
         _ = parts.port  # read only when it is asked for
@@ -141,7 +143,8 @@ def find_key() -> Key:
     if not found:
         raise MissingKeyError(f"no Gemini key: neither {' nor '.join(VARIABLES)} is set; {HOW_TO_GET}")
     (variable, secret), *others = found
-    if not _may_be_key(secret):
+    # It must fit into an HTTP header, and stand in JSON as it is, so that `hide` finds it there.
+    if not (secret.isascii() and secret.isprintable()) or set(secret) & set(" \"'\\"):
         raise InputError(
             f"{variable} holds {len(secret)} characters that are no key; expected letters, digits and signs of ASCII, "
             f"without spaces, line breaks, quotes and backslashes; {HOW_TO_GET}"
@@ -149,14 +152,7 @@ def find_key() -> Key:
     return Key(variable, secret, tuple(name for name, _ in others))
 
 
-def _may_be_key(text: str) -> bool:
-    """Whether it fits into an HTTP header, and stands in JSON as it is, so that `hide` finds it there."""
-    return text.isascii() and text.isprintable() and not set(text) & set(" \"'\\")
-
-
 MILLION = 1_000_000
-PRICES_OF = "2026-11-21"
-SOURCE = "https://ai.google.dev/gemini-api/docs/pricing, as quoted by LiteLLM (discussions 44983 and 39357)"
 
 # Tokens of one picture: as input at the default resolution, and as output at each size.
 IMAGE_TOKENS_IN = 1120
@@ -219,19 +215,15 @@ def check_prices(settings: GeminiSettings) -> None:
         )
 
 
-def _given(model: str, values: Any) -> Price:
-    kinds = set(values) if isinstance(values, Mapping) else set()
-    whole = {"input", "output"} <= kinds <= set(Price.__dataclass_fields__)
-    if not whole or not all(map(_is_price, values.values())):
-        raise InputError(
-            f"prices of {model}: {values!r}; expected input, output, image_output, each a number of at least 0"
-        )
-    return Price(**values)
-
-
-def _is_price(value: object) -> bool:
-    """A finite number of at least 0; under a nan no cap would ever be passed."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+def _given(model: str, values: object) -> Price:
+    if isinstance(values, Mapping) and {"input", "output"} <= set(values) <= set(Price.__dataclass_fields__):
+        numbers = [v for v in values.values() if isinstance(v, int | float) and not isinstance(v, bool)]
+        # Finite: under a nan no cap would ever be passed.
+        if len(numbers) == len(values) and all(0 <= number < math.inf for number in numbers):
+            return Price(**values)
+    raise InputError(
+        f"prices of {model}: {values!r}; expected input, output, image_output, each a number of at least 0"
+    )
 
 
 def expected_cost(price: Price, pictures: int, image_size: str | None) -> float:
@@ -242,19 +234,21 @@ def expected_cost(price: Price, pictures: int, image_size: str | None) -> float:
     return tokens / MILLION
 
 
-def usage_of(metadata: Any) -> dict[str, int]:
+def usage_of(metadata: "types.GenerateContentResponseUsageMetadata | None") -> dict[str, int]:
     """Tokens that an answer says it used: input, output (with thinking), image_output, total."""
+
+    def count(name: str) -> int:
+        return getattr(metadata, name, None) or 0
+
     by_kind = getattr(metadata, "candidates_tokens_details", None) or []
     image = sum(
         part.token_count or 0 for part in by_kind if str(getattr(part.modality, "value", "")) == "IMAGE"
     )
-    candidates = getattr(metadata, "candidates_token_count", None) or 0
-    thoughts = getattr(metadata, "thoughts_token_count", None) or 0
     return {
-        "input": getattr(metadata, "prompt_token_count", None) or 0,
-        "output": max(0, candidates - image) + thoughts,
+        "input": count("prompt_token_count"),
+        "output": max(0, count("candidates_token_count") - image) + count("thoughts_token_count"),
         "image_output": image,
-        "total": getattr(metadata, "total_token_count", None) or 0,
+        "total": count("total_token_count"),
     }
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel
 
@@ -44,6 +44,7 @@ from wanedit.stylists.gemini.settings import GeminiSettings, check_prices, expec
 from wanedit.stylists.protocol import (
     Estimate,
     Picture,
+    Record,
     Request,
     Styled,
     StyleGuide,
@@ -51,6 +52,9 @@ from wanedit.stylists.protocol import (
     Verdict,
 )
 from wanedit.video.arrays import AnyFrame
+
+if TYPE_CHECKING:
+    from google.genai import types
 
 SCHEMA_TRIES = 2
 MOST_PICTURES_DRAWN = 3  # keyframe, first result, style reference
@@ -79,18 +83,18 @@ class GeminiStylist:
         self,
         config: GeminiSettings | None = None,
         *,
-        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         uniform: Uniform | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config or GeminiSettings()
         self.config.check()
         check_prices(self.config)
-        self._hooks: dict[str, Any] = {"sleep": sleep, "uniform": uniform, "clock": clock}
+        self._sleep, self._uniform, self._clock = sleep, uniform, clock
         self._caller: Caller | None = None
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Record:
         """What decides the result, as JSON values: models, size and the version of the prompts."""
         return {"stylist": "gemini", "prompts": PROMPTS_VERSION, **self.config.identity()}
 
@@ -111,7 +115,9 @@ class GeminiStylist:
             MissingKeyError: no key; says how to get and set one.
         """
         if self._caller is None:
-            self._caller = Caller(self.config, find_key(), **self._hooks)
+            self._caller = Caller(
+                self.config, find_key(), sleep=self._sleep, uniform=self._uniform, clock=self._clock
+            )
         return self._caller
 
     async def aclose(self) -> None:
@@ -142,16 +148,29 @@ class GeminiStylist:
             UnusableAnswerError: a kind of it, after the last rephrasing.
             ServiceError, BudgetExceededError: no further call is possible now.
         """
+        from google.genai import types
+
         transform = plan(request.source, self.config.image_size)
         canvas = transform.apply(request.source)
         first = None
         if request.first is not None:
             first = plan(request.first, self.config.image_size).apply(request.first)
+        size = self.config.image_size
+        config = types.GenerateContentConfig(
+            response_modalities=["IMAGE"],
+            image_config=types.ImageConfig(aspect_ratio=transform.ratio, image_size=size),
+            automatic_continuation=False,  # the SDK would send, and bill, more calls than were counted
+        )
         problems: list[UnusableAnswerError] = []
         records: list[CallRecord] = []
         for _ in range(1 + self.config.rephrase):
-            prompt = _next_prompt(request, canvas, first, problems)
-            response, record = await self._draw(prompt, transform)
+            if any(isinstance(problem, BlockedPromptError | BlockedImageError) for problem in problems):
+                prompt = safer_prompt(
+                    request, canvas
+                )  # once anything was blocked the wish stays in neutral words
+            else:
+                prompt = restyle_prompt(request, canvas, first, [problem.hint for problem in problems])
+            response, record = await self._send("restyle", self.config.image_model, prompt, config, size)
             records.append(record)
             try:
                 drawn = read_picture(response, self.ready().hide)
@@ -170,7 +189,17 @@ class GeminiStylist:
             ServiceError: the service failed.
         """
         prompt = verify_prompt(request, styled.image, previous)
-        return _with_reasons(await self._structured("verify", prompt, Verdict))
+        verdict = await self._structured("verify", prompt, Verdict)
+        if verdict.accepted or verdict.reasons:
+            return verdict
+        # A rejection always has a reason, since the next attempt is told it.
+        words = {
+            "structure_kept": "keep the structure of the keyframe",
+            "style_matched": "follow the style guide more closely",
+            "consistent": "use the colours, line and texture of the other restyled frames",
+        }
+        reasons = [text for name, text in words.items() if not getattr(verdict, name)]
+        return verdict.model_copy(update={"reasons": reasons})
 
     def estimate(self, keyframes: int, retries: int) -> Estimate:
         """Calls and dollars at the least and at the most; tries repeated for an overloaded service come on top."""
@@ -187,16 +216,6 @@ class GeminiStylist:
     def _hidden(self, error: Unusable) -> Unusable:
         """The same error without the key, should an endpoint repeat it in its answer."""
         return type(error)(self.ready().hide(str(error)))
-
-    async def _draw(self, prompt: Prompt, transform: Transform) -> tuple[Any, CallRecord]:
-        from google.genai import types
-
-        config = types.GenerateContentConfig(
-            response_modalities=["IMAGE"],
-            image_config=types.ImageConfig(aspect_ratio=transform.ratio, image_size=self.config.image_size),
-            automatic_continuation=False,  # the SDK would send, and bill, more calls than were counted
-        )
-        return await self._send("restyle", self.config.image_model, prompt, config, self.config.image_size)
 
     async def _structured(self, purpose: str, prompt: Prompt, model: type[Model]) -> Model:
         from google.genai import types
@@ -220,22 +239,17 @@ class GeminiStylist:
         )
 
     async def _send(
-        self, purpose: str, model: str, prompt: Prompt, config: Any, image_size: str | None
-    ) -> tuple[Any, CallRecord]:
+        self,
+        purpose: str,
+        model: str,
+        prompt: Prompt,
+        config: "types.GenerateContentConfig",
+        image_size: str | None,
+    ) -> "tuple[types.GenerateContentResponse, CallRecord]":
         caller = self.ready()
         contents = await asyncio.to_thread(_contents, prompt)
-        return await caller.send(
-            Ask(purpose, model, contents, config, len(prompt.pictures), prompt.sha256(), image_size)
-        )
-
-
-def _next_prompt(
-    request: Request, canvas: AnyFrame, first: AnyFrame | None, problems: list[UnusableAnswerError]
-) -> Prompt:
-    """Once anything was blocked the wish stays in neutral words; else what was wrong is added."""
-    if any(isinstance(problem, (BlockedPromptError, BlockedImageError)) for problem in problems):
-        return safer_prompt(request, canvas)
-    return restyle_prompt(request, canvas, first, [problem.hint for problem in problems])
+        pictures, digest = len(prompt.pictures), prompt.sha256()
+        return await caller.send(Ask(purpose, model, contents, config, pictures, digest, image_size))
 
 
 def _back_in_place(drawn: Drawn, transform: Transform, canvas: AnyFrame, source: Picture) -> Picture:
@@ -252,7 +266,7 @@ def _back_in_place(drawn: Drawn, transform: Transform, canvas: AnyFrame, source:
     return image
 
 
-def _contents(prompt: Prompt) -> list[Any]:
+def _contents(prompt: Prompt) -> "list[types.Content]":
     from google.genai import types
 
     parts = [types.Part.from_text(text=prompt.text)]
@@ -270,15 +284,13 @@ def _provenance(
     transform: Transform,
     drawn: Drawn,
     problems: list[UnusableAnswerError],
-) -> dict[str, Any]:
+) -> Record:
     """Where a picture came from, all of its calls together."""
     last = records[-1]
     placed = transform.record(drawn.pixels)
     notes = [note for record in records for note in record.notes]
-    if placed["answer_ratio_error"] > 0:
-        notes.append(
-            f"the answer's ratio is {placed['answer_ratio_error']:.2%} off (at most {RATIO_TOLERANCE:.1%} allowed)"
-        )
+    if (off := round(transform.ratio_error(drawn.pixels), 6)) > 0:
+        notes.append(f"the answer's ratio is {off:.2%} off (at most {RATIO_TOLERANCE:.1%} allowed)")
     if drawn.format != drawn.mime.removeprefix("image/").upper():
         notes.append(f"said to be {drawn.mime}, is {drawn.format}")
     return {
@@ -299,17 +311,3 @@ def _provenance(
         "mime": drawn.mime,
         "transform": placed,
     }
-
-
-def _with_reasons(verdict: Verdict) -> Verdict:
-    """A rejection always has a reason, since the next attempt is told it."""
-    if verdict.accepted or verdict.reasons:
-        return verdict
-    words = {
-        "structure_kept": "keep the structure of the keyframe",
-        "style_matched": "follow the style guide more closely",
-        "consistent": "use the colours, line and texture of the other restyled frames",
-    }
-    return verdict.model_copy(
-        update={"reasons": [text for name, text in words.items() if not getattr(verdict, name)]}
-    )

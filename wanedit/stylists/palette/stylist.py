@@ -5,7 +5,6 @@ import hashlib
 import threading
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +21,16 @@ from wanedit.stylists.palette.transport import (
     sliced_distance,
     thumbnail,
 )
-from wanedit.stylists.protocol import Estimate, Picture, Request, Styled, StyleGuide, StyleReference, Verdict
+from wanedit.stylists.protocol import (
+    Estimate,
+    Picture,
+    Record,
+    Request,
+    Styled,
+    StyleGuide,
+    StyleReference,
+    Verdict,
+)
 from wanedit.video.arrays import Frame
 from wanedit.video.colour import lab_to_rgb
 
@@ -57,11 +65,7 @@ def paint(picture: Frame, size: float) -> Frame:
     variance = cv2.GaussianBlur(grey * grey, kernel, sigma) - grey_mean * grey_mean
     calm = np.square(np.square(CALM / (CALM + np.maximum(variance, 0))))
     weight = cv2.merge([calm + np.float32(1e-12)] * 3)
-    return _gathered(mean * weight, weight, picture.shape[:2], edge, radius)
-
-
-def _gathered(sums: np.ndarray, weight: np.ndarray, size: tuple[int, ...], edge: int, radius: float) -> Frame:
-    height, width = size
+    sums, (height, width) = mean * weight, picture.shape[:2]
     total, norm = np.zeros((height, width, 3), np.float32), np.zeros((height, width, 3), np.float32)
     for angle in np.arange(DIRECTIONS) * 2 * np.pi / DIRECTIONS:
         down, right = edge + round(radius * np.sin(angle)), edge + round(radius * np.cos(angle))
@@ -235,7 +239,7 @@ class PaletteStylist:
         self._lock = threading.Lock()
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Record:
         """All that decides its pixels."""
         return {"stylist": "palette", "algorithm": ALGORITHM, **asdict(self._settings)}
 
@@ -269,34 +273,41 @@ class PaletteStylist:
 
     async def restyle(self, request: Request) -> Styled:
         """Restyle one keyframe. Reasons for a rejection halve the drawing, never the colours, which must agree."""
-        return await asyncio.to_thread(self._restyle, request)
+
+        def made() -> Styled:
+            plan, own = self._plan(request), self._settings
+            look, share = _look(request.reference), SOFTENED if request.reasons else 1.0
+            hand = _Hand(
+                paint=share * (look.paint if own.paint is None else own.paint),
+                outline=share * (look.outline if own.outline is None else own.outline),
+                paper=share * (look.paper if own.paper is None else own.paper),
+            )
+            image = draw(request.source, plan.map, hand, plan.darkest, own.seed)
+            found = measure(request.source, image, plan.reference)
+            provenance = {
+                "stylist": "palette",
+                "map": plan.name,
+                "drawing": asdict(hand),
+                "measured": {name: round(value, 3) for name, value in asdict(found).items()},
+            }
+            return Styled(image, provenance)
+
+        return await asyncio.to_thread(made)
 
     async def verify(self, request: Request, styled: Styled, previous: Picture | None) -> Verdict:
         """Measure structure and palette, and see that it was made by the map of all the others."""
-        return await asyncio.to_thread(self._verify, request, styled)
+
+        def judged() -> Verdict:
+            plan = self._plan(request)
+            kept = structure(request.source, styled.image)
+            same_map = styled.provenance.get("map") == plan.name
+            return judge(kept, plan.distances, same_map, self._settings.strength)
+
+        return await asyncio.to_thread(judged)
 
     def estimate(self, keyframes: int, retries: int) -> Estimate:
         """Nothing: no service is asked."""
         return Estimate(calls=(0, 0), price=(0.0, 0.0))
-
-    def _restyle(self, request: Request) -> Styled:
-        plan = self._plan(request)
-        hand = self._hand(_look(request.reference), softened=bool(request.reasons))
-        image = draw(request.source, plan.map, hand, plan.darkest, self._settings.seed)
-        found = measure(request.source, image, plan.reference)
-        provenance = {
-            "stylist": "palette",
-            "map": plan.name,
-            "drawing": asdict(hand),
-            "measured": {name: round(value, 3) for name, value in asdict(found).items()},
-        }
-        return Styled(image, provenance)
-
-    def _verify(self, request: Request, styled: Styled) -> Verdict:
-        plan = self._plan(request)
-        kept = structure(request.source, styled.image)
-        same_map = styled.provenance.get("map") == plan.name
-        return judge(kept, plan.distances, same_map, self._settings.strength)
 
     def _plan(self, request: Request) -> _Plan:
         """The map of these keyframes and this reference; computed once, whoever asks first."""
@@ -304,15 +315,6 @@ class PaletteStylist:
             if self._latest is None or not self._latest.serves(request):
                 self._latest = self._make_plan(request)
             return self._latest
-
-    def _name(self, request: Request) -> str:
-        digest = hashlib.sha256(repr(sorted(self.settings.items())).encode())
-        digest.update(request.reference.description.encode())
-        pictures = [*request.keyframes, request.reference.image]
-        for picture in (p for p in pictures if p is not None):
-            digest.update(repr(picture.shape).encode())
-            digest.update(np.ascontiguousarray(picture).data)
-        return digest.hexdigest()[:16]
 
     def _make_plan(self, request: Request) -> _Plan:
         own, look = self._settings, _look(request.reference)
@@ -323,19 +325,25 @@ class PaletteStylist:
         made = colour_map(pooled, reference, own.strength, look.tone, levels, own.seed)
         mapped = cloud_of([made(thumb) for thumb in thumbs])
         distances = (sliced_distance(pooled, reference), sliced_distance(mapped, reference))
-        name = self._name(request)
+        # The ink is the mean of the darkest twentieth, at most a third as light as white.
+        dark = reference[np.argsort(reference[:, 0], kind="stable")[: max(1, len(reference) // 20)]].mean(0)
+        dark[0] = min(dark[0], 22)
+        r, g, b = lab_to_rgb(dark[None].astype(np.float32))[0]
+        digest = hashlib.sha256(repr(sorted(self.settings.items())).encode())
+        digest.update(request.reference.description.encode())
+        for picture in (*request.keyframes, request.reference.image):
+            if picture is not None:
+                digest.update(repr(picture.shape).encode())
+                digest.update(np.ascontiguousarray(picture).data)
         return _Plan(
-            request.keyframes, request.reference, made, reference, distances, _darkest(reference), name
+            keyframes=request.keyframes,
+            style=request.reference,
+            map=made,
+            reference=reference,
+            distances=distances,
+            darkest=(int(r), int(g), int(b)),
+            name=digest.hexdigest()[:16],
         )
-
-    def _hand(self, look: Look, softened: bool) -> _Hand:
-        own, share = self._settings, SOFTENED if softened else 1.0
-        given = {
-            "paint": look.paint if own.paint is None else own.paint,
-            "outline": look.outline if own.outline is None else own.outline,
-            "paper": look.paper if own.paper is None else own.paper,
-        }
-        return _Hand(**{name: share * value for name, value in given.items()})
 
 
 def draw(
@@ -376,11 +384,3 @@ def _cloud(reference: StyleReference, look: Look, seed: int) -> Cloud:
 
 def _look(reference: StyleReference) -> Look:
     return look_of(reference.description, reference.image is not None)
-
-
-def _darkest(cloud: Cloud) -> tuple[int, int, int]:
-    """The colour of the ink: the mean of the darkest twentieth, at most a third as light as white."""
-    dark = cloud[np.argsort(cloud[:, 0], kind="stable")[: max(1, len(cloud) // 20)]].mean(0)
-    dark[0] = min(dark[0], 22)
-    r, g, b = lab_to_rgb(dark[None].astype(np.float32))[0]
-    return int(r), int(g), int(b)

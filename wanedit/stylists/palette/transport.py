@@ -117,7 +117,8 @@ def colour_map(
     mapped = nodes + np.float32(strength) * (mapped - nodes)
     if levels:
         mapped[:, 0] = soft_steps(mapped[:, 0], levels)
-    rgb = _srgb(in_gamut(mapped))
+    light = np.clip(_linear_rgb(in_gamut(mapped)), 0, 1)
+    rgb = np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
     return ColourMap(rgb.reshape(NODES, NODES, NODES, 3).astype(np.float32))
 
 
@@ -136,17 +137,14 @@ def tone_curve(
     middle = int(np.clip(np.median(source), 1, 99))
     bounded = np.concatenate([[0], np.cumsum(slopes)])
     bounded += curve[middle] - bounded[middle]
-    return _into_range(bounded)
-
-
-def _into_range(curve: Float[np.ndarray, "_"]) -> Float[np.ndarray, "_"]:
-    """Squeeze the parts below 0 and above 100 back in, from their pivots on, instead of clipping them flat."""
+    # The parts below 0 and above 100 are squeezed back in, from their pivots on, instead of clipped flat.
     low, high = 15.0, 85.0
-    if curve[0] < 0:
-        curve = np.where(curve < low, low - (low - curve) * low / (low - curve[0]), curve)
-    if curve[-1] > 100:
-        curve = np.where(curve > high, high + (curve - high) * (100 - high) / (curve[-1] - high), curve)
-    return np.clip(curve, 0, 100)
+    if bounded[0] < 0:
+        bounded = np.where(bounded < low, low - (low - bounded) * low / (low - bounded[0]), bounded)
+    if bounded[-1] > 100:
+        squeezed = high + (bounded - high) * (100 - high) / (bounded[-1] - high)
+        bounded = np.where(bounded > high, squeezed, bounded)
+    return np.clip(bounded, 0, 100)
 
 
 def transport(x: Cloud, y: Cloud, seed: int) -> Cloud:
@@ -250,8 +248,3 @@ def _linear_rgb(lab: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     f = np.column_stack([y + lab[:, 1] / 500, y, y - lab[:, 2] / 200])
     xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29))
     return (xyz * _WHITE) @ _FROM_XYZ.T
-
-
-def _srgb(lab: Cloud) -> Float[np.ndarray, "n 3"]:
-    linear = np.clip(_linear_rgb(lab), 0, 1)
-    return np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
