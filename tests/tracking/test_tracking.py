@@ -336,6 +336,19 @@ def test_event_files(run_edit: EditRun) -> None:
     assert '"base_seed": 7' in text
 
 
+def test_a_run_of_its_own_is_logged_under_slurm_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning's loggers ask SLURM_PROCID whether they may write; which rank a run has, the run itself knows."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    monkeypatch.setattr(rank_zero_only, "rank", 3)
+    with open_tracker(TrackingSettings("tensorboard"), tmp_path, "ablate") as tracking:
+        tracking.log("edit", 0, {"a": 1.0})
+    assert rank_zero_only.rank == 3
+    (file,) = tmp_path.glob("tensorboard/*/events.out.tfevents.*")
+    assert b"edit/a" in file.read_bytes()
+    assert b"summary/exit_code" in file.read_bytes()
+
+
 def test_a_run_without_tracking_loads_no_backend(run_edit: EditRun) -> None:
     before = {"wandb", "tensorboard"} & set(sys.modules)
     run_edit(method="copy_source", controller="residual")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 
 from tests.jobs.test_faults import MANY_STEPS, wait_for_segments
 from tests.runs import EDIT, Inputs, command, edit_command, start_process
@@ -204,6 +205,7 @@ def test_a_key_that_is_none_is_no_reason_to_stop(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_BASE_URL", UNREACHABLE["WANDB_BASE_URL"])
     monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setattr(rank_zero_only, "rank", 3)  # as under srun, of a run of its own
     lines: list[str] = []
     with open_tracker(TrackingSettings("wandb"), tmp_path, "ablate", {}, say=lines.append) as tracking:
         rows = [

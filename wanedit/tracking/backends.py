@@ -3,7 +3,8 @@
 import csv
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,7 @@ from PIL import Image
 from wanedit.runtime.directory import write_text
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers import TensorBoardLogger
+    from torch.utils.tensorboard.writer import SummaryWriter
 
 Backend = Literal["none", "csv", "tensorboard", "wandb"]
 Scalar = float | int | str | bool | None
@@ -142,29 +143,49 @@ class CsvTracker(Tracker):
         write_text(path, json.dumps(before | dict(values), indent=1, ensure_ascii=False) + "\n")
 
 
+@contextmanager
+def as_rank_zero() -> Iterator[None]:
+    """Let Lightning's loggers write: only the rank that logs opens a backend.
+
+    They ask RANK, SLURM_PROCID and the like whether they may, and elsewhere drop everything in silence: also in runs of
+    their own side by side under srun, each of which is its own rank 0.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
+    # Lightning keeps the rank in an attribute of this function.
+    state = vars(rank_zero_only)
+    before, state["rank"] = state["rank"], 0
+    try:
+        yield
+    finally:
+        state["rank"] = before
+
+
 class TensorBoardTracker(Tracker):
     """Lightning's TensorBoardLogger in `tensorboard/ID/`: curves by their own index, the configuration as
     hyperparameters and as text, tables and results as text, images as images.
     """
 
     def __init__(self) -> None:
-        self._logger: TensorBoardLogger | None = None
+        self._writer: SummaryWriter | None = None
         self._folder, self._row = Path(), 0
 
     @property
-    def logger(self) -> "TensorBoardLogger":
+    def writer(self) -> "SummaryWriter":
         """Once started."""
-        assert self._logger is not None
-        return self._logger
+        assert self._writer is not None
+        return self._writer
 
     def start(self, run: RunInfo) -> str:
         from lightning.pytorch.loggers import TensorBoardLogger
 
         self._folder, self._row = run.folder / "tensorboard", run.first_row
-        self._logger = TensorBoardLogger(
-            run.folder, "tensorboard", run.run_id, default_hp_metric=False, flush_secs=10
-        )
-        self._logger.log_hyperparams(dict(run.config))
+        with as_rank_zero():
+            logger = TensorBoardLogger(
+                run.folder, "tensorboard", run.run_id, default_hp_metric=False, flush_secs=10
+            )
+            logger.log_hyperparams(dict(run.config))
+            self._writer = logger.experiment
         self._text("config", {**run.about, **run.config})
         return ""
 
@@ -182,7 +203,7 @@ class TensorBoardTracker(Tracker):
             if isinstance(cell, Path):
                 with Image.open(cell) as image:
                     pixels = np.asarray(image.convert("RGB"))
-                self.logger.experiment.add_image(f"{name}/{key}", pixels, self._row, dataformats="HWC")
+                self.writer.add_image(f"{name}/{key}", pixels, self._row, dataformats="HWC")
         columns = list(dict.fromkeys(key for row in rows for key in row))
         lines = [columns, ["---"] * len(columns)]
         for row in rows:
@@ -192,24 +213,25 @@ class TensorBoardTracker(Tracker):
             )
             lines.append([text.replace("|", "\\|").replace("\n", " ") for text in shown])
         text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        self.logger.experiment.add_text(name, text, self._row)
+        self.writer.add_text(name, text, self._row)
 
     def artifact(self, name: str, files: Mapping[str, Path | str], digest: str) -> None:
         # Event files hold no files; which ones there were is still worth knowing.
         self._text(f"artifact/{name}", {"sha256": digest, "files": list(files)})
 
     def finish(self, exit_code: int) -> str:
-        if self._logger is None:
+        if self._writer is None:
             return ""
         self._numbers("summary", {"exit_code": exit_code}, self._row)
-        self._logger.finalize("failed" if exit_code else "success")
+        self._writer.close()
         return f"tracking: look at it with: tensorboard --logdir {shlex.quote(str(self._folder.absolute()))}"
 
     def _numbers(self, series: str, values: Mapping[str, Scalar], at: int) -> None:
-        numbers = {f"{series}/{name}": float(v) for name, v in values.items() if isinstance(v, int | float)}
-        self.logger.log_metrics(numbers, at)
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self.writer.add_scalar(f"{series}/{name}", float(value), at)
 
     def _text(self, name: str, values: Mapping[str, object]) -> None:
         """JSON as Markdown shows it: four spaces make code."""
         lines = json.dumps(dict(values), indent=1, ensure_ascii=False, default=str).splitlines()
-        self.logger.experiment.add_text(name, "\n".join(f"    {line}" for line in lines), self._row)
+        self.writer.add_text(name, "\n".join(f"    {line}" for line in lines), self._row)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wanedit.tracking.backends import INDEX_NAMES, Cell, RunInfo, Scalar, Tracker, index_name
+from wanedit.tracking.backends import INDEX_NAMES, Cell, RunInfo, Scalar, Tracker, as_rank_zero, index_name
 
 if TYPE_CHECKING:
     import wandb
@@ -176,4 +176,5 @@ def _opened(run: RunInfo, mode: str) -> "wandb.Run":
         mode=mode,
         settings=settings,
     )
-    return logger.experiment  # pyright: ignore[reportReturnType]
+    with as_rank_zero():
+        return logger.experiment  # pyright: ignore[reportReturnType]
