@@ -13,7 +13,7 @@ from wanedit.flow.path import Schedule
 
 
 @dataclass
-class Recorder:
+class Recorder(Controller):
     """Passes a controller's corrections on and keeps every state that it was shown."""
 
     controller: Controller

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wanedit.flow.editing import Edit, Edited, OnStep, VideoModel
+from wanedit.flow.editing import Edit, Edited, Method, OnStep, VideoModel
 from wanedit.flow.methods.copy_source import CopySource
 from wanedit.flow.path import Schedule
 from wanedit.lit.edit_task import EditTask
@@ -39,8 +39,8 @@ class Networks:
         if first and self.compiled:
             transformer, vae = self.owner.loaded()
             # A handful of shapes: the whole clip, and the pieces between keyframes that flf2v samples.
-            transformer.velocity = torch.compile(transformer.velocity, dynamic=False)
-            vae.decode = torch.compile(vae.decode, dynamic=False)
+            for part, name in ((transformer, "velocity"), (vae, "decode")):
+                setattr(part, name, torch.compile(getattr(part, name), dynamic=False))
 
     def once(self, what: str, x: Tensor, code: Callable[[Tensor], Tensor]) -> Tensor:
         """`code(x)`, remembered."""
@@ -68,7 +68,7 @@ class ExperimentEditor(FlowMatchingEditor):
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class Given(Method):
     """A method that has its latents already."""
 
     latents: Tensor

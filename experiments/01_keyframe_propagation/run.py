@@ -6,6 +6,7 @@ processes may share the work: `--part 0 --parts 2` and `--part 1 --parts 2`.
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -16,12 +17,12 @@ import numpy as np
 import torch
 import yaml
 from editors import ExperimentEditor, GivenEditor, Networks
-from measure import measure
 from scenes import Case, cases
 
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.method import build_method
 from wanedit.jobs.edit.plan import edit_settings
+from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, measure
 from wanedit.lit.edit_task import EditedClip, EditTask
 from wanedit.runtime.hashing import digest
 from wanedit.video import from_uint8
@@ -141,8 +142,8 @@ def edit_group(
             name = names.get((case.kind, variant.key, spacing))
             if name is None:
                 continue
-            again = edited is not None and variant.name in BLIND
-            edited = edited if edited is not None and again else editor.edit(task)
+            kept = edited if variant.name in BLIND else None
+            edited = editor.edit(task) if kept is None else kept
             about = {
                 "id": name,
                 "seed": case.seed,
@@ -172,7 +173,37 @@ def _line(
         "restore": restore,
         "evaluations": clip.evaluations,
         "seconds": round(clip.seconds, 3),
-        **measure(case, task.keyframe_indices, clip.frames),
+        **measured(case, task.keyframe_indices, clip.frames),
+    }
+
+
+def measured(case: Case, indices: tuple[int, ...], video: np.ndarray) -> dict[str, Any]:
+    """What `wanedit evaluate` measures of an edited clip against its exact truth, rounded for the record.
+
+    Args:
+        indices: of the keyframes.
+        video: the edited clip, uint8 (T, H, W, 3).
+    """
+    keyframes = {index: case.truth[index] for index in indices}
+    scene = SceneTruth(case.truth, case.changed, case.clip)
+    inputs = Inputs(video, mask=case.changed, keyframes=keyframes, scene=scene)
+    inner = any(0 < index < len(video) - 1 for index in indices)
+    found, _ = measure(inputs, ["truth", "seams"] if inner else ["truth"])
+    truth = found["truth"]
+    by_distance = [value for place, value in truth["psnr_by_distance"].items() if place != "0"]
+    return {
+        "psnr": round(truth["psnr_off_keyframes"], 3),
+        "ssim": round(truth["ssim_off_keyframes"], 4),
+        "psnr_keyframes": round(truth["psnr_keyframes"], 3),
+        # Of frames 1, 2, … away from a keyframe.
+        "psnr_by_distance": [round(value, 2) for value in by_distance],
+        # None where every pixel of every frame may change.
+        "psnr_background": round(value, 3) if math.isfinite(value := truth["psnr_unchanged"]) else None,
+        # In px of 64; None where no sprite can be followed.
+        "centre_error": round(truth["centre_error"] * 64 / video.shape[2], 3)
+        if "centre_error" in truth
+        else None,
+        "seam_ratio": round(found["seams"]["seam_ratio"], 3) if inner else None,
     }
 
 

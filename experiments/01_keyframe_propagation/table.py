@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from run import CEILING, RESULTS, Variant, load_settings, read, variants
 
+from wanedit.metrics.functional import bootstrap
+
 OURS = "covariance"
-DRAWS = 2000
 COLUMNS = {
     "psnr": "PSNR off keyframes",
     "ssim": "SSIM",
@@ -61,17 +62,12 @@ def mean(lines: list[Line], name: str) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def interval(lines: list[Line], others: list[Line]) -> tuple[float, float, float]:
+def interval(lines: list[Line], others: list[Line]) -> bootstrap.Interval:
     """Mean PSNR difference `lines` - `others` and its 95 %, resampling scenes: edits of a scene are not independent."""
     ours = {(x["seed"], x["edit"]): x["psnr"] for x in lines}
-    gaps: dict[int, list[float]] = defaultdict(list)
-    for x in others:
-        if (x["seed"], x["edit"]) in ours:
-            gaps[x["seed"]].append(ours[x["seed"], x["edit"]] - x["psnr"])
-    means = np.array([np.mean(values) for values in gaps.values()])
-    draws = np.random.default_rng(0).choice(means, (DRAWS, len(means))).mean(axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(means.mean()), float(low), float(high)
+    shared = [x for x in others if (x["seed"], x["edit"]) in ours]
+    gaps, seeds = [ours[x["seed"], x["edit"]] - x["psnr"] for x in shared], [x["seed"] for x in shared]
+    return bootstrap.interval(gaps, seeds)
 
 
 def table(groups: dict[str, list[Line]], spacing: int) -> list[str]:

@@ -6,6 +6,7 @@ which gains one order. Over the whole official schedule the ends, where the rati
 solvers a step of first order, that is an error of h^2.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +79,7 @@ def _errors(solver: Solver, velocity: Velocity, start: Tensor, end: Tensor) -> l
     return [largest(solver(velocity, start, levels_between(0.95, 0.05, n)) - end) for n in COUNTS]
 
 
-def verify(size: Size = FULL, solvers: dict[str, Solver] | None = None) -> Orders:
+def verify(size: Size = FULL, solvers: Mapping[str, Solver] | None = None) -> Orders:
     """Refine the steps fourfold twice."""
     solvers = SOLVERS if solvers is None else solvers
     start = normal(4, SLOTS, 41)

@@ -28,7 +28,7 @@ Make = Callable[[float], Controller]
 
 
 @dataclass
-class Kicked:
+class Kicked(Controller):
     """A controller that displaces z[K] of the second clip by KICK in the first step."""
 
     controller: Controller

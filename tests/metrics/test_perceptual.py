@@ -59,7 +59,7 @@ def test_distance_is_the_papers_formula(hub: Path, features: nn.Sequential, fram
     def layers(frame: np.ndarray) -> list[torch.Tensor]:
         x = (torch.from_numpy(frame).float() / 127.5 - 1 - shift) / scale
         x, found = x.permute(2, 0, 1)[None], []
-        for k, layer in enumerate(features):
+        for k, layer in enumerate(features.children()):
             x = layer(x)
             if k in (1, 4, 7, 9, 11):
                 found.append(x / x.square().sum(1, keepdim=True).sqrt().clamp_min(1e-8))
@@ -123,7 +123,7 @@ def test_lpips_in_a_mask_is_the_upsampled_map_over_it(hub: Path, features: nn.Se
     def layers(video: np.ndarray) -> list[torch.Tensor]:
         x = ((torch.from_numpy(video).float() / 127.5 - 1 - shift) / scale).permute(0, 3, 1, 2)
         found = []
-        for k, layer in enumerate(features):
+        for k, layer in enumerate(features.children()):
             x = layer(x)
             if k in (1, 4, 7, 9, 11):
                 found.append(x / x.square().sum(1, keepdim=True).sqrt().clamp_min(1e-8))
