@@ -319,6 +319,31 @@ def test_the_pipeline_knows_the_seeds_names(keyframes) -> None:
         MultiKeyframePipeline(sample_stpes=3)
 
 
+def own_euler(velocity, x, schedule, observe=None):
+    """A solver from outside the package."""
+    for step in schedule:
+        v = velocity(x, step)
+        observe(step, x, v)
+        x = x - step.h * v
+    return x
+
+
+def test_a_solver_from_outside(run: Run, keyframes, tmp_path: Path) -> None:
+    own, name = str(tmp_path / "own"), "tests.jobs.test_generate:own_euler"
+    assert latents_of(run(solver=name, output=own)) == latents_of(run(solver="euler"))
+
+
+@pytest.mark.parametrize(("solver", "evaluations"), [("heun", 7), ("unipc", 4)])
+def test_a_plan_counts_the_solvers_evaluations(keyframes, solver: str, evaluations: int) -> None:
+    settings = FAST | {"solver": solver, "num_inference_steps": 4}
+    assert make_plan(GenerationConfig(keyframes=keyframes, **settings)).evaluations == evaluations
+
+
+def test_a_solver_that_does_not_exist_is_refused_with_the_plan(run: Run, no_weights: None) -> None:
+    with pytest.raises(InputError, match="solver"):
+        run(solver="ulner")
+
+
 # Computed at commit 7b96d1b, before the house was rebuilt: a run made then is resumed, not sampled anew.
 GOLDEN = {
     "plain": (

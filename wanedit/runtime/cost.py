@@ -24,11 +24,8 @@ def forward_flops(config: WanConfig, tokens: int) -> float:
     return 2.0 * tokens * (config.num_layers * (projections + attention) + patches)
 
 
-def sampling_flops(
-    config: WanConfig, tasks: list[SegmentTask], steps: int, guided: bool, solver: str
-) -> float:
-    """Floating-point operations of sampling these segments, decoding not counted."""
-    passes = (2 if guided else 1) * (2 * steps - 1 if solver == "heun" else steps)
+def sampling_flops(config: WanConfig, tasks: list[SegmentTask], passes: int) -> float:
+    """Floating-point operations of sampling these segments with so many passes each, decoding not counted."""
     return sum(forward_flops(config, task.tokens) * passes for task in tasks)
 
 

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from wanedit import timeline
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.flow.path import Step, schedule
+from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.generate.config import GenerationConfig, check, ordered, prompts
 from wanedit.lit.chain import ChainSettings, SegmentTask
 from wanedit.runtime.directory import RunDirectory
@@ -59,6 +63,7 @@ class Plan:
         config: with every null filled that a model's default could fill: what is recorded.
         size: (height, width).
         seed: of all noise.
+        evaluations: of the velocity for one segment; each is two passes of the network under guidance.
         tasks: one for each segment of the timeline.
         model_files: SHA-256 of every file that decides what the model computes, by its path inside the model's folder.
     """
@@ -70,6 +75,7 @@ class Plan:
     size: tuple[int, int]
     seed: int
     settings: ChainSettings
+    evaluations: int
     tasks: tuple[SegmentTask, ...]
     warnings: tuple[str, ...]
     model_files: dict[str, str]
@@ -114,6 +120,16 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         t5_cpu=config.t5_cpu,
         tile=config.tile,
     )
+    evaluations = 0
+
+    def count(x: Tensor, step: Step) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return x
+
+    # Any solver says by itself how often it asks, and one that does not exist is refused before a model is loaded.
+    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    SOLVERS[settings.solver](count, torch.zeros(1, 16, 1, 2, 2), levels, lambda step, x, v: None)
     fps, size = _given(config.fps, own.fps), _given(config.size, own.size)
     negative_prompt = _given(config.negative_prompt, own.negative_prompt)
     chain = timeline.plan(seconds, fps, own.max_frames, config.long_segments == "stretch")
@@ -180,6 +196,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         size=height_width,
         seed=seed,
         settings=settings,
+        evaluations=evaluations,
         tasks=tuple(tasks),
         warnings=tuple(notes),
         model_files=files,

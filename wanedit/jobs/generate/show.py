@@ -85,7 +85,7 @@ def _segments(plan: Plan, todo: list[SegmentTask]) -> Table:
 def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str:
     settings = plan.settings
     guided = settings.guidance_scale != 1.0
-    flops = sampling_flops(plan.folder.config, todo, settings.num_inference_steps, guided, settings.solver)
+    flops = sampling_flops(plan.folder.config, todo, plan.evaluations * (2 if guided else 1))
     weight = 2 if torch.cuda.is_available() else 4
     peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), guided, weight)
     height, width = plan.size
