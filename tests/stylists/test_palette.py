@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +29,7 @@ from wanedit.video.colour import lab_to_rgb, rgb_to_lab
 
 SOURCES = tuple(scenery(11, 3, 40.0, (180, 320)))
 DUSK = StyleReference(PAINTINGS["dusk"]())
-PLAIN = {"paint": 0.0, "outline": 0.0, "paper": 0.0}
+PLAIN: dict[str, Any] = {"paint": 0.0, "outline": 0.0, "paper": 0.0}
 
 
 def restyle(

@@ -11,7 +11,7 @@ What became of a keyframe on its way is a sequence of states, each one line of t
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from wanedit.errors import WaneditError
 
 Picture = UInt8[np.ndarray, "h w 3"]
-Record = dict[str, object]  # JSON values by name
+Record = dict[str, Any]  # JSON values by name
 
 
 @dataclass(frozen=True, eq=False)

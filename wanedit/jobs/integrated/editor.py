@@ -99,7 +99,7 @@ class IntegratedVideoEditor:
         style_reference: Mapping[str, str | Path | None],
         target_fps: float = 1.0,
         max_frames: int = 10,
-        indices: Sequence[Number] | None = None,
+        indices: Sequence[Number] | np.ndarray | None = None,
         verbose: bool = False,
         **settings: object,
     ) -> tuple[list[Image.Image], list[int], dict[str, Any]]:
