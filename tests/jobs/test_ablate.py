@@ -235,7 +235,7 @@ def test_a_grid_may_ask_for_further_groups_of_evaluate(experiment: Path, tmp_pat
     assert measured is not None, run.failure(tmp_path)
     assert measured["keyframes/psnr"] > 10
     assert measured["keyframes/psnr_by_frame/0"] > 10
-    with pytest.raises(InputError, match="metric is 'vmaf'; expected one of junctions"):
+    with pytest.raises(InputError, match="metric is 'vmaf'; expected one of clip"):
         load_grid(write_grid(tmp_path / "e", metrics=["vmaf"]))
     with pytest.raises(InputError, match="unknown measure 'clip/consistency'"):
         load_grid(write_grid(tmp_path / "e", measures=["clip/consistency"]))
