@@ -1,6 +1,6 @@
 """From a configuration to tasks: every decision made, every input read, no weight loaded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -120,16 +120,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         t5_cpu=config.t5_cpu,
         tile=config.tile,
     )
-    evaluations = 0
-
-    def count(x: Tensor, step: Step) -> Tensor:
-        nonlocal evaluations
-        evaluations += 1
-        return x
-
-    # Any solver says by itself how often it asks, and one that does not exist is refused before a model is loaded.
-    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
-    SOLVERS[settings.solver](count, torch.zeros(1, 16, 1, 2, 2), levels, lambda step, x, v: None)
+    evaluations = _evaluations(settings)
     fps, size = _given(config.fps, own.fps), _given(config.size, own.size)
     negative_prompt = _given(config.negative_prompt, own.negative_prompt)
     chain = timeline.plan(seconds, fps, own.max_frames, config.long_segments == "stretch")
@@ -156,15 +147,57 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         size=size,
         negative_prompt=negative_prompt,
     )
+    return Plan(
+        config=filled,
+        folder=folder,
+        timeline=chain,
+        keyframes=tuple(images),
+        size=height_width,
+        seed=seed,
+        settings=settings,
+        evaluations=evaluations,
+        tasks=tuple(_tasks(chain, images, settings, texts, negative_prompt, seed, digest(files))),
+        warnings=tuple(notes),
+        model_files=files,
+    )
+
+
+def _given(value: Value | None, own: Value) -> Value:
+    return own if value is None else value
+
+
+def _evaluations(settings: ChainSettings) -> int:
+    """How often the solver asks for a velocity: any one says so by itself, and one that does not exist is refused."""
+    evaluations = 0
+
+    def count(x: Tensor, step: Step) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return x
+
+    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    SOLVERS[settings.solver](count, torch.zeros(1, 16, 1, 2, 2), levels, lambda step, x, v: None)
+    return evaluations
+
+
+def _tasks(
+    chain: Timeline,
+    images: list[KeyframeImage],
+    settings: ChainSettings,
+    texts: list[str],
+    negative_prompt: str,
+    seed: int,
+    model: str,
+) -> Iterator[SegmentTask]:
+    """One task for each segment; `texts` are their prompts, `model` is the hash of the model's files."""
     tensors = [from_uint8(image.pixels[None])[:, 0] for image in images]
-    tasks = []
     for segment, prompt in zip(chain.segments, texts, strict=True):
         k = segment.index
         # Whatever changes a pixel stands here and nothing else: a segment is found again by this hash.
         decides = {
             "algorithm": ALGORITHM,
             "compute": compute_kind(),
-            "model": digest(files),
+            "model": model,
             "keyframes": [images[k].sha256, images[k + 1].sha256],
             "prompt": prompt,
             "negative_prompt": negative_prompt if settings.guidance_scale != 1.0 else "",
@@ -177,7 +210,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
                 if name not in ("offload_model", "t5_cpu")
             },
         }
-        task = SegmentTask(
+        yield SegmentTask(
             index=k,
             sampled_frames=segment.sampled_frames,
             first=tensors[k],
@@ -187,24 +220,6 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
             seed=seed,
             digest=digest(decides),
         )
-        tasks.append(task)
-    return Plan(
-        config=filled,
-        folder=folder,
-        timeline=chain,
-        keyframes=tuple(images),
-        size=height_width,
-        seed=seed,
-        settings=settings,
-        evaluations=evaluations,
-        tasks=tuple(tasks),
-        warnings=tuple(notes),
-        model_files=files,
-    )
-
-
-def _given(value: Value | None, own: Value) -> Value:
-    return own if value is None else value
 
 
 def _doubts(folder: WanFolder, texts: list[str]) -> list[str]:
