@@ -268,6 +268,7 @@ def test_ten_diverges_at_the_official_schedules(shift: float, steps: int, last: 
     assert largest_stable_alpha(plan) == pytest.approx(2 / last, rel=1e-6)
     # 10 s / (n - 1 + s) < 2 needs n > 1 + 4 s.
     enough = steps_for(10.0, shift)
+    assert enough is not None
     assert enough == math.floor(1 + 4 * shift) + 1
     assert (
         largest_stable_alpha(schedule(enough, shift))

@@ -163,10 +163,12 @@ def test_a_record_taken_up_with_a_change_decides_anew(
     assert make_edit_plan(EditConfig(**record)).task.digest == first.task.digest
     assert first.config.restore == "keyframes"
     assert (
-        make_edit_plan(EditConfig(**record | {"method": "sdedit", "num_inference_steps": 8})).config.restore
+        make_edit_plan(
+            EditConfig(**dict[str, Any](record, method="sdedit", num_inference_steps=8))
+        ).config.restore
         == "none"
     )
-    assert make_edit_plan(EditConfig(**record | {"restore": "none"})).config.output_size == "model"
+    assert make_edit_plan(EditConfig(**dict[str, Any](record, restore="none"))).config.output_size == "model"
 
 
 @pytest.mark.parametrize(("a", "b", "same"), [

@@ -39,8 +39,7 @@ _NAMES = {
     "stitching": ("Piece", "smooth", "smooth_stream", "stitch"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
-__all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__: list[str] = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:
