@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "--guidance", type=float, help="of FLF2V and first frame only; the model's own by default"
     )
     flags.add_argument("--text_guidance", type=float, default=4.0, help="of text-only samples")
-    flags.add_argument("--solver", default="unipc", help="unipc, dpm++, euler or heun")
+    flags.add_argument("--solver", default="unipc", help="unipc, dpm++, euler, heun, or package.module:Name")
     flags.add_argument("--seed", type=int, default=0, help="of the noise")
     flags.add_argument("--out", type=Path, help="JSON file to write")
     flags.add_argument("--sheet", type=Path, help="PNG file of sixteen samples to write")

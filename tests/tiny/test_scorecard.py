@@ -296,7 +296,7 @@ def test_threads_are_restored():
         (["--sheet", "/"], "/ is a folder; expected a file to write"),
         (["--footage", "none.mp4"], "footage: got none.mp4; expected existing files"),
         (["--footage", __file__], "has no frame that can be read"),
-        (["--solver", "magic"], "expected one of euler"),
+        (["--solver", "magic"], "expected one of dpm++, euler"),
     ],
 )
 def test_a_mistake_is_short_and_exits_2_before_the_model_is_loaded(arguments, message, monkeypatch, capsys):
