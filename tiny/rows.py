@@ -20,7 +20,8 @@ from torch import Tensor
 
 from tiny.data import footage
 from tiny.sampling import ASKED, LONG, SEEN, SHORT, Evaluation, reconstruct
-from wanedit.lit.chain import ChainSettings, FLF2VChain, SegmentTask
+from wanedit.lit.chain import FLF2VChain
+from wanedit.lit.tasks import ChainSettings, SegmentTask
 from wanedit.sprites.sets import (
     Clip,
     batches,

@@ -9,8 +9,9 @@ import psutil
 import torch
 from safetensors.torch import save_file
 
-from wanedit.lit.chain import ChainSettings, FLF2VChain, SegmentTask
+from wanedit.lit.chain import FLF2VChain
 from wanedit.lit.networks import encode_pictures, encode_texts
+from wanedit.lit.tasks import ChainSettings, SegmentTask
 from wanedit.wan.condition import build_text_encoder, read_text_config, text_part
 from wanedit.wan.load import open_wan
 

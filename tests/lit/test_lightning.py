@@ -28,11 +28,12 @@ from wanedit.flow.path import Step
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit import chain as chain_module
 from wanedit.lit import editor as editor_module
-from wanedit.lit.chain import ChainSettings, FLF2VChain, SampledSegment, SegmentTask
+from wanedit.lit.chain import FLF2VChain
 from wanedit.lit.data import TaskDataModule
 from wanedit.lit.editor import FlowMatchingEditor
 from wanedit.lit.model import WanVideoModel
 from wanedit.lit.networks import encode_texts
+from wanedit.lit.tasks import ChainSettings, SampledSegment, SegmentTask
 from wanedit.video import from_uint8
 from wanedit.wan.load import open_wan
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanedit.errors import InputError
-from wanedit.lit.chain import ChainSettings, FLF2VChain, SegmentTask
-from wanedit.lit.data import share
+from wanedit.lit.chain import FLF2VChain
+from wanedit.lit.tasks import ChainSettings, SegmentTask, share
 from wanedit.wan.catalog import find_known
 from wanedit.wan.load import WanFolder, open_wan
 

@@ -31,7 +31,8 @@ from tiny.rows import (
 from tiny.sampling import Evaluation, SamplerSettings, decode, encode, sample
 from tiny.scorecard import as_dict, main, table
 from tiny.sheet import LIMIT, write_sheet, write_within
-from wanedit.lit.chain import ChainSettings, FLF2VChain, SegmentTask
+from wanedit.lit.chain import FLF2VChain
+from wanedit.lit.tasks import ChainSettings, SegmentTask
 from wanedit.sprites import Background, Scene, Sprite, truth
 from wanedit.sprites.recognise import Recognition
 from wanedit.sprites.scene import Motion

@@ -1,46 +1,16 @@
 """Tasks into a Trainer and predictions out of it: every rank gets its own share, each task exactly once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, TypeVar
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
+from wanedit.lit.tasks import Work, share
 
-@runtime_checkable
-class Work(Protocol):
-    """A task that is shared over ranks by its cost."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that the transformer sees."""
-        ...
-
-
-Task = TypeVar("Task", bound=Work)
 Prediction = TypeVar("Prediction")
-
-
-def shares(tasks: Sequence[Task], world_size: int) -> list[list[Task]]:
-    """The tasks of every rank, spread by cost."""
-    # Attention makes the cost of a task grow faster than its tokens; the order is what counts here.
-    return [[tasks[i] for i in mine] for mine in share([task.tokens**2 for task in tasks], world_size)]
-
-
-def share(costs: list[int], world_size: int) -> list[list[int]]:
-    """Spread work over ranks, longest first, each piece to the least loaded rank (Graham 1969, LPT).
-
-    Returns:
-        For every rank the indices it works on, in ascending order; a rank beyond the work gets none.
-    """
-    loads, shares = [0] * world_size, [[] for _ in range(world_size)]
-    for index in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
-        rank = loads.index(min(loads))
-        loads[rank] += costs[index]
-        shares[rank].append(index)
-    return [sorted(indices) for indices in shares]
 
 
 class TaskDataModule(LightningDataModule):

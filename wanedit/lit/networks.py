@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
 from wanedit.errors import InputError, NumericalError, ResourceError
-from wanedit.lit.data import Task
+from wanedit.lit.tasks import Task
 from wanedit.wan.condition import load_image_encoder, load_text_encoder
 from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae
 from wanedit.wan.transformer import ExpertPair, WanTransformer

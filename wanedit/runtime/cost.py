@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wanedit.lit.chain import SegmentTask
+from wanedit.lit.tasks import SegmentTask
 from wanedit.lit.velocity import BATCHED_UP_TO
 from wanedit.wan.condition import image_part, text_part
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig

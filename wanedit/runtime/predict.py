@@ -8,14 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from wanedit.errors import ResourceError
 from wanedit.files import file_sha256
-from wanedit.lit.chain import SampledSegment
-from wanedit.lit.data import TaskDataModule, TaskWriter, Work
 from wanedit.lit.edit_task import EditedClip
+from wanedit.lit.tasks import SampledSegment, Work
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.journal import Entry
 from wanedit.runtime.launch import World, choose_devices, reclaim_signals, threads
@@ -25,52 +23,46 @@ from wanedit.video.atomic import atomic_path
 
 
 def predict(
-    module: LightningModule,
-    tasks: Sequence[Work],
-    save: Callable[[Any], None],
-    config: RunSettings,
-    world: World,
+    module: nn.Module, tasks: Sequence[Work], save: Callable[[Any], None], config: RunSettings, world: World
 ) -> None:
-    """Run this rank's share of `tasks` through Lightning; `save` gets each prediction when its step ends."""
-    _silence()
+    """Run this rank's share of `tasks` through Lightning; `save` gets each prediction when its step ends.
+
+    Args:
+        module: a LightningModule.
+    """
+    # Imported here, for it takes longer than all that a plan or a finished run does.
+    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.strategies import DDPStrategy
+
+    from wanedit.lit.data import TaskDataModule, TaskWriter
+
+    class KeepSignals(Callback):
+        """Lightning's SIGTERM handler waits for all ranks; ours unwinds at once."""
+
+        def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            reclaim_signals()
+
+    # Lightning's advice is for training: worker counts, unused GPUs, its own products.
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=r".*(LeafSpec|does not have many workers).*")
     accelerator, devices = choose_devices(config, world)
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=world.nodes,
-        strategy=_strategy(world),
-        callbacks=[_KeepSignals(), TaskWriter(save)],
+        strategy=DDPStrategy(process_group_backend="gloo") if world.under_torchrun else "auto",
+        callbacks=[KeepSignals(), TaskWriter(save)],
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    assert isinstance(module, LightningModule)
     with threads(config.cpu_threads or 1):
         trainer.predict(module, TaskDataModule(tasks), return_predictions=False)
-
-
-class _KeepSignals(Callback):
-    """Lightning's SIGTERM handler waits for all ranks; ours unwinds at once."""
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        reclaim_signals()
-
-
-def _strategy(world: World):
-    if not world.under_torchrun:
-        return "auto"
-    from lightning.pytorch.strategies import DDPStrategy
-
-    return DDPStrategy(process_group_backend="gloo")
-
-
-def _silence() -> None:
-    # Lightning's advice is for training: worker counts, unused GPUs, its own products.
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"lightning\..*")
-    warnings.filterwarnings("ignore", message=r".*(LeafSpec|does not have many workers).*")
 
 
 def write_piece(

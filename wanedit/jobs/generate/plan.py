@@ -14,7 +14,7 @@ from wanedit.errors import InputError, MissingWeightsError
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.generate.config import GenerationConfig, check, ordered, prompts
-from wanedit.lit.chain import ChainSettings, SegmentTask
+from wanedit.lit.tasks import ChainSettings, SegmentTask
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.hashing import compute_kind, digest, hash_files, pixels_sha256
 from wanedit.runtime.inputs import parse_keyframes

@@ -13,8 +13,7 @@ from wanedit.jobs.generate.assemble import assemble, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check
 from wanedit.jobs.generate.plan import Plan, Say, make_plan, remaining, resolve
 from wanedit.jobs.generate.show import show_plan
-from wanedit.lit.chain import FLF2VChain, SampledSegment, SegmentTask
-from wanedit.lit.data import shares
+from wanedit.lit.tasks import SampledSegment, SegmentTask, shares
 from wanedit.runtime import launch
 from wanedit.runtime.cost import disk_bytes
 from wanedit.runtime.directory import RunDirectory
@@ -251,6 +250,9 @@ def sample(
                 "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
             }
             append_event(directory.metrics, line)
+
+        # Brings Lightning, for which a plan and a run that is complete need not wait.
+        from wanedit.lit.chain import FLF2VChain
 
         predict(FLF2VChain(plan.folder, plan.settings, on_step), todo, save, plan.config, world)
     launch.raise_if_interrupted()

@@ -9,7 +9,7 @@ from rich.table import Table
 from wanedit.errors import InputError
 from wanedit.jobs.generate.config import GenerationConfig, check
 from wanedit.jobs.generate.plan import Plan, make_plan, remaining, resolve
-from wanedit.lit.chain import SegmentTask
+from wanedit.lit.tasks import SegmentTask
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import RunDirectory
