@@ -220,10 +220,10 @@ def _limit(monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
     """Let wan-tiny be good for no more frames than these."""
     from wanedit.jobs.edit import plan as edit_plan
 
-    opened = edit_plan.open_wan
+    opened = edit_plan.open_model
 
     def shorter(name: str):
         folder = opened(name)
         return replace(folder, sampling=replace(folder.sampling, max_frames=frames))
 
-    monkeypatch.setattr(edit_plan, "open_wan", shorter)
+    monkeypatch.setattr(edit_plan, "open_model", shorter)

@@ -14,7 +14,8 @@ from wanedit.flow.keyframes import Controller, Covariance, Exponential, Replacem
 from wanedit.flow.methods.copy_source import CopySource
 from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import interpolate, schedule
-from wanedit.lit.editor import EditSettings, FlowMatchingEditor
+from wanedit.lit.edit_clip import EditSettings, encode_keyframes
+from wanedit.lit.editor import FlowMatchingEditor
 from wanedit.lit.model import WanVideoModel
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.timeline import round_up, slots
@@ -117,8 +118,9 @@ def test_restored_keyframes_are_met_exactly_and_the_rest_comes_nearer(editor: Fl
 def encoded(editor: FlowMatchingEditor, kind: str, indices: tuple[int, ...] = (0, 8)) -> torch.Tensor:
     """x_e under one kind of encoding."""
     task = edit_task(indices=indices)
-    editor.settings = replace(FAST, keyframe_encoding=kind)  # pyright: ignore[reportArgumentType]
-    return editor.encode_keyframes(from_uint8(task.keyframes), from_uint8(task.frames), indices).detach()
+    model = WanVideoModel(editor, task.size, "")
+    pixels = from_uint8(task.keyframes), from_uint8(task.frames)
+    return encode_keyframes(model, *pixels, indices, kind).detach()  # pyright: ignore[reportArgumentType]
 
 
 def test_keyframes_are_encoded_one_by_one(editor: FlowMatchingEditor) -> None:

@@ -15,7 +15,7 @@ from wanedit.flow.methods.copy_source import CopySource
 from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import schedule
 from wanedit.lit.editor import FlowMatchingEditor
-from wanedit.lit.model import WanVideoModel, showable
+from wanedit.lit.model import WanVideoModel
 from wanedit.lit.networks import picture_key
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.video import from_uint8
@@ -68,13 +68,13 @@ def known(name: str) -> WanFolder:
     ],
 )
 def test_a_model_is_shown_what_it_was_trained_to_see(name: str, shown: tuple[int, ...]) -> None:
-    assert showable(known(name), (0, 4, 12), 13) == shown
+    assert known(name).showable((0, 4, 12), 13) == shown
 
 
 def test_a_folder_without_a_name_goes_by_its_kind(folders: dict[str, Path]) -> None:
-    shown = {kind: showable(open_wan(path), (0, 4, 8), 9) for kind, path in folders.items()}
+    shown = {kind: open_wan(path).showable((0, 4, 8), 9) for kind, path in folders.items()}
     assert shown == {"flf2v": (0, 8), "i2v": (0,), "t2v": ()}
-    assert showable(open_wan(folders["flf2v"]), (0,), 1) == (0,)
+    assert open_wan(folders["flf2v"]).showable((0,), 1) == (0,)
 
 
 @pytest.mark.parametrize("kind", ["flf2v", "i2v"])
@@ -109,7 +109,7 @@ def test_a_text_model_gets_text_alone(editors) -> None:
     "extra", [{"images": {0: picture(0)}}, {"joint": 1, "appended": torch.zeros(1, 16, 1, 4, 4)}]
 )
 def test_a_text_model_refuses_images(editors, extra: dict) -> None:
-    with pytest.raises(InputError, match=r"a-t2v reads no images \(t2v\); expected a view without any"):
+    with pytest.raises(InputError, match=r"a-t2v reads no images; expected a view without any"):
         model_of(editors["t2v"]).velocity(View("a blue square", **extra), 3)
 
 

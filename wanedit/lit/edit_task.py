@@ -137,7 +137,7 @@ class EditedClip:
     index: int
     digest: str
     tokens: int
-    latents: Float[Tensor, "16 s h w"] | None
+    latents: Float[Tensor, "c s h w"] | None
     frames: UInt8[np.ndarray, "t height width 3"]
     seconds: float
     evaluations: int

@@ -1,67 +1,18 @@
-"""FlowMatchingEditor: edit one clip a predict_step, with any method."""
+"""FlowMatchingEditor: edit one clip a predict_step, with any method; OutsideEditor: with a model that is no Wan."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import Edit, Edited, Method, Metrics, VideoModel, View, at_slots
-from wanedit.flow.path import Step, schedule
-from wanedit.flow.windows import Windowed
+from wanedit.flow.editing import Edit, Method
+from wanedit.flow.path import schedule
+from wanedit.lit.edit_clip import EditSettings, OnEditStep, edit_clip, make_edit
 from wanedit.lit.edit_task import EditedClip, EditTask
-from wanedit.lit.model import WanVideoModel, showable
+from wanedit.lit.model import OpenModel, OutsideModel, WanVideoModel
 from wanedit.lit.networks import WanModule
-from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
-from wanedit.rng import derive_seed, noise
-from wanedit.timeline import slot
-from wanedit.video import cut_back, from_uint8, hold_last, to_uint8
-from wanedit.video.restoring import Restore
+from wanedit.video import from_uint8
 from wanedit.wan.load import WanFolder
-from wanedit.wan.vae import STRIDE_TIME
-
-# Share of a window that neighbours have in common.
-OVERLAP = 1 / 3
-KeyframeEncoding = Literal["single", "group", "warped", "anchored"]
-OnEditStep = Callable[[int, Step, Metrics], None]
-
-
-@dataclass(frozen=True)
-class EditSettings:
-    """How every clip of a run is sampled.
-
-    Attributes:
-        solver: whose schedule is visited; the methods that correct a velocity take Euler steps on it.
-        guidance_scale, source_guidance_scale: of the target's and the source's views.
-        keyframe_encoding: how a keyframe becomes the latent of its slot. "single": as a video of one frame, which has
-            the statistics of slot 0. "group": held for the slot's four frames and one before. "warped": moved to each
-            of those five frames by the source's optical flow. "anchored": the source's latent, and what the warped
-            edit differs by from the source's frame warped alike: a keyframe without an edit is the source's latent.
-        restore: what a decoded edit gets back in pixels, see `wanedit.video.restoring`. "source": what the VAE lost of
-            the source. "residual": that, and what the edit misses at its keyframes, carried along the source's motion.
-            "keyframes": the keyframes themselves wherever that motion can be followed. "none": nothing.
-        condition_keyframes: fill the condition channels with the keyframes that the model can be shown.
-        window: slots of overlapping windows that a longer clip is seen through; None for the whole clip at once.
-        offload_model, t5_cpu, tile: as in generation.
-    """
-
-    num_inference_steps: int
-    shift: float
-    guidance_scale: float
-    source_guidance_scale: float
-    solver: str = "euler"
-    keyframe_encoding: KeyframeEncoding = "anchored"
-    restore: Restore = "none"
-    condition_keyframes: bool = True
-    window: int | None = None
-    offload_model: bool = True
-    t5_cpu: bool = False
-    tile: int | None = None
 
 
 class FlowMatchingEditor(WanModule[EditTask]):
@@ -128,114 +79,52 @@ class FlowMatchingEditor(WanModule[EditTask]):
 
     @torch.no_grad()
     def edit(self, task: EditTask) -> EditedClip:
-        """Encode, run the method, decode, and cut what was held beyond the source's last frame."""
+        """Edit one clip; see `edit_clip`."""
         _, vae = self.ready(task)
-        started = time.perf_counter()
-        model = self._model(task)
-        steps: list[Metrics] = []
-
-        def observe(step: Step, metrics: Metrics) -> None:
-            steps.append(step_record(step, metrics))
-            self.on_step(task.index, step, metrics)
-
-        problem = self.problem(task, vae.mean.device)
-        result = self._seeded(task)(model, problem, self.schedule, observe)
-        frames = self._frames(result, problem, task)
-        latents = None if result.latents is None else result.latents[0].float().cpu()
-        seconds = time.perf_counter() - started
-        return EditedClip(
-            task.index, task.digest, task.tokens, latents, frames, seconds, model.evaluations, tuple(steps)
-        )
-
-    def _frames(self, result: Edited, problem: Edit, task: EditTask) -> UInt8[np.ndarray, "t height width 3"]:
-        """The edited clip as frames: decoded, restored, and without what was held beyond the source's last frame."""
-        kind, count = self.settings.restore, len(task.frames)
-        if result.pixels is None:
-            assert result.latents is not None, "a method returns latents or pixels"
-            video = self.decode(result.latents)[0]
-            if kind != "none":
-                coded = self.decode(problem.source)[0]
-                return restored(video, coded, task.pictures, task.keyframe_indices, kind)
-        else:
-            video = result.pixels[0]
-        frames = to_uint8(video)
-        return frames if len(frames) == count else cut_back(frames, count)
-
-    def _model(self, task: EditTask) -> VideoModel:
         model = WanVideoModel(self, task.size, task.negative_prompt)
-        window = self.settings.window
-        return model if window is None else Windowed(model, window, max(1, round(window * OVERLAP)))
-
-    def _seeded(self, task: EditTask) -> Any:
-        """The method; one that draws noise of its own draws it by clip, as the coupled noise is."""
-        method: Any = self.method
-        if not hasattr(method, "seed"):
-            return method
-        return replace(method, seed=derive_seed(task.seed, "method", method.seed, task.index))
+        shown = shown_frames(self.folder, self.settings, task)
+        return edit_clip(model, self.method, task, self.settings, shown, vae.mean.device, self.on_step)
 
     def problem(self, task: EditTask, device: torch.device) -> Edit:
-        """The task as methods see it: latents, coupled noise, and a view of either clip."""
-        # 4n+1 frames, the last one held; `edit` cuts what it decodes back to the source's count.
-        video = from_uint8(hold_last(task.frames)).to(device)
-        keyframes = from_uint8(task.keyframes).to(device)
-        indices = task.keyframe_indices
+        """The task as the method sees it; see `make_edit`."""
+        model = WanVideoModel(self, task.size, task.negative_prompt)
         shown = shown_frames(self.folder, self.settings, task)
-        targets = {i: keyframes[:, k] for k, i in enumerate(indices) if i in shown}
-        sources = {i: video[:, i] for i in shown}
-        settings = self.settings
-        latents = self.encode(video[None])
-        return Edit(
-            latents,
-            self._edited(keyframes, video, indices, latents),
-            task.slots,
-            noise((1, 16, *task.grid), task.seed, "edit", task.index).to(device),
-            View(task.prompt, settings.guidance_scale, targets),
-            View(task.source_prompt, settings.source_guidance_scale, sources),
-            video[None],
-            keyframes[None],
-            indices,
-            flow=flow_between,
-            retime=retime_clip,
-        )
-
-    def _edited(
-        self, keyframes: Tensor, video: Tensor, indices: tuple[int, ...], latents: Tensor
-    ) -> Float[Tensor, "1 16 k h w"]:
-        """x_e of the kind that the settings ask for; `latents` are the source's."""
-        edited = self.encode_keyframes(keyframes, video, indices)
-        if self.settings.keyframe_encoding != "anchored":
-            return edited
-        unedited = self.encode_keyframes(video[:, list(indices)], video, indices)
-        return at_slots(latents, tuple(slot(index) for index in indices)) + edited - unedited
-
-    def encode_keyframes(self, keyframes: Tensor, video: Tensor, indices: tuple[int, ...]) -> Tensor:
-        """x_e (1, 16, K, H/8, W/8): keyframes (3, K, H, W) one by one, never stacked through the causal VAE.
-
-        Args:
-            video: the source (3, T, H, W), whose motion the kinds "warped" and "anchored" follow.
-            indices: the frames of the keyframes.
-        """
-        clips = [self._slot_clip(keyframes[:, k], video, index)[None] for k, index in enumerate(indices)]
-        return torch.cat([self.encode(clip)[:, :, -1:] for clip in clips], dim=2)
-
-    def _slot_clip(self, keyframe: Tensor, video: Tensor, index: int) -> Tensor:
-        """What is encoded for one keyframe (3, H, W): 1 frame, or 5 of which the last 4 are those of its slot."""
-        kind, last = self.settings.keyframe_encoding, STRIDE_TIME * slot(index)
-        if kind == "single" or last == 0:
-            return keyframe[:, None]
-        if kind == "group":
-            return keyframe[:, None].expand(-1, 1 + STRIDE_TIME, -1, -1)
-        frames = range(last - STRIDE_TIME, last + 1)
-        return torch.stack([carried(keyframe, video, index, frame) for frame in frames], dim=1)
+        return make_edit(model, task, self.settings, shown, device)
 
 
-def step_record(step: Step, metrics: Metrics) -> Metrics:
-    """What is kept of one step."""
-    return {"step": step.index, "sigma": step.sigma, "h": step.h, **metrics}
+class OutsideEditor(LightningModule):
+    """Edits clips with one video model that is no Wan and one method.
+
+    Args:
+        model: by name, not yet made.
+        method, settings, on_step: as for `FlowMatchingEditor`.
+    """
+
+    def __init__(
+        self,
+        model: OutsideModel,
+        method: Method,
+        settings: EditSettings,
+        on_step: OnEditStep | None = None,
+    ) -> None:
+        super().__init__()
+        self.opened, self.method, self.settings, self.on_step = model, method, settings, on_step
+
+    def predict_step(self, batch: EditTask, batch_idx: int = 0, dataloader_idx: int = 0) -> EditedClip:
+        """Edit one clip with a model of its own, which counts that clip's evaluations."""
+        shown = shown_frames(self.opened, self.settings, batch)
+        with torch.inference_mode(False), torch.no_grad():
+            return edit_clip(
+                self.opened.make(), self.method, batch, self.settings, shown, self.device, self.on_step
+            )
+
+    def transfer_batch_to_device(
+        self, batch: EditTask, device: torch.device, dataloader_idx: int
+    ) -> EditTask:
+        """Leave the task on the CPU."""
+        return batch
 
 
-def shown_frames(folder: WanFolder, settings: EditSettings, task: EditTask) -> tuple[int, ...]:
+def shown_frames(model: OpenModel, settings: EditSettings, task: EditTask) -> tuple[int, ...]:
     """The frames of the keyframes that the task's views show the model."""
-    if not settings.condition_keyframes:
-        return ()
-    return showable(folder, task.keyframe_indices, task.sampled_frames)
+    return model.showable(task.keyframe_indices, task.sampled_frames) if settings.condition_keyframes else ()

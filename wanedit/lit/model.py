@@ -1,44 +1,104 @@
-"""A loaded Wan as the `VideoModel` that editing methods ask for velocities."""
+"""Models that an edit may ask, before they are loaded, and a loaded Wan as the `VideoModel` that methods ask."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import View
+from wanedit.flow.editing import VideoModel, View
 from wanedit.lit.networks import WanModule, picture_key
 from wanedit.lit.velocity import GuidedVelocity
+from wanedit.registry import Registry
+from wanedit.wan.catalog import Sampling, find_known
 from wanedit.wan.condition import build_condition
 from wanedit.wan.config import IMAGE_TOKENS, MASK_CHANNELS
-from wanedit.wan.load import WanFolder
+from wanedit.wan.load import WanFolder, open_wan, require_parts
 from wanedit.wan.vae import STRIDE_SPACE, STRIDE_TIME
 
 
-def showable(folder: WanFolder, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
-    """Those of `frames` that a model's condition channels were trained to show.
+@runtime_checkable
+class OpenModel(Protocol):
+    """What is known of a model before anything of it is loaded: a `WanFolder` or an `OutsideModel`."""
 
-    Any for the inpainting models and wan-tiny; the first for I2V; the first and the last for FLF2V; none for T2V.
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sampling(self) -> Sampling: ...
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether a view may show it any picture."""
+        ...
+
+    def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
+        """Those of `frames` that it was trained to be shown in a clip of so many."""
+        ...
+
+
+@dataclass(frozen=True)
+class OutsideModel:
+    """A video model that is no Wan, by its name.
+
+    Attributes:
+        name: `package.module:Class`, or of an entry point in the group `wanedit.models`.
+        make: makes it; called without arguments. What it makes may have a `sampling`, with its own settings, and a
+            `fingerprint`, text that changes when its weights do.
     """
-    if not folder.config.condition_channels:
-        return ()
-    if folder.known is not None and (folder.known.bundled or "InP" in folder.known.name):
+
+    name: str
+    make: Callable[[], VideoModel]
+
+    @property
+    def sampling(self) -> Sampling:
+        """What it says of itself; else settings that suit most, and no negative prompt."""
+        return getattr(self.make, "sampling", None) or Sampling(negative_prompt="", full_size=False)
+
+    @property
+    def reads_images(self) -> bool:
+        return True
+
+    def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
+        """All: it refuses by itself what it cannot be shown."""
         return tuple(frames)
-    ends = (0, num_frames - 1) if folder.config.model_type == "flf2v" else (0,)
-    return tuple(frame for frame in frames if frame in ends)
 
 
-def require_readable(folder: WanFolder, view: View) -> None:
+# Video models that are no Wan: classes that make a `wanedit.flow.editing.VideoModel`.
+VIDEO_MODELS: Registry[Callable[[], VideoModel]] = Registry("model")
+
+
+def open_model(source: str) -> WanFolder | OutsideModel:
+    """A model by folder, by known name, or from outside by `package.module:Class` or an entry point.
+
+    Raises:
+        InputError: none of them.
+        MissingWeightsError: a known model that is not on this machine, or one that lacks a part.
+    """
+    outside = find_known(source) is None and not Path(source).expanduser().exists()
+    if outside and (":" in source or source in VIDEO_MODELS):
+        make = VIDEO_MODELS[source]
+        if not callable(make):
+            raise InputError(f"model {source} is {make!r}; expected a class that makes a VideoModel")
+        return OutsideModel(source, make)
+    folder = open_wan(source)
+    require_parts(folder)
+    return folder
+
+
+def require_readable(model: OpenModel, view: View) -> None:
     """Refuse a view with images for a model without condition channels.
 
     Raises:
         InputError: naming the model.
     """
-    if (view.images or view.appended is not None) and not folder.config.condition_channels:
+    if (view.images or view.appended is not None) and not model.reads_images:
         raise InputError(
-            f"{folder.name} reads no images ({folder.config.model_type}); expected a view without any: a method that "
-            "shows the model none"
+            f"{model.name} reads no images; expected a view without any: a method that shows the model none"
         )
 
 

@@ -9,12 +9,12 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Method, Metrics, View
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.solvers import Velocity
+from wanedit.lit.edit_clip import EditSettings
 from wanedit.lit.edit_task import EditTask
-from wanedit.lit.editor import EditSettings, shown_frames
-from wanedit.lit.model import require_readable, showable
+from wanedit.lit.editor import shown_frames
+from wanedit.lit.model import OpenModel, require_readable
 from wanedit.rng import noise
 from wanedit.timeline import STRIDE, slots
-from wanedit.wan.load import WanFolder
 
 SIDE = 16
 
@@ -37,8 +37,8 @@ class Rehearsal:
 class _StandIn:
     """In the place of a model: a velocity that bends, so that a solver of equations has something to solve."""
 
-    def __init__(self, folder: WanFolder, edit: Edit) -> None:
-        self.folder = folder
+    def __init__(self, opened: OpenModel, edit: Edit) -> None:
+        self.opened = opened
         self.edit = edit
         self.evaluations = 0
         self.beyond_training = False
@@ -46,10 +46,10 @@ class _StandIn:
         self.read: set[str] = set()
 
     def velocity(self, view: View, slots: int) -> Velocity:
-        require_readable(self.folder, view)
+        require_readable(self.opened, view)
         self.read.add("model")
         length = STRIDE * (slots - view.joint - 1) + 1
-        self.beyond_training |= len(showable(self.folder, view.images, length)) < len(view.images)
+        self.beyond_training |= len(self.opened.showable(view.images, length)) < len(view.images)
         if view.prompt == self.edit.reference.prompt:
             self.read.add("reference")
         if view.images and any(view.images is own.images for own in (self.edit.target, self.edit.reference)):
@@ -70,7 +70,7 @@ class _StandIn:
         return torch.zeros(1, 3, STRIDE * (latents.shape[2] - 1) + 1, SIDE, SIDE)
 
 
-def rehearse(method: Method, folder: WanFolder, task: EditTask, settings: EditSettings) -> Rehearsal:
+def rehearse(method: Method, opened: OpenModel, task: EditTask, settings: EditSettings) -> Rehearsal:
     """Run a method on a clip of the task's length and of a few pixels, with a formula in the model's place.
 
     Raises:
@@ -79,7 +79,7 @@ def rehearse(method: Method, folder: WanFolder, task: EditTask, settings: EditSe
     """
     count, frames = len(task.keyframe_indices), task.sampled_frames
     x_s = noise((1, 16, task.grid[0], SIDE // 8, SIDE // 8), 0, "rehearsal")
-    images = {frame: torch.zeros(3, SIDE, SIDE) for frame in shown_frames(folder, settings, task)}
+    images = {frame: torch.zeros(3, SIDE, SIDE) for frame in shown_frames(opened, settings, task)}
     ignored = method.ignores
     edit = Edit(
         source=x_s,
@@ -98,7 +98,7 @@ def rehearse(method: Method, folder: WanFolder, task: EditTask, settings: EditSe
     )
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     steps: list[Metrics] = []
-    model = _StandIn(folder, edit)
+    model = _StandIn(opened, edit)
     with torch.no_grad():
         made = method(model, edit, levels, lambda step, metrics: steps.append(metrics))
     if "edited" in ignored and made.latents is not None and not bool(made.latents.isfinite().all()):

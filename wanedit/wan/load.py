@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -70,6 +71,23 @@ class WanFolder:
     @property
     def name(self) -> str:
         return self.known.name if self.known else self.path.name
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether it has condition channels."""
+        return bool(self.config.condition_channels)
+
+    def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
+        """Those of `frames` that its condition channels were trained to show.
+
+        Any for the inpainting models and wan-tiny; the first for I2V; the first and the last for FLF2V; none for T2V.
+        """
+        if not self.reads_images:
+            return ()
+        if self.known is not None and (self.known.bundled or "InP" in self.known.name):
+            return tuple(frames)
+        ends = (0, num_frames - 1) if self.config.model_type == "flf2v" else (0,)
+        return tuple(frame for frame in frames if frame in ends)
 
     @property
     def transformer_folders(self) -> tuple[Path, ...]:

@@ -105,17 +105,15 @@ def describe_method(method: Any) -> dict[str, Any]:
         elif callable(value):
             value = getattr(value, "__name__", type(value).__name__)
         values[f.name] = value
-    return values | _code_of(type(method))
+    # A method under development gives new results as its file changes; those of the package have a version.
+    own = type(method).__module__.startswith("wanedit.")
+    return values if own else values | {"code": code_sha256(type(method))}
 
 
-def _code_of(kind: type) -> dict[str, str]:
-    """A method under development gives new results as its file changes; those of the package have a version."""
-    if kind.__module__.startswith("wanedit."):
-        return {}
+def code_sha256(kind: Any) -> str:
+    """SHA-256 of the file that a class is written in; of its name where it has none."""
     file = inspect.getsourcefile(kind)
-    return (
-        {"code": hashlib.sha256(Path(file).read_bytes()).hexdigest()} if file else {"code": kind.__qualname__}
-    )
+    return hashlib.sha256(Path(file).read_bytes() if file else kind.__qualname__.encode()).hexdigest()
 
 
 def deciding(config: EditConfig, method: Method) -> dict[str, Any]:

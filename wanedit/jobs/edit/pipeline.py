@@ -46,15 +46,15 @@ class WanVideoEditorPipeline:
 
     @classmethod
     def from_pretrained(cls, model: str | Path, **settings: Any) -> "WanVideoEditorPipeline":
-        """A pipeline for a known name or a folder in the official layout.
+        """A pipeline for a known name, a folder in the official layout, or `package.module:Class` of another model.
 
         Raises:
-            InputError: neither a folder nor a known name.
+            InputError: none of them.
             MissingWeightsError: a known model that is not on this machine.
         """
-        from wanedit.wan.load import open_wan, require_parts
+        from wanedit.lit.model import open_model
 
-        require_parts(open_wan(str(model)))
+        open_model(str(model))
         return cls(model=str(model), **settings)
 
     def enable_vram_management(self) -> None:

@@ -9,7 +9,7 @@ from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method
 from wanedit.jobs.edit.config import EditConfig, check_edit
-from wanedit.jobs.edit.method import build_method, deciding, describe_method, guidance, unused
+from wanedit.jobs.edit.method import build_method, code_sha256, deciding, describe_method, guidance, unused
 from wanedit.jobs.edit.pictures import (
     decide_output,
     look,
@@ -20,18 +20,17 @@ from wanedit.jobs.edit.pictures import (
     shape_notes,
     shown_in,
 )
+from wanedit.lit.edit_clip import EditSettings
 from wanedit.lit.edit_task import EditTask, Pictures, check_keyframes
-from wanedit.lit.editor import EditSettings
-from wanedit.lit.model import showable
+from wanedit.lit.model import OpenModel, OutsideModel, open_model
 from wanedit.lit.rehearsal import Rehearsal, rehearse
 from wanedit.runtime.hashing import compute_kind, digest, hash_files, pixels_sha256
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
 from wanedit.runtime.settings import parse_size
 from wanedit.video import FitRecord
 from wanedit.video.source import SourceClip
-from wanedit.wan import load
 from wanedit.wan.condition import prompt_doubts
-from wanedit.wan.load import WanFolder, open_wan
+from wanedit.wan.load import WanFolder
 
 # Raised when a change to the code changes the pixels of an edit for the same inputs.
 ALGORITHM = 2
@@ -50,7 +49,7 @@ class EditPlan:
 
     config: EditConfig
     asked: EditConfig
-    folder: WanFolder
+    model: WanFolder | OutsideModel
     source: SourceClip
     keyframes: tuple[EditedFrame, ...]
     fits: tuple[FitRecord, ...]
@@ -74,7 +73,7 @@ def make_edit_plan(
 
     Args:
         config: `base_seed` must be set and not negative.
-        folders: where relative paths are looked up after the current folder.
+        folders: where relative paths are looked up after the current model.
         say: told before something that takes long.
 
     Raises:
@@ -85,10 +84,9 @@ def make_edit_plan(
     method = build_method(config)
     keyframes = parse_edited(config.keyframes, folders, config.start)
     indices = tuple(keyframe.index for keyframe in keyframes)
-    folder = open_wan(config.source)
-    load.require_parts(folder)
+    model = open_model(config.source)
     given, ignored = config, unused(config, method)
-    own = folder.sampling
+    own = model.sampling
     defaults = {
         "negative_prompt": own.negative_prompt,
         "shift": own.shift,
@@ -100,20 +98,20 @@ def make_edit_plan(
 
     path = find_path(config.video, folders, what="video", folder=True)
     total, sides = look(path, config)
-    size = parse_size(config.size) if config.size else own_size(path, sides, folder.name, own.size)
+    size = parse_size(config.size) if config.size else own_size(path, sides, model.name, own.size)
     # A long source is refused by its length before its frames are decoded; one of no frames by `read_clip`.
     length = total - config.start if config.num_frames is None else config.num_frames
     if 0 < length <= total - config.start:
-        _check_frames(length, indices, config, folder)
+        _check_frames(length, indices, config, model)
     source = read_clip(path, config, size)
-    _check_frames(len(source.frames), indices, config, folder)
+    _check_frames(len(source.frames), indices, config, model)
     placed, notes = place_keyframes(config, keyframes, source, sides)
     pictures = Pictures(source.frames, shown_in(source.frames, placed, config.resize_policy))
     originals = read_originals(config, source, placed, sides)
     notes += shape_notes(config, source, sides)
 
-    settings = edit_settings(config, folder, method, len(source.frames))
-    files = hash_files(folder, say)
+    settings = edit_settings(config, model, method, len(source.frames))
+    files = hash_files(model, say) if isinstance(model, WanFolder) else hash_code(model)
     decides = {
         "algorithm": ALGORITHM,
         "compute": compute_kind(),
@@ -137,11 +135,13 @@ def make_edit_plan(
         digest=digest(decides),
         originals=originals,
     )
-    rehearsal = rehearse(method, folder, task, settings)
+    rehearsal = rehearse(method, model, task, settings)
     # What becomes of the shape is told by `shape_notes`, which knows the result.
     told = [note for note in source.notes if source.fit is None or note != source.fit.warning]
-    doubts = prompt_doubts(folder.path, folder.config.text_len, [task.prompt, task.source_prompt])
-    doubts += _doubts(config, folder, task, rehearsal)
+    doubts = []
+    if isinstance(model, WanFolder):
+        doubts += prompt_doubts(model.path, model.config.text_len, [task.prompt, task.source_prompt])
+    doubts += _doubts(config, model, task, rehearsal)
     doubts += method.doubts(settings.num_inference_steps, settings.shift, guidance(config, method))
     config = replace(
         config,
@@ -152,7 +152,7 @@ def make_edit_plan(
     return EditPlan(
         config=config,
         asked=replace(config, **{name: getattr(given, name) for name in ASKED_AGAIN}),
-        folder=folder,
+        model=model,
         source=source,
         keyframes=tuple(keyframes),
         fits=tuple(keyframe.placement.record for keyframe in placed),
@@ -165,24 +165,24 @@ def make_edit_plan(
     )
 
 
-def _check_frames(frames: int, indices: Sequence[int], config: EditConfig, folder: WanFolder) -> None:
+def _check_frames(frames: int, indices: Sequence[int], config: EditConfig, model: OpenModel) -> None:
     check_keyframes(len(indices), indices, frames)
-    limit = folder.sampling.max_frames
+    limit = model.sampling.max_frames
     if timeline.round_up(frames) > limit and config.long_source == "error":
         raise InputError(
-            f"the source has {frames} frames; {folder.name} is good for {limit}. Give num_frames (and start), or "
+            f"the source has {frames} frames; {model.name} is good for {limit}. Give num_frames (and start), or "
             "long_source: windows to average overlapping windows of that length, or whole to edit it in one piece"
         )
 
 
-def edit_settings(config: EditConfig, folder: WanFolder, method: Method, num_frames: int) -> EditSettings:
+def edit_settings(config: EditConfig, model: OpenModel, method: Method, num_frames: int) -> EditSettings:
     """What the editor is told of a configuration without open defaults, for a source of so many frames."""
-    most = timeline.slots(folder.sampling.max_frames)
+    most = timeline.slots(model.sampling.max_frames)
     restore = decide_output(config, method).restore
     long = timeline.slots(timeline.round_up(num_frames)) > most
     return EditSettings(
         num_inference_steps=config.num_inference_steps,
-        shift=folder.sampling.shift if config.shift is None else config.shift,
+        shift=model.sampling.shift if config.shift is None else config.shift,
         guidance_scale=config.guidance_scale,
         source_guidance_scale=(
             config.guidance_scale if config.source_guidance_scale is None else config.source_guidance_scale
@@ -198,26 +198,32 @@ def edit_settings(config: EditConfig, folder: WanFolder, method: Method, num_fra
     )
 
 
-def _doubts(config: EditConfig, folder: WanFolder, task: EditTask, rehearsal: Rehearsal) -> list[str]:
+def _doubts(config: EditConfig, model: OpenModel, task: EditTask, rehearsal: Rehearsal) -> list[str]:
     """What will run with this model and this source, but perhaps not as meant."""
     notes, frames, total = [], len(task.frames), task.sampled_frames
     if total != frames:
         notes.append(
             f"{frames} frames are no 4n+1: the model works on {total}, the last frame held, and {frames} come out"
         )
-    if config.guidance_scale > 1 and folder.sampling.guidance_scale == 1:
+    if config.guidance_scale > 1 and model.sampling.guidance_scale == 1:
         notes.append(
-            f"{folder.name} is made for guidance 1; guidance_scale {config.guidance_scale:g} costs it quality, and "
+            f"{model.name} is made for guidance 1; guidance_scale {config.guidance_scale:g} costs it quality, and "
             "twice the time"
         )
-    hidden = sorted({*task.keyframe_indices} - {*showable(folder, task.keyframe_indices, total)})
+    hidden = sorted({*task.keyframe_indices} - {*model.showable(task.keyframe_indices, total)})
     if config.condition_keyframes and hidden:
-        notes.append(f"{folder.name} cannot be shown the keyframes at {hidden}; they act by the method alone")
+        notes.append(f"{model.name} cannot be shown the keyframes at {hidden}; they act by the method alone")
     if rehearsal.beyond_training:
         notes.append(
-            f"{folder.name} was trained on a first frame alone; it may miss the keyframes that end a clip"
+            f"{model.name} was trained on a first frame alone; it may miss the keyframes that end a clip"
         )
     return notes
+
+
+def hash_code(model: OutsideModel) -> dict[str, str]:
+    """What decides what a model from outside computes, as far as it can be seen: its file, and what it says itself."""
+    said = getattr(model.make, "fingerprint", "")
+    return {model.name: code_sha256(model.make), **({"fingerprint": str(said)} if said else {})}
 
 
 def _hashes(pictures: Pictures) -> list[str]:

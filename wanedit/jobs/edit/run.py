@@ -13,8 +13,10 @@ from wanedit.flow.path import Step, schedule
 from wanedit.jobs.edit.config import EditConfig, check_edit
 from wanedit.jobs.edit.method import describe_method, guidance
 from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
+from wanedit.lit.edit_clip import OnEditStep, step_record
 from wanedit.lit.edit_task import EditedClip
-from wanedit.lit.editor import FlowMatchingEditor, OnEditStep, step_record
+from wanedit.lit.editor import FlowMatchingEditor, OutsideEditor
+from wanedit.lit.model import OutsideModel
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
 from wanedit.runtime.directory import RunDirectory
@@ -97,7 +99,7 @@ def edit(
             height, width = task.pictures.frames.shape[1:3]
             tell(
                 f"{len(task.frames)} frames of {width}*{height} at {float(plan.fps):g} fps, keyframes at "
-                f"{list(task.keyframe_indices)}, {plan.config.method}, {plan.folder.name}, seed "
+                f"{list(task.keyframe_indices)}, {plan.config.method}, {plan.model.name}, seed "
                 f"{plan.config.base_seed}" + ("; already complete" if complete else "")
             )
             with track(
@@ -106,7 +108,11 @@ def edit(
                 if not complete:
                     with progress_bar(plan.rehearsal.steps, "editing", "steps", verbose) as advance:
                         watch = _watch(plan, directory, tracking, tell, advance)
-                        module = FlowMatchingEditor(plan.folder, plan.method, plan.settings, watch)
+                        model, settings = plan.model, plan.settings
+                        if isinstance(model, OutsideModel):
+                            module = OutsideEditor(model, plan.method, settings, watch)
+                        else:
+                            module = FlowMatchingEditor(model, plan.method, settings, watch)
                         predict(module, [task], lambda clip: _save(plan, directory, clip), plan.config, world)
                     launch.raise_if_interrupted()
                 result = _finish(plan, directory, edited=not complete)
@@ -173,7 +179,7 @@ def _prepare(plan: EditPlan, directory: RunDirectory) -> bool:
         "event": "start",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "wanedit": __version__,
-        "model": plan.folder.name,
+        "model": plan.model.name,
         "model_files": plan.model_files,
         "method": describe_method(plan.method),
         "seed": plan.config.base_seed,

@@ -15,6 +15,7 @@ from wanedit.runtime.cost import forward_flops
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.launch import World, choose_devices
 from wanedit.runtime.progress import wide_console
+from wanedit.wan.load import WanFolder
 
 
 def print_edit_plan(config: EditConfig, folders: Sequence[Path] = ()) -> None:
@@ -57,20 +58,22 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     done = "skips: complete" if is_complete(plan, directory) else "edits"
     options = ", ".join(f"{name} {value}" for name, value in describe_method(plan.method).items())
-    tflop = forward_flops(plan.folder.config, task.tokens) / 1e12
+    where = cost = ""
+    if isinstance(plan.model, WanFolder):
+        where = f" ({plan.model.path})"
+        cost = f", {forward_flops(plan.model.config, task.tokens) / 1e12:.3g} TFLOP a pass"
     return "\n".join(
         (
             f"source     {plan.source.path}: frames {plan.source.start} … "
             f"{plan.source.start + len(task.frames) - 1} of {plan.source.total}, {float(plan.fps):g} fps",
             f"output     {directory.final}: {len(task.frames)} frames, {width}*{height}{at}, "
             f"restored: {settings.restore}",
-            f"model      {plan.folder.name} ({plan.folder.path})",
+            f"model      {plan.model.name}{where}",
             f"method     {plan.config.method} ({options})",
             f"schedule   {settings.solver}, {len(levels)} steps, shift {settings.shift:g}, largest h "
             f"{max(step.h for step in levels):.3g}; guidance {settings.guidance_scale:g}, source "
             f"{settings.source_guidance_scale:g}",
-            f"clip       {task.sampled_frames} frames, {task.grid[0]} slots, {task.tokens} tokens, "
-            f"{tflop:.3g} TFLOP a pass",
+            f"clip       {task.sampled_frames} frames, {task.grid[0]} slots, {task.tokens} tokens{cost}",
             f"seed       {plan.config.base_seed}",
             f"cost       about {plan.rehearsal.evaluations} passes of the network",
             f"hash       {task.digest[:12]}",

@@ -1,0 +1,177 @@
+"""One clip edited with any method and any video model: encoded, corrected, decoded, restored."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wanedit.flow.editing import Edit, Method, Metrics, VideoModel, View, at_slots
+from wanedit.flow.path import Step, schedule
+from wanedit.flow.windows import Windowed
+from wanedit.lit.edit_task import EditedClip, EditTask
+from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
+from wanedit.rng import derive_seed, noise
+from wanedit.timeline import STRIDE, slot
+from wanedit.video import cut_back, from_uint8, hold_last, to_uint8
+from wanedit.video.restoring import Restore
+
+# Share of a window that neighbours have in common.
+OVERLAP = 1 / 3
+KeyframeEncoding = Literal["single", "group", "warped", "anchored"]
+OnEditStep = Callable[[int, Step, Metrics], None]
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """How every clip of a run is sampled.
+
+    Attributes:
+        solver: whose schedule is visited; the methods that correct a velocity take Euler steps on it.
+        guidance_scale, source_guidance_scale: of the target's and the source's views.
+        keyframe_encoding: how a keyframe becomes the latent of its slot. "single": as a video of one frame, which has
+            the statistics of slot 0. "group": held for the slot's four frames and one before. "warped": moved to each
+            of those five frames by the source's optical flow. "anchored": the source's latent, and what the warped
+            edit differs by from the source's frame warped alike: a keyframe without an edit is the source's latent.
+        restore: what a decoded edit gets back in pixels, see `wanedit.video.restoring`. "source": what the VAE lost of
+            the source. "residual": that, and what the edit misses at its keyframes, carried along the source's motion.
+            "keyframes": the keyframes themselves wherever that motion can be followed. "none": nothing.
+        condition_keyframes: fill the condition channels with the keyframes that the model can be shown.
+        window: slots of overlapping windows that a longer clip is seen through; None for the whole clip at once.
+        offload_model, t5_cpu, tile: as in generation.
+    """
+
+    num_inference_steps: int
+    shift: float
+    guidance_scale: float
+    source_guidance_scale: float
+    solver: str = "euler"
+    keyframe_encoding: KeyframeEncoding = "anchored"
+    restore: Restore = "none"
+    condition_keyframes: bool = True
+    window: int | None = None
+    offload_model: bool = True
+    t5_cpu: bool = False
+    tile: int | None = None
+
+
+def edit_clip(
+    model: VideoModel,
+    method: Method,
+    task: EditTask,
+    settings: EditSettings,
+    shown: tuple[int, ...],
+    device: torch.device,
+    on_step: OnEditStep | None = None,
+) -> EditedClip:
+    """Encode, run the method, decode, restore, and cut what was held beyond the source's last frame.
+
+    Args:
+        shown: the frames of the keyframes that both views show the model.
+        device: of the pixels that the model is given.
+        on_step: called with (clip index, step, metrics) at every step.
+    """
+    started = time.perf_counter()
+    steps: list[Metrics] = []
+
+    def observe(step: Step, metrics: Metrics) -> None:
+        steps.append(step_record(step, metrics))
+        if on_step is not None:
+            on_step(task.index, step, metrics)
+
+    edit = make_edit(model, task, settings, shown, device)
+    asked = model
+    if settings.window is not None:
+        asked = Windowed(model, settings.window, max(1, round(settings.window * OVERLAP)))
+    own: Any = method
+    if hasattr(own, "seed"):
+        # A method that draws noise of its own draws it by clip, as the coupled noise is.
+        own = replace(own, seed=derive_seed(task.seed, "method", own.seed, task.index))
+    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    made = own(asked, edit, levels, observe)
+    if made.pixels is not None:
+        frames = to_uint8(made.pixels[0])
+    elif settings.restore == "none":
+        frames = to_uint8(model.decode(made.latents)[0])
+    else:
+        video, coded = model.decode(made.latents)[0], model.decode(edit.source)[0]
+        frames = restored(video, coded, task.pictures, task.keyframe_indices, settings.restore)
+    return EditedClip(
+        task.index,
+        task.digest,
+        task.tokens,
+        None if made.latents is None else made.latents[0].float().cpu(),
+        frames if len(frames) == len(task.frames) else cut_back(frames, len(task.frames)),
+        time.perf_counter() - started,
+        model.evaluations,
+        tuple(steps),
+    )
+
+
+def make_edit(
+    model: VideoModel, task: EditTask, settings: EditSettings, shown: tuple[int, ...], device: torch.device
+) -> Edit:
+    """The task as methods see it: latents, coupled noise, and a view of either clip."""
+    # 4n+1 frames, the last one held; `edit_clip` cuts what it decodes back to the source's count.
+    video = from_uint8(hold_last(task.frames)).to(device)
+    keyframes = from_uint8(task.keyframes).to(device)
+    indices = task.keyframe_indices
+    latents = model.encode(video[None])
+    edited = encode_keyframes(model, keyframes, video, indices, settings.keyframe_encoding)
+    if settings.keyframe_encoding == "anchored":
+        # The source's latent, and what the edit changes under that encoding: no edit, no change.
+        unedited = encode_keyframes(model, video[:, list(indices)], video, indices, "anchored")
+        edited = at_slots(latents, task.slots) + edited - unedited
+    return Edit(
+        source=latents,
+        edited=edited,
+        slots=task.slots,
+        noise=noise(latents.shape, task.seed, "edit", task.index).to(latents.device),
+        target=View(
+            task.prompt,
+            settings.guidance_scale,
+            {i: keyframes[:, k] for k, i in enumerate(indices) if i in shown},
+        ),
+        reference=View(task.source_prompt, settings.source_guidance_scale, {i: video[:, i] for i in shown}),
+        video=video[None],
+        keyframes=keyframes[None],
+        frames=indices,
+        flow=flow_between,
+        retime=retime_clip,
+    )
+
+
+def encode_keyframes(
+    model: VideoModel,
+    keyframes: Float[Tensor, "3 k height width"],
+    video: Float[Tensor, "3 t height width"],
+    indices: tuple[int, ...],
+    encoding: KeyframeEncoding,
+) -> Float[Tensor, "1 c k h w"]:
+    """x_e: keyframes one by one, never stacked through the causal VAE, which would read motion into them.
+
+    Args:
+        video: the source, whose motion the encodings "warped" and "anchored" follow.
+        indices: the frames of the keyframes.
+    """
+    encoded = []
+    for k, index in enumerate(indices):
+        keyframe, last = keyframes[:, k], STRIDE * slot(index)
+        if encoding == "single" or last == 0:
+            clip = keyframe[:, None]
+        elif encoding == "group":
+            clip = keyframe[:, None].expand(-1, 1 + STRIDE, -1, -1)
+        else:
+            # The four frames of its slot, and one before them that the causal VAE sees.
+            frames = range(last - STRIDE, last + 1)
+            clip = torch.stack([carried(keyframe, video, index, frame) for frame in frames], dim=1)
+        encoded.append(model.encode(clip[None])[:, :, -1:])
+    return torch.cat(encoded, dim=2)
+
+
+def step_record(step: Step, metrics: Metrics) -> Metrics:
+    """What is kept of one step."""
+    return {"step": step.index, "sigma": step.sigma, "h": step.h, **metrics}
