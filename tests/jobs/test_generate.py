@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.runs import FAST, Run, draw_keyframe
 from wanedit import GenerationResult, MultiKeyframePipeline
 from wanedit.errors import InputError, MissingWeightsError, NumericalError, ResourceError
+from wanedit.flow.path import Schedule
+from wanedit.flow.solvers import Observer, Velocity
 from wanedit.jobs.generate import run as generate_module
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
@@ -319,11 +322,12 @@ def test_the_pipeline_knows_the_seeds_names(keyframes) -> None:
         MultiKeyframePipeline(sample_stpes=3)
 
 
-def own_euler(velocity, x, schedule, observe=None):
+def own_euler(velocity: Velocity, x: Tensor, schedule: Schedule, observe: Observer | None = None) -> Tensor:
     """A solver from outside the package."""
     for step in schedule:
         v = velocity(x, step)
-        observe(step, x, v)
+        if observe is not None:
+            observe(step, x, v)
         x = x - step.h * v
     return x
 

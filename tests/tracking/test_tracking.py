@@ -343,7 +343,7 @@ def test_a_run_of_its_own_is_logged_under_slurm_too(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(rank_zero_only, "rank", 3)
     with open_tracker(TrackingSettings("tensorboard"), tmp_path, "ablate") as tracking:
         tracking.log("edit", 0, {"a": 1.0})
-    assert rank_zero_only.rank == 3
+    assert rank_zero_only.rank == 3  # pyright: ignore[reportFunctionMemberAccess]
     (file,) = tmp_path.glob("tensorboard/*/events.out.tfevents.*")
     assert b"edit/a" in file.read_bytes()
     assert b"summary/exit_code" in file.read_bytes()
