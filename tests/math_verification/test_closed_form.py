@@ -78,4 +78,5 @@ def test_slots_with_one_id_are_one_slot() -> None:
     v = model.velocity(View("", frame_ids=(0.0, 1.0, 1.0)), 3)
     twins = torch.cat([z[:, :, :2], z[:, :, 1:2]], dim=2)
     out = v(twins, _step(0.7))
-    assert torch.equal(out[:, :, 1], out[:, :, 2])
+    # Some processors' matrix products round the rows of one matrix by different kernels.
+    assert (out[:, :, 1] - out[:, :, 2]).abs().max() < 1e-12
