@@ -24,7 +24,7 @@ from wanedit.sprites import (
     render,
     sample_scene,
 )
-from wanedit.sprites.demo import DEMO_SECONDS, demo_scene, write_keyframes
+from wanedit.sprites.sets import DEMO_SECONDS, demo_scene, write_keyframes
 
 GREY = Background("gradient", ("white", "white"))
 

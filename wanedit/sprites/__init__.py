@@ -1,8 +1,7 @@
 """The project's own clips, with exact ground truth: scenes as data, renderer, flow, edits, captions."""
 
 from wanedit.sprites.edits import EDITS, Edit, Edited, apply_edit, edit_mask, edit_prompt, sample_edit
-from wanedit.sprites.looks import STYLES
-from wanedit.sprites.render import Flow, Rendered, centres, frame_times, optical_flow, render
+from wanedit.sprites.render import STYLES, Flow, Rendered, centres, frame_times, optical_flow, render
 from wanedit.sprites.scene import (
     BACKGROUNDS,
     COLOURS,

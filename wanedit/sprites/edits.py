@@ -1,6 +1,6 @@
 """Edits as data: a change of a scene, the edited scene, the request in words, the pixels it may touch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.sprites.looks import STYLES
-from wanedit.sprites.render import frame_times, render
+from wanedit.sprites.render import STYLES, frame_times, render
 from wanedit.sprites.scene import (
     COLOURS,
     SHAPES,
@@ -141,7 +140,7 @@ def sample_edit(scene: Scene, seed: int, kinds: Sequence[str] = EDITS) -> Edit:
             raise InputError(f"edit: got {kind!r}, expected one of {', '.join(EDITS)}")
     # The constant keeps this stream apart from those that sample_scene draws scenes from.
     rng = np.random.default_rng([97, seed])
-    choices = {kind: values for kind in kinds if (values := _CHOICES[kind](scene, rng))}
+    choices = {kind: values for kind in kinds if (values := _choices(kind, scene, rng))}
     if not choices:
         raise InputError(f"edits {', '.join(kinds)}: got a scene that allows none, expected one in view")
     # First the kind, then the edit: there are more colours than textures.
@@ -167,60 +166,40 @@ def _check_fits(scene: Scene, edit: Edit) -> None:
         raise InputError("new background: got the scene's own, expected another one")
 
 
-def _targets(scene: Scene) -> list[int]:
-    """Sprites that their colour and shape name, and that cover a hundredth of the frame on average."""
+def _choices(kind: str, scene: Scene, rng: np.random.Generator) -> list[Edit]:
+    """Every edit of one kind that can be seen and named; of backgrounds one, drawn from `rng`."""
+    if kind == "style":
+        return [Edit("style", value=style) for style in STYLES if style != "plain"]
+    if kind == "background":  # one of another kind, in none of the sprites' colours
+        colours = {sprite.colour for sprite in scene.sprites}
+        if len(COLOURS) - len(colours) < 2:
+            return []
+        while True:
+            background = sample_background(rng)
+            if background.kind != scene.background.kind and not colours & set(background.colours):
+                return [Edit("background", value=background)]
+    # Sprites that their colour and shape name, and that cover a hundredth of the frame on average.
     masks = render(scene, frame_times(5, fps=4 / scene.duration), (32, 32)).masks
     pairs = [(sprite.colour, sprite.shape) for sprite in scene.sprites]
-    return [i for i, pair in enumerate(pairs) if pairs.count(pair) == 1 and masks[i].mean() > 0.01]
-
-
-def _recolourings(scene: Scene, _: np.random.Generator) -> list[Edit]:
-    taken = {(sprite.colour, sprite.shape) for sprite in scene.sprites}
-    return [
-        Edit("recolour", i, colour)
-        for i in _targets(scene)
-        for colour in COLOURS
-        if colour not in scene.background.colours
-        and (colour, scene.sprites[i].shape) not in taken
-        and not held_out(scene.sprites[i].shape, colour)
+    targets = [
+        (i, sprite)
+        for i, sprite in enumerate(scene.sprites)
+        if pairs.count(pairs[i]) == 1 and masks[i].mean() > 0.01
     ]
-
-
-def _reshapings(scene: Scene, _: np.random.Generator) -> list[Edit]:
-    taken = {(sprite.colour, sprite.shape) for sprite in scene.sprites}
+    if kind == "remove":
+        return [Edit("remove", i) for i, _ in targets]
+    if kind == "retexture":
+        return [
+            Edit(kind, i, value) for i, sprite in targets for value in TEXTURES if value != sprite.texture
+        ]
+    # A new name must be free, and one that training shows.
+    if kind == "recolour":
+        free = [colour for colour in COLOURS if colour not in scene.background.colours]
+        names = [(i, colour, colour, sprite.shape) for i, sprite in targets for colour in free]
+    else:
+        names = [(i, shape, sprite.colour, shape) for i, sprite in targets for shape in SHAPES]
     return [
-        Edit("reshape", i, shape)
-        for i in _targets(scene)
-        for shape in SHAPES
-        if (scene.sprites[i].colour, shape) not in taken and not held_out(shape, scene.sprites[i].colour)
+        Edit(kind, i, value)
+        for i, value, colour, shape in names
+        if (colour, shape) not in pairs and not held_out(shape, colour)
     ]
-
-
-def _retexturings(scene: Scene, _: np.random.Generator) -> list[Edit]:
-    return [
-        Edit("retexture", i, texture)
-        for i in _targets(scene)
-        for texture in TEXTURES
-        if texture != scene.sprites[i].texture
-    ]
-
-
-def _backgrounds(scene: Scene, rng: np.random.Generator) -> list[Edit]:
-    """One background of another kind, in none of the sprites' colours."""
-    taken = {sprite.colour for sprite in scene.sprites}
-    if len(COLOURS) - len(taken) < 2:
-        return []
-    while True:
-        background = sample_background(rng)
-        if background.kind != scene.background.kind and not taken & set(background.colours):
-            return [Edit("background", value=background)]
-
-
-_CHOICES: dict[str, Callable[[Scene, np.random.Generator], list[Edit]]] = {
-    "recolour": _recolourings,
-    "reshape": _reshapings,
-    "retexture": _retexturings,
-    "background": _backgrounds,
-    "remove": lambda scene, _: [Edit("remove", i) for i in _targets(scene)],
-    "style": lambda _, __: [Edit("style", value=style) for style in STYLES if style != "plain"],
-}

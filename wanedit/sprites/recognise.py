@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from wanedit.sprites.looks import SDF, toned
+from wanedit.sprites.render import SDF, toned
 from wanedit.sprites.scene import COLOURS, SHAPES
 
 # Side of the square on which masks meet templates, and the root of a template's area in its pixels.
@@ -58,7 +58,7 @@ def sprite_mask(
     aside = (pixels - behind - amount * towards).square().sum(0).sqrt() / length.sqrt()
     # A pixel of another sprite may lie half way to this colour, but well off the line.
     amount = amount.clamp(0, 1) * (aside < 0.6)
-    return amount * _around(_biggest(amount > 0.4))
+    return amount * _dilated(_biggest(amount > 0.4), 1)
 
 
 def foreground(
@@ -71,7 +71,7 @@ def foreground(
         least: a part less than half as different as this (Euclidean, RGB in [0, 1]) is not a sprite.
     """
     amount = _standing_out(frame, background, least)
-    return amount * _around(_biggest(amount > 0.5))
+    return amount * _dilated(_biggest(amount > 0.5), 1)
 
 
 def extent(
@@ -120,7 +120,7 @@ def mean_colour(frame: Float[Tensor, "3 H W"], region: Bool[Tensor, "H W"]) -> F
 def recognise(frame: Float[Tensor, "3 H W"]) -> Recognition:
     """The sprite of a picture about which nothing is known.
 
-    Sprites have palette colours, backgrounds are toned half to grey (`styles.toned`), outlines are nearly black. So
+    Sprites have palette colours, backgrounds are toned half to grey (`render.toned`), outlines are nearly black. So
     every pixel goes to the nearest of those; the connected part of a palette colour that fits a shape best wins.
 
     Args:
@@ -145,7 +145,26 @@ def match_shape(mask: Float[Tensor, "H W"]) -> tuple[str, float]:
     area and centroid. Pixels outside the frame count for nothing, so a sprite cut by the border is compared by what
     is seen of it.
     """
-    patches, seen = _normalised(mask)
+    place = centre(mask)
+    if place is None:
+        return SHAPES[0], 0.0
+    height, width = mask.shape
+    root = math.sqrt(float(mask.sum()))
+    # A mask that the border cuts shows less than its shape's area, and its centroid lies inwards: it is sought larger
+    # and farther off.
+    cut = bool(torch.cat([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).max() > 0.5)
+    scales = torch.tensor([0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.7] if cut else [0.88, 0.94, 1.0, 1.06, 1.12])
+    reach = 0.4 if cut else 0.1
+    steps = torch.linspace(-reach, reach, 5)
+    axis = (torch.arange(_SIDE) + 0.5 - _SIDE / 2) / _ROOT * root
+    # (scales, shifts in y, shifts in x, rows, columns) of pixel coordinates.
+    column = place[0] + scales.view(-1, 1, 1) * axis + steps.view(1, -1, 1) * root
+    row = place[1] + scales.view(-1, 1, 1) * axis + steps.view(1, -1, 1) * root
+    x = column[:, None, :, None, :].expand(-1, 5, -1, _SIDE, -1)
+    y = row[:, :, None, :, None].expand(-1, -1, 5, -1, _SIDE)
+    grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], dim=-1).reshape(1, -1, _SIDE, 2)
+    patches = torch.nn.functional.grid_sample(mask[None, None], grid, align_corners=False).view(-1, _SIDE**2)
+    seen = (grid.abs() <= 1).all(-1).float().view(-1, _SIDE**2)
     templates = _templates()
     common = patches @ templates.T
     union = patches.sum(1, keepdim=True) + seen @ templates.T - common
@@ -185,23 +204,19 @@ def _candidates(frame: Tensor, favour: float) -> Iterator[tuple[str, Tensor, flo
         if own < 3 or whole.sum() < _SMALLEST * whole.numel():
             continue
         nearby = distance[[index, count + index]].min(0).values[(bright | shaded) & whole]
-        mask = (whole.float() + _softened(frame, whole)) / 2
-        yield colour, mask, float(own / any_colour) * math.exp(-2 * float(nearby.mean()))
-
-
-def _softened(frame: Tensor, part: Tensor) -> Float[Tensor, "H W"]:
-    """How far each pixel in and near a part lies from the surroundings' colours, 0 … 1.
-
-    Thin tips that blur has made pale are below the threshold of a part but still differ from what is around it.
-    """
-    region, outside = _dilated(part, 6), (~_dilated(part, 4)).float()
-    share = _blurred(outside) + 1e-4
-    behind = torch.stack([_blurred(channel * outside) for channel in frame]) / share
-    difference = (frame - behind).square().sum(0).sqrt() / 2
-    ring = region & (outside > 0)
-    floor = difference[ring].mean() if ring.any() else difference.new_zeros(())
-    top = 0.75 * difference[part].quantile(0.8)
-    return ((difference - floor) / (top - floor).clamp(min=0.02)).clamp(0, 1) * region
+        # Thin tips that blur has made pale are below the threshold of a part but still differ from what is around it:
+        # half of the mask is how far each pixel in and near the part lies from its surroundings' colours.
+        region, outside = _dilated(whole, 6), (~_dilated(whole, 4)).float()
+        around = torch.stack([_blurred(channel * outside) for channel in frame]) / (_blurred(outside) + 1e-4)
+        difference, ring = _difference(frame, around), region & (outside > 0)
+        floor = difference[ring].mean() if ring.any() else difference.new_zeros(())
+        top = 0.75 * difference[whole].quantile(0.8)
+        soft = ((difference - floor) / (top - floor).clamp(min=0.02)).clamp(0, 1) * region
+        yield (
+            colour,
+            (whole.float() + soft) / 2,
+            float(own / any_colour) * math.exp(-2 * float(nearby.mean())),
+        )
 
 
 def _blurred(picture: Tensor) -> Tensor:
@@ -221,62 +236,27 @@ def _dilated(mask: Bool[Tensor, "H W"], pixels: int) -> Bool[Tensor, "H W"]:
     return torch.from_numpy(cv2.dilate(mask.numpy().astype(np.uint8), kernel) > 0)
 
 
-def _around(mask: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
-    """A part and its soft edge."""
-    return _dilated(mask, 1)
-
-
 @functools.cache
 def _templates() -> Float[Tensor, "N P"]:
     """Every shape at every angle and roundness, centroid in the middle: one flattened picture each, shapes first."""
-    axis = (torch.arange(_SIDE) + 0.5 - _SIDE / 2) / _ROOT
+    fine, axis = (torch.arange(300) + 0.5) / 100 - 1.5, (torch.arange(_SIDE) + 0.5 - _SIDE / 2) / _ROOT
+    fine_x, fine_y = torch.meshgrid(fine, fine, indexing="xy")
     x, y = torch.meshgrid(axis, axis, indexing="xy")
-    return torch.stack(
-        [_template(shape, angle, x, y, blur) for shape in SHAPES for angle in _ANGLES for blur in _ROUND]
-    )
-
-
-def _template(shape: str, angle: float, x: Tensor, y: Tensor, blur: float) -> Tensor:
-    root, middle_x, middle_y = _moments(shape)
-    cos, sin = math.cos(angle), math.sin(angle)
-    u, v = (x * cos + y * sin) * root + middle_x, (-x * sin + y * cos) * root + middle_y
-    picture = (0.5 - SDF[shape](u, v) / root * _ROOT / 2).clamp(0, 1)
-    if blur:
-        blurred = torch.from_numpy(cv2.GaussianBlur(picture.numpy(), (0, 0), blur * _ROOT))
-        # The level at which the rounded shape keeps its area.
-        level = blurred.flatten().quantile(1 - float(picture.mean()))
-        picture = ((blurred - level) * 6 + 0.5).clamp(0, 1)
-    return picture.flatten()
-
-
-@functools.cache
-def _moments(shape: str) -> tuple[float, float, float]:
-    """Root of the area and centroid of a shape of radius 1."""
-    axis = (torch.arange(300) + 0.5) / 100 - 1.5
-    x, y = torch.meshgrid(axis, axis, indexing="xy")
-    inside = (SDF[shape](x, y) < 0).float()
-    total = inside.sum()
-    return math.sqrt(float(total)) / 100, float((inside * x).sum() / total), float((inside * y).sum() / total)
-
-
-def _normalised(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The mask moved and scaled onto the templates' square in many ways, and where that square lies in the frame."""
-    place = centre(mask)
-    if place is None:
-        return torch.zeros(1, _SIDE**2), torch.ones(1, _SIDE**2)
-    height, width = mask.shape
-    root = math.sqrt(float(mask.sum()))
-    cut = bool(torch.cat([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).max() > 0.5)
-    scales = torch.tensor([0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.7] if cut else [0.88, 0.94, 1.0, 1.06, 1.12])
-    reach = 0.4 if cut else 0.1
-    steps = torch.linspace(-reach, reach, 5)
-    axis = (torch.arange(_SIDE) + 0.5 - _SIDE / 2) / _ROOT * root
-    # (scales, shifts in y, shifts in x, rows, columns) of pixel coordinates.
-    column = place[0] + scales.view(-1, 1, 1) * axis + steps.view(1, -1, 1) * root
-    row = place[1] + scales.view(-1, 1, 1) * axis + steps.view(1, -1, 1) * root
-    x = column[:, None, :, None, :].expand(-1, 5, -1, _SIDE, -1)
-    y = row[:, :, None, :, None].expand(-1, -1, 5, -1, _SIDE)
-    grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], dim=-1).reshape(1, -1, _SIDE, 2)
-    patches = torch.nn.functional.grid_sample(mask[None, None], grid, align_corners=False)
-    seen = (grid.abs() <= 1).all(-1).float()
-    return patches.view(-1, _SIDE**2), seen.view(-1, _SIDE**2)
+    templates = []
+    for shape in SHAPES:
+        # Shapes of one radius differ in area and lean to a side: root of the area and centroid make them alike.
+        inside = (SDF[shape](fine_x, fine_y) < 0).float()
+        total = inside.sum()
+        root = math.sqrt(float(total)) / 100
+        middle_x, middle_y = (float((inside * along).sum() / total) for along in (fine_x, fine_y))
+        for angle, blur in itertools.product(_ANGLES, _ROUND):
+            cos, sin = math.cos(angle), math.sin(angle)
+            u, v = (x * cos + y * sin) * root + middle_x, (-x * sin + y * cos) * root + middle_y
+            picture = (0.5 - SDF[shape](u, v) / root * _ROOT / 2).clamp(0, 1)
+            if blur:
+                blurred = torch.from_numpy(cv2.GaussianBlur(picture.numpy(), (0, 0), blur * _ROOT))
+                # The level at which the rounded shape keeps its area.
+                level = blurred.flatten().quantile(1 - float(picture.mean()))
+                picture = ((blurred - level) * 6 + 0.5).clamp(0, 1)
+            templates.append(picture.flatten())
+    return torch.stack(templates)

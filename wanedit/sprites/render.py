@@ -1,12 +1,15 @@
 """Draws a scene, and says where each point that it shows goes: video, masks, centres and exact optical flow.
 
+A sprite's outline is a signed distance of x, y in units of its size, y downwards: negative inside, zero on the outline,
+close to a distance near it. Styles change colours only: masks, centres and flow stay.
+
 Drawing is a pure function of (scene, frame times, size, style), anti-aliased, vectorised over all frames. For the flow,
 paint sticks to its sprite and the background to the world, so that every pixel's motion has a closed form:
 screen at a -> world at a -> (for a sprite) its own coordinates -> world at b -> screen at b. All in float64.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +18,99 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.sprites.looks import SDF, STYLES, graded, neon, rgb, toned
-from wanedit.sprites.scene import Background, Camera, Scene, Sprite
+from wanedit.sprites.scene import COLOURS, Background, Camera, Scene, Sprite
+
+
+def _polygon(sides: int, turn: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
+    """Distance to a regular polygon of circumradius 1: fold the plane into one sector, then one half-plane."""
+    step = 2 * math.pi / sides
+
+    def distance(x: Tensor, y: Tensor) -> Tensor:
+        sector = torch.remainder(torch.atan2(y, x) - turn, step) - step / 2
+        return torch.hypot(x, y) * torch.cos(sector) - math.cos(step / 2)
+
+    return distance
+
+
+def _star(x: Tensor, y: Tensor) -> Tensor:
+    step = 2 * math.pi / 5
+    sector = (torch.remainder(torch.atan2(y, x) + math.pi / 2 + step / 2, step) - step / 2).abs()
+    radius = torch.hypot(x, y)
+    tip, notch = (1.0, 0.0), (0.45 * math.cos(step / 2), 0.45 * math.sin(step / 2))
+    normal = np.array([notch[1] - tip[1], tip[0] - notch[0]])
+    normal = normal / np.linalg.norm(normal)
+    return (radius * torch.cos(sector) - tip[0]) * float(normal[0]) + radius * torch.sin(sector) * float(
+        normal[1]
+    )
+
+
+def _box(x: Tensor, y: Tensor, half_x: float, half_y: float) -> Tensor:
+    return torch.maximum(x.abs() - half_x, y.abs() - half_y)
+
+
+SDF: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "circle": lambda x, y: torch.hypot(x, y) - 0.9,
+    "square": lambda x, y: _box(x, y, 0.8, 0.8),
+    "triangle": _polygon(3, -math.pi / 2),
+    "star": _star,
+    # Two discs on a square that stands on its corner.
+    "heart": lambda x, y: torch.minimum(
+        _box((x + y) * math.sqrt(0.5), (y - x) * math.sqrt(0.5), 0.56, 0.56),
+        torch.hypot(x.abs() - 0.396, y + 0.396) - 0.56,
+    ),
+    "ring": lambda x, y: (torch.hypot(x, y) - 0.7).abs() - 0.25,
+    "cross": lambda x, y: torch.minimum(_box(x, y, 0.95, 0.33), _box(x, y, 0.33, 0.95)),
+    "diamond": lambda x, y: (x.abs() / 0.7 + y.abs() - 1) * 0.573,
+    "hexagon": _polygon(6),
+    "crescent": lambda x, y: torch.maximum(torch.hypot(x, y) - 1, 0.8 - torch.hypot(x - 0.5, y)),
+    "pill": lambda x, y: torch.hypot((x.abs() - 0.55).clamp(min=0), y) - 0.42,
+}
+
+
+STYLES = ("plain", "outline", "night", "pastel", "neon", "sepia")
+# A neon tube glows up to this distance from its outline, in units of the sprite's size.
+_GLOW = 0.45
+_INK, _PAPER = (0.15, 0.08, 0.03), (1.0, 0.95, 0.83)
+
+
+def rgb(name: str, style: str) -> Float[Tensor, "3 1 1 1"]:
+    """A named colour as its style shows it, in [0, 1]."""
+    colour = torch.tensor(COLOURS[name])
+    if style == "night":
+        colour = colour * torch.tensor([0.30, 0.34, 0.55])
+    elif style == "pastel":
+        colour = 0.45 * colour + 0.55
+    return colour[:, None, None, None]
+
+
+def toned(name: str, style: str) -> Float[Tensor, "3 1 1 1"]:
+    """A background's colour: halfway to grey, so that sprites stand out from it; nearly black behind neon."""
+    if style == "neon":
+        return 0.16 * rgb(name, style) + torch.tensor([0.01, 0.01, 0.04])[:, None, None, None]
+    grey = 0.24 if style == "night" else 0.72
+    return 0.5 * rgb(name, style) + 0.5 * grey
+
+
+def neon(name: str, distance: Float[Tensor, "T H W"]) -> Float[Tensor, "3 T H W"]:
+    """Light of a neon tube bent along a sprite's outline: a whitish core in a glow of the sprite's colour."""
+    away = distance.abs()
+    core = (1 - away / 0.09).clamp(min=0)
+    glow = (1 - away / _GLOW).clamp(min=0).square()
+    return rgb(name, "neon") * (0.7 * glow + 0.6 * core) + 0.35 * core.square()
+
+
+def graded(picture: Float[Tensor, "3 T H W"], style: str) -> Float[Tensor, "3 T H W"]:
+    """The finished picture in [0, 1] as its style develops it: sepia keeps only the brightness."""
+    if style == "neon":
+        return picture.clamp(max=1)
+    if style != "sepia":
+        return picture
+    # Luma weights of ITU-R BT.601.
+    luma = (picture * torch.tensor([0.299, 0.587, 0.114])[:, None, None, None]).sum(0, keepdim=True)
+    # A print has more contrast than its subject; the weights squeeze saturated colours towards mid grey.
+    luma = ((luma - 0.5) * 1.4 + 0.5).clamp(0, 1)
+    ink, paper = (torch.tensor(tone)[:, None, None, None] for tone in (_INK, _PAPER))
+    return torch.lerp(ink, paper, luma)
 
 
 @dataclass(frozen=True)
@@ -49,12 +143,18 @@ def optical_flow(
         raise InputError(f"size: got {size}, expected (height, width) of at least 1 pixel")
     y, x = (torch.arange(length, dtype=torch.float64) + 0.5 for length in size)
     pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"))[:, None]
-    seen = _to_world(scene.camera, start, pixels, size)
+    pan, zoom, middle = _view(scene.camera, start, size)
+    seen = (pixels - middle) * (2 / size[0]) / zoom + pan
     layer = _front(scene.sprites, start, seen)
     moved = seen
     for index, sprite in enumerate(scene.sprites):
-        moved = torch.where(layer == index, _carried(sprite, start, end, seen), moved)
-    there = _to_screen(scene.camera, end, moved, size)
+        # Paint sticks to its sprite: a point keeps its place in the sprite's own coordinates.
+        x, y = _into_sprite(sprite, start, seen)
+        place, cos, sin = _pose(sprite, end)
+        carried = torch.stack([x * cos - y * sin, x * sin + y * cos]) + place
+        moved = torch.where(layer == index, carried, moved)
+    pan, zoom, middle = _view(scene.camera, end, size)
+    there = (moved - pan) * zoom * (size[0] / 2) + middle
     inside = (there[0] >= 0) & (there[0] < size[1]) & (there[1] >= 0) & (there[1] < size[0])
     visible = inside & (_front(scene.sprites, end, moved, above=layer) == layer)
     return Flow((there - pixels).float().transpose(0, 1), visible)
@@ -74,22 +174,6 @@ def _front(
         # The renderer's alpha is 1/2 - distance / pixel: at least one half means distance <= 0.
         front = torch.where((SDF[sprite.shape](x, y) <= 0) & (layer < index), index, front)
     return front
-
-
-def _to_world(
-    camera: Camera, times: np.ndarray, pixels: Float[Tensor, "2 1 H W"], size: tuple[int, int]
-) -> Float[Tensor, "2 T H W"]:
-    """World points seen at pixel positions, at each time."""
-    pan, zoom, middle = _view(camera, times, size)
-    return (pixels - middle) * (2 / size[0]) / zoom + pan
-
-
-def _to_screen(
-    camera: Camera, times: np.ndarray, world: Float[Tensor, "2 T H W"], size: tuple[int, int]
-) -> Float[Tensor, "2 T H W"]:
-    """Pixel positions of world points, at each time; the inverse of `_to_world`."""
-    pan, zoom, middle = _view(camera, times, size)
-    return (world - pan) * zoom * (size[0] / 2) + middle
 
 
 def _view(camera: Camera, times: np.ndarray, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,15 +201,6 @@ def _into_sprite(
     dx, dy = world - place
     square = cos**2 + sin**2
     return torch.stack([(dx * cos + dy * sin) / square, (-dx * sin + dy * cos) / square])
-
-
-def _carried(
-    sprite: Sprite, start: np.ndarray, end: np.ndarray, world: Float[Tensor, "2 T H W"]
-) -> Float[Tensor, "2 T H W"]:
-    """Where the sprite takes the points of it that are at `world` at `start`: world points at `end`."""
-    x, y = _into_sprite(sprite, start, world)
-    place, cos, sin = _pose(sprite, end)
-    return torch.stack([x * cos - y * sin, x * sin + y * cos]) + place
 
 
 @dataclass(frozen=True)
@@ -171,8 +246,18 @@ def render(
     if min(size) < 1:
         raise InputError(f"size: got {size}, expected (height, width) of at least 1 pixel")
     times = np.asarray(seconds, dtype=np.float64)
-    points, scale = _camera_rays(scene, times, size)
-    pixel = 2 / size[0] * scale
+    height, width = size
+    y = (torch.arange(height, dtype=torch.float32) + 0.5) * 2 / height - 1
+    x = ((torch.arange(width, dtype=torch.float32) + 0.5) * 2 - width) / height
+    points, scale = torch.stack(torch.meshgrid(x, y, indexing="xy"))[:, None], torch.ones(1, 1, 1)
+    camera = scene.camera
+    if (
+        camera.pan != (0.0, 0.0) or camera.zoom != 0.0
+    ):  # a still camera's background is drawn once for all frames
+        since = torch.as_tensor(times - camera.origin, dtype=torch.float32)[:, None, None]
+        scale = torch.exp(-camera.zoom * since)
+        points = points * scale + since * torch.tensor(camera.pan)[:, None, None, None]
+    pixel = 2 / height * scale
     picture = _background(scene.background, points, pixel, style)
     masks = []
     for sprite in scene.sprites:
@@ -182,11 +267,9 @@ def render(
             picture = picture + halo * (1 - alpha)
         masks = [mask * (1 - alpha[0]) for mask in masks] + [alpha[0]]
     video = graded(picture, style).expand(3, len(times), *size) * 2 - 1
-    stacked = (
-        torch.stack([mask.expand(len(times), *size) for mask in masks])
-        if masks
-        else torch.zeros(0, len(times), *size)
-    )
+    stacked = torch.zeros(len(masks), len(times), *size)
+    for index, mask in enumerate(masks):
+        stacked[index] = mask
     return Rendered(video.contiguous(), stacked, centres(scene, times, size), scene, times)
 
 
@@ -203,20 +286,6 @@ def centres(
         )[:, None]
         out.append(seen * size[0] / 2 + np.array([size[1], size[0]]) / 2)
     return torch.as_tensor(np.stack(out) if out else np.zeros((0, len(times), 2)), dtype=torch.float32)
-
-
-def _camera_rays(scene: Scene, times: np.ndarray, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """World coordinates of every pixel centre (2, T or 1, H, W), and world units per screen unit (T or 1, 1, 1)."""
-    height, width = size
-    camera = scene.camera
-    y = (torch.arange(height, dtype=torch.float32) + 0.5) * 2 / height - 1
-    x = ((torch.arange(width, dtype=torch.float32) + 0.5) * 2 - width) / height
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"))[:, None]
-    if camera.pan == (0.0, 0.0) and camera.zoom == 0.0:
-        return grid, torch.ones(1, 1, 1)
-    since = torch.as_tensor(times - camera.origin, dtype=torch.float32)[:, None, None]
-    scale = torch.exp(-camera.zoom * since)
-    return grid * scale + since * torch.tensor(camera.pan)[:, None, None, None], scale
 
 
 def _square_wave(phase: Tensor, sharpness: Tensor) -> Tensor:
@@ -272,7 +341,18 @@ def _sprite(
     unit = pixel / size
     distance = SDF[sprite.shape](x, y)
     alpha = (0.5 - distance / unit).clamp(0, 1)
-    colour = _paint(sprite, x, y, unit, style)
+    colour = torch.full((3, 1, 1, 1), 0.96) if style == "outline" else rgb(sprite.colour, style)
+    if style == "outline" or sprite.texture == "plain":
+        pass
+    elif sprite.texture == "shaded":
+        colour = (colour * (0.95 - 0.35 * (0.6 * x + 0.8 * y).clamp(-1, 1))).clamp(max=1)
+    else:
+        if sprite.texture == "striped":
+            mark = _square_wave((x + y) / 0.9, 0.7 / (math.pi * unit))
+        else:
+            mark = ((torch.sin(7 * x) * torch.sin(7 * y) - 0.35) * 0.2 / unit).clamp(-0.5, 0.5) + 0.5
+        # Marks are darker than a light sprite and lighter than a dark one, so that they show on both.
+        colour = torch.lerp(colour, 0.45 * colour + 0.55 * (colour.mean() < 0.5), mark)
     if style == "neon":
         halo = neon(sprite.colour, distance)
         return alpha[None], colour * 0.3 + halo, halo
@@ -281,17 +361,3 @@ def _sprite(
         inside = (0.5 - (distance + torch.maximum(torch.full_like(unit, rim), 1.5 * unit)) / unit).clamp(0, 1)
         colour = colour * (0.15 + 0.85 * inside)
     return alpha[None], colour, None
-
-
-def _paint(sprite: Sprite, x: Tensor, y: Tensor, unit: Tensor, style: str) -> Tensor:
-    base = torch.full((3, 1, 1, 1), 0.96) if style == "outline" else rgb(sprite.colour, style)
-    if sprite.texture == "plain" or style == "outline":
-        return base
-    if sprite.texture == "shaded":
-        return (base * (0.95 - 0.35 * (0.6 * x + 0.8 * y).clamp(-1, 1))).clamp(max=1)
-    sharp = 0.7 / (math.pi * unit)
-    if sprite.texture == "striped":
-        mark = _square_wave((x + y) / 0.9, sharp)
-    else:
-        mark = ((torch.sin(7 * x) * torch.sin(7 * y) - 0.35) * 0.2 / unit).clamp(-0.5, 0.5) + 0.5
-    return torch.lerp(base, 0.45 * base + 0.55 * (base.mean() < 0.5), mark)

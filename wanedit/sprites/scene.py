@@ -201,34 +201,30 @@ def _sample_sprite(rng: np.random.Generator, split: str, duration: float, backgr
         shape, colour = str(rng.choice(SHAPES)), str(rng.choice(list(COLOURS)))
         if colour not in background.colours and (split == "test" or not held_out(shape, colour)):
             break
+    # Each value is drawn in this order, used or not: another order would give every seed another scene.
+    size = float(np.exp(rng.uniform(np.log(0.2), np.log(0.5))))
+    texture = TEXTURES[rng.choice(len(TEXTURES), p=[0.55, 0.15, 0.1, 0.2])]
+    outline = bool(rng.random() < 0.4)
+    kind = MOTIONS[rng.choice(len(MOTIONS), p=[0.08, 0.52, 0.18, 0.1, 0.12])]
+    start, end, bulge = ((float(x), float(y)) for x, y in rng.uniform(-0.7, 0.7, size=(3, 2)))
+    radius = float(rng.uniform(0.2, 0.45))
+    if kind == "circular":
+        rate, phase = (
+            float(rng.choice([-1, 1]) * rng.uniform(1.5, 4) / duration),
+            float(rng.uniform(0, 2 * np.pi)),
+        )
+    else:
+        rate, phase = float(rng.uniform(0.8, 1.6) / duration), float(rng.uniform(0, 1))
     return Sprite(
         shape=shape,
         colour=colour,
-        size=float(np.exp(rng.uniform(np.log(0.2), np.log(0.5)))),
-        texture=TEXTURES[rng.choice(len(TEXTURES), p=[0.55, 0.15, 0.1, 0.2])],
-        outline=bool(rng.random() < 0.4),
-        motion=_sample_motion(rng, duration),
+        size=size,
+        texture=texture,
+        outline=outline,
+        motion=Motion(kind, start, end, duration, bulge, radius, rate, phase),
         angle=float(rng.normal(0, 0.25)),
         spin=float(rng.uniform(-1.5, 1.5) / duration) if rng.random() < 0.25 else 0.0,
         zoom=float(rng.uniform(-0.5, 0.5) / duration) if rng.random() < 0.2 else 0.0,
-    )
-
-
-def _sample_motion(rng: np.random.Generator, duration: float) -> Motion:
-    kind = MOTIONS[rng.choice(len(MOTIONS), p=[0.08, 0.52, 0.18, 0.1, 0.12])]
-    ends = rng.uniform(-0.7, 0.7, size=(2, 2))
-    bulge = rng.uniform(-0.7, 0.7, size=2)
-    return Motion(
-        kind=kind,
-        start=(float(ends[0, 0]), float(ends[0, 1])),
-        end=(float(ends[1, 0]), float(ends[1, 1])),
-        duration=duration,
-        bulge=(float(bulge[0]), float(bulge[1])),
-        radius=float(rng.uniform(0.2, 0.45)),
-        rate=float(rng.choice([-1, 1]) * rng.uniform(1.5, 4) / duration)
-        if kind == "circular"
-        else float(rng.uniform(0.8, 1.6) / duration),
-        phase=float(rng.uniform(0, 2 * np.pi)) if kind == "circular" else float(rng.uniform(0, 1)),
     )
 
 
@@ -267,12 +263,26 @@ def caption(scene: Scene, style: str = "plain") -> str:
     """
     if style not in _STYLES:
         raise InputError(f"style: got {style!r}, expected one of {', '.join(_STYLES)}")
-    subjects = " and ".join(_sprite(sprite) for sprite in scene.sprites)
+    subjects = []
+    for sprite in scene.sprites:
+        described, motion = describe(sprite), sprite.motion
+        extra = ["spinning"] * (sprite.spin != 0)
+        if motion.kind == "still":
+            # Nothing else moves it, so the spin is its motion and not what happens meanwhile.
+            doing, extra = "spins in place" if extra else "stands still", []
+        elif motion.kind == "circular":
+            doing = "circles clockwise" if motion.rate > 0 else "circles counterclockwise"
+        else:
+            verb = {"linear": "moves", "accelerated": "curves", "bounce": "bounces"}[motion.kind]
+            doing = f"{verb} {direction(motion)}"
+        extra += ["growing" if sprite.zoom > 0 else "shrinking"] * (sprite.zoom != 0)
+        meanwhile = f" while {' and '.join(extra)}" if extra else ""
+        subjects.append(f"{'an' if described[0] in 'aeiou' else 'a'} {described} {doing}{meanwhile}")
     behind, pan, zoom = describe_background(scene.background), scene.camera.pan, scene.camera.zoom
     moves = [f"pans {_towards(pan[0], pan[1])}"] * (pan != (0.0, 0.0))
     moves += ["zooms in" if zoom > 0 else "zooms out"] * bool(zoom)
     camera = f", the camera {' and '.join(moves)}" if moves else ""
-    words = f"{subjects}, in front of {behind}{camera}." if subjects else f"{behind}."
+    words = f"{' and '.join(subjects)}, in front of {behind}{camera}." if subjects else f"{behind}."
     return _STYLES[style] + words
 
 
@@ -281,23 +291,6 @@ def describe(sprite: Sprite) -> str:
     size = "small " if sprite.size < 0.27 else "large " if sprite.size > 0.4 else ""
     texture = "" if sprite.texture == "plain" else f"{sprite.texture} "
     return f"{size}{texture}{'outlined ' if sprite.outline else ''}{sprite.colour} {sprite.shape}"
-
-
-def _sprite(sprite: Sprite) -> str:
-    described, motion = describe(sprite), sprite.motion
-    article = "an" if described[0] in "aeiou" else "a"
-    spins, zooms = sprite.spin != 0, "growing" if sprite.zoom > 0 else "shrinking" if sprite.zoom < 0 else ""
-    if motion.kind == "still":
-        words = "spins in place" if spins else "stands still"
-        spins = False
-    elif motion.kind == "circular":
-        words = "circles clockwise" if motion.rate > 0 else "circles counterclockwise"
-    else:
-        verb = {"linear": "moves", "accelerated": "curves", "bounce": "bounces"}[motion.kind]
-        words = f"{verb} {direction(motion)}"
-    extra = ["spinning"] * spins + [zooms] * bool(zooms)
-    meanwhile = f" while {' and '.join(extra)}" if extra else ""
-    return f"{article} {described} {words}{meanwhile}"
 
 
 def direction(motion: Motion) -> str:

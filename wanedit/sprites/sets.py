@@ -1,16 +1,21 @@
-"""Named sets of clips: scenes of one split in the order of their seeds, and only a stated rule leaves one out."""
+"""Named sets of clips: scenes of one split in the order of their seeds, and only a stated rule leaves one out.
+
+And one scene that no seed gives: that of the demo.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 from wanedit.sprites.render import Rendered, frame_times, render
-from wanedit.sprites.scene import Scene, caption, held_out, sample_scene
+from wanedit.sprites.scene import Background, Camera, Motion, Scene, Sprite, caption, held_out, sample_scene
 
 Rule = Callable[[Scene], bool]
 # Height and width, or the side of a square.
@@ -131,3 +136,35 @@ def batches(clips: Sequence[Clip], pixels: int) -> Iterator[Sequence[Clip]]:
 def videos(clips: Sequence[Clip], size: int) -> Float[Tensor, "B 3 T H W"]:
     """The clips of a group, stacked."""
     return torch.stack([clip.video(size) for clip in clips])
+
+
+DEMO_SECONDS = {"start": 0.0, "rise": 0.5, "turn": 1.25, "end": 2.0}
+
+
+def demo_scene() -> Scene:
+    """A star leaps over a ball that rolls the other way.
+
+    No training seed gives this scene: the red circle is a held-out pair.
+    """
+    star = Motion("accelerated", start=(-0.62, 0.30), end=(0.58, -0.05), duration=2.0, bulge=(0.0, -1.9))
+    ball = Motion("linear", start=(0.62, 0.58), end=(-0.55, 0.58), duration=2.0)
+    return Scene(
+        Background("horizon", ("blue", "green"), angle=2.4),
+        (
+            Sprite("star", "yellow", 0.42, outline=True, motion=star, spin=0.7),
+            Sprite("circle", "red", 0.3, outline=True, motion=ball),
+        ),
+        Camera(),
+        duration=2.0,
+    )
+
+
+def write_keyframes(folder: Path, size: int = 128) -> list[Path]:
+    """Draw the demo's keyframes as PNG files of size x size pixels; returns their paths in time order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = render(demo_scene(), list(DEMO_SECONDS.values()), (size, size)).video
+    paths = [folder / f"{name}.png" for name in DEMO_SECONDS]
+    for path, frame in zip(paths, frames.unbind(1), strict=True):
+        pixels = ((frame + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+    return paths

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.sprites.recognise import (
@@ -54,29 +54,23 @@ def traces(clip: Clip, ours: Float[Tensor, "3 T H W"], truth: Float[Tensor, "3 T
     size = (ours.shape[-2], ours.shape[-1])
     behind, masks = clip.background(size), clip.masks(size)
     colours = [sprite.colour for sprite in clip.scene.sprites]
-    found = []
+    scale, found = 64 / ours.shape[-1], []
     for colour, mask in zip(colours, masks, strict=True):
         if colours.count(colour) > 1:
             continue
-        inner = range(1, ours.shape[1] - 1)
-        errors = [_error(ours[:, i], truth[:, i], behind[:, i], mask[i], colour) for i in inner]
-        known = [error for error in errors if error is not None]
-        if known:
-            missing = sum(error == NOT_FOUND for error in known) / len(known)
-            found.append(Trace(float(np.mean(known)), missing))
+        errors = []
+        for i in range(1, ours.shape[1] - 1):
+            there, here = (sprite_mask(video[:, i], behind[:, i], colour) for video in (truth, ours))
+            seen, real, got = centre(mask[i]), centre(there), centre(here)
+            if seen is None or real is None or math.dist(seen, real) * scale > 2:
+                continue
+            if got is None or here.sum() < _LEAST * there.sum():
+                errors.append(NOT_FOUND)
+            else:
+                errors.append(math.dist(got, real) * scale)
+        if errors:
+            found.append(Trace(float(np.mean(errors)), errors.count(NOT_FOUND) / len(errors)))
     return found
-
-
-def _error(ours: Tensor, truth: Tensor, behind: Tensor, mask: Tensor, colour: str) -> float | None:
-    """Distance of the centres in one frame, in px of 64; None where the truth's cannot be measured."""
-    scale = 64 / ours.shape[-1]
-    there, found = sprite_mask(truth, behind, colour), sprite_mask(ours, behind, colour)
-    seen, real, got = centre(mask), centre(there), centre(found)
-    if seen is None or real is None or math.dist(seen, real) * scale > 2:
-        return None
-    if got is None or found.sum() < _LEAST * there.sum():
-        return NOT_FOUND
-    return math.dist(got, real) * scale
 
 
 @dataclass(frozen=True)
@@ -111,26 +105,16 @@ def drift(clip: Clip, ours: Float[Tensor, "3 T H W"], truth: Float[Tensor, "3 T 
     # A sprite that comes in over the border grows: the larger of its two true areas is allowed for.
     area = max(float(began.sum()), float(clip.masks(size)[0, -1].sum()))
     coloured = sprite_mask(last, empty, clip.scene.sprites[0].colour)
-    beside = _beside((ended, coloured), area)
+    # Whatever differs from the background is the sprite only while it is of a sprite's size: a repainted background
+    # differs too, and must not be left out of its own error.
+    off = [mask < 0.1 for mask in (ended, coloured) if mask.sum() <= 2 * area]
+    beside = next((pixels for pixels in off if pixels.any()), torch.ones_like(ended, dtype=torch.bool))
     return Drift(
         colour=float((after - before).abs().mean()),
         shape=not lost and match_shape(ended)[0] == clip.scene.sprites[0].shape,
         lost=lost,
         background=psnr(last[:, beside], empty[:, beside]),
     )
-
-
-def _beside(masks: Sequence[Float[Tensor, "H W"]], area: float) -> Bool[Tensor, "H W"]:
-    """The pixels off the first mask that is at most twice as large as the sprite; all of them if none is.
-
-    Whatever differs from the background is the sprite only while it is of a sprite's size: a repainted background
-    differs too, and must not be left out of its own error.
-    """
-    for mask in masks:
-        off = mask < 0.1
-        if mask.sum() <= 2 * area and off.any():
-            return off
-    return torch.ones_like(masks[0], dtype=torch.bool)
 
 
 def looked_at(video: Float[Tensor, "3 T H W"]) -> list[Tensor]:

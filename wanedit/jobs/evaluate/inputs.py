@@ -38,8 +38,7 @@ from wanedit.sprites import (
     sample_edit,
     sample_scene,
 )
-from wanedit.sprites.demo import demo_scene
-from wanedit.sprites.sets import Clip
+from wanedit.sprites.sets import Clip, demo_scene
 from wanedit.video import load_image, to_uint8
 from wanedit.video.arrays import Frames
 from wanedit.video.source import SourceClip, read_source
