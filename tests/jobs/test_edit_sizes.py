@@ -17,7 +17,7 @@ from wanedit.jobs.edit.pictures import original_size
 from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
 from wanedit.runtime.record import recorded
 from wanedit.video import fit, write_lossless
-from wanedit.video.fitting import DONE, same_shape
+from wanedit.video.source import DONE, same_shape
 
 Config = Callable[..., EditConfig]
 

@@ -7,8 +7,8 @@ import pytest
 from tests.video.files import declare, encode, overwrite, truncate, turn
 from tests.video.scenes import numbered, panning, read_number
 from wanedit.errors import InputError
-from wanedit.video import decode_decord, iter_frames, read_frames
-from wanedit.video.decode_decord import DecordDecoder
+from wanedit.video import iter_frames, read_frames
+from wanedit.video.decode import DecordDecoder
 from wanedit.video.encode import write_lossless, write_mp4
 
 try:
@@ -207,9 +207,9 @@ class FakeModule:
     ],
 )
 def test_a_decord_that_finds_something_else(tmp_path, monkeypatch, count, given, message):
-    monkeypatch.setattr(decode_decord, "_imported", lambda: FakeModule(count, given))
     encode(tmp_path / "a.mp4", "libx264", numbered(10))
     for indices in (None, [9]):
+        monkeypatch.setitem(sys.modules, "decord", FakeModule(count, given))
         with pytest.raises(InputError, match=message):
             read_frames(tmp_path / "a.mp4", indices, decoder="decord")
 

@@ -8,8 +8,7 @@ from PIL import Image
 
 from tests.video.scenes import texture
 from wanedit.errors import InputError
-from wanedit.video.fitting import fit
-from wanedit.video.images import load_image
+from wanedit.video.images import fit, load_image
 
 PICTURE = texture(30, 40)
 

@@ -14,7 +14,7 @@ from wanedit import timeline
 from wanedit.errors import InputError, ResourceError
 from wanedit.timeline import fit_length
 from wanedit.video import cut_back, hold_last, read_source, source, write_lossless, write_mp4
-from wanedit.video.fitting import fit
+from wanedit.video.images import fit
 
 needs_decord = pytest.mark.skipif(
     find_spec("decord") is None, reason="decord is not installed: pip install 'wanedit[decord]'"

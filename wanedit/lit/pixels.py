@@ -9,8 +9,7 @@ from wanedit.flow.methods.warp import backward_warp
 from wanedit.lit.edit_task import Pictures
 from wanedit.video import from_uint8, retime, to_uint8
 from wanedit.video.arrays import require_finite
-from wanedit.video.motion import dis_flow
-from wanedit.video.restoring import Restoration, Restored
+from wanedit.video.motion import Restoration, Restored, dis_flow
 
 
 def flow_between(

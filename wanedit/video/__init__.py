@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from wanedit.video.colour import AffineLab, correct_segment, fit_affine
     from wanedit.video.decode import VideoInfo, iter_frames, probe, read_frames
     from wanedit.video.encode import write_lossless, write_mp4, write_png
-    from wanedit.video.fitting import FitRecord, fit
-    from wanedit.video.images import LoadedImage, list_images, load_image
+    from wanedit.video.images import FitRecord, LoadedImage, fit, list_images, load_image
     from wanedit.video.motion import retime
     from wanedit.video.sheets import contact_sheet, junction_sheet
     from wanedit.video.source import SourceClip, cut_back, hold_last, read_source
@@ -31,8 +30,7 @@ _NAMES = {
     "colour": ("AffineLab", "correct_segment", "fit_affine"),
     "decode": ("VideoInfo", "iter_frames", "probe", "read_frames"),
     "encode": ("write_lossless", "write_mp4", "write_png"),
-    "fitting": ("FitRecord", "fit"),
-    "images": ("LoadedImage", "list_images", "load_image"),
+    "images": ("FitRecord", "LoadedImage", "fit", "list_images", "load_image"),
     "motion": ("retime",),
     "sheets": ("contact_sheet", "junction_sheet"),
     "source": ("SourceClip", "cut_back", "hold_last", "read_source"),

@@ -99,7 +99,18 @@ def fit_affine(source: AnyFrame, target: AnyFrame) -> AffineLab:
         residual = np.linalg.norm(y - found(x), axis=1)
         scale = _OUTLYING * max(1.4826 * float(np.median(residual)), 1.0)
         weights = (1 + np.square(residual / scale)) ** -2
-        found = _solve(x, y, weights)
+        share = weights / weights.sum()
+        mean_x, mean_y = share @ x, share @ y
+        centred = x - mean_x
+        spread = (centred * share[:, None]).T @ centred
+        # Ridge regression of y - x on x, so that the pull is towards the identity.
+        moved = (centred * share[:, None]).T @ (y - x - (mean_y - mean_x))
+        matrix = np.eye(3) + np.linalg.solve(spread + _RIDGE * np.eye(3), moved).T
+        left, gains, right = np.linalg.svd(matrix)
+        # Untouched where no gain is too large, so that the identity stays exact.
+        if gains.max() > MAX_GAIN or gains.min() < 1 / MAX_GAIN:
+            matrix = (left * np.clip(gains, 1 / MAX_GAIN, MAX_GAIN)) @ right
+        found = AffineLab(matrix, mean_y - matrix @ mean_x)
         shift = AffineLab(np.eye(3), weights @ (y - x) / weights.sum())
     found = min((IDENTITY, shift, found), key=lambda candidate: float(np.square(y - candidate(x)).mean()))
     return AffineLab(found.matrix, found.offset, _distance(x, y), _distance(found(x), y))
@@ -109,24 +120,6 @@ def _patches(frame: Frame) -> Float[np.ndarray, "n 3"]:
     height, width = (min(side, _PATCH_SIDE) for side in frame.shape[:2])
     lab = rgb_to_lab(frame)
     return cv2.resize(lab, (width, height), interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float64)
-
-
-def _solve(
-    x: Float[np.ndarray, "n 3"], y: Float[np.ndarray, "n 3"], weights: Float[np.ndarray, "n"]
-) -> AffineLab:
-    """Ridge regression of y - x on x, so that the pull is towards the identity."""
-    share = weights / weights.sum()
-    mean_x, mean_y = share @ x, share @ y
-    centred = x - mean_x
-    spread = (centred * share[:, None]).T @ centred
-    moved = (centred * share[:, None]).T @ (y - x - (mean_y - mean_x))
-    matrix = np.eye(3) + np.linalg.solve(spread + _RIDGE * np.eye(3), moved).T
-    left, gains, right = np.linalg.svd(matrix)
-    if (
-        gains.max() > MAX_GAIN or gains.min() < 1 / MAX_GAIN
-    ):  # else untouched, so that the identity stays exact
-        matrix = (left * np.clip(gains, 1 / MAX_GAIN, MAX_GAIN)) @ right
-    return AffineLab(matrix, mean_y - matrix @ mean_x)
 
 
 def _distance(x: Float[np.ndarray, "n 3"], y: Float[np.ndarray, "n 3"]) -> float:

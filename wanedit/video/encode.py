@@ -91,25 +91,12 @@ class _Codec:
     colour: dict[str, int] = field(default_factory=dict)
 
 
-def _rgb_picture(frame: Frame) -> VideoFrame:
-    # FFV1 codes 8-bit RGB as bgr0 only; from rgb24 that is a shuffle of bytes
-    return av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
-
-
-def _bt709_picture(frame: Frame) -> VideoFrame:
-    return av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
-        format="yuv420p",
-        dst_colorspace="ITU709",
-        dst_color_range="MPEG",
-        interpolation=ACCURATE_SCALING,
-    )
-
-
 _LOSSLESS = _Codec(
     name="ffv1",
     container="matroska",
     pixel_format="bgr0",
-    picture=_rgb_picture,
+    # FFV1 codes 8-bit RGB as bgr0 only; from rgb24 that is a shuffle of bytes.
+    picture=lambda frame: av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0"),
     options={"level": "3", "g": "1", "slices": "4", "slicecrc": "1"},
     muxer={"flush_packets": "1", "cluster_time_limit": "1"},
 )
@@ -119,7 +106,12 @@ _MP4 = _Codec(
     name="libx264",
     container="mp4",
     pixel_format="yuv420p",
-    picture=_bt709_picture,
+    picture=lambda frame: av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
+        format="yuv420p",
+        dst_colorspace="ITU709",
+        dst_color_range="MPEG",
+        interpolation=ACCURATE_SCALING,
+    ),
     # x264's macroblock tree, in its AVX-512 form, reads memory beyond small frames: of 64x64 clips one file in
     # twenty then differs from the others. Without it the same frames give the same file.
     options={"x264-params": "mbtree=0"},
@@ -138,40 +130,28 @@ def _write(
     if codec.even and (first.shape[0] % 2 or first.shape[1] % 2):
         raise InputError(f"{path}: H.264 in yuv420p needs even sides, got {size_text(first)}")
     with atomic_path(path) as partial:
-        count = _encode(partial, first, require_same_size(frames, str(path)), fps, codec, metadata)
+        container = av.open(os.fspath(partial), "w", format=codec.container, options=codec.muxer)
+        container.metadata.update(metadata)
+        stream = cast(VideoStream, container.add_stream(codec.name, rate=fps, options=codec.options))
+        stream.height, stream.width = first.shape[:2]
+        stream.pix_fmt = codec.pixel_format
+        stream.time_base = stream.codec_context.time_base = 1 / fps
+        for tag, value in codec.colour.items():
+            setattr(stream.codec_context, tag, value)
+        count = 0
+        try:
+            for frame in require_same_size(frames, str(path)):
+                picture = codec.picture(frame)
+                picture.pts, picture.time_base = count, 1 / fps
+                container.mux(stream.encode(picture))
+                count += 1
+            container.mux(stream.encode(None))
+        except BaseException:
+            # Closing writes the trailer, which on a full disk fails a second time: the first failure is the news.
+            with suppress(FFmpegError):
+                container.close()
+            raise
+        container.close()
         if (found := probe(partial).frames) != count:
             raise WaneditError(f"{path}: {count} frames were written but {found} can be read back")
-    return count
-
-
-def _encode(
-    partial: Path,
-    first: AnyFrame,
-    frames: Iterable[AnyFrame],
-    fps: Fraction,
-    codec: _Codec,
-    metadata: Mapping[str, str],
-) -> int:
-    container = av.open(os.fspath(partial), "w", format=codec.container, options=codec.muxer)
-    container.metadata.update(metadata)
-    stream = cast(VideoStream, container.add_stream(codec.name, rate=fps, options=codec.options))
-    stream.height, stream.width = first.shape[:2]
-    stream.pix_fmt = codec.pixel_format
-    stream.time_base = stream.codec_context.time_base = 1 / fps
-    for tag, value in codec.colour.items():
-        setattr(stream.codec_context, tag, value)
-    count = 0
-    try:
-        for frame in frames:
-            picture = codec.picture(frame)
-            picture.pts, picture.time_base = count, 1 / fps
-            container.mux(stream.encode(picture))
-            count += 1
-        container.mux(stream.encode(None))
-    except BaseException:
-        # closing writes the trailer, which on a full disk fails a second time: the first failure is the news
-        with suppress(FFmpegError):
-            container.close()
-        raise
-    container.close()
     return count

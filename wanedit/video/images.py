@@ -1,4 +1,4 @@
-"""Reading images, alone or a folder of them as a clip. What is changed on the way is recorded."""
+"""Reading images, alone or a folder of them as a clip, and bringing them to a size. What is changed is recorded."""
 
 import io
 import re
@@ -6,14 +6,14 @@ import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps
 
 from wanedit.errors import InputError
-from wanedit.video.arrays import Frame, size_text
+from wanedit.video.arrays import AnyFrame, Frame, require_frame, size_text
 
 Size = tuple[int, int]
 
@@ -87,30 +87,26 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     notes = ["16-bit colour reduced to 8 bits"] if deep else []
     try:
         image.load()
-        pixels = _normalised(image, notes)
+        count = getattr(image, "n_frames", 1)
+        if count > 1:
+            notes.append(f"first of {count} frames taken")
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        if orientation in range(2, 9):
+            notes.append(f"EXIF orientation {orientation} applied")
+            image = ImageOps.exif_transpose(image)
+        image = _to_srgb(_eight_bits(image, notes), notes)
+        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+            notes.append(f"{image.mode} with transparency laid over white")
+            rgba = image.convert("RGBA")
+            white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+            image = Image.alpha_composite(white, rgba).convert("RGB")
+        if image.mode != "RGB":
+            notes.append(f"{image.mode} converted to RGB")
+            image = image.convert("RGB")
+        pixels = np.array(image)
     except _UNREADABLE as error:
         raise InputError(f"{path}: the image is truncated or corrupt ({error})") from error
     return LoadedImage(pixels, path, size, mode, tuple(notes))
-
-
-def _normalised(image: Image.Image, notes: list[str]) -> Frame:
-    count = getattr(image, "n_frames", 1)
-    if count > 1:
-        notes.append(f"first of {count} frames taken")
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    if orientation in range(2, 9):
-        notes.append(f"EXIF orientation {orientation} applied")
-        image = ImageOps.exif_transpose(image)
-    image = _to_srgb(_eight_bits(image, notes), notes)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        notes.append(f"{image.mode} with transparency laid over white")
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, rgba).convert("RGB")
-    if image.mode != "RGB":
-        notes.append(f"{image.mode} converted to RGB")
-        image = image.convert("RGB")
-    return np.array(image)
 
 
 def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -162,8 +158,15 @@ def list_images(folder: str | Path) -> tuple[Path, ...]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    entries = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=_natural)
-    others = [p.name for p in entries if p.is_dir() or p.suffix.lower() not in _suffixes()]
+
+    def natural(path: Path) -> tuple[list[str | int], str]:
+        # Numbers by their value: text and numbers alternate in the list, so that like is compared with like.
+        parts = re.split(r"(\d+)", path.stem.casefold())
+        return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
+
+    entries = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural)
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+    others = [p.name for p in entries if p.is_dir() or p.suffix.lower() not in known]
     if others:
         more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
         raise InputError(
@@ -200,14 +203,73 @@ def load_images(paths: Iterable[Path], *, max_pixels: int = MAX_PIXELS) -> Itera
         yield image
 
 
-@cache
-def _suffixes() -> frozenset[str]:
-    """Those of the formats that `load_image` reads."""
-    known = Image.registered_extensions()
-    return frozenset(suffix for suffix, name in known.items() if name in FORMATS)
+Box = tuple[float, float, float, float]
+POLICIES = ("crop", "pad", "stretch")
+ASPECT_TOLERANCE = 0.2
 
 
-def _natural(path: Path) -> tuple[list[str | int], str]:
-    """Numbers in a name by their value: text and numbers alternate, so that like is compared with like."""
-    parts = re.split(r"(\d+)", path.stem.casefold())
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
+@dataclass(frozen=True)
+class FitRecord:
+    """How an image was brought to its target size; goes into the run's record.
+
+    scale: (vertical, horizontal) magnification. crop: the part of the source that is seen, (left, top, right,
+    bottom) in source pixels. aspect_change: 0 where source and target have one aspect ratio, 0.25 where one
+    is 1.25 times the other. warning: text for the user, or None.
+    """
+
+    policy: str
+    source: Size
+    target: Size
+    scale: tuple[float, float]
+    crop: tuple[float, float, float, float]
+    aspect_change: float
+    warning: str | None
+
+
+def fit(
+    image: UInt8[np.ndarray, "h w 3"], size: Size, policy: str = "crop"
+) -> tuple[UInt8[np.ndarray, "H W 3"], FitRecord]:
+    """Bring an image to `size` = (height, width), antialiased (Lanczos).
+
+    crop: scaled until it covers the target, the middle kept. pad: scaled until it fits inside, black around
+    it. stretch: each side scaled by itself. If the aspect ratio changes by more than 20 % the record
+    carries a warning, which the caller shows.
+
+    Raises:
+        InputError: unknown policy, or a side that is not positive.
+    """
+    require_frame(image, "fit")
+    if min(size) < 1:
+        raise InputError(f"fit: expected positive sides (height, width), got {size}")
+    if policy not in POLICIES:
+        raise InputError(f"fit: unknown policy {policy!r}, expected one of: {', '.join(POLICIES)}")
+    height, width = image.shape[:2]
+    scale, crop = (size[0] / height, size[1] / width), (0.0, 0.0, float(width), float(height))
+    if policy == "stretch":
+        pixels = _resize(image, size, crop)
+    elif policy == "crop":
+        scale = (max(scale), max(scale))
+        seen_h, seen_w = min(size[0] / scale[0], float(height)), min(size[1] / scale[1], float(width))
+        left, top = (width - seen_w) / 2, (height - seen_h) / 2
+        crop = (left, top, left + seen_w, top + seen_h)
+        pixels = _resize(image, size, crop)
+    else:
+        inner = max(1, round(height * min(scale))), max(1, round(width * min(scale)))
+        scale = inner[0] / height, inner[1] / width
+        top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+        pixels = np.zeros((*size, 3), np.uint8)
+        pixels[top : top + inner[0], left : left + inner[1]] = _resize(image, inner, crop)
+    ratio = (size[1] / size[0]) / (width / height)
+    change = max(ratio, 1 / ratio) - 1
+    warning = None
+    if change > ASPECT_TOLERANCE:
+        sizes = f"{size_text(image)} to {size[1]}x{size[0]}"
+        warning = f"aspect ratio changes by {change:.0%}: {sizes} by policy {policy!r}"
+    return pixels, FitRecord(policy, (height, width), size, scale, crop, change, warning)
+
+
+def _resize(image: AnyFrame, size: Size, box: Box) -> AnyFrame:
+    if (size[0], size[1]) == image.shape[:2] and box == (0, 0, size[1], size[0]):
+        return image.copy()
+    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box)
+    return np.array(resized)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -221,11 +222,19 @@ class PyAVDecoder:
             yield from map(to_rgb, decoded_pictures(container, path, salvage))
 
     def select(self, path: Path, index: PacketIndex, wanted: Sequence[int], salvage: bool) -> Iterator[Frame]:
+        runs: list[list[int]] = []
+        for frame in wanted:
+            # A new run begins where jumping to a keyframe saves decoding.
+            if not runs or index.key_before(frame) > runs[-1][-1] + 1:
+                runs.append([])
+            runs[-1].append(frame)
         with open_video(path) as container:
-            for group in _runs(index, wanted):
-                pictures = _by_seeking(container, path, index, group, salvage) if index.seekable else None
-                if pictures is None:
-                    pictures = _by_counting(container, path, group, salvage)
+            for run in runs:
+                pictures = _by_seeking(container, path, index, run, salvage) if index.seekable else None
+                if pictures is None:  # counted from the first one
+                    container.seek(0, backward=True)
+                    upto, chosen = islice(decoded_pictures(container, path, salvage), run[-1] + 1), set(run)
+                    pictures = (picture for number, picture in enumerate(upto) if number in chosen)
                 yield from map(to_rgb, pictures)
 
 
@@ -249,17 +258,6 @@ def to_rgb(picture: VideoFrame) -> Frame:
     return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turns))
 
 
-def _runs(index: PacketIndex, wanted: Sequence[int]) -> Iterator[list[int]]:
-    """Cut ascending indices where jumping to a keyframe saves decoding."""
-    run: list[int] = []
-    for frame in wanted:
-        if run and index.key_before(frame) > run[-1] + 1:
-            yield run
-            run = []
-        run.append(frame)
-    yield run
-
-
 def _by_seeking(
     container: InputContainer, path: Path, index: PacketIndex, wanted: list[int], salvage: bool
 ) -> list[VideoFrame] | None:
@@ -277,18 +275,6 @@ def _by_seeking(
     return None
 
 
-def _by_counting(
-    container: InputContainer, path: Path, wanted: list[int], salvage: bool
-) -> Iterator[VideoFrame]:
-    container.seek(0, backward=True)
-    chosen = set(wanted)
-    for number, picture in enumerate(decoded_pictures(container, path, salvage)):
-        if number in chosen:
-            yield picture
-        if number == wanted[-1]:
-            return
-
-
 def decoded_pictures(container: InputContainer, path: Path, salvage: bool) -> Iterator[VideoFrame]:
     """Decode from where the file stands. InputError at damage, unless salvaging."""
     stream = container.streams.video[0]
@@ -296,7 +282,17 @@ def decoded_pictures(container: InputContainer, path: Path, salvage: bool) -> It
     count = 0
     try:
         for packet in packets(container, stream):
-            pictures, damage = _decode(packet, checked)
+            pictures, damage = list[VideoFrame](), ""
+            try:
+                with _log(checked) as log:
+                    pictures = list(packet.decode())
+            except InvalidDataError as error:
+                damage = error.strerror or "invalid data"
+            else:
+                if any("CRC mismatch" in message for _, _, message in log):
+                    damage = "wrong checksum"
+                elif any(picture.is_corrupt for picture in pictures):
+                    damage = "lost data"
             if damage and not salvage:
                 raise InputError(f"{path}: frame {count} is damaged ({damage}); {SALVAGE_HINT}")
             for picture in pictures:
@@ -305,18 +301,6 @@ def decoded_pictures(container: InputContainer, path: Path, salvage: bool) -> It
     except FFmpegError as error:
         if not salvage:
             raise InputError(f"{path}: decoding stopped after {count} frames ({error.strerror})") from error
-
-
-def _decode(packet: Packet, checked: bool) -> tuple[list[VideoFrame], str]:
-    """The pictures that a packet completes, and what is wrong with them ('' if nothing)."""
-    try:
-        with _log(checked) as log:
-            pictures = list(packet.decode())
-    except InvalidDataError as error:
-        return [], error.strerror or "invalid data"
-    if any("CRC mismatch" in message for _, _, message in log):
-        return pictures, "wrong checksum"
-    return pictures, "lost data" if any(picture.is_corrupt for picture in pictures) else ""
 
 
 _log_lock = threading.Lock()

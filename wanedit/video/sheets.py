@@ -118,14 +118,11 @@ def junction_sheet(
             index = junction + offset
             if index in shown:
                 name = f"{offset:+d}" if offset else "key"
-                sheet.thumb(shown[index], radius + offset, row, name, _change(shown, index), offset == 0)
+                change = ""
+                if index - 1 in shown:
+                    change = f"{np.abs(shown[index].astype(np.int16) - shown[index - 1]).mean():.1f}"
+                sheet.thumb(shown[index], radius + offset, row, name, change, offset == 0)
     return sheet.pixels()
-
-
-def _change(shown: dict[int, Frame], index: int) -> str:
-    if index - 1 not in shown:
-        return ""
-    return f"{np.abs(shown[index].astype(np.int16) - shown[index - 1]).mean():.1f}"
 
 
 def _numbered(frames: Frames, indices: Sequence[int] | None) -> dict[int, Frame]:

@@ -1,6 +1,9 @@
-"""The clip that is to be edited, from a video file or a folder of images.
+"""The clip that is to be edited, from a video file or a folder of images; and edited keyframes laid on its frames.
 
 Frame indices that a user gives are indices of this clip: 0 is the frame at `start`.
+
+Image editors return shapes of their own: some stretch the frame, some draw more of it, some cut it, and the file does
+not say which. Laid wrongly, every edge of the edit stands beside that of the source.
 """
 
 from collections import Counter
@@ -8,18 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal, get_args
 
+import cv2
 import numpy as np
 import psutil
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.timeline import fit_length
 from wanedit.video.arrays import AnyFrame, Frames, Rate
-from wanedit.video.decode import DECODERS, VideoInfo, describe, frames_between, require_known, scanned, stack
+from wanedit.video.decode import DECODERS, describe, frames_between, require_known, scanned, stack
 from wanedit.video.encode import as_rate
-from wanedit.video.fitting import FitRecord, fit
-from wanedit.video.images import Size, list_images, load_image, load_images
+from wanedit.video.images import FitRecord, Size, fit, list_images, load_image, load_images
 
 FOLDER_FPS = 16  # of a folder of images whose rate is not given: the rate of the Wan models
 
@@ -103,10 +107,17 @@ def read_source(
             f"{path}: {count} frames of {width}x{height} take {needed / 2**30:.3g} GiB, "
             f"{free / 2**30:.3g} GiB of memory are free; read fewer (num_frames) or smaller ones (size)"
         )
-    frames, records = source.read(start, stop), list[FitRecord]()
-    if size is not None:
-        frames = _fitted(frames, size, policy, records)
-    clip = stack(frames, path, stop - start)
+    records: list[FitRecord] = []
+
+    def frames() -> Iterator[AnyFrame]:
+        for frame in source.read(start, stop):
+            if size is not None:
+                frame, record = fit(frame, size, policy)
+                # The first one stands for all, which are of one size before too.
+                records[:] = records or [record]
+            yield frame
+
+    clip = stack(frames(), path, stop - start)
     if len(clip) < stop - start:
         source.notes.append(f"{stop - start} frames asked for, {len(clip)} salvaged")
     record = records[0] if records else None
@@ -144,29 +155,27 @@ def _video(path: Path, fps: Fraction | None, decoder: str, salvage: bool) -> _So
     DECODERS[decoder]()  # one that is not installed says so before a long file is scanned
     index = scanned(path, salvage)
     info = describe(path, index)
+    notes = []
+    if not info.complete:
+        declared = "nothing" if info.declared is None else f"{info.declared} frames"
+        notes.append(f"damaged: the header declares {declared}, {info.frames} whole frames found")
+    if info.variable_rate:
+        steps = np.diff(info.times)
+        notes.append(
+            f"variable frame rate: frames are {steps.min():.3g} to {steps.max():.3g} s apart; "
+            f"they are taken one by one and shown evenly at {float(fps or info.fps):.6g} fps"
+        )
+    if fps and fps != info.fps:
+        rates = f"{float(fps):.6g} fps as asked, the file says {float(info.fps):.6g}"
+        notes.append(f"shown at {rates}; no frame is dropped or made")
     return _Source(
         total=info.frames,
         sides=(info.height, info.width),
         fps=fps or info.fps,
         decoder=decoder,
         read=lambda start, stop: frames_between(path, index, start, stop, decoder, salvage),
-        notes=list(_notes(info, fps)),
+        notes=notes,
     )
-
-
-def _notes(info: VideoInfo, fps: Fraction | None) -> Iterator[str]:
-    if not info.complete:
-        declared = "nothing" if info.declared is None else f"{info.declared} frames"
-        yield f"damaged: the header declares {declared}, {info.frames} whole frames found"
-    if info.variable_rate:
-        steps = np.diff(info.times)
-        yield (
-            f"variable frame rate: frames are {steps.min():.3g} to {steps.max():.3g} s apart; "
-            f"they are taken one by one and shown evenly at {float(fps or info.fps):.6g} fps"
-        )
-    if fps and fps != info.fps:
-        rates = f"{float(fps):.6g} fps as asked, the file says {float(info.fps):.6g}"
-        yield f"shown at {rates}; no frame is dropped or made"
 
 
 def _folder(path: Path, fps: Fraction | None, salvage: bool) -> _Source:
@@ -175,30 +184,156 @@ def _folder(path: Path, fps: Fraction | None, salvage: bool) -> _Source:
     paths = list_images(path)
     first = load_image(paths[0]).pixels
     notes = [] if fps else [f"images have no frame rate: {FOLDER_FPS} fps taken"]
+
+    def read(start: int, stop: int) -> Iterator[AnyFrame]:
+        counts: Counter[str] = Counter()
+        for image in load_images(paths[start:stop]):
+            counts.update(image.notes)
+            yield image.pixels
+        # What was normalised on the way is noted at the end, once for all images.
+        notes.extend(f"{note} ({count} of {stop - start} images)" for note, count in counts.items())
+
     return _Source(
         total=len(paths),
         sides=(first.shape[0], first.shape[1]),
         fps=fps or Fraction(FOLDER_FPS),
         decoder="images",
-        read=lambda start, stop: _images(paths[start:stop], notes),
+        read=read,
         notes=notes,
     )
 
 
-def _images(paths: tuple[Path, ...], notes: list[str]) -> Iterator[AnyFrame]:
-    """The pixels of each; what was normalised on the way is noted at the end, once for all images."""
-    counts: Counter[str] = Counter()
-    for image in load_images(paths):
-        counts.update(image.notes)
-        yield image.pixels
-    notes.extend(f"{note} ({count} of {len(paths)} images)" for note, count in counts.items())
+Way = Literal["stretch", "crop", "inside"]
+KeyframeFit = Literal["auto", "stretch", "crop", "inside"]
+# Shapes that differ by less than this many pixels of the larger picture are one.
+NEGLIGIBLE = 1.0
+# Pixels about a rim in which edges see it.
+RIM = 8
+# A picture with a side below this has no shape to speak of.
+SMALLEST = 8
+# Edges that agree by less than this are found together by chance.
+AGREES = 0.1
 
 
-def _fitted(
-    frames: Iterator[AnyFrame], size: Size, policy: str, records: list[FitRecord]
-) -> Iterator[AnyFrame]:
-    """Every frame at one size; the first one's record stands for all, which are of one size before too."""
-    for frame in frames:
-        pixels, record = fit(frame, size, policy)
-        records[:] = records or [record]
-        yield pixels
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """How a keyframe is brought to its source's shape.
+
+    Attributes:
+        sides: (height, width) of the source as stored.
+        how: "stretch" it; "crop" what is beyond the source's shape; "inside": it is the middle of the frame, and the
+            source stays around it. None where it has the source's shape.
+        record: of bringing it there.
+        note: for the user; None where nothing was done.
+    """
+
+    sides: Size
+    how: Way | None
+    record: FitRecord
+    note: str | None = None
+
+    def place(
+        self, keyframe: UInt8[np.ndarray, "_ _ 3"], frame: UInt8[np.ndarray, "h w 3"], policy: str
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """The keyframe as `frame` looks: the source's frame, brought to its size by `fit(…, policy)`."""
+        size = (frame.shape[0], frame.shape[1])
+        if self.how is None or self.how == policy == "stretch":
+            return fit(keyframe, size, policy)[0]
+        if self.how != "inside":
+            return fit(fit(keyframe, self.sides, self.how)[0], size, policy)[0]
+        # Its rim is repeated beyond it, so that resizing mixes nothing foreign into it.
+        beyond = fit(self._padded(keyframe, "edge"), size, policy)[0]
+        share = self._covered(keyframe, size, policy)
+        return np.rint(share * beyond + (1 - share) * frame).astype(np.uint8)
+
+    def covers(
+        self, keyframe: UInt8[np.ndarray, "_ _ 3"], size: Size, policy: str
+    ) -> Bool[np.ndarray, "h w"]:
+        """Where in the frame a keyframe that lies inside is seen."""
+        return self._covered(keyframe, size, policy)[..., 0] > 0.5
+
+    def _covered(self, keyframe: np.ndarray, size: Size, policy: str) -> Float32[np.ndarray, "h w 1"]:
+        white = self._padded(np.full_like(keyframe, 255), "constant")
+        return fit(white, size, policy)[0][..., :1].astype(np.float32) / 255
+
+    def _padded(self, keyframe: np.ndarray, mode: Literal["edge", "constant"]) -> np.ndarray:
+        """The keyframe scaled until it fits inside the source's shape, in the middle."""
+        scale = min(side / own for side, own in zip(self.sides, keyframe.shape, strict=False))
+        inner = [
+            min(side, max(1, round(own * scale)))
+            for side, own in zip(self.sides, keyframe.shape, strict=False)
+        ]
+        gaps = [(side - own) for side, own in zip(self.sides, inner, strict=True)]
+        around = [(gap // 2, gap - gap // 2) for gap in gaps]
+        return np.pad(fit(keyframe, (inner[0], inner[1]), "stretch")[0], [*around, (0, 0)], mode=mode)
+
+
+def register(
+    keyframe: UInt8[np.ndarray, "_ _ 3"],
+    frame: UInt8[np.ndarray, "h w 3"],
+    sides: Size,
+    policy: str,
+    how: KeyframeFit = "auto",
+) -> Placement:
+    """Decide how a keyframe belongs on its source.
+
+    Args:
+        keyframe: of any shape.
+        frame: the source's frame, brought to its size by `policy`.
+        sides: (height, width) of the source as stored.
+        how: see `Placement`; "auto": whichever puts the keyframe's edges nearest to the frame's, and "stretch" where
+            they agree in no way.
+
+    Raises:
+        InputError: an unknown policy.
+    """
+    height, width = keyframe.shape[:2]
+    if same_shape((height, width), sides):
+        return Placement(sides, None, fit(keyframe, sides, "stretch")[1])
+    ways = {way: Placement(sides, way, fit(keyframe, sides, POLICY[way])[1]) for way in get_args(Way)}
+    # Compared where all three have pixels of the keyframe, and its rim is no edge.
+    covered = ways["inside"].covers(keyframe, (frame.shape[0], frame.shape[1]), policy)
+    core = np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
+    where = cv2.erode(covered.astype(np.uint8), core, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+
+    def agreement(picture: UInt8[np.ndarray, "h w 3"]) -> float:
+        # Correlation of the edges, -1 … 1: an edit recolours, but leaves most edges in their place.
+        if not where.any():
+            return 0.0
+        x, y = (edges[where] - edges[where].mean() for edges in (_edges(picture), _edges(frame)))
+        power = float(np.sqrt((x * x).sum() * (y * y).sum()))
+        return float((x * y).sum()) / power if power else 0.0
+
+    agree = {way: agreement(placed.place(keyframe, frame, policy)) for way, placed in ways.items()}
+    best = max(agree, key=lambda way: agree[way])
+    chosen = how if how != "auto" else best if agree[best] >= AGREES else "stretch"
+    found = ", ".join(f"{way} {value:.2f}" for way, value in agree.items())
+    doubt = "; none agrees" if how == "auto" and agree[best] < AGREES else ""
+    note = (
+        f"{width}x{height} is not of the source's shape, {sides[1]}x{sides[0]}: {DONE[chosen]} "
+        f"(agreement of edges: {found}{doubt}; keyframe_fit chooses)"
+    )
+    return Placement(sides, chosen, ways[chosen].record, note)
+
+
+def same_shape(a: Size, b: Size) -> bool:
+    """Whether pictures of these sides have one shape, to less than a pixel of the larger one."""
+    large, small = (a, b) if a[0] * a[1] >= b[0] * b[1] else (b, a)
+    # A small picture's own sides are only known to half a pixel, which is more than one of the large picture's.
+    height = small[0] * large[1] / small[1]
+    return abs(height - large[0]) < max(NEGLIGIBLE, 0.5 * large[0] / small[0]) and min(small) >= SMALLEST
+
+
+POLICY: dict[Way, str] = {"stretch": "stretch", "crop": "crop", "inside": "pad"}
+DONE: dict[Way, str] = {
+    "stretch": "stretched to it",
+    "crop": "cropped to it",
+    "inside": "laid inside it, the source around it",
+}
+
+
+def _edges(picture: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]:
+    """Where the brightness changes, and how strongly."""
+    grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.0)
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    return np.sqrt(across * across + down * down)

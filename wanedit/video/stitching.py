@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import av
 import numpy as np
@@ -13,6 +13,8 @@ from av.filter import Graph
 from wanedit.errors import InputError
 from wanedit.video.arrays import AnyFrame, Frame, Frames, require_same_size
 from wanedit.video.motion import Motion, motion_between, warp
+
+SHARED = ("mean", "left", "right")  # what is shown of a keyframe that two segments hold
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ def stitch(pieces: Iterable[Piece], shared: str = "mean") -> Iterator[AnyFrame]:
         InputError: no pieces, a gap or overlap between two, a piece with more or fewer frames than its place
             has, frames of unequal size.
     """
-    if shared not in _JOINS:
+    if shared not in SHARED:
         raise InputError(
-            f"stitch: unknown choice {shared!r} for shared keyframes, expected {', '.join(_JOINS)}"
+            f"stitch: unknown choice {shared!r} for shared keyframes, expected {', '.join(SHARED)}"
         )
     return require_same_size(_joined(pieces, shared), "stitch")
 
@@ -61,37 +63,28 @@ def _joined(pieces: Iterable[Piece], shared: str) -> Iterator[AnyFrame]:
             raise InputError(
                 f"stitch: segment {number} begins at frame {piece.first}, expected {end} where the one before it ends"
             )
-        frames = _exact(piece, number)
-        first = next(frames)
-        held = first if held is None else _JOINS[shared](held, first)
-        for frame in frames:
-            yield held
+        count = 0
+        # One more than the piece has room for, to see that there is none.
+        for count, frame in enumerate(islice(piece.frames, piece.count + 1), 1):
+            if count > piece.count:
+                break
+            if held is not None and count > 1:
+                yield held
+            elif held is not None and shared == "left":
+                frame = held
+            elif held is not None and shared == "mean":
+                if held.shape != frame.shape:
+                    raise InputError(f"stitch: segments of unequal size meet, {held.shape} and {frame.shape}")
+                # In 16 bits, or the sum would wrap; half a level is rounded up.
+                frame = ((held.astype(np.uint16) + frame + 1) // 2).astype(np.uint8)
             held = frame
+        if count != piece.count:
+            more = "more" if count > piece.count else str(count)
+            raise InputError(f"stitch: segment {number} needs {piece.count} frames, got {more}")
         end = piece.last
     if held is None:
         raise InputError("stitch: no segments")
     yield held
-
-
-def _mean(left: AnyFrame, right: AnyFrame) -> AnyFrame:
-    if left.shape != right.shape:
-        raise InputError(f"stitch: segments of unequal size meet, {left.shape} and {right.shape}")
-    return ((left.astype(np.uint16) + right + 1) // 2).astype(np.uint8)
-
-
-_JOINS = {"mean": _mean, "left": lambda left, right: left, "right": lambda left, right: right}
-
-
-def _exact(piece: Piece, number: int) -> Iterator[AnyFrame]:
-    count = 0
-    for frame in piece.frames:
-        count += 1
-        if count > piece.count:
-            break
-        yield frame
-    if count != piece.count:
-        more = "more" if count > piece.count else str(count)
-        raise InputError(f"stitch: segment {number} needs {piece.count} frames, got {more}")
 
 
 WEIGHTS = (1, 2, 3, 2, 1)  # over the frames i-2 … i+2

@@ -17,9 +17,8 @@ from wanedit.runtime.settings import SIZE_MULTIPLE, parse_size
 from wanedit.video import load_image
 from wanedit.video.arrays import Frame, Frames
 from wanedit.video.decode import describe, scanned
-from wanedit.video.fitting import Placement, register
 from wanedit.video.images import Size, list_images
-from wanedit.video.source import SourceClip, read_source
+from wanedit.video.source import Placement, SourceClip, read_source, register
 
 # A source's shape counts as kept when it changes by less than this share.
 SHAPE_KEPT = 0.01
