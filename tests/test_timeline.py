@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanedit.errors import InputError
-from wanedit.timeline import MODEL_LIMIT, frame_at, plan, round_up, slot, slots, warnings
-from wanedit.types import Timeline
+from wanedit.timeline import MODEL_LIMIT, Timeline, frame_at, plan, round_up, slot, slots, warnings
 
 FPS = st.one_of(
     st.integers(1, 60),

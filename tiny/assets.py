@@ -12,7 +12,7 @@ from tiny.flow import IMAGE_CONFIG, TEXT_CONFIG, TRANSFORMER_CONFIG, TinyWan
 from tiny.plan import write_json
 from tiny.vae import VAE_CONFIG
 from wanedit.errors import InputError
-from wanedit.video.atomic import PARTIAL_SUFFIX, atomic_path
+from wanedit.files import PARTIAL_SUFFIX, atomic_path
 from wanedit.wan.condition import TOKENIZER
 
 # What wan-tiny is sampled with by default; see the model card.

@@ -19,9 +19,9 @@ from transformers import PreTrainedTokenizerFast
 
 from tiny.data import sprite_clips
 from tiny.plan import Bucket, write_json
+from wanedit.files import atomic_path
 from wanedit.sprites.scene import caption, sample_scene
 from wanedit.sprites.sets import clip_duration, to_float
-from wanedit.video import atomic_path
 from wanedit.wan.vae import encode_moments
 
 Encoder = Callable[[Tensor], Tensor]

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from wanedit.errors import InputError
-from wanedit.video import atomic_path
+from wanedit.files import atomic_path
 
 # The small clips that the VAE sees; its stages can ask for no more.
 SMALL_SIZE, SMALL_FRAMES = 64, 17

@@ -30,8 +30,8 @@ from tiny.latents import (
 from tiny.plan import SMALL_FRAMES, SMALL_SIZE, TrainTiny, keep_plan
 from tiny.vae import build_vae, train_vae_stage
 from wanedit.errors import InputError, WaneditError
+from wanedit.files import atomic_path
 from wanedit.sprites.scene import caption, sample_scene
-from wanedit.video import atomic_path
 from wanedit.wan.catalog import NEGATIVE_FLF2V, NEGATIVE_PROMPT
 from wanedit.wan.condition import TOKENIZER
 

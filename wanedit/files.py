@@ -1,7 +1,67 @@
-"""Files as bytes: what every floor may do with one."""
+"""Files as bytes: one exists only if it is complete, and is known by its SHA-256."""
 
+import errno
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from wanedit.errors import InputError, ResourceError
+
+PARTIAL_SUFFIX = ".partial"
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success sync it and rename it to `path`.
+
+    On any exception the temporary file is removed and `path` is what it was before. A process that is killed
+    leaves `.<name>.<pid>.partial`, never a wrong `path`.
+
+    Raises:
+        InputError: the folder does not exist, or may not be written, or `path` is a folder.
+        ResourceError: the disk is full, over quota, or over the file size limit.
+    """
+    target = Path(os.path.abspath(path))
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: the folder {target.parent} does not exist")
+    if target.is_dir():
+        raise InputError(f"{target} is a folder, expected the name of a file to write")
+    partial = target.with_name(f".{target.name[:60]}.{os.getpid()}{PARTIAL_SUFFIX}")
+    try:
+        yield partial
+        _sync(partial)
+        os.replace(partial, target)
+        if os.name != "nt":  # Windows cannot open a folder, and commits renames by itself
+            _sync(target.parent)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise ResourceError(
+                f"{target}: not written, {os.strerror(error.errno)}; nothing half-written is left"
+            ) from error
+        if error.errno in _REFUSED:
+            raise InputError(f"{target}: cannot be written, {os.strerror(error.errno)}") from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file; raises as `atomic_path`."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def file_sha256(path: Path) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.video.scenes import numbered, panning, read_number
 from wanedit.errors import InputError, ResourceError
-from wanedit.video.atomic import atomic_path
+from wanedit.files import atomic_path
 from wanedit.video.decode import probe, read_frames
 from wanedit.video.encode import as_rate, write_lossless, write_mp4, write_png
 

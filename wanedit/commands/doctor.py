@@ -20,7 +20,7 @@ from wanedit.errors import (
     ServiceError,
     WaneditError,
 )
-from wanedit.runtime.progress import wide_console
+from wanedit.runtime.events import wide_console
 from wanedit.stylists.gemini.settings import GeminiSettings, find_key
 
 HELP = "what works on this machine, and which Gemini models your key can use"
@@ -221,17 +221,20 @@ def check_models() -> Iterator[Check]:
 
 
 def check_metric_weights() -> Iterator[Check]:
-    """Weights that some metrics need, and where they belong; their hash is checked when they are used."""
-    from wanedit.metrics import weights
+    """Weights that metrics say they need, those of other packages too, and where they belong; their hash is checked
+    when they are used."""
+    from wanedit.jobs.evaluate.metric import METRICS, find_metric
+    from wanedit.metrics.weights import HubFile, HubModel
 
-    for name, file in vars(weights).items():
-        # Single files of the torch hub, and models of Hugging Face's, which lie in folders.
-        place = getattr(file, "folder", None) or getattr(file, "path", None)
-        if not name.isupper() or not isinstance(place, Path):
-            continue
+    needed: dict[HubFile | HubModel, list[str]] = {}
+    for name in METRICS:
+        for file in find_metric(name).weights:
+            needed.setdefault(file, []).append(name)
+    for file, names in needed.items():
+        place = file.path if isinstance(file, HubFile) else file.folder
         here = place.exists()
         detail = str(place) if here else f"for {place}: {file.address} ({file.megabytes} MB)"
-        yield Check(f"weights {name.lower()}", OK if here else MISSING, detail)
+        yield Check(f"weights of {', '.join(names)}", OK if here else MISSING, detail)
 
 
 def check_tracking() -> Iterator[Check]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from wanedit.commands.support import Parser, new_parser
 from wanedit.errors import MissingWeightsError
-from wanedit.runtime.progress import wide_console
+from wanedit.runtime.events import wide_console
 
 if TYPE_CHECKING:
     from wanedit.wan.catalog import KnownModel

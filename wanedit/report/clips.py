@@ -18,9 +18,8 @@ from PIL import Image
 from wanedit import timeline
 from wanedit.errors import WaneditError
 from wanedit.report.record import Record, listing
-from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import number
-from wanedit.runtime.journal import Manifest
 from wanedit.runtime.record import read_run
 from wanedit.video import read_frames
 from wanedit.video.arrays import AnyFrame, Rate

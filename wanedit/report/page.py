@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from wanedit import __version__
 from wanedit.errors import InputError
+from wanedit.files import write_text
 from wanedit.report import charts, facts
 from wanedit.report.clips import Clips, difference, factor_for, gather
 from wanedit.report.measures import Measured, measure, metric_tables
@@ -27,7 +28,6 @@ from wanedit.report.player import (
 )
 from wanedit.report.privacy import Discreet
 from wanedit.report.record import Record, folder_of, read_record
-from wanedit.runtime.directory import write_text
 from wanedit.runtime.events import number
 
 REPORT_NAME = "report.html"

@@ -1,15 +1,18 @@
-"""The folder of one run: where its files are, and that one living run at a time owns it."""
+"""The folder of one run: where its files are, which living run owns it, and which segments are complete."""
 
 import fcntl
+import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
 from wanedit.errors import InputError, ResourceError
-from wanedit.video.atomic import PARTIAL_SUFFIX, atomic_path
+from wanedit.files import PARTIAL_SUFFIX, file_sha256, write_text
+
+JOURNAL_VERSION = 1
 
 
 class RunDirectory:
@@ -66,7 +69,12 @@ class RunDirectory:
             ResourceError: another living run owns it; the message says which.
         """
         _create(self.root)
-        with _opened(self.root / ".lock") as file:
+        try:
+            # Not emptied before it is locked: it names the owner.
+            file = (self.root / ".lock").open("a+")
+        except OSError as error:
+            raise InputError(f"output {self.root}: {os.strerror(error.errno or 0)}") from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -89,14 +97,102 @@ def _create(folder: Path) -> None:
         raise InputError(f"output {folder}: {os.strerror(error.errno or 0)}") from None
 
 
-def _opened(path: Path) -> IO[str]:
-    try:
-        return path.open("a+")
-    except OSError as error:
-        raise InputError(f"output {path.parent}: {os.strerror(error.errno or 0)}") from None
+@dataclass(frozen=True)
+class Entry:
+    """A complete segment.
+
+    Attributes:
+        file: name inside the segments folder.
+        file_sha256: of that file; a segment whose file is another is sampled again.
+        latents_sha256: of the float32 bytes of the latents; equal for equal inputs on any number of ranks.
+        seconds: wall time of sampling and decoding.
+    """
+
+    index: int
+    file: str
+    file_sha256: str
+    frames: int
+    latents_sha256: str
+    seconds: float
+    rank: int
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file atomically."""
-    with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+def segment_file(index: int, name: str) -> str:
+    """File name of a segment: its place in the chain, and enough of its hash to tell versions apart."""
+    return f"segment_{index:03d}_{name[:12]}.mkv"
+
+
+class Manifest:
+    """The journal of a run, segments/progress.json: which segments are complete, by the hash of all that decides their
+    pixels. Safe under several ranks: read, changed and replaced under a lock."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+
+    def read(self) -> dict[str, Entry]:
+        """Complete segments by digest.
+
+        Raises:
+            InputError: the file is no journal of this version.
+        """
+        path = self.directory.progress
+        if not path.exists():
+            return {}
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values["version"] != JOURNAL_VERSION:
+                raise ValueError(f"version {values['version']}")
+            entries = {name: Entry(**entry) for name, entry in values["segments"].items()}
+            if not all(isinstance(entry.file, str) for entry in entries.values()):
+                raise ValueError("a file name is not text")
+            return entries
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path} is no journal of wanedit ({error}); move it away to start afresh"
+            ) from None
+
+    def record(self, name: str, entry: Entry) -> None:
+        """Add one complete segment. Its file must already be in place."""
+        with self._locked():
+            entries = self.read() | {name: entry}
+            self._write(entries)
+
+    def forget(self, names: set[str]) -> None:
+        """Take segments out of the journal, so that they are sampled anew."""
+        if not names:
+            return
+        with self._locked():
+            self._write({name: entry for name, entry in self.read().items() if name not in names})
+
+    def complete(self, names: list[str], with_latents: bool = False) -> set[str]:
+        """Those of `names` whose file is there, byte for byte as journalled, and its latents if asked."""
+        entries, found = self.read(), set()
+        for name in names:
+            entry = entries.get(name)
+            if entry is None:
+                continue
+            path = self.directory.inside(entry.file)
+            # A method of pixels has no latents to keep.
+            lacking = with_latents and entry.latents_sha256 != ""
+            if lacking and not path.with_suffix(".safetensors").is_file():
+                continue
+            if path.is_file() and file_sha256(path) == entry.file_sha256:
+                found.add(name)
+        return found
+
+    def path(self, name: str) -> Path:
+        """The file of a complete segment."""
+        return self.directory.inside(self.read()[name].file)
+
+    def _write(self, entries: dict[str, Entry]) -> None:
+        values = {
+            "version": JOURNAL_VERSION,
+            "segments": {name: asdict(entry) for name, entry in entries.items()},
+        }
+        write_text(self.directory.progress, json.dumps(values, indent=1) + "\n")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.directory.segments / ".progress.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wanedit.errors import InputError
-from wanedit.types import Keyframe
+from wanedit.timeline import Keyframe
 
 KeyframesLike = str | Sequence[Any]
 KEYFRAMES_JSON = "keyframes.json"

@@ -11,15 +11,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from wanedit.errors import ResourceError
-from wanedit.files import file_sha256
+from wanedit.files import atomic_path, file_sha256
 from wanedit.lit.edit_task import EditedClip
 from wanedit.lit.tasks import SampledSegment, Work
-from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.journal import Entry
+from wanedit.runtime.directory import Entry, RunDirectory
 from wanedit.runtime.launch import World, choose_devices, reclaim_signals, threads
 from wanedit.runtime.settings import RunSettings
 from wanedit.video import write_lossless
-from wanedit.video.atomic import atomic_path
 
 
 def predict(

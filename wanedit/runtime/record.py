@@ -16,10 +16,11 @@ import yaml
 from jaxtyping import Bool
 
 from wanedit.errors import InputError
+from wanedit.files import write_text
 from wanedit.registry import Registry
 from wanedit.rng import draw_seed
 from wanedit.runtime import launch
-from wanedit.runtime.directory import RunDirectory, write_text
+from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import Event
 from wanedit.runtime.settings import IsDataclass, RunSettings, canonical
 from wanedit.video.arrays import AnyFrame, Frames

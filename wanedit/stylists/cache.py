@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from wanedit.errors import InputError, ResourceError
+from wanedit.files import atomic_path
 from wanedit.stylists.protocol import Record, Styled
 from wanedit.video.arrays import AnyFrame
-from wanedit.video.atomic import atomic_path
 from wanedit.video.encode import write_png
 from wanedit.video.images import load_image
 

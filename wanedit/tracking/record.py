@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from wanedit.runtime.directory import write_text
+from wanedit.files import write_text
 from wanedit.runtime.events import NOT_FINITE, parse_events, read_events
 from wanedit.tracking.backends import Scalar
 

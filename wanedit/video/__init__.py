@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 # ruff: noqa: F401  (what a type checker sees; the table below loads it)
 if TYPE_CHECKING:
     from wanedit.video.arrays import from_uint8, to_uint8
-    from wanedit.video.atomic import atomic_path
     from wanedit.video.colour import AffineLab, correct_segment, fit_affine
     from wanedit.video.decode import VideoInfo, iter_frames, probe, read_frames
     from wanedit.video.encode import write_lossless, write_mp4, write_png
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "arrays": ("from_uint8", "to_uint8"),
-    "atomic": ("atomic_path",),
     "colour": ("AffineLab", "correct_segment", "fit_affine"),
     "decode": ("VideoInfo", "iter_frames", "probe", "read_frames"),
     "encode": ("write_lossless", "write_mp4", "write_png"),

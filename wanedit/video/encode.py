@@ -14,8 +14,8 @@ from av.error import FFmpegError
 from PIL import Image
 
 from wanedit.errors import InputError, WaneditError
+from wanedit.files import atomic_path
 from wanedit.video.arrays import AnyFrame, Frame, Rate, peek, require_frame, require_same_size, size_text
-from wanedit.video.atomic import atomic_path
 from wanedit.video.decode import probe
 from wanedit.video.libav import ACCURATE_SCALING
 

@@ -4,6 +4,7 @@ A `Part` says which files, under which names, and which module; `read_shapes` an
 a file holds named tensors.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -19,8 +20,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from wanedit.errors import MissingWeightsError
-from wanedit.files import file_sha256
+from wanedit.errors import MissingWeightsError, WaneditError
+from wanedit.files import file_sha256, write_text
 from wanedit.wan.config import read_json
 
 Shapes = dict[str, tuple[int, ...]]
@@ -266,11 +267,7 @@ def sha256(path: Path) -> str:
         return cache[key]
     cache[key] = file_sha256(path)
     # A cache that cannot be written (read-only home, full disk) costs time, not correctness.
-    temporary = cache_path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with contextlib.suppress(OSError, WaneditError):
         cache_path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(cache))
-        temporary.replace(cache_path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+        write_text(cache_path, json.dumps(cache))
     return cache[key]

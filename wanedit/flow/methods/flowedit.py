@@ -60,8 +60,12 @@ class FlowEdit(Method):
             z = z - step.h * v
         return Edited(latents=z)
 
+    def taken(self, num_inference_steps: int) -> int:
+        """How many of so many steps are taken, the last ones."""
+        return max(1, round(SHARE * num_inference_steps)) if self.n_max is None else self.n_max
+
     def _levels(self, schedule: Schedule) -> Schedule:
-        count = max(1, round(SHARE * len(schedule))) if self.n_max is None else self.n_max
+        count = self.taken(len(schedule))
         if count > len(schedule):
             raise InputError(f"n_max is {count}; expected at most the {len(schedule)} steps of the schedule")
         return Schedule(schedule.sigmas[-count - 1 :], schedule.timesteps[-count:])

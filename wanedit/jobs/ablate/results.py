@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wanedit.files import write_text
 from wanedit.jobs.ablate.grid import Grid, Settings, column_names, label_text, same_point
 from wanedit.jobs.ablate.runs import Run, rows
 from wanedit.metrics.functional.bootstrap import Interval, interval
-from wanedit.runtime.directory import write_text
 
 Key = tuple[str, ...]
 

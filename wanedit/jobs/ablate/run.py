@@ -23,7 +23,7 @@ from wanedit.jobs.ablate.results import Results, collect, write_results
 from wanedit.jobs.ablate.runs import Run, expand, make, unfinished
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.progress import progress_bar, wide_console
+from wanedit.runtime.events import progress_bar, wide_console
 from wanedit.tracking import TrackingSettings, check_tracking, open_tracker
 
 Say = Callable[[str], None]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wanedit.errors import InputError, WaneditError
+from wanedit.files import write_text
 from wanedit.jobs.ablate.clips import Item, fingerprint, make_items, prepare
 from wanedit.jobs.ablate.grid import COLUMNS, Grid, Settings, merge, points
 from wanedit.jobs.edit.config import EditConfig
@@ -19,7 +20,6 @@ from wanedit.jobs.edit.plan import ALGORITHM
 from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, Values, measure
 from wanedit.jobs.evaluate.run import flat
 from wanedit.jobs.generate.config import GenerationConfig
-from wanedit.runtime.directory import write_text
 from wanedit.runtime.events import number
 from wanedit.runtime.hashing import digest, hash_files
 from wanedit.runtime.record import FinishedRun, read_run

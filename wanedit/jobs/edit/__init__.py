@@ -15,9 +15,8 @@ def load_run(root: Path, record: dict[str, Any], folders: Sequence[Path] = ()) -
     from wanedit.jobs.edit.config import EditConfig
     from wanedit.jobs.edit.plan import make_edit_plan
     from wanedit.jobs.edit.run import is_complete
-    from wanedit.runtime.directory import RunDirectory
+    from wanedit.runtime.directory import Manifest, RunDirectory
     from wanedit.runtime.events import number, read_events
-    from wanedit.runtime.journal import Manifest
     from wanedit.runtime.record import FinishedRun, recorded_config
     from wanedit.video import read_frames
 

@@ -11,6 +11,7 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import Method, Part
 from wanedit.flow.keyframes import CONTROLLERS, Controller
 from wanedit.flow.methods import METHODS
+from wanedit.flow.methods.flowedit import FlowEdit
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.registry import Registry
 from wanedit.runtime.settings import check_values
@@ -34,6 +35,8 @@ ELSEWHERE = {
 }  # fmt: skip
 # Hashes of version 0.1 stand: there these two were called otherwise.
 HASHED_AS = {"guidance_scale": "cfg_scale", "source_guidance_scale": "source_cfg_scale"}
+# There these methods held, and hashed, a function each, which the edit hands them now.
+HASHED_TOO = {"flf2v": {"retime": "retime_clip"}, "warp": {"flow": "flow_between"}}
 # Everybody gives these; that a method does not read them needs no telling.
 UNTOLD = ("prompt", "base_seed")
 
@@ -108,6 +111,14 @@ def describe_method(method: Any) -> dict[str, Any]:
     # A method under development gives new results as its file changes; those of the package have a version.
     own = type(method).__module__.startswith("wanedit.")
     return values if own else values | {"code": code_sha256(type(method))}
+
+
+def hashed_method(config: EditConfig, method: Method) -> dict[str, Any]:
+    """The settings of a method as an edit's hash holds them: as `describe_method`, spelt as version 0.1 did."""
+    values = describe_method(method) | HASHED_TOO.get(config.method, {})
+    if isinstance(method, FlowEdit):
+        values["n_max"] = method.taken(config.num_inference_steps)
+    return values
 
 
 def code_sha256(kind: Any) -> str:

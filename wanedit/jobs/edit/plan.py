@@ -9,7 +9,7 @@ from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method
 from wanedit.jobs.edit.config import EditConfig, check_edit
-from wanedit.jobs.edit.method import build_method, code_sha256, deciding, describe_method, guidance, unused
+from wanedit.jobs.edit.method import build_method, code_sha256, deciding, guidance, hashed_method, unused
 from wanedit.jobs.edit.pictures import (
     decide_output,
     look,
@@ -119,7 +119,7 @@ def make_edit_plan(
         "pictures": _hashes(pictures),
         "originals": originals and _hashes(originals),
         "indices": list(indices),
-        "method": [config.method, describe_method(method)],
+        "method": [config.method, hashed_method(config, method)],
         "settings": deciding(config, method),
         "sampler": [settings.solver, settings.window],
     }

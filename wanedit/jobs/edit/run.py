@@ -19,11 +19,9 @@ from wanedit.lit.editor import FlowMatchingEditor, OutsideEditor
 from wanedit.lit.model import OutsideModel
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
-from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.events import append_event, number, read_events
-from wanedit.runtime.journal import Manifest, segment_file
+from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
+from wanedit.runtime.events import append_event, number, progress_bar, read_events
 from wanedit.runtime.predict import predict, save_latents, write_piece
-from wanedit.runtime.progress import progress_bar
 from wanedit.runtime.record import resolve_seed, resolve_threads, write_record
 from wanedit.tracking import Tracking, check_tracking
 from wanedit.tracking.runs import track, track_result

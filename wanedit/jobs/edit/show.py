@@ -13,8 +13,8 @@ from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
 from wanedit.jobs.edit.run import check_output, is_complete, resolve_edit
 from wanedit.runtime.cost import forward_flops
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.events import wide_console
 from wanedit.runtime.launch import World, choose_devices
-from wanedit.runtime.progress import wide_console
 from wanedit.wan.load import WanFolder
 
 

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from wanedit.errors import InputError
+from wanedit.files import write_text
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.inputs import read_inputs, read_mask, read_scene
 from wanedit.jobs.evaluate.metric import METRICS, Inputs, Values, find_metric, measure
 from wanedit.jobs.evaluate.vbench import export
-from wanedit.runtime.directory import write_text
+from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
-from wanedit.runtime.progress import wide_console
 from wanedit.runtime.record import read_run
 from wanedit.runtime.settings import check_settings
 

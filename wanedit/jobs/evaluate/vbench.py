@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from wanedit.errors import InputError
-from wanedit.runtime.directory import write_text
+from wanedit.files import write_text
 from wanedit.video import write_mp4, write_png
 
 # Bytes of a file name on common file systems, and what of them an index and a suffix may take.

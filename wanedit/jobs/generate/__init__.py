@@ -19,8 +19,7 @@ def load_run(root: Path, record: dict[str, Any], folders: Sequence[Path] = ()) -
     from wanedit.jobs.generate.assemble import final_frames
     from wanedit.jobs.generate.config import GenerationConfig
     from wanedit.jobs.generate.plan import make_plan, remaining
-    from wanedit.runtime.directory import RunDirectory
-    from wanedit.runtime.journal import Manifest
+    from wanedit.runtime.directory import Manifest, RunDirectory
     from wanedit.runtime.record import FinishedRun, recorded_config
 
     config = recorded_config(GenerationConfig, record, root)

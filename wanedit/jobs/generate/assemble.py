@@ -9,9 +9,8 @@ import numpy as np
 
 from wanedit.errors import InputError
 from wanedit.jobs.generate.plan import Plan
-from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.journal import Manifest
-from wanedit.types import Segment
+from wanedit.runtime.directory import Manifest, RunDirectory
+from wanedit.timeline import Segment
 from wanedit.video import (
     Piece,
     contact_sheet,

@@ -18,7 +18,7 @@ from wanedit.runtime.settings import (
     check_settings,
     parse_size,
 )
-from wanedit.types import Keyframe
+from wanedit.timeline import Keyframe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,13 @@ from wanedit.flow.path import Step, schedule
 from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.generate.config import GenerationConfig, check, ordered, prompts
 from wanedit.lit.tasks import ChainSettings, SegmentTask
-from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.hashing import compute_kind, digest, hash_files, pixels_sha256
 from wanedit.runtime.inputs import parse_keyframes
-from wanedit.runtime.journal import Manifest
 from wanedit.runtime.launch import World
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
-from wanedit.types import Keyframe, Timeline
+from wanedit.timeline import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
 from wanedit.wan import load
 from wanedit.wan.catalog import fitting

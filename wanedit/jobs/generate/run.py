@@ -16,13 +16,11 @@ from wanedit.jobs.generate.show import show_plan
 from wanedit.lit.tasks import SampledSegment, SegmentTask, shares
 from wanedit.runtime import launch
 from wanedit.runtime.cost import disk_bytes
-from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.events import append_event
+from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
+from wanedit.runtime.events import append_event, progress_bar
 from wanedit.runtime.inputs import KeyframesLike
-from wanedit.runtime.journal import Manifest, segment_file
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import predict, save_latents, write_piece
-from wanedit.runtime.progress import progress_bar
 from wanedit.runtime.record import write_record
 from wanedit.runtime.settings import with_changes
 from wanedit.tracking import check_tracking

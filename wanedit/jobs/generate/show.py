@@ -13,8 +13,8 @@ from wanedit.lit.tasks import SegmentTask
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.events import wide_console
 from wanedit.runtime.launch import World, choose_devices
-from wanedit.runtime.progress import wide_console
 
 
 def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:

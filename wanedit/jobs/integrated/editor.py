@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from wanedit.errors import InputError
+from wanedit.files import write_text
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.pipeline import Number, Picture, WanVideoEditorPipeline
 from wanedit.jobs.integrated.styled import OF_THE_SOURCE, STYLED
 from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.run import StyleResult, style_async
-from wanedit.runtime.directory import write_text
 from wanedit.runtime.settings import VIDEO_SUFFIXES, canonical, with_changes
 from wanedit.stylists.protocol import Stylist
 from wanedit.video import load_image, write_mp4, write_png

@@ -11,8 +11,8 @@ import numpy as np
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.jobs.style.config import StyleConfig, Styling, check_style, parse_indices
+from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
-from wanedit.runtime.progress import wide_console
 from wanedit.runtime.settings import with_changes
 from wanedit.stylists import STYLISTS
 from wanedit.stylists.extract import Clip, check_indices, choose_indices, open_clip, scene_cuts

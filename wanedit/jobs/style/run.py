@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from wanedit.errors import InputError, WaneditError
+from wanedit.files import write_text
 from wanedit.jobs.style.config import StyleConfig, resolved
 from wanedit.jobs.style.plan import Say, StylePlan, make_style_plan
 from wanedit.runtime import launch
-from wanedit.runtime.directory import RunDirectory, write_text
+from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.events import progress_bar
 from wanedit.runtime.inputs import KEYFRAMES_JSON
-from wanedit.runtime.progress import progress_bar
 from wanedit.runtime.record import own_record, write_record
 from wanedit.stylists.cache import Cache, Journal, picture_hash
 from wanedit.stylists.extract import Keyframes, read_keyframes
