@@ -29,6 +29,16 @@ def test_the_method_of_the_readme_runs_from_the_folder_it_is_saved_in(
     assert (tmp_path / "out" / "output_final.mp4").is_file()
 
 
+def test_the_controller_of_the_docs_runs(
+    repository: Path, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (repository / "docs" / "editing.md").read_text(encoding="utf-8")
+    (tmp_path / "late.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[-1])
+    monkeypatch.chdir(tmp_path)
+    options = ["--controller", "late:Late", "--controller_options.power", "2", "--quiet"]
+    assert cli.main(edit_command(inputs, tmp_path / "out", *options)) == 0
+
+
 def test_both_pipelines_of_the_readme(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +59,6 @@ def test_both_pipelines_of_the_readme(
 
 def test_the_readme_is_short_and_its_pictures_are_there(repository: Path) -> None:
     text = (repository / "README.md").read_text(encoding="utf-8")
-    assert len(text.split()) < 1150
+    assert len(text.split()) < 1250
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (repository / link).exists(), link

@@ -87,11 +87,11 @@ def edit_clip(
     if settings.window is not None:
         asked = Windowed(model, settings.window, max(1, round(settings.window * OVERLAP)))
     own: Any = method
-    if hasattr(own, "seed"):
+    if hasattr(method, "seed"):
         # A method that draws noise of its own draws it by clip, as the coupled noise is.
-        own = replace(own, seed=derive_seed(task.seed, "method", own.seed, task.index))
+        method = replace(own, seed=derive_seed(task.seed, "method", own.seed, task.index))
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
-    made = own(asked, edit, levels, observe)
+    made = method(asked, edit, levels, observe)
     if made.pixels is not None:
         frames = to_uint8(made.pixels[0])
     elif settings.restore == "none":

@@ -73,7 +73,7 @@ def make_edit_plan(
 
     Args:
         config: `base_seed` must be set and not negative.
-        folders: where relative paths are looked up after the current model.
+        folders: where relative paths are looked up after the current folder.
         say: told before something that takes long.
 
     Raises:
