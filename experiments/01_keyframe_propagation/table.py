@@ -172,8 +172,8 @@ def main() -> None:
     groups = grouped(lines, spacings)
     text = [
         "Differences in PSNR off the keyframes in dB, with 95 % intervals. Restored, every method of "
-        "latents has the same help; copy_source, warp_nearest and flf2v make pixels, which nothing restores: their rows are "
-        "the same in both.",
+        "latents has the same help; copy_source, warp_nearest and flf2v make pixels, which nothing restores: their "
+        "rows are the same in both.",
         "",
     ]
     for title, (ours, theirs) in COMPARED.items():
