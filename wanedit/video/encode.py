@@ -152,6 +152,7 @@ def _write(
                 container.close()
             raise
         container.close()
+        # Read back before the file gets its name: a muxer can lose frames without an error.
         if (found := probe(partial).frames) != count:
             raise WaneditError(f"{path}: {count} frames were written but {found} can be read back")
     return count

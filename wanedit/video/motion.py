@@ -105,6 +105,7 @@ def between(first: Frame, second: Frame, t: float, motion: Motion | None = None)
     # what the second frame does not show comes from the first, and the other way round
     only_first = 1 - warp(motion.seen_forward, to_first)
     only_second = 1 - warp(motion.seen_backward, to_second)
+    # The small terms decide where a place is hidden in both.
     weight_first = (1 - t) * (1 - only_second) + 1e-3 * (1 - t)
     weight_second = t * (1 - only_first) + 1e-3 * t
     share = (weight_second / (weight_first + weight_second))[..., None]
@@ -256,6 +257,7 @@ class Restoration:
             return self._shown[t]
         before, after = [i for i in self.indices if i < t][-1:], [i for i in self.indices if i > t][:1]
         sights = [self._sight(t, at) for at in (*before, *after)]
+        # The more one keyframe is believed, the less the model's picture says; they do not add up.
         belief = np.max([sight.belief for sight in sights], axis=0)
         mine = self._with_source(t) + belief * _carried(sights, self._missing)
         if self.kind == "residual":
@@ -310,6 +312,7 @@ def _reduced(frame: np.ndarray) -> np.ndarray:
 
 def _carried(sights: list[_Sight], pictures: dict[int, np.ndarray]) -> Levels:
     """The mean of what is seen: of two believed alike the nearer counts more, one believed alone counts alone."""
+    # The smallest number there is keeps the mean defined where nothing is believed.
     shares = [sight.belief / sight.distance + np.finfo(np.float32).tiny for sight in sights]
     carried = [share * warp(pictures[s.at], s.flow) for share, s in zip(shares, sights, strict=True)]
     return np.sum(carried, axis=0) / np.sum(shares, axis=0)

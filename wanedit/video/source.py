@@ -75,7 +75,7 @@ def read_source(
     """Read a clip to edit from a video file or a folder of images.
 
     Args:
-        path: any video, or a folder that holds nothing but images of one size (`folder.list_images`).
+        path: any video, or a folder that holds nothing but images of one size (`images.list_images`).
         decoder: `pyav` or `decord`, for a video; see `decode.DECODERS`.
         fps: the rate at which the frames are to be shown. For a video the default is its own rate. A folder
             has none and is taken at 16 unless told. No frame is ever dropped or made to meet a rate.

@@ -142,7 +142,7 @@ def _smoothed(
     source = _Lookahead(frames, count)
     done = 0
     for junction, distance in zip(junctions, reach, strict=True):
-        if distance == 0:
+        if distance == 0:  # so near to its neighbour that only the keyframe itself could change
             continue
         start, stop = junction - distance, junction + distance + 1
         yield from source.take(done, start)
@@ -176,6 +176,7 @@ class _Lookahead:
     def take(self, start: int, stop: int) -> Iterator[Frame]:
         for index in range(start, stop):
             yield self._at(index)
+            # The next window looks this far back.
             self._forget(index - TAPS)
 
     def window(self, start: int, stop: int) -> Frames:
