@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 from typing import Any, Protocol, runtime_checkable
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 SHARED = "support"
 
@@ -24,7 +24,7 @@ class Command(Protocol):
         """Its flags."""
         ...
 
-    def run(self, settings: Any) -> int:
+    def run(self, settings: Namespace) -> int:
         """Do it; returns the exit code."""
         ...
 

@@ -1,6 +1,6 @@
 """`wanedit ablate`: every run of a grid, and what it shows."""
 
-from typing import Any
+from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_run_flags, new_parser, resumable, unpack
 from wanedit.jobs.ablate.config import AblationConfig
@@ -22,7 +22,7 @@ def parser() -> Parser:
     return made
 
 
-def run(settings: Any) -> int:
+def run(settings: Namespace) -> int:
     """Ablate, or print the plan. Returns the exit code: 1 if a run failed."""
     values, _ = unpack(settings)
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))

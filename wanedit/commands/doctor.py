@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, allow_bare_flags, new_parser
 from wanedit.errors import (
@@ -69,7 +70,7 @@ def parser() -> Parser:
     return made
 
 
-def run(settings: Any) -> int:
+def run(settings: Namespace) -> int:
     """Print the checks. Returns the exit code."""
     chosen = GeminiSettings(
         image_model=settings.image_model,
@@ -91,12 +92,25 @@ def doctor(settings: GeminiSettings | None = None, require_gemini: bool = False)
     Returns:
         0 when all that the default needs works (and Gemini, if required), else the exit code of the first failure.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     settings = settings or GeminiSettings()
     settings.check()
     checks = [check for look in LOCAL for check in _safely(look)]
     checks += check_gemini(settings, require_gemini)
-    _print(checks)
+    table = Table(title="wanedit doctor", title_justify="left")
+    table.add_column("what", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("detail", overflow="fold")
+    for check in checks:
+        table.add_row(check.name, Text(check.state, STYLES[check.state]), check.detail)
+    console = wide_console()
+    console.print(table)
     wrong = [check for check in checks if check.state == WRONG]
+    console.print(
+        f"wrong: {', '.join(check.name for check in wrong)}" if wrong else "all that the default needs works"
+    )
     return wrong[0].exit_code if wrong else 0
 
 
@@ -108,22 +122,6 @@ def _safely(look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
         yield Check(look.__name__.removeprefix("check_"), WRONG, str(error), error.exit_code)
     except Exception as error:
         yield Check(look.__name__.removeprefix("check_"), WRONG, f"{type(error).__name__}: {error}")
-
-
-def _print(checks: list[Check]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title="wanedit doctor", title_justify="left")
-    table.add_column("what", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("detail", overflow="fold")
-    for check in checks:
-        table.add_row(check.name, Text(check.state, STYLES[check.state]), check.detail)
-    console = wide_console()
-    console.print(table)
-    wrong = [check.name for check in checks if check.state == WRONG]
-    console.print(f"wrong: {', '.join(wrong)}" if wrong else "all that the default needs works")
 
 
 def check_python() -> Iterator[Check]:
@@ -261,13 +259,12 @@ def _in_netrc(host: str) -> bool:
 
 def check_browser() -> Iterator[Check]:
     """Chromium, for the tests of the report alone."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None) or _playwright_browser()
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    # Playwright keeps a browser of its own, on no PATH.
+    own = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or "~/.cache/ms-playwright").expanduser()
+    if found is None and own.is_dir():
+        found = next((str(path) for path in sorted(own.glob("chromium*"))), None)
     yield Check("chromium", OK if found else MISSING, found or "only the browser tests need it")
-
-
-def _playwright_browser() -> str | None:
-    root = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or "~/.cache/ms-playwright").expanduser()
-    return next((str(path) for path in sorted(root.glob("chromium*"))), None) if root.is_dir() else None
 
 
 LOCAL = (

@@ -1,6 +1,6 @@
 """`wanedit edit`: an edited video from edited keyframes, or from a style that makes them."""
 
-from typing import Any
+from jsonargparse import Namespace
 
 from wanedit.commands.support import (
     Parser,
@@ -32,7 +32,7 @@ def parser() -> Parser:
     return made
 
 
-def run(settings: Any) -> int:
+def run(settings: Namespace) -> int:
     """Style where that is asked, then edit; or print the plans. Returns the exit code."""
     values, folders = unpack(settings)
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))

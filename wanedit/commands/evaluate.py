@@ -1,7 +1,8 @@
 """`wanedit evaluate`: measure a finished video."""
 
 from pathlib import Path
-from typing import Any
+
+from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_source, new_parser, unpack
 from wanedit.jobs.evaluate.config import EvaluationConfig
@@ -23,7 +24,7 @@ def parser() -> Parser:
     return made
 
 
-def run(settings: Any) -> int:
+def run(settings: Namespace) -> int:
     """Measure, print and write. Returns the exit code."""
     from wanedit.jobs.evaluate.run import evaluate, print_evaluation, write
 

@@ -1,6 +1,6 @@
 """`wanedit generate`: a long video through timed keyframes."""
 
-from typing import Any
+from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_run_flags, new_parser, resumable, unpack
 from wanedit.errors import InputError
@@ -21,7 +21,7 @@ def parser() -> Parser:
     return made
 
 
-def run(settings: Any) -> int:
+def run(settings: Namespace) -> int:
     """Generate, or print the plan. Returns the exit code."""
     values, folders = unpack(settings)
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))

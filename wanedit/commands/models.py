@@ -1,13 +1,10 @@
 """`wanedit models`: what is known, and proof that it is known rightly."""
 
-from typing import TYPE_CHECKING, Any
+from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, new_parser
 from wanedit.errors import MissingWeightsError
 from wanedit.runtime.events import wide_console
-
-if TYPE_CHECKING:
-    from wanedit.wan.catalog import KnownModel
 
 HELP = "list known models; check their layout or a folder"
 ORDER = 7
@@ -26,7 +23,7 @@ def parser() -> Parser:
     return made
 
 
-def run(settings: Any) -> int:
+def run(settings: Namespace) -> int:
     """List or check. Returns the exit code."""
     return check_models(settings.folder) if settings.action == "check" else list_models()
 
@@ -36,7 +33,7 @@ def list_models() -> int:
     from rich.table import Table
 
     from wanedit.wan.catalog import KNOWN_MODELS
-    from wanedit.wan.load import open_wan
+    from wanedit.wan.load import locate, open_wan
 
     table = Table(title="Known models", title_justify="left")
     for column in ("name", "kind", "sizes", "steps", "shift", "guidance", "published as", "here"):
@@ -44,6 +41,10 @@ def list_models() -> int:
     for model in KNOWN_MODELS:
         sampling = model.sampling if not model.bundled else open_wan(model.name).sampling
         config = model.config
+        try:
+            where = "bundled" if model.bundled else str(locate(model.name))
+        except MissingWeightsError:
+            where = "no"
         table.add_row(
             model.name,
             config.model_type + ("" if config.image_tokens or config.model_type == "t2v" else ", no CLIP"),
@@ -52,19 +53,10 @@ def list_models() -> int:
             f"{sampling.shift:g}",
             f"{sampling.guidance_scale:g}",
             model.repository,
-            _where(model),
+            where,
         )
     wide_console().print(table)
     return 0
-
-
-def _where(model: "KnownModel") -> str:
-    from wanedit.wan.load import locate
-
-    try:
-        return "bundled" if model.bundled else str(locate(model.name))
-    except MissingWeightsError:
-        return "no"
 
 
 def check_models(folder: str | None) -> int:

@@ -1,7 +1,8 @@
 """`wanedit report`: one HTML file that shows a run, or compares several."""
 
 from pathlib import Path
-from typing import Any
+
+from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, new_parser
 from wanedit.errors import InputError
@@ -30,7 +31,7 @@ def parser() -> Parser:
     return made
 
 
-def run(settings: Any) -> int:
+def run(settings: Namespace) -> int:
     """Write the file and say where it is. Returns the exit code."""
     runs, output = [Path(run) for run in settings.runs], settings.output
     if len(runs) > 1 and output is None:

@@ -1,6 +1,6 @@
 """`wanedit style`: edited keyframes from a style."""
 
-from typing import Any
+from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_run_flags, add_source, new_parser, resumable, unpack
 from wanedit.jobs.style.config import StyleConfig, style_config
@@ -22,7 +22,7 @@ def parser() -> Parser:
     return made
 
 
-def run(settings: Any) -> int:
+def run(settings: Namespace) -> int:
     """Restyle, or print the plan. Returns the exit code."""
     values, folders = unpack(settings)
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))

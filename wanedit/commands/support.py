@@ -9,24 +9,23 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader, set_loader
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 from wanedit.errors import ServiceError, WaneditError
 from wanedit.runtime.launch import Interrupted
 from wanedit.runtime.settings import Registered, canonical
 
-
-def _with_own_names(load: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A YAML loader that understands the other names of settings, in files and in flags."""
-
-    def loaded(text: str) -> Any:
-        values = load(text)
-        return canonical(values) if isinstance(values, dict) else values
-
-    return loaded
+read_yaml: Callable[[str], object] = get_loader("yaml")
 
 
-set_loader("yaml", _with_own_names(get_loader("yaml")), (yaml.YAMLError,))
+def load_yaml(text: str) -> object:
+    """YAML in which the other names of settings are understood, in files and in flags."""
+    values = read_yaml(text)
+    return canonical(values) if isinstance(values, dict) else values
+
+
+# jsonargparse reads each value of a flag with it, too.
+set_loader("yaml", load_yaml, (yaml.YAMLError,))
 
 
 class Parser(ArgumentParser):
@@ -103,7 +102,7 @@ def allow_bare_flags(parser: ArgumentParser) -> None:
             action.nargs, action.const = "?", True
 
 
-def unpack(settings: Any) -> tuple[dict[str, Any], list[Path]]:
+def unpack(settings: Namespace) -> tuple[dict[str, Any], list[Path]]:
     """The values of a command, and the folders of its --config files, where relative paths are looked up too."""
     values = settings.as_dict()
     files = [Path(str(getattr(path, "relative", path))) for path in values.pop("config", None) or []]

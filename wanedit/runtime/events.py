@@ -31,7 +31,7 @@ def append_event(path: Path, event: Event) -> None:
         raise ResourceError(f"{path}: not written, {os.strerror(error.errno or 0)}") from None
 
 
-def _spelt(value: Any) -> Any:
+def _spelt(value: object) -> object:
     if isinstance(value, dict):
         return {name: _spelt(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -57,7 +57,7 @@ def read_events(path: Path) -> list[Event]:
         return []
 
 
-def number(value: Any) -> float | None:
+def number(value: object) -> float | None:
     """A number of an event, those that had to be spelt among them; None for anything else."""
     if isinstance(value, str):
         return float(value) if value in NOT_FINITE else None

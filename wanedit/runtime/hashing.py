@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from wanedit.wan.checkpoint import sha256
 from wanedit.wan.load import WanFolder, deciding_files, default_dtype
 
 
-def digest(values: dict[str, Any]) -> str:
+def digest(values: Mapping[str, object]) -> str:
     """SHA-256 of a JSON object, keys sorted."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

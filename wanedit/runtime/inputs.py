@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import SupportsFloat
 
 from wanedit.errors import InputError
 from wanedit.timeline import Keyframe
 
-KeyframesLike = str | Sequence[Any]
+KeyframesLike = str | Sequence[object]
 KEYFRAMES_JSON = "keyframes.json"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
@@ -121,7 +121,7 @@ def _split(text: str) -> tuple[list[tuple[str, object]], str]:
     return pairs, text
 
 
-def _pair(entry: Any, index: int, *names: str) -> tuple[str, object]:
+def _pair(entry: object, index: int, *names: str) -> tuple[str, object]:
     """Path and number of a list's entry; of a mapping, the number goes by one of `names`."""
     if isinstance(entry, Keyframe | EditedFrame):
         return str(entry.path), entry.seconds if isinstance(entry, Keyframe) else entry.index
@@ -132,18 +132,20 @@ def _pair(entry: Any, index: int, *names: str) -> tuple[str, object]:
     raise InputError(f"keyframe {index} is {entry!r}; expected [path, {names[0]}]")
 
 
-def _seconds(value: Any, index: int) -> float:
+def _seconds(value: object, index: int) -> float:
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, str | SupportsFloat):
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
         raise InputError(f"keyframe {index}: time is {value!r}; expected seconds") from None
 
 
-def _frame(value: Any, index: int) -> int:
+def _frame(value: object, index: int) -> int:
     try:
-        if isinstance(value, bool) or float(value) != int(float(value)):
+        if isinstance(value, bool) or not isinstance(value, str | SupportsFloat):
+            raise TypeError
+        if float(value) != int(float(value)):
             raise ValueError
         return int(float(value))
     except (TypeError, ValueError, OverflowError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from wanedit.errors import InputError, WaneditError
 from wanedit.runtime.settings import RunSettings
@@ -51,7 +51,7 @@ def interruptible() -> Iterator[None]:
             signal.signal(name, handler)
 
 
-def _stop(number: int, frame: Any) -> None:
+def _stop(number: int, frame: object) -> None:
     _pending.append(number)
     raise Interrupted(number)
 
@@ -109,17 +109,17 @@ def on_rank_zero(world: World, decide: Callable[[], T]) -> T:
         return decide()
     import torch.distributed as dist
 
-    box: list[Any] = [None]
+    box: list[T | Exception | None] = [None]
     if world.rank == 0:
         try:
             box[0] = decide()
         except Exception as error:
             box[0] = error
     dist.broadcast_object_list(box, src=0)
-    decided: Any = box[0]
+    decided = box[0]
     if isinstance(decided, Exception):
         raise decided
-    return decided
+    return cast(T, decided)
 
 
 def barrier(world: World) -> None:

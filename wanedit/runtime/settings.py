@@ -184,7 +184,7 @@ def check_settings(config: IsDataclass, within: str = "") -> None:
     check_values(type(config), values, within)
 
 
-def check_values(kind: type, values: Mapping[str, Any], within: str = "") -> None:
+def check_values(kind: type, values: Mapping[str, object], within: str = "") -> None:
     """Refuse a value of another type or range than the field of `kind` that it is meant for.
 
     Raises, and the rest: as `check_settings`.
@@ -201,7 +201,7 @@ def check_values(kind: type, values: Mapping[str, Any], within: str = "") -> Non
             raise InputError(f"{within}{name} is {got}; expected {words}") from None
         if registered is not None:
             # Raises for a name that it does not know, and lists those that it does.
-            _ = registered.registry[value]
+            _ = registered.registry[str(value)]
         if is_dataclass(value) and not isinstance(value, type):
             # pydantic takes an instance as it is.
             check_settings(value, f"{within}{name}.")
