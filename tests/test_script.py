@@ -12,8 +12,8 @@ import yaml
 
 from wanedit import GenerationConfig
 from wanedit.errors import WaneditError
+from wanedit.jobs.generate import plan as report_plan
 from wanedit.jobs.generate import run as generate
-from wanedit.jobs.generate import show as report_plan
 from wanedit.runtime.settings import ALIASES
 
 REPOSITORY = Path(__file__).parent.parent

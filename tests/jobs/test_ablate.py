@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,8 @@ import yaml
 from wanedit.cli import main
 from wanedit.errors import InputError
 from wanedit.jobs.ablate.config import AblationConfig
-from wanedit.jobs.ablate.figures import draw_figures
 from wanedit.jobs.ablate.grid import column_names, load_grid, points
-from wanedit.jobs.ablate.results import collect, table
+from wanedit.jobs.ablate.results import collect, draw_figures, table
 from wanedit.jobs.ablate.run import ablate, run_all
 from wanedit.jobs.ablate.runs import Run, expand, make
 from wanedit.metrics.functional.bootstrap import interval
@@ -140,7 +139,7 @@ def test_axes_multiply_within_a_grid_and_grids_follow_each_other(tmp_path: Path)
     assert made[4].settings["controller_options"] == {"solve": "full"}
     runs = expand(grid, folder)
     assert len(runs) == 5
-    assert runs[0].item.spec["keyframes"] == [0, 2, 4]
+    assert asdict(runs[0].item)["spec"]["keyframes"] == [0, 2, 4]
 
 
 def test_a_run_is_named_by_all_that_decides_it(tmp_path: Path, experiment: Path) -> None:

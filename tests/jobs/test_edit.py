@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -441,8 +442,8 @@ def test_two_runs_cannot_share_a_folder(run_edit: EditRun, tmp_path: Path) -> No
 
 
 def test_a_full_disk_is_seen_first(run_edit: EditRun, monkeypatch: pytest.MonkeyPatch, no_weights) -> None:
-    usage = edit_module.shutil.disk_usage("/")
-    monkeypatch.setattr(edit_module.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(ResourceError, match="MB needed"):
         run_edit()
 

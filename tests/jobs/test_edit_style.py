@@ -10,7 +10,7 @@ import pytest
 from wanedit import EditConfig
 from wanedit.cli import main
 from wanedit.errors import InputError
-from wanedit.jobs.integrated.styled import EditStyle, styling_of, with_styled_keyframes
+from wanedit.jobs.integrated import EditStyle, styling_of, with_styled_keyframes
 from wanedit.video import load_image, write_png
 
 FAST = [

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.runs import EditRun
 from wanedit.errors import InputError
-from wanedit.jobs.edit import recorded_steps
+from wanedit.jobs.edit.run import recorded_steps
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.inputs import read_scene
 from wanedit.jobs.evaluate.metric import METRICS, Inputs, NotGivenError

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -16,7 +17,6 @@ from wanedit import GenerationResult, MultiKeyframePipeline
 from wanedit.errors import InputError, MissingWeightsError, NumericalError, ResourceError
 from wanedit.flow.path import Schedule
 from wanedit.flow.solvers import Observer, Velocity
-from wanedit.jobs.generate import run as generate_module
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.velocity import GuidedVelocity
@@ -208,8 +208,8 @@ def test_two_runs_cannot_share_a_folder(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_seen_before_anything_is_sampled(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = generate_module.shutil.disk_usage("/")
-    monkeypatch.setattr(generate_module.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(ResourceError, match="MB needed"):
         run()
 

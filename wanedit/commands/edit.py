@@ -12,7 +12,7 @@ from wanedit.commands.support import (
     unpack,
 )
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.jobs.integrated.styled import EditStyle, styling_of
+from wanedit.jobs.integrated import EditStyle, styling_of
 from wanedit.jobs.style.config import parts_of
 
 HELP = "an edited video from edited keyframes, or from a style"
@@ -39,10 +39,10 @@ def run(settings: Namespace) -> int:
     style = EditStyle(**parts_of(values.pop("style")))
     config = EditConfig(**values)
     if dry_run or verbose:
-        from wanedit.jobs.edit.show import print_edit_plan
+        from wanedit.jobs.edit.plan import print_edit_plan
 
         if style.asked:
-            from wanedit.jobs.integrated.styled import unstyled
+            from wanedit.jobs.integrated import unstyled
             from wanedit.jobs.style.plan import print_style_plan
 
             styling = styling_of(style, config)
@@ -60,7 +60,7 @@ def run(settings: Namespace) -> int:
         f"what was answered is kept in {config.folder}. Go on with",
     ):
         if style.asked:
-            from wanedit.jobs.integrated.styled import with_styled_keyframes
+            from wanedit.jobs.integrated import with_styled_keyframes
 
             config = with_styled_keyframes(style, config, folders, verbose=not quiet)
         result = edit(config, folders, verbose=not quiet)

@@ -31,7 +31,7 @@ def run(settings: Namespace) -> int:
             'no keyframes; expected --keyframes "a.png:0.0,b.png:3.0" or keyframes in a --config file'
         )
     if dry_run:
-        from wanedit.jobs.generate.show import print_plan
+        from wanedit.jobs.generate.plan import print_plan
 
         print_plan(config, folders)
         return 0

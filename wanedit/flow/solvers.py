@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,6 +33,19 @@ class Solver(Protocol):
 
 
 SOLVERS: Registry[Solver] = Registry("solver", "wanedit.flow.solvers")
+
+
+def count_evaluations(name: str, schedule: Schedule) -> int:
+    """How often a solver asks for a velocity: any one says so by itself, and one that does not exist is refused."""
+    evaluations = 0
+
+    def count(x: Tensor, step: Step) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return x
+
+    SOLVERS[name](count, torch.zeros(1, 16, 1, 2, 2), schedule, lambda step, x, v: None)
+    return evaluations
 
 
 def finite(v: Tensor, step: Step) -> Tensor:

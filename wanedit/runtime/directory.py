@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,15 @@ class RunDirectory:
             _create(folder)
             for partial in folder.glob(f".*{PARTIAL_SUFFIX}"):
                 partial.unlink(missing_ok=True)
+
+    def require_space(self, need: int) -> None:
+        """Raises ResourceError where the disk has fewer than `need` bytes left."""
+        free = shutil.disk_usage(self.root).free
+        if free < need:
+            raise ResourceError(
+                f"{self.root}: {free / 1e6:.0f} MB free, about {need / 1e6:.0f} MB needed; make room, or choose "
+                "another output"
+            )
 
     def inside(self, name: str) -> Path:
         """A path in the segments folder for a name that was read from a file.

@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from wanedit.registry import Registry
 from wanedit.rng import draw_seed
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.events import Event
+from wanedit.runtime.events import Event, append_event
 from wanedit.runtime.settings import IsDataclass, RunSettings, canonical
 from wanedit.video.arrays import AnyFrame, Frames
 from wanedit.wan.catalog import find_known
@@ -91,6 +92,21 @@ def write_record(directory: RunDirectory, config: IsDataclass) -> None:
     """Write config.yaml, see `recorded`."""
     text = yaml.safe_dump(recorded(config), sort_keys=False, allow_unicode=True)
     write_text(directory.config, RECORD_MARK + text)
+
+
+def record_start(directory: RunDirectory, config: RunSettings, **about: object) -> None:
+    """Write down that a run starts, with what else is known `about` it, and its settings for a later run."""
+    from wanedit import __version__
+
+    started: Event = {
+        "event": "start",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wanedit": __version__,
+        "seed": config.base_seed,
+        "cpu_threads": config.cpu_threads,
+    }
+    append_event(directory.metrics, started | about)
+    write_record(directory, config)
 
 
 def recorded(config: IsDataclass) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 
 from wanedit.errors import InputError
 from wanedit.files import file_sha256
+from wanedit.jobs.ablate.grid import Settings
 from wanedit.runtime.hashing import digest
 from wanedit.runtime.settings import canonical, check_values, parse_size
 from wanedit.sprites import (
@@ -34,6 +35,26 @@ DRAWN = 1
 SOURCE, TRUTH = "source.mkv", "truth.mkv"
 
 
+class Drawn(TypedDict):
+    """All that decides a clip of the sprite renderer."""
+
+    kind: Literal["edited_sprites", "sprite_chains"]
+    split: str
+    size: str
+    num_frames: int
+    keyframes: list[int]
+    seed: int
+    edit: NotRequired[str]
+
+
+class Files(TypedDict):
+    """All that decides a clip of files, beside what they contain."""
+
+    kind: Literal["clips"]
+    folder: str
+    settings: Settings
+
+
 @dataclass(frozen=True)
 class Item:
     """One clip.
@@ -41,12 +62,12 @@ class Item:
     Attributes:
         name: as tables call it.
         group: clips of one group are not independent: a bootstrap draws groups.
-        spec: all that decides it, as JSON values.
+        spec: all that decides it.
     """
 
     name: str
     group: str
-    spec: dict[str, Any]
+    spec: Drawn | Files
 
 
 @dataclass(frozen=True)
@@ -70,14 +91,12 @@ class EditedSprites:
     def items(self) -> list[Item]:
         """One for each scene and edit."""
         parse_size(self.size)
-        fixed = {"num_frames": self.num_frames, "size": self.size, "split": self.split}
         indices = self.keyframes or list(range(0, self.num_frames, self.spacing))
         for index in indices:
             if type(index) is not int or not 0 <= index < self.num_frames:
                 raise InputError(f"data: keyframe {index!r}; expected frames from 0 to {self.num_frames - 1}")
         if unknown := [kind for kind in self.edits if kind not in EDITS]:
             raise InputError(f"data: unknown edit {unknown[0]!r}; expected some of {', '.join(EDITS)}")
-        fixed |= {"kind": "edited_sprites", "keyframes": indices}
 
         def allows(seed: int) -> bool:
             scene = drawn_scene(seed, self.split, self.num_frames)
@@ -87,7 +106,19 @@ class EditedSprites:
                 return False
 
         return [
-            Item(f"{seed}/{edit}", str(seed), fixed | {"seed": seed, "edit": edit})
+            Item(
+                f"{seed}/{edit}",
+                str(seed),
+                Drawn(
+                    kind="edited_sprites",
+                    split=self.split,
+                    size=self.size,
+                    num_frames=self.num_frames,
+                    keyframes=indices,
+                    seed=seed,
+                    edit=edit,
+                ),
+            )
             for seed in islice(filter(allows, count()), self.scenes)
             for edit in self.edits
         ]
@@ -111,9 +142,21 @@ class SpriteChains:
         """One for each scene."""
         parse_size(self.size)
         indices = [k * (self.segment_frames - 1) for k in range(self.segments + 1)]
-        fixed = {"kind": "sprite_chains", "split": self.split, "size": self.size, "keyframes": indices}
-        fixed |= {"num_frames": indices[-1] + 1}
-        return [Item(str(seed), str(seed), fixed | {"seed": seed}) for seed in range(self.scenes)]
+        return [
+            Item(
+                str(seed),
+                str(seed),
+                Drawn(
+                    kind="sprite_chains",
+                    split=self.split,
+                    size=self.size,
+                    num_frames=indices[-1] + 1,
+                    keyframes=indices,
+                    seed=seed,
+                ),
+            )
+            for seed in range(self.scenes)
+        ]
 
 
 @dataclass(frozen=True)
@@ -125,13 +168,14 @@ class Clips:
         clips: name -> settings of the command, and `reference`.
     """
 
-    clips: dict[str, Any] = field(default_factory=dict)
+    clips: dict[str, object] = field(default_factory=dict)
     folder: str = "."
 
     def items(self) -> list[Item]:
         """One for each entry."""
         if not self.clips:
             raise InputError("data: clips is empty; expected a mapping from names to settings")
+        found = []
         for name, settings in self.clips.items():
             if not isinstance(settings, dict):
                 raise InputError(f"data: clip {name} is {settings!r}; expected a mapping of settings")
@@ -146,20 +190,19 @@ class Clips:
                 raise InputError(
                     f"data: clip {name}: keyframes are {keyframes!r}; expected pairs [path, frame or seconds]"
                 )
-        return [
-            Item(name, name, {"kind": "clips", "folder": self.folder, "settings": canonical(settings)})
-            for name, settings in self.clips.items()
-        ]
+            spec = Files(kind="clips", folder=self.folder, settings=canonical(settings))
+            found.append(Item(name, name, spec))
+        return found
 
 
-KINDS: dict[str, type] = {
+KINDS: dict[str, type[EditedSprites | SpriteChains | Clips]] = {
     "edited_sprites": EditedSprites,
     "sprite_chains": SpriteChains,
     "clips": Clips,
 }
 
 
-def make_items(data: dict[str, Any], folder: Path) -> list[Item]:
+def make_items(data: Settings, folder: Path) -> list[Item]:
     """The clips that `data` asks for.
 
     Raises:
@@ -168,7 +211,7 @@ def make_items(data: dict[str, Any], folder: Path) -> list[Item]:
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"data: kind is {kind!r}; expected one of {', '.join(KINDS)}")
-    made: Any = KINDS[kind]
+    made = KINDS[kind]
     given = {name: value for name, value in data.items() if name != "kind"}
     known = [f.name for f in fields(made) if f.name != "folder"]
     if unknown := [name for name in given if name not in known]:
@@ -178,7 +221,7 @@ def make_items(data: dict[str, Any], folder: Path) -> list[Item]:
         if isinstance(value, int) and value < 1:
             raise InputError(f"data: {name} is {value}; expected at least 1")
     source = made(**given)
-    return (replace(source, folder=str(folder.absolute())) if made is Clips else source).items()
+    return (replace(source, folder=str(folder.absolute())) if isinstance(source, Clips) else source).items()
 
 
 def drawn_scene(seed: int, split: str, num_frames: int) -> Scene:
@@ -195,7 +238,7 @@ class Material:
         truth: uint8 (T, H, W, 3), what the result should be; None where nobody knows.
     """
 
-    settings: dict[str, Any]
+    settings: Settings
     truth: Frames | None
 
 
@@ -210,11 +253,20 @@ def prepare(item: Item, folder: Path) -> Material:
     """
     spec = item.spec
     if spec["kind"] == "clips":
-        return _of_files(spec)
+        # Here alone, for it decodes videos.
+        from wanedit.video.source import read_source
+
+        beside, settings = Path(spec["folder"]), dict(spec["settings"])
+        reference = settings.pop("reference", None)
+        if "video" in settings:
+            settings["video"] = str(_there(beside / settings["video"]))
+        settings["keyframes"] = [[str(_there(beside / path)), at] for path, at in settings["keyframes"]]
+        truth = None if reference is None else np.asarray(read_source(_there(beside / reference)).frames)
+        return Material(settings, truth)
     home = folder / digest({"drawn": DRAWN, **spec})[:16]
     scene = drawn_scene(spec["seed"], spec["split"], spec["num_frames"])
     edited = None
-    if spec["kind"] == "edited_sprites":
+    if "edit" in spec:
         edited = apply_edit(scene, sample_edit(scene, spec["seed"], (spec["edit"],)))
     if not home.is_dir():
         # Two processes may draw the same clip: whoever is later finds the folder there and drops its own.
@@ -247,37 +299,24 @@ def prepare(item: Item, folder: Path) -> Material:
     return Material(settings, read_frames(home / TRUTH))
 
 
-def _drawn(scene: Scene, spec: dict[str, Any], style: str = "plain") -> Frames:
+def _drawn(scene: Scene, spec: Drawn, style: str = "plain") -> Frames:
     size = parse_size(spec["size"])
     return to_uint8(render(scene, frame_times(spec["num_frames"], FPS), size, style).video)
 
 
-def _of_files(spec: dict[str, Any]) -> Material:
-    from wanedit.video.source import read_source
-
-    folder, settings = Path(spec["folder"]), dict(spec["settings"])
-    reference = settings.pop("reference", None)
-    if "video" in settings:
-        settings["video"] = str(_there(folder / settings["video"]))
-    settings["keyframes"] = [[str(_there(folder / path)), at] for path, at in settings["keyframes"]]
-    truth = None if reference is None else np.asarray(read_source(_there(folder / reference)).frames)
-    return Material(settings, truth)
-
-
-def fingerprint(item: Item) -> dict[str, Any]:
+def fingerprint(item: Item) -> dict[str, object]:
     """All that decides the pixels of an item: of files their contents, of a folder those of its files by name."""
     if item.spec["kind"] != "clips":
         return {"drawn": DRAWN, **item.spec}
     given, folder = item.spec["settings"], Path(item.spec["folder"])
     named = [given[name] for name in ("video", "reference") if given.get(name) is not None]
-    contents: list[list[Any]] = []
-    for path in (_there(folder / name) for name in [*named, *(path for path, _ in given["keyframes"])]):
-        if path.is_file():
-            contents.append([file_sha256(path)])
-        else:
-            contents.append(
-                [[each.name, file_sha256(each)] for each in sorted(path.iterdir()) if each.is_file()]
-            )
+    paths = [_there(folder / name) for name in [*named, *(path for path, _ in given["keyframes"])]]
+    contents = [
+        [file_sha256(path)]
+        if path.is_file()
+        else [[each.name, file_sha256(each)] for each in sorted(path.iterdir()) if each.is_file()]
+        for path in paths
+    ]
     return {**given, "files": contents}
 
 

@@ -33,6 +33,7 @@ from wanedit.metrics.functional.junctions import MEASURES
 from wanedit.runtime.settings import ALIASES, canonical, check_values
 
 GRID_FILE = "grid.yaml"
+# Values of JSON and YAML, which `check_values` holds against the fields of what they become.
 Settings = dict[str, Any]
 
 DISTANCES = (1, 2, 4, 8, 16)
@@ -130,12 +131,19 @@ def load_grid(folder: Path) -> Grid:
     grid = _grid(values, path)
     check_grid(grid, path)
     merged: Settings = {}
-    for name in grid.overlays:
-        merged = merge(merged, canonical(_overlay(path.parent / name)))
+    for overlay in (folder / name for name in grid.overlays):
+        try:
+            settings = yaml.safe_load(overlay.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"overlay {overlay} cannot be read: {' '.join(str(error).split())}") from None
+        if not isinstance(settings, dict):
+            raise InputError(f"overlay {overlay} holds no mapping of settings")
+        merged = merge(merged, canonical(settings))
     return replace(grid, base=merge(merged, canonical(grid.base)))
 
 
 def _grid(values: Settings, path: Path) -> Grid:
+    """The grid of a file's mapping: every key known, every element of its lists of the type that it must have."""
     known = {f.name: f for f in fields(Grid)}
     if unknown := [name for name in values if name not in known]:
         raise InputError(f"{path}: unknown key {unknown[0]!r}; expected some of {', '.join(known)}")
@@ -146,34 +154,29 @@ def _grid(values: Settings, path: Path) -> Grid:
     for name in ("axes", "seeds", "overlays", "measures", "metrics", "figures"):
         if not isinstance(values.get(name, []), list):
             raise InputError(f"{name} is {values[name]!r}; expected a list")
-    _check_elements(values, path)
-    read: Settings = {"figures": [_figure(entry, path) for entry in values.get("figures", [])]}
-    check_values(Grid, values | read)
-    own = {
-        "axes": [canonical(axes) for axes in values["axes"]],
-        "baseline": canonical(values.get("baseline", {})),
-    }
-    return Grid(**(values | own | read))
-
-
-def _figure(entry: Any, path: Path) -> Figure:
-    names = [f.name for f in fields(Figure)]
-    if not isinstance(entry, dict) or not {"x", "y"} <= set(entry) <= set(names):
-        raise InputError(f"{path}: figure {entry!r}; expected some of {', '.join(names)}, with x and y")
-    check_values(Figure, entry)
-    figure = Figure(**entry)
-    own = [name and ALIASES.get(name, name) for name in (figure.x, figure.lines, figure.panels)]
-    return replace(figure, x=own[0] or figure.x, lines=own[1], panels=own[2])
-
-
-def _overlay(path: Path) -> Settings:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"overlay {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"overlay {path} holds no mapping of settings")
-    return values
+    seeds = values.get("seeds", [0])
+    if any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise InputError(f"{path}: seeds are {seeds}; expected whole numbers, each once")
+    for what in ("overlays", "measures", "metrics"):
+        if any(not isinstance(name, str) for name in values.get(what, [])):
+            raise InputError(f"{path}: {what} are {values[what]}; expected text")
+    for axes in values["axes"]:
+        if not isinstance(axes, dict) or any(not isinstance(name, str) for name in axes):
+            raise InputError(f"{path}: axes hold {axes!r}; expected a mapping from names to values")
+    figures, keys = [], [f.name for f in fields(Figure)]
+    entry: Settings
+    for entry in values.get("figures", []):
+        if not isinstance(entry, dict) or not {"x", "y"} <= set(entry) <= set(keys):
+            raise InputError(f"{path}: figure {entry!r}; expected some of {', '.join(keys)}, with x and y")
+        check_values(Figure, entry)
+        # A column bears its setting's own name, by whichever the file calls it.
+        named = {key: ALIASES.get(entry[key], entry[key]) for key in ("x", "lines", "panels") if key in entry}
+        figures.append(Figure(**{**entry, **named}))
+    check_values(Grid, values | {"figures": figures})
+    axes = [canonical(axes) for axes in values["axes"]]
+    return Grid(
+        **values | {"figures": figures, "axes": axes, "baseline": canonical(values.get("baseline", {}))}
+    )
 
 
 def check_grid(grid: Grid, path: Path) -> None:
@@ -186,36 +189,14 @@ def check_grid(grid: Grid, path: Path) -> None:
         raise InputError(
             f"{path}: seeds and axes are {grid.seeds} and {grid.axes}; expected at least one each"
         )
-    for axes in grid.axes:
-        _check_axis_values(axes, path)
-    _check_names(grid, path)
-
-
-def _check_elements(values: Settings, path: Path) -> None:
-    """What the lists of a grid file hold."""
-    seeds = values.get("seeds", [0])
-    if any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise InputError(f"{path}: seeds are {seeds}; expected whole numbers, each once")
-    for what in ("overlays", "measures", "metrics"):
-        if any(not isinstance(name, str) for name in values.get(what, [])):
-            raise InputError(f"{path}: {what} are {values[what]}; expected text")
-    for axes in values["axes"]:
-        if not isinstance(axes, dict) or any(not isinstance(name, str) for name in axes):
-            raise InputError(f"{path}: axes hold {axes!r}; expected a mapping from names to values")
-
-
-def _check_axis_values(axes: Settings, path: Path) -> None:
-    for name, values in axes.items():
+    for name, values in ((name, values) for axes in grid.axes for name, values in axes.items()):
         if not isinstance(values, list | dict) or not values:
             raise InputError(f"{path}: axis {name} is {values!r}; expected a list, or a mapping of labels")
         if isinstance(values, dict) and any(not isinstance(v, dict) for v in values.values()):
             raise InputError(f"{path}: axis {name} has labels; expected a group of settings for each")
-        labels = [label_text(value) for value in values]
-        if len(set(labels)) < len(labels):
+        # Compared as tables show them: true and "true" would share a row.
+        if len({label_text(value) for value in values}) < len(values):
             raise InputError(f"{path}: axis {name} is {values!r}; expected each value once")
-
-
-def _check_names(grid: Grid, path: Path) -> None:
     columns = column_names(grid)
     for name in grid.baseline:
         if name not in columns:
@@ -251,28 +232,26 @@ def column_names(grid: Grid) -> list[str]:
 
 def points(grid: Grid) -> Iterator[Point]:
     """Every place of the grid, the last axis fastest."""
+
+    def choices(name: str, values: list[object] | Settings) -> Iterator[Point]:
+        if isinstance(values, dict):
+            yield from (Point({column(name): label}, canonical(own), {}) for label, own in values.items())
+        for value in values if isinstance(values, list) else ():
+            own: object = value
+            # "data.size" is {"size": value} of the data, "method_options.strength" {"method_options": {"strength": …}}.
+            for part in reversed(name.removeprefix("data.").split(".")):
+                own = {part: own}
+            assert isinstance(own, dict)
+            of_data = name.startswith("data.")
+            yield Point({column(name): value}, {} if of_data else own, own if of_data else {})
+
     for axes in grid.axes:
-        for choice in itertools.product(*(_choices(name, values) for name, values in axes.items())):
-            labels = {column(name): label for name, (label, _, _) in zip(axes, choice, strict=True)}
-            settings, data = {}, {}
-            for _, own, of_data in choice:
-                settings, data = merge(settings, own), merge(data, of_data)
+        for choice in itertools.product(*(choices(name, values) for name, values in axes.items())):
+            labels, settings, data = {}, {}, {}
+            for one in choice:
+                labels |= one.labels
+                settings, data = merge(settings, one.settings), merge(data, one.data)
             yield Point(labels, settings, data)
-
-
-def _choices(name: str, values: list[Any] | Settings) -> list[tuple[Any, Settings, Settings]]:
-    """(label, settings of the command, settings of the data) of each value of an axis."""
-    if isinstance(values, dict):
-        return [(label, canonical(own), {}) for label, own in values.items()]
-    if name.startswith("data."):
-        return [(value, {}, _nested(name.removeprefix("data."), value)) for value in values]
-    return [(value, _nested(name, value), {}) for value in values]
-
-
-def _nested(name: str, value: Any) -> Settings:
-    """{"a": {"b": value}} for "a.b"."""
-    head, _, rest = name.partition(".")
-    return {head: _nested(rest, value) if rest else value}
 
 
 def merge(under: Settings, over: Settings) -> Settings:
@@ -284,13 +263,13 @@ def merge(under: Settings, over: Settings) -> Settings:
     return both
 
 
-def label_text(value: Any) -> str:
+def label_text(value: object) -> str:
     """A value of an axis in a table, as the grid file spells it."""
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)
 
 
-def same_point(labels: Settings, wanted: Sequence[tuple[str, Any]]) -> bool:
+def same_point(labels: Settings, wanted: Sequence[tuple[str, object]]) -> bool:
     """Whether labels have all wanted values."""
     return all(label_text(labels.get(name)) == label_text(value) for name, value in wanted)

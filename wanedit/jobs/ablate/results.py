@@ -1,19 +1,35 @@
-"""results.csv (tidy), summary.csv, table.md and record.json of an experiment."""
+"""results.csv (tidy), summary.csv, table.md, record.json and the figures of an experiment."""
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from wanedit.files import write_text
-from wanedit.jobs.ablate.grid import Grid, Settings, column_names, label_text, same_point
+from wanedit.jobs.ablate.grid import Figure, Grid, Settings, column_names, label_text, same_point
 from wanedit.jobs.ablate.runs import Run, rows
 from wanedit.metrics.functional.bootstrap import Interval, interval
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Key = tuple[str, ...]
+# Okabe and Ito (2008): told apart without colour vision too.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = "osD^vPX*"
+UNITS = {
+    "psnr_off": "PSNR off the keyframes in dB",
+    "psnr_key": "PSNR at the keyframes in dB",
+    "ssim_off": "SSIM off the keyframes",
+    "keyframe_error": "relative residual at the keyframes",
+    "seconds": "seconds a clip",
+    "evaluations": "network evaluations",
+    "joins_shown": "joins that show, a clip",
+    "warp_error": "warp error in levels",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,10 @@ class Results:
         """In the order in which they were measured."""
         return list(dict.fromkeys(row.measure for row in self.rows))
 
+    def labels(self, point: Key) -> dict[str, str]:
+        """The values of a point by their columns; "" for a setting that means nothing there."""
+        return dict(zip(self.columns, point, strict=True))
+
     def of(self, point: Key, measure: str) -> dict[tuple[str, int], Row]:
         """The rows of a point and measure by clip and seed."""
         return {(r.item, r.seed): r for r in self.rows if r.point == point and r.measure == measure}
@@ -71,19 +91,15 @@ class Results:
 def collect(grid: Grid, runs: Sequence[Run], root: Path) -> Results:
     """Read the results of all runs."""
     columns = column_names(grid)
-    found = [
-        Row(run.name, run.item.name, run.item.group, run.seed, _key(run.labels, columns), measure, value)
-        for run, measure, value in rows(runs, root)
-    ]
+    found = []
+    for run, measure, value in rows(runs, root):
+        point = tuple(label_text(run.labels.get(name)) for name in columns)
+        found.append(Row(run.name, run.item.name, run.item.group, run.seed, point, measure, value))
     missing = {run.name: run.failure(root) or "not made yet" for run in runs if run.result(root) is None}
     return Results(columns, found, missing)
 
 
-def _key(labels: Settings, columns: Sequence[str]) -> Key:
-    return tuple(label_text(labels.get(name)) for name in columns)
-
-
-def write_results(grid: Grid, results: Results, folder: Path, record: dict[str, Any]) -> None:
+def write_results(grid: Grid, results: Results, folder: Path, record: Settings) -> None:
     """Write the four files."""
     folder.mkdir(parents=True, exist_ok=True)
     tidy = [[r.run, r.item, r.group, r.seed, *r.point, r.measure, repr(r.value)] for r in results.rows]
@@ -102,7 +118,7 @@ def write_results(grid: Grid, results: Results, folder: Path, record: dict[str, 
     write_text(folder / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
-def _csv(lines: Sequence[Sequence[Any]]) -> str:
+def _csv(lines: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
@@ -120,57 +136,146 @@ def table(grid: Grid, results: Results) -> str:
         text += _markdown(
             results, measures, lambda point, m: gain_over_baseline(grid, results, point, m), "+"
         )
-        text += _without_counterpart(grid, results, measures)
+        lost = [
+            ", ".join(part for part in point if part)
+            for point in results.points()
+            if not same_point(results.labels(point), list(grid.baseline.items()))
+            and not any(gain_over_baseline(grid, results, point, measure) for measure in measures)
+        ]
+        if lost:
+            text += ["", f"Without one point of the baseline to compare with: {'; '.join(lost)}."]
     if results.missing:
         text += ["", "## Runs without a result", ""]
         text += [f"- {name}: {why}" for name, why in results.missing.items()]
     return "\n".join(text) + "\n"
 
 
-def _without_counterpart(grid: Grid, results: Results, measures: Sequence[str]) -> list[str]:
-    """The points that are compared with nothing, for the reader."""
-    wanted = list(grid.baseline.items())
-    lost = [
-        ", ".join(part for part in point if part)
-        for point in results.points()
-        if not same_point(dict(zip(results.columns, point, strict=True)), wanted)
-        and not any(gain_over_baseline(grid, results, point, measure) for measure in measures)
-    ]
-    return ["", f"Without one point of the baseline to compare with: {'; '.join(lost)}."] if lost else []
-
-
 def gain_over_baseline(grid: Grid, results: Results, point: Key, measure: str) -> Interval | None:
     """The paired differences to the point that has the baseline's values and this point's others; None for that one."""
-    labels = dict(zip(results.columns, point, strict=True)) | {
-        name: label_text(value) for name, value in grid.baseline.items()
-    }
-    over = [p for p in results.points() if _same(results, p, labels)]
+    labels = results.labels(point) | {name: label_text(value) for name, value in grid.baseline.items()}
+    # An empty label, of an axis that means nothing there, agrees with any value.
+    wanted = [(name, value) for name, value in labels.items() if value != ""]
+    over = [p for p in results.points() if same_point(results.labels(p), wanted)]
     # Several: an axis means nothing at this point, and the baseline does not say which of its values is meant.
     return None if len(over) != 1 or over[0] == point else results.gain(point, over[0], measure)
 
 
-def _same(results: Results, point: Key, labels: Settings) -> bool:
-    """An empty label, of an axis that means nothing there, agrees with any value."""
-    wanted = [(name, value) for name, value in labels.items() if value != ""]
-    return same_point(dict(zip(results.columns, point, strict=True)), wanted)
+def _markdown(
+    results: Results, measures: Sequence[str], of: Callable[[Key, str], Interval | None], sign: str = ""
+) -> list[str]:
+    def cell(found: Interval | None) -> str:
+        if found is None:
+            return ""
+        digits = 3 if abs(found.mean) < 1 else 2 if abs(found.mean) < 100 else 0
+        shown = [f"{value:{sign}.{digits}f}" for value in (found.mean, found.low, found.high)]
+        return shown[0] if shown[0] == shown[1] == shown[2] else f"{shown[0]} ({shown[1]} … {shown[2]})"
 
-
-def _markdown(results: Results, measures: Sequence[str], of: Any, sign: str = "") -> list[str]:
     lines = [[*results.columns, *measures], ["---"] * (len(results.columns) + len(measures))]
     for point in results.points():
         found = [of(point, measure) for measure in measures]
         if any(found):
-            lines.append([*point, *(_cell(value, sign) for value in found)])
-    return ["| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines]
+            lines.append([*point, *map(cell, found)])
+    # A bar would end a cell of Markdown, and a line break the row.
+    escaped = ((cell.replace("|", "\\|").replace("\n", " ") for cell in line) for line in lines)
+    return ["| " + " | ".join(line) + " |" for line in escaped]
 
 
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
+def draw_figures(grid: Grid, results: Results, folder: Path) -> list[Path]:
+    """Write every figure as PNG; returns the paths. One whose measure nobody has is left out."""
+    # Takes a second, for which a plan of an experiment need not wait.
+    from matplotlib.figure import Figure as Canvas
+
+    made = []
+    for figure in grid.figures:
+        if figure.y not in results.measures():
+            continue
+        panels = [None] if figure.panels is None else _values(results, figure.panels)
+        canvas = Canvas(figsize=(2.6 + 3.6 * len(panels), 3.6), layout="constrained")
+        axes = canvas.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axis, panel in zip(axes, panels, strict=True):
+            _draw_panel(axis, figure, grid, results, panel)
+        what = UNITS.get(figure.y, figure.y.replace("_", " "))
+        over = ", ".join(label_text(value) for value in grid.baseline.values())
+        axes[0].set_ylabel(f"{what}:\ngain over {over}" if figure.gain else what)
+        if figure.lines is not None:
+            # Beside the panels, where it hides nothing.
+            named = axes[0].get_legend_handles_labels()
+            title = figure.lines.replace("_", " ")
+            canvas.legend(*named, title=title, frameon=False, fontsize=8, loc="outside right upper")
+        if figure.title:
+            canvas.suptitle(figure.title, fontsize=10)
+        made.append(folder / f"{figure.name}.png")
+        folder.mkdir(parents=True, exist_ok=True)
+        # No name of the software: the same results give the same file.
+        canvas.savefig(made[-1], dpi=130, metadata={"Software": None})
+    return made
 
 
-def _cell(found: Interval | None, sign: str) -> str:
-    if found is None:
-        return ""
-    digits = 3 if abs(found.mean) < 1 else 2 if abs(found.mean) < 100 else 0
-    shown = [f"{value:{sign}.{digits}f}" for value in (found.mean, found.low, found.high)]
-    return shown[0] if shown[0] == shown[1] == shown[2] else f"{shown[0]} ({shown[1]} … {shown[2]})"
+def _draw_panel(axis: "Axes", figure: Figure, grid: Grid, results: Results, panel: str | None) -> None:
+    """Lines with intervals over numbers, points with intervals over names."""
+    ticks = _values(results, figure.x)
+    places = [value for tick in ticks if (value := _number(tick)) is not None]
+    numbers = len(places) == len(ticks)
+    lines = [None] if figure.lines is None else _values(results, figure.lines)
+    for k, line in enumerate(lines):
+        fixed = {figure.panels: panel, figure.lines: line}
+        # Over names, the lines stand beside each other.
+        x = places if numbers else [place + 0.16 * (k - (len(lines) - 1) / 2) for place in range(len(ticks))]
+        means = [_mean(figure, grid, results, fixed | {figure.x: tick}) for tick in ticks]
+        found = [(place, mean) for place, mean in zip(x, means, strict=True) if mean is not None]
+        if found:
+            axis.errorbar(
+                [place for place, _ in found],
+                [mean.mean for _, mean in found],
+                [[m.mean - m.low for _, m in found], [m.high - m.mean for _, m in found]],
+                label=line,
+                color=PALETTE[k % len(PALETTE)],
+                marker=MARKERS[k % len(MARKERS)],
+                markersize=4.5,
+                capsize=2.5,
+                linewidth=1.4,
+                linestyle="-" if numbers else "none",
+            )
+    axis.set_xlabel(figure.x.replace("_", " "))
+    axis.grid(alpha=0.25, linewidth=0.6)
+    if figure.gain:
+        axis.axhline(0, color="0.3", linewidth=0.8)
+    axis.spines[["top", "right"]].set_visible(False)
+    if not numbers:
+        axis.set_xticks(range(len(ticks)), ticks, rotation=20, ha="right")
+    elif figure.log:
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(places, ticks, minor=False)
+    if panel is not None:
+        axis.set_title(f"{(figure.panels or '').replace('_', ' ')} {panel}", fontsize=9)
+
+
+def _mean(
+    figure: Figure, grid: Grid, results: Results, fixed: dict[str | None, str | None]
+) -> Interval | None:
+    """Of the first point that agrees, or its gain; None where there is none."""
+    for point in results.points():
+        labels = results.labels(point)
+        # An empty place of the point, a setting that means nothing there, agrees with any value.
+        if all(name is None or labels[name] in ("", value) for name, value in fixed.items()):
+            if not figure.gain:
+                return results.mean(point, figure.y)
+            if same_point(labels, list(grid.baseline.items())):
+                return Interval(0.0, 0.0, 0.0, 0)
+            return gain_over_baseline(grid, results, point, figure.y)
+    return None
+
+
+def _values(results: Results, column: str) -> list[str]:
+    """The values of a column in the order of the grid, numbers in theirs."""
+    found = list(dict.fromkeys(labels[column] for labels in map(results.labels, results.points())))
+    found = [value for value in found if value != ""]
+    numbers = [_number(value) for value in found]
+    return found if None in numbers else [v for _, v in sorted(zip(numbers, found, strict=True))]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -10,16 +10,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.ablate.config import AblationConfig
-from wanedit.jobs.ablate.figures import draw_figures
-from wanedit.jobs.ablate.grid import column_names, label_text, load_grid
-from wanedit.jobs.ablate.results import Results, collect, write_results
+from wanedit.jobs.ablate.grid import Grid, column_names, label_text, load_grid
+from wanedit.jobs.ablate.results import Results, collect, draw_figures, write_results
 from wanedit.jobs.ablate.runs import Run, expand, make, unfinished
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
@@ -105,10 +103,7 @@ def _ablate(config: AblationConfig, world: launch.World, say: Say | None) -> Res
         if not results.rows:
             first = next(iter(results.missing.values()), "none")
             raise ResourceError(f"no run of {config.folder} has a result; the first: {first}")
-        record = _record(config, results, runs, len(todo), time.monotonic() - start)
-        write_results(grid, results, config.results_folder, record)
-        draw_figures(grid, results, config.results_folder)
-        _track(config, results, record)
+        _conclude(config, grid, results, runs, len(todo), time.monotonic() - start)
     return results
 
 
@@ -156,25 +151,10 @@ def run_all(runs: Sequence[Run], root: Path, jobs: int, done: Callable[[Run], No
             pool.shutdown(kill_workers=True)
 
 
-def _track(config: AblationConfig, results: Results, record: dict[str, Any]) -> None:
-    """Log the means of every point, as one run of the experiment's group."""
-    name = config.folder.resolve().name
-    settings = TrackingSettings(config.tracking, name, config.tracking_project)
-    points = [
-        dict(zip(results.columns, point, strict=True))
-        | {"measure": measure, "mean": mean.mean, "low": mean.low, "high": mean.high, "n": mean.count}
-        for point in results.points()
-        for measure in results.measures()
-        if (mean := results.mean(point, measure)) is not None
-    ]
-    with open_tracker(settings, config.runs_folder, "ablate", record["settings"], key=name) as tracking:
-        tracking.table("results", points)
-        tracking.summary({"runs": record["runs"], "missing": len(results.missing)})
-
-
-def _record(
-    config: AblationConfig, results: Results, runs: list[Run], made: int, seconds: float
-) -> dict[str, Any]:
+def _conclude(
+    config: AblationConfig, grid: Grid, results: Results, runs: list[Run], made: int, seconds: float
+) -> None:
+    """Write tables, figures and record, and log the means of every point as one run of the experiment's group."""
     import torch
 
     from wanedit import __version__
@@ -185,7 +165,7 @@ def _record(
     except (OSError, ValueError, KeyError, TypeError):
         earlier = []
     made_now = [{"runs": made, "jobs": config.jobs, "seconds": round(seconds, 1)}] if made else []
-    return {
+    record = {
         "wanedit": __version__,
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -194,8 +174,22 @@ def _record(
         "runs": len(runs),
         "made": earlier + made_now,
         "missing": results.missing,
-        "settings": asdict(load_grid(config.folder)),
+        "settings": asdict(grid),
     }
+    write_results(grid, results, config.results_folder, record)
+    draw_figures(grid, results, config.results_folder)
+    points = [
+        results.labels(point)
+        | {"measure": measure, "mean": mean.mean, "low": mean.low, "high": mean.high, "n": mean.count}
+        for point in results.points()
+        for measure in results.measures()
+        if (mean := results.mean(point, measure)) is not None
+    ]
+    name = config.folder.resolve().name
+    settings = TrackingSettings(config.tracking, name, config.tracking_project)
+    with open_tracker(settings, config.runs_folder, "ablate", asdict(grid), key=name) as tracking:
+        tracking.table("results", points)
+        tracking.summary({"runs": len(runs), "missing": len(results.missing)})
 
 
 def print_ablation_plan(config: AblationConfig, console: Console | None = None) -> None:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from wanedit.jobs.ablate.grid import COLUMNS, Grid, Settings, merge, points
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.method import build_method
 from wanedit.jobs.edit.plan import ALGORITHM
-from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, Values, measure
+from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, measure
 from wanedit.jobs.evaluate.run import flat
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.runtime.events import number
@@ -79,14 +78,14 @@ class Run:
         (self.folder(root) / RESULT).unlink(missing_ok=True)
         self._write(root, FAILURE, {"error": error})
 
-    def _write(self, root: Path, name: str, values: dict[str, Any]) -> None:
+    def _write(self, root: Path, name: str, values: Settings) -> None:
         self.folder(root).mkdir(parents=True, exist_ok=True)
         about = {"run": self.name, "labels": self.labels, "seed": self.seed, "item": asdict(self.item)}
         text = json.dumps(about | {"settings": self.settings} | values, indent=1, ensure_ascii=False)
         write_text(self.folder(root) / name, text + "\n")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Settings:
     """A record; empty if there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -114,9 +113,10 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
         if source not in models:
             models[source] = digest(hash_files(open_wan(source), lambda text: None))
         clips = make_items(merge(grid.data, point.data), folder)
-        for item in clips if grid.data["kind"] == "clips" else ():
-            own = {name: value for name, value in item.spec["settings"].items() if name != "reference"}
-            _checked(grid.command, merge(own, settings), point.labels | {"clip": item.name})
+        for item in clips:
+            if item.spec["kind"] == "clips":
+                own = {name: value for name, value in item.spec["settings"].items() if name != "reference"}
+                _checked(grid.command, merge(own, settings), point.labels | {"clip": item.name})
         for item in clips[:items]:
             for seed in grid.seeds:
                 decides = {
@@ -129,8 +129,7 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
                     # Left out where there are none, so that earlier results keep their names.
                     **({"metrics": grid.metrics} if grid.metrics else {}),
                 }
-                name = digest(decides)[:16]
-                more = tuple(grid.metrics)
+                name, more = digest(decides)[:16], tuple(grid.metrics)
                 run = Run(name, point.labels, item, seed, grid.command, settings, more)
                 found.setdefault(json.dumps([name, point.labels]), run)
     return list(found.values())
@@ -224,19 +223,15 @@ def measure_run(made: FinishedRun, scene: SceneTruth | None, more: Sequence[str]
     inputs = Inputs.of(made, scene)
     given = {"truth": scene is not None, "temporal": len(made.video) >= 3, "junctions": bool(made.junctions)}
     taken, _ = measure(inputs, [*(name for name, there in given.items() if there), *more])
-    found = {
-        name: float(value)
-        for name, (group, *places) in COLUMNS.items()
-        if (value := _at(taken.get(group, {}), places)) is not None
-    }
+    numbers = {(group, *places): float(n) for group, values in taken.items() for places, n in flat(values)}
+    found = {name: numbers[place] for name, place in COLUMNS.items() if place in numbers}
     if joins := taken.get("junctions"):
         for name in next(iter(joins.values())):
             found[f"junction_{name}"] = float(np.mean([scores[name]["ratio"] for scores in joins.values()]))
         found["joins_shown"] = sum(
             any(score["shows"] for score in scores.values()) for scores in joins.values()
         )
-    for group in more:
-        found |= {"/".join((group, *places)): float(value) for places, value in flat(taken[group])}
+    found |= {"/".join(place): value for place, value in numbers.items() if place[0] in more}
     errors = [number(step["keyframe_error"]) for step in made.steps if "keyframe_error" in step]
     own = {
         "evaluations": made.evaluations,
@@ -244,9 +239,3 @@ def measure_run(made: FinishedRun, scene: SceneTruth | None, more: Sequence[str]
         "keyframe_error": errors[-1] if errors else None,
     }
     return found | {name: value for name, value in own.items() if value is not None}
-
-
-def _at(values: Values, places: Sequence[str]) -> float | None:
-    for place in places:
-        values = values.get(place, {})
-    return values if isinstance(values, int | float) else None

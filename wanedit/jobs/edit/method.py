@@ -3,9 +3,9 @@
 import hashlib
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import TypeVar, get_origin, get_type_hints
 
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method, Part
@@ -14,7 +14,7 @@ from wanedit.flow.methods import METHODS
 from wanedit.flow.methods.flowedit import FlowEdit
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.registry import Registry
-from wanedit.runtime.settings import check_values
+from wanedit.runtime.settings import IsDataclass, check_values
 
 T = TypeVar("T")
 
@@ -48,11 +48,11 @@ def build_method(config: EditConfig) -> Method:
         InputError: no such method or controller, or an option that it does not have or cannot take.
     """
     kind, what = _class_of(METHODS, config.method, Method), f"method {config.method}"
-    names = _names(kind)
+    names = _fields(kind)
     given: dict[str, object] = {"seed": config.base_seed or 0} if "seed" in names else {}
     if "controller" in names:
         controller = _class_of(CONTROLLERS, config.controller, Controller)
-        gains = {name: getattr(config, name) for name in ("alpha", "beta") if name in _names(controller)}
+        gains = {name: getattr(config, name) for name in ("alpha", "beta") if name in _fields(controller)}
         given["controller"] = _construct(
             controller, gains, config.controller_options, f"controller {config.controller}"
         )
@@ -70,11 +70,13 @@ def _class_of(registry: Registry[type[T]], name: str, base: type[T]) -> type[T]:
     return kind
 
 
-def _names(kind: Any) -> set[str]:
-    return {f.name for f in fields(kind)}
+def _fields(of: object) -> dict[str, Field[object]]:
+    """The fields of a method or controller, or of its class: all of them are dataclasses, which no base class says."""
+    assert isinstance(of, IsDataclass)
+    return {f.name: f for f in fields(of)}
 
 
-def _construct(kind: Any, given: dict[str, object], options: dict[str, Any], what: str) -> Any:
+def _construct(kind: type[T], given: dict[str, object], options: dict[str, object], what: str) -> T:
     """An instance of a dataclass; `options` are the user's words and win over what is `given`.
 
     Raises:
@@ -83,37 +85,37 @@ def _construct(kind: Any, given: dict[str, object], options: dict[str, Any], wha
     hints = get_type_hints(kind)
     # Functions and controllers are objects: no configuration can hold one.
     known = [
-        f.name
-        for f in fields(kind)
-        if get_origin(hints[f.name]) is not Callable and hints[f.name] is not Controller
+        name
+        for name in _fields(kind)
+        if get_origin(hints[name]) is not Callable and hints[name] is not Controller
     ]
     for name in options:
         if name not in known:
             expected = f"some of {', '.join(known)}" if known else "none"
             raise InputError(f"{what} has no option {name!r}; expected {expected}")
     check_values(kind, options, f"{what}: ")
-    for f in fields(kind):
+    for f in _fields(kind).values():
         if f.default is MISSING and f.default_factory is MISSING and f.name not in given | options:
             raise InputError(f"{what} lacks the option {f.name!r}")
     return kind(**given | options)
 
 
-def describe_method(method: Any) -> dict[str, Any]:
+def describe_method(method: object) -> dict[str, object]:
     """The settings of a method as plain values; callables by their name, and code from outside by its hash."""
-    values = {}
-    for f in fields(method):
-        value = getattr(method, f.name)
+    values: dict[str, object] = {}
+    for name in _fields(method):
+        value = getattr(method, name)
         if hasattr(value, "__dataclass_fields__"):
             value = {"kind": type(value).__name__, **describe_method(value)}
         elif callable(value):
             value = getattr(value, "__name__", type(value).__name__)
-        values[f.name] = value
+        values[name] = value
     # A method under development gives new results as its file changes; those of the package have a version.
     own = type(method).__module__.startswith("wanedit.")
     return values if own else values | {"code": code_sha256(type(method))}
 
 
-def hashed_method(config: EditConfig, method: Method) -> dict[str, Any]:
+def hashed_method(config: EditConfig, method: Method) -> dict[str, object]:
     """The settings of a method as an edit's hash holds them: as `describe_method`, spelt as version 0.1 did."""
     values = describe_method(method) | HASHED_TOO.get(config.method, {})
     if isinstance(method, FlowEdit):
@@ -121,13 +123,13 @@ def hashed_method(config: EditConfig, method: Method) -> dict[str, Any]:
     return values
 
 
-def code_sha256(kind: Any) -> str:
+def code_sha256(kind: Callable[..., object]) -> str:
     """SHA-256 of the file that a class is written in; of its name where it has none."""
     file = inspect.getsourcefile(kind)
     return hashlib.sha256(Path(file).read_bytes() if file else kind.__qualname__.encode()).hexdigest()
 
 
-def deciding(config: EditConfig, method: Method) -> dict[str, Any]:
+def deciding(config: EditConfig, method: Method) -> dict[str, object]:
     """The settings that decide an edit's pixels beside its pictures, its method and the model, for its hash."""
     skipped = unread(config, method)
     return {
@@ -147,7 +149,7 @@ def unread(config: EditConfig, method: Method) -> dict[str, str]:
         )
     found = {}
     controller = getattr(method, "controller", None)
-    gains = () if controller is None else _names(controller)
+    gains = () if controller is None else _fields(controller)
     if controller is None:
         found |= dict.fromkeys(("alpha", "beta", "controller"), f"the method {name} has no controller")
     for gain in ("alpha", "beta"):

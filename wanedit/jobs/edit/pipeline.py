@@ -4,7 +4,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,7 @@ from wanedit.video import write_lossless, write_png
 from wanedit.video.arrays import AnyFrame, require_frame, require_same_size, size_text
 from wanedit.video.source import FOLDER_FPS
 
+T = TypeVar("T")
 Picture = Image.Image | np.ndarray | str | Path
 Number = int | float | np.number
 # Side of VAE tiles under `tiled`; four tiles of 256 cover 480p.
@@ -40,7 +42,7 @@ class WanVideoEditorPipeline:
         ... )
     """
 
-    def __init__(self, config: EditConfig | None = None, **settings: Any) -> None:
+    def __init__(self, config: EditConfig | None = None, **settings: object) -> None:
         self.config = with_changes(config or EditConfig(), **settings)
         self.last: EditResult | None = None
 
@@ -75,7 +77,7 @@ class WanVideoEditorPipeline:
         seed: Number | None = None,
         output: str | Path | None = None,
         verbose: bool = False,
-        **settings: Any,
+        **settings: object,
     ) -> list[Image.Image]:
         """Edit one video.
 
@@ -123,27 +125,36 @@ class WanVideoEditorPipeline:
             changes["tile"] = TILE if tiled else None
         # Settings often come out of NumPy; a configuration holds plain numbers.
         changes = {name: v.item() if isinstance(v, np.generic) else v for name, v in changes.items()}
-        with tempfile.TemporaryDirectory(prefix="wanedit-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="wanedit-") as folder:
+            scratch = Path(folder)
+            video, pairs = _source(source_video, scratch), []
+            for k, (picture, index) in enumerate(zip(pictures, indices, strict=True)):
+                if isinstance(picture, str | Path):
+                    path = Path(picture)
+                else:
+                    path = scratch / f"keyframe_{k}.png"
+                    write_png(path, _pixels(picture, f"keyframe {k}"))
+                pairs.append([str(path), index])
             config = with_changes(
                 self.config,
                 prompt=prompt,
-                video=_source(source_video, Path(scratch)),
-                keyframes=_keyframes(pictures, indices, Path(scratch)),
-                output=str(Path(scratch) / "run" if output is None else output),
+                video=video,
+                keyframes=pairs,
+                output=str(scratch / "run" if output is None else output),
                 **changes,
             )
             self.last = edit(config, verbose=verbose)
         return [Image.fromarray(frame) for frame in self.last.frames]
 
 
-def _list(value: Any, name: str) -> list[Any]:
+def _list(value: Iterable[T], name: str) -> list[T]:
     """The items of a list, tuple or array; a lone picture or text is none of them."""
     if isinstance(value, str | Path | Image.Image) or not isinstance(value, Iterable):
         raise InputError(f"{name} is {_short(value)}; expected a list of them")
     return list(value)
 
 
-def _indices(value: Any) -> list[int]:
+def _indices(value: Iterable[object]) -> list[int]:
     """Frame numbers as plain integers."""
     found = []
     for k, index in enumerate(_list(value, "keyframe_indices")):
@@ -153,24 +164,25 @@ def _indices(value: Any) -> list[int]:
     return found
 
 
-def _require(value: Any, kind: Any, name: str, expected: str) -> None:
+def _require(value: object, kind: type | UnionType, name: str, expected: str) -> None:
     """See that an argument that is given is of its kind."""
     if value is not None and not isinstance(value, kind):
         raise InputError(f"{name} is {_short(value)}; expected {expected}")
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """A value as a message names it."""
     plain = isinstance(value, str | Path | int | float | None)
     return repr(value) if plain else f"of type {type(value).__name__}"
 
 
-def _source(video: Any, scratch: Path) -> str:
+def _source(video: str | Path | Sequence[Picture] | np.ndarray, scratch: Path) -> str:
     """The path of a source; frames in memory are written without loss first."""
     if isinstance(video, str | Path):
         return str(video)
     if isinstance(video, Image.Image) or not isinstance(video, Sequence | np.ndarray) or not len(video):
-        raise InputError(f"source_video is {_kind(video)}; expected a path, or one frame or more")
+        got = "empty" if isinstance(video, Sequence | np.ndarray) else f"of type {type(video).__name__}"
+        raise InputError(f"source_video is {got}; expected a path, or one frame or more")
     frames = [_pixels(frame, f"frame {i} of source_video") for i, frame in enumerate(video)]
     if min(frames[0].shape[:2]) < SMALLEST:
         raise InputError(
@@ -179,22 +191,6 @@ def _source(video: Any, scratch: Path) -> str:
     path = scratch / "source.mkv"
     write_lossless(path, np.stack(list(require_same_size(frames, "source_video"))), FOLDER_FPS)
     return str(path)
-
-
-def _kind(value: Any) -> str:
-    return "empty" if isinstance(value, Sequence | np.ndarray) else f"of type {type(value).__name__}"
-
-
-def _keyframes(pictures: Sequence[Picture], indices: Sequence[int], scratch: Path) -> list[list[Any]]:
-    pairs = []
-    for k, (picture, index) in enumerate(zip(pictures, indices, strict=True)):
-        if isinstance(picture, str | Path):
-            path = Path(picture)
-        else:
-            path = scratch / f"keyframe_{k}.png"
-            write_png(path, _pixels(picture, f"keyframe {k}"))
-        pairs.append([str(path), index])
-    return pairs
 
 
 def _pixels(picture: Picture, what: str) -> AnyFrame:

@@ -1,15 +1,26 @@
-"""From an EditConfig to a task and a method: every decision made, every input read, no weight loaded."""
+"""From an EditConfig to a task and a method: every decision made, every input read, no weight loaded; and its page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from rich.table import Table
+
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method
+from wanedit.flow.path import schedule
 from wanedit.jobs.edit.config import EditConfig, check_edit
-from wanedit.jobs.edit.method import build_method, code_sha256, deciding, guidance, hashed_method, unused
+from wanedit.jobs.edit.method import (
+    build_method,
+    code_sha256,
+    deciding,
+    describe_method,
+    guidance,
+    hashed_method,
+    unused,
+)
 from wanedit.jobs.edit.pictures import (
     decide_output,
     look,
@@ -24,8 +35,13 @@ from wanedit.lit.edit_clip import EditSettings
 from wanedit.lit.edit_task import EditTask, Pictures, check_keyframes
 from wanedit.lit.model import OpenModel, OutsideModel, open_model
 from wanedit.lit.rehearsal import Rehearsal, rehearse
+from wanedit.runtime.cost import forward_flops
+from wanedit.runtime.directory import Manifest, RunDirectory
+from wanedit.runtime.events import wide_console
 from wanedit.runtime.hashing import compute_kind, digest, hash_files, pixels_sha256
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
+from wanedit.runtime.launch import World, choose_devices
+from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.video import FitRecord
 from wanedit.video.source import SourceClip
@@ -228,3 +244,99 @@ def hash_code(model: OutsideModel) -> dict[str, str]:
 
 def _hashes(pictures: Pictures) -> list[str]:
     return [pixels_sha256(pictures.frames), *map(pixels_sha256, pictures.keyframes)]
+
+
+def check_output(plan: EditPlan, directory: RunDirectory) -> None:
+    """See that the final video may be written.
+
+    Raises:
+        InputError: it is a folder; a file of the run is what the edit is made from, or would lie among its images.
+    """
+    if directory.final.is_dir():
+        raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
+    written = [directory.final, directory.contact_sheet, directory.config, directory.metrics]
+    written += [*directory.segments.glob("*")]
+    for used in (plan.source.path, *(keyframe.path for keyframe in plan.keyframes)):
+        for path in written:
+            if path.exists() and used.exists() and path.samefile(used):
+                raise InputError(f"output {path} is also an input; expected the name of another file")
+    folder = plan.source.path.resolve()
+    if folder.is_dir() and folder in (directory.root.resolve(), *directory.root.resolve().parents):
+        raise InputError(f"output {directory.root} lies in the source's folder, which holds images only")
+
+
+def resolve_edit(config: EditConfig, directory: RunDirectory) -> EditConfig:
+    """Fill what depends on the machine and on an earlier run of this folder: seed and threads."""
+    return replace(
+        config,
+        base_seed=resolve_seed(config, directory),
+        cpu_threads=resolve_threads(config, directory),
+    )
+
+
+def is_complete(plan: EditPlan, directory: RunDirectory) -> bool:
+    """Whether the clip was edited before with all that decides its pixels."""
+    name = plan.task.digest
+    done = Manifest(directory).complete([name], plan.config.save_latents)
+    return name in done and not plan.config.force_regenerate
+
+
+def print_edit_plan(config: EditConfig, folders: Sequence[Path] = ()) -> None:
+    """Print source, keyframes, slots, method, schedule and what a run would skip.
+
+    Raises:
+        InputError, MissingWeightsError: as the run itself would.
+    """
+    directory = RunDirectory(config.folder, config.final_path)
+    check_edit(config)
+    try:
+        choose_devices(config, World())
+    except InputError as error:
+        # A plan may be made on one machine for another.
+        wide_console().print(f"not on this machine: {error}", style="yellow")
+    plan = make_edit_plan(resolve_edit(config, directory), folders)
+    check_output(plan, directory)
+    console = wide_console()
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", style="yellow")
+    table = Table(title="Edited keyframes", title_justify="left")
+    for column in ("#", "file", "frame", "latent slot", "from", "to"):
+        table.add_column(column, overflow="fold")
+    rows = zip(plan.keyframes, plan.fits, plan.task.slots, strict=True)
+    for k, (keyframe, fit, slot) in enumerate(rows):
+        before, after = fit.source, fit.target
+        sizes = f"{before[1]}*{before[0]}", f"{after[1]}*{after[0]} ({fit.policy})"
+        table.add_row(str(k), keyframe.path.name, str(keyframe.index), str(slot), *sizes)
+    console.print(table)
+    console.print(_totals(plan, directory), highlight=False)
+
+
+def _totals(plan: EditPlan, directory: RunDirectory) -> str:
+    settings, task = plan.settings, plan.task
+    (height, width), inner = task.pictures.frames.shape[1:3], task.size
+    at = "" if inner == (height, width) else f", sampled at {inner[1]}*{inner[0]}"
+    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    done = "skips: complete" if is_complete(plan, directory) else "edits"
+    options = ", ".join(f"{name} {value}" for name, value in describe_method(plan.method).items())
+    where = cost = ""
+    if isinstance(plan.model, WanFolder):
+        where = f" ({plan.model.path})"
+        cost = f", {forward_flops(plan.model.config, task.tokens) / 1e12:.3g} TFLOP a pass"
+    return "\n".join(
+        (
+            f"source     {plan.source.path}: frames {plan.source.start} … "
+            f"{plan.source.start + len(task.frames) - 1} of {plan.source.total}, {float(plan.fps):g} fps",
+            f"output     {directory.final}: {len(task.frames)} frames, {width}*{height}{at}, "
+            f"restored: {settings.restore}",
+            f"model      {plan.model.name}{where}",
+            f"method     {plan.config.method} ({options})",
+            f"schedule   {settings.solver}, {len(levels)} steps, shift {settings.shift:g}, largest h "
+            f"{max(step.h for step in levels):.3g}; guidance {settings.guidance_scale:g}, source "
+            f"{settings.source_guidance_scale:g}",
+            f"clip       {task.sampled_frames} frames, {task.grid[0]} slots, {task.tokens} tokens{cost}",
+            f"seed       {plan.config.base_seed}",
+            f"cost       about {plan.rehearsal.evaluations} passes of the network",
+            f"hash       {task.digest[:12]}",
+            f"this run   {done}",
+        )
+    )

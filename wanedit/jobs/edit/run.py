@@ -1,10 +1,8 @@
 """Editing from end to end: plan, edit what is not complete, write the video and what a person looks at first."""
 
 import json
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wanedit.errors import InputError, ResourceError
@@ -12,17 +10,17 @@ from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Step, schedule
 from wanedit.jobs.edit.config import EditConfig, check_edit
 from wanedit.jobs.edit.method import describe_method, guidance
-from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
-from wanedit.lit.edit_clip import OnEditStep, step_record
+from wanedit.jobs.edit.plan import EditPlan, check_output, is_complete, make_edit_plan, resolve_edit
+from wanedit.lit.edit_clip import step_record
 from wanedit.lit.edit_task import EditedClip
 from wanedit.lit.editor import FlowMatchingEditor, OutsideEditor
 from wanedit.lit.model import OutsideModel
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
-from wanedit.runtime.events import append_event, number, progress_bar, read_events
+from wanedit.runtime.events import Event, append_event, number, progress_bar, read_events
 from wanedit.runtime.predict import predict, save_latents, write_piece
-from wanedit.runtime.record import resolve_seed, resolve_threads, write_record
+from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.tracking import Tracking, check_tracking
 from wanedit.tracking.runs import track, track_result
 from wanedit.video import read_frames, write_mp4, write_png
@@ -104,15 +102,7 @@ def edit(
                 plan.config, directory, world, digests, metadata(plan), say if verbose else None
             ) as tracking:
                 if not complete:
-                    with progress_bar(plan.rehearsal.steps, "editing", "steps", verbose) as advance:
-                        watch = _watch(plan, directory, tracking, tell, advance)
-                        model, settings = plan.model, plan.settings
-                        if isinstance(model, OutsideModel):
-                            module = OutsideEditor(model, plan.method, settings, watch)
-                        else:
-                            module = FlowMatchingEditor(model, plan.method, settings, watch)
-                        predict(module, [task], lambda clip: _save(plan, directory, clip), plan.config, world)
-                    launch.raise_if_interrupted()
+                    sample(plan, directory, world, tracking, tell, verbose)
                 result = _finish(plan, directory, edited=not complete)
                 for line in [] if complete else advice(result.keyframe_error, plan):
                     tell(line)
@@ -125,117 +115,79 @@ def edit(
     return result
 
 
-def check_output(plan: EditPlan, directory: RunDirectory) -> None:
-    """See that the final video may be written.
-
-    Raises:
-        InputError: it is a folder; a file of the run is what the edit is made from, or would lie among its images.
-    """
-    if directory.final.is_dir():
-        raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
-    written = [directory.final, directory.contact_sheet, directory.config, directory.metrics]
-    written += [*directory.segments.glob("*")]
-    for used in (plan.source.path, *(keyframe.path for keyframe in plan.keyframes)):
-        for path in written:
-            if path.exists() and used.exists() and path.samefile(used):
-                raise InputError(f"output {path} is also an input; expected the name of another file")
-    folder = plan.source.path.resolve()
-    if folder.is_dir() and folder in (directory.root.resolve(), *directory.root.resolve().parents):
-        raise InputError(f"output {directory.root} lies in the source's folder, which holds images only")
-
-
-def resolve_edit(config: EditConfig, directory: RunDirectory) -> EditConfig:
-    """Fill what depends on the machine and on an earlier run of this folder: seed and threads."""
-    return replace(
-        config,
-        base_seed=resolve_seed(config, directory),
-        cpu_threads=resolve_threads(config, directory),
-    )
-
-
-def is_complete(plan: EditPlan, directory: RunDirectory) -> bool:
-    """Whether the clip was edited before with all that decides its pixels."""
-    name = plan.task.digest
-    done = Manifest(directory).complete([name], plan.config.save_latents)
-    return name in done and not plan.config.force_regenerate
-
-
 def _prepare(plan: EditPlan, directory: RunDirectory) -> bool:
     """Check the disk, record the start and the configuration; returns whether the clip is complete already."""
-    from wanedit import __version__
-
     directory.prepare()
     complete = is_complete(plan, directory)
-    need = int(2 * plan.task.pictures.frames.nbytes * LOSSLESS_SHARE) + (1 << 20)
-    free = shutil.disk_usage(directory.root).free
-    if free < need:
-        raise ResourceError(
-            f"{directory.root}: {free / 1e6:.0f} MB free, about {need / 1e6:.0f} MB needed; make room, or choose "
-            "another output"
-        )
-    started = {
-        "event": "start",
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wanedit": __version__,
-        "model": plan.model.name,
-        "model_files": plan.model_files,
-        "method": describe_method(plan.method),
-        "seed": plan.config.base_seed,
-        "cpu_threads": plan.config.cpu_threads,
-        "keyframes": [
+    directory.require_space(int(2 * plan.task.pictures.frames.nbytes * LOSSLESS_SHARE) + (1 << 20))
+    record_start(
+        directory,
+        plan.asked,
+        model=plan.model.name,
+        model_files=plan.model_files,
+        method=describe_method(plan.method),
+        keyframes=[
             {"file": str(k.path), "frame": k.index, "fit": asdict(fit)}
             for k, fit in zip(plan.keyframes, plan.fits, strict=True)
         ],
-        "warnings": list(plan.warnings),
-        "edit": plan.task.digest,
-    }
-    append_event(directory.metrics, started)
-    write_record(directory, plan.asked)
+        warnings=list(plan.warnings),
+        edit=plan.task.digest,
+    )
     return complete
 
 
-def _watch(
-    plan: EditPlan, directory: RunDirectory, tracking: Tracking, tell: Say, advance: Callable[[], None]
-) -> OnEditStep:
-    """Records every step at once, and not with the result: a run that diverges has its steps on record."""
+def sample(
+    plan: EditPlan, directory: RunDirectory, world: launch.World, tracking: Tracking, tell: Say, verbose: bool
+) -> None:
+    """Edit the clip; every step is on record at once, and the frames in the journal when the last one ends.
+
+    Raises:
+        NumericalError, ResourceError, MissingWeightsError: see FlowMatchingEditor.
+    """
     shown = ("r_k_norm", "v_diff_norm", "delta_v_norm", "alpha_h", "keyframe_error")
     seen = 0
+    with progress_bar(plan.rehearsal.steps, "editing", "steps", verbose) as advance:
 
-    def on_step(clip: int, step: Step, metrics: Metrics) -> None:
-        nonlocal seen
-        seen += 1
-        launch.raise_if_interrupted()
-        advance()
-        append_event(directory.metrics, {"event": "step", **step_record(step, metrics)})
-        tracking.follow()
-        if step.index % SHOWN_EVERY == 0 or seen == plan.rehearsal.steps:
-            values = "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
-            tell(f"step {step.index:3d}  sigma {step.sigma:.3f}  {values}")
+        def on_step(clip: int, step: Step, metrics: Metrics) -> None:
+            nonlocal seen
+            seen += 1
+            launch.raise_if_interrupted()
+            advance()
+            # Not with the result: a run that diverges has its steps on record.
+            append_event(directory.metrics, {"event": "step", **step_record(step, metrics)})
+            tracking.follow()
+            if step.index % SHOWN_EVERY == 0 or seen == plan.rehearsal.steps:
+                values = "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
+                tell(f"step {step.index:3d}  sigma {step.sigma:.3f}  {values}")
 
-    return on_step
+        def save(clip: EditedClip) -> None:
+            name = segment_file(clip.index, clip.digest)
+            try:
+                if plan.config.save_latents and clip.latents is not None:
+                    save_latents(directory, name, clip.latents)
+                entry = write_piece(directory, name, clip, plan.fps, 0)
+                Manifest(directory).record(clip.digest, entry)
+            except ResourceError as error:
+                raise ResourceError(f"{error}. Make room and run again") from None
+            measured = [step["keyframe_error"] for step in clip.steps if "keyframe_error" in step]
+            line = {
+                "event": "edited",
+                "frames": len(clip.frames),
+                "tokens": clip.tokens,
+                "evaluations": clip.evaluations,
+                "seconds": round(clip.seconds, 3),
+                "digest": clip.digest,
+                # |x0_hat[K] - x_e| / |x_e| of the last step that measured it.
+                "keyframe_error": measured[-1] if measured else None,
+            }
+            append_event(directory.metrics, line)
 
-
-def _save(plan: EditPlan, directory: RunDirectory, clip: EditedClip) -> None:
-    name = segment_file(clip.index, clip.digest)
-    try:
-        if plan.config.save_latents and clip.latents is not None:
-            save_latents(directory, name, clip.latents)
-        entry = write_piece(directory, name, clip, plan.fps, 0)
-        Manifest(directory).record(clip.digest, entry)
-    except ResourceError as error:
-        raise ResourceError(f"{error}. Make room and run again") from None
-    measured = [step["keyframe_error"] for step in clip.steps if "keyframe_error" in step]
-    line = {
-        "event": "edited",
-        "frames": len(clip.frames),
-        "tokens": clip.tokens,
-        "evaluations": clip.evaluations,
-        "seconds": round(clip.seconds, 3),
-        "digest": clip.digest,
-        # |x0_hat[K] - x_e| / |x_e| of the last step that measured it.
-        "keyframe_error": measured[-1] if measured else None,
-    }
-    append_event(directory.metrics, line)
+        if isinstance(plan.model, OutsideModel):
+            module = OutsideEditor(plan.model, plan.method, plan.settings, on_step)
+        else:
+            module = FlowMatchingEditor(plan.model, plan.method, plan.settings, on_step)
+        predict(module, [plan.task], save, plan.config, world)
+    launch.raise_if_interrupted()
 
 
 def advice(error: float | None, plan: EditPlan) -> list[str]:
@@ -298,3 +250,47 @@ def metadata(plan: EditPlan) -> dict[str, str]:
         "wanedit_config": json.dumps(config, ensure_ascii=False),
         "wanedit_edit": plan.task.digest,
     }
+
+
+def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] = ()) -> FinishedRun:
+    """What a complete edit holds, for `runtime.record.read_run`. Raises InputError for one that is not."""
+    config = recorded_config(EditConfig, record, root)
+    plan, directory = make_edit_plan(config, folders), RunDirectory(root, config.final_path)
+    if not is_complete(plan, directory):
+        raise InputError(f"run: the edit of {root} is not complete for its inputs as they are; run it again")
+    pictures, digest = plan.task.pictures, plan.task.digest
+    events = read_events(directory.metrics)
+    method, steps = recorded_steps(events, digest)
+    done = [event for event in events if event.get("event") == "edited" and event.get("digest") == digest]
+    return FinishedRun(
+        "edit",
+        read_frames(Manifest(directory).path(digest)),
+        plan.fps,
+        prompt=config.prompt,
+        keyframes=dict(zip(plan.task.keyframe_indices, pictures.keyframes, strict=True)),
+        reference=pictures.frames,
+        method=method,
+        steps=steps,
+        seconds=number(done[-1].get("seconds")) if done else None,
+        evaluations=number(done[-1].get("evaluations")) if done else None,
+    )
+
+
+def recorded_steps(events: Sequence[Event], digest: str) -> tuple[Event, tuple[Event, ...]]:
+    """The method's settings and the steps of the last run that finished the edit `digest`; empty where none did.
+
+    A run that was cut short, or that found the edit complete, leaves events of its own, which do not count.
+    """
+    method: Event = {}
+    steps: list[Event] = []
+    found: tuple[Event, tuple[Event, ...]] = ({}, ())
+    for event in events:
+        match event.get("event"):
+            case "start":
+                given = event.get("method")
+                method, steps = given if isinstance(given, dict) else {}, []
+            case "step":
+                steps.append(event)
+            case "edited" if event.get("digest") == digest:
+                found = method, tuple(steps)
+    return found

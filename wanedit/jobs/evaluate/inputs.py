@@ -112,7 +112,7 @@ class SceneFile:
     demo: bool = False
     fps: float = 16.0
     start: float = 0.0
-    edit: str | dict[str, Any] | None = None
+    edit: str | dict[str, object] | None = None
 
 
 def read_scene(path: Path, video: Frames) -> SceneTruth:

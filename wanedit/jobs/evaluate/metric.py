@@ -97,7 +97,7 @@ class Inputs:
     scene: SceneTruth | None = None
     of_run: bool = False
     steps: tuple[Event, ...] = ()
-    method: dict[str, Any] = field(default_factory=dict)
+    method: Event = field(default_factory=dict)
     fps: Fraction = Fraction(16)
     prompt: str = ""
 

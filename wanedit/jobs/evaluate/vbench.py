@@ -54,6 +54,7 @@ def export(
     except OSError as error:
         raise InputError(f"vbench {folder}: {os.strerror(error.errno or 0)}") from None
     name = next(name for k in range(1 << 30) if not (videos / (name := f"{stem}-{k}.mp4")).exists())
+    # H.264 has no odd sides.
     height, width = (side // 2 * 2 for side in frames.shape[1:3])
     write_mp4(videos / name, frames[:, :height, :width], fps, crf=CRF)
     write_text(
@@ -62,7 +63,17 @@ def export(
     if picture is not None:
         (folder / "images").mkdir(exist_ok=True)
         write_png(folder / "images" / f"{stem}.png", picture)
-    return (f"vbench: {videos / name}", *_notes(prompt, stem, frames.shape[1:3]))
+    notes = [f"vbench: {videos / name}"]
+    if stem != prompt:
+        notes.append(
+            "vbench: the file's name cannot hold the whole prompt, which VBench would read from it; give it "
+            "prompt_file.json"
+        )
+    if (height, width) != frames.shape[1:3]:
+        notes.append(
+            f"vbench: {frames.shape[2]}x{frames.shape[1]} is odd; the last row or column is left out"
+        )
+    return tuple(notes)
 
 
 def file_stem(prompt: str) -> str:
@@ -76,18 +87,6 @@ def file_stem(prompt: str) -> str:
     mark = " " + hashlib.sha256(prompt.encode()).hexdigest()[:8]
     kept = safe.encode()[: LONGEST - RESERVED - len(mark)].decode(errors="ignore")
     return kept.rstrip() + mark
-
-
-def _notes(prompt: str, stem: str, size: tuple[int, ...]) -> list[str]:
-    notes = []
-    if stem != prompt:
-        notes.append(
-            "vbench: the file's name cannot hold the whole prompt, which VBench would read from it; give it "
-            "prompt_file.json"
-        )
-    if size[0] % 2 or size[1] % 2:
-        notes.append(f"vbench: {size[1]}x{size[0]} is odd; the last row or column is left out")
-    return notes
 
 
 def _prompts(path: Path) -> dict[str, str]:

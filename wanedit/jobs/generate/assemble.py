@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +38,31 @@ def assemble(plan: Plan, directory: RunDirectory, advance: Callable[[], None] = 
     Raises:
         ResourceError: the disk is full; the segments stay.
     """
-    count, keys = plan.timeline.num_frames, plan.timeline.keyframe_frames
-    wanted = {*contact_indices(count, keys), *junction_indices(count, keys[1:-1], JUNCTION_RADIUS)}
-    kept = _Keep(wanted, advance)
-    stream = kept.watch(final_frames(plan, directory))
-    write_mp4(directory.final, stream, plan.timeline.fps, metadata(plan), plan.config.crf)
-    _draw_sheets(plan, directory, kept.frames)
+    import cv2
+
+    count, keys, fps = plan.timeline.num_frames, plan.timeline.keyframe_frames, float(plan.timeline.fps)
+    joins = keys[1:-1]
+    shown, near = contact_indices(count, keys), junction_indices(count, joins, JUNCTION_RADIUS)
+    wanted, kept = {*shown, *near}, {}
+
+    def watched() -> Iterator[np.ndarray]:
+        for index, frame in enumerate(final_frames(plan, directory)):
+            if index in wanted:
+                # Small enough to keep hundreds; the sheets show none larger.
+                scale = THUMBNAIL / max(frame.shape[:2])
+                size = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
+                kept[index] = frame if scale >= 1 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            advance()
+            yield frame
+
+    write_mp4(directory.final, watched(), plan.timeline.fps, metadata(plan), plan.config.crf)
+    title = f"{count} frames, {count / fps:.2f} s at {fps:g} fps, {len(keys)} keyframes"
+    chosen = np.stack([kept[i] for i in shown])
+    write_png(directory.contact_sheet, contact_sheet(chosen, keys, fps, shown, title))
+    if joins:
+        chosen = np.stack([kept[i] for i in near])
+        sheet = junction_sheet(chosen, joins, JUNCTION_RADIUS, fps, near, "joins: four frames on either side")
+        write_png(directory.junctions, sheet)
 
 
 def final_frames(plan: Plan, directory: RunDirectory) -> Iterator[np.ndarray]:
@@ -96,45 +115,3 @@ def metadata(plan: Plan) -> dict[str, str]:
         "wanedit_config": json.dumps(config, ensure_ascii=False),
         "wanedit_segments": json.dumps([task.digest for task in plan.tasks]),
     }
-
-
-@dataclass
-class _Keep:
-    """Lets a stream pass and keeps the few frames that the sheets show."""
-
-    wanted: set[int]
-    advance: Callable[[], None]
-    frames: dict[int, np.ndarray] = field(default_factory=dict)
-
-    def watch(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        for index, frame in enumerate(frames):
-            if index in self.wanted:
-                self.frames[index] = _thumbnail(frame)
-            self.advance()
-            yield frame
-
-
-def _thumbnail(frame: np.ndarray) -> np.ndarray:
-    """A frame small enough to keep hundreds; the sheets show none larger."""
-    import cv2
-
-    scale = THUMBNAIL / max(frame.shape[:2])
-    if scale >= 1:
-        return frame
-    size = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-
-
-def _draw_sheets(plan: Plan, directory: RunDirectory, frames: dict[int, np.ndarray]) -> None:
-    count, keys, fps = plan.timeline.num_frames, plan.timeline.keyframe_frames, float(plan.timeline.fps)
-    seconds = count / fps
-    title = f"{count} frames, {seconds:.2f} s at {fps:g} fps, {len(keys)} keyframes"
-    shown = contact_indices(count, keys)
-    chosen = np.stack([frames[i] for i in shown])
-    write_png(directory.contact_sheet, contact_sheet(chosen, keys, fps, shown, title))
-    joins = keys[1:-1]
-    if joins:
-        near = junction_indices(count, joins, JUNCTION_RADIUS)
-        chosen = np.stack([frames[i] for i in near])
-        sheet = junction_sheet(chosen, joins, JUNCTION_RADIUS, fps, near, "joins: four frames on either side")
-        write_png(directory.junctions, sheet)

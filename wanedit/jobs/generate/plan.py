@@ -1,4 +1,4 @@
-"""From a configuration to tasks: every decision made, every input read, no weight loaded."""
+"""From a configuration to tasks: every decision made, every input read, no weight loaded; and its page."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -7,18 +7,21 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from rich.table import Table
 
 from wanedit import timeline
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.flow.path import Step, schedule
-from wanedit.flow.solvers import SOLVERS
+from wanedit.flow.path import schedule
+from wanedit.flow.solvers import count_evaluations
 from wanedit.jobs.generate.config import GenerationConfig, check, ordered, prompts
 from wanedit.lit.tasks import ChainSettings, SegmentTask
+from wanedit.rng import derive_seed
+from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
+from wanedit.runtime.events import wide_console
 from wanedit.runtime.hashing import compute_kind, digest, hash_files, pixels_sha256
 from wanedit.runtime.inputs import parse_keyframes
-from wanedit.runtime.launch import World
+from wanedit.runtime.launch import World, choose_devices
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
@@ -119,7 +122,8 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         t5_cpu=config.t5_cpu,
         tile=config.tile,
     )
-    evaluations = _evaluations(settings)
+    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    evaluations = count_evaluations(settings.solver, levels)
     fps, size = _given(config.fps, own.fps), _given(config.size, own.size)
     negative_prompt = _given(config.negative_prompt, own.negative_prompt)
     chain = timeline.plan(seconds, fps, own.max_frames, config.long_segments == "stretch")
@@ -163,20 +167,6 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
 
 def _given(value: Value | None, own: Value) -> Value:
     return own if value is None else value
-
-
-def _evaluations(settings: ChainSettings) -> int:
-    """How often the solver asks for a velocity: any one says so by itself, and one that does not exist is refused."""
-    evaluations = 0
-
-    def count(x: Tensor, step: Step) -> Tensor:
-        nonlocal evaluations
-        evaluations += 1
-        return x
-
-    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
-    SOLVERS[settings.solver](count, torch.zeros(1, 16, 1, 2, 2), levels, lambda step, x, v: None)
-    return evaluations
 
 
 def _tasks(
@@ -274,3 +264,101 @@ def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
             f"{directory.segments}; leave resume_from out to sample whatever is missing"
         )
     return list(plan.tasks[start:])
+
+
+def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
+    """Print segments, frames, seeds, tokens, operations, memory, disk, and what a resume would skip.
+
+    Raises:
+        InputError, MissingWeightsError: as the run itself would.
+    """
+    directory = RunDirectory(config.folder, config.final_path)
+    check(config)
+    try:
+        choose_devices(config, World())
+    except InputError as error:
+        # A plan may be made on one machine for another.
+        wide_console().print(f"not on this machine: {error}", style="yellow")
+    plan = make_plan(resolve(config, directory, World()), folders)
+    show_plan(plan, remaining(plan, directory), directory)
+    if (config.base_seed is None or config.base_seed < 0) and not directory.config.exists():
+        wide_console().print("the seed was drawn for this plan; the run draws its own and records it")
+
+
+def show_plan(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> None:
+    """Print a plan of which `todo` is to be sampled, as a page."""
+    console, sampled = wide_console(), {task.index for task in todo}
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", style="yellow")
+    keyframes = Table(title="Keyframes", title_justify="left")
+    for column in ("#", "file", "seconds", "frame", "from", "to", "notes"):
+        keyframes.add_column(column, overflow="fold")
+    for k, (image, frame) in enumerate(zip(plan.keyframes, plan.timeline.keyframe_frames, strict=True)):
+        source, target = image.fit.source, image.fit.target
+        keyframes.add_row(
+            str(k),
+            image.keyframe.path.name,
+            f"{image.keyframe.seconds:g}",
+            str(frame),
+            f"{source[1]}*{source[0]}",
+            f"{target[1]}*{target[0]} ({image.fit.policy})",
+            "; ".join(image.notes),
+        )
+    segments = Table(title="Segments", title_justify="left")
+    for column in ("#", "frames", "sampled", "tokens", "noise seed", "TFLOP a pass", "hash", "this run"):
+        segments.add_column(column, overflow="fold")
+    for segment, task in zip(plan.timeline.segments, plan.tasks, strict=True):
+        segments.add_row(
+            str(segment.index),
+            f"{segment.start} … {segment.end} ({segment.frames})",
+            str(segment.sampled_frames),
+            str(task.tokens),
+            str(derive_seed(task.seed, "segment", task.index)),
+            f"{forward_flops(plan.folder.config, task.tokens) / 1e12:.3g}",
+            task.digest[:12],
+            "samples" if segment.index in sampled else "skips: complete",
+        )
+    console.print(keyframes, segments, sep="\n")
+    console.print(_totals(plan, todo, directory), highlight=False)
+
+
+def announce(plan: Plan, todo: list[SegmentTask], tell: Say) -> None:
+    """Tell a plan of which `todo` is to be sampled, in a line."""
+    for warning in plan.warnings:
+        tell(f"warning: {warning}")
+    done = len(plan.tasks) - len(todo)
+    tell(
+        f"{len(plan.tasks)} segments, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
+        f"{plan.folder.name}, seed {plan.seed}" + (f"; {done} already complete" if done else "")
+    )
+    if not todo:
+        tell(
+            "nothing to sample: stitching again. --force_regenerate samples anew, with another seed unless one is given"
+        )
+
+
+def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str:
+    settings = plan.settings
+    guided = settings.guidance_scale != 1.0
+    flops = sampling_flops(plan.folder.config, todo, plan.evaluations * (2 if guided else 1))
+    weight = 2 if torch.cuda.is_available() else 4
+    peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), guided, weight)
+    height, width = plan.size
+    return "\n".join(
+        (
+            f"output     {directory.final}: {plan.timeline.num_frames} frames, {width}*{height}, "
+            f"{float(plan.timeline.fps):g} fps",
+            f"model      {plan.folder.name} ({plan.folder.path})",
+            f"sampler    {settings.solver}, {settings.num_inference_steps} steps, shift {settings.shift:g}, "
+            f"guidance {settings.guidance_scale:g}",
+            f"seed       {plan.seed}",
+            f"to sample  {len(todo)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the transformer",
+            f"memory     about {_gigabytes(peak.encoders)} to encode, "
+            f"then {_gigabytes(peak.sampling)} to sample and decode, and 1.2 GB for the process itself",
+            f"disk       about {disk_bytes(todo, plan.timeline.num_frames, plan.size) / 1e6:.0f} MB",
+        )
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

@@ -1,18 +1,17 @@
 """Generation from end to end: plan, sample what is missing, stitch; as a function and as a Python object."""
 
 import contextlib
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from wanedit.errors import InputError, ResourceError
-from wanedit.jobs.generate.assemble import assemble, metadata
+from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check
-from wanedit.jobs.generate.plan import Plan, Say, make_plan, remaining, resolve
-from wanedit.jobs.generate.show import show_plan
+from wanedit.jobs.generate.plan import Plan, Say, announce, make_plan, remaining, resolve, show_plan
 from wanedit.lit.tasks import SampledSegment, SegmentTask, shares
 from wanedit.runtime import launch
 from wanedit.runtime.cost import disk_bytes
@@ -21,7 +20,7 @@ from wanedit.runtime.events import append_event, progress_bar
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import predict, save_latents, write_piece
-from wanedit.runtime.record import write_record
+from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.runtime.settings import with_changes
 from wanedit.tracking import check_tracking
 from wanedit.tracking.runs import track, track_result
@@ -83,7 +82,7 @@ def generate(
             if tell is not None and full_plan:
                 show_plan(plan, todo, directory)
             elif tell is not None:
-                _announce(plan, todo, tell)
+                announce(plan, todo, tell)
             tracking = stack.enter_context(
                 track(plan.config, directory, world, digests, metadata(plan), tell)
             )
@@ -136,32 +135,15 @@ def _decide(
     stack.enter_context(directory.lock())
     directory.prepare()
     todo = remaining(plan, directory)
-    need = disk_bytes(todo, plan.timeline.num_frames, plan.size)
-    free = shutil.disk_usage(directory.root).free
-    if free < need:
-        raise ResourceError(
-            f"{directory.root}: {free / 1e6:.0f} MB free, about {need / 1e6:.0f} MB needed; make room, or choose "
-            "another output"
-        )
+    directory.require_space(disk_bytes(todo, plan.timeline.num_frames, plan.size))
     if plan.config.force_regenerate or plan.config.resume_from is not None:
         Manifest(directory).forget({task.digest for task in todo})
-    _record(plan, todo, directory)
-    return plan, todo
-
-
-def _record(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> None:
-    """Write down what the keyframes went through, what the model's files were, and the settings for a later run."""
-    from wanedit import __version__
-
-    started = {
-        "event": "start",
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wanedit": __version__,
-        "model": plan.folder.name,
-        "model_files": plan.model_files,
-        "seed": plan.seed,
-        "cpu_threads": plan.config.cpu_threads,
-        "keyframes": [
+    record_start(
+        directory,
+        plan.config,
+        model=plan.folder.name,
+        model_files=plan.model_files,
+        keyframes=[
             {
                 "file": str(image.keyframe.path),
                 "sha256": image.sha256,
@@ -170,25 +152,10 @@ def _record(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> Non
             }
             for image in plan.keyframes
         ],
-        "warnings": list(plan.warnings),
-        "to_sample": [task.index for task in todo],
-    }
-    append_event(directory.metrics, started)
-    write_record(directory, plan.config)
-
-
-def _announce(plan: Plan, todo: list[SegmentTask], tell: Say) -> None:
-    for warning in plan.warnings:
-        tell(f"warning: {warning}")
-    done = len(plan.tasks) - len(todo)
-    tell(
-        f"{len(plan.tasks)} segments, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
-        f"{plan.folder.name}, seed {plan.seed}" + (f"; {done} already complete" if done else "")
+        warnings=list(plan.warnings),
+        to_sample=[task.index for task in todo],
     )
-    if not todo:
-        tell(
-            "nothing to sample: stitching again. --force_regenerate samples anew, with another seed unless one is given"
-        )
+    return plan, todo
 
 
 def sample(
@@ -256,6 +223,28 @@ def sample(
     launch.raise_if_interrupted()
 
 
+def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] = ()) -> FinishedRun:
+    """What a complete generation holds, for `runtime.record.read_run`. Raises InputError for one that is not."""
+    config = recorded_config(GenerationConfig, record, root)
+    plan, directory = make_plan(config, folders), RunDirectory(root, config.final_path)
+    if missing := remaining(plan, directory):
+        raise InputError(
+            f"run: {len(missing)} of {len(plan.tasks)} segments of {root} are not complete for their inputs as they "
+            "are; run it again"
+        )
+    places = plan.timeline.keyframe_frames
+    entries = Manifest(directory).read()
+    return FinishedRun(
+        "generate",
+        np.stack(list(final_frames(plan, directory))),
+        Fraction(plan.timeline.fps),
+        prompt=config.prompt,
+        keyframes=dict(zip(places, (image.pixels for image in plan.keyframes), strict=True)),
+        junctions=tuple(places[1:-1]),
+        seconds=sum(entries[task.digest].seconds for task in plan.tasks),
+    )
+
+
 class MultiKeyframePipeline:
     """Generates long videos through timed keyframes.
 
@@ -269,7 +258,7 @@ class MultiKeyframePipeline:
         ... )
     """
 
-    def __init__(self, config: GenerationConfig | None = None, **settings: Any) -> None:
+    def __init__(self, config: GenerationConfig | None = None, **settings: object) -> None:
         self.config = with_changes(config or GenerationConfig(), **settings)
 
     def run(
@@ -278,7 +267,7 @@ class MultiKeyframePipeline:
         global_prompt: str | None = None,
         output_path: str | Path | None = None,
         verbose: bool = True,
-        **settings: Any,
+        **settings: object,
     ) -> GenerationResult:
         """Make one video; resumes if `output_path` holds an unfinished run of the same settings.
 
@@ -299,7 +288,7 @@ class MultiKeyframePipeline:
         keyframes: KeyframesLike | None = None,
         global_prompt: str | None = None,
         output_path: str | Path | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> Plan:
         """What `run` would do, decided without loading a weight. Arguments as `run`."""
         config = self._configured(keyframes, global_prompt, output_path, settings)
@@ -308,7 +297,11 @@ class MultiKeyframePipeline:
         return make_plan(with_changes(config, base_seed=0) if drawn else config)
 
     def _configured(
-        self, keyframes: Any, global_prompt: Any, output_path: Any, settings: dict[str, Any]
+        self,
+        keyframes: KeyframesLike | None,
+        global_prompt: str | None,
+        output_path: str | Path | None,
+        settings: dict[str, object],
     ) -> GenerationConfig:
         named = {
             "keyframes": keyframes if keyframes is None or isinstance(keyframes, str) else list(keyframes),

@@ -11,12 +11,15 @@ from wanedit.jobs.generate.plan import make_plan, remaining
 from wanedit.jobs.generate.run import sample
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.record import recorded_config
 from wanedit.runtime.settings import canonical
 
 
 def main(config_path: str, talk: str = "--verbose") -> int:
     """Sample what the run at `config_path` still lacks, together with the other ranks."""
-    config = GenerationConfig(**canonical(yaml.safe_load(Path(config_path).read_text(encoding="utf-8"))))
+    path = Path(config_path)
+    record = canonical(yaml.safe_load(path.read_text(encoding="utf-8")))
+    config = recorded_config(GenerationConfig, record, path.parent)
     directory = RunDirectory(config.folder, config.final_path)
     world = launch.current_world()
     launch.join(world)
@@ -28,7 +31,7 @@ def main(config_path: str, talk: str = "--verbose") -> int:
             sample(plan, todo, directory, world, verbose=talk == "--verbose" and world.rank == 0)
             launch.barrier(world)
     except WaneditError as error:
-        launch.report_error(Path(config_path), world.rank, error)
+        launch.report_error(path, world.rank, error)
         return error.exit_code
     except launch.Interrupted as signal:
         return signal.exit_code

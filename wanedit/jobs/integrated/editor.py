@@ -16,11 +16,11 @@ from wanedit.errors import InputError
 from wanedit.files import write_text
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.pipeline import Number, Picture, WanVideoEditorPipeline
-from wanedit.jobs.integrated.styled import OF_THE_SOURCE, STYLED
+from wanedit.jobs.integrated import OF_THE_SOURCE, STYLED
 from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.run import StyleResult, style_async
 from wanedit.runtime.settings import VIDEO_SUFFIXES, canonical, with_changes
-from wanedit.stylists.protocol import Stylist
+from wanedit.stylists.protocol import Record, Stylist
 from wanedit.video import load_image, write_mp4, write_png
 from wanedit.video.arrays import AnyFrame, Frames, require_frame, require_same_size
 from wanedit.video.encode import as_rate
@@ -75,7 +75,7 @@ class IntegratedVideoEditor:
         wan_model_size: str | Path = "tiny",
         stylist: str | Stylist = "palette",
         output: str | Path = "outputs/integrated",
-        **settings: Any,
+        **settings: object,
     ) -> None:
         if isinstance(stylist, type) or not isinstance(stylist, str | Stylist):
             raise InputError(
@@ -102,7 +102,7 @@ class IntegratedVideoEditor:
         indices: Sequence[Number] | np.ndarray | None = None,
         verbose: bool = False,
         **settings: object,
-    ) -> tuple[list[Image.Image], list[int], dict[str, Any]]:
+    ) -> tuple[list[Image.Image], list[int], Record]:
         """Choose keyframes of a video and restyle them; what was answered before is not asked again.
 
         Args:
@@ -119,11 +119,20 @@ class IntegratedVideoEditor:
         Raises:
             InputError, RejectedKeyframesError, ServiceError, ResourceError: as `wanedit.jobs.style.run.style`.
         """
+        if not isinstance(style_reference, Mapping):
+            raise InputError(
+                f"style_reference is {style_reference!r}; expected a mapping with some of {', '.join(REFERENCE_KEYS)}"
+            )
+        if unknown := [name for name in style_reference if name not in REFERENCE_KEYS]:
+            raise InputError(
+                f"style_reference has {unknown[0]!r}; expected some of {', '.join(REFERENCE_KEYS)}"
+            )
+        image, words = style_reference.get("image_path"), style_reference.get("description")
         named = isinstance(self.stylist, str)
         config = with_changes(
             StyleConfig(
                 video=str(video_path),
-                style=_reference(style_reference),
+                style=StyleSource(None if image is None else str(image), str(words or "")),
                 indices=None if indices is None else _whole(indices),
                 target_fps=target_fps,
                 max_frames=max_frames,
@@ -133,7 +142,7 @@ class IntegratedVideoEditor:
             **self._own(*OF_THE_SOURCE, "force_regenerate"),
             **settings,
         )
-        self._remember(video_path, style_reference.get("image_path"))
+        self._remember(video_path, image)
         own = None if isinstance(self.stylist, str) else self.stylist
         self.styled = await style_async(config, stylist=own, verbose=verbose)
         keyframes = [Image.fromarray(frame) for frame in self.styled.keyframes]
@@ -151,7 +160,11 @@ class IntegratedVideoEditor:
         return self.pipeline
 
     def load_source_video(
-        self, video_path: str | Path, start: int | None = None, num_frames: int | None = None, **settings: Any
+        self,
+        video_path: str | Path,
+        start: int | None = None,
+        num_frames: int | None = None,
+        **settings: object,
     ) -> Frames:
         """Frames of a video, uint8 (T, H, W, 3), exactly `num_frames` of them from `start`; its rate is remembered.
 
@@ -164,8 +177,9 @@ class IntegratedVideoEditor:
         """
         self._remember(video_path)
         given = {"start": start, "num_frames": num_frames, **settings}
-        own = self._own(*OF_THE_SOURCE, "salvage")
-        clip = read_source(Path(video_path), **own | {k: v for k, v in given.items() if v is not None})
+        arguments = self._own(*OF_THE_SOURCE, "salvage")
+        arguments |= {name: value for name, value in given.items() if value is not None}
+        clip = read_source(Path(video_path), **arguments)
         self.fps = clip.fps
         return clip.frames
 
@@ -217,7 +231,7 @@ class IntegratedVideoEditor:
         output_path: str | Path,
         keyframes: Sequence[Picture] = (),
         indices: Sequence[Number] = (),
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, object] | None = None,
         source_video: np.ndarray | None = None,
         fps: float | None = None,
         crf: int | None = None,
@@ -324,17 +338,6 @@ def _keyframes(keyframes: Sequence[Picture], indices: Sequence[Number], count: i
     if wrong:
         raise InputError(f"indices hold {wrong[0]}; expected each once, of the frames 0 to {count - 1}")
     return {i: _rgb(k, f"keyframe {i}") for i, k in zip(numbers, keyframes, strict=True)}
-
-
-def _reference(given: object) -> StyleSource:
-    if not isinstance(given, Mapping):
-        raise InputError(
-            f"style_reference is {given!r}; expected a mapping with some of {', '.join(REFERENCE_KEYS)}"
-        )
-    if unknown := [name for name in given if name not in REFERENCE_KEYS]:
-        raise InputError(f"style_reference has {unknown[0]!r}; expected some of {', '.join(REFERENCE_KEYS)}")
-    image, words = given.get("image_path"), given.get("description")
-    return StyleSource(None if image is None else str(image), str(words or ""))
 
 
 def _sheet(

@@ -97,7 +97,7 @@ class StyleConfig(Styling):
 _PARTS: dict[str, type] = {"style": StyleSource, "palette": PaletteSettings, "gemini": GeminiSettings}
 
 
-def style_config(values: Mapping[str, Any]) -> StyleConfig:
+def style_config(values: Mapping[str, object]) -> StyleConfig:
     """A configuration from plain values, its parts as mappings.
 
     Raises:
@@ -107,7 +107,7 @@ def style_config(values: Mapping[str, Any]) -> StyleConfig:
     return StyleConfig(**parts_of(values))
 
 
-def parts_of(values: Mapping[str, Any]) -> dict[str, Any]:
+def parts_of(values: Mapping[str, object]) -> dict[str, Any]:
     """Plain values with the mappings among them that are parts of a configuration as what they are.
 
     Raises:
@@ -122,7 +122,7 @@ def parts_of(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **parts}
 
 
-def _require_known(prefix: str, given: Mapping[str, Any], kind: type) -> None:
+def _require_known(prefix: str, given: Mapping[str, object], kind: type) -> None:
     known = [one.name for one in fields(kind)]
     unknown = [name for name in given if name not in known]
     if unknown:

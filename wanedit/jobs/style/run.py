@@ -1,6 +1,7 @@
 """Styling from end to end: choose keyframes, restyle them, write the folder that `wanedit edit --keyframes` reads."""
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -123,21 +124,18 @@ async def style_async(
                 outcome = await workflow.run()
             return _write(plan, directory, keyframes, outcome)
         except WaneditError as error:
-            if _holds_another(plan, directory.final):
+            another = False
+            # What stands there may be taken for the result of this run, unless it is of this very style and stylist.
+            own = json.loads(json.dumps([_style(plan), plan.made_by]))
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+                record = json.loads(directory.final.read_text(encoding="utf-8"))
+                another = [record["style"], record["stylist"]] != own
+            if another:
                 reword(error, f"{error}. {directory.root} still holds the keyframes of an earlier style")
             raise
         finally:
             if close := getattr(plan.stylist, "aclose", None):
                 await close()
-
-
-def _holds_another(plan: StylePlan, path: Path) -> bool:
-    """Whether a folder's record is of another style, or by another stylist."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return [record["style"], record["stylist"]] != json.loads(json.dumps([_style(plan), plan.made_by]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
 
 
 def _style(plan: StylePlan) -> Record:
