@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,6 @@ from wanedit.video import write_lossless, write_png
 from wanedit.video.arrays import AnyFrame, require_frame, require_same_size, size_text
 from wanedit.video.source import FOLDER_FPS
 
-T = TypeVar("T")
 Picture = Image.Image | np.ndarray | str | Path
 Number = int | float | np.number
 # Side of VAE tiles under `tiled`; four tiles of 256 cover 480p.
@@ -147,14 +146,14 @@ class WanVideoEditorPipeline:
         return [Image.fromarray(frame) for frame in self.last.frames]
 
 
-def _list(value: Iterable[T], name: str) -> list[T]:
+def _list(value: object, name: str) -> list[Any]:
     """The items of a list, tuple or array; a lone picture or text is none of them."""
     if isinstance(value, str | Path | Image.Image) or not isinstance(value, Iterable):
         raise InputError(f"{name} is {_short(value)}; expected a list of them")
     return list(value)
 
 
-def _indices(value: Iterable[object]) -> list[int]:
+def _indices(value: object) -> list[int]:
     """Frame numbers as plain integers."""
     found = []
     for k, index in enumerate(_list(value, "keyframe_indices")):
@@ -176,7 +175,7 @@ def _short(value: object) -> str:
     return repr(value) if plain else f"of type {type(value).__name__}"
 
 
-def _source(video: str | Path | Sequence[Picture] | np.ndarray, scratch: Path) -> str:
+def _source(video: object, scratch: Path) -> str:
     """The path of a source; frames in memory are written without loss first."""
     if isinstance(video, str | Path):
         return str(video)
