@@ -1,5 +1,6 @@
 """Models that an edit may ask, before they are loaded, and a loaded Wan as the `VideoModel` that methods ask."""
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,8 @@ def open_model(source: str) -> WanFolder | OutsideModel:
         InputError: none of them.
         MissingWeightsError: a known model that is not on this machine, or one that lacks a part.
     """
-    outside = find_known(source) is None and not Path(source).expanduser().exists()
+    # os.path, because a name that is too long for a file is not there, which pathlib raises instead.
+    outside = find_known(source) is None and not os.path.exists(Path(source).expanduser())
     if outside and (":" in source or source in VIDEO_MODELS):
         make = VIDEO_MODELS[source]
         if not callable(make):
