@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from wanedit.errors import InputError, ResourceError
 
+# An object of a JSON or YAML file; whoever takes it checks its entries.
+Json = dict[str, Any]
 PARTIAL_SUFFIX = ".partial"
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

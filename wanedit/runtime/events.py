@@ -8,11 +8,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from wanedit.errors import ResourceError
+from wanedit.files import Json
 
-Event = dict[str, Any]
+Event = Json
 NOT_FINITE = ("inf", "-inf", "nan")
 
 

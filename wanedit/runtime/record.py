@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import yaml
 from jaxtyping import Bool
 
 from wanedit.errors import InputError
-from wanedit.files import write_text
+from wanedit.files import Json, write_text
 from wanedit.registry import Registry
 from wanedit.rng import draw_seed
 from wanedit.runtime import launch
@@ -56,7 +56,7 @@ def _recorded_before(name: str, config: RunSettings, directory: RunDirectory) ->
     return value if isinstance(value, int) else None
 
 
-def own_record(job: str, directory: RunDirectory) -> dict[str, Any]:
+def own_record(job: str, directory: RunDirectory) -> Json:
     """The configuration of this folder's earlier run; empty if there was none.
 
     Raises:
@@ -71,7 +71,7 @@ def own_record(job: str, directory: RunDirectory) -> dict[str, Any]:
     return record
 
 
-def _read_record(directory: RunDirectory) -> dict[str, Any]:
+def _read_record(directory: RunDirectory) -> Json:
     """The recorded configuration of this folder's earlier run; empty if there was none."""
     path = directory.config
     try:
@@ -109,7 +109,7 @@ def record_start(directory: RunDirectory, config: RunSettings, **about: object) 
     write_record(directory, config)
 
 
-def recorded(config: IsDataclass) -> dict[str, Any]:
+def recorded(config: IsDataclass) -> Json:
     """The settings as a later run, from whatever folder, should read them.
 
     What was asked for this run alone, to make things anew, is left out.
@@ -124,7 +124,7 @@ def recorded(config: IsDataclass) -> dict[str, Any]:
     return values
 
 
-def recorded_job(record: Mapping[str, Any]) -> str:
+def recorded_job(record: Mapping[str, object]) -> str:
     """The job that a record belongs to. Records of before 0.2 do not say it; only an edit has a source video."""
     return str(record.get("job", "edit" if "video" in record else "generate"))
 
@@ -152,7 +152,7 @@ class FinishedRun:
     junctions: tuple[int, ...] = ()
     reference: Frames | None = None
     mask: Bool[np.ndarray, "t h w"] | None = None
-    method: dict[str, Any] = field(default_factory=dict)
+    method: Json = field(default_factory=dict)
     steps: tuple[Event, ...] = ()
     seconds: float | None = None
     evaluations: float | None = None
@@ -160,7 +160,7 @@ class FinishedRun:
 
 # (folder, its record, folders of relative paths) -> what it holds. The package's own jobs offer it as
 # `wanedit.jobs.<job>.load_run`, other packages in the entry points `wanedit.jobs`.
-LoadRun = Callable[[Path, dict[str, Any], Sequence[Path]], FinishedRun]
+LoadRun = Callable[[Path, Json, Sequence[Path]], FinishedRun]
 JOBS: Registry[LoadRun] = Registry("job")
 
 
@@ -194,7 +194,7 @@ def read_run(root: Path, folders: Sequence[Path] = ()) -> FinishedRun:
     return load(root, canonical(record), folders)
 
 
-def recorded_config(kind: type[Config], record: Mapping[str, Any], root: Path) -> Config:
+def recorded_config(kind: type[Config], record: Json, root: Path) -> Config:
     """The settings of a record.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.files import Json
 from wanedit.wan.checkpoint import Part
 from wanedit.wan.config import MASK_CHANNELS, read_overrides
 from wanedit.wan.vae import STRIDE_TIME
@@ -22,7 +22,7 @@ TEXT_CONFIG = "text_encoder_config.json"
 IMAGE_CONFIG = "image_encoder_config.json"
 
 # UMT5-XXL as Wan 2.1 uses it (`wan/modules/t5.py`, `umt5_xxl`).
-OFFICIAL_TEXT: dict[str, Any] = {
+OFFICIAL_TEXT: Json = {
     "vocab": 256384,
     "dim": 4096,
     "dim_attn": 4096,
@@ -34,7 +34,7 @@ OFFICIAL_TEXT: dict[str, Any] = {
     "dropout": 0.0,
 }
 # The vision half as Wan 2.1 uses it (`wan/modules/clip.py`, `clip_xlm_roberta_vit_h_14`).
-OFFICIAL_IMAGE: dict[str, Any] = {
+OFFICIAL_IMAGE: Json = {
     "image_size": 224,
     "patch_size": 14,
     "dim": 1280,
@@ -76,14 +76,14 @@ class TextEncoder(nn.Module):
         return features * (mask > 0).unsqueeze(-1).to(features.dtype)
 
 
-def build_text_encoder(config: dict[str, Any]) -> nn.Module:
+def build_text_encoder(config: Json) -> nn.Module:
     """The bare encoder, uninitialised, on whatever device is current."""
     from diffsynth.models.wan_video_text_encoder import WanTextEncoder
 
     return WanTextEncoder(**config)
 
 
-def read_text_config(folder: Path) -> dict[str, Any]:
+def read_text_config(folder: Path) -> Json:
     """The folder's own sizes, or the official ones where it says none."""
     return OFFICIAL_TEXT | read_overrides(folder / TEXT_CONFIG, OFFICIAL_TEXT)
 
@@ -167,7 +167,7 @@ class ImageEncoder(nn.Module):
         return self.model(pixels.to(weight.device, weight.dtype), use_31_block=True)
 
 
-def build_image_encoder(config: dict[str, Any]) -> nn.Module:
+def build_image_encoder(config: Json) -> nn.Module:
     """The bare vision transformer, uninitialised, on whatever device is current."""
     from diffsynth.models.wan_video_image_encoder import VisionTransformer
 

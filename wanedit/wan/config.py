@@ -4,9 +4,9 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.files import Json
 
 PATCH_SIZE = (1, 2, 2)
 LATENT_CHANNELS = 16
@@ -90,7 +90,7 @@ class WanConfig:
         return 2 if self.model_type == "flf2v" else 1
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], source: str = "config") -> "WanConfig":
+    def from_dict(cls, values: Json, source: str = "config") -> "WanConfig":
         """Read the official keys.
 
         Raises:
@@ -110,7 +110,7 @@ class WanConfig:
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Json:
     """Read a JSON object.
 
     Raises:
@@ -127,7 +127,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_overrides(path: Path, known: Collection[str]) -> dict[str, Any]:
+def read_overrides(path: Path, known: Collection[str]) -> Json:
     """The values of a JSON file that need not exist; {} where it does not.
 
     Raises:

@@ -5,12 +5,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
 
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.files import Json
 from wanedit.wan.catalog import KnownModel, Sampling, find_known, recognise
 from wanedit.wan.checkpoint import DtypeOf, Part, find_weights, read_shapes
 from wanedit.wan.condition import (
@@ -36,7 +37,7 @@ EXPERTS = ("high_noise_model", "low_noise_model")
 MODELS_VARIABLE = "WANEDIT_MODELS"
 
 # `wan/modules/vae.py`, `_video_vae`.
-OFFICIAL_VAE: dict[str, Any] = {
+OFFICIAL_VAE: Json = {
     "dim": 96,
     "z_dim": 16,
     "dim_mult": [1, 2, 4, 4],
@@ -209,13 +210,13 @@ def load_transformer(
     return models[0] if len(models) == 1 else ExpertPair(*models)
 
 
-def read_vae_config(path: Path) -> dict[str, Any]:
+def read_vae_config(path: Path) -> Json:
     """Constructor arguments and latent statistics: the folder's own, or the official ones."""
     official = OFFICIAL_VAE | {"latents_mean": OFFICIAL_MEAN, "latents_std": OFFICIAL_STD}
     return official | read_overrides(path / VAE_CONFIG, official)
 
 
-def build_vae(config: dict[str, Any]) -> nn.Module:
+def build_vae(config: Json) -> nn.Module:
     """The bare `VideoVAE_`, uninitialised, on whatever device is current."""
     from diffsynth.models.wan_video_vae import VideoVAE_
 
