@@ -194,7 +194,7 @@ def read_run(root: Path, folders: Sequence[Path] = ()) -> FinishedRun:
     return load(root, canonical(record), folders)
 
 
-def recorded_config(kind: type[Config], record: Json, root: Path) -> Config:
+def recorded_config(kind: type[Config], record: Mapping[str, object], root: Path) -> Config:
     """The settings of a record.
 
     Raises:
@@ -203,4 +203,5 @@ def recorded_config(kind: type[Config], record: Json, root: Path) -> Config:
     unknown = sorted(set(record) - set(kind.__dataclass_fields__))
     if unknown:
         raise InputError(f"run: {root / 'config.yaml'} has {unknown[0]!r}, which this version does not know")
-    return kind(**record)
+    values: Json = dict(record)
+    return kind(**values)
