@@ -125,6 +125,17 @@ def test_pixels_are_declared_and_never_restored(
     assert np.abs(made.astype(int) - (255 - plan.task.frames.astype(int))).max() <= 1
 
 
+def test_a_method_that_makes_nothing_is_refused(
+    written: Write, edit_config: Config, no_weights: None
+) -> None:
+    nothing = """
+    def __call__(self, model, edit, schedule, observe=None):
+        return Edited()
+"""
+    with pytest.raises(InputError, match="Mine returns neither latents nor pixels"):
+        make_edit_plan(edit_config(**written(nothing)))
+
+
 def test_a_controller_from_outside(written: Write, run_edit: EditRun) -> None:
     controller = (
         CALL

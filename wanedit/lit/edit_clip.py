@@ -94,11 +94,14 @@ def edit_clip(
     made = method(asked, edit, levels, observe)
     if made.pixels is not None:
         frames = to_uint8(made.pixels[0])
-    elif settings.restore == "none":
-        frames = to_uint8(model.decode(made.latents)[0])
     else:
-        video, coded = model.decode(made.latents)[0], model.decode(edit.source)[0]
-        frames = restored(video, coded, task.pictures, task.keyframe_indices, settings.restore)
+        assert made.latents is not None, "a method makes latents or pixels; the rehearsal sees to it"
+        video = model.decode(made.latents)[0]
+        if settings.restore == "none":
+            frames = to_uint8(video)
+        else:
+            coded = model.decode(edit.source)[0]
+            frames = restored(video, coded, task.pictures, task.keyframe_indices, settings.restore)
     return EditedClip(
         task.index,
         task.digest,

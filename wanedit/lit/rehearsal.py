@@ -109,6 +109,8 @@ def rehearse(method: Method, opened: OpenModel, task: EditTask, settings: EditSe
             f"{type(method).__name__} says that it ignores {', '.join(lies)} and reads it; expected `ignores` "
             "without it, or results would be taken for those of other settings"
         )
+    if made.latents is None and made.pixels is None:
+        raise InputError(f"{type(method).__name__} returns neither latents nor pixels; expected one of them")
     if made.pixels is not None and not method.makes_pixels:
         raise InputError(
             f"{type(method).__name__} returns pixels without makes_pixels; expected `makes_pixels = True`, or latents"
