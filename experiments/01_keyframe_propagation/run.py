@@ -143,7 +143,7 @@ def edit_group(
             if name is None:
                 continue
             kept = edited if variant.name in BLIND else None
-            edited = editor.edit(task) if kept is None else kept
+            edited = editor.predict_step(task) if kept is None else kept
             about = {
                 "id": name,
                 "seed": case.seed,
@@ -154,7 +154,7 @@ def edit_group(
             if settings["tuning"]:
                 about["settings"] = variant.settings
             if edited.latents is not None:
-                restored = GivenEditor(networks, edited.latents, "keyframes").edit(task)
+                restored = GivenEditor(networks, edited.latents, "keyframes").predict_step(task)
                 yield _line(about, "keyframes", restored, task, case) | {"evaluations": edited.evaluations}
             # Last, for it says that the pair is whole.
             yield _line(about, "none", edited, task, case)

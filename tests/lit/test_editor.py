@@ -87,7 +87,7 @@ def test_with_its_detail_restored_an_edit_that_changes_nothing_gives_the_very_pi
 ) -> None:
     indices = (0, 3, 8)
     task = edit_task(frames, indices, keyframes=moving(frames)[list(indices)], prompt="a red square")
-    made = loaded(task, editor.method, replace(FAST, restore=restore)).edit(task)
+    made = loaded(task, editor.method, replace(FAST, restore=restore)).predict_step(task)
     assert np.array_equal(made.frames, task.frames)
 
 
@@ -109,7 +109,7 @@ def test_restored_keyframes_are_met_exactly_and_the_rest_comes_nearer(editor: Fl
     gaps = {}
     for restore in ("none", "source", "keyframes"):
         settings = replace(FAST, restore=restore)  # pyright: ignore[reportArgumentType]
-        made = loaded(task, editor.method, settings).edit(task).frames
+        made = loaded(task, editor.method, settings).predict_step(task).frames
         gaps[restore] = np.abs(made.astype(float) - truth).mean((1, 2, 3))
     assert gaps["keyframes"][[0, 8]].max() == 0 < gaps["source"][[0, 8]].min()
     assert gaps["keyframes"][1:8].mean() < gaps["none"][1:8].mean()
@@ -161,7 +161,7 @@ def test_a_keyframe_is_warped_inside_its_own_slot(editor: FlowMatchingEditor, in
 def test_frame_counts_are_exact(editor: FlowMatchingEditor, frames: int) -> None:
     task = edit_task(frames, (frames - 1,))
     blind = replace(FAST, num_inference_steps=1, condition_keyframes=False)
-    clip = using(editor, ResidualCorrectedFlow(Exponential()), blind).edit(task)
+    clip = using(editor, ResidualCorrectedFlow(Exponential()), blind).predict_step(task)
     assert clip.frames.shape == task.frames.shape
     assert clip.latents is not None
     assert clip.latents.shape == (16, slots(round_up(frames)), 4, 4)
@@ -174,10 +174,10 @@ def test_frame_counts_are_exact(editor: FlowMatchingEditor, frames: int) -> None
 
 def test_the_same_task_gives_the_same_bytes_whatever_happened_before(editor: FlowMatchingEditor) -> None:
     task = edit_task(keyframes=moving(9)[[0, 8]])
-    first = editor.edit(task)
+    first = editor.predict_step(task)
     torch.manual_seed(1)
     torch.randn(7)
-    second, other = editor.edit(task), editor.edit(replace(task, seed=4))
+    second, other = editor.predict_step(task), editor.predict_step(replace(task, seed=4))
     assert first.latents is not None
     assert second.latents is not None
     assert other.latents is not None
@@ -194,7 +194,7 @@ def test_every_step_is_measured_and_counted() -> None:
         tiny(), ResidualCorrectedFlow(), settings, lambda clip, step, metrics: seen.append((clip, step.index))
     )
     editor.load([task])
-    clip = editor.edit(task)
+    clip = editor.predict_step(task)
     assert seen == [(0, 0), (0, 1)]
     assert [line["step"] for line in clip.steps] == [0, 1]
     names = {"r_k_norm", "v_diff_norm", "delta_v_norm", "gain", "alpha_h", "keyframe_error", "sigma", "h"}
@@ -205,7 +205,7 @@ def test_every_step_is_measured_and_counted() -> None:
 
 def test_a_method_of_pixels_has_no_latents(editor: FlowMatchingEditor) -> None:
     task = edit_task(7, (0,))
-    clip = using(editor, CopySource()).edit(task)
+    clip = using(editor, CopySource()).predict_step(task)
     assert clip.latents is None
     assert np.array_equal(clip.frames, task.frames)
     assert (clip.evaluations, clip.steps) == (0, ())

@@ -75,15 +75,10 @@ class FlowMatchingEditor(WanModule[EditTask]):
             NumericalError, ResourceError: see `working_on`.
         """
         with self.working_on(f"clip {batch.index}", batch, "Lower size or num_frames"):
-            return self.edit(batch)
-
-    @torch.no_grad()
-    def edit(self, task: EditTask) -> EditedClip:
-        """Edit one clip; see `edit_clip`."""
-        _, vae = self.ready(task)
-        model = WanVideoModel(self, task.size, task.negative_prompt)
-        shown = shown_frames(self.folder, self.settings, task)
-        return edit_clip(model, self.method, task, self.settings, shown, vae.mean.device, self.on_step)
+            device = self.ready(batch).vae.mean.device
+            model = WanVideoModel(self, batch.size, batch.negative_prompt)
+            shown = shown_frames(self.folder, self.settings, batch)
+            return edit_clip(model, self.method, batch, self.settings, shown, device, self.on_step)
 
     def problem(self, task: EditTask, device: torch.device) -> Edit:
         """The task as the method sees it; see `make_edit`."""
