@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import gc
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple
@@ -43,7 +44,7 @@ class Networks(NamedTuple):
     vae: WanVAE
 
 
-class WanModule(LightningModule, Generic[Task]):
+class WanModule(LightningModule, ABC, Generic[Task]):
     """Encoders, VAE and transformer of one model, for tasks that come one a `predict_step`.
 
     `setup("predict")` reads the tasks that this rank will be given, uses each encoder on all of them and drops it,
@@ -70,13 +71,13 @@ class WanModule(LightningModule, Generic[Task]):
         # transformer to the device that is kept off it.
         self.networks: Networks | None = None
 
+    @abstractmethod
     def texts(self, task: Task) -> set[str]:
         """Every prompt of a task that the model is told."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pictures(self, task: Task) -> list[Float[Tensor, "3 height width"]]:
         """Every picture of a task that the model may look at."""
-        raise NotImplementedError
 
     def setup(self, stage: str) -> None:
         """Load what predicting needs: under a Trainer on its device, for its tasks; else VAE and transformer here.
