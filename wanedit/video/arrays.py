@@ -1,6 +1,7 @@
 """Frames as arrays: the shape aliases, the checks, and the one bridge between files and models."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 
@@ -16,6 +17,33 @@ AnyFrame = UInt8[np.ndarray, "_ _ 3"]  # where sizes differ within one function
 Frames = UInt8[np.ndarray, "t h w 3"]
 
 Rate = int | float | Fraction  # frames per second
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When the frames of a stretch are shown, on the clock of the file that holds them.
+
+    pts: of each frame, strictly ascending, in units of `time_base` seconds. end: when the last one ends.
+    """
+
+    pts: tuple[int, ...]
+    end: int
+    time_base: Fraction
+
+    @property
+    def start(self) -> Fraction:
+        """Seconds of the first frame."""
+        return self.pts[0] * self.time_base
+
+    @property
+    def seconds(self) -> Fraction:
+        """How long the frames last."""
+        return (self.end - self.pts[0]) * self.time_base
+
+    def cut(self, start: int, stop: int) -> "Clock":
+        """Of the frames `start` to `stop - 1`."""
+        end = self.pts[stop] if stop < len(self.pts) else self.end
+        return Clock(self.pts[start:stop], end, self.time_base)
 
 
 def to_uint8(video: Float[Tensor, "3 t h w"]) -> Frames:

@@ -21,7 +21,7 @@ from av.error import FFmpegError, InvalidDataError
 from av.video.reformatter import Interpolation
 
 from wanedit.errors import InputError
-from wanedit.video.arrays import Frame
+from wanedit.video.arrays import Clock, Frame
 
 # Names of demuxers. Playlists, which open other files and addresses, and text rendered as video are left out.
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif,apng,ivf,asf,mxf,h264,hevc,obu,yuv4mpegpipe"
@@ -73,7 +73,7 @@ def packets(container: InputContainer, *streams: VideoStream) -> Iterator[Packet
 class PacketIndex:
     """The frames that a file shows, in order of presentation.
 
-    pts: presentation time of each frame, in units of `time_base` seconds.
+    pts: presentation time of each frame, in units of `time_base` seconds. end: when the last one ends.
     keys: which of them can be decoded without any other, ascending.
     seekable: every frame has a time of its own, so a decoded frame can be told by its time.
     declared: how many frames the header promises; None where it promises nothing.
@@ -81,6 +81,7 @@ class PacketIndex:
     """
 
     pts: tuple[int, ...]
+    end: int
     keys: tuple[int, ...]
     time_base: Fraction
     fps: Fraction
@@ -91,6 +92,11 @@ class PacketIndex:
     @property
     def frames(self) -> int:
         return len(self.pts)
+
+    @property
+    def clock(self) -> Clock | None:
+        """The same as a clock; None where frames have no times of their own."""
+        return Clock(self.pts, self.end, self.time_base) if self.seekable and self.pts else None
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -121,6 +127,7 @@ def scan(path: Path) -> PacketIndex:
     rank = {packet: frame for frame, packet in enumerate(order)}
     return PacketIndex(
         pts=tuple(found.pts[i] for i in order),
+        end=round(found.video_end / found.time_base),
         keys=tuple(sorted(rank[i] for i in found.keys)),
         time_base=found.time_base,
         fps=fps,

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.timeline import fit_length
-from wanedit.video.arrays import AnyFrame, Frames, Rate
+from wanedit.video.arrays import AnyFrame, Clock, Frames, Rate
 from wanedit.video.decode import DECODERS, describe, frames_between, require_known, scanned, stack
 from wanedit.video.encode import as_rate
 from wanedit.video.images import FitRecord, Size, fit, list_images, load_image, load_images
@@ -37,6 +37,7 @@ class SourceClip:
     decoder: what read them; 'images' for a folder.
     fit: how every frame was brought to the size asked for; None where none was.
     notes: one line for each thing that the user should know, for the caller to show.
+    clock: when the file shows these frames; None where it does not say (images, frames without times, salvage).
     """
 
     path: Path
@@ -47,6 +48,7 @@ class SourceClip:
     decoder: str
     fit: FitRecord | None
     notes: tuple[str, ...]
+    clock: Clock | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class _Source:
     decoder: str
     read: Callable[[int, int], Iterator[AnyFrame]]
     notes: list[str] = field(default_factory=list)
+    clock: Clock | None = None
 
 
 def read_source(
@@ -123,8 +126,9 @@ def read_source(
     record = records[0] if records else None
     if record and record.warning:
         source.notes.append(record.warning)
+    clock = source.clock and source.clock.cut(start, stop)
     return SourceClip(
-        path, clip, source.fps, start, source.total, source.decoder, record, tuple(source.notes)
+        path, clip, source.fps, start, source.total, source.decoder, record, tuple(source.notes), clock
     )
 
 
@@ -175,6 +179,7 @@ def _video(path: Path, fps: Fraction | None, decoder: str, salvage: bool) -> _So
         decoder=decoder,
         read=lambda start, stop: frames_between(path, index, start, stop, decoder, salvage),
         notes=notes,
+        clock=None if salvage else index.clock,
     )
 
 
