@@ -17,7 +17,7 @@ from wanedit.jobs.evaluate.run import Evaluation
 from wanedit.report import charts, clips
 from wanedit.report.measures import flat, metric_tables
 from wanedit.report.page import render
-from wanedit.report.privacy import HIDDEN, Discreet
+from wanedit.runtime.privacy import HIDDEN, Discreet
 
 ALPHA = 6.0
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from wanedit import __version__, timeline
 from wanedit.report.clips import keyframe_places
-from wanedit.report.privacy import last_name
 from wanedit.report.record import Record, listing, mapping
 from wanedit.runtime.events import Event, number
+from wanedit.runtime.privacy import last_name
 
 PACKAGES = ("torch", "diffsynth", "lightning", "av", "numpy")
 Section = dict[str, object]

@@ -10,7 +10,7 @@ from wanedit.errors import WaneditError
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.metric import better
 from wanedit.jobs.evaluate.run import Evaluation, evaluate
-from wanedit.report.privacy import Discreet
+from wanedit.runtime.privacy import Discreet
 
 # Stands between the names that lead to a number.
 BETWEEN = " · "

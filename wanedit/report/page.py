@@ -26,9 +26,9 @@ from wanedit.report.player import (
     panes_of,
     player,
 )
-from wanedit.report.privacy import Discreet
 from wanedit.report.record import Record, folder_of, read_record
 from wanedit.runtime.events import number
+from wanedit.runtime.privacy import Discreet
 
 REPORT_NAME = "report.html"
 # A section of this name is drawn by the template of this name.

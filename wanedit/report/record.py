@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from wanedit.errors import InputError, WaneditError
-from wanedit.report.privacy import Discreet
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
 from wanedit.runtime.events import Event, parse_events
+from wanedit.runtime.privacy import Discreet
 from wanedit.runtime.record import recorded_job
 from wanedit.runtime.settings import FINAL_NAME, VIDEO_SUFFIXES, canonical
 from wanedit.video import probe

@@ -1,4 +1,4 @@
-"""A report is passed on: no path of the machine and no secret may stand in it."""
+"""What is passed on, a report or a tracked run: no path of the machine and no secret may stand in it."""
 
 import re
 from collections.abc import Iterable
