@@ -1,9 +1,10 @@
-"""Files as bytes: one exists only if it is complete, and is known by its SHA-256."""
+"""Files as bytes: one exists only if it is complete, and is known by its SHA-256, as settings are."""
 
 import errno
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,3 +72,14 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(values: Mapping[str, object]) -> str:
+    """SHA-256 of a JSON object, whatever the order of its names.
+
+    Raises:
+        ValueError, TypeError: a number that is not finite, or a value that JSON does not have.
+    """
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # A file's name that is no UTF-8 reaches Python as lone surrogates, which a strict encoder refuses.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -12,9 +12,9 @@ from wanedit.flow.editing import Edit, Edited, Method, OnStep, VideoModel
 from wanedit.flow.methods.copy_source import CopySource
 from wanedit.flow.path import Schedule
 from wanedit.lit.edit_clip import EditSettings
-from wanedit.lit.edit_task import EditTask
 from wanedit.lit.editor import FlowMatchingEditor
 from wanedit.lit.networks import Encodings
+from wanedit.lit.tasks import EditTask
 from wanedit.wan.load import WanFolder
 
 

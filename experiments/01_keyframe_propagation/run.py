@@ -19,12 +19,12 @@ import yaml
 from editors import ExperimentEditor, GivenEditor, Networks
 from scenes import Case, cases
 
+from wanedit.files import digest
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.method import build_method
 from wanedit.jobs.edit.plan import edit_settings
 from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, measure
-from wanedit.lit.edit_task import EditedClip, EditTask
-from wanedit.runtime.hashing import digest
+from wanedit.lit.tasks import EditedClip, EditTask
 from wanedit.video import from_uint8
 from wanedit.wan.load import WanFolder, open_wan
 

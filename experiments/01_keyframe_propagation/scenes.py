@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wanedit.errors import InputError
-from wanedit.lit.edit_task import EditTask
+from wanedit.lit.tasks import EditTask
 from wanedit.sprites import apply_edit, caption, edit_mask, frame_times, render, sample_edit, sample_scene
 from wanedit.sprites.sets import Clip
 from wanedit.video import to_uint8

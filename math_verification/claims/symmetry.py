@@ -16,8 +16,7 @@ from math_verification.closed_form import normal
 from math_verification.mixture import MixtureVideo
 from math_verification.report import FULL, Row, Size, at_least, at_most
 from wanedit.flow.editing import View, rms
-from wanedit.flow.guidance import classifier_free
-from wanedit.flow.path import Step
+from wanedit.flow.path import Step, classifier_free
 from wanedit.flow.solvers import Velocity
 
 SENTENCE = "exact velocities have symmetric derivatives: JVP = VJP; guidance keeps that but loses positivity"

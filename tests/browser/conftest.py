@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 # Fixtures are found by name in this module.
 from tests.runs import edited, finished, inputs, keyframes  # noqa: F401
+from wanedit.report.clips import Pane, player
 from wanedit.report.page import Header
 from wanedit.report.page import page as whole_page
-from wanedit.report.player import Pane, player
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BITS, BLOCK = 6, 16

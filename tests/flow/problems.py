@@ -12,8 +12,7 @@ from torch import Tensor
 from math_verification.closed_form import GaussianVideo
 from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, View
-from wanedit.flow.guidance import classifier_free
-from wanedit.flow.path import Step
+from wanedit.flow.path import Step, classifier_free
 
 SLOTS = 5
 SHAPE = (2, 3, SLOTS, 2, 2)  # a batch of two, so that a method that mixes clips is seen

@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from wanedit.errors import InputError
-from wanedit.flow.guidance import classifier_free
-from wanedit.flow.path import Schedule, clean_estimate, interpolate, schedule, shift_sigma, velocity_of
+from wanedit.flow.path import (
+    Schedule,
+    classifier_free,
+    clean_estimate,
+    interpolate,
+    schedule,
+    shift_sigma,
+    velocity_of,
+)
 
 SIGMAS = [1.0, 0.7, 0.31, 1e-3]
 

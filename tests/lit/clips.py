@@ -8,8 +8,8 @@ import numpy as np
 
 from wanedit.flow.editing import Method
 from wanedit.lit.edit_clip import EditSettings
-from wanedit.lit.edit_task import EditTask
 from wanedit.lit.editor import FlowMatchingEditor
+from wanedit.lit.tasks import EditTask
 from wanedit.wan.load import WanFolder, open_wan
 
 FAST = EditSettings(2, 3.0, 1.0, 1.0)

@@ -1,4 +1,4 @@
-"""The straight path between data and noise, and the noise levels that a sampler visits.
+"""The straight path between data and noise, the velocities along it, and the noise levels that a sampler visits.
 
 sigma runs from 1 (noise) to 0 (data): `x_sigma = (1 - sigma) x_0 + sigma eps`, `v = eps - x_0`
 (rectified flow, arXiv 2209.03003; flow matching, arXiv 2210.02747).
@@ -36,6 +36,13 @@ def velocity_of(
 ) -> Float[Tensor, "*shape"]:
     """The velocity whose clean estimate at (x, sigma) is `clean`; the inverse of `clean_estimate`."""
     return (x - clean) / sigma
+
+
+def classifier_free(
+    conditional: Float[Tensor, "*shape"], unconditional: Float[Tensor, "*shape"], guidance_scale: float
+) -> Float[Tensor, "*shape"]:
+    """`v_u + w (v_c - v_u)` (arXiv 2207.12598, equation 6, in the convention where w = 1 is no guidance)."""
+    return unconditional + guidance_scale * (conditional - unconditional)
 
 
 def shift_sigma(sigma: np.ndarray, shift: float) -> np.ndarray:

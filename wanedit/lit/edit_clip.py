@@ -12,8 +12,8 @@ from torch import Tensor
 from wanedit.flow.editing import Edit, Method, Metrics, VideoModel, View, at_slots
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.windows import Windowed
-from wanedit.lit.edit_task import EditedClip, EditTask
 from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
+from wanedit.lit.tasks import EditedClip, EditTask
 from wanedit.rng import derive_seed, noise
 from wanedit.timeline import STRIDE, slot
 from wanedit.video import cut_back, from_uint8, hold_last, to_uint8

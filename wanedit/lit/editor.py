@@ -8,9 +8,9 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Method
 from wanedit.flow.path import schedule
 from wanedit.lit.edit_clip import EditSettings, OnEditStep, edit_clip, make_edit
-from wanedit.lit.edit_task import EditedClip, EditTask
 from wanedit.lit.model import OpenModel, OutsideModel, WanVideoModel
 from wanedit.lit.networks import WanModule
+from wanedit.lit.tasks import EditedClip, EditTask
 from wanedit.video import from_uint8
 from wanedit.wan.load import WanFolder
 

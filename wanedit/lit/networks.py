@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import gc
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch.utils.data import IterableDataset, default_collate
 
 from wanedit.errors import InputError, NumericalError, ResourceError
 from wanedit.lit.tasks import Task
+from wanedit.video.arrays import pixels_sha256
 from wanedit.wan.condition import load_image_encoder, load_text_encoder
 from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae
 from wanedit.wan.transformer import ExpertPair, WanTransformer
@@ -246,8 +246,7 @@ def encode_pictures(
 
 def picture_key(image: Float[Tensor, "3 height width"]) -> str:
     """A picture's name by content: two frames of equal pixels are encoded once."""
-    pixels = image.detach().to("cpu", torch.float32).contiguous().numpy()
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    return pixels_sha256(image.detach().to("cpu", torch.float32).numpy())
 
 
 def release(device: torch.device) -> None:

@@ -6,7 +6,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from wanedit.flow.methods.warp import backward_warp
-from wanedit.lit.edit_task import Pictures
+from wanedit.lit.tasks import Pictures
 from wanedit.video import from_uint8, retime, to_uint8
 from wanedit.video.arrays import require_finite
 from wanedit.video.motion import Restoration, Restored, dis_flow

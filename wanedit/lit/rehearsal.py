@@ -10,9 +10,9 @@ from wanedit.flow.editing import Edit, Method, Metrics, View
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.solvers import Velocity
 from wanedit.lit.edit_clip import EditSettings
-from wanedit.lit.edit_task import EditTask
 from wanedit.lit.editor import shown_frames
 from wanedit.lit.model import OpenModel, require_readable
+from wanedit.lit.tasks import EditTask
 from wanedit.rng import noise
 from wanedit.timeline import STRIDE, slots
 

@@ -1,4 +1,7 @@
-"""Segments as tasks, and how they are shared. Without Lightning, whose import costs a plan more than the plan."""
+"""Segments to sample and clips to edit as tasks, what comes of them, and how they are shared over ranks.
+
+Without Lightning, whose import costs a plan more than the plan.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +12,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from wanedit import timeline
+from wanedit.errors import InputError
+from wanedit.flow.editing import Metrics
 
 
 @runtime_checkable
@@ -99,6 +104,138 @@ class ChainSettings:
     offload_model: bool = True
     t5_cpu: bool = False
     tile: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """A source and its edited keyframes in one size.
+
+    Attributes:
+        frames: (T, H, W, 3).
+        keyframes: (K, H, W, 3).
+    """
+
+    frames: UInt8[np.ndarray, "t height width 3"]
+    keyframes: UInt8[np.ndarray, "k height width 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class EditTask:
+    """One clip to edit: with the model, the method and the sampler's settings, all that decides its pixels.
+
+    Attributes:
+        index: among the clips of a run; names the file.
+        frames: source (T, H, W, 3), any T; the model works on the next 4n+1 frames, the last one held.
+        keyframes: edited frames (K, H, W, 3) of the same size.
+        keyframe_indices: the frame that each keyframe is an edit of, strictly increasing.
+        prompt, source_prompt, negative_prompt: of the edited clip, of the source, of guidance.
+        seed: with `index` it names the noise.
+        digest: hash of all that decides the pixels.
+        originals: the same frames and keyframes in the size of the result, where that is not the model's.
+
+    Raises:
+        InputError: counts, sizes or indices that do not fit, or two keyframes in one latent slot.
+    """
+
+    index: int
+    frames: UInt8[np.ndarray, "t height width 3"]
+    keyframes: UInt8[np.ndarray, "k _ _ 3"]
+    keyframe_indices: tuple[int, ...]
+    prompt: str
+    source_prompt: str
+    negative_prompt: str
+    seed: int
+    digest: str
+    originals: Pictures | None = None
+
+    def __post_init__(self) -> None:
+        check_keyframes(len(self.keyframes), self.keyframe_indices, len(self.frames))
+        if self.frames.shape[1:] != self.keyframes.shape[1:]:
+            raise InputError(
+                f"keyframes are {self.keyframes.shape[1:]} and the source {self.frames.shape[1:]}; expected one size"
+            )
+
+    @property
+    def pictures(self) -> Pictures:
+        """Source and keyframes in the size of the result."""
+        return self.originals or Pictures(self.frames, self.keyframes)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.frames.shape[1], self.frames.shape[2]
+
+    @property
+    def sampled_frames(self) -> int:
+        """The 4n+1 frames that the model sees."""
+        return timeline.round_up(len(self.frames))
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """The latent slot of every keyframe."""
+        return tuple(timeline.slot(index) for index in self.keyframe_indices)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Latent sizes (S, H/8, W/8)."""
+        return timeline.slots(self.sampled_frames), self.size[0] // 8, self.size[1] // 8
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the clip that the transformer sees."""
+        slots, height, width = self.grid
+        return slots * (height // 2) * (width // 2)
+
+
+def check_keyframes(count: int, indices: Sequence[int], num_frames: int) -> None:
+    """See that keyframes stand at frames of the clip, each in a latent slot of its own.
+
+    Raises:
+        InputError: naming the first thing that is wrong.
+    """
+    if count != len(indices):
+        raise InputError(
+            f"{count} keyframes and {len(indices)} keyframe indices; expected one index for each"
+        )
+    if not indices:
+        raise InputError("no keyframes; expected at least one edited frame of the source")
+    outside = [index for index in indices if not 0 <= index < num_frames]
+    if outside:
+        raise InputError(f"keyframe indices {outside} lie outside the source's frames 0 … {num_frames - 1}")
+    for before, after in zip(indices, indices[1:], strict=False):
+        if after <= before:
+            raise InputError(f"keyframe {after} follows {before}; expected indices that increase")
+        if timeline.slot(before) == timeline.slot(after):
+            slot = timeline.slot(after)
+            raise InputError(
+                f"keyframes {before} and {after} fall into one latent slot, {slot}, which holds frames "
+                f"{max(0, 4 * slot - 3)} to {4 * slot}; expected one keyframe in a slot"
+            )
+
+
+@dataclass(eq=False)
+class EditedClip:
+    """An edited clip.
+
+    Not frozen, since Lightning walks through predictions and moves what it finds to the CPU.
+
+    Attributes:
+        index, digest, tokens: of the task.
+        latents: normalised, float32, on the CPU; None for a method that works on pixels.
+        frames: as many as the source has.
+        seconds: wall time of encoding, sampling and decoding.
+        evaluations: forward passes of the transformer.
+        steps: what was measured at every step.
+    """
+
+    index: int
+    digest: str
+    tokens: int
+    latents: Float[Tensor, "c s h w"] | None
+    frames: UInt8[np.ndarray, "t height width 3"]
+    seconds: float
+    evaluations: int
+    steps: tuple[Metrics, ...] = ()
 
 
 def shares(tasks: Sequence[Task], world_size: int) -> list[list[Task]]:

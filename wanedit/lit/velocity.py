@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from wanedit.flow.guidance import classifier_free
-from wanedit.flow.path import Step
+from wanedit.flow.path import Step, classifier_free
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 
 # Up to this many tokens one pass over both prompts is faster than two: small products leave cores idle.

@@ -15,17 +15,20 @@ from wanedit import __version__
 from wanedit.errors import InputError
 from wanedit.files import write_text
 from wanedit.report import charts, facts
-from wanedit.report.clips import Clips, difference, factor_for, gather
-from wanedit.report.measures import Measured, measure, metric_tables
-from wanedit.report.player import (
+from wanedit.report.clips import (
+    Clips,
     Pane,
     Section,
+    difference,
     difference_pane,
+    factor_for,
+    gather,
     junction_strips,
     keyframe_stills,
     panes_of,
     player,
 )
+from wanedit.report.measures import Measured, measure, metric_tables
 from wanedit.report.record import Record, folder_of, read_record
 from wanedit.runtime.events import number
 from wanedit.runtime.privacy import Discreet

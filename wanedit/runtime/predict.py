@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from wanedit.errors import ResourceError
 from wanedit.files import atomic_path, file_sha256
-from wanedit.lit.edit_task import EditedClip
-from wanedit.lit.tasks import SampledSegment, Work
+from wanedit.lit.tasks import EditedClip, SampledSegment, Work
 from wanedit.runtime.directory import Entry, RunDirectory
 from wanedit.runtime.launch import World, choose_devices, reclaim_signals, threads
 from wanedit.runtime.settings import RunSettings

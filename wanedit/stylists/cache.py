@@ -1,19 +1,17 @@
 """What a styling run keeps: answers by the hash of all that decides them, and the journal of what became of each."""
 
-import hashlib
 import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from wanedit.errors import InputError, ResourceError
-from wanedit.files import atomic_path
+from wanedit.files import atomic_path, digest
 from wanedit.stylists.protocol import Record, Styled
-from wanedit.video.arrays import AnyFrame
+from wanedit.video.arrays import AnyFrame, pixels_sha256
 from wanedit.video.encode import write_png
 from wanedit.video.images import load_image
 
@@ -23,17 +21,12 @@ VERSION = 1
 
 def key_of(**parts: object) -> str:
     """SHA-256 of JSON values; the order of the names does not matter."""
-    text = json.dumps({"version": VERSION, **parts}, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest({"version": VERSION, **parts})
 
 
 def picture_hash(picture: AnyFrame | None) -> str:
     """SHA-256 of a picture's shape and pixels; "" for none."""
-    if picture is None:
-        return ""
-    digest = hashlib.sha256(repr(picture.shape).encode())
-    digest.update(np.ascontiguousarray(picture).data)
-    return digest.hexdigest()
+    return "" if picture is None else pixels_sha256(picture)
 
 
 class Cache:

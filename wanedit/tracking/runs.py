@@ -3,10 +3,9 @@
 import json
 from collections.abc import Callable, Mapping
 
-from wanedit.files import file_sha256
+from wanedit.files import digest, file_sha256
 from wanedit.runtime import launch
 from wanedit.runtime.directory import Manifest, RunDirectory
-from wanedit.runtime.hashing import digest
 from wanedit.runtime.settings import RunSettings
 from wanedit.tracking.backends import Cell, RunInfo, Scalar
 from wanedit.tracking.guard import Tracking, identify, open_tracker

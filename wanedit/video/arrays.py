@@ -1,5 +1,6 @@
 """Frames as arrays: the shape aliases, the checks, and the one bridge between files and models."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -110,3 +111,11 @@ def peek(frames: Iterable[AnyFrame], what: str) -> tuple[AnyFrame, Iterator[AnyF
 def size_text(frame: Frame) -> str:
     """`width x height`, as people write it."""
     return f"{frame.shape[1]}x{frame.shape[0]}"
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    """SHA-256 of an array's shape and bytes: a picture's or a clip's name by content."""
+    found = hashlib.sha256(repr(pixels.shape).encode())
+    # The buffer itself, not `tobytes()`: a source clip is large enough without a second copy.
+    found.update(np.ascontiguousarray(pixels).data)
+    return found.hexdigest()

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import cast
@@ -13,7 +13,7 @@ from torch import nn
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import Json
 from wanedit.wan.catalog import KnownModel, Sampling, find_known, recognise
-from wanedit.wan.checkpoint import DtypeOf, Part, find_weights, read_shapes
+from wanedit.wan.checkpoint import DtypeOf, Part, find_weights, read_shapes, sha256
 from wanedit.wan.condition import (
     IMAGE_CONFIG,
     TEXT_CONFIG,
@@ -35,6 +35,8 @@ VAE_CONFIG = "vae_config.json"
 SAMPLING = "sampling.json"
 EXPERTS = ("high_noise_model", "low_noise_model")
 MODELS_VARIABLE = "WANEDIT_MODELS"
+# Bytes of weights that take a disk several seconds to read: whoever waits is told why.
+SLOW_TO_HASH = 4e9
 
 # `wan/modules/vae.py`, `_video_vae`.
 OFFICIAL_VAE: Json = {
@@ -100,6 +102,12 @@ class WanFolder:
 def default_dtype(device: torch.device | str) -> torch.dtype:
     """bfloat16 on an accelerator, as the official code computes; float32 on a CPU, where it is faster."""
     return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+
+
+def compute_kind() -> str:
+    """Accelerator and number format: a run resumed on another would mix pixels of two kinds."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return f"{device} {default_dtype(device)}"
 
 
 def open_wan(source: str | Path) -> WanFolder:
@@ -233,6 +241,19 @@ def load_vae(source: str | Path | WanFolder, device: torch.device | str = "cpu")
     path = source.path if isinstance(source, WanFolder) else locate(str(source))
     model, config = vae_part(path).load(lambda _: torch.float32, device), read_vae_config(path)
     return WanVAE(model, config["latents_mean"], config["latents_std"]).to(device)
+
+
+def hash_files(folder: WanFolder, say: Callable[[str], None]) -> dict[str, str]:
+    """SHA-256 of every file that decides what the model computes, by its path in the folder.
+
+    Args:
+        say: told once if that takes long.
+    """
+    files = deciding_files(folder)
+    size = sum(file.stat().st_size for file in files)
+    if size > SLOW_TO_HASH:
+        say(f"hashing {size / 1e9:.0f} GB of weights; this is remembered until the files change")
+    return {str(file.relative_to(folder.path)): sha256(file) for file in files}
 
 
 def require_parts(folder: WanFolder) -> None:

@@ -12,9 +12,8 @@ from typing import Literal, NotRequired, TypedDict
 import numpy as np
 
 from wanedit.errors import InputError
-from wanedit.files import file_sha256
+from wanedit.files import digest, file_sha256
 from wanedit.jobs.ablate.grid import Settings
-from wanedit.runtime.hashing import digest
 from wanedit.runtime.settings import canonical, check_values, parse_size
 from wanedit.sprites import (
     Scene,

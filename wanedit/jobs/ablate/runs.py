@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from wanedit.errors import InputError, WaneditError
-from wanedit.files import write_text
+from wanedit.files import digest, write_text
 from wanedit.jobs.ablate.clips import Item, fingerprint, make_items, prepare
 from wanedit.jobs.ablate.grid import COLUMNS, Grid, Settings, merge, points
 from wanedit.jobs.edit.config import EditConfig
@@ -20,10 +20,9 @@ from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, measure
 from wanedit.jobs.evaluate.run import flat
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.runtime.events import number
-from wanedit.runtime.hashing import digest, hash_files
 from wanedit.runtime.record import FinishedRun, read_run
 from wanedit.runtime.settings import check_values
-from wanedit.wan.load import open_wan
+from wanedit.wan.load import hash_files, open_wan
 
 # Raised when a change to what is measured makes earlier results another thing.
 MEASURED = 1

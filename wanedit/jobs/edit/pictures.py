@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.lit.edit_task import Pictures
+from wanedit.lit.tasks import Pictures
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.settings import SIZE_MULTIPLE, parse_size
 from wanedit.video import load_image

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from wanedit import timeline
 from wanedit.errors import InputError
+from wanedit.files import digest
 from wanedit.flow.editing import Method
 from wanedit.flow.path import schedule
 from wanedit.jobs.edit.config import EditConfig, check_edit
@@ -32,21 +33,21 @@ from wanedit.jobs.edit.pictures import (
     shown_in,
 )
 from wanedit.lit.edit_clip import EditSettings
-from wanedit.lit.edit_task import EditTask, Pictures, check_keyframes
 from wanedit.lit.model import OpenModel, OutsideModel, open_model
 from wanedit.lit.rehearsal import Rehearsal, rehearse
+from wanedit.lit.tasks import EditTask, Pictures, check_keyframes
 from wanedit.runtime.cost import forward_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
-from wanedit.runtime.hashing import compute_kind, digest, hash_files, pixels_sha256
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
 from wanedit.runtime.launch import World, choose_devices
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.video import FitRecord
+from wanedit.video.arrays import pixels_sha256
 from wanedit.video.source import SourceClip
 from wanedit.wan.condition import prompt_doubts
-from wanedit.wan.load import WanFolder
+from wanedit.wan.load import WanFolder, compute_kind, hash_files
 
 # Raised when a change to the code changes the pixels of an edit for the same inputs.
 ALGORITHM = 2

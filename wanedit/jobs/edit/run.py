@@ -12,9 +12,9 @@ from wanedit.jobs.edit.config import EditConfig, check_edit
 from wanedit.jobs.edit.method import describe_method, guidance
 from wanedit.jobs.edit.plan import EditPlan, check_output, is_complete, make_edit_plan, resolve_edit
 from wanedit.lit.edit_clip import step_record
-from wanedit.lit.edit_task import EditedClip
 from wanedit.lit.editor import FlowMatchingEditor, OutsideEditor
 from wanedit.lit.model import OutsideModel
+from wanedit.lit.tasks import EditedClip
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from wanedit import timeline
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.files import digest
 from wanedit.flow.path import schedule
 from wanedit.flow.solvers import count_evaluations
 from wanedit.jobs.generate.config import GenerationConfig, check, ordered, prompts
@@ -19,17 +20,17 @@ from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
-from wanedit.runtime.hashing import compute_kind, digest, hash_files, pixels_sha256
 from wanedit.runtime.inputs import parse_keyframes
 from wanedit.runtime.launch import World, choose_devices
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
+from wanedit.video.arrays import pixels_sha256
 from wanedit.wan import load
 from wanedit.wan.catalog import fitting
 from wanedit.wan.condition import prompt_doubts
-from wanedit.wan.load import WanFolder, open_wan
+from wanedit.wan.load import WanFolder, compute_kind, hash_files, open_wan
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
 ALGORITHM = 3
