@@ -167,7 +167,7 @@ WRONG = [
     (["--sample_steps", "four"], "num_inference_steps"),
     (["--t5_cpu", "maybe"], "t5_cpu"),
     (["--smoothing_method", "blur"], "temporal_filter"),
-    (["--size", "100*100"], "multiples of 16"),
+    (["--size", "853*480"], "such as 852*480"),
     (["--keyframes", "a.png"], "a.png:0.0,b.png:3.0"),
     (["--keyframes", "absent.png:0.0,b.png:3.0"], "absent.png"),
     (["--resume_from", "9"], "0 to 2"),

@@ -49,13 +49,21 @@ def test_malformed_keyframes_name_the_expected_form(value) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("1280*720", (720, 1280)), ("832x480", (480, 832)), (" 64 * 48 ", (48, 64))]
+    ("text", "size"),
+    [
+        ("1280*720", (720, 1280)),
+        ("832x480", (480, 832)),
+        (" 64 * 48 ", (48, 64)),
+        ("1920×1080", (1080, 1920)),
+    ],
 )
 def test_sizes(text: str, size: tuple[int, int]) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["1280", "1280*721", "0*16", "16*16", "-32*32", "a*b", "1280*720*3"])
+@pytest.mark.parametrize(
+    "text", ["1280", "1280*721", "853x480", "0*16", "16*16", "-32*32", "a*b", "1280*720*3"]
+)
 def test_bad_sizes_say_what_would_do(text: str) -> None:
     with pytest.raises(InputError, match="expected"):
         parse_size(text)
@@ -74,7 +82,7 @@ def test_bad_sizes_say_what_would_do(text: str) -> None:
         {"gpu_ids": "0,0", "num_gpus": 2},
         {"gpu_ids": [0, 1, 2], "num_gpus": 2},
         {"smoothing_radius": 0},
-        {"size": "100*100"},
+        {"size": "100*101"},
     ],
 )
 def test_values_out_of_range_are_refused(changes) -> None:

@@ -227,3 +227,30 @@ def _limit(monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
         return replace(folder, sampling=replace(folder.sampling, max_frames=frames))
 
     monkeypatch.setattr(edit_plan, "open_model", shorter)
+
+
+@pytest.mark.parametrize("size", ["44*36", "60x34"])
+def test_a_size_between_multiples_of_16_is_kept_to_the_pixel(
+    run_edit: EditRun, large: dict, tmp_path: Path, size: str
+) -> None:
+    width, height = map(int, size.replace("x", "*").split("*"))
+    result = run_edit(**large, size=size)
+    assert result.frames.shape == (9, height, width, 3)
+    # Restored, it meets its keyframe, which was brought to that size and no other.
+    picture = np.array(Image.open(large["keyframes"][0][0]))
+    assert np.array_equal(result.frames[0], fit(picture, (height, width))[0])
+    record = (result.video.parent / "metrics.jsonl").read_text()
+    assert f"the model works on {-(-width // 16) * 16}*{-(-height // 16) * 16}" in record
+    # Without an edit the source comes back, to its edges.
+    same = run_edit(
+        **large | {"keyframes": [[str(tmp_path / "red.png"), 0]]}, size=size, output=str(tmp_path / "same")
+    )
+    source = [fit(np.kron(f, np.ones((3, 4, 1), np.uint8)), (height, width))[0] for f in moving_square(9)]
+    assert np.array_equal(same.frames, np.stack(source))
+
+
+def test_methods_that_make_pixels_keep_such_a_size_too(run_edit: EditRun, large: dict) -> None:
+    result = run_edit(
+        **large, size="44*36", method="copy_source", controller="residual", controller_options={}
+    )
+    assert result.frames.shape == (9, 36, 44, 3)

@@ -392,3 +392,13 @@ def test_every_config_field_is_documented() -> None:
     doc = "".join(kind.__doc__ or "" for kind in GenerationConfig.__mro__)
     missing = [f.name for f in dataclasses.fields(GenerationConfig) if f"{f.name}:" not in doc]
     assert not missing
+
+
+def test_a_size_between_multiples_of_16_is_kept_to_the_pixel(run: Run) -> None:
+    result = run(size="44*36", colour_correction=False)
+    assert read_frames(result.video).shape[1:] == (36, 44, 3)
+    start = json.loads((result.video.parent / "metrics.jsonl").read_text().splitlines()[0])
+    assert any("the model works on 48*48" in warning for warning in start["warnings"])
+    assert start["keyframes"][0]["fit"]["target"] == [36, 44]
+    pieces = sorted(result.video.parent.glob("segments/*.mkv"))
+    assert [read_frames(piece).shape[1:] for piece in pieces] == [(36, 44, 3)] * 3

@@ -44,10 +44,15 @@ def test_published_sizes_agree_with_diffsynths() -> None:
 
 
 def test_names_and_aliases_are_unique() -> None:
-    names = [name.lower() for model in KNOWN_MODELS for name in (model.name, *model.aliases)]
-    assert len(set(names)) == len(names)
-    found = [find_known(name.upper()) for name in names]
-    assert all(model is not None and model.name.lower() in names for model in found)
+    named = [
+        (name, model) for model in KNOWN_MODELS for name in (model.name, model.repository, *model.aliases)
+    ]
+    assert len({name.lower() for name, _ in named}) == len(named)
+    assert all(find_known(name.upper()) is model for name, model in named)
+    for name in ("WAN-1.3B", "WAN-14B"):  # the original's editor, which shows keyframes at any frame
+        known = find_known(name)
+        assert known is not None
+        assert known.name == f"Wan2.1-Fun-{name.removeprefix('WAN-')}-InP"
     assert find_known("nothing") is None
 
 
@@ -56,5 +61,7 @@ def test_a_folder_is_recognised_by_its_sizes_and_name(model) -> None:
     assert recognise(model.config, Path("/models") / model.name) is model
     snapshot = Path(f"/cache/models--Wan-AI--{model.name}/snapshots/0a1b2c")
     assert recognise(model.config, snapshot) is model
+    for alias in model.aliases:
+        assert recognise(model.config, Path("/models") / alias) is model
     alone = len([other for other in KNOWN_MODELS if other.config == model.config]) == 1
     assert recognise(model.config, Path("/weights")) is (model if alone else None)

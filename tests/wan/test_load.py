@@ -15,6 +15,7 @@ from wanedit.lit.velocity import GuidedVelocity
 from wanedit.wan import load_transformer, load_vae, load_wan, open_wan
 from wanedit.wan.condition import count_tokens, load_image_encoder, load_text_encoder
 from wanedit.wan.layout import check_folder
+from wanedit.wan.load import locate
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 
 # Weights out of a file lie elsewhere in memory, and the last bit of a sum may depend on where.
@@ -181,9 +182,13 @@ def test_a_missing_expert_is_named(tmp_path: Path) -> None:
 
 def test_a_known_name_that_is_absent_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANEDIT_MODELS", "/nowhere")
-    for name in ("Wan2.1-FLF2V-14B-720P", "14B", "flf2v-14b"):
-        with pytest.raises(MissingWeightsError, match=r"looked in .*/nowhere.*Wan-AI/Wan2.1-FLF2V-14B-720P"):
+    for name in ("Wan2.1-FLF2V-14B-720P", "Wan-AI/Wan2.1-FLF2V-14B-720P", "flf2v-14b"):
+        with pytest.raises(MissingWeightsError) as caught:
             open_wan(name)
+        message = str(caught.value)
+        for folder in (Path.cwd(), Path.cwd() / "models", Path("/nowhere")):
+            assert f"{folder / 'Wan2.1-FLF2V-14B-720P'}" in message
+        assert "hf download Wan-AI/Wan2.1-FLF2V-14B-720P --local-dir models/Wan2.1-FLF2V-14B-720P" in message
     with pytest.raises(InputError, match="'Wan9' is neither a folder nor a known model"):
         open_wan("Wan9")
 
@@ -194,7 +199,22 @@ def test_known_names_are_looked_for_in_wanedit_models(
     shutil.copytree(whole, tmp_path / "second" / "Wan2.1-FLF2V-14B-720P")
     monkeypatch.setenv("WANEDIT_MODELS", f"{tmp_path / 'first'}:{tmp_path / 'second'}")
     assert open_wan("FLF2V-14B").path == tmp_path / "second" / "Wan2.1-FLF2V-14B-720P"
-    assert isinstance(load_transformer("14b"), WanTransformer)
+    assert isinstance(load_transformer("wan-ai/wan2.1-flf2v-14b-720p"), WanTransformer)
+    shutil.copytree(whole, tmp_path / "models" / "WAN-14B")
+    monkeypatch.chdir(tmp_path)
+    for name in ("WAN-14B", "14B", "alibaba-pai/Wan2.1-Fun-14B-InP"):
+        assert locate(name) == tmp_path / "models" / "WAN-14B"
+
+
+def test_a_path_without_a_folder_says_how_to_fill_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingWeightsError) as caught:
+        open_wan(Path("models/WAN-1.3B"))
+    message = str(caught.value)
+    assert f"no folder {tmp_path / 'models' / 'WAN-1.3B'}" in message
+    assert "hf download alibaba-pai/Wan2.1-Fun-1.3B-InP --local-dir models/WAN-1.3B" in message
+    with pytest.raises(MissingWeightsError, match=r"no folder .*weights/mine; expected the folder of a che"):
+        open_wan("weights/mine")
 
 
 @pytest.mark.parametrize("name", ["tiny", "wan-tiny", "TINY"])

@@ -214,7 +214,7 @@ def check_models() -> Iterator[Check]:
         yield Check(
             "other models",
             MISSING,
-            f"{', '.join(absent)}; looked in . and ${MODELS_VARIABLE}; see wanedit models",
+            f"{', '.join(absent)}; looked in ., models and ${MODELS_VARIABLE}; see wanedit models",
         )
 
 

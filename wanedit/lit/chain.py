@@ -9,7 +9,7 @@ from wanedit.errors import InputError
 from wanedit.flow.path import schedule
 from wanedit.flow.solvers import SOLVERS
 from wanedit.lit.networks import WanModule, picture_key
-from wanedit.lit.tasks import ChainSettings, OnStep, SampledSegment, SegmentTask
+from wanedit.lit.tasks import ChainSettings, OnStep, SampledSegment, SegmentTask, hold_edges
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.rng import noise
 from wanedit.video import to_uint8
@@ -62,7 +62,8 @@ class FLF2VChain(WanModule[SegmentTask]):
         with self.working_on(f"segment {task.index}", task, "Finished segments stay; lower size or fps"):
             transformer, vae = self.ready(task)
             started, device = time.perf_counter(), vae.mean.device
-            known = {0: task.first.to(device), task.sampled_frames - 1: task.last.to(device)}
+            first, last = (hold_edges(picture).to(device) for picture in (task.first, task.last))
+            known = {0: first, task.sampled_frames - 1: last}
             condition = build_condition(known, task.sampled_frames, self.encode)
             self.bring(device)
             text = self.encodings.text[task.prompt].to(device)
@@ -74,6 +75,7 @@ class FLF2VChain(WanModule[SegmentTask]):
             latents = self.solve(
                 velocity, start, self.schedule, lambda step, x, v: self.on_step(task.index, step.index)
             )
-            frames = to_uint8(self.decode(latents)[0])
+            height, width = task.first.shape[1:]
+            frames = to_uint8(self.decode(latents)[0, :, :, :height, :width])
         seconds = time.perf_counter() - started
         return SampledSegment(task.index, task.digest, task.tokens, latents[0].float().cpu(), frames, seconds)

@@ -13,7 +13,7 @@ from wanedit.flow.editing import Edit, Method, Metrics, VideoModel, View, at_slo
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.windows import Windowed
 from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
-from wanedit.lit.tasks import EditedClip, EditTask
+from wanedit.lit.tasks import EditedClip, EditTask, hold_edges
 from wanedit.rng import derive_seed, noise
 from wanedit.timeline import STRIDE, slot
 from wanedit.video import cut_back, from_uint8, hold_last, to_uint8
@@ -92,15 +92,16 @@ def edit_clip(
         method = replace(own, seed=derive_seed(task.seed, "method", own.seed, task.index))
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     made = method(asked, edit, levels, observe)
+    height, width = task.size  # what is decoded has the edges that `make_edit` held
     if made.pixels is not None:
-        frames = to_uint8(made.pixels[0])
+        frames = to_uint8(made.pixels[0, :, :, :height, :width])
     else:
         assert made.latents is not None, "a method makes latents or pixels; the rehearsal sees to it"
-        video = model.decode(made.latents)[0]
+        video = model.decode(made.latents)[0, :, :, :height, :width]
         if settings.restore == "none":
             frames = to_uint8(video)
         else:
-            coded = model.decode(edit.source)[0]
+            coded = model.decode(edit.source)[0, :, :, :height, :width]
             frames = restored(video, coded, task.pictures, task.keyframe_indices, settings.restore)
     return EditedClip(
         task.index,
@@ -118,9 +119,9 @@ def make_edit(
     model: VideoModel, task: EditTask, settings: EditSettings, shown: tuple[int, ...], device: torch.device
 ) -> Edit:
     """The task as methods see it: latents, coupled noise, and a view of either clip."""
-    # 4n+1 frames, the last one held; `edit_clip` cuts what it decodes back to the source's count.
-    video = from_uint8(hold_last(task.frames)).to(device)
-    keyframes = from_uint8(task.keyframes).to(device)
+    # 4n+1 frames of a size that the model has, the last ones held; `edit_clip` cuts what it decodes back.
+    video = hold_edges(from_uint8(hold_last(task.frames))).to(device)
+    keyframes = hold_edges(from_uint8(task.keyframes)).to(device)
     indices = task.keyframe_indices
     latents = model.encode(video[None])
     edited = encode_keyframes(model, keyframes, video, indices, settings.keyframe_encoding)

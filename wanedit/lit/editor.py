@@ -10,7 +10,7 @@ from wanedit.flow.path import schedule
 from wanedit.lit.edit_clip import EditSettings, OnEditStep, edit_clip, make_edit
 from wanedit.lit.model import OpenModel, OutsideModel, WanVideoModel
 from wanedit.lit.networks import WanModule
-from wanedit.lit.tasks import EditedClip, EditTask
+from wanedit.lit.tasks import EditedClip, EditTask, hold_edges
 from wanedit.video import from_uint8
 from wanedit.wan.load import WanFolder
 
@@ -64,8 +64,8 @@ class FlowMatchingEditor(WanModule[EditTask]):
         return {task.prompt, task.source_prompt, task.negative_prompt}
 
     def pictures(self, task: EditTask) -> list[Tensor]:
-        edited = from_uint8(task.keyframes)
-        source = from_uint8(task.frames[list(task.keyframe_indices)])
+        edited = hold_edges(from_uint8(task.keyframes))
+        source = hold_edges(from_uint8(task.frames[list(task.keyframe_indices)]))
         return [*edited.unbind(1), *source.unbind(1)]
 
     def predict_step(self, batch: EditTask, batch_idx: int = 0, dataloader_idx: int = 0) -> EditedClip:
@@ -76,13 +76,13 @@ class FlowMatchingEditor(WanModule[EditTask]):
         """
         with self.working_on(f"clip {batch.index}", batch, "Lower size or num_frames"):
             device = self.ready(batch).vae.mean.device
-            model = WanVideoModel(self, batch.size, batch.negative_prompt)
+            model = WanVideoModel(self, batch.sampled_size, batch.negative_prompt)
             shown = shown_frames(self.folder, self.settings, batch)
             return edit_clip(model, self.method, batch, self.settings, shown, device, self.on_step)
 
     def problem(self, task: EditTask, device: torch.device) -> Edit:
         """The task as the method sees it; see `make_edit`."""
-        model = WanVideoModel(self, task.size, task.negative_prompt)
+        model = WanVideoModel(self, task.sampled_size, task.negative_prompt)
         shown = shown_frames(self.folder, self.settings, task)
         return make_edit(model, task, self.settings, shown, device)
 

@@ -10,10 +10,14 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.flow.editing import Metrics
+
+# Side of a token in pixels: VAE stride 8, patch 2.
+TOKEN_SIDE = 16
 
 
 @runtime_checkable
@@ -38,7 +42,8 @@ class SegmentTask:
     Attributes:
         index: position in the chain; with `seed` it names the noise.
         sampled_frames: 4n+1.
-        first, last: keyframes in [-1, 1], of one size, multiples of 16.
+        first, last: keyframes in [-1, 1], of one size, which the frames get too; the model works on the next multiples
+            of 16, see `hold_edges`.
         prompt, negative_prompt: complete, sub-prompt joined.
         seed: the run's base seed.
         digest: hash of all that decides the pixels; names the segment's file.
@@ -56,7 +61,7 @@ class SegmentTask:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Latent sizes (S, H/8, W/8)."""
-        _, height, width = self.first.shape
+        height, width = sampled_size((self.first.shape[1], self.first.shape[2]))
         return timeline.slots(self.sampled_frames), height // 8, width // 8
 
     @property
@@ -64,6 +69,27 @@ class SegmentTask:
         """Tokens that the transformer sees: S * H/16 * W/16."""
         slots, height, width = self.grid
         return slots * (height // 2) * (width // 2)
+
+
+def sampled_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) that a model works on for pictures of `size`: the next multiples of a token's side."""
+    height, width = (-(-side // TOKEN_SIDE) * TOKEN_SIDE for side in size)
+    return height, width
+
+
+def hold_edges(
+    pictures: Float[Tensor, "*n height width"],
+) -> Float[Tensor, "*n sampled_height sampled_width"]:
+    """Pictures or a clip of any size at the `sampled_size`: the last row and column held, below and on the right.
+
+    To space what `video.hold_last` is to time: what is decoded is cut back to the size before, so that no pixel is
+    moved or scaled.
+    """
+    height, width = pictures.shape[-2:]
+    full_height, full_width = sampled_size((height, width))
+    if (full_height, full_width) == (height, width):
+        return pictures
+    return pad(pictures, (0, full_width - width, 0, full_height - height), mode="replicate")
 
 
 @dataclass(eq=False)
@@ -125,7 +151,8 @@ class EditTask:
 
     Attributes:
         index: among the clips of a run; names the file.
-        frames: source (T, H, W, 3), any T; the model works on the next 4n+1 frames, the last one held.
+        frames: source (T, H, W, 3), any T and size; the model works on the next 4n+1 frames, the last one held, and on
+            the next multiples of 16 pixels, see `hold_edges`.
         keyframes: edited frames (K, H, W, 3) of the same size.
         keyframe_indices: the frame that each keyframe is an edit of, strictly increasing.
         prompt, source_prompt, negative_prompt: of the edited clip, of the source, of guidance.
@@ -166,6 +193,11 @@ class EditTask:
         return self.frames.shape[1], self.frames.shape[2]
 
     @property
+    def sampled_size(self) -> tuple[int, int]:
+        """(height, width) that the model sees."""
+        return sampled_size(self.size)
+
+    @property
     def sampled_frames(self) -> int:
         """The 4n+1 frames that the model sees."""
         return timeline.round_up(len(self.frames))
@@ -178,7 +210,8 @@ class EditTask:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Latent sizes (S, H/8, W/8)."""
-        return timeline.slots(self.sampled_frames), self.size[0] // 8, self.size[1] // 8
+        height, width = self.sampled_size
+        return timeline.slots(self.sampled_frames), height // 8, width // 8
 
     @property
     def tokens(self) -> int:

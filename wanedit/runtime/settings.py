@@ -1,6 +1,7 @@
 """What the settings of every job share: how they are checked, and sizes."""
 
 import importlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, is_dataclass, replace
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 FINAL_NAME = "output_final.mp4"
 VIDEO_SUFFIXES = (".mp4", ".mov")
-SIZE_MULTIPLE = 16
+SMALLEST_SIDE = 32
 MAX_FPS = 1000
 MAX_PIXELS = 4096 * 4096
 
@@ -58,16 +59,40 @@ class Registered:
         return f"One of {', '.join(self.registry)}; or package.module:Name."
 
 
+class PlainValues:
+    """Base of the dataclasses of settings: what programs pass becomes what a YAML file would hold."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, plain(getattr(self, name)))
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+def plain(value: object) -> Any:
+    """A path as text, a tuple as a list, what NumPy or torch holds as numbers and lists; the rest as it is."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    # Told by what they can do: the command line's help imports neither.
+    to_list = getattr(value, "tolist", None)
+    return value if to_list is None else to_list()
+
+
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(PlainValues):
     """What every run of a model is told. Fields that are null take the value that the model was made for.
 
     Attributes:
         job: whose settings these are; a record says it, and no other job takes it.
         negative_prompt: what to steer away from; null for the model's own, "" for none at all.
         model: a known name (`wanedit models`) or a folder in the official layout.
-        ckpt_dir: the folder of the checkpoint; wins over `model`.
-        size: "width*height", both multiples of 16; null for the model's own.
+        ckpt_dir: the folder of the checkpoint, or a known name; wins over `model`.
+        size: "width*height", both even; null for the model's own. Where they are no multiples of 16, the model works on
+            the next ones, the last row and column held, and the output is cut back to exactly this size.
         fps: frames a second; null for the model's own.
         base_seed: of all noise; negative or null draws one, which the run records and a resume reuses.
         cpu_threads: threads of each process on a CPU; null for all cores. The last bits of a result depend on
@@ -107,6 +132,11 @@ class RunSettings:
     tracking_project: str = "wanedit"
     output: Named = "outputs"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.size, list):
+            object.__setattr__(self, "size", "*".join(map(str, self.size)))
+
     @property
     def source(self) -> str:
         """The model's name or folder."""
@@ -139,20 +169,17 @@ def parse_size(text: str) -> tuple[int, int]:
     """ "1280*720" (or with an x) to (height, width).
 
     Raises:
-        InputError: not two numbers, or one of them is no positive multiple of 16 (VAE stride 8, patch 2).
+        InputError: not two numbers, or one of them is odd, which no H.264 file can have, or too small or large.
     """
     match = re.fullmatch(r"\s*(\d+)\s*[*xX×]\s*(\d+)\s*", text)
     if match is None:
         raise InputError(f'size is {text!r}; expected "width*height" such as "1280*720"')
     width, height = int(match[1]), int(match[2])
-    if (
-        width < 2 * SIZE_MULTIPLE
-        or height < 2 * SIZE_MULTIPLE
-        or width % SIZE_MULTIPLE
-        or height % SIZE_MULTIPLE
-    ):
-        near = "*".join(str(max(2, round(side / SIZE_MULTIPLE)) * SIZE_MULTIPLE) for side in (width, height))
-        raise InputError(f"size is {width}*{height}; expected multiples of 16 from 32 up, such as {near}")
+    if min(width, height) < SMALLEST_SIDE or width % 2 or height % 2:
+        near = "*".join(str(max(SMALLEST_SIDE, side // 2 * 2)) for side in (width, height))
+        raise InputError(
+            f"size is {width}*{height}; expected even numbers from {SMALLEST_SIDE} up, such as {near}"
+        )
     if width * height > MAX_PIXELS:
         raise InputError(f"size is {width}*{height}; expected at most {MAX_PIXELS / 1e6:.0f} million pixels")
     return height, width

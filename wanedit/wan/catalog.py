@@ -39,7 +39,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A published model. `transformer_hash` is None for the one that ships with wanedit."""
+    """A published model.
+
+    Attributes:
+        repository: where it is published: owner/name on the Hugging Face hub.
+        transformer_hash: None for the one that ships with wanedit.
+        aliases: further names. "WAN-1.3B" and "WAN-14B" are those of the original's editor. The inpainting models are
+            meant, which do both jobs: they can be shown any keyframe, the text-only models of these sizes none.
+    """
 
     name: str
     config: WanConfig
@@ -81,7 +88,7 @@ KNOWN_MODELS = (
         Sampling(shift=16.0, negative_prompt=NEGATIVE_FLF2V),
         "Wan-AI/Wan2.1-FLF2V-14B-720P",
         "3ef3b1f8e1dab83d5b71fd7b617f859f",
-        ("FLF2V-14B", "14B"),
+        ("FLF2V-14B",),
     ),
     KnownModel(
         "Wan2.1-I2V-14B-480P",
@@ -117,7 +124,7 @@ KNOWN_MODELS = (
         Sampling(num_inference_steps=50, shift=5.0, guidance_scale=6.0, size="832*480"),
         "alibaba-pai/Wan2.1-Fun-1.3B-InP",
         "6d6ccde6845b95ad9114ab993d917893",
-        ("Fun-1.3B", "1.3B"),
+        ("WAN-1.3B", "Fun-1.3B", "1.3B"),
     ),
     KnownModel(
         "Wan2.1-Fun-14B-InP",
@@ -125,6 +132,7 @@ KNOWN_MODELS = (
         Sampling(num_inference_steps=50, shift=5.0, guidance_scale=6.0),
         "alibaba-pai/Wan2.1-Fun-14B-InP",
         "6bfcfb3b342cb286ce886889d519a77e",
+        ("WAN-14B", "Fun-14B", "14B"),
     ),
     KnownModel(
         "Wan2.2-I2V-A14B",
@@ -137,10 +145,10 @@ KNOWN_MODELS = (
 
 
 def find_known(name: str) -> KnownModel | None:
-    """The model of this name or alias, letter case aside."""
+    """The model of this name, alias or hub id, letter case aside."""
     wanted = name.lower()
     for model in KNOWN_MODELS:
-        if wanted in (model.name.lower(), *(alias.lower() for alias in model.aliases)):
+        if wanted in (known.lower() for known in (model.name, model.repository, *model.aliases)):
             return model
     return None
 
@@ -153,10 +161,15 @@ def fitting(config: WanConfig) -> list[KnownModel]:
 def recognise(config: WanConfig, path: Path) -> KnownModel | None:
     """The one known model of these sizes or, of several, the one that a part of the path names.
 
-    A hub's cache names the model in a parent folder (`models--Wan-AI--Wan2.1-I2V-14B-720P/snapshots/…`). None when
-    nothing fits, or several do and no name decides.
+    A hub's cache names the model in a parent folder (`models--Wan-AI--Wan2.1-I2V-14B-720P/snapshots/…`); an alias must
+    be a folder's whole name. None when nothing fits, or several do and no name decides.
     """
-    models = fitting(config)
+    models, parts = fitting(config), [part.lower() for part in path.parts]
     if len(models) > 1:
-        models = [model for model in models if any(model.name.lower() in part.lower() for part in path.parts)]
+        models = [
+            model
+            for model in models
+            if any(model.name.lower() in part for part in parts)
+            or any(alias.lower() in parts for alias in model.aliases)
+        ]
     return models[0] if len(models) == 1 else None

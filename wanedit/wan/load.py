@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -113,10 +114,10 @@ def compute_kind() -> str:
 def open_wan(source: str | Path) -> WanFolder:
     """Find a model by folder or known name and read its sizes. Loads no weight.
 
-    A known name other than "tiny" is looked for in the current folder and in $WANEDIT_MODELS.
+    A known name other than "tiny" is looked for in the current folder, in its folder `models` and in $WANEDIT_MODELS.
 
     Raises:
-        MissingWeightsError: no such folder; the message says where the model is published.
+        MissingWeightsError: no such folder; the message says how to download the model.
         InputError: the name is neither a folder nor known.
     """
     path = locate(str(source))
@@ -127,41 +128,52 @@ def open_wan(source: str | Path) -> WanFolder:
         values | {"image_tokens": any(name.startswith("img_emb.") for name in shapes)},
         str(transformer / "config.json"),
     )
-    known = recognise(config, path.resolve())
+    named = find_known(str(source))
+    known = named if named is not None and named.config == config else recognise(config, path.resolve())
     own = read_overrides(path / SAMPLING, [field.name for field in fields(Sampling)])
     sampling = replace(known.sampling if known else Sampling(), **own)
     return WanFolder(path, config, sampling, known)
 
 
 def locate(source: str) -> Path:
-    """The folder of a known name or a path. A folder whose name is also a known one is meant by "./name".
+    """The folder of a known name, a hub id or a path. A folder whose name is also a known one is meant by "./name".
 
     Raises:
-        MissingWeightsError: a known model that is not on this machine.
+        MissingWeightsError: a known model that is not on this machine, or a path without a folder; the message says
+            which folders were looked for and how to download it.
         InputError: neither a folder nor a known name.
     """
-    path = Path(source).expanduser()
-    known = find_known(source)
-    if known is None:
+    path, known = Path(source).expanduser(), find_known(source)
+    if known is not None and known.bundled:
+        return Path(__file__).parent.parent / "assets" / "wan-tiny"
+    if known is not None:
+        extra = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+        roots = [Path.cwd(), Path.cwd() / "models", *(Path(root) for root in extra if root)]
+        names = (known.name, known.repository, *known.aliases)
+        for place in (root / name for root in roots for name in names):
+            if place.is_dir():
+                return place
+        looked, target = [root / known.name for root in roots], Path("models") / known.name
+    else:
         # A name too long for any file is no folder; there, pathlib raises.
         with contextlib.suppress(OSError):
             if source and path.is_dir():
                 return path
-        name = source if len(source) < 200 else f"{source[:200]}…"
-        raise InputError(f"model {name!r} is neither a folder nor a known model; `wanedit models` lists them")
-    if known.bundled:
-        return Path(__file__).parent.parent / "assets" / "wan-tiny"
-    roots = [
-        Path.cwd(),
-        *(Path(root) for root in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if root),
-    ]
-    for root in roots:
-        if (root / known.name).is_dir():
-            return root / known.name
-    looked = ", ".join(str(root) for root in roots)
+        if path.parent == Path() or len(source) > 200:
+            name = source if len(source) < 200 else f"{source[:200]}…"
+            raise InputError(
+                f"model {name!r} is neither a folder nor a known model; `wanedit models` lists them"
+            )
+        known, looked, target = find_known(path.name), [path.absolute()], path
+    missing = f"no folder {' or '.join(map(str, looked))}"
+    if known is None:
+        raise MissingWeightsError(
+            f"model {source}: {missing}; expected the folder of a checkpoint, or a name of `wanedit models`"
+        )
     raise MissingWeightsError(
-        f"{known.name} is not on this machine (looked in {looked}). Download {known.repository} and name its "
-        f"folder, or set {MODELS_VARIABLE} to the folder that holds it"
+        f"{known.name} is not on this machine: {missing}. Download it:\n"
+        f"  hf download {known.repository} --local-dir {shlex.quote(str(target))}\n"
+        f"or name its folder, or set {MODELS_VARIABLE} to the folder that holds it"
     )
 
 

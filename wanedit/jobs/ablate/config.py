@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from wanedit.runtime.settings import PlainValues
+
 
 @dataclass(frozen=True)
-class AblationConfig:
+class AblationConfig(PlainValues):
     """One experiment.
 
     Attributes:

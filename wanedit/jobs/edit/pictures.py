@@ -11,9 +11,9 @@ from jaxtyping import UInt8
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.lit.tasks import Pictures
+from wanedit.lit.tasks import TOKEN_SIDE, Pictures
 from wanedit.runtime.inputs import EditedFrame
-from wanedit.runtime.settings import SIZE_MULTIPLE, parse_size
+from wanedit.runtime.settings import SMALLEST_SIDE, parse_size
 from wanedit.video import load_image
 from wanedit.video.arrays import Frame, Frames
 from wanedit.video.decode import describe, scanned
@@ -74,11 +74,11 @@ def own_size(path: Path, sides: Size, model: str, model_size: str) -> Size:
     """
     limit = math.prod(parse_size(model_size))
     scale = min(1.0, math.sqrt(limit / math.prod(sides)))
-    fitted = [int(side * scale / SIZE_MULTIPLE + 0.5) * SIZE_MULTIPLE for side in sides]
+    fitted = [int(side * scale / TOKEN_SIDE + 0.5) * TOKEN_SIDE for side in sides]
     while math.prod(fitted) > limit:
         # Rounding went beyond the limit: the longer side gives way, by which the shape changes least.
-        fitted[fitted.index(max(fitted))] -= SIZE_MULTIPLE
-    if min(fitted) < 2 * SIZE_MULTIPLE:
+        fitted[fitted.index(max(fitted))] -= TOKEN_SIDE
+    if min(fitted) < SMALLEST_SIDE:
         raise InputError(
             f"{path} is {sides[1]}*{sides[0]}, too small or too narrow for {model} at its own shape; expected a size "
             "to be given"

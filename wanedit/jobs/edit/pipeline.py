@@ -122,8 +122,6 @@ class WanVideoEditorPipeline:
             raise InputError(f"tiled is {tiled} and tile {settings['tile']}; expected one of the two")
         if tiled is not None:
             changes["tile"] = TILE if tiled else None
-        # Settings often come out of NumPy; a configuration holds plain numbers.
-        changes = {name: v.item() if isinstance(v, np.generic) else v for name, v in changes.items()}
         with tempfile.TemporaryDirectory(prefix="wanedit-") as folder:
             scratch = Path(folder)
             video, pairs = _source(source_video, scratch), []

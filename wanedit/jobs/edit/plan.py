@@ -218,6 +218,12 @@ def edit_settings(config: EditConfig, model: OpenModel, method: Method, num_fram
 def _doubts(config: EditConfig, model: OpenModel, task: EditTask, rehearsal: Rehearsal) -> list[str]:
     """What will run with this model and this source, but perhaps not as meant."""
     notes, frames, total = [], len(task.frames), task.sampled_frames
+    (height, width), (full_height, full_width) = task.size, task.sampled_size
+    if (full_height, full_width) != (height, width):
+        notes.append(
+            f"{width}*{height} are no multiples of 16: the model works on {full_width}*{full_height}, the last row and "
+            f"column held, and {width}*{height} come out"
+        )
     if total != frames:
         notes.append(
             f"{frames} frames are no 4n+1: the model works on {total}, the last frame held, and {frames} come out"
@@ -314,7 +320,7 @@ def print_edit_plan(config: EditConfig, folders: Sequence[Path] = ()) -> None:
 
 def _totals(plan: EditPlan, directory: RunDirectory) -> str:
     settings, task = plan.settings, plan.task
-    (height, width), inner = task.pictures.frames.shape[1:3], task.size
+    (height, width), inner = task.pictures.frames.shape[1:3], task.sampled_size
     at = "" if inner == (height, width) else f", sampled at {inner[1]}*{inner[0]}"
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     done = "skips: complete" if is_complete(plan, directory) else "edits"

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from wanedit.runtime.settings import PlainValues
+
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(PlainValues):
     """What to measure, and against what.
 
     Attributes:

@@ -10,12 +10,12 @@ import torch
 from rich.table import Table
 
 from wanedit import timeline
-from wanedit.errors import InputError, MissingWeightsError
+from wanedit.errors import InputError
 from wanedit.files import digest
 from wanedit.flow.path import schedule
 from wanedit.flow.solvers import count_evaluations
 from wanedit.jobs.generate.config import GenerationConfig, check, ordered, prompts
-from wanedit.lit.tasks import ChainSettings, SegmentTask
+from wanedit.lit.tasks import ChainSettings, SegmentTask, sampled_size
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
@@ -103,10 +103,6 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     seconds = [keyframe.seconds for keyframe in keyframes]
     # Times are judged once with a provisional rate, before the model's folder is even looked for.
     timeline.plan(seconds, _given(config.fps, 16), timeline.round_up(10**9), stretch=True)
-    if config.ckpt_dir is not None and not Path(config.ckpt_dir).expanduser().is_dir():
-        raise MissingWeightsError(
-            f"ckpt_dir {config.ckpt_dir} is not a folder; expected one in the official layout"
-        )
     folder = open_wan(config.source)
     load.require_parts(folder)
     if not folder.config.condition_channels:
@@ -136,6 +132,11 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         if record.warning:
             notes.append(f"{keyframe.path.name}: {record.warning}")
         images.append(KeyframeImage(keyframe, pixels, loaded.notes, record))
+    if (inner := sampled_size(height_width)) != height_width:
+        notes.append(
+            f"{size} are no multiples of 16: the model works on {inner[1]}*{inner[0]}, the last row and column of the "
+            f"keyframes held, and {size} come out"
+        )
     texts = prompts(config, len(chain.segments))
     notes += _doubts(folder, texts)
     if own.full_size:

@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from wanedit.errors import InputError
-from wanedit.runtime.settings import Count, Index, Named, Positive, Registered, check_settings
+from wanedit.runtime.settings import (
+    Count,
+    Index,
+    Named,
+    PlainValues,
+    Positive,
+    Registered,
+    check_settings,
+)
 from wanedit.stylists.gemini.settings import GeminiSettings
 from wanedit.stylists.palette.looks import PaletteSettings, check_palette
 
@@ -16,7 +24,7 @@ MAX_RETRIES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Styling:
+class Styling(PlainValues):
     """How keyframes are chosen and restyled: what `wanedit style` and an edit that styles share.
 
     Attributes:
@@ -49,7 +57,7 @@ class Styling:
 
 
 @dataclass(frozen=True)
-class StyleSource:
+class StyleSource(PlainValues):
     """The style.
 
     Attributes:
