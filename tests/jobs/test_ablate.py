@@ -22,6 +22,7 @@ from wanedit.jobs.ablate.results import collect, draw_figures, table
 from wanedit.jobs.ablate.run import ablate, run_all
 from wanedit.jobs.ablate.runs import Run, expand, make
 from wanedit.metrics.functional.bootstrap import interval
+from wanedit.runtime.settings import TrackingSettings
 from wanedit.video import load_image, write_png
 
 SMALL = {
@@ -55,9 +56,11 @@ def experiment(tmp_path: Path) -> Path:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are made here: starting a process for them costs more than they do."""
 
-    def run_here(runs: list[Run], root: Path, jobs: int, done: Callable[[Run], None]) -> None:
+    def run_here(
+        runs: list[Run], root: Path, jobs: int, done: Callable[[Run], None], logged: TrackingSettings
+    ) -> None:
         for run in runs:
-            make(run, root)
+            make(run, root, logged=logged)
             done(run)
 
     monkeypatch.setattr("wanedit.jobs.ablate.run.run_all", run_here)
@@ -238,6 +241,27 @@ def test_a_grid_may_ask_for_further_groups_of_evaluate(experiment: Path, tmp_pat
         load_grid(write_grid(tmp_path / "e", metrics=["vmaf"]))
     with pytest.raises(InputError, match="unknown measure 'clip/consistency'"):
         load_grid(write_grid(tmp_path / "e", measures=["clip/consistency"]))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_tracked_experiment_is_a_group_of_named_runs_with_their_measures(
+    experiment: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    config = AblationConfig(str(experiment), output=str(root), items=1, tracking="csv", tags="night")
+    ablate(config, verbose=False)
+    runs = {run.folder(root): run for run in expand(load_grid(experiment), experiment, 1)}
+    about = {path.parent: json.loads(path.read_text()) for path in root.rglob("run.json")}
+    assert {one["group"] for one in about.values()} == {experiment.name}
+    children = {folder: one for folder, one in about.items() if one["job_type"] == "edit"}
+    assert len(children) == len(runs) == len(about) - 1
+    for folder, one in children.items():
+        run = runs[folder.parent.parent]
+        assert one["name"] == run.title
+        assert "night" in one["tags"]
+        came_to = json.loads((folder / "summary.json").read_text())
+        assert came_to["psnr_off"] == (run.result(root) or {})["psnr_off"]
+        assert str(tmp_path) not in json.dumps(one)
 
 
 def test_a_run_that_fails_says_why_and_is_made_again(experiment: Path, tmp_path: Path) -> None:

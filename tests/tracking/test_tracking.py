@@ -14,11 +14,13 @@ from tests.runs import EditRun, Run
 from wanedit import EditConfig, EditResult, GenerationResult, edit
 from wanedit.errors import InputError
 from wanedit.jobs.edit.plan import make_edit_plan
+from wanedit.jobs.evaluate.config import EvaluationConfig
+from wanedit.jobs.evaluate.run import evaluate
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.runtime.events import append_event
 from wanedit.runtime.launch import Interrupted
-from wanedit.tracking import RunInfo, Tracker, TrackingSettings, check_tracking, guard, open_tracker
+from wanedit.tracking import TRACKERS, RunInfo, Tracker, TrackingSettings, check_tracking, guard, open_tracker
 from wanedit.tracking.record import find_record, new_rows, save_record, write_metrics_csv
 
 TRACKED = {"tracking": "wandb", "experiment": "e1", "tracking_project": "p1"}
@@ -74,11 +76,12 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Spy]]:
     def install(fail: str = "") -> list[Spy]:
         made: list[Spy] = []
 
-        def backend(name: str) -> Spy:
-            made.append(Spy(fail))
-            return made[-1]
+        class Made(Spy):
+            def __init__(self) -> None:
+                super().__init__(fail)
+                made.append(self)
 
-        monkeypatch.setattr(guard, "make_backend", backend)
+        monkeypatch.setattr(guard, "TRACKERS", dict.fromkeys(TRACKERS, Made))
         return made
 
     return install
@@ -100,6 +103,9 @@ def test_tracking_decides_no_pixels(
         ({"tracking_project": ""}, "tracking_project is ''"),
         ({"tracking_project": "a/b"}, "tracking_project is 'a/b'"),
         ({"experiment": "x" * 129}, "experiment has 129 characters"),
+        ({"run_name": "x" * 129}, "run_name has 129 characters"),
+        ({"tags": "a, " + "x" * 65}, "a word of tags has 65 characters"),
+        ({"tracking": "wandbb"}, "tracker is 'wandbb'; expected one of csv, none, tensorboard, wandb"),
     ],
 )
 def test_names_that_the_server_would_refuse_are_refused_first(changes: dict, named: str) -> None:
@@ -181,7 +187,7 @@ def test_the_same_run_keeps_its_id(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_logs_what_was_not_logged(tmp_path: Path, spies) -> None:
-    made, settings = spies(), TrackingSettings("wandb", "e1")
+    made, settings = spies(), TrackingSettings(tracking="wandb", experiment="e1")
     journal = tmp_path / "metrics.jsonl"
 
     def interrupted() -> None:
@@ -208,7 +214,7 @@ def test_a_resumed_run_logs_what_was_not_logged(tmp_path: Path, spies) -> None:
 
 
 def test_an_artifact_is_logged_once_for_its_content(tmp_path: Path, spies) -> None:
-    made, settings = spies(), TrackingSettings("csv")
+    made, settings = spies(), TrackingSettings(tracking="csv")
     for digests in (["a", "a", "b"], ["b", "c"]):
         with open_tracker(settings, tmp_path, "ablate") as tracking:
             for digest in digests:
@@ -258,10 +264,12 @@ def test_an_edit_is_followed_step_by_step(run_edit: EditRun, spies) -> None:
     (row,) = made[0].told[4][2]
     assert row["video"] == "out/output_final.mp4"
     assert row["contact_sheet"] == first.contact_sheet
+    assert row["playable"] == first.video
     assert row["keyframe_error"] == first.keyframe_error
     # Complete: nothing is sampled, nothing is logged twice; other settings are another run.
     run_edit(**TRACKED)
     assert made[1].names() == ["start", "summary", "table", "finish"]
+    assert "playable" not in made[1].told[2][2][0]
     run_edit(**TRACKED, alpha=9.0)
     run_edit(**TRACKED, force_regenerate=True)
     ids = [spy.run.run_id for spy in made if spy.run]
@@ -305,9 +313,50 @@ def test_plain_files(run_edit: EditRun) -> None:
     assert len(json.loads((folder / "artifacts.json").read_text())) == 1
 
 
+def test_a_name_and_tags_are_given_or_found(run_edit: EditRun) -> None:
+    result = run_edit(tracking="csv", run_name="the first", tags="blue, try ,blue")
+    (path,) = (result.video.parent / "tracking").glob("*/run.json")
+    about = json.loads(path.read_text())
+    assert (about["name"], about["tags"]) == ("the first", ["blue", "try", "tiny", "residual_corrected"])
+
+
+def test_whatever_is_shown_loses_its_folders_and_keys(tmp_path: Path) -> None:
+    values = {
+        "base": {"ckpt_dir": str(tmp_path / "Wan"), "api_key": "abc"},
+        "data": [str(tmp_path / "clip.mp4")],
+    }
+    with open_tracker(TrackingSettings(tracking="csv"), tmp_path / "out", "ablate", values):
+        pass
+    (path,) = (tmp_path / "out").glob("tracking/*/run.json")
+    shown = json.loads(path.read_text())["config"]
+    assert shown == {"base": {"ckpt_dir": "Wan", "api_key": "(hidden)"}, "data": ["clip.mp4"]}
+
+
+def test_measures_join_the_run_that_they_are_of(run_edit: EditRun, tmp_path: Path) -> None:
+    made = run_edit(tracking="csv", experiment="e1")
+    (folder,) = (made.video.parent / "tracking").iterdir()
+    asked = {"run": str(made.video.parent), "metrics": "keyframes", "tracking": "csv"}
+    found = evaluate(EvaluationConfig(**asked))
+    (same,) = (made.video.parent / "tracking").iterdir()
+    assert same == folder
+    came_to, about = (json.loads((folder / name).read_text()) for name in ("summary.json", "run.json"))
+    assert came_to["evaluate/keyframes/psnr"] == found.metrics["keyframes"]["psnr"]
+    assert came_to["keyframe_error"] == made.keyframe_error
+    assert (about["group"], about["config"]["base_seed"]) == ("e1", 7)
+
+
+def test_measures_of_a_file_are_kept_beside_its_results(run_edit: EditRun, tmp_path: Path) -> None:
+    video, out = str(run_edit().video), tmp_path / "measures.json"
+    with pytest.raises(InputError, match="expected an output, too"):
+        evaluate(EvaluationConfig(video, tracking="csv"))
+    evaluate(EvaluationConfig(video, metrics="temporal", tracking="csv", output=str(out)))
+    (path,) = tmp_path.glob("measures/tracking/*/summary.json")
+    assert {"evaluate/temporal/flicker", "exit_code"} <= set(json.loads(path.read_text()))
+
+
 def test_plain_files_take_new_columns(tmp_path: Path) -> None:
     for start in (0, 2):
-        with open_tracker(TrackingSettings("csv"), tmp_path, "edit") as tracking:
+        with open_tracker(TrackingSettings(tracking="csv"), tmp_path, "edit") as tracking:
             tracking.log("edit", start, {"a": 1.0})
             tracking.log("edit", start + 1, {"b": 2.0})
     (path,) = tmp_path.glob("tracking/*/edit.csv")
@@ -341,7 +390,7 @@ def test_a_run_of_its_own_is_logged_under_slurm_too(tmp_path: Path, monkeypatch:
     from lightning.pytorch.utilities import rank_zero_only
 
     monkeypatch.setattr(rank_zero_only, "rank", 3)
-    with open_tracker(TrackingSettings("tensorboard"), tmp_path, "ablate") as tracking:
+    with open_tracker(TrackingSettings(tracking="tensorboard"), tmp_path, "ablate") as tracking:
         tracking.log("edit", 0, {"a": 1.0})
     assert rank_zero_only.rank == 3  # pyright: ignore[reportFunctionMemberAccess]
     (file,) = tmp_path.glob("tensorboard/*/events.out.tfevents.*")

@@ -87,6 +87,7 @@ def test_a_run_stands_in_its_file(tracked: Tracked) -> None:
     found = records(tracked.files[0])
     run = next(record.run for record in found if record.HasField("run"))
     assert (run.run_id, run.project, run.run_group, run.job_type) == (tracked.run_id, "p1", "e1", "edit")
+    assert (run.display_name, list(run.tags)) == ("out", ["tiny", "residual_corrected"])
     values = config(found)
     assert (values["base_seed"], values["num_inference_steps"], values["video"]) == (7, 2, "source.mkv")
     assert values["edit"] == tracked.results[0].digest
@@ -117,6 +118,10 @@ def test_the_result_is_a_row_with_its_sheet_and_an_artifact(tracked: Tracked) ->
     assert row["video"] == "out/output_final.mp4"
     (place,) = [r["result/contact_sheet/path"] for r in history(found) if "result/contact_sheet/path" in r]
     assert (tracked.files[0].parent / "files" / place).is_file()
+    (shown,) = [row for row in history(found) if "result/playable/path" in row]
+    played = tracked.files[0].parent / "files" / shown["result/playable/path"]
+    assert (shown["result/playable/_type"], played.suffix) == ("video-file", ".mp4")
+    assert played.read_bytes() == tracked.results[0].video.read_bytes()
     (stored,) = [r.artifact for r in found if r.HasField("artifact") and r.artifact.type == "run_table"]
     names = [entry.path for entry in stored.manifest.contents]
     assert "result.table.json" in names
@@ -169,21 +174,28 @@ def test_the_service_ends_with_the_run(tracked: Tracked) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "mode", "said"),
+    ("environment", "stored", "mode", "said"),
     [
-        ({}, "offline", True),
-        ({"WANDB_MODE": "offline"}, "offline", False),
-        ({"WANDB_MODE": "online"}, "offline", True),
-        ({"WANDB_MODE": "disabled"}, "disabled", False),
-        ({"WANDB_API_KEY": CANARY}, "online", False),
-        ({"WANDB_API_KEY": CANARY, "WANDB_MODE": "dryrun"}, "offline", False),
+        ({}, "", "offline", True),
+        ({"WANDB_MODE": "offline"}, "", "offline", False),
+        ({"WANDB_MODE": "online"}, "", "offline", True),
+        ({"WANDB_MODE": "disabled"}, "", "disabled", False),
+        ({"WANDB_API_KEY": CANARY}, "", "online", False),
+        ({"WANDB_API_KEY": CANARY, "WANDB_MODE": "dryrun"}, "", "offline", False),
+        # What `wandb login` stored counts, for the server that it is of.
+        ({}, "api.wandb.ai", "online", False),
+        ({"WANDB_MODE": "offline"}, "api.wandb.ai", "offline", False),
+        ({"WANDB_BASE_URL": "https://wandb.lab.example"}, "api.wandb.ai", "offline", True),
+        ({"WANDB_BASE_URL": "https://wandb.lab.example"}, "wandb.lab.example", "online", False),
     ],
 )
 def test_the_mode_is_settled_without_a_prompt(
-    monkeypatch: pytest.MonkeyPatch, environment: dict, mode: str, said: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: dict, stored: str, mode: str, said: bool
 ) -> None:
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text(f"machine {stored} login user password {CANARY}\n" if stored else "")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     chosen, line = chosen_mode()
@@ -207,7 +219,9 @@ def test_a_key_that_is_none_is_no_reason_to_stop(
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setattr(rank_zero_only, "rank", 3)  # as under srun, of a run of its own
     lines: list[str] = []
-    with open_tracker(TrackingSettings("wandb"), tmp_path, "ablate", {}, say=lines.append) as tracking:
+    with open_tracker(
+        TrackingSettings(tracking="wandb"), tmp_path, "ablate", {}, say=lines.append
+    ) as tracking:
         rows = [
             {"method": "a", "error": 0.5, "lpips": 1},
             {"method": "b", "error": None, "lpips": "no weights"},

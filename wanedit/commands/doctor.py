@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import netrc
 import os
 import platform
 import shutil
@@ -236,25 +235,19 @@ def check_metric_weights() -> Iterator[Check]:
 
 
 def check_tracking() -> Iterator[Check]:
-    """Whether Weights & Biases is logged in; its key is neither read out nor shown."""
+    """In which mode a run would log to Weights & Biases; its key is neither read out nor shown."""
+    from wanedit.tracking.weights_and_biases import chosen_mode, key_place
+
     if importlib.util.find_spec("wandb") is None:
         yield Check("wandb", MISSING, "not installed")
-    elif os.environ.get("WANDB_MODE", "") in ("offline", "disabled"):
-        yield Check("wandb", OK, f"WANDB_MODE={os.environ['WANDB_MODE']}")
-    elif os.environ.get("WANDB_API_KEY"):
-        yield Check("wandb", OK, "key from WANDB_API_KEY")
-    elif _in_netrc("api.wandb.ai"):
-        yield Check("wandb", OK, "logged in (netrc)")
+        return
+    mode, why = chosen_mode()
+    if why:
+        yield Check("wandb", MISSING, f"{mode}; wandb login, or WANDB_API_KEY, for online")
     else:
-        yield Check("wandb", MISSING, "not logged in: wandb login, or WANDB_MODE=offline")
-
-
-def _in_netrc(host: str) -> bool:
-    place = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-    try:
-        return host in netrc.netrc(str(place)).hosts
-    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
-        return False
+        yield Check(
+            "wandb", OK, f"{mode}, key from {key_place()}" if mode == "online" else f"{mode}, WANDB_MODE"
+        )
 
 
 def check_browser() -> Iterator[Check]:

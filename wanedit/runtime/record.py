@@ -142,6 +142,8 @@ class FinishedRun:
         mask: (T, H, W), where the run may have changed the reference; None for everywhere.
         method, steps: the settings of an edit's method, and its record of every step, as in metrics.jsonl.
         seconds, evaluations: wall time of sampling and decoding, and of the network; None where no run recorded them.
+        config, digests, metadata: its settings, the hashes of all that decides its pixels, and what its video says of
+            itself: by which trackers know it. None and empty for a job that is not tracked.
     """
 
     job: str
@@ -156,6 +158,9 @@ class FinishedRun:
     steps: tuple[Event, ...] = ()
     seconds: float | None = None
     evaluations: float | None = None
+    config: RunSettings | None = None
+    digests: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 # (folder, its record, folders of relative paths) -> what it holds. The package's own jobs offer it as

@@ -12,7 +12,6 @@ from typing import (
     Annotated,
     Any,
     ClassVar,
-    Literal,
     Protocol,
     TypeVar,
     get_type_hints,
@@ -83,7 +82,27 @@ def plain(value: object) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(PlainValues):
+class TrackingSettings(PlainValues):
+    """Where a run is also logged, and as what. It decides no result: no hash holds any of it.
+
+    Attributes:
+        tracking: where each step and segment is also logged: none, csv, tensorboard (an extra) or wandb, which works
+            offline too. metrics.jsonl and metrics.csv are written in any case.
+        experiment: the group of runs that this one belongs to; "" for none.
+        tracking_project: the project in Weights & Biases.
+        run_name: what the run is called there; "" for its folder's name.
+        tags: words to find it by there, "a,b"; its model and its method are added.
+    """
+
+    tracking: Annotated[str, Registered("wanedit.tracking.backends:TRACKERS")] = "none"
+    experiment: str = ""
+    tracking_project: str = "wanedit"
+    run_name: str = ""
+    tags: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(TrackingSettings):
     """What every run of a model is told. Fields that are null take the value that the model was made for.
 
     Attributes:
@@ -105,10 +124,6 @@ class RunSettings(PlainValues):
         save_latents: also keep the latents, as safetensors.
         crf: quality of the final H.264 file, 0 (lossless) to 51.
         force_regenerate: make anew what is already complete.
-        tracking: where each step and segment is also logged: none, csv, tensorboard (an extra) or wandb, which works
-            offline too. metrics.jsonl and metrics.csv are written in any case.
-        experiment: the group of runs that this one belongs to; "" for none.
-        tracking_project: the project in Weights & Biases.
         output: the run's folder; or the path of the final video, whose folder of records then stands beside it under
             its name with `.wanedit`.
     """
@@ -127,9 +142,6 @@ class RunSettings(PlainValues):
     save_latents: bool = False
     crf: Annotated[int, Ge(0), Le(51)] = 16
     force_regenerate: bool = False
-    tracking: Literal["none", "csv", "tensorboard", "wandb"] = "none"
-    experiment: str = ""
-    tracking_project: str = "wanedit"
     output: Named = "outputs"
 
     def __post_init__(self) -> None:

@@ -2,24 +2,26 @@
 
 import csv
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from wanedit.files import write_text
+from wanedit.registry import Registry
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-Backend = Literal["none", "csv", "tensorboard", "wandb"]
 Scalar = float | int | str | bool | None
 Cell = Scalar | Path
+IMAGES = (".png", ".jpg")
 
 # What the index of a series is called: "edit/step" stands below every "edit/..." curve.
 INDEX_NAMES = {"edit": "step", "segment": "index"}
@@ -37,7 +39,9 @@ class RunInfo:
     Attributes:
         run_id: the same for every attempt at the same run.
         folder: the run's folder; a backend writes nothing outside.
+        name: what people call the run.
         group: the experiment; "" for none.
+        tags: words to find it by.
         config: what may leave this machine: of paths the last names only.
         first_row: rows that earlier attempts logged under this id.
     """
@@ -49,15 +53,32 @@ class RunInfo:
     group: str
     config: Mapping[str, object]
     first_row: int = 0
+    name: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def about(self) -> dict[str, object]:
         """Of the run itself, for a backend that has no fields for it."""
-        return {"id": self.run_id, "group": self.group, "job_type": self.job_type, "project": self.project}
+        return {
+            "id": self.run_id,
+            "name": self.name,
+            "group": self.group,
+            "job_type": self.job_type,
+            "project": self.project,
+            "tags": list(self.tags),
+        }
 
 
 class Tracker:
-    """A backend; this one logs nowhere. Methods may raise anything: `Tracking` stands between them and the run."""
+    """A backend; this one logs nowhere. Methods may raise anything: `Tracking` stands between them and the run.
+
+    Attributes:
+        package: what must be installed to use it; "" for nothing.
+        install: how to install that.
+    """
+
+    package: ClassVar[str] = ""
+    install: ClassVar[str] = ""
 
     def start(self, run: RunInfo) -> str:
         """Begin or go on with a run; returns a line for the user, "" for none."""
@@ -70,7 +91,7 @@ class Tracker:
         """What the run came to; a later call adds to it."""
 
     def table(self, name: str, rows: Sequence[Mapping[str, Cell]]) -> None:
-        """A table. A cell that is a Path is shown: it is an image inside the run's folder."""
+        """A table. A cell that is a Path is shown: it is an image, or the run's video."""
 
     def artifact(self, name: str, files: Mapping[str, Path | str], digest: str) -> None:
         """Files by name, each a path or its text; `digest` is the SHA-256 of their content."""
@@ -80,6 +101,13 @@ class Tracker:
         return ""
 
 
+TRACKERS: Registry[type[Tracker]] = Registry(
+    "tracker", "wanedit.tracking.backends", "wanedit.tracking.weights_and_biases"
+)
+TRACKERS.register("none")(Tracker)
+
+
+@TRACKERS.register("csv")
 class CsvTracker(Tracker):
     """Files under `tracking/ID/`: run.json, summary.json, artifacts.json, SERIES.csv and TABLE.csv."""
 
@@ -125,14 +153,15 @@ class CsvTracker(Tracker):
         return ""
 
     def _write_rows(self, path: Path, rows: Sequence[Mapping[str, Cell]]) -> list[str]:
-        """All rows anew, an image by its path in the run's folder; returns the columns."""
+        """All rows anew, an image by its path from the run's folder; returns the columns."""
         columns = list(dict.fromkeys(key for row in rows for key in row))
         with path.open("w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
             for row in rows:
                 shown = {
-                    k: v.relative_to(self.run_folder) if isinstance(v, Path) else v for k, v in row.items()
+                    k: os.path.relpath(v, self.run_folder) if isinstance(v, Path) else v
+                    for k, v in row.items()
                 }
                 table.writerow(shown)
         return columns
@@ -161,10 +190,14 @@ def as_rank_zero() -> Iterator[None]:
         state["rank"] = before
 
 
+@TRACKERS.register("tensorboard")
 class TensorBoardTracker(Tracker):
     """Lightning's TensorBoardLogger in `tensorboard/ID/`: curves by their own index, the configuration as
     hyperparameters and as text, tables and results as text, images as images.
     """
+
+    package = "tensorboard"
+    install = "pip install 'wanedit[tensorboard]'"
 
     def __init__(self) -> None:
         self._writer: SummaryWriter | None = None
@@ -200,7 +233,8 @@ class TensorBoardTracker(Tracker):
     def table(self, name: str, rows: Sequence[Mapping[str, Cell]]) -> None:
         self._row += 1
         for key, cell in ((key, cell) for row in rows for key, cell in row.items()):
-            if isinstance(cell, Path):
+            # Its videos are tensors, which it makes into GIFs with a package of its own.
+            if isinstance(cell, Path) and cell.suffix in IMAGES:
                 with Image.open(cell) as image:
                     pixels = np.asarray(image.convert("RGB"))
                 self.writer.add_image(f"{name}/{key}", pixels, self._row, dataformats="HWC")

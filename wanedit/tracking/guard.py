@@ -3,47 +3,20 @@
 import contextlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, runtime_checkable
 
 from wanedit.errors import InputError
-from wanedit.tracking.backends import Backend, Cell, CsvTracker, RunInfo, Scalar, TensorBoardTracker, Tracker
+from wanedit.runtime.privacy import Discreet
+from wanedit.runtime.settings import TrackingSettings
+from wanedit.tracking.backends import TRACKERS, Cell, RunInfo, Scalar, Tracker
 from wanedit.tracking.record import METRICS, Record, find_record, new_rows, save_record, write_metrics_csv
 
 METRICS_CSV = "metrics.csv"
 # Weights & Biases' own limits of a project and a group.
 NAME_LIMIT = 128
 NOT_IN_PROJECT = set("/\\#?%:")
-PACKAGES = {"tensorboard": "pip install 'wanedit[tensorboard]'", "wandb": "pip install wandb"}
-
-
-@runtime_checkable
-class HasTracking(Protocol):
-    """A configuration that says where to log; GenerationConfig and EditConfig are such."""
-
-    @property
-    def tracking(self) -> str: ...
-    @property
-    def tracking_project(self) -> str: ...
-    @property
-    def experiment(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class TrackingSettings:
-    """The least that `open_tracker` needs to know, for a caller without a run's configuration.
-
-    Attributes:
-        tracking: the backend.
-        experiment: the group of runs that this one belongs to; "" for none.
-        tracking_project: of Weights & Biases.
-    """
-
-    tracking: Backend = "none"
-    experiment: str = ""
-    tracking_project: str = "wanedit"
+TAG_LIMIT = 64
 
 
 class Tracking:
@@ -72,6 +45,10 @@ class Tracking:
         tracking = cls(None, run, Record(run.run_id), "", lambda line: None)
         tracking._finished = True
         return tracking
+
+    def has(self, digest: str) -> bool:
+        """Whether an artifact of this content hash was logged before."""
+        return digest in self._record.artifacts
 
     @property
     def active(self) -> bool:
@@ -136,7 +113,7 @@ class Tracking:
             self.attempt(self._backend.summary, values)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Cell]]) -> None:
-        """A table; a cell that is a Path is an image inside the run's folder, and left out if it is not there."""
+        """A table; a cell that is a Path is an image or the video, and left out if it is not there."""
         if self.active:
             kept = [
                 {key: None if isinstance(c, Path) and not c.is_file() else c for key, c in row.items()}
@@ -153,7 +130,7 @@ class Tracking:
             self._record.artifacts.append(digest)
             self._save()
 
-        if self.active and digest not in self._record.artifacts:
+        if self.active and not self.has(digest):
             self.attempt(store)
 
     def finish(self, exit_code: int = 0) -> None:
@@ -193,16 +170,16 @@ class Tracking:
             self._say(line)
 
 
-def check_tracking(config: HasTracking) -> None:
+def check_tracking(config: TrackingSettings) -> None:
     """Refuse a backend that is not installed, and names that Weights & Biases would refuse at the end of a run.
 
     Raises:
         InputError: naming the field, what was got and what was expected, or how to install the backend.
     """
-    command = PACKAGES.get(config.tracking)
-    if command and importlib.util.find_spec(config.tracking) is None:
+    backend = TRACKERS[config.tracking]
+    if backend.package and importlib.util.find_spec(backend.package) is None:
         raise InputError(
-            f"tracking is {config.tracking!r}, which is not installed; install it with: {command}"
+            f"tracking is {config.tracking!r}, which is not installed; install it with: {backend.install}"
         )
     project = config.tracking_project
     if not project or len(project) > NAME_LIMIT or NOT_IN_PROJECT & set(project):
@@ -210,11 +187,21 @@ def check_tracking(config: HasTracking) -> None:
             f"tracking_project is {project!r}; expected 1 to {NAME_LIMIT} characters, none of "
             + " ".join(sorted(NOT_IN_PROJECT))
         )
-    if len(config.experiment) > NAME_LIMIT:
-        raise InputError(f"experiment has {len(config.experiment)} characters; expected at most {NAME_LIMIT}")
+    for name, text, limit in (
+        ("experiment", config.experiment, NAME_LIMIT),
+        ("run_name", config.run_name, NAME_LIMIT),
+        *(("a word of tags", tag, TAG_LIMIT) for tag in split_tags(config.tags)),
+    ):
+        if len(text) > limit:
+            raise InputError(f"{name} has {len(text)} characters; expected at most {limit}")
 
 
-def identify(config: HasTracking, directory: Path, key: str = "", fresh: bool = False) -> str:
+def split_tags(text: str) -> list[str]:
+    """The words of "a, b", each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def identify(config: TrackingSettings, directory: Path, key: str = "", fresh: bool = False) -> str:
     """The id under which a run is tracked: that of an earlier attempt, else a new one; "" without a backend.
 
     Args:
@@ -231,7 +218,7 @@ def identify(config: HasTracking, directory: Path, key: str = "", fresh: bool = 
 
 
 def open_tracker(
-    config: HasTracking,
+    config: TrackingSettings,
     directory: Path,
     job_type: str,
     values: Mapping[str, object] | None = None,
@@ -241,10 +228,11 @@ def open_tracker(
     """A tracked run, to be used in a `with` block on one rank; the same folder and key resume the same run.
 
     Args:
-        config: which backend, experiment and project; a run's configuration or a TrackingSettings.
+        config: which backend, experiment, project, name and tags; a run's configuration is one.
         directory: the run's folder, made if it is not there; all files of the backend stand inside.
         job_type: what kind of run it is.
-        values: the configuration to show. It leaves this machine: no paths but last names, no keys.
+        values: the configuration to show. It leaves this machine, so of paths the last names are kept and of
+            secrets nothing; the model and the method that it names become tags.
         key: what makes a run the same run, such as the hash of all that decides its pixels.
         say: where lines for the user go: how to sync, what failed.
     """
@@ -255,28 +243,28 @@ def open_tracker(
         try:
             directory.mkdir(parents=True, exist_ok=True)
             record = find_record(directory, name)
-            tracker = make_backend(config.tracking)
+            tracker = TRACKERS[config.tracking]()
         except Exception as error:
             failure = error
+    shown: dict[str, object] = Discreet([directory.absolute().parent]).value(dict(values or {}))
+    # A model outside the catalogue is a folder, whose name may be longer than a tag.
+    own = [
+        str(part)[:TAG_LIMIT]
+        for part in (shown.get("ckpt_dir") or shown.get("model"), shown.get("method"))
+        if part
+    ]
     run = RunInfo(
         record.run_id,
         directory,
         job_type,
         config.tracking_project,
         config.experiment,
-        dict(values or {}),
+        shown,
         record.rows,
+        config.run_name or directory.resolve().name,
+        tuple(dict.fromkeys([*split_tags(config.tags), *own])),
     )
     tracking = Tracking(tracker, run, record, name, say)
     if failure is not None:
         tracking.complain(failure)
     return tracking
-
-
-def make_backend(name: str) -> Tracker:
-    """A backend; each brings its large library when it starts."""
-    if name in ("csv", "tensorboard"):
-        return CsvTracker() if name == "csv" else TensorBoardTracker()
-    from wanedit.tracking.weights_and_biases import WandbTracker
-
-    return WandbTracker()

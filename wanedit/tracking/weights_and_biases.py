@@ -1,13 +1,25 @@
 """Tracking in Weights & Biases: online with a key in the environment and a server that answers, else offline."""
 
+import netrc
 import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
-from wanedit.tracking.backends import INDEX_NAMES, Cell, RunInfo, Scalar, Tracker, as_rank_zero, index_name
+from wanedit.tracking.backends import (
+    IMAGES,
+    INDEX_NAMES,
+    TRACKERS,
+    Cell,
+    RunInfo,
+    Scalar,
+    Tracker,
+    as_rank_zero,
+    index_name,
+)
 
 if TYPE_CHECKING:
     import wandb
@@ -17,10 +29,16 @@ START_TIMEOUT = 20.0
 FINISH_TIMEOUT = 20.0
 KEYS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
 OFFLINE = {"offline", "dryrun"}
+# What its page plays.
+VIDEOS: dict[str, Literal["mp4", "webm", "gif"]] = {".mp4": "mp4", ".webm": "webm", ".gif": "gif"}
 
 
+@TRACKERS.register("wandb")
 class WandbTracker(Tracker):
     """One W&B run, opened by Lightning's WandbLogger. Its files stand under `wandb/` in the run's folder."""
+
+    package = "wandb"
+    install = "pip install wandb"
 
     def __init__(self) -> None:
         self._run: wandb.Run | None = None
@@ -76,15 +94,23 @@ class WandbTracker(Tracker):
             kinds = {type(cell) for cell in cells if cell is not None}
             if kinds & {str, bool} and len(kinds) > 1:
                 return [None if cell is None else str(cell) for cell in cells]
-            return [wandb.Image(str(cell)) if isinstance(cell, Path) else cell for cell in cells]
+            return [shown_in_table(cell) if isinstance(cell, Path) else cell for cell in cells]
+
+        def shown_in_table(path: Path) -> object:
+            return wandb.Image(str(path)) if path.suffix in IMAGES else path.name
 
         names = list(dict.fromkeys(key for row in rows for key in row))
         columns = [column([row.get(name) for row in rows]) for name in names]
         shown = wandb.Table(columns=[*names], data=[list(row) for row in zip(*columns, strict=True)])
-        # A sheet also stands by itself: a table's images are small, and only shown once it is opened.
-        cells = ((key, cell) for row in rows for key, cell in row.items())
-        sheets = {f"{name}/{key}": wandb.Image(str(cell)) for key, cell in cells if isinstance(cell, Path)}
-        self._commit({name: shown, **sheets})
+        # A sheet also stands by itself: a table's images are small, and only shown once it is opened. So does a video,
+        # which only there is played.
+        media: dict[str, object] = {}
+        for key, cell in ((key, cell) for row in rows for key, cell in row.items()):
+            if isinstance(cell, Path) and cell.suffix in IMAGES:
+                media[f"{name}/{key}"] = wandb.Image(str(cell))
+            elif isinstance(cell, Path) and (kind := VIDEOS.get(cell.suffix.lower())):
+                media[f"{name}/{key}"] = wandb.Video(str(cell), format=kind)
+        self._commit({name: shown, **media})
 
     def artifact(self, name: str, files: Mapping[str, Path | str], digest: str) -> None:
         import wandb
@@ -127,15 +153,27 @@ class WandbTracker(Tracker):
 def chosen_mode() -> tuple[str, str]:
     """The mode of W&B, and a line for the user where it is not what they may expect.
 
-    WANDB_MODE is obeyed. Without it a run is online if the environment holds a key: W&B would ask for one, and a run
-    must not wait at a prompt.
+    WANDB_MODE is obeyed. Without it a run is online if the environment holds a key, or `wandb login` stored one: W&B
+    would else ask for one, and a run must not wait at a prompt.
     """
     asked = os.environ.get("WANDB_MODE", "").strip().lower()
     if asked in OFFLINE | {"disabled"}:
         return "disabled" if asked == "disabled" else "offline", ""
-    if any(os.environ.get(name) for name in KEYS):
+    if key_place():
         return "online", ""
-    return "offline", f"tracking: no {KEYS[0]} in the environment; the run is logged offline"
+    return "offline", f"tracking: no {KEYS[0]} in the environment and no login; the run is logged offline"
+
+
+def key_place() -> str:
+    """Where W&B finds a key for its server: a variable, or what `wandb login` stored; "" for nowhere."""
+    if found := next((name for name in KEYS if os.environ.get(name)), ""):
+        return found
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname
+    place = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    try:
+        return "wandb login" if host in netrc.netrc(str(place)).hosts else ""
+    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
+        return ""
 
 
 def artifact_name(text: str) -> str:
@@ -166,7 +204,8 @@ def _opened(run: RunInfo, mode: str) -> "wandb.Run":
         wandb.finish()
     # Its `offline` would set WANDB_MODE for the rest of the process.
     logger = WandbLogger(
-        name=run.folder.resolve().name,
+        name=run.name,
+        tags=list(run.tags),
         save_dir=run.folder,
         version=run.run_id,
         project=run.project,

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-from wanedit.runtime.settings import PlainValues
+from wanedit.runtime.settings import PlainValues, Registered, TrackingSettings
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,10 @@ class AblationConfig(PlainValues):
         results: where results are written; null for `results` in the experiment's folder.
         items: only the first so many clips; null for all. Results of a part are never mixed with those of the whole.
         force: make all runs anew.
-        tracking: where the experiment's results are also logged: none, csv, tensorboard or wandb. Its runs are logged
-            by themselves if the grid's `base` says so.
+        tracking: where the experiment is also logged: each run that is made, by the name of its point and with its
+            measures, and the means of all; one group of the experiment's name. none, csv, tensorboard or wandb.
         tracking_project: the project in Weights & Biases.
+        tags: words to find the runs by there, "a,b".
     """
 
     experiment: str = ""
@@ -30,13 +31,22 @@ class AblationConfig(PlainValues):
     results: str | None = None
     items: int | None = None
     force: bool = False
-    tracking: Literal["none", "csv", "tensorboard", "wandb"] = "none"
+    tracking: Annotated[str, Registered("wanedit.tracking.backends:TRACKERS")] = "none"
     tracking_project: str = "wanedit"
+    tags: str = ""
 
     @property
     def folder(self) -> Path:
         """The experiment's."""
         return Path(self.experiment).expanduser()
+
+    @property
+    def logged(self) -> TrackingSettings:
+        """Where the experiment is logged: its runs are a group of its name."""
+        name = self.folder.resolve().name
+        return TrackingSettings(
+            tracking=self.tracking, experiment=name, tracking_project=self.tracking_project, tags=self.tags
+        )
 
     @property
     def runs_folder(self) -> Path:

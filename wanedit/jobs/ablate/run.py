@@ -22,7 +22,8 @@ from wanedit.jobs.ablate.runs import Run, expand, make, unfinished
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import progress_bar, wide_console
-from wanedit.tracking import TrackingSettings, check_tracking, open_tracker
+from wanedit.runtime.settings import TrackingSettings
+from wanedit.tracking import check_tracking, open_tracker
 
 Say = Callable[[str], None]
 # A worker whose parent was killed ends after so long without work.
@@ -66,7 +67,7 @@ def check_ablation(config: AblationConfig, world: launch.World) -> None:
     for name, value in (("jobs", config.jobs), ("items", config.items)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
-    check_tracking(TrackingSettings(config.tracking, "", config.tracking_project))
+    check_tracking(config.logged)
     if world.under_torchrun and config.jobs > 1:
         raise InputError(f"jobs is {config.jobs} under torchrun, whose processes share the runs; expected 1")
 
@@ -91,12 +92,12 @@ def _ablate(config: AblationConfig, world: launch.World, say: Say | None) -> Res
             hidden = {n: os.environ.pop(n) for n in list(os.environ) if n.startswith("TORCHELASTIC")}
             try:
                 for run in todo[world.rank :: world.size]:
-                    make(run, root, world.rank % world.local_size)
+                    make(run, root, world.rank % world.local_size, config.logged)
                     done(run)
             finally:
                 os.environ.update(hidden)
         else:
-            run_all(todo, root, config.jobs, done)
+            run_all(todo, root, config.jobs, done, config.logged)
     launch.barrier(world)
     results = collect(grid, runs, root)
     if world.rank == 0:
@@ -107,12 +108,19 @@ def _ablate(config: AblationConfig, world: launch.World, say: Say | None) -> Res
     return results
 
 
-def run_all(runs: Sequence[Run], root: Path, jobs: int, done: Callable[[Run], None]) -> None:
+def run_all(
+    runs: Sequence[Run],
+    root: Path,
+    jobs: int,
+    done: Callable[[Run], None],
+    logged: TrackingSettings | None = None,
+) -> None:
     """Make all runs, `jobs` at a time, each in a process that goes on to the next one.
 
     Args:
         root: of all runs.
         done: told of every run that ended, well or not.
+        logged: see `make`.
     """
     from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
@@ -130,7 +138,7 @@ def run_all(runs: Sequence[Run], root: Path, jobs: int, done: Callable[[Run], No
         while waiting or busy:
             while waiting and idle:
                 worker, run = idle.pop(), waiting.pop()
-                busy[pools[worker].submit(make, run, root, worker)] = worker, run
+                busy[pools[worker].submit(make, run, root, worker, logged)] = worker, run
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
                 worker, run = busy.pop(future)
                 error = future.exception()
@@ -186,8 +194,7 @@ def _conclude(
         if (mean := results.mean(point, measure)) is not None
     ]
     name = config.folder.resolve().name
-    settings = TrackingSettings(config.tracking, name, config.tracking_project)
-    with open_tracker(settings, config.runs_folder, "ablate", asdict(grid), key=name) as tracking:
+    with open_tracker(config.logged, config.runs_folder, "ablate", asdict(grid), key=name) as tracking:
         tracking.table("results", points)
         tracking.summary({"runs": len(runs), "missing": len(results.missing)})
 

@@ -12,7 +12,7 @@ import numpy as np
 from wanedit.errors import InputError, WaneditError
 from wanedit.files import digest, write_text
 from wanedit.jobs.ablate.clips import Item, fingerprint, make_items, prepare
-from wanedit.jobs.ablate.grid import COLUMNS, Grid, Settings, merge, points
+from wanedit.jobs.ablate.grid import COLUMNS, Grid, Settings, label_text, merge, points
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.method import build_method
 from wanedit.jobs.edit.plan import ALGORITHM
@@ -21,14 +21,16 @@ from wanedit.jobs.evaluate.run import flat
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.runtime.events import number
 from wanedit.runtime.record import FinishedRun, read_run
-from wanedit.runtime.settings import check_values
+from wanedit.runtime.settings import TrackingSettings, check_values
+from wanedit.tracking.guard import NAME_LIMIT
+from wanedit.tracking.runs import track_measures
 from wanedit.wan.load import hash_files, open_wan
 
 # Raised when a change to what is measured makes earlier results another thing.
 MEASURED = 1
 RESULT, FAILURE = "result.json", "failure.json"
 # What decides nothing.
-LOGGED = ("tracking", "experiment", "tracking_project")
+LOGGED = tuple(TrackingSettings.__dataclass_fields__)
 # The run's own, which no grid may set.
 OWN = ("output", "base_seed", "force_regenerate", "num_gpus", "gpu_ids", "gpu_id", "resume_from")
 
@@ -51,6 +53,12 @@ class Run:
     command: str
     settings: Settings
     metrics: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What people call it: its point of the grid, its clip and its seed."""
+        point = [f"{name} {label_text(value)}" for name, value in self.labels.items()]
+        return ", ".join([*point, f"clip {self.item.name}", f"seed {self.seed}"])
 
     def folder(self, root: Path) -> Path:
         """Its own."""
@@ -172,12 +180,13 @@ def rows(runs: Sequence[Run], root: Path) -> Iterator[tuple[Run, str, float]]:
             yield run, name, value
 
 
-def make(run: Run, root: Path, worker: int | None = None) -> None:
+def make(run: Run, root: Path, worker: int | None = None, logged: TrackingSettings | None = None) -> None:
     """Make one run in its folder as the command would, and measure it; a failure is written where its result would be.
 
     Args:
         root: of all runs and drawn clips.
         worker: which of several processes this is: they take the devices in turn. None for the first device.
+        logged: where the run and its measures are logged; None for where its own settings say.
     """
     import cv2
     import torch
@@ -190,6 +199,8 @@ def make(run: Run, root: Path, worker: int | None = None) -> None:
         material = prepare(run.item, root / "clips")
         given = merge(material.settings, run.settings)
         config = replace(_config(run.command, given), base_seed=run.seed, output=str(folder))
+        if logged is not None and logged.tracking != "none":
+            config = replace(config, **{**asdict(logged), "run_name": run.title[:NAME_LIMIT]})
         if isinstance(config, EditConfig):
             from wanedit.jobs.edit.run import edit
 
@@ -199,7 +210,9 @@ def make(run: Run, root: Path, worker: int | None = None) -> None:
 
             generate(config if gpu is None else replace(config, gpu_ids=[gpu]), verbose=False)
         scene = None if material.truth is None else SceneTruth(material.truth)
-        found = measure_run(read_run(folder), scene, run.metrics)
+        found = measure_run(finished := read_run(folder), scene, run.metrics)
+        if config.tracking != "none":
+            track_measures(config, finished, folder, found, lambda line: None)
         # JSON has no word for numbers that are not finite; a table that lacks them has fewer clips in `n`.
         run.succeed(root, {name: value for name, value in found.items() if np.isfinite(value)})
     except WaneditError as error:

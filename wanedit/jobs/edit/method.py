@@ -14,7 +14,7 @@ from wanedit.flow.methods import METHODS
 from wanedit.flow.methods.flowedit import FlowEdit
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.registry import Registry
-from wanedit.runtime.settings import IsDataclass, check_values
+from wanedit.runtime.settings import IsDataclass, TrackingSettings, check_values
 
 T = TypeVar("T")
 
@@ -30,8 +30,8 @@ ELSEWHERE = {
     "job", "video", "keyframes", "start", "num_frames", "fps", "decoder", "salvage", "size",
     "resize_policy", "keyframe_fit", "output_size", "long_source", "method", "method_options",
     "controller", "controller_options", "alpha", "beta", "model", "ckpt_dir", "gpu_id", "cpu_threads",
-    "offload_model", "t5_cpu", "save_latents", "crf", "force_regenerate", "tracking", "experiment",
-    "tracking_project", "output",
+    "offload_model", "t5_cpu", "save_latents", "crf", "force_regenerate", "output",
+    *TrackingSettings.__dataclass_fields__,
 }  # fmt: skip
 # Hashes of version 0.1 stand: there these two were called otherwise.
 HASHED_AS = {"guidance_scale": "cfg_scale", "source_guidance_scale": "source_cfg_scale"}

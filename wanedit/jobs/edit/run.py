@@ -273,6 +273,9 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
         steps=steps,
         seconds=number(done[-1].get("seconds")) if done else None,
         evaluations=number(done[-1].get("evaluations")) if done else None,
+        config=config,
+        digests=(digest,),
+        metadata=metadata(plan),
     )
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from wanedit.runtime.settings import PlainValues
+from wanedit.runtime.settings import TrackingSettings
 
 
 @dataclass(frozen=True)
-class EvaluationConfig(PlainValues):
-    """What to measure, and against what.
+class EvaluationConfig(TrackingSettings):
+    """What to measure, and against what. Tracked, the measures of a run join those that it logged as it was made.
 
     Attributes:
         video: a video file or a folder of images.

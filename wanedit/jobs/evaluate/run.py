@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,10 @@ from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.record import read_run
 from wanedit.runtime.settings import check_settings
+from wanedit.tracking import check_tracking, open_tracker
+from wanedit.tracking.runs import track_measures
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -33,20 +37,27 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
 
-def evaluate(config: EvaluationConfig, folders: Sequence[Path] = ()) -> Evaluation:
-    """Measure a video, and export it where that is asked for.
+def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = print) -> Evaluation:
+    """Measure a video, export it and log it where that is asked for.
+
+    Args:
+        config: what to measure.
+        folders: where relative paths are looked up after the current folder.
+        say: where lines of a tracker go: how to sync, what failed.
 
     Raises:
         InputError: a file that is not there or does not fit; a named metric that cannot be measured.
         MissingWeightsError: a named metric needs weights that are not on this machine.
     """
     names = check_evaluation(config)
+    made, root = None, Path()
     if config.run is None:
         inputs, clip = read_inputs(config, folders)
         title = clip.path.name
     else:
         root = find_path(config.run, folders, what="run", folder=True)
-        inputs, title = Inputs.of(read_run(root, folders)), root.resolve().name
+        made, title = read_run(root, folders), root.resolve().name
+        inputs = Inputs.of(made)
         if config.mask is not None:
             inputs = replace(inputs, mask=read_mask(config.mask, inputs.video, folders))
     if config.scene is not None:
@@ -60,7 +71,17 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = ()) -> Evaluati
         folder = Path(config.vbench).expanduser()
         notes = export(folder, inputs.video, inputs.fps, config.prompt or inputs.prompt, picture)
     height, width = inputs.video.shape[1:3]
-    return Evaluation(title, len(inputs.video), (width, height), metrics, skipped, notes)
+    result = Evaluation(title, len(inputs.video), (width, height), metrics, skipped, notes)
+    if config.tracking != "none":
+        numbers = {"/".join(("evaluate", *filter(None, place))): value for *place, value in rows(result)}
+        if made is not None:
+            track_measures(config, made, root, numbers, say)
+        else:
+            # Its files stand beside the results.
+            place = Path(config.output or "").expanduser().with_suffix("")
+            with open_tracker(config, place, "evaluate", {"video": title}, title, say) as tracking:
+                tracking.summary(numbers)
+    return result
 
 
 def check_evaluation(config: EvaluationConfig) -> list[str] | None:
@@ -70,6 +91,7 @@ def check_evaluation(config: EvaluationConfig) -> list[str] | None:
         InputError: a value of another type, no video, an unknown metric or none at all, an output that is not .json.
     """
     check_settings(config)
+    check_tracking(config)
     if bool(config.video) == bool(config.run):
         raise InputError("expected a video file, a folder of images, or the folder of a run, and one of them")
     if config.run and (config.junctions or config.reference or config.keyframes):
@@ -79,6 +101,8 @@ def check_evaluation(config: EvaluationConfig) -> list[str] | None:
     # A table is written beside it, and what bears another name may be the user's own video.
     if config.output is not None and Path(config.output).suffix.lower() != ".json":
         raise InputError(f"output is {config.output!r}; expected the name of a .json file")
+    if config.tracking != "none" and not config.run and config.output is None:
+        raise InputError("tracking keeps its files beside the results; expected an output, too")
     if config.metrics in ("auto", "none"):
         return None if config.metrics == "auto" else []
     names = [name.strip() for name in config.metrics.split(",") if name.strip()]

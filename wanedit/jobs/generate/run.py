@@ -242,6 +242,9 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
         keyframes=dict(zip(places, (image.pixels for image in plan.keyframes), strict=True)),
         junctions=tuple(places[1:-1]),
         seconds=sum(entries[task.digest].seconds for task in plan.tasks),
+        config=config,
+        digests=tuple(task.digest for task in plan.tasks),
+        metadata=metadata(plan),
     )
 
 
