@@ -7,7 +7,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from tiny.data import footage
 from tiny.sampling import ASKED, LONG, SEEN, SHORT, Evaluation, reconstruct
 from wanedit.lit.chain import FLF2VChain
 from wanedit.lit.tasks import ChainSettings, SegmentTask
+from wanedit.runtime.launch import threads
 from wanedit.sprites.sets import (
     Clip,
     batches,
@@ -359,17 +359,6 @@ def total_row(seconds: float, whole: bool) -> Row:
     """How long the table itself took; asked of the whole table only."""
     note = f"wall time, model loaded, {torch.get_num_threads()} threads"
     return Row("this table", seconds / 60, "min", 10 if whole else None, at_least=False, note=note)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with `count` threads, then with as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

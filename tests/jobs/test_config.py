@@ -126,6 +126,7 @@ def test_output_may_be_a_folder_or_a_file() -> None:
         {"ckpt_dir": ""},
         {"cpu_threads": 100_000},
         {"size": "16000*16000"},
+        {"output": "a\0b"},
     ],
 )
 def test_values_of_another_kind_are_refused(changes) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.runs import EDIT, Inputs, moving_square
 from wanedit import EditResult, WanVideoEditorPipeline
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.jobs.edit.pipeline import _indices, _pixels, _source
+from wanedit.jobs.edit.pipeline import _source, frame_numbers, pixels_of
 from wanedit.video import load_image, read_frames
 
 SETTINGS = {name: value for name, value in EDIT.items() if name != "base_seed"}
@@ -179,7 +179,7 @@ def test_arguments_of_another_kind(
 )
 def test_indices_of_another_kind(value, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        _indices(value)
+        frame_numbers(value, "keyframe_indices")
 
 
 @pytest.mark.parametrize(
@@ -211,11 +211,11 @@ def test_a_picture_in_memory_is_read_as_its_file(tmp_path: Path) -> None:
     for k, shape in enumerate([(24, 40, 3), (40, 24, 3), (24, 40, 3)]):
         path = tmp_path / f"{k}.png"
         with Image.open(path) as image:
-            found = _pixels(image, "keyframe 0")
+            found = pixels_of(image, "keyframe 0")
         assert found.shape == shape
         assert np.array_equal(found, load_image(path).pixels)
-    assert (_pixels(clear, "") == 255).all()
-    assert (_pixels(deep, "") == 117).all()
+    assert (pixels_of(clear, "") == 255).all()
+    assert (pixels_of(deep, "") == 117).all()
 
 
 def test_numbers_of_numpy_are_numbers(pipeline: WanVideoEditorPipeline, inputs: Inputs) -> None:

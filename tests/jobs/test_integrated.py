@@ -175,7 +175,7 @@ def test_an_odd_side_is_cut_only_in_the_file(tmp_path: Path) -> None:
         ({"frames": [np.zeros((32, 32), np.uint8)]}, "expected a uint8 array"),
         ({"keyframes": [PLAIN], "indices": [1]}, "indices hold 1; expected each once, of the frames 0 to 0"),
         ({"keyframes": [PLAIN, PLAIN], "indices": [0, 0]}, "indices hold 0"),
-        ({"keyframes": [PLAIN], "indices": [0.5]}, "expected whole frame numbers"),
+        ({"keyframes": [PLAIN], "indices": [0.5]}, "expected a whole number"),
         ({"metadata": {"loss": float("nan")}}, "metadata: "),
     ],
 )
@@ -216,7 +216,7 @@ def test_wrong_names_are_refused(video: Path) -> None:
     with pytest.raises(InputError, match="style_reference is None"):
         asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, wrong))
     words, indices = {"description": "ink"}, [0, 4.7]
-    with pytest.raises(InputError, match="expected whole frame numbers"):
+    with pytest.raises(InputError, match=r"indices\[1\] is 4.7; expected a whole number"):
         asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, words, indices=indices))
     with pytest.raises(InputError, match="unknown settings"):
         IntegratedVideoEditor(alpa=3.0).load_wan_pipeline()

@@ -22,7 +22,6 @@ from tiny.rows import (
     small_figures,
     spread,
     text_rows,
-    threads,
     total_row,
     vae_rows,
 )
@@ -31,6 +30,7 @@ from tiny.scorecard import as_dict, main, table
 from tiny.sheet import LIMIT, write_sheet, write_within
 from wanedit.lit.chain import FLF2VChain
 from wanedit.lit.tasks import ChainSettings, SegmentTask
+from wanedit.runtime.launch import threads
 from wanedit.sprites.sets import first_clips, linear, unseen_pair, videos
 from wanedit.wan.load import Wan
 

@@ -189,6 +189,15 @@ def choose_devices(config: RunSettings, world: World) -> tuple[str, list[int] | 
     return "cuda", ids or 1
 
 
+def elsewhere(config: RunSettings) -> list[str]:
+    """Why a run cannot start on this machine, for a plan, which may be made on one machine for another."""
+    try:
+        choose_devices(config, World())
+    except InputError as error:
+        return [f"not on this machine: {error}"]
+    return []
+
+
 def visible_devices(ids: list[int], inherited: str | None) -> str:
     """CUDA_VISIBLE_DEVICES for workers: `ids` count within what this process itself may see."""
     if not inherited:

@@ -21,6 +21,7 @@ from typing import (
 from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 
 from wanedit.errors import InputError
+from wanedit.files import Json
 from wanedit.registry import Registry
 
 if TYPE_CHECKING:
@@ -246,6 +247,22 @@ def check_values(kind: type, values: Mapping[str, object], within: str = "") -> 
             check_settings(value, f"{within}{name}.")
 
 
+def check_run(config: RunSettings) -> None:
+    """Refuse what no run of a model can make sense of, whatever its job and before a file is looked for.
+
+    Raises:
+        InputError: naming the field, what was got and what was expected.
+    """
+    check_settings(config)
+    # The system's calls take no path with one, and say so as a ValueError from deep inside.
+    if "\0" in config.output:
+        raise InputError("output holds a zero byte; expected a folder or the path of a video")
+    if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
+        raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
+    if config.size is not None:
+        parse_size(config.size)
+
+
 @cache
 def _expected(kind: type, name: str) -> "tuple[TypeAdapter[object], Registered | None]":
     """What a field of a dataclass lets pass, and the registry that knows its names."""
@@ -260,14 +277,14 @@ def _expected(kind: type, name: str) -> "tuple[TypeAdapter[object], Registered |
     return adapter, next(iter(registered), None)
 
 
-def _in_words(schema: Mapping[str, Any]) -> str:
+def _in_words(schema: Json) -> str:
     """What a JSON schema lets pass: "an integer from 0 to 51", "a positive number or null"."""
     if "anyOf" in schema:
         return " or ".join(map(_in_words, schema["anyOf"]))
     if options := schema.get("enum", [schema["const"]] if "const" in schema else None):
         return "one of " + ", ".join(map(str, options))
     parts = schema.get("items") or schema.get("additionalProperties")
-    each = f", each {_in_words(parts)}" if isinstance(parts, Mapping) else ""
+    each = f", each {_in_words(parts)}" if isinstance(parts, dict) else ""
     kind = schema.get("type")
     if kind not in ("integer", "number"):
         words = {
@@ -300,13 +317,13 @@ ALIASES = {
 }
 
 
-def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
+def canonical(values: Mapping[str, object]) -> Json:
     """Settings under their own names.
 
     Raises:
         InputError: one setting under two names.
     """
-    found: dict[str, Any] = {}
+    found: Json = {}
     for name, value in values.items():
         own = ALIASES.get(name, name)
         if own in found:
@@ -315,14 +332,14 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def with_changes(config: Config, **changes: Any) -> Config:
+def with_changes(config: Config, **changes: object) -> Config:
     """A copy of a configuration with other values, by the fields' names or their aliases.
 
     Raises:
         InputError: a name that is no field.
     """
-    changes = canonical(changes)
-    unknown = sorted(set(changes) - set(config.__dataclass_fields__))
+    values = canonical(changes)
+    unknown = sorted(set(values) - set(config.__dataclass_fields__))
     if unknown:
         raise InputError(f"unknown settings {unknown}; expected fields of {type(config).__name__}")
-    return replace(config, **changes)
+    return replace(config, **values)

@@ -1,6 +1,5 @@
 """EditConfig: everything an editing run can be told, the checks that need no model, and its keyframes."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -13,8 +12,7 @@ from wanedit.runtime.settings import (
     Positive,
     Registered,
     RunSettings,
-    check_settings,
-    parse_size,
+    check_run,
 )
 
 
@@ -106,12 +104,6 @@ def check_edit(config: EditConfig) -> None:
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
-    check_settings(config)
-    if "\0" in config.output:
-        raise InputError("output holds a zero byte; expected a folder or the path of a video")
+    check_run(config)
     if not config.video:
         raise InputError("video is empty; expected a video file or a folder of images")
-    if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
-        raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
-    if config.size is not None:
-        parse_size(config.size)

@@ -99,7 +99,8 @@ class WanVideoEditorPipeline:
         Raises:
             InputError, MissingWeightsError, ResourceError, NumericalError: as `wanedit.jobs.edit.run.edit`.
         """
-        pictures, indices = _list(edited_keyframes, "edited_keyframes"), _indices(keyframe_indices)
+        pictures = _list(edited_keyframes, "edited_keyframes")
+        indices = frame_numbers(keyframe_indices, "keyframe_indices")
         if len(pictures) != len(indices):
             raise InputError(
                 f"{len(pictures)} edited keyframes and {len(indices)} keyframe indices; "
@@ -130,7 +131,7 @@ class WanVideoEditorPipeline:
                     path = Path(picture)
                 else:
                     path = scratch / f"keyframe_{k}.png"
-                    write_png(path, _pixels(picture, f"keyframe {k}"))
+                    write_png(path, pixels_of(picture, f"keyframe {k}"))
                 pairs.append([str(path), index])
             config = with_changes(
                 self.config,
@@ -151,12 +152,16 @@ def _list(value: object, name: str) -> list[Any]:
     return list(value)
 
 
-def _indices(value: object) -> list[int]:
-    """Frame numbers as plain integers."""
+def frame_numbers(value: object, name: str) -> list[int]:
+    """Frame numbers, NumPy's too, as plain integers; none is rounded.
+
+    Raises:
+        InputError: no list, or an entry that is no whole number; `name` is the argument's.
+    """
     found = []
-    for k, index in enumerate(_list(value, "keyframe_indices")):
+    for k, index in enumerate(_list(value, name)):
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
-            raise InputError(f"keyframe_indices[{k}] is {_short(index)}; expected a whole number")
+            raise InputError(f"{name}[{k}] is {_short(index)}; expected a whole number")
         found.append(int(index))
     return found
 
@@ -180,7 +185,7 @@ def _source(video: object, scratch: Path) -> str:
     if isinstance(video, Image.Image) or not isinstance(video, Sequence | np.ndarray) or not len(video):
         got = "empty" if isinstance(video, Sequence | np.ndarray) else f"of type {type(video).__name__}"
         raise InputError(f"source_video is {got}; expected a path, or one frame or more")
-    frames = [_pixels(frame, f"frame {i} of source_video") for i, frame in enumerate(video)]
+    frames = [pixels_of(frame, f"frame {i} of source_video") for i, frame in enumerate(video)]
     if min(frames[0].shape[:2]) < SMALLEST:
         raise InputError(
             f"source_video is {size_text(frames[0])}; expected at least {SMALLEST} pixels each way"
@@ -190,7 +195,12 @@ def _source(video: object, scratch: Path) -> str:
     return str(path)
 
 
-def _pixels(picture: Picture, what: str) -> AnyFrame:
+def pixels_of(picture: Picture, what: str) -> AnyFrame:
+    """A picture as uint8 RGB (H, W, 3), whatever it comes as.
+
+    Raises:
+        InputError: a file that is no picture, or an array of another kind; `what` names it.
+    """
     from wanedit.video.images import from_pillow, load_image
 
     if isinstance(picture, str | Path):

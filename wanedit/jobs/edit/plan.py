@@ -40,7 +40,7 @@ from wanedit.runtime.cost import forward_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
-from wanedit.runtime.launch import World, choose_devices
+from wanedit.runtime.launch import elsewhere
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.video import FitRecord
@@ -296,11 +296,8 @@ def print_edit_plan(config: EditConfig, folders: Sequence[Path] = ()) -> None:
     """
     directory = RunDirectory(config.folder, config.final_path)
     check_edit(config)
-    try:
-        choose_devices(config, World())
-    except InputError as error:
-        # A plan may be made on one machine for another.
-        wide_console().print(f"not on this machine: {error}", style="yellow")
+    for note in elsewhere(config):
+        wide_console().print(note, style="yellow")
     plan = make_edit_plan(resolve_edit(config, directory), folders)
     check_output(plan, directory)
     console = wide_console()

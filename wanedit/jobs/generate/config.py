@@ -1,6 +1,5 @@
 """GenerationConfig: everything a generation run can be told, and the checks that need no model."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -15,8 +14,7 @@ from wanedit.runtime.settings import (
     Positive,
     Registered,
     RunSettings,
-    check_settings,
-    parse_size,
+    check_run,
 )
 from wanedit.timeline import Keyframe
 
@@ -98,16 +96,12 @@ def check(config: GenerationConfig) -> None:
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
-    check_settings(config)
+    check_run(config)
     devices = config.devices
-    if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
-        raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
     if devices and (len(set(devices)) != len(devices) or len(devices) != config.num_gpus):
         raise InputError(
             f"gpu_ids are {devices} and num_gpus is {config.num_gpus}; expected {config.num_gpus} distinct ids"
         )
-    if config.size is not None:
-        parse_size(config.size)
 
 
 def ordered(keyframes: list[Keyframe], sort: bool) -> list[Keyframe]:

@@ -21,7 +21,7 @@ from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flo
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import parse_keyframes
-from wanedit.runtime.launch import World, choose_devices
+from wanedit.runtime.launch import World, elsewhere
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
@@ -276,11 +276,8 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     """
     directory = RunDirectory(config.folder, config.final_path)
     check(config)
-    try:
-        choose_devices(config, World())
-    except InputError as error:
-        # A plan may be made on one machine for another.
-        wide_console().print(f"not on this machine: {error}", style="yellow")
+    for note in elsewhere(config):
+        wide_console().print(note, style="yellow")
     plan = make_plan(resolve(config, directory, World()), folders)
     show_plan(plan, remaining(plan, directory), directory)
     if (config.base_seed is None or config.base_seed < 0) and not directory.config.exists():

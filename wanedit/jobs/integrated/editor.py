@@ -1,7 +1,6 @@
 """IntegratedVideoEditor: from a video and a style to the edited video, step by step, as a Python object."""
 
 import json
-import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +14,15 @@ from PIL import Image
 from wanedit.errors import InputError
 from wanedit.files import write_text
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.jobs.edit.pipeline import Number, Picture, WanVideoEditorPipeline
+from wanedit.jobs.edit.pipeline import Number, Picture, WanVideoEditorPipeline, frame_numbers, pixels_of
 from wanedit.jobs.integrated import OF_THE_SOURCE, STYLED
 from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.run import StyleResult, style_async
 from wanedit.runtime.settings import VIDEO_SUFFIXES, canonical, with_changes
 from wanedit.stylists.protocol import Record, Stylist
-from wanedit.video import load_image, write_mp4, write_png
-from wanedit.video.arrays import AnyFrame, Frames, require_frame, require_same_size
+from wanedit.video import write_mp4, write_png
+from wanedit.video.arrays import AnyFrame, Frames, require_same_size
 from wanedit.video.encode import as_rate
-from wanedit.video.images import from_pillow
 from wanedit.video.sheets import comparison_sheet, contact_indices
 from wanedit.video.source import read_source
 
@@ -133,7 +131,7 @@ class IntegratedVideoEditor:
             StyleConfig(
                 video=str(video_path),
                 style=StyleSource(None if image is None else str(image), str(words or "")),
-                indices=None if indices is None else _whole(indices),
+                indices=None if indices is None else frame_numbers(indices, "indices"),
                 target_fps=target_fps,
                 max_frames=max_frames,
                 output=str(self.output / STYLED),
@@ -259,7 +257,7 @@ class IntegratedVideoEditor:
             raise InputError(
                 f"{len(frames)} frames for {path}; expected some, and a file in {VIDEO_SUFFIXES}"
             )
-        pictures = np.stack([*require_same_size((_rgb(f, "frames") for f in frames), "frames")])
+        pictures = np.stack([*require_same_size((pixels_of(f, "frames") for f in frames), "frames")])
         shown_at = next((f for f in (fps, self.fps, self.config.fps) if f is not None), None)
         if shown_at is None:
             raise InputError("fps is None and no source was loaded; expected frames a second")
@@ -275,7 +273,11 @@ class IntegratedVideoEditor:
             text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
         except (TypeError, ValueError) as error:
             raise InputError(f"metadata: {error}; expected JSON values") from None
-        drawn = _sheet(pictures, source_video, shown, rate)
+        rows = {"source": dict(enumerate(() if source_video is None else source_video))}
+        rows |= {"keyframes": shown, "edited": dict(enumerate(pictures))}
+        places = tuple(sorted(shown))
+        at = contact_indices(len(pictures), places, max(SHEET_FRAMES, len(places)))
+        drawn = comparison_sheet({name: row for name, row in rows.items() if row}, at, places, rate)
         saved = SavedResults(
             path,
             path.with_name(f"{path.stem}_contact_sheet.png"),
@@ -313,41 +315,12 @@ class IntegratedVideoEditor:
                     raise InputError(f"output {place} is also an input, {source}; expected another place")
 
 
-def _whole(indices: Sequence[Any] | np.ndarray) -> list[int]:
-    """Frame numbers as plain integers; none is rounded."""
-    try:
-        return [operator.index(index) for index in indices]
-    except TypeError:
-        raise InputError(f"indices are {indices!r}; expected whole frame numbers such as [0, 20]") from None
-
-
-def _rgb(picture: Picture, what: str) -> AnyFrame:
-    if isinstance(picture, str | Path):
-        return load_image(picture).pixels
-    if isinstance(picture, Image.Image):
-        return from_pillow(picture, what).pixels
-    return require_frame(picture, what)
-
-
 def _keyframes(keyframes: Sequence[Picture], indices: Sequence[Number], count: int) -> dict[int, AnyFrame]:
     """Keyframes by their frames, of `count`."""
-    numbers = _whole(indices)
+    numbers = frame_numbers(indices, "indices")
     if len(keyframes) != len(numbers):
         raise InputError(f"{len(keyframes)} keyframes and {len(numbers)} indices; expected one for each")
     wrong = [i for i in numbers if not 0 <= i < count or numbers.count(i) > 1]
     if wrong:
         raise InputError(f"indices hold {wrong[0]}; expected each once, of the frames 0 to {count - 1}")
-    return {i: _rgb(k, f"keyframe {i}") for i, k in zip(numbers, keyframes, strict=True)}
-
-
-def _sheet(
-    frames: Frames, source: np.ndarray | None, keyframes: dict[int, np.ndarray], fps: Fraction
-) -> np.ndarray:
-    places = tuple(sorted(keyframes))
-    rows = {} if source is None else {"source": dict(enumerate(source))}
-    if keyframes:
-        rows["keyframes"] = keyframes
-    rows["edited"] = dict(enumerate(frames))
-    return comparison_sheet(
-        rows, contact_indices(len(frames), places, max(SHEET_FRAMES, len(places))), places, fps
-    )
+    return {i: pixels_of(k, f"keyframe {i}") for i, k in zip(numbers, keyframes, strict=True)}

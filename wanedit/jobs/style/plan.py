@@ -11,8 +11,10 @@ import numpy as np
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.jobs.style.config import StyleConfig, Styling, check_style, parse_indices
+from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import wide_console
-from wanedit.runtime.inputs import find_path
+from wanedit.runtime.inputs import KEYFRAMES_JSON, find_path
+from wanedit.runtime.record import own_record
 from wanedit.runtime.settings import with_changes
 from wanedit.stylists import STYLISTS
 from wanedit.stylists.extract import Clip, check_indices, choose_indices, open_clip, scene_cuts
@@ -43,6 +45,18 @@ class StylePlan:
     made_by: Record
     estimate: Estimate
     notes: tuple[str, ...]
+
+
+class StyleDirectory(RunDirectory):
+    """Paths of a styling run: a run's folder whose finished work is a record of keyframes."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, root / KEYFRAMES_JSON)
+        self.keyframes = root / "keyframes"
+        self.work = root / "style"
+        self.cache = self.work / "cache"
+        self.journal = self.work / "journal.jsonl"
+        self.folders = (root, self.keyframes, self.cache)
 
 
 def make_style_plan(
@@ -115,6 +129,28 @@ def make_stylist(config: Styling) -> tuple[Stylist, Record]:
     return made, {"stylist": config.stylist, "options": options, "settings": made.settings}
 
 
+def check_output(plan: StylePlan, directory: StyleDirectory) -> None:
+    """See that no input would be overwritten, that a source of images stays one, and no run of another job is lost.
+
+    Raises:
+        InputError: the reference or the video lies among the files that the run writes, or those among the video's; or
+            the folder is another job's.
+    """
+    for path in (directory.contact_sheet, *(directory.keyframes / f"{i:04d}.png" for i in plan.indices)):
+        for used in (plan.image, plan.clip.path):
+            if used is not None and path.exists() and path.samefile(used):
+                raise InputError(f"output {path} is also an input; expected another folder")
+    source, root = plan.clip.path.resolve(), directory.root.resolve()
+    own = [folder.resolve() for folder in (directory.keyframes, directory.work, directory.cache)]
+    if source.is_dir() and (root.is_relative_to(source) or source in own):
+        raise InputError(
+            f"output {directory.root} is also an input, {source}; expected a folder outside of it"
+        )
+    # Styling runs of before 0.2 did not mark their configuration as a record, but have a folder of their own.
+    if not directory.work.is_dir():
+        own_record("style", directory)
+
+
 def print_style_plan(config: StyleConfig, folders: Sequence[Path] = ()) -> None:
     """Print which frames would be restyled, how often the stylist would be asked, and what that may cost.
 
@@ -124,6 +160,7 @@ def print_style_plan(config: StyleConfig, folders: Sequence[Path] = ()) -> None:
     from rich.table import Table
 
     plan = make_style_plan(config, folders)
+    check_output(plan, StyleDirectory(config.folder))
     clip, console = plan.clip, wide_console()
     for note in plan.notes:
         console.print(f"note: {note}", style="yellow")

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from wanedit.errors import InputError, WaneditError
+from wanedit.errors import WaneditError
 from wanedit.files import write_text
 from wanedit.jobs.style.config import StyleConfig, resolved
-from wanedit.jobs.style.plan import Say, StylePlan, make_style_plan
+from wanedit.jobs.style.plan import Say, StyleDirectory, StylePlan, check_output, make_style_plan
 from wanedit.runtime import launch
-from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import progress_bar
-from wanedit.runtime.inputs import KEYFRAMES_JSON
-from wanedit.runtime.record import own_record, write_record
+from wanedit.runtime.record import write_record
 from wanedit.stylists.cache import Cache, Journal, picture_hash
 from wanedit.stylists.extract import Keyframes, read_keyframes
 from wanedit.stylists.protocol import Record, Stylist, reword
@@ -50,18 +48,6 @@ class StyleResult:
     folder: Path
     contact_sheet: Path
     notes: tuple[str, ...]
-
-
-class StyleDirectory(RunDirectory):
-    """Paths of a styling run: a run's folder whose finished work is a record of keyframes."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root, root / KEYFRAMES_JSON)
-        self.keyframes = root / "keyframes"
-        self.work = root / "style"
-        self.cache = self.work / "cache"
-        self.journal = self.work / "journal.jsonl"
-        self.folders = (root, self.keyframes, self.cache)
 
 
 def style(
@@ -100,7 +86,7 @@ async def style_async(
     """`style` for a running event loop; it does not handle signals."""
     plan = make_style_plan(config, folders, stylist)
     directory = StyleDirectory(config.folder)
-    _check_output(plan, directory)
+    check_output(plan, directory)
     if ready := getattr(plan.stylist, "ready", None):
         ready()  # one that needs a key says so before a folder is made
     with directory.lock():
@@ -210,25 +196,3 @@ def _metadata(plan: StylePlan, outcome: Outcome, names: dict[int, str]) -> Recor
         "guide": outcome.guide.model_dump(mode="json"),
         "keyframes": entries,
     }
-
-
-def _check_output(plan: StylePlan, directory: StyleDirectory) -> None:
-    """See that no input would be overwritten, that a source of images stays one, and no run of another job is lost.
-
-    Raises:
-        InputError: the reference or the video lies among the files that the run writes, or those among the video's; or
-            the folder is another job's.
-    """
-    for path in (directory.contact_sheet, *(directory.keyframes / f"{i:04d}.png" for i in plan.indices)):
-        for used in (plan.image, plan.clip.path):
-            if used is not None and path.exists() and path.samefile(used):
-                raise InputError(f"output {path} is also an input; expected another folder")
-    source, root = plan.clip.path.resolve(), directory.root.resolve()
-    own = [folder.resolve() for folder in (directory.keyframes, directory.work, directory.cache)]
-    if source.is_dir() and (root.is_relative_to(source) or source in own):
-        raise InputError(
-            f"output {directory.root} is also an input, {source}; expected a folder outside of it"
-        )
-    # Styling runs of before 0.2 did not mark their configuration as a record, but have a folder of their own.
-    if not directory.work.is_dir():
-        own_record("style", directory)
