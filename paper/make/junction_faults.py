@@ -14,7 +14,7 @@ import numpy as np
 
 from paper.make.records import JUNCTION_FAULTS, ROOT
 from wanedit.errors import InputError
-from wanedit.metrics.functional.junctions import REACH, JunctionScore, junction_scores
+from wanedit.metrics.functional.junctions import REACH, JunctionScore, Transitions, junction_scores
 from wanedit.metrics.functional.motion import follow
 from wanedit.sprites import frame_times, render, sample_scene
 from wanedit.video import to_uint8
@@ -88,10 +88,13 @@ def measured(name: str, clip: np.ndarray) -> Iterator[tuple]:
     for fault, spoil in FAULTS.items():
         found = junction_scores(spoil(clip, join), [join])[join]
         yield from (_row(name, fault, join, measure, score) for measure, score in found.items())
-    motion = follow(clip)
+    transitions = Transitions()
+    steps = follow(clip)
+    for t, frame in enumerate(clip):
+        transitions.update(frame, next(steps) if t else None)
     for place in range(REACH + 1, len(clip) - REACH - 1):
         try:
-            found = junction_scores(clip, [place], motion)[place]
+            found = transitions.scores([place])[place]
         except InputError:
             continue
         yield from (_row(name, CLEAN, place, measure, score) for measure, score in found.items())

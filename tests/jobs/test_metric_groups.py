@@ -13,7 +13,9 @@ from wanedit.jobs.evaluate.run import evaluate, flat
 from wanedit.video import write_lossless
 
 OUTSIDE = '''
-from wanedit.jobs.evaluate.metric import Inputs, Metric, Values
+import numpy as np
+
+from wanedit.jobs.evaluate.metric import Inputs, Metric, Moment, Values
 
 class Brightness(Metric):
     """Mean level of the video, and how far it is from the reference's."""
@@ -22,9 +24,20 @@ class Brightness(Metric):
     lower = ("off",)
     plain = ("mean",)
 
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.levels = []
+
+    def update(self, moment: Moment) -> None:
+        self.levels.append((moment.frame.mean(), moment.reference.mean()))
+
+    def compute(self) -> Values:
+        mean, other = np.mean(self.levels, axis=0)
+        return {"mean": float(mean), "off": float(abs(mean - other))}
+
+class Old(Metric):
     def measure(self, inputs: Inputs) -> Values:
-        mean = float(inputs.video.mean())
-        return {"mean": mean, "off": abs(mean - float(inputs.reference.mean()))}
+        return {}
 '''
 
 
@@ -47,6 +60,8 @@ def test_a_group_from_outside_is_named_by_its_class(outside: Path) -> None:
     assert (better(name, ["off"]), better(name, ["mean"])) == ("lower", "neither")
     with pytest.raises(InputError, match=f"{name}: no reference is given"):
         evaluate(EvaluationConfig(video=given["video"], metrics=name))
+    with pytest.raises(InputError, match="Old has no compute; expected a class with update and compute"):
+        evaluate(EvaluationConfig(**given, metrics="brightness_of_mine:Old"))
     with pytest.raises(InputError, match=r"expected a class of .*Metric"):
         evaluate(EvaluationConfig(**given, metrics="brightness_of_mine:Values"))
 

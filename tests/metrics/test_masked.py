@@ -55,7 +55,9 @@ def test_a_change_far_from_the_mask_does_not_count(video: np.ndarray) -> None:
 
 
 def test_a_mask_of_another_shape_is_refused(video: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"mask is \(2, 40, 64\); expected \(3, 40, 64\)"):
+    with pytest.raises(InputError, match=r"mask is \(20, 64\); expected \(40, 64\)"):
+        frame_ssim(video, video, np.ones((3, 20, 64), dtype=bool))
+    with pytest.raises(InputError, match="a mask of 2 frames"):
         frame_ssim(video, video, np.ones((2, 40, 64), dtype=bool))
 
 
@@ -65,7 +67,7 @@ def test_masked_means_are_numpys() -> None:
         np.random.default_rng(2).random((4, 5, 6)) < 0.4,
     )
     mask[2] = False
-    found = masked_mean(values, mask)
+    found = [masked_mean(v, m) for v, m in zip(values, mask, strict=True)]
     expected = [v[m].mean() if m.any() else np.nan for v, m in zip(values, mask, strict=True)]
     np.testing.assert_allclose(found, expected)
 

@@ -73,7 +73,22 @@ def test_distance_is_the_papers_formula(hub: Path, features: nn.Sequential, fram
         expected = [distance(p, q) for p, q in zip(a, b, strict=True)]
     np.testing.assert_allclose(lpips.distances(a, b), expected, rtol=1e-3)
     assert (lpips.distances(a, a) == 0).all()
-    np.testing.assert_allclose(lpips.steps(a), lpips.distances(a[:-1], a[1:]))
+
+
+def test_the_authors_package_gives_what_torchmetrics_gives(
+    hub: Path, features: nn.Sequential, frames
+) -> None:
+    """Whose heads and code measured before."""
+    from torchmetrics.functional.image.lpips import _NoTrainLpips
+
+    a, b = frames
+    lpips = Lpips.load("alex", trunk_file(hub, state(features)))
+    other = _NoTrainLpips(pretrained=True, net="alex", pnet_rand=True)
+    other.net.load_state_dict(lpips.network.net.state_dict())  # pyright: ignore
+    pair = [torch.from_numpy(v).movedim(-1, 1).float() / 127.5 - 1 for v in (a, b)]
+    with torch.no_grad():
+        expected = other(*pair).ravel()
+    np.testing.assert_allclose(lpips.distances(a, b), expected, rtol=1e-5)
 
 
 def test_a_missing_trunk_says_where_it_belongs(hub: Path) -> None:

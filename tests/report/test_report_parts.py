@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from wanedit.flow.path import schedule
-from wanedit.jobs.evaluate.metric import METRICS, Inputs
+from wanedit.jobs.evaluate.metric import Inputs, measure
 from wanedit.jobs.evaluate.run import Evaluation
 from wanedit.report import charts, clips
 from wanedit.report.measures import flat, metric_tables
@@ -116,7 +116,7 @@ def test_report_and_evaluation_agree_on_what_is_predicted(other: dict) -> None:
         assert found is not None
         assert bool(found.decay and found.low and found.high) == expected
         assert (found.unpredicted is None, math.isnan(found.within)) == (expected, not expected)
-        measured = METRICS["convergence"]()(Inputs(clip, steps=recorded, method=method))
+        measured = measure(Inputs(clip, steps=recorded, method=method), ["convergence"])[0]["convergence"]
         assert ("predicted_rate" in measured) == expected
 
 
@@ -185,8 +185,8 @@ def test_wide_clips_shrink_and_odd_sides_are_filled() -> None:
     wide = clips.embed_video(np.zeros((2, 540, 1920, 3), np.uint8), 16)
     assert wide.reduced
     assert wide.size == (960, 270)
-    odd = clips.fitted(np.full((1, 31, 33, 3), 7, np.uint8))
-    assert odd.shape == (1, 32, 34, 3)
+    odd = clips.fitted(np.full((31, 33, 3), 7, np.uint8))
+    assert odd.shape == (32, 34, 3)
     assert (odd == 7).all()
 
 
@@ -197,18 +197,28 @@ def test_keyframes_are_held_until_the_next() -> None:
     assert [int(frame[0, 0, 0]) for frame in found] == [20, 20, 20, 20, 20, 50, 50, 50]
 
 
+@pytest.mark.parametrize("most", [4, 7, 9, 14, 17, 28, 34, 56, 200])
+def test_the_share_on_the_scale_is_numpys_percentile(most: int) -> None:
+    """Of every number of levels, although it is counted frame by frame."""
+    for seed in range(20):
+        levels = np.random.default_rng(seed).integers(0, most, (2, 3, 3 + seed), dtype=np.uint8)
+        top = np.percentile(levels, clips.ON_SCALE)
+        expected = next((factor for factor in clips.FACTORS if factor * top <= 255), clips.FACTORS[-1])
+        assert clips.factor_for(levels) == expected
+
+
 def test_a_difference_is_amplified_as_far_as_it_stays_on_the_scale() -> None:
     source = np.full((2, 8, 8, 3), 100, np.uint8)
     result = source.copy()
     result[:, :4, :, 1] = 93
     levels = clips.difference(clips.Clips(16.0, result, source))
     assert levels is not None
-    assert set(np.unique(levels)) == {0, 7}
+    assert set(np.unique(np.asarray(levels))) == {0, 7}
     assert clips.factor_for(levels) == 32
     assert clips.factor_for(np.full((1, 8, 8), 30, np.uint8)) == 8
     assert clips.factor_for(np.full((1, 8, 8), 255, np.uint8)) == 4
-    painted = clips.painted(levels, 32)
-    assert painted[0, 7, 0].sum() < 10 < painted[0, 0, 0].sum()
+    painted = clips.painted(levels[0], 32)
+    assert painted[7, 0].sum() < 10 < painted[0, 0].sum()
     assert clips.difference(clips.Clips(16.0, result)) is None
 
 

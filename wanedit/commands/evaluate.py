@@ -31,7 +31,8 @@ def run(settings: Namespace) -> int:
     values, folders = unpack(settings)
     quiet, out = values.pop("quiet"), values.pop("out")
     config = EvaluationConfig(**{**values, **({"output": out} if out else {})})
-    result = evaluate(config, folders, (lambda line: None) if quiet else print)
+    say = (lambda line: None) if quiet else print
+    result = evaluate(config, folders, say, progress=not quiet)
     if not quiet:
         print_evaluation(result)
     if config.output is not None:

@@ -55,9 +55,9 @@ def restored(
         video: the decoded edit; frames held beyond the source's last one are let go.
         coded: the source, encoded and decoded.
     """
-    count = len(pictures.frames)
-    edited, own = _Levels(video[:, :count]), _Levels(coded[:, :count])
-    return Restoration(edited, own, pictures.frames, pictures.keyframes, indices, kind).frames()
+    source = np.asarray(pictures.frames)
+    edited, own = _Levels(video[:, : len(source)]), _Levels(coded[:, : len(source)])
+    return Restoration(edited, own, source, pictures.keyframes, indices, kind).frames()
 
 
 class _Levels:

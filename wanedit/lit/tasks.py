@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.flow.editing import Metrics
+from wanedit.video.arrays import Clip
 
 # Side of a token in pixels: VAE stride 8, patch 2.
 TOKEN_SIDE = 16
@@ -137,11 +138,11 @@ class Pictures:
     """A source and its edited keyframes in one size.
 
     Attributes:
-        frames: (T, H, W, 3).
+        frames: (T, H, W, 3), perhaps still in their file.
         keyframes: (K, H, W, 3).
     """
 
-    frames: UInt8[np.ndarray, "t height width 3"]
+    frames: Clip
     keyframes: UInt8[np.ndarray, "k height width 3"]
 
 

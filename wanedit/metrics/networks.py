@@ -1,5 +1,6 @@
 """Trained networks that some measures need, on published weights alone: CLIP, DINO, LPIPS and RAFT."""
 
+import warnings
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from wanedit.errors import InputError
-from wanedit.metrics.functional.fidelity import masked_mean
+from wanedit.metrics.functional.fidelity import Mask, masked_mean
 from wanedit.metrics.weights import (
     ALEXNET,
     CLIP,
@@ -27,6 +28,7 @@ from wanedit.metrics.weights import (
     require,
     require_model,
 )
+from wanedit.video.arrays import AnyFrame, Clip
 from wanedit.video.motion import Flow
 
 Frame = UInt8[np.ndarray, "height width 3"]
@@ -178,7 +180,10 @@ def _joined(parts: list[Tensor]) -> Float[np.ndarray, "t d"]:
 class Lpips:
     """LPIPS, how different two pictures look by the features of a trained network (Zhang et al. 2018).
 
-    With torchmetrics' heads, version 0.1, on a trunk of torchvision.
+    By the authors' package `lpips`, with its heads of version 0.1; the trunk is torchvision's.
+
+    Attributes:
+        network: gives the map of each pair, every layer brought to the frame's size.
     """
 
     network: nn.Module
@@ -195,48 +200,49 @@ class Lpips:
         """
         return cls(_heads(net, require(file or {"alex": ALEXNET, "vgg": VGG16}[net])))
 
-    def distances(
-        self, a: Frames, b: UInt8[np.ndarray, "_ _ _ 3"], mask: Bool[np.ndarray, "_ _ _"] | None = None
-    ) -> Float[np.ndarray, " t"]:
-        """LPIPS of each frame of a and b.
+    @torch.no_grad()
+    def distance(self, a: Frame, b: AnyFrame, mask: Bool[np.ndarray, "_ _"] | None = None) -> float:
+        """LPIPS of two pictures.
 
         With a mask: the mean over the mask of the map in which each layer is brought to the frame's size, as the
         paper's code has it for `spatial=True`. Features see beyond the mask's border.
 
         Args:
-            mask: the pixels that count; a frame without any is NaN.
+            mask: the pixels that count; where there is none, NaN.
 
         Raises:
-            InputError: shapes that differ, or frames smaller than 32 pixels.
+            InputError: shapes that differ, or pictures smaller than 32 pixels.
         """
-        if mask is None:
-            return self._passed(self.network, a, b).mean(axis=(1, 2))
-        spatial: Any = copy(self.network)  # its parameters are shared
-        spatial.spatial = True
-        return masked_mean(self._passed(spatial, a, b), mask)
-
-    def steps(self, video: Frames) -> Float[np.ndarray, " n"]:
-        """LPIPS from each frame to the next."""
-        return self.distances(video[:-1], video[1:])
-
-    @torch.no_grad()
-    def _passed(
-        self, network: nn.Module, a: Frames, b: UInt8[np.ndarray, "_ _ _ 3"]
-    ) -> Float[np.ndarray, "t _ _"]:
-        if a.shape != b.shape or min(a.shape[1:3]) < LPIPS_SMALLEST:
+        if a.shape != b.shape or min(a.shape[:2]) < LPIPS_SMALLEST:
             raise InputError(
                 f"frames are {a.shape} and {b.shape}; expected one shape, at least {LPIPS_SMALLEST} pixels each way"
             )
-        pairs = (slice(k, k + BATCH) for k in range(0, len(a), BATCH))
-        return torch.cat([network(_signed(a[p]), _signed(b[p]))[:, 0] for p in pairs]).double().numpy()
+        network: Any = copy(self.network)  # its parameters are shared
+        network.spatial = mask is not None
+        found = network(_signed(a), _signed(b))
+        return float(found) if mask is None else masked_mean(found[0, 0].double().numpy(), mask)
+
+    def distances(self, a: Clip, b: Clip, mask: Mask | None = None) -> Float[np.ndarray, " t"]:
+        """`distance` of each frame of a and b; one pair is held at a time.
+
+        Raises:
+            InputError: as `distance`.
+        """
+        if len(a) != len(b) or (mask is not None and len(mask) != len(a)):
+            raise InputError(f"clips are {a.shape} and {b.shape}; expected one shape, of the mask too")
+        masks = [None] * len(a) if mask is None else mask
+        return np.array([self.distance(*given) for given in zip(a, b, masks, strict=True)], np.float64)
 
 
 @cache
 def _heads(net: Net, trunk: Path) -> nn.Module:
-    from torchmetrics.functional.image.lpips import _NoTrainLpips
+    with warnings.catch_warnings():
+        # The package asks torchvision for its trunk by a former name of the argument.
+        warnings.simplefilter("ignore", UserWarning)
+        from lpips import LPIPS
 
-    # Its heads come with torchmetrics; its trunk would be downloaded, and is filled here instead.
-    network = _NoTrainLpips(pretrained=True, net=net, pnet_rand=True)
+        # Its heads come with it; its trunk would be downloaded, and is filled here instead.
+        network = LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
     own = network.net.state_dict()
     stored = torch.load(trunk, map_location="cpu", weights_only=True)
     wanted = {name: "features." + name.split(".", 1)[1] for name in own}
@@ -246,12 +252,11 @@ def _heads(net: Net, trunk: Path) -> nn.Module:
             f"{trunk} has no {missing[0]}; expected the weights of torchvision's trunk for {net!r}"
         )
     network.net.load_state_dict({name: stored[source] for name, source in wanted.items()})
-    return network
+    return network.eval()
 
 
-def _signed(frames: Frames) -> Float[Tensor, "n 3 height width"]:
-    video = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1)
-    return video.float() / 127.5 - 1
+def _signed(frame: AnyFrame) -> Float[Tensor, "1 3 height width"]:
+    return torch.from_numpy(np.ascontiguousarray(frame)).movedim(-1, 0)[None].float() / 127.5 - 1
 
 
 def raft_large() -> nn.Module:

@@ -5,7 +5,8 @@ time line with the keyframes, strips of stills.
 
 import base64
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import cast
@@ -23,8 +24,8 @@ from wanedit.report.record import Record, listing
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import number
 from wanedit.runtime.record import read_run
-from wanedit.video import read_frames
-from wanedit.video.arrays import AnyFrame, Rate
+from wanedit.video.arrays import AnyFrame, Clip, FrameSequence, Rate, peek
+from wanedit.video.decode import open_frames
 from wanedit.video.encode import as_rate
 from wanedit.video.libav import ACCURATE_SCALING
 
@@ -43,12 +44,11 @@ STRIP_WIDTH = 240
 STILL_WIDTH = 480
 
 Section = dict[str, object]
-AnyClip = UInt8[np.ndarray, "_ _ _ 3"]
 
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """The pictures of one run, as they were before lossy encoding where that is still known.
+    """The pictures of one run, as they were before lossy encoding where that is still known; none is held in memory.
 
     Attributes:
         result, source: (T, H, W, 3); no source for a generation, or where it has gone; no result for an unfinished run.
@@ -58,8 +58,8 @@ class Clips:
     """
 
     fps: float
-    result: AnyClip | None
-    source: AnyClip | None = None
+    result: Clip | None
+    source: Clip | None = None
     keyframes: dict[int, AnyFrame] | None = None
     places: tuple[int, ...] = ()
     joins: tuple[int, ...] = ()
@@ -85,12 +85,12 @@ def gather(record: Record) -> tuple[Clips, list[str]]:
     if record.job == "edit" and record.digests:
         manifest = Manifest(RunDirectory(record.root, record.root))
         try:
-            frames = read_frames(manifest.path(record.digests[-1]))
+            frames = open_frames(manifest.path(record.digests[-1]))
             notes.append("source and keyframes are not shown")
         except WaneditError as error:
             notes.append(str(error))
     if frames is None and record.video is not None:
-        frames = read_frames(record.video)
+        frames = open_frames(record.video)
         notes.append("shown as the finished file has it; keyframes are not shown")
     if frames is None:
         notes.append("there are no frames to show")
@@ -110,33 +110,54 @@ def keyframe_places(record: Record) -> tuple[int, ...]:
         return ()
 
 
-def held(clips: Clips) -> AnyClip | None:
+def same_frames(a: Clip | None, b: Clip | None) -> bool:
+    """Whether both are there and show the same, frame by frame."""
+    if a is None or b is None or a.shape != b.shape:
+        return False
+    return a is b or all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def held(clips: Clips) -> FrameSequence | None:
     """The edited keyframes as a clip: each from its own frame until the next; the first one also before it."""
     if not clips.keyframes or clips.result is None:
         return None
-    order = sorted(clips.keyframes)
-    at = np.searchsorted(order, np.arange(len(clips.result)), side="right") - 1
-    pictures = fitted(np.stack([clips.keyframes[place] for place in order]))
-    return pictures[np.maximum(at, 0)]
-
-
-def difference(clips: Clips) -> UInt8[np.ndarray, "_ _ _"] | None:
-    """The largest absolute difference of the three colours between result and source, in levels, at shown size."""
-    if clips.source is None or clips.result is None or clips.source.shape != clips.result.shape:
-        return None
-    shown = fitted(clips.result), fitted(clips.source)
-    return np.stack(
-        [np.abs(a.astype(np.int16) - b).max(axis=-1).astype(np.uint8) for a, b in zip(*shown, strict=True)]
+    order, frames = sorted(clips.keyframes), len(clips.result)
+    at = np.maximum(np.searchsorted(order, np.arange(frames), side="right") - 1, 0)
+    pictures = [fitted(clips.keyframes[place]) for place in order]
+    return FrameSequence(
+        (frames, *pictures[0].shape), lambda start, stop: (pictures[k] for k in at[start:stop])
     )
 
 
-def factor_for(levels: UInt8[np.ndarray, "_ _ _"]) -> int:
-    """By how much a difference is amplified; see FACTORS."""
-    top = float(np.percentile(levels, ON_SCALE))
+def difference(clips: Clips) -> FrameSequence | None:
+    """The largest absolute difference of the three colours between result and source, (T, h, w) at shown size."""
+    result, source = clips.result, clips.source
+    if source is None or result is None or source.shape != result.shape:
+        return None
+
+    def levels(start: int, stop: int) -> Iterator[UInt8[np.ndarray, "_ _"]]:
+        for pair in zip(result[start:stop], source[start:stop], strict=True):
+            a, b = map(fitted, pair)
+            yield np.abs(a.astype(np.int16) - b).max(axis=-1).astype(np.uint8)
+
+    return FrameSequence((len(result), *fitted(result[0]).shape[:2]), levels)
+
+
+def factor_for(levels: Iterable[UInt8[np.ndarray, "_ _"]]) -> int:
+    """By how much a difference is amplified; see FACTORS. Counted frame by frame."""
+    counts = np.zeros(256, np.int64)
+    for frame in levels:
+        counts += np.bincount(frame.ravel(), minlength=256)
+    # The level that the share stays at or below, on the line between its neighbours as `np.percentile` has it.
+    place, below = (counts.sum() - 1) * ON_SCALE / 100, np.cumsum(counts)
+    low, high = (
+        int(np.searchsorted(below, rank, side="right")) for rank in (math.floor(place), math.ceil(place))
+    )
+    top = low + (high - low) * (place - math.floor(place))
     return next((factor for factor in FACTORS if factor * top <= 255), FACTORS[-1])
 
 
-def painted(levels: UInt8[np.ndarray, "_ _ _"], factor: int) -> AnyClip:
+def painted(levels: UInt8[np.ndarray, "_ _"], factor: int) -> AnyFrame:
     """Amplified levels in colour: black for no difference, then violet, orange, pale yellow."""
     scaled = np.minimum(levels.astype(np.uint16) * factor, 255).astype(np.uint8)
     return _palette()[scaled]
@@ -164,36 +185,36 @@ class Embedded:
     reduced: bool
 
 
-def fitted(frames: AnyClip, widest: int = WIDEST) -> AnyClip:
-    """Frames at most `widest` pixels wide and with even sides, which H.264 in yuv420p needs."""
-    height, width = frames.shape[1:3]
+def fitted(frame: AnyFrame, widest: int = WIDEST) -> AnyFrame:
+    """A frame at most `widest` pixels wide and with even sides, which H.264 in yuv420p needs."""
+    height, width = frame.shape[:2]
     scale = min(1.0, widest / width)
     size = max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
     if size == (width, height):
-        return frames
+        return frame
     if scale == 1.0:
         # An odd side: its last row or column is shown twice, so that nothing is resampled.
-        pad = [(0, 0), (0, height % 2), (0, width % 2), (0, 0)]
-        return np.pad(frames, pad, mode="edge")
-    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+        return np.pad(frame, [(0, height % 2), (0, width % 2), (0, 0)], mode="edge")
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
-def embed_video(frames: AnyClip, fps: Rate, widest: int = WIDEST) -> Embedded:
-    """A clip as H.264 in mp4, BT.709, no frame of which refers to a later one."""
-    shown = fitted(frames, widest)
-    file, rate = io.BytesIO(), as_rate(fps)
+def embed_video(frames: Iterable[AnyFrame], fps: Rate, widest: int = WIDEST) -> Embedded:
+    """A clip as H.264 in mp4, BT.709, no frame of which refers to a later one; read once, frame by frame."""
+    first, every = peek(frames, "the report")
+    shown, file, rate = fitted(first, widest), io.BytesIO(), as_rate(fps)
     # One thread and no macroblock tree: the same frames give the same bytes.
     private = f"keyint={GROUP}:min-keyint={GROUP}:scenecut=0:bframes=0:mbtree=0:threads=1"
     options = {"crf": str(CRF), "preset": "medium", "x264-params": private}
     with av.open(file, "w", format="mp4") as container:
         stream = cast(VideoStream, container.add_stream("libx264", rate=rate, options=options))
-        stream.height, stream.width = shown.shape[1:3]
+        stream.height, stream.width = shown.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = 1 / rate
         for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
             setattr(stream.codec_context, name, 1)  # BT.709, limited range
-        for index, frame in enumerate(shown):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
+        for index, frame in enumerate(every):
+            pixels = np.ascontiguousarray(fitted(frame, widest))
+            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
                 format="yuv420p",
                 dst_colorspace="ITU709",
                 dst_color_range="MPEG",
@@ -202,8 +223,8 @@ def embed_video(frames: AnyClip, fps: Rate, widest: int = WIDEST) -> Embedded:
             picture.pts, picture.time_base = index, 1 / rate
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
-    size = shown.shape[2], shown.shape[1]
-    return Embedded(_uri("video/mp4", file.getvalue()), size, frames.shape[2] > widest)
+    size = shown.shape[1], shown.shape[0]
+    return Embedded(_uri("video/mp4", file.getvalue()), size, first.shape[1] > widest)
 
 
 def embed_image(frame: AnyFrame, widest: int) -> Embedded:
@@ -232,7 +253,7 @@ class Pane:
     """
 
     title: str
-    frames: AnyClip
+    frames: Clip
     fps: float
     note: str = ""
     keyed: bool = False
@@ -256,11 +277,15 @@ def panes_of(clips: Clips) -> list[Pane]:
 
 
 def difference_pane(
-    levels: UInt8[np.ndarray, "_ _ _"], fps: float, factor: int, title: str = "Difference", row: int = 0
+    levels: FrameSequence, fps: float, factor: int, title: str = "Difference", row: int = 0
 ) -> Pane:
     """Where the result is not the source."""
+
+    def coloured(start: int, stop: int) -> Iterator[AnyFrame]:
+        return (painted(frame, factor) for frame in levels.read(start, stop))
+
     note = f"|edited − source| × {factor}; full scale {255 / factor:.0f} of 255 levels"
-    return Pane(title, painted(levels, factor), fps, note, row=row)
+    return Pane(title, FrameSequence((*levels.shape, 3), coloured), fps, note, row=row)
 
 
 def player(panes: Sequence[Pane], keyframes: Sequence[int] = (), joins: Sequence[int] = ()) -> Section:
@@ -300,40 +325,53 @@ def keyframe_stills(clips: Clips, names: Sequence[str]) -> Section | None:
     """Every keyframe beside what the result shows at its frame, and the source where there is one."""
     if not clips.keyframes or clips.result is None:
         return None
-    shown = []
+    shown, frames = [], list(clips.keyframes)
+    result, source = (_at(clip, frames) for clip in (clips.result, clips.source))
     for place, (frame, picture) in enumerate(clips.keyframes.items()):
-        stills = {} if clips.source is None else {"source": clips.source[frame]}
-        stills |= {"keyframe": picture, "result": clips.result[frame]}
+        stills = {"source": source[frame]} if source else {}
+        stills |= {"keyframe": picture, "result": result[frame]}
         shown.append(
             {
                 "frame": frame,
                 "time": f"{frame / clips.fps:.2f} s",
                 "file": names[place] if place < len(names) else "",
                 "stills": {name: embed_image(still, STILL_WIDTH) for name, still in stills.items()},
-                "distance": float(np.abs(clips.result[frame].astype(np.int16) - picture).mean()),
+                "distance": float(np.abs(result[frame].astype(np.int16) - picture).mean()),
             }
         )
     return {"note": "", "keyframes": shown}
+
+
+def _at(clip: Clip | None, frames: Sequence[int]) -> dict[int, AnyFrame]:
+    return {} if clip is None else dict(zip(frames, clip[frames], strict=True))
 
 
 def junction_strips(clips: Clips) -> Section | None:
     """The frames around every join, each with its change from the frame before; a click shows it in the player."""
     if not clips.joins or clips.result is None:
         return None
-    frames, strips = clips.result, []
-    for at in clips.joins:
-        near = [i for i in range(at - STRIP_RADIUS, at + STRIP_RADIUS + 1) if 0 <= i < len(frames)]
-        changes = {i: float(np.abs(frames[i].astype(np.int16) - frames[i - 1]).mean()) for i in near if i}
-        most = max(changes.values(), default=0) or 1.0
+    count = len(clips.result)
+    near = {at: range(max(at - STRIP_RADIUS, 0), min(at + STRIP_RADIUS + 1, count)) for at in clips.joins}
+    wanted, changes, pictures = {i for frames in near.values() for i in frames}, {}, {}
+    before: AnyFrame | None = None
+    for i, frame in enumerate(clips.result):
+        if i in wanted:
+            pictures[i] = embed_image(frame, STRIP_WIDTH)
+            if before is not None:
+                changes[i] = float(np.abs(frame.astype(np.int16) - before).mean())
+        before = frame
+    strips = []
+    for at, frames in near.items():
+        most = max((changes.get(i, 0) for i in frames), default=0) or 1.0
         stills = [
             {
                 "frame": i,
                 "word": "join" if i == at else f"{i - at:+d}",
                 "change": f"{changes[i]:.1f}" if i in changes else "",
                 "bar": 100 * changes.get(i, 0) / most,
-                "picture": embed_image(frames[i], STRIP_WIDTH),
+                "picture": pictures[i],
             }
-            for i in near
+            for i in frames
         ]
         strips.append({"frame": at, "time": f"{at / clips.fps:.2f} s", "stills": stills})
     note = (

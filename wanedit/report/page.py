@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -27,6 +26,7 @@ from wanedit.report.clips import (
     keyframe_stills,
     panes_of,
     player,
+    same_frames,
 )
 from wanedit.report.measures import Measured, measure, metric_tables
 from wanedit.report.record import Record, folder_of, read_record
@@ -275,7 +275,7 @@ def short_names(records: Sequence[Record]) -> list[str]:
 def _panes(clips: Sequence[Clips], names: Sequence[str]) -> list[Pane]:
     """The source once if all edited the same one, every result, then every difference at one amplification."""
     sources = [found.source for found in clips]
-    shared = sources[0] is not None and all(s is not None and np.array_equal(s, sources[0]) for s in sources)
+    shared = all(same_frames(source, sources[0]) for source in sources)
     panes: list[Pane] = []
     differences = []
     for name, found in zip(names, clips, strict=True):

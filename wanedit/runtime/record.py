@@ -24,7 +24,7 @@ from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import Event, append_event
 from wanedit.runtime.settings import IsDataclass, RunSettings, canonical
-from wanedit.video.arrays import AnyFrame, Frames
+from wanedit.video.arrays import AnyFrame, Clip, FrameSequence
 from wanedit.wan.catalog import find_known
 
 Config = TypeVar("Config", bound=RunSettings)
@@ -134,7 +134,7 @@ class FinishedRun:
     """What a complete run holds for whoever measures or shows it, whatever job made it.
 
     Attributes:
-        video: uint8 (T, H, W, 3), before lossy encoding.
+        video: uint8 (T, H, W, 3), before lossy encoding; what is long had better stay in its file, see `FrameSequence`.
         prompt: what the video shows.
         keyframes: frame -> picture that the video should show there, of the video's size.
         junctions: frames at which pieces of the video are joined.
@@ -147,13 +147,13 @@ class FinishedRun:
     """
 
     job: str
-    video: Frames
+    video: Clip
     fps: Fraction
     prompt: str = ""
     keyframes: dict[int, AnyFrame] = field(default_factory=dict)
     junctions: tuple[int, ...] = ()
-    reference: Frames | None = None
-    mask: Bool[np.ndarray, "t h w"] | None = None
+    reference: Clip | None = None
+    mask: Bool[np.ndarray, "t h w"] | FrameSequence | None = None
     method: Json = field(default_factory=dict)
     steps: tuple[Event, ...] = ()
     seconds: float | None = None

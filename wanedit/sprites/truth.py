@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from wanedit.sprites.recognise import (
@@ -19,6 +19,7 @@ from wanedit.sprites.recognise import (
     recognise,
     sprite_mask,
 )
+from wanedit.sprites.render import frame_times
 from wanedit.sprites.sets import Clip
 
 # Error in px of 64 of a sprite that is not found: half the frame.
@@ -46,30 +47,61 @@ class Trace:
 
 
 def traces(clip: Clip, ours: Float[Tensor, "3 T H W"], truth: Float[Tensor, "3 T H W"]) -> list[Trace]:
-    """The sprites of a clip that the instrument can follow, in the sample `ours`.
-
-    Both centres come from the same instrument. Left out are sprites that it cannot follow in the truth: those that
-    share their colour with another, and frames in which it finds them over 2 px from what is seen of them.
-    """
+    """The sprites of a clip that the instrument can follow, in the sample `ours`; see `frame_errors`."""
     size = (ours.shape[-2], ours.shape[-1])
     behind, masks = clip.background(size), clip.masks(size)
-    colours = [sprite.colour for sprite in clip.scene.sprites]
-    scale, found = 64 / ours.shape[-1], []
+    frames = range(1, ours.shape[1] - 1)
+    return trace([_errors(clip, ours[:, i], truth[:, i], behind[:, i], masks[:, i]) for i in frames])
+
+
+def trace(errors: Sequence[Sequence[float]]) -> list[Trace]:
+    """The sprites that could be followed, of `frame_errors` of the frames between the first and the last."""
+    found = []
+    for column in zip(*errors, strict=True):
+        known = [error for error in column if not math.isnan(error)]
+        if known:
+            found.append(Trace(float(np.mean(known)), known.count(NOT_FOUND) / len(known)))
+    return found
+
+
+def frame_errors(
+    clip: Clip, index: int, ours: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"]
+) -> list[float]:
+    """Of each sprite in one frame of a sample: distance from its true centre in px of 64, or NOT_FOUND.
+
+    Both centres come from the same instrument. NaN for sprites that it cannot follow in the truth: those that share
+    their colour with another, and frames in which it finds them over 2 px from what is seen of them.
+    """
+    seconds = frame_times(clip.num_frames) if clip.seconds is None else clip.seconds
+    alone = replace(clip, num_frames=1, seconds=(float(seconds[index]),))
+    sample, real = (
+        torch.from_numpy(np.ascontiguousarray(v)).movedim(-1, 0).float() / 127.5 - 1 for v in (ours, truth)
+    )
+    size = (ours.shape[0], ours.shape[1])
+    return _errors(clip, sample, real, alone.background(size)[:, 0], alone.masks(size)[:, 0])
+
+
+def _errors(
+    clip: Clip,
+    ours: Float[Tensor, "3 H W"],
+    truth: Float[Tensor, "3 H W"],
+    behind: Float[Tensor, "3 H W"],
+    masks: Float[Tensor, "n H W"],
+) -> list[float]:
+    colours, scale = [sprite.colour for sprite in clip.scene.sprites], 64 / ours.shape[-1]
+    found = []
     for colour, mask in zip(colours, masks, strict=True):
         if colours.count(colour) > 1:
+            found.append(math.nan)
             continue
-        errors = []
-        for i in range(1, ours.shape[1] - 1):
-            there, here = (sprite_mask(video[:, i], behind[:, i], colour) for video in (truth, ours))
-            seen, real, got = centre(mask[i]), centre(there), centre(here)
-            if seen is None or real is None or math.dist(seen, real) * scale > 2:
-                continue
-            if got is None or here.sum() < _LEAST * there.sum():
-                errors.append(NOT_FOUND)
-            else:
-                errors.append(math.dist(got, real) * scale)
-        if errors:
-            found.append(Trace(float(np.mean(errors)), errors.count(NOT_FOUND) / len(errors)))
+        there, here = (sprite_mask(frame, behind, colour) for frame in (truth, ours))
+        seen, real, got = centre(mask), centre(there), centre(here)
+        if seen is None or real is None or math.dist(seen, real) * scale > 2:
+            found.append(math.nan)
+        elif got is None or here.sum() < _LEAST * there.sum():
+            found.append(NOT_FOUND)
+        else:
+            found.append(math.dist(got, real) * scale)
     return found
 
 

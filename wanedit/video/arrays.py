@@ -1,10 +1,12 @@
 """Frames as arrays: the shape aliases, the checks, and the one bridge between files and models."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from typing import overload
 
 import numpy as np
 import torch
@@ -45,6 +47,65 @@ class Clock:
         """Of the frames `start` to `stop - 1`."""
         end = self.pts[stop] if stop < len(self.pts) else self.end
         return Clock(self.pts[start:stop], end, self.time_base)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSequence:
+    """Frames that are decoded, or drawn, each time they are looked at, for clips that memory should not hold.
+
+    What is done with an array of frames one by one is done with it alike: its length and shape, a loop, one frame,
+    some frames, a stretch. `np.asarray` reads all of it.
+
+    Attributes:
+        shape: (T, H, W, 3) as an array would have it; of a mask (T, H, W).
+        read: (start, stop) -> frames `start` to `stop - 1` in order.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[int, int], Iterator[np.ndarray]]
+    dtype: type[np.generic] = np.uint8
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all frames in memory."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.read(0, len(self))
+
+    @overload
+    def __getitem__(self, at: slice) -> "FrameSequence": ...
+    @overload
+    def __getitem__(self, at: int | Sequence[int]) -> np.ndarray: ...
+    def __getitem__(self, at: int | slice | Sequence[int]) -> "FrameSequence | np.ndarray":
+        """A stretch, itself not read yet; or the frames named, read in one go from the first of them to the last."""
+        if isinstance(at, slice):
+            start, stop, step = at.indices(len(self))
+            if step != 1:
+                raise IndexError(f"frames {at} asked for; expected a stretch without steps")
+            shape = (max(stop - start, 0), *self.shape[1:])
+            return FrameSequence(shape, lambda a, b: self.read(start + a, start + b), self.dtype)
+        if isinstance(at, int | np.integer):
+            return self[[int(at)]][0]
+        places = [range(len(self))[int(i)] for i in at]
+        if not places:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        first, wanted = min(places), set(places)
+        found = {i: frame for i, frame in enumerate(self.read(first, max(places) + 1), first) if i in wanted}
+        return np.stack([found[i] for i in places])
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        every = np.empty(self.shape, self.dtype)
+        for t, frame in enumerate(self):
+            every[t] = frame
+        return every if dtype is None else every.astype(dtype)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+# A clip, in memory or not.
+Clip = UInt8[np.ndarray, "_ _ _ 3"] | FrameSequence
 
 
 def to_uint8(video: Float[Tensor, "3 t h w"]) -> Frames:
@@ -113,9 +174,9 @@ def size_text(frame: Frame) -> str:
     return f"{frame.shape[1]}x{frame.shape[0]}"
 
 
-def pixels_sha256(pixels: np.ndarray) -> str:
-    """SHA-256 of an array's shape and bytes: a picture's or a clip's name by content."""
+def pixels_sha256(pixels: np.ndarray | FrameSequence) -> str:
+    """SHA-256 of the shape and bytes of a picture or a clip, read row by row or frame by frame: no second copy."""
     found = hashlib.sha256(repr(pixels.shape).encode())
-    # The buffer itself, not `tobytes()`: a source clip is large enough without a second copy.
-    found.update(np.ascontiguousarray(pixels).data)
+    for part in pixels:
+        found.update(np.ascontiguousarray(part).data)
     return found.hexdigest()

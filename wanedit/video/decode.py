@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wanedit.errors import InputError
-from wanedit.video.arrays import AnyFrame, Frame, Frames, require_same_size
+from wanedit.video.arrays import AnyFrame, Frame, Frames, FrameSequence, require_same_size
 from wanedit.video.libav import (
     SALVAGE_HINT,
     UNSPECIFIED_COLOUR,
@@ -130,6 +130,17 @@ def frames_between(
     else:
         frames = reader.select(path, index, range(start, stop), salvage)
     return _counted(frames, path, stop - start, salvage)
+
+
+def open_frames(path: str | Path, decoder: str = "pyav") -> FrameSequence:
+    """The frames of a file, not read yet. Raises InputError at once as `iter_frames`, and where they are read."""
+    path = Path(path)
+    index = scanned(path, salvage=False)
+    info = describe(path, index)
+    return FrameSequence(
+        (index.frames, info.height, info.width, 3),
+        lambda start, stop: frames_between(path, index, start, stop, decoder, salvage=False),
+    )
 
 
 def read_frames(

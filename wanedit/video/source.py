@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.timeline import fit_length
-from wanedit.video.arrays import AnyFrame, Clock, Frames, Rate
+from wanedit.video.arrays import AnyFrame, Clock, Frames, FrameSequence, Rate
 from wanedit.video.decode import DECODERS, describe, frames_between, require_known, scanned, stack
 from wanedit.video.encode import as_rate
 from wanedit.video.images import FitRecord, Size, fit, list_images, load_image, load_images
@@ -49,6 +49,29 @@ class SourceClip:
     fit: FitRecord | None
     notes: tuple[str, ...]
     clock: Clock | None = None
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A stretch of a source, of which no frame is read yet: fields as of `SourceClip`.
+
+    `notes` grows while frames are read, by what of them had to be changed.
+    """
+
+    path: Path
+    frames: FrameSequence
+    fps: Fraction
+    start: int
+    total: int
+    decoder: str
+    notes: list[str]
+    records: list[FitRecord]
+    clock: Clock | None = None
+
+    @property
+    def fit(self) -> FitRecord | None:
+        """How the frames read so far were brought to their size; the first one stands for all."""
+        return self.records[0] if self.records else None
 
 
 @dataclass(frozen=True)
@@ -92,6 +115,56 @@ def read_source(
             `num_frames`; unknown decoder or one not installed; fps out of range; salvage of a folder.
         ResourceError: the frames would not fit into memory.
     """
+    source = open_source(
+        path,
+        decoder=decoder,
+        fps=fps,
+        start=start,
+        num_frames=num_frames,
+        size=size,
+        policy=policy,
+        salvage=salvage,
+    )
+    (count, height, width, _), free = source.frames.shape, psutil.virtual_memory().available
+    if (needed := count * height * width * 3) > free:
+        raise ResourceError(
+            f"{path}: {count} frames of {width}x{height} take {needed / 2**30:.3g} GiB, "
+            f"{free / 2**30:.3g} GiB of memory are free; read fewer (num_frames) or smaller ones (size)"
+        )
+    clip, notes = stack(iter(source.frames), source.path, count), source.notes
+    if len(clip) < count:
+        notes.append(f"{count} frames asked for, {len(clip)} salvaged")
+    if source.fit and source.fit.warning:
+        notes.append(source.fit.warning)
+    return SourceClip(
+        source.path,
+        clip,
+        source.fps,
+        start,
+        source.total,
+        source.decoder,
+        source.fit,
+        tuple(notes),
+        source.clock,
+    )
+
+
+def open_source(
+    path: str | Path,
+    *,
+    decoder: str = "pyav",
+    fps: Rate | None = None,
+    start: int = 0,
+    num_frames: int | None = None,
+    size: Size | None = None,
+    policy: str = "crop",
+    salvage: bool = False,
+) -> OpenedSource:
+    """A clip whose frames are read when they are looked at, one at a time. Arguments and errors as `read_source`.
+
+    Raises:
+        InputError: where a frame is read too, if it is damaged.
+    """
     path = Path(path)
     require_known(decoder)
     rate = None if fps is None else as_rate(fps)
@@ -104,31 +177,20 @@ def read_source(
             f"{path}: {num_frames} frames from frame {start} on were asked for; "
             f"the source has {source.total} frames, so expected 1 to {source.total - start}"
         )
-    (height, width), count, free = size or source.sides, stop - start, psutil.virtual_memory().available
-    if (needed := count * height * width * 3) > free:
-        raise ResourceError(
-            f"{path}: {count} frames of {width}x{height} take {needed / 2**30:.3g} GiB, "
-            f"{free / 2**30:.3g} GiB of memory are free; read fewer (num_frames) or smaller ones (size)"
-        )
     records: list[FitRecord] = []
 
-    def frames() -> Iterator[AnyFrame]:
-        for frame in source.read(start, stop):
+    def read(first: int, last: int) -> Iterator[AnyFrame]:
+        for frame in source.read(start + first, start + last):
             if size is not None:
                 frame, record = fit(frame, size, policy)
                 # The first one stands for all, which are of one size before too.
                 records[:] = records or [record]
             yield frame
 
-    clip = stack(frames(), path, stop - start)
-    if len(clip) < stop - start:
-        source.notes.append(f"{stop - start} frames asked for, {len(clip)} salvaged")
-    record = records[0] if records else None
-    if record and record.warning:
-        source.notes.append(record.warning)
+    frames = FrameSequence((stop - start, *(size or source.sides), 3), read)
     clock = source.clock and source.clock.cut(start, stop)
-    return SourceClip(
-        path, clip, source.fps, start, source.total, source.decoder, record, tuple(source.notes), clock
+    return OpenedSource(
+        path, frames, source.fps, start, source.total, source.decoder, source.notes, records, clock
     )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,10 +16,10 @@ from wanedit.lit.tasks import TOKEN_SIDE, Pictures
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.settings import SMALLEST_SIDE, parse_size
 from wanedit.video import load_image
-from wanedit.video.arrays import Frame, Frames
+from wanedit.video.arrays import Clip, Frame
 from wanedit.video.decode import describe, scanned
 from wanedit.video.images import Size, list_images
-from wanedit.video.source import Placement, SourceClip, read_source, register
+from wanedit.video.source import Placement, SourceClip, open_source, register
 
 # A source's shape counts as kept when it changes by less than this share.
 SHAPE_KEPT = 0.01
@@ -86,18 +87,17 @@ def own_size(path: Path, sides: Size, model: str, model_size: str) -> Size:
     return fitted[0], fitted[1]
 
 
-def read_clip(path: Path, config: EditConfig, size: Size) -> SourceClip:
-    """The frames of the source that are edited, brought to `size`."""
-    return read_source(
-        path,
-        decoder=config.decoder,
-        fps=config.fps,
-        start=config.start,
-        num_frames=config.num_frames,
-        size=size,
-        policy=config.resize_policy,
-        salvage=config.salvage,
-    )
+def reading(config: EditConfig, size: Size) -> dict[str, Any]:
+    """How `read_source` and `open_source` bring the frames that are edited to `size`."""
+    return {
+        "decoder": config.decoder,
+        "fps": config.fps,
+        "start": config.start,
+        "num_frames": config.num_frames,
+        "size": size,
+        "policy": config.resize_policy,
+        "salvage": config.salvage,
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +130,7 @@ def place_keyframes(
     return placed, notes
 
 
-def shown_in(
-    frames: Frames, keyframes: Sequence[PlacedKeyframe], policy: str
-) -> UInt8[np.ndarray, "k h w 3"]:
+def shown_in(frames: Clip, keyframes: Sequence[PlacedKeyframe], policy: str) -> UInt8[np.ndarray, "k h w 3"]:
     """The keyframes (K, H, W, 3) as `frames` (T, H, W, 3) look, the source brought to its size by `policy`."""
     return np.stack([k.placement.place(k.pixels, frames[k.index], policy) for k in keyframes])
 
@@ -150,6 +148,8 @@ def read_originals(
 ) -> Pictures | None:
     """Source and keyframes in the size of the result; None where that is the model's.
 
+    The source stays in its file: only what restores the edit, and then needs every frame, holds it.
+
     Args:
         config: decided.
         source: read at the model's size.
@@ -159,8 +159,9 @@ def read_originals(
     own = original_size(sides, size, config.resize_policy)
     if config.output_size == "model" or own == size:
         return None
-    clip = read_clip(source.path, replace(config, num_frames=len(source.frames)), own)
-    return Pictures(clip.frames, shown_in(clip.frames, keyframes, config.resize_policy))
+    known = replace(config, num_frames=len(source.frames))
+    frames = open_source(source.path, **reading(known, own)).frames
+    return Pictures(frames, shown_in(frames, keyframes, config.resize_policy))
 
 
 def shape_notes(config: EditConfig, source: SourceClip, sides: Size) -> list[str]:

@@ -27,8 +27,8 @@ from wanedit.jobs.edit.pictures import (
     look,
     own_size,
     place_keyframes,
-    read_clip,
     read_originals,
+    reading,
     shape_notes,
     shown_in,
 )
@@ -45,7 +45,7 @@ from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.video import FitRecord
 from wanedit.video.arrays import pixels_sha256
-from wanedit.video.source import SourceClip
+from wanedit.video.source import SourceClip, read_source
 from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.load import WanFolder, compute_kind, hash_files
 
@@ -116,11 +116,11 @@ def make_edit_plan(
     path = find_path(config.video, folders, what="video", folder=True)
     total, sides = look(path, config)
     size = parse_size(config.size) if config.size else own_size(path, sides, model.name, own.size)
-    # A long source is refused by its length before its frames are decoded; one of no frames by `read_clip`.
+    # A long source is refused by its length before its frames are decoded; one of no frames by `read_source`.
     length = total - config.start if config.num_frames is None else config.num_frames
     if 0 < length <= total - config.start:
         _check_frames(length, indices, config, model)
-    source = read_clip(path, config, size)
+    source = read_source(path, **reading(config, size))
     _check_frames(len(source.frames), indices, config, model)
     placed, notes = place_keyframes(config, keyframes, source, sides)
     pictures = Pictures(source.frames, shown_in(source.frames, placed, config.resize_policy))
@@ -142,7 +142,7 @@ def make_edit_plan(
     }
     task = EditTask(
         index=0,
-        frames=pictures.frames,
+        frames=source.frames,
         keyframes=pictures.keyframes,
         keyframe_indices=indices,
         prompt=config.prompt,

@@ -25,6 +25,7 @@ from wanedit.tracking import Tracking, check_tracking
 from wanedit.tracking.runs import track, track_result
 from wanedit.video import read_frames, write_mp4, write_png
 from wanedit.video.arrays import Frames
+from wanedit.video.decode import open_frames
 from wanedit.video.sheets import comparison_sheet, contact_indices
 
 Say = Callable[[str], None]
@@ -217,9 +218,10 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool) -> EditResult
     # H.264 has no odd sides: the last row or column is left out, as the plan says.
     even = frames[:, : height // 2 * 2, : width // 2 * 2]
     write_mp4(directory.final, even, plan.fps, metadata(plan), plan.config.crf)
-    rows = {"source": dict(enumerate(task.pictures.frames)), "edited": dict(enumerate(frames))}
-    rows["keyframes"] = dict(zip(task.keyframe_indices, task.pictures.keyframes, strict=True))
     shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
+    clips = {"source": task.pictures.frames, "edited": frames}
+    rows = {name: dict(zip(shown, clip[shown], strict=True)) for name, clip in clips.items()}
+    rows["keyframes"] = dict(zip(task.keyframe_indices, task.pictures.keyframes, strict=True))
     write_png(directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps))
     done = [event for event in read_events(directory.metrics) if event.get("digest") == task.digest]
     return EditResult(
@@ -264,7 +266,7 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
     done = [event for event in events if event.get("event") == "edited" and event.get("digest") == digest]
     return FinishedRun(
         "edit",
-        read_frames(Manifest(directory).path(digest)),
+        open_frames(Manifest(directory).path(digest)),
         plan.fps,
         prompt=config.prompt,
         keyframes=dict(zip(plan.task.keyframe_indices, pictures.keyframes, strict=True)),

@@ -1,41 +1,49 @@
-"""The package's own groups of measures: pure functions of `wanedit.metrics`, put to what is given."""
+"""The package's own groups of measures: pure functions of `wanedit.metrics`, put to what is given, frame by frame."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
 
-from wanedit.jobs.evaluate.metric import METRICS, Inputs, Metric, NotGivenError, Values, given
+from wanedit.jobs.evaluate.metric import METRICS, Inputs, Metric, Moment, NotGivenError, Values
 from wanedit.metrics import weights
-from wanedit.metrics.functional import frame_psnr, frame_ssim, seam_ratio
 from wanedit.metrics.functional.convergence import convergence, unpredicted
 from wanedit.metrics.functional.fidelity import (
-    gradient_distances,
+    Nearness,
+    gradient_distance,
     keyframe_distance,
     mean_by_distance,
     structure_distance,
 )
-from wanedit.metrics.functional.junctions import MEASURES, junction_scores, score
-from wanedit.metrics.functional.motion import endpoint_errors, follow, motion_scores
+from wanedit.metrics.functional.junctions import OF_PIXELS, Transitions, change_between, score, seam_ratio
+from wanedit.metrics.functional.motion import MotionWindows, endpoint_error, step_between
 from wanedit.metrics.functional.temporal import (
+    TemporalSeries,
     background_consistency,
-    dynamic_degree,
+    fastest,
     step_similarities,
     subject_score,
-    temporal_scores,
 )
 from wanedit.runtime.events import Event
-from wanedit.video.arrays import Frames
+from wanedit.sprites.truth import frame_errors, trace
 
 
 @METRICS.register("junctions")
 class Junctions(Metric):
     needs = ("junctions",)
-    lower = tuple(name for name in MEASURES if name != "lpips")
+    lower = OF_PIXELS
 
-    def measure(self, inputs: Inputs) -> Values:
-        found = junction_scores(inputs.video, inputs.junctions, inputs.motion)
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.transitions = Transitions()
+
+    def update(self, moment: Moment) -> None:
+        self.transitions.update(moment.frame, moment.step)
+
+    def compute(self) -> Values:
+        found = self.transitions.scores(self.inputs.junctions)
         return {
             str(j): {name: asdict(value) for name, value in scores.items()} for j, scores in found.items()
         }
@@ -49,17 +57,29 @@ class Seams(Metric):
     lower = ("seam_ratio",)
     plain = ("seam_ratio_reference",)
 
-    def measure(self, inputs: Inputs) -> Values:
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
         last = len(inputs.video) - 1
-        seams = [frame for frame in inputs.keyframes or {} if 0 < frame < last] or list(inputs.junctions)
-        if not seams:
+        inner = [frame for frame in inputs.keyframes or {} if 0 < frame < last]
+        self.seams = inner or list(inputs.junctions)
+        if not self.seams:
             raise NotGivenError(
                 "neither junctions nor keyframes between the first and the last frame are given"
             )
-        values = {"seam_ratio": seam_ratio(inputs.video, seams)}
-        if inputs.reference is not None:
-            values["seam_ratio_reference"] = seam_ratio(inputs.reference, seams)
-        return values
+        self.before: tuple[np.ndarray | None, ...] = ()
+        self.changes: dict[str, list[float]] = defaultdict(list)
+
+    def update(self, moment: Moment) -> None:
+        now = (moment.frame, moment.reference)
+        for name, first, second in zip(
+            ("seam_ratio", "seam_ratio_reference"), self.before, now, strict=False
+        ):
+            if first is not None and second is not None:
+                self.changes[name].append(change_between(first, second))
+        self.before = now
+
+    def compute(self) -> Values:
+        return {name: seam_ratio(np.array(changes), self.seams) for name, changes in self.changes.items()}
 
 
 @METRICS.register("temporal")
@@ -69,8 +89,16 @@ class Temporal(Metric):
     lower = ("warp_error", "flicker", "smoothness")
     plain = ("dynamic_degree",)
 
-    def measure(self, inputs: Inputs) -> Values:
-        return asdict(temporal_scores(inputs.video, inputs.motion))
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.series = TemporalSeries()
+
+    def update(self, moment: Moment) -> None:
+        if moment.step is not None:
+            self.series.update(moment.step)
+
+    def compute(self) -> Values:
+        return asdict(self.series.scores())
 
 
 @METRICS.register("temporal_raft")
@@ -80,11 +108,21 @@ class TemporalRaft(Metric):
     lower = ("warp_error",)
     plain = ("dynamic_degree",)
 
-    def measure(self, inputs: Inputs) -> Values:
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
         from wanedit.metrics.networks import Raft
 
-        motion = follow(inputs.video, Raft.load())
-        return {"warp_error": float(motion.warp_errors().mean()), "dynamic_degree": dynamic_degree(motion)}
+        self.flow = Raft.load()
+        self.found: list[tuple[float, float]] = []
+
+    def update(self, moment: Moment) -> None:
+        if moment.before is not None:
+            step = step_between(moment.before.small, moment.small, self.flow)
+            self.found.append((step.moved_back[0], fastest(step)))
+
+    def compute(self) -> Values:
+        warped, fast = np.mean(self.found, axis=0)
+        return {"warp_error": float(warped), "dynamic_degree": float(fast)}
 
 
 @METRICS.register("clip")
@@ -93,10 +131,18 @@ class ClipConsistency(Metric):
     weights = (weights.CLIP,)
     higher = ("frame_consistency", "frame_consistency_worst", "background_consistency")
 
-    def measure(self, inputs: Inputs) -> Values:
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
         from wanedit.metrics.networks import ClipImages
 
-        features = ClipImages.load().embed(inputs.video)
+        self.clip = ClipImages.load()
+        self.features: list[np.ndarray] = []
+
+    def update(self, moment: Moment) -> None:
+        self.features.append(self.clip.embed(moment.frame[None])[0])
+
+    def compute(self) -> Values:
+        features = np.stack(self.features)
         steps = step_similarities(features)
         consistency = {
             "frame_consistency": float(steps.mean()),
@@ -113,61 +159,83 @@ class Subject(Metric):
     weights = (weights.DINO_B16,)
     higher = ("i2v_subject",)
 
-    def measure(self, inputs: Inputs) -> Values:
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
         from wanedit.metrics.networks import Dino
 
-        dino, keyframes = Dino.load(), inputs.keyframes or {}
-        picture = dino.embed(keyframes[min(keyframes)][None])[0]
-        return {"i2v_subject": subject_score(picture, dino.embed(inputs.video))}
+        self.dino, keyframes = Dino.load(), inputs.keyframes or {}
+        self.picture = self.dino.embed(keyframes[min(keyframes)][None])[0]
+        self.features: list[np.ndarray] = []
+
+    def update(self, moment: Moment) -> None:
+        self.features.append(self.dino.embed(moment.frame[None])[0])
+
+    def compute(self) -> Values:
+        return {"i2v_subject": subject_score(self.picture, np.stack(self.features))}
+
+
+class Averaged(Metric):
+    """Numbers of every frame by row, of which the clip has the mean over the frames that have one."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.series: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, **numbers: float) -> None:
+        """What the next frame has."""
+        for name, value in numbers.items():
+            self.series[name].append(value)
+
+    def compute(self) -> Values:
+        return {name: _mean(np.array(values)) for name, values in self.series.items()}
 
 
 @METRICS.register("fidelity")
-class Fidelity(Metric):
+class Fidelity(Averaged):
     needs = ("reference",)
     higher = ("psnr", "psnr_worst", "ssim")
     plain = ("worst_frame",)
 
-    def measure(self, inputs: Inputs) -> Values:
-        reference = given(inputs.reference)
-        psnr = frame_psnr(inputs.video, reference)
-        values = {
-            "psnr": float(psnr.mean()),
-            "psnr_worst": float(psnr.min()),
-            "worst_frame": int(psnr.argmin()),
-        }
-        return values | {"ssim": float(frame_ssim(inputs.video, reference).mean())}
+    def update(self, moment: Moment) -> None:
+        self.add(psnr=moment.to_reference.psnr(), ssim=moment.to_reference.ssim())
+
+    def compute(self) -> Values:
+        psnr = np.array(self.series["psnr"])
+        worst = {"psnr_worst": float(psnr.min()), "worst_frame": int(psnr.argmin())}
+        return super().compute() | worst
 
 
 @METRICS.register("mask")
-class Mask(Metric):
+class Mask(Averaged):
     """Inside it, the reference may be changed: nearness is no merit there."""
 
     needs = ("reference", "mask")
     higher = ("psnr_outside", "ssim_outside")
     plain = ("psnr_inside", "ssim_inside")
 
-    def measure(self, inputs: Inputs) -> Values:
-        reference, values = given(inputs.reference), {}
-        for name, measure in (("psnr", frame_psnr), ("ssim", frame_ssim)):
-            for place, mask in _places(inputs).items():
-                values[f"{name}_{place}"] = _mean(measure(inputs.video, reference, mask))
-        return values
+    def update(self, moment: Moment) -> None:
+        near = moment.to_reference
+        for place, mask in _places(moment).items():
+            self.add(**{f"psnr_{place}": near.psnr(mask), f"ssim_{place}": near.ssim(mask)})
 
 
 @METRICS.register("keyframes")
-class Keyframes(Metric):
+class Keyframes(Averaged):
     needs = ("keyframes",)
     higher = ("psnr", "ssim", "psnr_by_frame")
 
-    def measure(self, inputs: Inputs) -> Values:
-        shown, pictures = _at_keyframes(inputs)
-        psnr, ssim = frame_psnr(shown, pictures), frame_ssim(shown, pictures)
-        per_frame = dict(zip(map(str, inputs.keyframes or {}), map(float, psnr), strict=True))
-        return {"psnr": float(psnr.mean()), "ssim": float(ssim.mean()), "psnr_by_frame": per_frame}
+    def update(self, moment: Moment) -> None:
+        if (picture := (self.inputs.keyframes or {}).get(moment.index)) is not None:
+            near = Nearness(moment.frame, picture)
+            self.add(psnr=near.psnr(), ssim=near.ssim())
+
+    def compute(self) -> Values:
+        by_frame = zip(map(str, sorted(self.inputs.keyframes or {})), self.series["psnr"], strict=True)
+        return super().compute() | {"psnr_by_frame": dict(by_frame)}
 
 
 @METRICS.register("truth")
-class Truth(Metric):
+class Truth(Averaged):
     """Against a drawn scene, or against a reference that is the truth because keyframes were taken from it."""
 
     uses = ("scene", "reference", "keyframes", "mask")
@@ -178,75 +246,102 @@ class Truth(Metric):
     lower = ("centre_error", "centre_missing")
     plain = ("sprites_followed",)
 
-    def measure(self, inputs: Inputs) -> Values:
-        scene = inputs.scene
-        truth = scene.frames if scene is not None else None if inputs.of_run else inputs.reference
-        if truth is None or (scene is None and not inputs.keyframes):
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        known = inputs.scene is not None or (inputs.reference is not None and not inputs.of_run)
+        if not known or (inputs.scene is None and not inputs.keyframes):
             lacking = "a run's reference is its source and no truth; " if inputs.of_run else ""
             raise NotGivenError(f"{lacking}neither a scene nor a reference with keyframes is given")
-        psnr = frame_psnr(inputs.video, truth)
-        values: Values = {"psnr": float(psnr.mean())}
+        self.distance: np.ndarray | None = None
         if inputs.keyframes:
-            distance = keyframe_distance(len(psnr), inputs.keyframes)
-            off = distance > 0
+            self.distance = keyframe_distance(len(inputs.video), inputs.keyframes)
+        self.centres: list[list[float]] = []
+
+    def update(self, moment: Moment) -> None:
+        near, t, clip = moment.to_truth, moment.index, self.inputs.scene and self.inputs.scene.clip
+        self.add(psnr=near.psnr())
+        if self.distance is not None:
+            self.add(ssim=near.ssim() if self.distance[t] else math.nan)
+            # Where the edit may change nothing.
+            self.add(unchanged=math.nan if moment.mask is None else near.psnr(~moment.mask))
+        if clip is not None and moment.truth is not None and 0 < t < len(self.inputs.video) - 1:
+            self.centres.append(frame_errors(clip, t, moment.frame, moment.truth))
+
+    def compute(self) -> Values:
+        psnr = np.array(self.series["psnr"])
+        values: Values = {"psnr": float(psnr.mean())}
+        if self.distance is not None:
+            off = self.distance > 0
             values["psnr_off_keyframes"] = _mean(psnr[off])
-            values["ssim_off_keyframes"] = _mean(frame_ssim(inputs.video, truth)[off])
+            values["ssim_off_keyframes"] = _mean(np.array(self.series["ssim"])[off])
             values["psnr_keyframes"] = float(psnr[~off].mean())
-            if inputs.mask is not None:
-                # Off the keyframes too, where the edit may change nothing.
-                values["psnr_unchanged"] = _mean(frame_psnr(inputs.video, truth, ~inputs.mask)[off])
-            by_distance = mean_by_distance(psnr, distance)
+            if self.inputs.mask is not None:
+                values["psnr_unchanged"] = _mean(np.array(self.series["unchanged"])[off])
+            by_distance = mean_by_distance(psnr, self.distance)
             values["psnr_by_distance"] = {str(d): mean for d, mean in by_distance.items()}
-        return values | ({} if scene is None else scene.centre_errors(inputs.video))
+        # Of the sprites that the instrument can follow in the truth, between the first frame and the last; one that is
+        # not found counts with half of the frame's width.
+        if found := trace(self.centres):
+            values["centre_error"] = (
+                float(np.mean([f.error for f in found])) * self.inputs.video.shape[2] / 64
+            )
+            values["centre_missing"] = float(np.mean([f.missing for f in found]))
+            values["sprites_followed"] = len(found)
+        return values
 
 
 @METRICS.register("motion")
-class MotionFidelity(Metric):
+class MotionFidelity(Averaged):
     needs = ("reference",)
     least_frames = 2
     higher = ("fidelity_surrogate", "fidelity_in_place")
     lower = ("endpoint_error", "endpoint_error_worst", "endpoint_error_share")
 
-    def measure(self, inputs: Inputs) -> Values:
-        errors, shares = endpoint_errors(inputs.reference_motion, inputs.motion).T
-        found = motion_scores(given(inputs.reference), inputs.video)
-        return {
-            "fidelity_surrogate": found.fidelity,
-            "fidelity_in_place": found.in_place,
-            "endpoint_error": float(errors.mean()),
-            "endpoint_error_worst": float(errors.max()),
-            "endpoint_error_share": _mean(shares),
-        }
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.windows = MotionWindows()
+
+    def update(self, moment: Moment) -> None:
+        self.windows.update(moment.small_reference, moment.small)
+        if moment.reference_step is not None and moment.step is not None:
+            error, share = endpoint_error(moment.reference_step, moment.step)
+            self.add(endpoint_error=error, endpoint_error_share=share)
+
+    def compute(self) -> Values:
+        found, worst = self.windows.scores(), float(np.max(self.series["endpoint_error"]))
+        scores = {"fidelity_surrogate": found.fidelity, "fidelity_in_place": found.in_place}
+        return scores | {"endpoint_error_worst": worst} | super().compute()
 
 
 @METRICS.register("structure")
-class Structure(Metric):
+class Structure(Averaged):
     needs = ("reference",)
     weights = (weights.DINO_B8,)
     lower = ("distance",)
 
-    def measure(self, inputs: Inputs) -> Values:
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
         from wanedit.metrics.networks import Dino
 
-        dino = Dino.for_structure()
-        pairs = zip(inputs.video, given(inputs.reference), strict=True)
-        return {
-            "distance": float(np.mean([structure_distance(dino.keys(a), dino.keys(b)) for a, b in pairs]))
-        }
+        self.dino = Dino.for_structure()
+
+    def update(self, moment: Moment) -> None:
+        pair = moment.to_reference
+        self.add(distance=structure_distance(self.dino.keys(pair.frame), self.dino.keys(pair.truth)))
 
 
 @METRICS.register("structure_surrogate")
-class StructureSurrogate(Metric):
+class StructureSurrogate(Averaged):
     needs = ("reference",)
     lower = ("distance_of_gradients",)
 
-    def measure(self, inputs: Inputs) -> Values:
-        distances = gradient_distances(inputs.video, given(inputs.reference))
-        return {"distance_of_gradients": float(distances.mean())}
+    def update(self, moment: Moment) -> None:
+        pair = moment.to_reference
+        self.add(distance_of_gradients=gradient_distance(pair.frame, pair.truth))
 
 
 @METRICS.register("lpips")
-class PerceptualDistance(Metric):
+class PerceptualDistance(Averaged):
     """To all that is given."""
 
     uses = ("reference", "mask", "keyframes", "junctions")
@@ -254,23 +349,32 @@ class PerceptualDistance(Metric):
     lower = ("reference", "outside", "keyframes", "junctions")
     plain = ("inside",)
 
-    def measure(self, inputs: Inputs) -> Values:
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
         from wanedit.metrics.networks import Lpips
 
-        lpips = Lpips.load()
-        values: Values = {}
-        if inputs.reference is not None:
-            values["reference"] = float(lpips.distances(inputs.video, inputs.reference).mean())
-            for place, mask in _places(inputs).items():
-                values[place] = _mean(lpips.distances(inputs.video, inputs.reference, mask))
-        if inputs.keyframes:
-            values["keyframes"] = float(lpips.distances(*_at_keyframes(inputs)).mean())
-        if inputs.junctions:
-            steps = np.concatenate([[np.nan], lpips.steps(inputs.video)])
-            joins = inputs.junctions
-            values["junctions"] = {str(j): asdict(score("lpips", steps, j, joins)) for j in joins}
-        if not values:
+        self.lpips = Lpips.load()
+        if not any(inputs.has(name) for name in ("reference", "keyframes", "junctions")):
             raise NotGivenError("neither a reference, nor keyframes, nor junctions are given")
+        self.before: np.ndarray | None = None
+        self.steps: list[float] = []
+
+    def update(self, moment: Moment) -> None:
+        if moment.reference is not None:
+            self.add(reference=self.lpips.distance(moment.frame, moment.reference))
+            for place, mask in _places(moment).items():
+                self.add(**{place: self.lpips.distance(moment.frame, moment.reference, mask)})
+        if (picture := (self.inputs.keyframes or {}).get(moment.index)) is not None:
+            self.add(keyframes=self.lpips.distance(moment.frame, picture))
+        if self.inputs.junctions:
+            before, self.before = self.before, moment.frame
+            self.steps.append(math.nan if before is None else self.lpips.distance(before, moment.frame))
+
+    def compute(self) -> Values:
+        values, joins = super().compute(), self.inputs.junctions
+        if joins:
+            steps = np.array(self.steps)
+            values["junctions"] = {str(j): asdict(score("lpips", steps, j, joins)) for j in joins}
         return values
 
 
@@ -283,8 +387,8 @@ class Convergence(Metric):
     lower = ("keyframe_error",)
     plain = ("measured_rate", "predicted_rate", "driven_rate", "over_bound", "residual_by_step")
 
-    def measure(self, inputs: Inputs) -> Values:
-        steps = inputs.steps
+    def compute(self) -> Values:
+        steps = self.inputs.steps
         if not all("r_k_norm" in step for step in steps):
             raise NotGivenError("the method of this edit keeps no residual")
         residuals, sigmas, h, gain_h = (
@@ -299,7 +403,7 @@ class Convergence(Metric):
                 errors = _series(steps, "keyframe_error") * unit
         found = convergence(residuals, sigmas, h, gain_h, errors)
         values: Values = {"measured_rate": found.measured_rate}
-        if unpredicted(inputs.method) is None:
+        if unpredicted(self.inputs.method) is None:
             values["predicted_rate"] = found.predicted_rate
             values["driven_rate"] = found.driven_rate
             values["over_bound"] = found.law.over_bound
@@ -309,14 +413,8 @@ class Convergence(Metric):
         return values
 
 
-def _places(inputs: Inputs) -> dict[str, np.ndarray]:
-    return {} if inputs.mask is None else {"inside": inputs.mask, "outside": ~inputs.mask}
-
-
-def _at_keyframes(inputs: Inputs) -> tuple[Frames, Frames]:
-    """The frames that should show keyframes, and the keyframes."""
-    keyframes = inputs.keyframes or {}
-    return inputs.video[list(keyframes)], np.stack(list(keyframes.values()))
+def _places(moment: Moment) -> dict[str, np.ndarray]:
+    return {} if moment.mask is None else {"inside": moment.mask, "outside": ~moment.mask}
 
 
 def _series(steps: Sequence[Event], name: str) -> np.ndarray:

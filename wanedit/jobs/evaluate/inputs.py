@@ -14,17 +14,17 @@ A scene is a small JSON file, from which its exact truth is drawn:
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from wanedit.errors import InputError
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.metric import Inputs, SceneTruth
+from wanedit.metrics.functional.fidelity import Mask
 from wanedit.metrics.functional.junctions import check_junctions
 from wanedit.runtime.inputs import find_path, parse_edited
 from wanedit.runtime.settings import check_values
@@ -38,29 +38,36 @@ from wanedit.sprites import (
     sample_edit,
     sample_scene,
 )
-from wanedit.sprites.sets import Clip, demo_scene
+from wanedit.sprites.sets import Clip as SceneClip
+from wanedit.sprites.sets import demo_scene
 from wanedit.video import load_image, to_uint8
-from wanedit.video.arrays import Frames
-from wanedit.video.source import SourceClip, read_source
+from wanedit.video.arrays import Clip, FrameSequence
+from wanedit.video.source import OpenedSource, open_source
 
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 
 
-def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple[Inputs, SourceClip]:
-    """Read everything that the configuration names.
+def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple[Inputs, list[OpenedSource]]:
+    """Open everything that the configuration names; clips are read while they are measured.
+
+    Returns:
+        The inputs, and the files of video and reference, whose notes grow while they are read.
 
     Raises:
         InputError: see `evaluate`.
     """
-    clip = read_source(find_path(config.video, folders, what="video", folder=True))
-    frames, (height, width) = clip.frames, clip.frames.shape[1:3]
+    clip = open_source(find_path(config.video, folders, what="video", folder=True))
+    frames, (height, width), opened = clip.frames, clip.frames.shape[1:3], [clip]
     words = [word.strip() for word in config.junctions.split(",") if word.strip()]
     if any(not word.isdecimal() for word in words):
         raise InputError(f"junctions is {config.junctions!r}; expected frame numbers such as 24,48")
     if junctions := tuple(int(word) for word in words):
         check_junctions(len(frames), junctions)
-    reference = _like(config.reference, "reference", frames, folders)
-    mask = read_mask(config.mask, frames, folders)
+    reference = None
+    if config.reference is not None:
+        opened.append(_like(config.reference, "reference", frames, folders))
+        reference = opened[-1].frames
+    mask = None if config.mask is None else read_mask(config.mask, frames, folders)
     keyframes = None
     if config.keyframes:
         entries = parse_edited(config.keyframes, folders)
@@ -71,28 +78,27 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
                     f"keyframe {index} is {picture.shape[1]}x{picture.shape[0]}; expected {width}x{height}, at a frame "
                     f"from 0 to {len(frames) - 1}"
                 )
-    return Inputs(frames, junctions, reference, mask, keyframes, fps=clip.fps), clip
+    return Inputs(frames, junctions, reference, mask, keyframes, fps=clip.fps), opened
 
 
-def _like(name: str | None, what: str, video: Frames, folders: Sequence[Path]) -> Frames | None:
-    if name is None:
-        return None
-    frames = read_source(find_path(name, folders, what=what, folder=True)).frames
-    if frames.shape != video.shape:
-        sizes = [f"{len(v)} frames of {v.shape[2]}x{v.shape[1]}" for v in (frames, video)]
+def _like(name: str, what: str, video: Clip, folders: Sequence[Path]) -> OpenedSource:
+    found = open_source(find_path(name, folders, what=what, folder=True))
+    if found.frames.shape != video.shape:
+        sizes = [f"{len(v)} frames of {v.shape[2]}x{v.shape[1]}" for v in (found.frames, video)]
         raise InputError(f"{what} has {sizes[0]}; expected the video's {sizes[1]}")
-    return frames
+    return found
 
 
-def read_mask(name: str | None, video: Frames, folders: Sequence[Path]) -> Bool[np.ndarray, "t h w"] | None:
+def read_mask(name: str, video: Clip, folders: Sequence[Path]) -> Mask:
     """White places of a picture, or of a video or folder as long as the video. Raises InputError where none fits."""
-    if name is None:
-        return None
     path = find_path(name, folders, what="mask", folder=True)
     if path.is_dir() or path.suffix.lower() in VIDEOS:
-        frames = _like(name, "mask", video, folders)
-        assert frames is not None
-        return frames.mean(axis=-1) > 127
+        frames = _like(name, "mask", video, folders).frames
+
+        def white(start: int, stop: int) -> Iterator[np.ndarray]:
+            return (frame.mean(axis=-1) > 127 for frame in frames.read(start, stop))
+
+        return FrameSequence(frames.shape[:3], white, np.bool_)
     picture = load_image(path).pixels
     if picture.shape[:2] != video.shape[1:3]:
         raise InputError(
@@ -115,7 +121,7 @@ class SceneFile:
     edit: str | dict[str, object] | None = None
 
 
-def read_scene(path: Path, video: Frames) -> SceneTruth:
+def read_scene(path: Path, video: Clip) -> SceneTruth:
     """The truth of a video whose scene the file names.
 
     Raises:
@@ -145,16 +151,26 @@ def _drawn(said: SceneFile, frames: int, size: tuple[int, int]) -> SceneTruth:
     times, seed = frame_times(frames, said.fps, said.start), said.seed or 0
     duration = said.duration or frames / said.fps
     scene = demo_scene() if said.demo else sample_scene(seed, said.split, duration, said.sprites)
-    shown, style, changed, edit = scene, "plain", None, None
+    shown, style, edit = scene, "plain", None
     if isinstance(said.edit, str):
         edit = sample_edit(scene, seed, (said.edit,))
     elif said.edit is not None:
         edit = _edit(said.edit)
     if edit is not None:
         edited = apply_edit(scene, edit)
-        shown, style, changed = edited.scene, edited.style, edit_mask(scene, edit, times, size).numpy()
-    clip = Clip(seed, shown, frames, tuple(times.tolist())) if style == "plain" else None
-    return SceneTruth(to_uint8(render(shown, times, size, style).video), changed, clip)
+        shown, style = edited.scene, edited.style
+
+    # Drawn one by one each time they are looked at.
+    def drawn(start: int, stop: int) -> Iterator[np.ndarray]:
+        return (to_uint8(render(shown, times[[t]], size, style).video)[0] for t in range(start, stop))
+
+    def touched(start: int, stop: int) -> Iterator[np.ndarray]:
+        assert edit is not None
+        return (edit_mask(scene, edit, times[[t]], size).numpy()[0] for t in range(start, stop))
+
+    changed = None if edit is None else FrameSequence((frames, *size), touched, np.bool_)
+    clip = SceneClip(seed, shown, frames, tuple(times.tolist())) if style == "plain" else None
+    return SceneTruth(FrameSequence((frames, *size, 3), drawn), changed, clip)
 
 
 def _edit(values: dict[str, Any]) -> Edit:

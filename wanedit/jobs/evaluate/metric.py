@@ -1,36 +1,43 @@
-"""What a group of measures is, what it is given, and the one way in which groups are taken of a video.
+"""What a group of measures is, what it is given, and the one pass over a video in which all of them are taken.
 
 `wanedit evaluate`, ablations, experiment 01 and the scorecard of wan-tiny all measure with `measure`. A new group is
-one class, in the package or out of it:
+one class, in the package or out of it; it is shown the video frame by frame, for a whole clip may not fit in memory:
 
     @METRICS.register("brightness")
     class Brightness(Metric):
         plain = ("mean",)
 
-        def measure(self, inputs: Inputs) -> Values:
-            return {"mean": float(inputs.video.mean())}
+        def __init__(self, inputs: Inputs) -> None:
+            super().__init__(inputs)
+            self.levels = []
+
+        def update(self, moment: Moment) -> None:
+            self.levels.append(moment.frame.mean())
+
+        def compute(self) -> Values:
+            return {"mean": float(np.mean(self.levels))}
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from itertools import repeat
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torchmetrics
 from jaxtyping import Bool
 
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.metrics.functional.motion import ClipMotion, follow
+from wanedit.metrics.functional.fidelity import Mask, Nearness
+from wanedit.metrics.functional.motion import Step, reduced, step_between
 from wanedit.metrics.weights import HubFile, HubModel
 from wanedit.registry import Registry
 from wanedit.runtime.events import Event
 from wanedit.runtime.record import FinishedRun
-from wanedit.sprites.sets import Clip
-from wanedit.sprites.truth import traces
-from wanedit.video import from_uint8
-from wanedit.video.arrays import AnyFrame, Frames
+from wanedit.sprites.sets import Clip as SceneClip
+from wanedit.video.arrays import AnyFrame, Clip
 
 # Numbers by name, which may stand by place, a frame or a join, in mappings of their own.
 Values = dict[str, Any]
@@ -53,32 +60,14 @@ class SceneTruth:
         clip: the scene, where its sprites can be followed: in style plain.
     """
 
-    frames: Frames
-    changed: Bool[np.ndarray, "t h w"] | None = None
-    clip: Clip | None = None
-
-    def centre_errors(self, video: Frames) -> Values:
-        """Mean distance of the sprites' centres from their true ones in pixels of the video, and the share not found.
-
-        Over the sprites that the instrument can follow in the truth, and the frames between the first and the last; a
-        sprite that is not found counts with half of the frame's width.
-        """
-        if self.clip is None or len(video) < 3:
-            return {}
-        found = traces(self.clip, from_uint8(video), from_uint8(self.frames))
-        if not found:
-            return {}
-        width = video.shape[2]
-        return {
-            "centre_error": float(np.mean([trace.error for trace in found])) * width / 64,
-            "centre_missing": float(np.mean([trace.missing for trace in found])),
-            "sprites_followed": len(found),
-        }
+    frames: Clip
+    changed: Mask | None = None
+    clip: SceneClip | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """All that is measured with, read.
+    """All that is measured with. Clips may still be in their files: see `wanedit.video.arrays.FrameSequence`.
 
     Attributes:
         mask: (T, H, W), where the reference may be changed.
@@ -89,10 +78,10 @@ class Inputs:
         fps, prompt: how the video is shown, and what of.
     """
 
-    video: Frames
+    video: Clip
     junctions: tuple[int, ...] = ()
-    reference: Frames | None = None
-    mask: Bool[np.ndarray, "t h w"] | None = None
+    reference: Clip | None = None
+    mask: Mask | None = None
     keyframes: dict[int, AnyFrame] | None = None
     scene: SceneTruth | None = None
     of_run: bool = False
@@ -100,6 +89,15 @@ class Inputs:
     method: Event = field(default_factory=dict)
     fps: Fraction = Fraction(16)
     prompt: str = ""
+
+    def __post_init__(self) -> None:
+        for name, clip in self._clips().items():
+            if clip is not None and len(clip) != len(self.video):
+                raise InputError(f"{name} has {len(clip)} frames; expected the video's {len(self.video)}")
+
+    def _clips(self) -> dict[str, Clip | Mask | None]:
+        truth = None if self.scene is None else self.scene.frames
+        return {"reference": self.reference, "mask": self.mask, "scene": truth}
 
     @classmethod
     def of(cls, run: FinishedRun, scene: SceneTruth | None = None) -> "Inputs":
@@ -123,19 +121,71 @@ class Inputs:
         value = getattr(self, name)
         return value is not None and not (isinstance(value, tuple | dict | str) and not value)
 
-    @cached_property
-    def motion(self) -> ClipMotion:
-        """Followed once, for all who ask."""
-        return follow(self.video)
+    def moments(self) -> Iterator["Moment"]:
+        """Every frame in order with all that belongs to it; each clip is read once."""
+        before: Moment | None = None
+        frames = len(self.video)
+        clips = [repeat(None, frames) if clip is None else clip for clip in self._clips().values()]
+        for t, (frame, reference, mask, truth) in enumerate(zip(self.video, *clips, strict=True)):
+            moment = Moment(t, frame, reference, mask, truth, before)
+            yield moment
+            # Of the frame before only what was reduced of it is asked for again, and of the one before that nothing.
+            if before is not None:
+                before.before = None
+            before = moment
+
+
+@dataclass(eq=False)
+class Moment:
+    """One frame of the video. What several groups ask for, they share: it is worked out by the first that does.
+
+    Attributes:
+        index: 0 for the first frame.
+        reference, mask, truth: the frame's own of those inputs; None where they are not given.
+        before: the frame before.
+    """
+
+    index: int
+    frame: AnyFrame
+    reference: AnyFrame | None = None
+    mask: Bool[np.ndarray, "_ _"] | None = None
+    truth: AnyFrame | None = None
+    before: "Moment | None" = None
 
     @cached_property
-    def reference_motion(self) -> ClipMotion:
+    def small(self) -> AnyFrame:
+        """The frame as motion is followed on it."""
+        return reduced(self.frame)
+
+    @cached_property
+    def small_reference(self) -> AnyFrame:
+        """The reference likewise."""
+        return reduced(given(self.reference))
+
+    @cached_property
+    def step(self) -> Step | None:
+        """From the frame before to this one; None at the first."""
+        return step_between(self.before.small, self.small) if self.before else None
+
+    @cached_property
+    def reference_step(self) -> Step | None:
         """Of the reference."""
-        return follow(given(self.reference))
+        return step_between(self.before.small_reference, self.small_reference) if self.before else None
+
+    @cached_property
+    def to_reference(self) -> Nearness:
+        """The frame beside the reference's."""
+        return Nearness(self.frame, given(self.reference))
+
+    @cached_property
+    def to_truth(self) -> Nearness:
+        """The frame beside the truth's, which may be the reference."""
+        return self.to_reference if self.truth is None else Nearness(self.frame, self.truth)
 
 
-class Metric(ABC):
-    """A group of measures. What it needs and what its numbers mean is declared here and read everywhere else.
+class Metric(torchmetrics.Metric):
+    """A group of measures: a `torchmetrics.Metric` that is updated with every moment of a video. What it needs and what
+    its numbers mean is declared here and read everywhere else.
 
     Attributes:
         needs: the `Inputs` without which it cannot be taken.
@@ -144,6 +194,14 @@ class Metric(ABC):
         weights: published files without which it cannot be taken.
         higher, lower, plain: its rows, by which way they are better; of plain ones, neither. A row holds one number, or
             several by place, as in {"psnr_by_frame": {"4": …}}; a group of joins has its rows inside each join.
+
+    Args:
+        inputs: all that is given. A group of your own refuses here what does not suffice, and loads what it needs.
+
+    Raises:
+        NotGivenError: something is lacking.
+        InputError: an input that does not fit.
+        MissingWeightsError: weights are not on this machine.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -154,18 +212,9 @@ class Metric(ABC):
     lower: ClassVar[tuple[str, ...]] = ()
     plain: ClassVar[tuple[str, ...]] = ()
 
-    @abstractmethod
-    def measure(self, inputs: Inputs) -> Values:
-        """All that can be said with what is given: numbers by row.
-
-        Raises:
-            NotGivenError: something is lacking that `needs` cannot say.
-            InputError: an input that does not fit.
-            MissingWeightsError: weights are not on this machine.
-        """
-
-    def __call__(self, inputs: Inputs) -> Values:
-        """Measure. Raises as `measure`, and NotGivenError for what `needs` and `least_frames` say."""
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()
+        self.inputs = inputs
         for name in self.needs:
             if not inputs.has(name):
                 verb = "is" if self.needs[0].rstrip("s") == self.needs[0] and len(self.needs) == 1 else "are"
@@ -173,7 +222,13 @@ class Metric(ABC):
         if (frames := len(inputs.video)) < self.least_frames:
             plural = "s" if frames > 1 else ""
             raise NotGivenError(f"the video has {frames} frame{plural}; {self.least_frames} are needed")
-        return self.measure(inputs)
+
+    def update(self, moment: Moment) -> None:
+        """Take the next frame. Raises InputError for one that does not fit; NotGivenError."""
+
+    def compute(self) -> Values:
+        """All that can be said of the frames so far: numbers by row. Raises as `update`."""
+        raise NotImplementedError
 
 
 METRICS: Registry[type[Metric]] = Registry("metric", "wanedit.jobs.evaluate.groups")
@@ -184,14 +239,19 @@ def find_metric(name: str) -> type[Metric]:
     found = METRICS[name]
     if not (isinstance(found, type) and issubclass(found, Metric)):
         raise InputError(f"metric {name} is {found!r}; expected a class of {Metric.__module__}.Metric")
+    if found.compute is Metric.compute:
+        raise InputError(f"metric {name} has no compute; expected a class with update and compute")
     return found
 
 
-def measure(inputs: Inputs, names: Iterable[str] | None = None) -> tuple[dict[str, Values], dict[str, str]]:
-    """Take groups of measures.
+def measure(
+    inputs: Inputs, names: Iterable[str] | None = None, advance: Callable[[], None] = lambda: None
+) -> tuple[dict[str, Values], dict[str, str]]:
+    """Take groups of measures, all in one pass over the video: a frame is in memory, and the one before, reduced.
 
     Args:
         names: each must be possible; None for all that what is given allows.
+        advance: called after every frame.
 
     Returns:
         What was measured, by group; and why the others of `None` were not.
@@ -200,17 +260,35 @@ def measure(inputs: Inputs, names: Iterable[str] | None = None) -> tuple[dict[st
         InputError: an unknown group, an input that lacks or does not fit.
         MissingWeightsError: a named group needs weights that are not on this machine.
     """
-    metrics, skipped = {}, {}
-    for name in METRICS if names is None else names:
+    taken: dict[str, Metric] = {}
+    metrics: dict[str, Values] = {}
+    skipped: dict[str, str] = {}
+
+    def attempt(name: str, work: Callable[[], Any]) -> Any:
         try:
-            metrics[name] = find_metric(name)()(inputs)
+            return work()
         except (NotGivenError, InputError, MissingWeightsError) as error:
+            taken.pop(name, None)
             if names is None:
                 skipped[name] = str(error)
             elif isinstance(error, NotGivenError):
                 raise InputError(f"{name}: {error}") from None
             else:
                 raise
+
+    for name in METRICS if names is None else names:
+        made = attempt(name, lambda name=name: find_metric(name)(inputs))
+        if made is not None:
+            taken[name] = made
+    if taken:
+        for moment in inputs.moments():
+            for name, group in list(taken.items()):
+                attempt(name, lambda group=group, moment=moment: group.update(moment))
+            advance()
+    for name, group in list(taken.items()):
+        values = attempt(name, group.compute)
+        if values is not None:
+            metrics[name] = values
     return metrics, skipped
 
 
@@ -228,7 +306,7 @@ def better(group: str, places: Sequence[str]) -> Better:
     return "neither"
 
 
-def given(value: Frames | None) -> Frames:
+def given(value: Any) -> Any:
     """An input that `needs` names, and so is there."""
     if value is None:
         raise NotGivenError("an input is not given that the group's `needs` does not name")

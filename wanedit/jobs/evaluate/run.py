@@ -15,7 +15,7 @@ from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.inputs import read_inputs, read_mask, read_scene
 from wanedit.jobs.evaluate.metric import METRICS, Inputs, Values, find_metric, measure
 from wanedit.jobs.evaluate.vbench import export
-from wanedit.runtime.events import wide_console
+from wanedit.runtime.events import progress_bar, wide_console
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.record import read_run
 from wanedit.runtime.settings import check_settings
@@ -37,23 +37,26 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
 
-def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = print) -> Evaluation:
-    """Measure a video, export it and log it where that is asked for.
+def evaluate(
+    config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = print, progress: bool = False
+) -> Evaluation:
+    """Measure a video, export it and log it where that is asked for. Its frames are read as they are measured.
 
     Args:
         config: what to measure.
         folders: where relative paths are looked up after the current folder.
         say: where lines of a tracker go: how to sync, what failed.
+        progress: show a bar.
 
     Raises:
         InputError: a file that is not there or does not fit; a named metric that cannot be measured.
         MissingWeightsError: a named metric needs weights that are not on this machine.
     """
-    names = check_evaluation(config)
+    names, opened = check_evaluation(config), []
     made, root = None, Path()
     if config.run is None:
-        inputs, clip = read_inputs(config, folders)
-        title = clip.path.name
+        inputs, opened = read_inputs(config, folders)
+        title = opened[0].path.name
     else:
         root = find_path(config.run, folders, what="run", folder=True)
         made, title = read_run(root, folders), root.resolve().name
@@ -63,15 +66,18 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = 
     if config.scene is not None:
         scene = read_scene(find_path(config.scene, folders, what="scene", folder=True), inputs.video)
         inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
-    metrics, skipped = measure(inputs, names)
-    notes: tuple[str, ...] = ()
+    with progress_bar(len(inputs.video), "measuring", "frames", progress and names != []) as advance:
+        metrics, skipped = measure(inputs, names, advance)
+    exported: tuple[str, ...] = ()
     if config.vbench is not None:
         keyframes = inputs.keyframes or {}
         picture = keyframes[min(keyframes)] if keyframes else None
         folder = Path(config.vbench).expanduser()
-        notes = export(folder, inputs.video, inputs.fps, config.prompt or inputs.prompt, picture)
+        exported = export(folder, inputs.video, inputs.fps, config.prompt or inputs.prompt, picture)
+    # What had to be done to frames to read them is known once all are read.
+    noted = [f"{source.path.name}: {note}" for source in opened for note in dict.fromkeys(source.notes)]
     height, width = inputs.video.shape[1:3]
-    result = Evaluation(title, len(inputs.video), (width, height), metrics, skipped, notes)
+    result = Evaluation(title, len(inputs.video), (width, height), metrics, skipped, (*noted, *exported))
     if config.tracking != "none":
         numbers = {"/".join(("evaluate", *filter(None, place))): value for *place, value in rows(result)}
         if made is not None:

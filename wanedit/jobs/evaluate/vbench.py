@@ -23,6 +23,7 @@ from jaxtyping import UInt8
 from wanedit.errors import InputError
 from wanedit.files import write_text
 from wanedit.video import write_mp4, write_png
+from wanedit.video.arrays import Clip
 
 # Bytes of a file name on common file systems, and what of them an index and a suffix may take.
 LONGEST, RESERVED = 255, 16
@@ -34,7 +35,7 @@ _UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
 
 def export(
     folder: Path,
-    frames: UInt8[np.ndarray, "t height width 3"],
+    frames: Clip,
     fps: Fraction | float,
     prompt: str,
     picture: UInt8[np.ndarray, "_ _ 3"] | None = None,
@@ -56,7 +57,7 @@ def export(
     name = next(name for k in range(1 << 30) if not (videos / (name := f"{stem}-{k}.mp4")).exists())
     # H.264 has no odd sides.
     height, width = (side // 2 * 2 for side in frames.shape[1:3])
-    write_mp4(videos / name, frames[:, :height, :width], fps, crf=CRF)
+    write_mp4(videos / name, (frame[:height, :width] for frame in frames), fps, crf=CRF)
     write_text(
         folder / "prompt_file.json", json.dumps(prompts | {name: prompt}, ensure_ascii=False, indent=1) + "\n"
     )

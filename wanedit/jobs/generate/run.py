@@ -4,9 +4,8 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
@@ -24,6 +23,7 @@ from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.runtime.settings import with_changes
 from wanedit.tracking import check_tracking
 from wanedit.tracking.runs import track, track_result
+from wanedit.video.arrays import FrameSequence
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,10 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
     entries = Manifest(directory).read()
     return FinishedRun(
         "generate",
-        np.stack(list(final_frames(plan, directory))),
+        FrameSequence(
+            (plan.timeline.num_frames, *plan.size, 3),
+            lambda start, stop: islice(final_frames(plan, directory), start, stop),
+        ),
         Fraction(plan.timeline.fps),
         prompt=config.prompt,
         keyframes=dict(zip(places, (image.pixels for image in plan.keyframes), strict=True)),

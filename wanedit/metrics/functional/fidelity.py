@@ -11,7 +11,8 @@ surrogate of this project, on a scale of its own.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -19,71 +20,107 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
 from wanedit.errors import InputError
+from wanedit.video.arrays import AnyFrame, Clip, FrameSequence
 
-Frames = UInt8[np.ndarray, "_ _ _ 3"]
-Mask = Bool[np.ndarray, "t height width"]
+FrameMask = Bool[np.ndarray, "_ _"]
+Mask = Bool[np.ndarray, "_ _ _"] | FrameSequence
 # dB of frames that are equal to the last bit, or nearly: 8-bit frames that differ in one pixel by one level reach 90.
 MOST = 100.0
 # Side of SSIM's window.
 WINDOW = 11
 
 
-def frame_psnr(video: Frames, truth: Frames, mask: Mask | None = None) -> Float[np.ndarray, " t"]:
-    """Peak signal-to-noise ratio of every frame in dB: `10 log10(255^2 / MSE)`, at most 100.
+@dataclass(frozen=True, eq=False)
+class Nearness:
+    """A frame beside the one that it should be; what both measures share is worked out once.
+
+    Raises:
+        InputError: shapes that differ.
+    """
+
+    frame: AnyFrame
+    truth: AnyFrame
+
+    def __post_init__(self) -> None:
+        if self.frame.shape != self.truth.shape:
+            raise InputError(
+                f"video is {self.frame.shape} and its truth {self.truth.shape}; expected one shape"
+            )
+
+    def psnr(self, mask: FrameMask | None = None) -> float:
+        """Peak signal-to-noise ratio in dB, `10 log10(255^2 / MSE)`, at most 100; NaN where the mask is empty."""
+        mse = self._square_error.mean() if mask is None else masked_mean(self._square_error, mask)
+        with np.errstate(divide="ignore"):
+            return float(np.minimum(10 * np.log10(255**2 / np.float64(mse)), MOST))
+
+    def ssim(self, mask: FrameMask | None = None) -> float:
+        """Structural similarity (Wang et al. 2004), Gaussian window of 11, by torchmetrics.
+
+        With a mask: the mean of the SSIM map over the mask. A window at its border also sees what lies beyond.
+
+        Raises:
+            InputError: frames smaller than the window.
+        """
+        whole, every = self._ssim
+        return whole if mask is None else masked_mean(every, mask)
+
+    @cached_property
+    def _square_error(self) -> Float[np.ndarray, "height width"]:
+        # In whole numbers: exact, and a third of the memory of doubles.
+        step = np.subtract(self.frame, self.truth, dtype=np.int32)
+        return np.square(step).mean(axis=-1, dtype=np.float64)
+
+    @cached_property
+    def _ssim(self) -> tuple[float, Float[np.ndarray, "height width"]]:
+        from torchmetrics.functional.image import structural_similarity_index_measure as measure
+
+        height, width = self.frame.shape[:2]
+        if min(height, width) < WINDOW:
+            raise InputError(f"frames are {width}x{height}; expected at least {WINDOW}x{WINDOW} for SSIM")
+        pair = [
+            torch.from_numpy(np.ascontiguousarray(v)).movedim(-1, 0)[None].float() / 255
+            for v in (self.frame, self.truth)
+        ]
+        whole, every = measure(*pair, data_range=1.0, return_full_image=True)  # pyright: ignore[reportArgumentType]
+        return float(whole), every[0].mean(dim=0).double().numpy()
+
+
+def frame_psnr(video: Clip, truth: Clip, mask: Mask | None = None) -> Float[np.ndarray, " t"]:
+    """`Nearness.psnr` of every frame; one pair of frames is held at a time.
 
     Args:
-        video, truth: of one shape.
         mask: the pixels that count; a frame without any is NaN.
 
     Raises:
         InputError: shapes that differ.
     """
-    _check(video, truth)
-    error = np.square(video.astype(np.float64) - truth.astype(np.float64)).mean(axis=-1)
-    mse = error.mean(axis=(1, 2)) if mask is None else masked_mean(error, mask)
-    with np.errstate(divide="ignore"):
-        return np.minimum(10 * np.log10(255**2 / mse), MOST)
+    return np.array([near.psnr(part) for near, part in _pairs(video, truth, mask)], np.float64)
 
 
-def frame_ssim(video: Frames, truth: Frames, mask: Mask | None = None) -> Float[np.ndarray, " t"]:
-    """Structural similarity of every frame (Wang et al. 2004), Gaussian window of 11, by torchmetrics.
-
-    With a mask: the mean of the SSIM map over the mask. A window at its border also sees what lies beyond.
-
-    Args:
-        mask: the pixels that count; a frame without any is NaN.
-
-    Raises:
-        InputError: shapes that differ, or frames smaller than the window.
-    """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    _check(video, truth)
-    if min(video.shape[1:3]) < WINDOW:
-        raise InputError(
-            f"frames are {video.shape[2]}x{video.shape[1]}; expected at least {WINDOW}x{WINDOW} for SSIM"
-        )
-    pair = [torch.from_numpy(np.ascontiguousarray(v)).movedim(-1, 1).float() / 255 for v in (video, truth)]
-    if mask is None:
-        found: Any = structural_similarity_index_measure(*pair, data_range=1.0, reduction="none")  # pyright: ignore
-        return found.double().numpy()
-    _, maps = structural_similarity_index_measure(*pair, data_range=1.0, return_full_image=True)  # pyright: ignore
-    return masked_mean(maps.double().mean(dim=1).numpy(), mask)
+def frame_ssim(video: Clip, truth: Clip, mask: Mask | None = None) -> Float[np.ndarray, " t"]:
+    """`Nearness.ssim` of every frame. Arguments and errors as `frame_psnr`, and frames smaller than the window."""
+    return np.array([near.ssim(part) for near, part in _pairs(video, truth, mask)], np.float64)
 
 
-def masked_mean(
-    values: Float[np.ndarray, "t height width"], mask: Bool[np.ndarray, "_ _ _"]
-) -> Float[np.ndarray, " t"]:
-    """Mean of every frame over its mask; NaN where the mask is empty.
+def _pairs(video: Clip, truth: Clip, mask: Mask | None) -> Iterable[tuple[Nearness, FrameMask | None]]:
+    if len(video) != len(truth):
+        raise InputError(f"video is {video.shape} and its truth {truth.shape}; expected one shape")
+    if mask is not None and len(mask) != len(video):
+        raise InputError(f"a mask of {len(mask)} frames for a video of {len(video)}; expected one for each")
+    masks = [None] * len(video) if mask is None else mask
+    return ((Nearness(a, b), part) for a, b, part in zip(video, truth, masks, strict=True))
+
+
+def masked_mean(values: Float[np.ndarray, "_ _"], mask: FrameMask) -> float:
+    """Mean over the mask; NaN where it is empty.
 
     Raises:
         InputError: shapes that differ.
     """
     if values.shape != mask.shape:
         raise InputError(f"mask is {mask.shape}; expected {values.shape}")
-    count = mask.sum(axis=(1, 2))
-    total = np.where(mask, values, 0.0).sum(axis=(1, 2))
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    count = int(mask.sum())
+    return float(np.where(mask, values, 0.0).sum() / count) if count else float("nan")
 
 
 def keyframe_distance(frames: int, keyframes: Iterable[int]) -> Int[np.ndarray, " t"]:
@@ -101,11 +138,6 @@ def keyframe_distance(frames: int, keyframes: Iterable[int]) -> Int[np.ndarray, 
 def mean_by_distance(values: Float[np.ndarray, " t"], distance: Int[np.ndarray, " t"]) -> dict[int, float]:
     """Mean of the frames at each distance from the nearest keyframe: {distance: mean}."""
     return {int(d): float(values[distance == d].mean()) for d in np.unique(distance)}
-
-
-def _check(video: Frames, truth: Frames) -> None:
-    if video.shape != truth.shape:
-        raise InputError(f"video is {video.shape} and its truth {truth.shape}; expected one shape")
 
 
 Features = Float[np.ndarray, "n d"]
@@ -134,18 +166,20 @@ def structure_distance(a: Features, b: Float[np.ndarray, "_ _"]) -> float:
     return float(np.square(self_similarity(a) - self_similarity(b)).mean())
 
 
-def gradient_distances(
-    video: UInt8[np.ndarray, "t height width 3"], source: UInt8[np.ndarray, "_ _ _ 3"]
-) -> Float[np.ndarray, " t"]:
-    """The surrogate, frame by frame: `structure_distance` of `gradient_cells`.
+def gradient_distances(video: Clip, source: Clip) -> Float[np.ndarray, " t"]:
+    """`gradient_distance` of every frame.
 
     Raises:
         InputError: clips of unequal length.
     """
     if len(video) != len(source):
         raise InputError(f"clips have {len(video)} and {len(source)} frames; expected one length")
-    pairs = zip(video, source, strict=True)
-    return np.array([structure_distance(gradient_cells(a), gradient_cells(b)) for a, b in pairs])
+    return np.array([gradient_distance(a, b) for a, b in zip(video, source, strict=True)])
+
+
+def gradient_distance(frame: AnyFrame, source: AnyFrame) -> float:
+    """The surrogate of one frame: `structure_distance` of `gradient_cells`."""
+    return structure_distance(gradient_cells(frame), gradient_cells(source))
 
 
 def gradient_cells(frame: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "256 9"]:

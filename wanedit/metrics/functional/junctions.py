@@ -17,19 +17,18 @@ lies away from all joins: what the clip does everywhere is no fault of its joins
 `seam_ratio` is one number for all joins of a clip, from nothing but the change of its pixels.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from wanedit.errors import InputError
-from wanedit.metrics.functional.motion import ClipMotion, follow
-
-Frames = UInt8[np.ndarray, "t height width 3"]
-Series = Float[np.ndarray, " n"]
+from wanedit.metrics.functional.motion import Step, bend, follow
+from wanedit.video.arrays import AnyFrame, Clip
 
 # Frames on either side of a join that belong to it and not to the interior, and how many the interior must have.
 REACH, LEAST = 2, 4
@@ -66,6 +65,8 @@ MEASURES = {
     "duplicate": Measure(0.05, 3.0, 2.0, "levels", (0, 1)),
     "lpips": Measure(0.005, 2.0, 1.25, "LPIPS", (0, 1)),
 }
+# Those that need no trained network.
+OF_PIXELS = tuple(name for name in MEASURES if name != "lpips")
 
 
 @dataclass(frozen=True)
@@ -85,22 +86,17 @@ class JunctionScore:
     shows: bool
 
 
-def junction_scores(
-    video: Frames, junctions: Sequence[int], motion: ClipMotion | None = None
-) -> dict[int, dict[str, JunctionScore]]:
+def junction_scores(video: Clip, junctions: Sequence[int]) -> dict[int, dict[str, JunctionScore]]:
     """Every measure of every join: {join: {measure: score}}.
-
-    Args:
-        motion: of the clip, where it is known already.
 
     Raises:
         InputError: a join outside the clip, or a clip too short to have an interior.
     """
     check_junctions(len(video), junctions)
-    series = transition_series(video, motion)
-    return {
-        j: {name: score(name, values, j, junctions) for name, values in series.items()} for j in junctions
-    }
+    found, steps = Transitions(), follow(video)
+    for t, frame in enumerate(video):
+        found.update(frame, next(steps) if t else None)
+    return found.scores(junctions)
 
 
 def check_junctions(frames: int, junctions: Sequence[int]) -> None:
@@ -156,59 +152,89 @@ def score(
     return JunctionScore(value, median, ratio, worse and ratio > measure.limit)
 
 
-def transition_series(video: Frames, motion: ClipMotion | None = None) -> dict[str, Float[np.ndarray, " t"]]:
-    """Every measure at every frame: between t - 1 and t, or of t itself; NaN at the ends that have none."""
-    motion = motion or follow(video)
-    changes, bends = motion.changes(), motion.bends()
-    return {
-        "mse": _late(changes),
-        "acceleration": np.array([np.nan, *bends[:, 0], np.nan]),
-        "turn": np.array([np.nan, *bends[:, 1], np.nan]),
-        "warp": _late(motion.warp_errors()),
-        "colour": _late(motion.colour_steps()),
-        "sharpness": _late(np.abs(np.diff([sharpness(frame) for frame in video]))),
-        "duplicate": _late(np.sqrt(changes)),
-    }
+@dataclass(eq=False)
+class Transitions:
+    """Every measure at every frame, of frames in order: between t - 1 and t, or of t itself; NaN at the ends that have
+    none. The step before the last is held."""
+
+    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in OF_PIXELS})
+    before: Step | None = None
+    sharp: float = math.nan
+
+    def update(self, frame: AnyFrame, step: Step | None) -> None:
+        """Take the next frame, in full size, with the step that leads to it; the first has none."""
+        sharp, none = sharpness(frame), (math.nan, math.nan)
+        warp, colour = step.moved_back if step else none
+        change = step.change if step else math.nan
+        # What is known of frame t - 1 once t is there.
+        bends = bend(self.before.motion, step.motion) if self.before and step else none
+        for name, value in zip(("acceleration", "turn"), bends, strict=True):
+            self.values[name][-1:] = [value, math.nan] if self.values[name] else [math.nan]
+        now = {
+            "mse": change,
+            "warp": warp,
+            "colour": colour,
+            "sharpness": abs(sharp - self.sharp),
+            "duplicate": math.sqrt(change),
+        }
+        for name, value in now.items():
+            self.values[name].append(value)
+        self.before, self.sharp = step, sharp
+
+    def scores(self, junctions: Sequence[int]) -> dict[int, dict[str, JunctionScore]]:
+        """{join: {measure: score}}. Raises InputError as `junction_scores`."""
+        series = {name: np.array(values) for name, values in self.values.items()}
+        check_junctions(len(series["mse"]), junctions)
+        return {
+            j: {name: score(name, values, j, junctions) for name, values in series.items()} for j in junctions
+        }
 
 
-def sharpness(frame: UInt8[np.ndarray, "height width 3"]) -> float:
+def sharpness(frame: AnyFrame) -> float:
     """Logarithm of the variance of the Laplacian (Pech-Pacheco et al. 2000)."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     return float(np.log(cv2.Laplacian(grey, cv2.CV_64F).var() + 1.0))
-
-
-def _late(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:
-    """What lies between t - 1 and t, at t."""
-    return np.concatenate([[np.nan], values])
 
 
 # A clip that stands still changes by less than this from frame to frame: half a level.
 SEAM_FLOOR = 0.5
 
 
-def frame_changes(video: UInt8[np.ndarray, "t height width 3"]) -> Float[np.ndarray, " t-1"]:
+def frame_changes(video: Clip) -> Float[np.ndarray, " n"]:
     """RMS change from each frame to the next, in levels of 255."""
-    steps = np.diff(video.astype(np.float64), axis=0)
-    return np.sqrt(np.square(steps).mean(axis=(1, 2, 3)))
+    before, found = None, []
+    for frame in video:
+        if before is not None:
+            found.append(change_between(before, frame))
+        before = frame
+    return np.array(found, np.float64)
 
 
-def seam_ratio(video: UInt8[np.ndarray, "t height width 3"], seams: Sequence[int]) -> float:
+def change_between(first: AnyFrame, second: AnyFrame) -> float:
+    """RMS change from a frame to the next, in levels of 255."""
+    return float(np.sqrt(np.square(np.subtract(second, first, dtype=np.int32)).mean(dtype=np.float64)))
+
+
+def seam_ratio(changes: Float[np.ndarray, " n"], seams: Sequence[int]) -> float:
     """The change into and out of the frames `seams`, relative to the median change elsewhere: 1 where none shows.
 
     The mean over the changes that touch a seam, over the median of the others, floored at half a level.
 
+    Args:
+        changes: `frame_changes` of the clip.
+
     Raises:
         InputError: a seam outside the clip, none, or so many that no change is left to compare with.
     """
-    outside = [seam for seam in seams if not 0 <= seam < len(video)]
+    frames = len(changes) + 1
+    outside = [seam for seam in seams if not 0 <= seam < frames]
     if outside or not seams:
-        raise InputError(f"seams are {list(seams)}; expected frames 0 … {len(video) - 1}")
-    changes = frame_changes(video)
+        raise InputError(f"seams are {list(seams)}; expected frames 0 … {frames - 1}")
     touching = np.zeros(len(changes), dtype=bool)
     for seam in seams:
         touching[max(seam - 1, 0) : seam + 1] = True
     if touching.all():
         raise InputError(
-            f"{len(seams)} seams touch every change of {len(video)} frames; expected some that do not"
+            f"{len(seams)} seams touch every change of {frames} frames; expected some that do not"
         )
     return float(changes[touching].mean() / max(float(np.median(changes[~touching])), SEAM_FLOOR))

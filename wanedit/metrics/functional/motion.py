@@ -16,7 +16,7 @@ The max is taken over the whole frame, so a clip run backwards finds its like wh
 their layout, which allows a stricter measure: `in_place` compares the tracklets that start at the same place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,11 +25,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from wanedit.errors import InputError
+from wanedit.video.arrays import AnyFrame, Clip
 from wanedit.video.colour import rgb_to_lab
 from wanedit.video.motion import Flow, Motion, consistency, dis_flow, warp
 
-Frames = UInt8[np.ndarray, "t height width 3"]
-Series = Float[np.ndarray, " n"]
 # (frame, next frame) -> motion of each pixel of the first.
 FlowOf = Callable[[np.ndarray, np.ndarray], Flow]
 
@@ -40,92 +39,78 @@ SPEED = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class ClipMotion:
-    """A clip, reduced, and the motion from each frame to the next.
+class Step:
+    """From a frame to the next, both reduced, and the motion between them: all that measures of motion look at.
 
     Attributes:
-        frames: (T, h, w, 3), longer side at most `SIDE`.
-        pairs: T - 1 motions.
+        first, second: (h, w, 3), longer side at most `SIDE`.
     """
 
-    frames: Frames
-    pairs: tuple[Motion, ...]
+    first: AnyFrame
+    second: AnyFrame
+    motion: Motion
 
     @cached_property
-    def _moved(self) -> Float[np.ndarray, "n 2"]:
-        pairs = zip(self.frames, self.frames[1:], self.pairs, strict=False)
-        return np.array([moved_back(*pair) for pair in pairs], dtype=np.float64)
+    def change(self) -> float:
+        """Mean squared change in levels^2."""
+        return float(np.square(self.first.astype(np.float32) - self.second).mean(dtype=np.float64))
 
-    def warp_errors(self) -> Series:
-        """RMS in levels of each frame and the next moved back on it, where both see the same."""
-        return self._moved[:, 0]
-
-    def colour_steps(self) -> Series:
-        """Distance in CIELAB of the mean colour of the same."""
-        return self._moved[:, 1]
-
-    def changes(self) -> Series:
-        """Mean squared change from each frame to the next, in levels^2."""
-        pairs = zip(self.frames, self.frames[1:], strict=False)
-        return np.array([np.square(a.astype(np.float32) - b).mean(dtype=np.float64) for a, b in pairs])
-
-    def bends(self) -> Float[np.ndarray, "n 2"]:
-        """Acceleration at the T - 2 inner frames, in px / frame^2, and its share of the motion there."""
-        return np.array([bend(a, b) for a, b in zip(self.pairs, self.pairs[1:], strict=False)])
+    @cached_property
+    def moved_back(self) -> tuple[float, float]:
+        """RMS in levels, and distance in CIELAB of the mean colours, of the first frame and the second laid back on it,
+        where both see the same."""
+        back = np.clip(np.rint(warp(self.second, self.motion.forward)), 0, 255).astype(np.uint8)
+        seen = self.motion.seen_forward[..., None]
+        total = max(float(seen.sum()), 1.0)
+        off = np.square(self.first.astype(np.float32) - back).mean(axis=-1, keepdims=True)
+        step = ((rgb_to_lab(self.first) - rgb_to_lab(back)) * seen).sum(axis=(0, 1)) / total
+        return float(np.sqrt((off * seen).sum() / total)), float(np.linalg.norm(step))
 
 
-def follow(video: Frames, flow: FlowOf = dis_flow) -> ClipMotion:
-    """The motion of a clip of two frames or more, both ways, by DIS optical flow or another one."""
-    small = reduced(video)
-    pairs = tuple(_both_ways(a, b, flow) for a, b in zip(small, small[1:], strict=False))
-    return ClipMotion(small, pairs)
-
-
-def _both_ways(first: np.ndarray, second: np.ndarray, flow: FlowOf) -> Motion:
+def step_between(first: AnyFrame, second: AnyFrame, flow: FlowOf = dis_flow) -> Step:
+    """The step between two reduced frames, by DIS optical flow or another one."""
     forward, backward = flow(first, second), flow(second, first)
-    return Motion(forward, backward, consistency(forward, backward), consistency(backward, forward))
+    seen = consistency(forward, backward), consistency(backward, forward)
+    return Step(first, second, Motion(forward, backward, *seen))
 
 
-def endpoint_errors(source: ClipMotion, output: ClipMotion) -> Float[np.ndarray, "n 2"]:
-    """End-point error of the output's flow against the source's (Otte and Nagel 1994), from each frame to the next.
+def follow(video: Clip, flow: FlowOf = dis_flow) -> Iterator[Step]:
+    """The steps of a clip, T - 1 of them, made as they are asked for: two frames are held."""
+    before: AnyFrame | None = None
+    for frame in video:
+        small = reduced(frame)
+        if before is not None:
+            yield step_between(before, small, flow)
+        before = small
+
+
+def endpoint_error(source: Step, output: Step) -> tuple[float, float]:
+    """End-point error of the output's flow against the source's (Otte and Nagel 1994).
 
     The mean of `|f_output - f_source|` in pixels a frame of the reduced clips, where the source's flow is believed; and
     its share of the mean `|f_source|` there, which is 1 for an output that stands still and NaN where the source does.
 
     Raises:
-        InputError: clips of unequal length or size.
+        InputError: frames of unequal size.
     """
-    if source.frames.shape != output.frames.shape:
-        raise InputError(f"clips are {source.frames.shape} and {output.frames.shape}; expected one shape")
-    return np.array([_endpoint_error(a, b) for a, b in zip(source.pairs, output.pairs, strict=True)])
-
-
-def _endpoint_error(source: Motion, output: Motion) -> tuple[float, float]:
-    total = max(float(source.seen_forward.sum()), 1.0)
-    gap = np.linalg.norm(output.forward - source.forward, axis=-1)
-    way = np.linalg.norm(source.forward, axis=-1)
-    error, moved = (float((values * source.seen_forward).sum()) / total for values in (gap, way))
+    if source.first.shape != output.first.shape:
+        raise InputError(f"frames are {source.first.shape} and {output.first.shape}; expected one shape")
+    ours, theirs = output.motion, source.motion
+    total = max(float(theirs.seen_forward.sum()), 1.0)
+    gap = np.linalg.norm(ours.forward - theirs.forward, axis=-1)
+    way = np.linalg.norm(theirs.forward, axis=-1)
+    error, moved = (float((values * theirs.seen_forward).sum()) / total for values in (gap, way))
     return error, error / moved if moved >= SPEED else float("nan")
 
 
-def reduced(video: Frames) -> UInt8[np.ndarray, "t h w 3"]:
-    """Frames whose longer side is at most `SIDE`."""
-    height, width = video.shape[1:3]
+def reduced(frame: AnyFrame) -> UInt8[np.ndarray, "_ _ 3"]:
+    """A frame whose longer side is at most `SIDE`."""
+    height, width = frame.shape[:2]
     scale = SIDE / max(height, width)
     if scale >= 1:
-        return video
+        return frame
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in video])
-
-
-def moved_back(first: np.ndarray, second: np.ndarray, motion: Motion) -> tuple[float, float]:
-    """RMS and Lab distance of a frame and the next laid back on it, where the motion is believed both ways."""
-    back = np.clip(np.rint(warp(second, motion.forward)), 0, 255).astype(np.uint8)
-    seen = motion.seen_forward[..., None]
-    total = max(float(seen.sum()), 1.0)
-    off = np.square(first.astype(np.float32) - back).mean(axis=-1, keepdims=True)
-    step = ((rgb_to_lab(first) - rgb_to_lab(back)) * seen).sum(axis=(0, 1)) / total
-    return float(np.sqrt((off * seen).sum() / total)), float(np.linalg.norm(step))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
 def bend(before: Motion, after: Motion) -> tuple[float, float]:
@@ -169,7 +154,36 @@ class MotionScores:
     in_place: float
 
 
-def motion_scores(source: Frames, output: UInt8[np.ndarray, "_ _ _ 3"]) -> MotionScores:
+class MotionWindows:
+    """Both scores of an output, of reduced frames in order; a window of 17 of them is held."""
+
+    def __init__(self) -> None:
+        self.windows: list[tuple[float, float]] = []
+        self.pairs: list[tuple[AnyFrame, AnyFrame]] = []
+
+    def update(self, source: AnyFrame, output: AnyFrame) -> None:
+        """Take the next frame of both."""
+        self.pairs.append((source, output))
+        if len(self.pairs) > LENGTH:
+            self._close()
+
+    def scores(self) -> MotionScores:
+        """Of all frames so far."""
+        if len(self.pairs) > 1:
+            self._close()
+        known = [[v for v in values if not np.isnan(v)] for values in zip(*self.windows, strict=True)]
+        fidelity, placed = (float(np.mean(v)) if v else float("nan") for v in known or ([], []))
+        return MotionScores(fidelity, placed)
+
+    def _close(self) -> None:
+        pair = [tracklets(frames) for frames in zip(*self.pairs, strict=True)]
+        if all(len(tracks) for tracks in pair):
+            self.windows.append((tracklet_similarity(*pair), in_place(*pair)))
+        # Windows share the frame between them.
+        self.pairs = self.pairs[-1:]
+
+
+def motion_scores(source: Clip, output: Clip) -> MotionScores:
     """Both scores of an output.
 
     Raises:
@@ -177,15 +191,10 @@ def motion_scores(source: Frames, output: UInt8[np.ndarray, "_ _ _ 3"]) -> Motio
     """
     if source.shape != output.shape or len(source) < 2:
         raise InputError(f"clips are {source.shape} and {output.shape}; expected one shape, 2 frames or more")
-    small = reduced(source), reduced(output)
-    found = []
-    for start in range(0, len(source) - 1, LENGTH):
-        pair = [tracklets(video[start : start + LENGTH + 1]) for video in small]
-        if all(len(tracks) for tracks in pair):
-            found.append((tracklet_similarity(*pair), in_place(*pair)))
-    known = [[value for value in values if not np.isnan(value)] for values in zip(*found, strict=True)]
-    fidelity, placed = (float(np.mean(v)) if v else float("nan") for v in known or ([], []))
-    return MotionScores(fidelity, placed)
+    found = MotionWindows()
+    for a, b in zip(source, output, strict=True):
+        found.update(reduced(a), reduced(b))
+    return found.scores()
 
 
 def tracklet_similarity(source: Tracks, output: Float[np.ndarray, "m _ 2"]) -> float:
@@ -236,7 +245,7 @@ def _correlation(a: Tracks, b: Float[np.ndarray, "m t 2"]) -> Float[np.ndarray, 
     return agree / steps[0].shape[1]
 
 
-def tracklets(video: Frames) -> Tracks:
+def tracklets(video: Iterable[AnyFrame]) -> Tracks:
     """Grid points of the first frame that are followed to the last one and back from step to step.
 
     Points without texture are not followed.

@@ -13,16 +13,15 @@
 The last functions take one feature vector a frame, of any picture network (`networks.ClipImages`, `networks.Dino`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from wanedit.errors import InputError
-from wanedit.metrics.functional.motion import ClipMotion, follow
+from wanedit.metrics.functional.motion import Step, follow
+from wanedit.video.arrays import AnyFrame, Clip
 from wanedit.video.motion import between
-
-Frames = UInt8[np.ndarray, "t height width 3"]
 
 FASTEST = 0.05
 # Below this the clip is frozen, and its consistency is no merit.
@@ -47,51 +46,56 @@ class TemporalScores:
     consistency: float
 
 
-def temporal_scores(video: Frames, motion: ClipMotion | None = None) -> TemporalScores:
+def temporal_scores(video: Clip) -> TemporalScores:
     """All of them, of one clip of three frames or more.
-
-    Args:
-        motion: of the clip, where it is known already.
 
     Raises:
         InputError: fewer than three frames.
     """
-    if len(video) < 3:
-        raise InputError(f"the video has {len(video)} frames; expected 3 or more")
-    motion = motion or follow(video)
-    dynamic = dynamic_degree(motion)
-    error = float(np.mean(motion.warp_errors()))
-    held = float(np.exp(-error / WARP_SCALE)) if dynamic >= FROZEN else 0.0
-    return TemporalScores(dynamic, error, flicker(motion), smoothness(motion), held)
+    found = TemporalSeries()
+    for step in follow(video):
+        found.update(step)
+    return found.scores()
 
 
-def dynamic_degree(motion: ClipMotion) -> float:
-    """Mean over frames of the mean of the fastest 5 % of the flow."""
-    means = []
-    for pair in motion.pairs:
-        speed = np.sort(np.linalg.norm(pair.forward, axis=-1).ravel())
-        means.append(speed[-max(1, round(FASTEST * speed.size)) :].mean())
-    return float(np.mean(means))
+@dataclass(eq=False)
+class TemporalSeries:
+    """The same of steps in order; the frame before the last step is held."""
+
+    fastest: list[float] = field(default_factory=list)
+    warped: list[float] = field(default_factory=list)
+    bent: list[float] = field(default_factory=list)
+    change: float = 0.0
+    still: int = 0
+    before: AnyFrame | None = None
+
+    def update(self, step: Step) -> None:
+        """Take the next step of the clip."""
+        self.fastest.append(fastest(step))
+        self.warped.append(step.moved_back[0])
+        resting = np.linalg.norm(step.motion.forward, axis=-1) < STILL
+        change = np.abs(step.first.astype(np.float32) - step.second).mean(axis=-1)
+        self.change, self.still = self.change + float(change[resting].sum()), self.still + int(resting.sum())
+        # Every second frame, and the middle of its neighbours along their motion.
+        if self.before is not None and len(self.fastest) % 2 == 0:
+            middle = between(self.before, step.second, 0.5).astype(np.float32)
+            self.bent.append(float(np.square(middle - step.first).mean()))
+        self.before = step.first
+
+    def scores(self) -> TemporalScores:
+        """Of all steps so far. Raises InputError for fewer than two."""
+        if len(self.fastest) < 2:
+            raise InputError(f"the video has {len(self.fastest) + 1} frames; expected 3 or more")
+        dynamic, error = float(np.mean(self.fastest)), float(np.mean(self.warped))
+        flicker = self.change / self.still if self.still else float("nan")
+        held = float(np.exp(-error / WARP_SCALE)) if dynamic >= FROZEN else 0.0
+        return TemporalScores(dynamic, error, flicker, float(np.sqrt(np.mean(self.bent))), held)
 
 
-def flicker(motion: ClipMotion) -> float:
-    """Mean absolute change of still places; NaN where there are none."""
-    total, count = 0.0, 0
-    for first, second, pair in zip(motion.frames, motion.frames[1:], motion.pairs, strict=False):
-        still = np.linalg.norm(pair.forward, axis=-1) < STILL
-        change = np.abs(first.astype(np.float32) - second).mean(axis=-1)
-        total, count = total + float(change[still].sum()), count + int(still.sum())
-    return total / count if count else float("nan")
-
-
-def smoothness(motion: ClipMotion) -> float:
-    """RMS between every second frame and the middle of its neighbours along their motion."""
-    frames = motion.frames
-    squares = [
-        np.square(between(frames[t - 1], frames[t + 1], 0.5).astype(np.float32) - frames[t]).mean()
-        for t in range(1, len(frames) - 1, 2)
-    ]
-    return float(np.sqrt(np.mean(squares)))
+def fastest(step: Step) -> float:
+    """Mean of the fastest 5 % of a step's flow: of a clip, the mean of these is the dynamic degree."""
+    speed = np.sort(np.linalg.norm(step.motion.forward, axis=-1).ravel())
+    return float(speed[-max(1, round(FASTEST * speed.size)) :].mean())
 
 
 Features = Float[np.ndarray, "t d"]
