@@ -79,6 +79,8 @@ def test_an_unknown_decoder_lists_the_known(clip):
 
 def test_a_decoder_can_be_added_and_its_count_is_checked(clip, monkeypatch):
     class Short:
+        notes = ()
+
         def frames(self, path, index, salvage):
             yield from numbered(index.frames - 1)
 

@@ -50,7 +50,7 @@ def test_alpha_is_laid_over_white(tmp_path):
     assert (image.pixels[:10] == 255).all()
     np.testing.assert_allclose(image.pixels[10:20], PICTURE[10:20] * 0.502 + 255 * 0.498, atol=1)
     np.testing.assert_array_equal(image.pixels[20:], PICTURE[20:])
-    assert image.notes == ("RGBA with transparency laid over white",)
+    assert image.notes == ("transparent places laid over white",)
 
 
 def test_a_transparent_palette_is_laid_over_white(tmp_path):
@@ -58,7 +58,7 @@ def test_a_transparent_palette_is_laid_over_white(tmp_path):
     palette.save(tmp_path / "a.png", transparency=0)
     image = load_image(tmp_path / "a.png")
     assert (image.pixels[np.array(palette) == 0] == 255).all()
-    assert "transparency" in image.notes[0]
+    assert "transparent" in image.notes[0]
 
 
 def test_grey_becomes_rgb(tmp_path):

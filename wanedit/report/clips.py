@@ -27,7 +27,7 @@ from wanedit.runtime.record import read_run
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence, Rate, peek
 from wanedit.video.decode import open_frames
 from wanedit.video.encode import as_rate
-from wanedit.video.libav import ACCURATE_SCALING
+from wanedit.video.display import ACCURATE_SCALING
 
 WIDEST = 960
 # Frames between two that stand alone: few, so that a jump decodes little.

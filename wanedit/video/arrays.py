@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, pairwise
 from typing import overload
 
 import numpy as np
@@ -42,6 +42,12 @@ class Clock:
     def seconds(self) -> Fraction:
         """How long the frames last."""
         return (self.end - self.pts[0]) * self.time_base
+
+    @property
+    def even(self) -> bool:
+        """Whether the steps between frames differ by no more than the clock's rounding."""
+        steps = [b - a for a, b in pairwise(self.pts)]
+        return not steps or max(steps) - min(steps) <= 1
 
     def cut(self, start: int, stop: int) -> "Clock":
         """Of the frames `start` to `stop - 1`."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,21 +15,30 @@ from jaxtyping import Float
 
 from wanedit.errors import InputError
 from wanedit.video.arrays import AnyFrame, Frame, Frames, FrameSequence, require_same_size
+from wanedit.video.display import UNSPECIFIED
+from wanedit.video.images import is_animation, load_animation
 from wanedit.video.libav import (
     SALVAGE_HINT,
-    UNSPECIFIED_COLOUR,
     PacketIndex,
     PyAVDecoder,
     decoded_pictures,
+    display_of,
     first_picture,
+    kept_rate,
     open_video,
     scan,
+    video_stream,
 )
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """What a reading library must supply. It may assume that the file was scanned and found complete."""
+    """What a reading library must supply. It may assume that the file was scanned and found complete.
+
+    notes: what was done to the pictures read so far, for the user.
+    """
+
+    notes: tuple[str, ...]
 
     def frames(self, path: Path, index: PacketIndex, salvage: bool) -> Iterator[Frame]:
         """All frames in order of presentation, upright, uint8 RGB."""
@@ -45,8 +54,10 @@ class VideoInfo:
     """What a video file holds.
 
     frames: whole frames found by packet scan; declared: what the header says (None if nothing).
-    height, width: as shown, that is after `rotation` (degrees counter-clockwise).
+    fps: frames a second; where they are not evenly spaced, on average.
+    height, width: as shown, that is of square pixels and after `rotation` (degrees counter-clockwise).
     duration: seconds that `frames` last. times: seconds of each frame from the first one.
+    notes: what is done to the first picture to show it, one line each.
     """
 
     path: Path
@@ -63,6 +74,7 @@ class VideoInfo:
     pixel_format: str
     rotation: int
     metadata: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -72,35 +84,41 @@ def probe(path: str | Path) -> VideoInfo:
         InputError: missing, not a video, or not one frame of it can be decoded.
     """
     path = Path(path)
-    return describe(path, scan(path))
+    return describe(path, index_of(path))
 
 
 def describe(path: Path, index: PacketIndex) -> VideoInfo:
     """`probe` of a file that was scanned already."""
-
-    with open_video(path) as container:
-        picture = first_picture(container, path)
-        stream = container.streams.video[0]
-        codec, metadata = stream.codec_context.name, dict(container.metadata)
-    steps = np.diff(index.pts)
-    sideways = abs(picture.rotation) in (90, 270)
-    sides = (picture.height, picture.width)
+    if is_animation(path):
+        first, _ = next(load_animation(path))
+        (height, width), codec, pixel_format, rotation = first.pixels.shape[:2], "webp", first.mode, 0
+        metadata, notes = dict[str, str](), first.notes
+    else:
+        with open_video(path) as container:
+            picture = first_picture(container, path)
+            stream, display = video_stream(container), display_of(container, path)
+            codec, metadata = stream.codec_context.name, dict(container.metadata)
+            (height, width), rotation = display.sides(picture), picture.rotation
+            pixel_format = picture.format.name
+            for whole in display.deinterlaced([picture]):
+                display(whole)
+            notes = display.notes
     return VideoInfo(
         path=path,
         frames=index.frames,
         declared=index.declared,
         complete=index.finished and index.declared in (None, index.frames),
         fps=index.fps,
-        height=sides[sideways],
-        width=sides[not sideways],
+        height=height,
+        width=width,
         duration=float(index.frames / index.fps),
         times=index.times,
-        # Steps that differ by more than the rounding of the container's clock.
-        variable_rate=bool(len(steps)) and int(steps.max() - steps.min()) > 1,
+        variable_rate=index.variable_rate,
         codec=codec,
-        pixel_format=picture.format.name,
-        rotation=picture.rotation,
+        pixel_format=pixel_format,
+        rotation=rotation,
         metadata=metadata,
+        notes=notes,
     )
 
 
@@ -113,23 +131,35 @@ def iter_frames(path: str | Path, decoder: str = "pyav", salvage: bool = False) 
             With `salvage` whatever decodes is yielded instead.
     """
     path = Path(path)
-    get_decoder(decoder)
+    _reader(path, decoder)
     index = scanned(path, salvage)
     return frames_between(path, index, 0, index.frames, decoder, salvage)
 
 
 def frames_between(
-    path: Path, index: PacketIndex, start: int, stop: int, decoder: str, salvage: bool
+    path: Path,
+    index: PacketIndex,
+    start: int,
+    stop: int,
+    decoder: str,
+    salvage: bool,
+    notes: list[str] | None = None,
 ) -> Iterator[Frame]:
-    """Yield frames `start` to `stop - 1` of a file that was scanned already. Raises as `iter_frames`."""
-    reader = get_decoder(decoder)
+    """Yield frames `start` to `stop - 1` of a file that was scanned already. Raises as `iter_frames`.
+
+    Args:
+        notes: gets what was done to the pictures, when the last one was taken.
+    """
+    reader = _reader(path, decoder)
     if salvage:  # what is lost cannot be known beforehand: frames are counted as they come
         frames = islice(reader.frames(path, index, salvage), start, stop)
     elif (start, stop) == (0, index.frames):
         frames = reader.frames(path, index, salvage)
     else:
         frames = reader.select(path, index, range(start, stop), salvage)
-    return _counted(frames, path, stop - start, salvage)
+    yield from _counted(frames, path, stop - start, salvage)
+    if notes is not None:
+        notes.extend(note for note in reader.notes if note not in notes)
 
 
 def open_frames(path: str | Path, decoder: str = "pyav") -> FrameSequence:
@@ -155,7 +185,7 @@ def read_frames(
         InputError: as `iter_frames`; or an index lies outside the clip; or nothing at all decodes.
     """
     path = Path(path)
-    reader, index = get_decoder(decoder), scanned(path, salvage)
+    reader, index = _reader(path, decoder), scanned(path, salvage)
     if indices is None:
         return stack(frames_between(path, index, 0, index.frames, decoder, salvage), path, index.frames)
     if not len(indices):
@@ -180,9 +210,51 @@ def require_known(name: str) -> None:
         raise InputError(f"unknown decoder {name!r}, expected one of: {', '.join(sorted(DECODERS))}")
 
 
+def _reader(path: Path, decoder: str) -> Decoder:
+    """What reads a file: the decoder of that name, and of an animation that FFmpeg does not know, Pillow."""
+    return AnimationDecoder() if is_animation(path) else get_decoder(decoder)
+
+
+def index_of(path: Path) -> PacketIndex:
+    """The frames of a file, whole or not. Raises InputError as `libav.open_video`."""
+    if not is_animation(path):
+        return scan(path)
+    # A frame of no time, as some programs write it, is shown for a tenth of a second by browsers.
+    shown = [duration or 100 for _, duration in load_animation(path)]
+    *starts, end = accumulate(shown, initial=0)
+    clock = Fraction(1, 1000)
+    return PacketIndex(
+        pts=tuple(starts),
+        end=end,
+        keys=tuple(range(len(shown))),
+        time_base=clock,
+        fps=kept_rate(starts, end, clock, None),
+        seekable=True,
+        declared=len(shown),
+        finished=True,
+    )
+
+
+class AnimationDecoder:
+    """Animated WebP, which FFmpeg does not decode, through Pillow. Implements `Decoder`."""
+
+    def __init__(self) -> None:
+        self.notes: tuple[str, ...] = ()
+
+    def frames(self, path: Path, index: PacketIndex, salvage: bool) -> Iterator[Frame]:
+        return self.select(path, index, range(index.frames), salvage)
+
+    def select(self, path: Path, index: PacketIndex, wanted: Sequence[int], salvage: bool) -> Iterator[Frame]:
+        chosen = set(wanted)
+        for number, (image, _) in enumerate(islice(load_animation(path), wanted[-1] + 1)):
+            if number in chosen:
+                self.notes = tuple(dict.fromkeys([*self.notes, *image.notes]))
+                yield image.pixels
+
+
 def scanned(path: Path, salvage: bool) -> PacketIndex:
     """The packets of a file. Raises InputError unless it is whole, or is to be salvaged."""
-    index = scan(path)
+    index = index_of(path)
     if not salvage:
         index.require_complete(path)
     return index
@@ -251,6 +323,7 @@ class DecordDecoder:
         except (ImportError, OSError, RuntimeError) as error:  # the last two where its library does not load
             raise InputError(f"decoder 'decord' is not installed ({_reason(error)}): {INSTALL}") from error
         self.decord = decord
+        self.notes: tuple[str, ...] = ()
 
     def frames(self, path: Path, index: PacketIndex, salvage: bool) -> Iterator[Frame]:
         stream = _checked(path, index, salvage)
@@ -311,20 +384,18 @@ def _checked(path: Path, index: PacketIndex, salvage: bool) -> _Stream:
         if kind not in _CONTAINERS:
             expected = ", ".join(_CONTAINERS.values())
             raise InputError(f"{path}: decord is exact with {expected}, got {kind}; decoder: pyav reads it")
-        if container.streams.video[0].codec.canonical_name == "av1":
+        if video_stream(container).codec.canonical_name == "av1":
             raise InputError(f"{path}: decord has no decoder for AV1; decoder: pyav reads it")
-        count, first = 0, None
+        display, count, first = display_of(container, path), 0, None
         for picture in decoded_pictures(container, path, salvage=False):
             first, count = first or picture, count + 1
+            if wrong := display.alters(picture):
+                raise InputError(f"{path}: {wrong}, which decord gets wrong; decoder: pyav reads it")
     if first is None or count != index.frames:
         raise InputError(
             f"{path}: {index.frames} frames expected, {count} decoded; decoder: pyav can salvage"
         )
-    if round(first.rotation / 90) % 2:
-        raise InputError(
-            f"{path}: is shown turned by {first.rotation} degrees, which decord gets wrong; decoder: pyav reads it"
-        )
-    untagged = first.colorspace == UNSPECIFIED_COLOUR and not first.format.is_rgb
+    untagged = first.colorspace == UNSPECIFIED and not first.format.is_rgb
     return _Stream(kind, first.height, first.width, untagged and first.height >= _HD)
 
 

@@ -17,7 +17,7 @@ from wanedit.errors import InputError, WaneditError
 from wanedit.files import atomic_path
 from wanedit.video.arrays import AnyFrame, Frame, Rate, peek, require_frame, require_same_size, size_text
 from wanedit.video.decode import probe
-from wanedit.video.libav import ACCURATE_SCALING
+from wanedit.video.display import ACCURATE_SCALING
 
 
 def write_lossless(path: str | Path, frames: Iterable[AnyFrame], fps: Rate = 16) -> int:

@@ -27,12 +27,16 @@ _NAMED = 3  # at most, in an error
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
 
+OVER_WHITE = "transparent places laid over white"
+
+
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image as uint8 RGB, upright and opaque.
+    """An image as uint8 RGB, upright; where it is transparent, over white.
 
     size: (height, width) as stored, before any rotation. mode: Pillow's name of the stored pixels.
     notes: one line for each thing that was normalised; empty if the file was plain 8-bit RGB.
+    alpha: opacity (H, W), 0 to 255; None where all of it is opaque.
     """
 
     pixels: Frame
@@ -40,6 +44,7 @@ class LoadedImage:
     size: Size
     mode: str
     notes: tuple[str, ...]
+    alpha: UInt8[np.ndarray, "h w"] | None = None
 
 
 def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage:
@@ -50,24 +55,12 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage
 
     Raises:
         InputError: no such file, not an image, truncated, or of more than `max_pixels` pixels; the last is
-            read in the header, before any pixel is decoded.
+            read in the header, before any pixel is decoded. HEIC where pillow-heif is not installed.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: {'not a file' if path.exists() else 'no such image'}")
-    try:
-        with warnings.catch_warnings():  # Pillow warns of sizes that the cap below decides on
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: too many pixels ({error})") from error
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from error
-    if image.width * image.height > max_pixels:
-        got = f"{image.width}x{image.height}"
-        image.close()
-        raise InputError(f"{path}: {got} is more than the {max_pixels} pixels allowed; shrink it first")
-    return _loaded(image, path)
+    return _loaded(_opened(path, max_pixels), path)
 
 
 def from_pillow(image: Image.Image, name: str = "image") -> LoadedImage:
@@ -79,12 +72,102 @@ def from_pillow(image: Image.Image, name: str = "image") -> LoadedImage:
     return _loaded(image, Path(name))
 
 
+def is_animation(path: Path) -> bool:
+    """Whether a file is an animated WebP. Other animations, GIF and APNG, are read as videos."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        # RIFF container, extended WebP; the second bit of its flags says that it is animated (RFC 9649, section 2.7.1).
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:21] and head[20] & 2)
+
+
+def load_animation(path: Path) -> Iterator[tuple[LoadedImage, int]]:
+    """The pictures of an animation in order, each with the milliseconds for which it is shown.
+
+    Raises:
+        InputError: truncated, or of too many pixels a picture.
+    """
+    image = _opened(path, MAX_PIXELS)
+    for number in range(getattr(image, "n_frames", 1)):
+        try:
+            image.seek(number)
+            image.load()
+        except _UNREADABLE as error:
+            raise InputError(f"{path}: frame {number} is damaged ({error})") from error
+        shown = image.copy()
+        shown.info = image.info
+        yield _loaded(shown, path), int(image.info.get("duration", 0))
+
+
+def over_white(rgb: AnyFrame, alpha: UInt8[np.ndarray, "_ _"]) -> AnyFrame:
+    """RGB (H, W, 3) of that opacity (H, W) on white paper, with Pillow's rounding."""
+    white = Image.new("RGB", (rgb.shape[1], rgb.shape[0]), (255, 255, 255))
+    white.paste(Image.fromarray(rgb), mask=Image.fromarray(alpha))
+    return np.array(white)
+
+
+def by_profile(rgb: AnyFrame, icc: bytes) -> tuple[AnyFrame, list[str]]:
+    """RGB (H, W, 3) of an embedded colour profile as sRGB, and a note where something was done or could not be."""
+    notes: list[str] = []
+    return np.array(_to_srgb(Image.fromarray(rgb), icc, notes)), notes
+
+
+def suffixes() -> set[str]:
+    """Endings of the names of images that are read, with their dot."""
+    formats = known_formats()
+    ours = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
+    # Known without pillow-heif too: opening one tells what to do.
+    return ours | {".heic", ".heif"}
+
+
+def known_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read on this machine."""
+    try:
+        import pillow_heif  # pyright: ignore[reportMissingImports]  (an extra)
+    except ImportError:
+        return FORMATS
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
+
+
+def _opened(path: Path, max_pixels: int) -> Image.Image:
+    formats = known_formats()
+    try:
+        with warnings.catch_warnings():  # Pillow warns of sizes that the cap below decides on
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=formats)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: too many pixels ({error})") from error
+    except _UNREADABLE as error:
+        if "HEIF" not in formats and _is_heic(path):
+            raise InputError(
+                f"{path}: is HEIC, as iPhones save, which needs pillow-heif: pip install 'wanedit[heif]'; or export it "
+                "as JPEG or PNG"
+            ) from error
+        raise InputError(f"{path}: not an image of a known format ({', '.join(formats)})") from error
+    if image.width * image.height > max_pixels:
+        got = f"{image.width}x{image.height}"
+        image.close()
+        raise InputError(f"{path}: {got} is more than the {max_pixels} pixels allowed; shrink it first")
+    return image
+
+
+def _is_heic(path: Path) -> bool:
+    # ISO/IEC 23008-12, annex B: the brands of still pictures and sequences in HEVC.
+    with path.open("rb") as file:
+        head = file.read(64)
+    brands = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+    return head[4:8] == b"ftyp" and any(brand in head[8:] for brand in brands)
+
+
 def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     size, mode = (image.height, image.width), image.mode
     # Pillow keeps only the high byte of each level of 16-bit colour while it decodes; it tells beforehand only.
     raw_modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
     deep = not image.mode.startswith("I") and any(";16" in raw for raw in raw_modes)
     notes = ["16-bit colour reduced to 8 bits"] if deep else []
+    alpha = None
     try:
         image.load()
         count = getattr(image, "n_frames", 1)
@@ -94,19 +177,29 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
         if orientation in range(2, 9):
             notes.append(f"EXIF orientation {orientation} applied")
             image = ImageOps.exif_transpose(image)
-        image = _to_srgb(_eight_bits(image, notes), notes)
-        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-            notes.append(f"{image.mode} with transparency laid over white")
+        icc = image.info.get("icc_profile")
+        image = _eight_bits(image, notes)
+        if image.has_transparency_data:
             rgba = image.convert("RGBA")
-            white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-            image = Image.alpha_composite(white, rgba).convert("RGB")
+            alpha = np.array(rgba.getchannel("A"))
+            # The profile is of the colours as stored, which of grey with alpha is grey.
+            image = image.convert("L") if image.mode in ("LA", "La") else rgba.convert("RGB")
+        elif image.mode in ("P", "RGBX"):
+            image = image.convert("RGB")
+        if icc:
+            image = _to_srgb(image, icc, notes)
         if image.mode != "RGB":
             notes.append(f"{image.mode} converted to RGB")
             image = image.convert("RGB")
         pixels = np.array(image)
     except _UNREADABLE as error:
         raise InputError(f"{path}: the image is truncated or corrupt ({error})") from error
-    return LoadedImage(pixels, path, size, mode, tuple(notes))
+    if alpha is not None and alpha.min() == 255:
+        alpha = None
+    if alpha is not None:
+        notes.append(OVER_WHITE)
+        pixels = over_white(pixels, alpha)
+    return LoadedImage(pixels, path, size, mode, tuple(notes), alpha)
 
 
 def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -119,22 +212,19 @@ def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
     if levels.min() < 0 or levels.max() > 65535:
         raise ValueError(f"levels from {levels.min()} to {levels.max()}, expected 16 bits")
     notes.append("16-bit grey scaled to 8 bits")
-    icc = image.info.get("icc_profile")
-    image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-    if icc:
-        image.info["icc_profile"] = icc
-    return image
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
 
 
-def _to_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
+def _to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
     """Follow an embedded colour profile, if it can be read; phones save in Display P3."""
-    icc = image.info.get("icc_profile")
-    if not icc or image.mode not in ("RGB", "CMYK"):
-        return image
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         name = ImageCms.getProfileDescription(profile).strip()
-        if "srgb" in name.lower():
+        # The profile may be of RGB where the picture, to save space, is stored as grey.
+        space = getattr(profile.profile, "xcolor_space", "")
+        if space.strip() == "RGB" and image.mode in ("L", "1"):
+            image = image.convert("RGB")
+        if "srgb" in name.lower() and image.mode == "RGB":
             return image
         converted = ImageCms.profileToProfile(
             image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
@@ -165,7 +255,7 @@ def list_images(folder: str | Path) -> tuple[Path, ...]:
         return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
 
     entries = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural)
-    known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+    known = suffixes()
     others = [p.name for p in entries if p.is_dir() or p.suffix.lower() not in known]
     if others:
         more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""

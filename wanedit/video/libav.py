@@ -6,35 +6,29 @@ What a file holds is what its packets hold; what its header declares is only com
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, count, islice, pairwise
+from math import ceil
 from pathlib import Path
 
 import av
-import numpy as np
-from av import Packet, VideoFrame, VideoStream, logging
+from av import CodecContext, Packet, VideoCodecContext, VideoFrame, VideoStream, logging
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
-from av.video.reformatter import Interpolation
+from av.stream import Disposition
 
 from wanedit.errors import InputError
 from wanedit.video.arrays import Clock, Frame
+from wanedit.video.display import Display
 
 # Names of demuxers. Playlists, which open other files and addresses, and text rendered as video are left out.
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif,apng,ivf,asf,mxf,h264,hevc,obu,yuv4mpegpipe"
 
 SALVAGE_HINT = "salvage=True reads what is there"
-
-# Exact colour; swscale's fast path is off by -0.9 levels in red and blue and by -1.4 in green.
-ACCURATE_SCALING = int(
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-)
 
 
 def open_video(path: Path, options: dict[str, str] | None = None) -> "InputContainer":
@@ -51,7 +45,11 @@ def open_video(path: Path, options: dict[str, str] | None = None) -> "InputConta
     if not container.streams.video:
         container.close()
         raise InputError(f"{path}: holds no video stream")
-    if container.streams.video[0].codec_context is None:  # PyAV finds no decoder for what the header names
+    stream = video_stream(container)
+    if stream.disposition & Disposition.attached_pic:
+        container.close()
+        raise InputError(f"{path}: holds a cover picture and no video stream")
+    if stream.codec_context is None:  # PyAV finds no decoder for what the header names
         container.close()
         raise InputError(f"{path}: its video is in a codec that this FFmpeg does not know")
     # With threads of its own a decoder loses the mark of a damaged picture: of 60 damaged H.264 clips 5 are
@@ -60,6 +58,12 @@ def open_video(path: Path, options: dict[str, str] | None = None) -> "InputConta
         if stream.codec_context is not None:
             stream.thread_type = "NONE"
     return container
+
+
+def video_stream(container: InputContainer) -> VideoStream:
+    """The film of a file, as FFmpeg chooses it: no cover picture and no still, if there is anything else."""
+    best = container.streams.best("video")
+    return best if isinstance(best, VideoStream) else container.streams.video[0]
 
 
 def packets(container: InputContainer, *streams: VideoStream) -> Iterator[Packet]:
@@ -75,9 +79,10 @@ class PacketIndex:
 
     pts: presentation time of each frame, in units of `time_base` seconds. end: when the last one ends.
     keys: which of them can be decoded without any other, ascending.
+    fps: frames a second; where they are not evenly spaced, on average.
     seekable: every frame has a time of its own, so a decoded frame can be told by its time.
     declared: how many frames the header promises; None where it promises nothing.
-    finished: False where the writer never came to close the file.
+    finished: False where the file breaks off.
     """
 
     pts: tuple[int, ...]
@@ -97,6 +102,11 @@ class PacketIndex:
     def clock(self) -> Clock | None:
         """The same as a clock; None where frames have no times of their own."""
         return Clock(self.pts, self.end, self.time_base) if self.seekable and self.pts else None
+
+    @property
+    def variable_rate(self) -> bool:
+        """Whether frames are not evenly spaced."""
+        return not Clock(self.pts, self.end, self.time_base).even
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -122,12 +132,15 @@ class PacketIndex:
 def scan(path: Path) -> PacketIndex:
     """Count the frames of a file by reading all its packets, decoding none. Raises InputError as `open_video`."""
     found = _Packets(path)
-    fps = found.rate()
     order = sorted(range(len(found.pts)), key=lambda i: found.pts[i])
     rank = {packet: frame for frame, packet in enumerate(order)}
+    pts = tuple(found.pts[i] for i in order)
+    end = pts[-1] + found.lasts(pts, order[-1]) if pts else 0
+    header = Fraction(found.average_rate) if found.average_rate else None
+    fps = kept_rate(pts, end, found.time_base, header) if found.timed else header or Fraction(25)
     return PacketIndex(
-        pts=tuple(found.pts[i] for i in order),
-        end=round(found.video_end / found.time_base),
+        pts=pts,
+        end=end,
         keys=tuple(sorted(rank[i] for i in found.keys)),
         time_base=found.time_base,
         fps=fps,
@@ -137,28 +150,62 @@ def scan(path: Path) -> PacketIndex:
     )
 
 
+# Rates that are meant where the frames' times allow them.
+_BROADCAST = tuple(Fraction(nominal * 1000, 1001) for nominal in (24, 30, 48, 60, 120))
+
+
+def kept_rate(pts: Sequence[int], end: int, time_base: Fraction, header: Fraction | None) -> Fraction:
+    """Frames a second of these times, in ticks of `time_base`: the header's where they keep it, else their own.
+
+    Within the rounding of the clock, even ones mean a whole number, broadcast's rates or the shortest fraction.
+    """
+    steps = [b - a for a, b in pairwise(pts)]
+    if not steps or pts[0] == pts[-1]:
+        return header or (
+            1 / (end * time_base - pts[0] * time_base) if pts and end > pts[0] else Fraction(25)
+        )
+    if max(steps) - min(steps) > 1:
+        return len(pts) / ((end - pts[0]) * time_base)
+    # The first and the last time are rounded by up to half a tick each.
+    span = len(steps) / time_base
+    low, high = span / (pts[-1] - pts[0] + 1), span / max(pts[-1] - pts[0] - 1, 1)
+    for rate in (header, Fraction(ceil(low)), *_BROADCAST):
+        if rate and low <= rate <= high:
+            return rate
+    denominator = next(d for d in count(1) if ceil(low * d) <= high * d)
+    return Fraction(ceil(low * denominator), denominator)
+
+
 class _Packets:
     """One pass over the packets of a file."""
 
     def __init__(self, path: Path, options: dict[str, str] | None = None) -> None:
         self.path = path
         self.pts: list[int] = []
+        self.durations: list[int] = []
         self.keys: list[int] = []
         self.timed = True
         self.total = 0  # whole packets, those hidden by an edit list included
         self.video_end = self.end = Fraction(0)
         with open_video(path, options) as container:
-            stream = container.streams.video[0]
+            stream = video_stream(container)
             self.time_base = stream.time_base or Fraction(1, 1000)
             self.average_rate = stream.average_rate or stream.guessed_rate
             self.header_frames = stream.frames
             self.seconds = None if container.duration is None else Fraction(container.duration, 1_000_000)
             self.start = Fraction(container.start_time or 0, 1_000_000)
             self.stream_seconds = _clock_seconds(stream.metadata.get("DURATION"))
-            self.finished = self.seconds is not None or "matroska" not in container.format.name
+            self.finished = True
+            # Browsers and pipes write Matroska without a duration. It is whole, unless its writer meant to fill one in,
+            # or the demuxer's log says that the last piece is not.
+            unfinished = self.seconds is None and "matroska" in container.format.name
             try:
-                for packet in packets(container):
-                    self._note(packet, packet.stream_index == stream.index)
+                with _log(unfinished) as log:
+                    for packet in packets(container):
+                        self._note(packet, packet.stream_index == stream.index)
+                if unfinished:
+                    cut = any("ended prematurely" in message for _, _, message in log)
+                    self.finished = not cut and not _keeps_place(path)
             except FFmpegError:  # damage between packets: what was read so far is all there is
                 self.finished = False
 
@@ -180,13 +227,17 @@ class _Packets:
             self.keys.append(len(self.pts))
         self.timed = self.timed and packet.pts is not None
         self.pts.append(len(self.pts) if packet.pts is None else packet.pts)
+        self.durations.append(packet.duration or 0)
 
-    def rate(self) -> Fraction:
-        """The header's frame rate, or the one that the packets keep."""
-        if self.average_rate:
-            return Fraction(self.average_rate)
-        span = (max(self.pts) - min(self.pts)) * self.time_base if self.timed and self.pts else Fraction(0)
-        return (len(self.pts) - 1) / span if span else Fraction(25)
+    def lasts(self, pts: Sequence[int], packet: int) -> int:
+        """How long the last frame is shown, in ticks: as its packet says, else as long as the one before."""
+        if not self.timed:
+            return 1
+        if self.durations[packet]:
+            return self.durations[packet]
+        if len(pts) > 1:
+            return pts[-1] - pts[-2]
+        return round(1 / self.average_rate / self.time_base) if self.average_rate else 1
 
     def declared(self, fps: Fraction) -> int | None:
         """Frames that the header promises, counting only those to be shown; None if it promises nothing."""
@@ -205,6 +256,13 @@ class _Packets:
         return len(self.pts) + max(missing, 0)
 
 
+def _keeps_place(path: Path) -> bool:
+    """Whether a Matroska file begins with a place kept free, which FFmpeg's writer fills when it is closed."""
+    with path.open("rb") as file:
+        # A Segment of unknown size (RFC 9559, section 5.1), and a Void (RFC 8794, section 11.3.2) for its index.
+        return b"\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff\xec" in file.read(256)
+
+
 def _clock_seconds(text: str | None) -> Fraction | None:
     """'00:00:01.251000000' -> 1.251; None for what is no such tag."""
     if not text or text.count(":") != 2:
@@ -218,15 +276,19 @@ def _clock_seconds(text: str | None) -> Fraction | None:
 
 Log = list[tuple[int, str, str]]
 
-UNSPECIFIED_COLOUR = 2  # AVCOL_SPC_UNSPECIFIED
-
 
 class PyAVDecoder:
     """Implements `wanedit.video.decode.Decoder`."""
 
+    def __init__(self) -> None:
+        self.notes: tuple[str, ...] = ()
+
     def frames(self, path: Path, index: PacketIndex, salvage: bool) -> Iterator[Frame]:
         with open_video(path) as container:
-            yield from map(to_rgb, decoded_pictures(container, path, salvage))
+            display = display_of(container, path)
+            for picture in display.deinterlaced(decoded_pictures(container, path, salvage)):
+                yield display(picture)
+                self.notes = display.notes
 
     def select(self, path: Path, index: PacketIndex, wanted: Sequence[int], salvage: bool) -> Iterator[Frame]:
         runs: list[list[int]] = []
@@ -236,13 +298,16 @@ class PyAVDecoder:
                 runs.append([])
             runs[-1].append(frame)
         with open_video(path) as container:
+            display = display_of(container, path)
             for run in runs:
-                pictures = _by_seeking(container, path, index, run, salvage) if index.seekable else None
-                if pictures is None:  # counted from the first one
-                    container.seek(0, backward=True)
-                    upto, chosen = islice(decoded_pictures(container, path, salvage), run[-1] + 1), set(run)
-                    pictures = (picture for number, picture in enumerate(upto) if number in chosen)
-                yield from map(to_rgb, pictures)
+                for picture in _run(container, path, index, run, salvage, display):
+                    yield display(picture)
+                    self.notes = display.notes
+
+
+def display_of(container: InputContainer, path: Path) -> Display:
+    """What shows the pictures of a file."""
+    return Display(path, video_stream(container).sample_aspect_ratio)
 
 
 def first_picture(container: InputContainer, path: Path) -> VideoFrame:
@@ -253,46 +318,54 @@ def first_picture(container: InputContainer, path: Path) -> VideoFrame:
     return picture
 
 
-def to_rgb(picture: VideoFrame) -> Frame:
-    """Convert by the picture's own colour matrix, and turn upright.
-
-    Untagged files are taken as players take them: BT.709 from 720 lines up, BT.601 below.
-    """
-    untagged = "ITU709" if picture.height >= 720 else "ITU601"
-    source = untagged if picture.colorspace == UNSPECIFIED_COLOUR else None
-    rgb = picture.reformat(format="rgb24", src_colorspace=source, interpolation=ACCURATE_SCALING)
-    turns = round(picture.rotation / 90)
-    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turns))
-
-
-def _by_seeking(
-    container: InputContainer, path: Path, index: PacketIndex, wanted: list[int], salvage: bool
-) -> list[VideoFrame] | None:
-    """The wanted pictures, told by their times; None if the file's seek table led past one of them."""
-    stream = container.streams.video[0]
-    container.seek(index.pts[index.key_before(wanted[0])], stream=stream, backward=True)
-    missing = {index.pts[i] for i in wanted}
-    found: list[VideoFrame] = []
-    for picture in decoded_pictures(container, path, salvage):
-        if picture.pts in missing:
-            missing.remove(picture.pts)
-            found.append(picture)
-        if not missing:
-            return found
-    return None
+def _run(
+    container: InputContainer,
+    path: Path,
+    index: PacketIndex,
+    wanted: Sequence[int],
+    salvage: bool,
+    display: Display,
+) -> Iterator[VideoFrame]:
+    """The wanted pictures, ascending and near each other."""
+    left = deque(wanted)
+    if index.seekable:
+        # Told by their times. An interlaced picture is made whole from both its neighbours, so decoding begins before.
+        first = left[0]
+        container.seek(index.pts[index.key_before(first)], stream=video_stream(container), backward=True)
+        pictures = decoded_pictures(container, path, salvage)
+        head = next(pictures, None)
+        if head is not None and head.interlaced_frame and first and head.pts == index.pts[first]:
+            container.seek(
+                index.pts[index.key_before(first - 1)], stream=video_stream(container), backward=True
+            )
+            pictures = decoded_pictures(container, path, salvage)
+            head = next(pictures, None)
+        for picture in display.deinterlaced(pictures if head is None else chain([head], pictures)):
+            if picture.pts == index.pts[left[0]]:
+                left.popleft()
+                yield picture
+            # The seek table of some files leads past what was asked for.
+            if not left or (picture.pts or 0) > index.pts[left[0]]:
+                break
+    if left:
+        container.seek(0, backward=True)
+        pictures = display.deinterlaced(decoded_pictures(container, path, salvage))
+        chosen = set(left)
+        yield from (p for number, p in enumerate(islice(pictures, left[-1] + 1)) if number in chosen)
 
 
 def decoded_pictures(container: InputContainer, path: Path, salvage: bool) -> Iterator[VideoFrame]:
     """Decode from where the file stands. InputError at damage, unless salvaging."""
-    stream = container.streams.video[0]
+    stream = video_stream(container)
+    decode = _decode(stream)
     checked = stream.codec_context.name == "ffv1"  # which tells of a wrong checksum only in its log
-    count = 0
+    number = 0
     try:
         for packet in packets(container, stream):
             pictures, damage = list[VideoFrame](), ""
             try:
                 with _log(checked) as log:
-                    pictures = list(packet.decode())
+                    pictures = decode(packet)
             except InvalidDataError as error:
                 damage = error.strerror or "invalid data"
             else:
@@ -301,15 +374,26 @@ def decoded_pictures(container: InputContainer, path: Path, salvage: bool) -> It
                 elif any(picture.is_corrupt for picture in pictures):
                     damage = "lost data"
             if damage and not salvage:
-                raise InputError(f"{path}: frame {count} is damaged ({damage}); {SALVAGE_HINT}")
+                raise InputError(f"{path}: frame {number} is damaged ({damage}); {SALVAGE_HINT}")
             for picture in pictures:
                 yield picture
-                count += 1
+                number += 1
     except FFmpegError as error:
         if not salvage:
-            raise InputError(f"{path}: decoding stopped after {count} frames ({error.strerror})") from error
+            raise InputError(f"{path}: decoding stopped after {number} frames ({error.strerror})") from error
 
 
+def _decode(stream: VideoStream) -> Callable[[Packet], list[VideoFrame]]:
+    """What decodes this stream's packets."""
+    if stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in _WITH_ALPHA:
+        # FFmpeg's own decoders of WebM leave transparency out, and show what is hidden under it.
+        codec = CodecContext.create(_WITH_ALPHA[stream.codec_context.name], "r")
+        assert isinstance(codec, VideoCodecContext)
+        return codec.decode
+    return lambda packet: [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+
+
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _log_lock = threading.Lock()
 
 

@@ -221,15 +221,19 @@ def _video(path: Path, fps: Fraction | None, decoder: str, salvage: bool) -> _So
     DECODERS[decoder]()  # one that is not installed says so before a long file is scanned
     index = scanned(path, salvage)
     info = describe(path, index)
-    notes = []
+    notes = [*info.notes]
     if not info.complete:
         declared = "nothing" if info.declared is None else f"{info.declared} frames"
         notes.append(f"damaged: the header declares {declared}, {info.frames} whole frames found")
+    elif info.declared is None:
+        notes.append(
+            f"its header names no length, as browsers and pipes write: {info.frames} whole frames found"
+        )
     if info.variable_rate:
         steps = np.diff(info.times)
+        shown = f"shown evenly at {float(fps):.6g} fps, as asked" if fps else "each keeps its time"
         notes.append(
-            f"variable frame rate: frames are {steps.min():.3g} to {steps.max():.3g} s apart; "
-            f"they are taken one by one and shown evenly at {float(fps or info.fps):.6g} fps"
+            f"variable frame rate: frames are {steps.min():.3g} to {steps.max():.3g} s apart; {shown}"
         )
     if fps and fps != info.fps:
         rates = f"{float(fps):.6g} fps as asked, the file says {float(info.fps):.6g}"
@@ -239,7 +243,7 @@ def _video(path: Path, fps: Fraction | None, decoder: str, salvage: bool) -> _So
         sides=(info.height, info.width),
         fps=fps or info.fps,
         decoder=decoder,
-        read=lambda start, stop: frames_between(path, index, start, stop, decoder, salvage),
+        read=lambda start, stop: frames_between(path, index, start, stop, decoder, salvage, notes),
         notes=notes,
         clock=None if salvage else index.clock,
     )
