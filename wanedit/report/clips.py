@@ -26,8 +26,8 @@ from wanedit.runtime.events import number
 from wanedit.runtime.record import read_run
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence, Rate, peek
 from wanedit.video.decode import open_frames
-from wanedit.video.encode import as_rate
 from wanedit.video.display import ACCURATE_SCALING
+from wanedit.video.encode import as_rate
 
 WIDEST = 960
 # Frames between two that stand alone: few, so that a jump decodes little.
