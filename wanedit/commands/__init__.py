@@ -6,7 +6,7 @@ imported before `run`.
 
 import importlib
 import pkgutil
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -36,5 +36,6 @@ def names() -> list[str]:
 
 def load(name: str) -> Command:
     """The module of a command."""
-    module: Any = importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    assert isinstance(module, Command), f"{module.__name__} lacks one of HELP, ORDER, parser and run"
     return module

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from argparse import HelpFormatter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
@@ -12,6 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 from wanedit.errors import ServiceError, WaneditError
+from wanedit.files import Json
 from wanedit.runtime.launch import Interrupted
 from wanedit.runtime.settings import Registered, canonical
 
@@ -33,12 +35,12 @@ class Parser(ArgumentParser):
 
     registries: dict[str, Registered] = {}  # noqa: RUF012  a parser with some has its own
 
-    def format_help(self, *formatter: Any, **named: Any) -> str:
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Its help. Only here the registries are read, which imports what they hold."""
         for action in self._actions:
             if registered := self.registries.pop(action.dest, None):
                 action.help = f"{action.help} {registered.words()}"
-        return super().format_help(*formatter, **named)
+        return super().format_help(formatter)
 
 
 def new_parser(description: str, config: type | None = None) -> Parser:
@@ -102,7 +104,7 @@ def allow_bare_flags(parser: ArgumentParser) -> None:
             action.nargs, action.const = "?", True
 
 
-def unpack(settings: Namespace) -> tuple[dict[str, Any], list[Path]]:
+def unpack(settings: Namespace) -> tuple[Json, list[Path]]:
     """The values of a command, and the folders of its --config files, where relative paths are looked up too."""
     values = settings.as_dict()
     files = [Path(str(getattr(path, "relative", path))) for path in values.pop("config", None) or []]
