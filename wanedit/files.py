@@ -35,6 +35,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise InputError(f"{target}: the folder {target.parent} does not exist")
     if target.is_dir():
         raise InputError(f"{target} is a folder, expected the name of a file to write")
+    # A hidden name in the same folder: a rename within one file system is the only one that is atomic.
     partial = target.with_name(f".{target.name[:60]}.{os.getpid()}{PARTIAL_SUFFIX}")
     try:
         yield partial

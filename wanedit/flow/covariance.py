@@ -103,6 +103,7 @@ def conjugate_residuals(
             break
         scale = torch.where(active, power, torch.ones_like(power)).rsqrt() * active
         image, made = scale * image, scale * made
+        # Normalised, so that each later share is one inner product.
         past.append((image, made))
         length = inner(left, image)
         left = left - length * image

@@ -234,6 +234,7 @@ class Covariance(Controller):
 
     def __call__(self, state: Branches) -> Correction:
         if state.step.sigma > self.below:
+            # One number seen as a clip: nothing to add need not cost a clip's memory.
             return Correction(state.z.new_zeros(()).expand_as(state.v), None, 0.0)
         whole = self._full(state) if self.solve == "full" else self._scalar(state)
         # x0_hat = z - sigma v, so a change of -whole in x0_hat is one of whole / sigma in v.

@@ -90,7 +90,9 @@ def heun(
     for step in schedule:
         v = _evaluate(velocity, x, step, observe)
         x_next = x - step.h * v
+        # At sigma 0 there is no noise whose velocity could be asked for.
         if step.sigma_next > 0:
+            # Not observed: a step is one row of the record, however often it asks.
             v = (v + _evaluate(velocity, x_next, step.end(), None)) / 2
             x_next = x - step.h * v
         x = x_next
@@ -146,6 +148,7 @@ def unipc(
         if predicted_from is not None:
             start, last = predicted_from
             x = _unipc_correct(start, last, clean, history)
+        # As in the official code, the estimate made before the correction is kept: no second evaluation.
         history = [*history[-1:], (_log_snr(step.sigma), clean)]
         predicted_from = (x, step)
         x = _unipc_predict(x, step, history)
@@ -154,6 +157,7 @@ def unipc(
 
 def _phi(h: float) -> tuple[float, float, float]:
     """B(h) = e^-h - 1 and the two right-hand sides b_1, b_2 that UniPC's coefficients solve."""
+    # expm1, and not exp - 1, whose difference would be rounding for a short step.
     b_h = math.expm1(-h)
     phi_2 = b_h / -h - 1
     phi_3 = phi_2 / -h - 0.5

@@ -94,6 +94,7 @@ def gather(record: Record) -> tuple[Clips, list[str]]:
         notes.append("shown as the finished file has it; keyframes are not shown")
     if frames is None:
         notes.append("there are no frames to show")
+    # The first and the last keyframe join nothing.
     joins = places[1:-1] if record.job == "generate" else ()
     fps = float(record.info.fps) if record.info else number(record.config.get("fps")) or 16.0
     return Clips(fps, frames, places=places, joins=joins), [*notes, reason]

@@ -10,6 +10,8 @@ from wanedit.wan.load import WanFolder, read_vae_config, transformer_parts, vae_
 
 # FFV1 keeps about this share of the raw bytes of camera footage.
 LOSSLESS_SHARE = 0.6
+# Room for the final H.264 file as a share of the raw bytes, and what is asked for beyond the estimate.
+FINAL_SHARE, SPARE = 0.05, 1.25
 
 
 def forward_flops(config: WanConfig, tokens: int) -> float:
@@ -68,4 +70,4 @@ def disk_bytes(tasks: list[SegmentTask], total_frames: int, size: tuple[int, int
     """Room that the lossless segments to be written and the final video need, with a quarter to spare."""
     frame = size[0] * size[1] * 3
     lossless = sum(task.sampled_frames for task in tasks) * frame * LOSSLESS_SHARE
-    return int(1.25 * (lossless + total_frames * frame * 0.05)) + (1 << 20)
+    return int(SPARE * (lossless + total_frames * frame * FINAL_SHARE)) + (1 << 20)

@@ -86,6 +86,7 @@ class RunDirectory:
             raise InputError(f"output {self.root}: {os.strerror(error.errno or 0)}") from None
         with file:
             try:
+                # The kernel's lock ends with the process; a file that says "locked" would outlive a kill.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
@@ -186,6 +187,7 @@ class Manifest:
             lacking = with_latents and entry.latents_sha256 != ""
             if lacking and not path.with_suffix(".safetensors").is_file():
                 continue
+            # By content: a file that was cut short or written over has the same name.
             if path.is_file() and file_sha256(path) == entry.file_sha256:
                 found.add(name)
         return found

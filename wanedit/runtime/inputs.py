@@ -181,6 +181,7 @@ def _of_folder(folder: Path, start: int | None) -> list[tuple[str, object]]:
         raise InputError(
             f'{record}: {error!r}; expected {{"keyframes": [{{"file": "0000.png", "frame": 0}}]}}'
         ) from None
+    # A folder is passed on between people: what it names must not reach other files of the machine.
     outside = [name for name, _ in pairs if Path(name).is_absolute() or ".." in Path(name).parts]
     if outside:
         raise InputError(f"{record} names {outside[0]!r}; expected files inside {record.parent}")

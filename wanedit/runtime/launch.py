@@ -242,6 +242,7 @@ def run_workers(module: str, config_path: Path, config: RunSettings, lock: int, 
         try:
             code = process.wait()
         except BaseException:
+            # torchrun passes it on to its workers and waits for them: none is left sampling behind us.
             process.terminate()
             process.wait()
             raise

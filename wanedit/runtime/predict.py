@@ -51,14 +51,17 @@ def predict(
         num_nodes=world.nodes,
         strategy=DDPStrategy(process_group_backend="gloo") if world.under_torchrun else "auto",
         callbacks=[KeepSignals(), TaskWriter(save)],
+        # Work is shared by its cost; Lightning's sampler would share it by number.
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    # The signature names no Lightning, whose import comes late.
     assert isinstance(module, LightningModule)
     with threads(config.cpu_threads or 1):
+        # Each is saved when its step ends: all of a run's frames at once would fill the memory.
         trainer.predict(module, TaskDataModule(tasks), return_predictions=False)
 
 

@@ -37,6 +37,7 @@ def resolve_seed(config: RunSettings, directory: RunDirectory) -> int:
     """The run's base seed: the given one, the one that this folder's earlier run drew, or a fresh one."""
     if config.base_seed is not None and config.base_seed >= 0:
         return config.base_seed
+    # Made anew with the same seed, it would come out the same.
     earlier = None if config.force_regenerate else _recorded_before("base_seed", config, directory)
     return draw_seed() if earlier is None else earlier
 

@@ -161,6 +161,7 @@ class Workflow:
         try:
             guide = await self._analyse()
             tracks = [Track(k, frame) for k, frame in enumerate(self.frames)]
+            # The first alone: all others are shown it, so that one style runs through the video.
             await self._rounds(tracks[:1], guide, tracks)
             await self._rounds(tracks[1:], guide, tracks)
             return Outcome(guide, tuple(tracks))
@@ -212,6 +213,7 @@ class Workflow:
             t.position: Request(self.keyframes, t.position, self.reference, guide, first, t.reasons)
             for t in tracks
         }
+        # All drawn before one is judged: each is judged beside the one before it.
         made = await self._all(tracks, lambda t: self._restyle(number, t, requests[t.position]))
         pictures = {t.position: styled.image for t, (styled, _, _) in zip(tracks, made, strict=True)}
 
@@ -298,6 +300,7 @@ class Workflow:
                     failures.append(error)
                     return None
 
+        # Errors are collected, not raised in `one`: gather would pass the first on and leave the others running.
         found = await asyncio.gather(*map(one, items))
         if failures:
             raise failures[0]

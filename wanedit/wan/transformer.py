@@ -177,6 +177,7 @@ class WanTransformer(nn.Module):
         if tuple(timestep.shape) != (batch,):
             raise InputError(f"timestep has shape {tuple(timestep.shape)}; expected ({batch},)")
         features = sinusoidal_embedding(timestep, self.config.freq_dim)
+        # Times and modulations in float32, outside of the official code's bfloat16 autocast.
         time = linear(self.time_embedding[2], F.silu(linear(self.time_embedding[0], features))).float()
         modulation = linear(self.time_projection[1], F.silu(time)).float().unflatten(1, (6, -1))
         weight = self.patch_embedding.weight[:, : self.config.out_dim]
@@ -253,6 +254,7 @@ class ExpertPair(nn.Module):
     ) -> tuple[Context, Context]:
         """One context per expert; see `WanTransformer.prepare`."""
         inputs = (grid, text, image_tokens, condition, frame_ids)
+        # Low noise first: a sample begins with the other expert, which then is on the device already.
         low = self._answering(self.low_noise).prepare(*inputs)
         high = self._answering(self.high_noise).prepare(*inputs)
         return high, low
@@ -261,6 +263,7 @@ class ExpertPair(nn.Module):
         self, context: tuple[Context, Context], text: Float[Tensor, "b n text_dim"]
     ) -> tuple[Context, Context]:
         """As `WanTransformer.with_text`, for both experts."""
+        # In this order as in `prepare`.
         low = self._answering(self.low_noise).with_text(context[1], text)
         high = self._answering(self.high_noise).with_text(context[0], text)
         return high, low

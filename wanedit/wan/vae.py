@@ -53,6 +53,7 @@ class WanVAE(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
+        # Statistics, not weights: in no checkpoint, and real numbers even where modules are built on the meta device.
         self.register_buffer("mean", torch.tensor(mean, device="cpu"), persistent=False)
         self.register_buffer("std", torch.tensor(std, device="cpu"), persistent=False)
 

@@ -122,6 +122,7 @@ class ResidualCorrectedFlow(Method):
         z_e = interpolate(edit.edited, edit.edited_noise, levels.sigmas[0])
         for step in levels:
             if self.renew_noise:
+                # Both branches move by the same change, so that their difference, and the law of it, stay as they are.
                 change = fresh_noise(noise.shape, noise, self.seed, "residual_corrected", step.index) - noise
                 noise = noise + change
                 z, z_e = z + step.sigma * change, z_e + step.sigma * at_slots(change, edit.slots)

@@ -132,6 +132,7 @@ def make_edit_plan(
     decides = {
         "algorithm": ALGORITHM,
         "compute": compute_kind(),
+        # A method that asks no model is not made anew for another one.
         "model": None if "model" in method.ignores else digest(files),
         "pictures": _hashes(pictures),
         "originals": originals and _hashes(originals),

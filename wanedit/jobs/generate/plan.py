@@ -191,6 +191,7 @@ def _tasks(
             "model": model,
             "keyframes": [images[k].sha256, images[k + 1].sha256],
             "prompt": prompt,
+            # At guidance 1 it is not read.
             "negative_prompt": negative_prompt if settings.guidance_scale != 1.0 else "",
             "frames": segment.sampled_frames,
             "index": k,
@@ -198,6 +199,7 @@ def _tasks(
             "sampler": {
                 name: value
                 for name, value in asdict(settings).items()
+                # Where weights lie changes no pixel.
                 if name not in ("offload_model", "t5_cpu")
             },
         }

@@ -87,6 +87,7 @@ def generate(
                 track(plan.config, directory, world, digests, metadata(plan), tell)
             )
             sample(plan, todo, directory, world, tell is not None, tracking.follow)
+            # What is stitched must be on disk on every rank first.
             launch.barrier(world)
             if world.rank == 0:
                 frames = plan.timeline.num_frames
@@ -137,6 +138,7 @@ def _decide(
     todo = remaining(plan, directory)
     directory.require_space(disk_bytes(todo, plan.timeline.num_frames, plan.size))
     if plan.config.force_regenerate or plan.config.resume_from is not None:
+        # Else a run that is stopped would find the old segments complete when it goes on.
         Manifest(directory).forget({task.digest for task in todo})
     record_start(
         directory,

@@ -73,6 +73,7 @@ def with_styled_keyframes(
     from wanedit.jobs.style.run import style as restyle
 
     styling = styling_of(style, config)
+    # A stylist may cost money: whatever the edit would refuse is refused before it is asked.
     with unstyled(styling, config, folders) as rehearsal:
         directory = RunDirectory(config.folder, config.final_path)
         check_output(make_edit_plan(resolve_edit(rehearsal, directory), folders), directory)

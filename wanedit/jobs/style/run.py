@@ -94,6 +94,7 @@ async def style_async(
         for note in plan.notes if verbose else ():
             say(f"note: {note}")
         try:
+            # Decoding takes seconds, and the event loop may be the caller's own.
             keyframes = await asyncio.to_thread(read_keyframes, plan.clip, plan.indices, plan.cuts)
             with progress_bar(len(plan.indices), "restyling", "keyframes", verbose) as done:
                 workflow = Workflow(
@@ -137,6 +138,7 @@ def _write(plan: StylePlan, directory: StyleDirectory, keyframes: Keyframes, out
     """Pictures first, the record that names them last: a folder with a record is complete."""
     chosen = {track.frame: track.best for track in outcome.tracks}
     pictures = {frame: attempt.styled.image for frame, attempt in chosen.items()}
+    # Before the first picture: until the new record stands, a stopped run must not pass for a complete one.
     directory.final.unlink(missing_ok=True)
     names = {frame: f"{frame:04d}.png" for frame in chosen}
     for frame, picture in pictures.items():
