@@ -1,6 +1,5 @@
 """The command line: finds the command, reads files and flags; short errors, stable exit codes."""
 
-import difflib
 import itertools
 import os
 import re
@@ -11,7 +10,7 @@ from typing import NoReturn
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from wanedit import commands
-from wanedit.errors import InputError, WaneditError
+from wanedit.errors import InputError, WaneditError, nearest
 from wanedit.runtime.settings import ALIASES
 
 INTERRUPT_EXIT = 130
@@ -103,9 +102,9 @@ def _shortened(message: str, valid: Sequence[str]) -> str:
         r"--([A-Za-z_][\w.-]*)|option '([\w.-]+)'|[Kk]ey '([\w.-]+)'|choice: '([\w.-]+)'", message
     )
     for word in dict.fromkeys(next(filter(None, groups)) for groups in wrong):
-        near = difflib.get_close_matches(word.replace("-", "_"), valid, n=1, cutoff=0.5)
-        if word not in valid and near:
-            return f"{text}\nDid you mean {near[0]!r}?"
+        near = None if word in valid else nearest(word, valid)
+        if near:
+            return f"{text}\nDid you mean {near!r}?"
     return text
 
 

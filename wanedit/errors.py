@@ -4,6 +4,10 @@ Every message says what was got and what was expected, and is raised before any 
 the input alone decides it.
 """
 
+import difflib
+import re
+from collections.abc import Iterable
+
 
 class WaneditError(Exception):
     """A failure with no better class. Exit code 1."""
@@ -37,3 +41,30 @@ class ServiceError(WaneditError):
 
 class NumericalError(WaneditError):
     """A latent is NaN or infinite; raised at the step where it appears. Exit code 1."""
+
+
+# A word as like another as `stepz` is to `steps`, or `controler` to `controller`.
+ALIKE = 0.75
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that was probably meant by `word`, for a message; None where none is near.
+
+    Near is a slip of the keys, or a name that has the word for a part: `steps` for `num_inference_steps`.
+    """
+    wanted, best = _parts(word), {}
+    for name in names:
+        parts = _parts(name)
+        if wanted == parts:
+            return name
+        likeness = difflib.SequenceMatcher(None, "_".join(wanted), "_".join(parts)).ratio()
+        part = len(word) > 2 and any(parts[i : i + len(wanted)] == wanted for i in range(len(parts)))
+        # Of names that hold the word, those that end on it, and the shortest: less was left out.
+        last = part and parts[-len(wanted) :] == wanted
+        best[name] = ALIKE + (likeness + last) / 8 if part else likeness
+    found = max(best, key=lambda name: best[name], default=None)
+    return found if found is not None and best[found] >= ALIKE else None
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"[\W_]+", name.lower()) if part]

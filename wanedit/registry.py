@@ -1,19 +1,23 @@
 """Names of implementations: the package's own, those of installed packages, and `package.module:Name`.
 
 Methods, controllers, solvers, metrics, stylists and video models are all found this way, so that one from outside is as
-good as one of the package, and no list elsewhere knows their names.
+good as one of the package, and no list elsewhere knows their names. A name is known without importing what it names:
+help and checks are quick, whatever an implementation needs.
 """
 
-import difflib
+import ast
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import entry_points
+from functools import cached_property
+from importlib.abc import InspectLoader
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TypeVar, cast
 
-from wanedit.errors import InputError
+from wanedit.errors import InputError, nearest
 
 T = TypeVar("T")
 # What a decorator is given it gives back, whose own type a type checker then still knows.
@@ -21,7 +25,7 @@ Named = TypeVar("Named")
 
 
 class Registry(Mapping[str, T]):
-    """Implementations by name; the modules that register the package's own are imported on first use.
+    """Implementations by name; the module that registers one of the package's own is imported when it is asked for.
 
     Args:
         kind: what they are, in messages: "method".
@@ -40,10 +44,9 @@ class Registry(Mapping[str, T]):
         self.kind = kind
         self.homes = homes
         self._own: dict[str, T] = {}
-        self._complete = False
 
     def register(self, name: str) -> Callable[[Named], Named]:
-        """A decorator that gives an implementation its name.
+        """A decorator that gives an implementation its name, a literal: names are read from the source.
 
         Raises:
             ValueError: the name is taken.
@@ -62,25 +65,32 @@ class Registry(Mapping[str, T]):
         Raises:
             InputError: there is none; the message lists those that there are.
         """
+        self.require(name)
         if ":" in name:
             return self._imported(name)
-        own = self._load()
-        if name in own:
-            return own[name]
-        outside = {entry.name: entry for entry in entry_points(group=f"wanedit.{self.kind}s")}
-        if name in outside:
-            return self._imported(outside[name].value)
-        near = difflib.get_close_matches(name, [*own, *outside], n=1)
+        if name not in self._own and name in self._places:
+            importlib.import_module(self._places[name])
+        return self._own[name] if name in self._own else self._imported(self._outside()[name].value)
+
+    def require(self, name: str) -> None:
+        """Refuse a name that there is not, importing nothing: package.module:Name is believed until it is asked for.
+
+        Raises:
+            InputError: the message lists those that there are.
+        """
+        known = list(self)
+        if ":" in name or name in known:
+            return
+        near = nearest(name, known)
         raise InputError(
-            f"{self.kind} is {name!r}; expected one of {', '.join([*own, *outside])}, or package.module:Name"
-            + (f". Did you mean {near[0]!r}?" if near else "")
+            f"{self.kind} is {name!r}; expected one of {', '.join(known)}, or package.module:Name"
+            + (f". Did you mean {near!r}?" if near else "")
         )
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._load()
-        yield from (
-            entry.name for entry in entry_points(group=f"wanedit.{self.kind}s") if entry.name not in self._own
-        )
+        own = sorted({*self._own, *self._places})
+        yield from own
+        yield from (name for name in self._outside() if name not in own)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -90,20 +100,22 @@ class Registry(Mapping[str, T]):
 
     def name_of(self, implementation: T) -> str:
         """The name that one is registered under; `package.module:Name` for one from outside."""
-        known = {id(one): name for name, one in self._load().items()}
+        known = {id(one): name for name, one in self._own.items()}
         own = f"{getattr(implementation, '__module__', '')}:{getattr(implementation, '__qualname__', '')}"
         return known.get(id(implementation), own)
 
-    def _load(self) -> dict[str, T]:
-        if not self._complete:
-            for home in self.homes:
-                found = importlib.import_module(home)
-                for module in pkgutil.iter_modules(getattr(found, "__path__", [])):
-                    importlib.import_module(f"{home}.{module.name}")
-            # By name, whatever was imported first.
-            self._own = dict(sorted(self._own.items()))
-            self._complete = True
-        return self._own
+    def _outside(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=f"wanedit.{self.kind}s")}
+
+    @cached_property
+    def _places(self) -> dict[str, str]:
+        """The module of each of the package's own, by its name."""
+        modules = list(self.homes)
+        for home in self.homes:
+            spec = importlib.util.find_spec(home)
+            inside = (spec and spec.submodule_search_locations) or []
+            modules += [f"{home}.{module.name}" for module in pkgutil.iter_modules(inside)]
+        return {name: module for module in modules for name in _registered(module)}
 
     def _imported(self, name: str) -> T:
         module, _, attribute = name.partition(":")
@@ -116,3 +128,16 @@ class Registry(Mapping[str, T]):
             raise InputError(
                 f"{self.kind} {name}: {error}; expected package.module:Name of something that can be imported"
             ) from None
+
+
+def _registered(module: str) -> list[str]:
+    """The names that a module's source gives by `@….register("name")`, in its order."""
+    spec = importlib.util.find_spec(module)
+    loader = spec and spec.loader
+    source = loader.get_source(module) if isinstance(loader, InspectLoader) else None
+    names = []
+    for node in ast.parse(source or "").body:
+        for call in getattr(node, "decorator_list", []):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "register":
+                names += [word.value for word in call.args if isinstance(word, ast.Constant)]
+    return names

@@ -94,6 +94,36 @@ def round_up(num_frames: int) -> int:
     return -(-(num_frames - 1) // STRIDE) * STRIDE + 1
 
 
+def check_keyframes(count: int, indices: Sequence[int], num_frames: int | None = None) -> None:
+    """See that keyframes stand at frames of a clip, each in a latent slot of its own.
+
+    Args:
+        num_frames: of the clip; None where that is not known yet.
+
+    Raises:
+        InputError: naming the first thing that is wrong.
+    """
+    if count != len(indices):
+        raise InputError(
+            f"{count} keyframes and {len(indices)} keyframe indices; expected one index for each"
+        )
+    if not indices:
+        raise InputError("no keyframes; expected at least one edited frame of the source")
+    outside = [i for i in indices if i < 0 or (num_frames is not None and i >= num_frames)]
+    if outside:
+        frames = "from 0 up" if num_frames is None else f"0 … {num_frames - 1}"
+        raise InputError(f"keyframe indices {outside} lie outside the source's frames {frames}")
+    for before, after in zip(indices, indices[1:], strict=False):
+        if after <= before:
+            raise InputError(f"keyframe {after} follows {before}; expected indices that increase")
+        if slot(before) == slot(after):
+            shared = slot(after)
+            raise InputError(
+                f"keyframes {before} and {after} fall into one latent slot, {shared}, which holds frames "
+                f"{max(0, 4 * shared - 3)} to {4 * shared}; expected one keyframe in a slot"
+            )
+
+
 def fit_length(num_frames: int) -> int:
     """The frames that a clip of `num_frames` occupies in a model: the next 4n+1.
 

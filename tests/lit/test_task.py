@@ -5,7 +5,7 @@ import pytest
 
 from tests.lit.clips import edit_task, moving
 from wanedit.errors import InputError
-from wanedit.lit.tasks import check_keyframes
+from wanedit.timeline import check_keyframes
 
 
 @pytest.mark.parametrize(

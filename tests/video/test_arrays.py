@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from wanedit.errors import InputError, NumericalError
-from wanedit.video.arrays import from_uint8, peek, require_frame, require_same_size, to_uint8
+from wanedit.video.arrays import peek, require_frame, require_same_size
+from wanedit.video.tensors import from_uint8, to_uint8
 
 
 def test_every_level_survives_the_round_trip():

@@ -13,9 +13,9 @@ from wanedit.errors import InputError, MissingWeightsError
 from wanedit.flow.path import Step
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.wan import load_transformer, load_vae, load_wan, open_wan
+from wanedit.wan.catalog import locate
 from wanedit.wan.condition import count_tokens, load_image_encoder, load_text_encoder
 from wanedit.wan.layout import check_folder
-from wanedit.wan.load import locate
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 
 # Weights out of a file lie elsewhere in memory, and the last bit of a sum may depend on where.

@@ -3,7 +3,7 @@
 from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_run_flags, new_parser, resumable, unpack
-from wanedit.jobs.ablate.config import AblationConfig
+from wanedit.jobs.ablate.config import AblationConfig, check_ablation
 from wanedit.runtime.launch import current_world
 
 HELP = "make every run of an experiment's grid, its tables and figures"
@@ -28,10 +28,10 @@ def run(settings: Namespace) -> int:
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
     values["experiment"] = values.pop("folder") or values["experiment"]
     config = AblationConfig(**values)
+    check_ablation(config, current_world())
     if dry_run or verbose:
-        from wanedit.jobs.ablate.run import check_ablation, print_ablation_plan
+        from wanedit.jobs.ablate.run import print_ablation_plan
 
-        check_ablation(config, current_world())
         print_ablation_plan(config)
     if dry_run:
         return 0

@@ -193,9 +193,8 @@ def check_disk() -> Iterator[Check]:
 
 def check_models() -> Iterator[Check]:
     """The bundled model, which is the default of every command, and the known ones that are here."""
-    from wanedit.wan.catalog import KNOWN_MODELS
+    from wanedit.wan.catalog import KNOWN_MODELS, MODELS_VARIABLE, locate
     from wanedit.wan.layout import check_folder
-    from wanedit.wan.load import MODELS_VARIABLE, locate
 
     parts = check_folder("tiny")
     broken = [f"{part.part}: {part.problem or 'layout'}" for part in parts if not part.ok]

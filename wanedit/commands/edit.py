@@ -11,7 +11,7 @@ from wanedit.commands.support import (
     resumable,
     unpack,
 )
-from wanedit.jobs.edit.config import EditConfig
+from wanedit.jobs.edit.config import EditConfig, find_inputs
 from wanedit.jobs.integrated import EditStyle, styling_of
 from wanedit.jobs.style.config import parts_of
 
@@ -38,6 +38,11 @@ def run(settings: Namespace) -> int:
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
     style = EditStyle(**parts_of(values.pop("style")))
     config = EditConfig(**values)
+    if style.asked:
+        from wanedit.jobs.style.plan import find_style
+
+        find_style(styling_of(style, config), folders)
+    find_inputs(config, folders, styled=style.asked)
     if dry_run or verbose:
         from wanedit.jobs.edit.plan import print_edit_plan
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_source, new_parser, unpack
-from wanedit.jobs.evaluate.config import EvaluationConfig
+from wanedit.jobs.evaluate.config import EvaluationConfig, find_files
 
 HELP = "measure a finished video"
 ORDER = 4
@@ -26,11 +26,12 @@ def parser() -> Parser:
 
 def run(settings: Namespace) -> int:
     """Measure, print and write. Returns the exit code."""
-    from wanedit.jobs.evaluate.run import evaluate, print_evaluation, write
-
     values, folders = unpack(settings)
     quiet, out = values.pop("quiet"), values.pop("out")
     config = EvaluationConfig(**{**values, **({"output": out} if out else {})})
+    find_files(config, folders)
+    from wanedit.jobs.evaluate.run import evaluate, print_evaluation, write
+
     say = (lambda line: None) if quiet else print
     result = evaluate(config, folders, say, progress=not quiet)
     if not quiet:

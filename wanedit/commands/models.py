@@ -32,8 +32,8 @@ def list_models() -> int:
     """Print the known models and whether each is on this machine."""
     from rich.table import Table
 
-    from wanedit.wan.catalog import KNOWN_MODELS
-    from wanedit.wan.load import locate, open_wan
+    from wanedit.wan.catalog import KNOWN_MODELS, locate
+    from wanedit.wan.load import open_wan
 
     table = Table(title="Known models", title_justify="left")
     for column in ("name", "kind", "sizes", "steps", "shift", "guidance", "published as", "here"):
@@ -67,7 +67,10 @@ def check_models(folder: str | None) -> int:
     """
     from rich.table import Table
 
-    from wanedit.wan.catalog import KNOWN_MODELS
+    from wanedit.wan.catalog import KNOWN_MODELS, locate
+
+    if folder is not None:
+        locate(folder)  # before torch is imported
     from wanedit.wan.layout import check_folder, check_known
 
     if folder is not None:

@@ -6,6 +6,7 @@ from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, new_parser
 from wanedit.errors import InputError
+from wanedit.runtime.inputs import run_folder
 
 HELP = "show a run, or compare several, in one HTML file"
 ORDER = 6
@@ -36,6 +37,9 @@ def run(settings: Namespace) -> int:
     runs, output = [Path(run) for run in settings.runs], settings.output
     if len(runs) > 1 and output is None:
         raise InputError(f"{len(runs)} runs and no output; expected --output FILE.html for their comparison")
+    # Before the page is imported, which draws and so takes seconds.
+    for one in runs:
+        run_folder(one)
     from wanedit.report import write_comparison, write_report
 
     if len(runs) == 1:

@@ -1,0 +1,8 @@
+"""The mathematics: no model, no file, no Lightning. Here what of it goes by name, without importing it."""
+
+from typing import Any
+
+from wanedit.registry import Registry
+
+SOLVERS: Registry[Any] = Registry("solver", "wanedit.flow.solvers")
+CONTROLLERS: Registry[Any] = Registry("controller", "wanedit.flow.keyframes")

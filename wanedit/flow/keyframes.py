@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wanedit import flow
 from wanedit.errors import InputError
 from wanedit.flow.covariance import conjugate_residuals
 from wanedit.flow.editing import Metrics, at_slots, inner, into_slots, rms
@@ -107,7 +108,7 @@ class Controller(ABC):
         return ""
 
 
-CONTROLLERS: Registry[type[Controller]] = Registry("controller", "wanedit.flow.keyframes")
+CONTROLLERS: Registry[type[Controller]] = flow.CONTROLLERS
 
 
 def _check_gains(alpha: float, beta: float) -> None:

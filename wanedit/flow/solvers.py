@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wanedit import flow
 from wanedit.errors import NumericalError
 from wanedit.flow.path import Schedule, Step, clean_estimate
 from wanedit.registry import Registry
@@ -32,7 +33,7 @@ class Solver(Protocol):
     ) -> Tensor: ...
 
 
-SOLVERS: Registry[Solver] = Registry("solver", "wanedit.flow.solvers")
+SOLVERS: Registry[Solver] = flow.SOLVERS
 
 
 def count_evaluations(name: str, schedule: Schedule) -> int:

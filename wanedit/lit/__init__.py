@@ -1,0 +1,37 @@
+"""Wan and the methods brought together, as LightningModules. Here where a model is, before anything is loaded."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wanedit.registry import Registry
+from wanedit.wan.catalog import find_known, locate
+
+if TYPE_CHECKING:
+    from wanedit.flow.editing import VideoModel
+
+# Video models that are no Wan: classes that make a `wanedit.flow.editing.VideoModel`.
+VIDEO_MODELS: "Registry[Callable[[], VideoModel]]" = Registry("model")
+
+
+def comes_from_outside(source: str) -> bool:
+    """Whether a model is `package.module:Class` or an entry point, and neither a folder nor a known Wan."""
+    # os.path, because a name that is too long for a file is not there, which pathlib raises instead.
+    if find_known(source) is not None or os.path.exists(Path(source).expanduser()):
+        return False
+    return ":" in source or source in VIDEO_MODELS
+
+
+def require_model(source: str) -> Path | None:
+    """The folder of a model, by its name or place alone; what it holds is seen when it is opened.
+
+    Returns:
+        None for a model from outside.
+
+    Raises:
+        InputError: neither a folder nor a known name.
+        MissingWeightsError: a known model that is not on this machine, or no such folder; the message says how to get
+            it.
+    """
+    return None if comes_from_outside(source) else locate(source)

@@ -1,9 +1,7 @@
 """Models that an edit may ask, before they are loaded, and a loaded Wan as the `VideoModel` that methods ask."""
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,10 +10,10 @@ from torch import Tensor
 
 from wanedit.errors import InputError
 from wanedit.flow.editing import VideoModel, View
+from wanedit.lit import VIDEO_MODELS, comes_from_outside
 from wanedit.lit.networks import WanModule, picture_key
 from wanedit.lit.velocity import GuidedVelocity
-from wanedit.registry import Registry
-from wanedit.wan.catalog import Sampling, find_known
+from wanedit.wan.catalog import Sampling
 from wanedit.wan.condition import build_condition
 from wanedit.wan.config import IMAGE_TOKENS, MASK_CHANNELS
 from wanedit.wan.load import WanFolder, open_wan, require_parts
@@ -69,10 +67,6 @@ class OutsideModel:
         return tuple(frames)
 
 
-# Video models that are no Wan: classes that make a `wanedit.flow.editing.VideoModel`.
-VIDEO_MODELS: Registry[Callable[[], VideoModel]] = Registry("model")
-
-
 def open_model(source: str) -> WanFolder | OutsideModel:
     """A model by folder, by known name, or from outside by `package.module:Class` or an entry point.
 
@@ -80,9 +74,7 @@ def open_model(source: str) -> WanFolder | OutsideModel:
         InputError: none of them.
         MissingWeightsError: a known model that is not on this machine, or one that lacks a part.
     """
-    # os.path, because a name that is too long for a file is not there, which pathlib raises instead.
-    outside = find_known(source) is None and not os.path.exists(Path(source).expanduser())
-    if outside and (":" in source or source in VIDEO_MODELS):
+    if comes_from_outside(source):
         make = VIDEO_MODELS[source]
         if not callable(make):
             raise InputError(f"model {source} is {make!r}; expected a class that makes a VideoModel")

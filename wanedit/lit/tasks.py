@@ -177,7 +177,7 @@ class EditTask:
     originals: Pictures | None = None
 
     def __post_init__(self) -> None:
-        check_keyframes(len(self.keyframes), self.keyframe_indices, len(self.frames))
+        timeline.check_keyframes(len(self.keyframes), self.keyframe_indices, len(self.frames))
         if self.frames.shape[1:] != self.keyframes.shape[1:]:
             raise InputError(
                 f"keyframes are {self.keyframes.shape[1:]} and the source {self.frames.shape[1:]}; expected one size"
@@ -219,32 +219,6 @@ class EditTask:
         """Tokens of the clip that the transformer sees."""
         slots, height, width = self.grid
         return slots * (height // 2) * (width // 2)
-
-
-def check_keyframes(count: int, indices: Sequence[int], num_frames: int) -> None:
-    """See that keyframes stand at frames of the clip, each in a latent slot of its own.
-
-    Raises:
-        InputError: naming the first thing that is wrong.
-    """
-    if count != len(indices):
-        raise InputError(
-            f"{count} keyframes and {len(indices)} keyframe indices; expected one index for each"
-        )
-    if not indices:
-        raise InputError("no keyframes; expected at least one edited frame of the source")
-    outside = [index for index in indices if not 0 <= index < num_frames]
-    if outside:
-        raise InputError(f"keyframe indices {outside} lie outside the source's frames 0 … {num_frames - 1}")
-    for before, after in zip(indices, indices[1:], strict=False):
-        if after <= before:
-            raise InputError(f"keyframe {after} follows {before}; expected indices that increase")
-        if timeline.slot(before) == timeline.slot(after):
-            slot = timeline.slot(after)
-            raise InputError(
-                f"keyframes {before} and {after} fall into one latent slot, {slot}, which holds frames "
-                f"{max(0, 4 * slot - 3)} to {4 * slot}; expected one keyframe in a slot"
-            )
 
 
 @dataclass(eq=False)

@@ -29,8 +29,9 @@ from wanedit.report.clips import (
     same_frames,
 )
 from wanedit.report.measures import Measured, measure, metric_tables
-from wanedit.report.record import Record, folder_of, read_record
+from wanedit.report.record import Record, read_record
 from wanedit.runtime.events import number
+from wanedit.runtime.inputs import run_folder
 from wanedit.runtime.privacy import Discreet
 
 REPORT_NAME = "report.html"
@@ -91,7 +92,7 @@ def write_report(root: Path, output: Path | None = None, metrics: str = "auto") 
     Raises:
         InputError: no run, or the file cannot be written.
     """
-    folder = folder_of(Path(root))
+    folder = run_folder(Path(root))
     target = folder / REPORT_NAME if output is None else _target(output)
     write_text(target, run_page(read_record(folder), metrics))
     return target
@@ -103,7 +104,7 @@ def write_comparison(roots: Sequence[Path], output: Path, metrics: str = "auto")
     Raises:
         InputError: fewer than two runs, or one named twice.
     """
-    folders = [folder_of(Path(root)) for root in roots]
+    folders = [run_folder(Path(root)) for root in roots]
     if len(folders) < 2 or len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError(
             f"a comparison of {len(folders)} runs, some perhaps the same; expected two different ones or more"

@@ -11,6 +11,7 @@ import yaml
 from wanedit.errors import InputError, WaneditError
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
 from wanedit.runtime.events import Event, parse_events
+from wanedit.runtime.inputs import run_folder
 from wanedit.runtime.privacy import Discreet
 from wanedit.runtime.record import recorded_job
 from wanedit.runtime.settings import FINAL_NAME, VIDEO_SUFFIXES, canonical
@@ -110,7 +111,7 @@ def read_record(path: Path) -> Record:
     Raises:
         InputError: it is no run of wanedit.
     """
-    root = folder_of(path)
+    root = run_folder(path)
     try:
         values = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -140,17 +141,6 @@ def read_record(path: Path) -> Record:
     if video is None:
         notes.append("the run is not complete: it has no finished video yet")
     return Record(root, recorded_job(config), config, events, entries, video, notes)
-
-
-def folder_of(path: Path) -> Path:
-    """The folder of a run that is named by it or by its finished video. Raises InputError for anything else."""
-    path = path.expanduser()
-    if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-        beside = path.with_suffix(".wanedit")
-        path = beside if beside.is_dir() else path.parent
-    if not path.is_dir():
-        raise InputError(f"run: no folder {path.absolute()}; expected the folder of a run")
-    return path
 
 
 def _video(root: Path, recorded: str) -> Path | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import SupportsFloat
 
 from wanedit.errors import InputError
+from wanedit.runtime.settings import VIDEO_SUFFIXES
 from wanedit.timeline import Keyframe
 
 KeyframesLike = str | Sequence[object]
@@ -53,6 +54,17 @@ def find_path(name: str, folders: Sequence[Path] = (), *, what: str, folder: boo
             raise InputError(f"{what}: {place.absolute()} is a folder; expected a picture")
     looked = " or ".join(str(place.absolute()) for place in places)
     raise InputError(f"{what}: no file {'or folder ' if folder else ''}{looked}")
+
+
+def run_folder(path: Path) -> Path:
+    """The folder of a run that is named by it or by its finished video. Raises InputError for anything else."""
+    path = path.expanduser()
+    if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+        beside = path.with_suffix(".wanedit")
+        path = beside if beside.is_dir() else path.parent
+    if not path.is_dir():
+        raise InputError(f"run: no folder {path.absolute()}; expected the folder of a run")
+    return path
 
 
 def parse_keyframes(value: KeyframesLike, folders: Sequence[Path] = ()) -> list[Keyframe]:

@@ -44,7 +44,7 @@ Named = Annotated[str, MinLen(1)]
 
 @dataclass(frozen=True)
 class Registered:
-    """Beside a field's type: it holds a name out of the registry at `package.module:NAME`, imported when it is read."""
+    """Beside a field's type: it holds a name out of the registry at `package.module:NAME`, whose module is light."""
 
     place: str
 
@@ -59,14 +59,16 @@ class Registered:
         return f"One of {', '.join(self.registry)}; or package.module:Name."
 
 
+@dataclass(frozen=True)
 class PlainValues:
-    """Base of the dataclasses of settings: what programs pass becomes what a YAML file would hold."""
+    """Base of the dataclasses of settings: what programs pass becomes what a YAML file would hold.
+
+    One itself: of a class with another base jsonargparse makes no group of flags.
+    """
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             object.__setattr__(self, name, plain(getattr(self, name)))
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 def plain(value: object) -> Any:
@@ -240,8 +242,7 @@ def check_values(kind: type, values: Mapping[str, object], within: str = "") -> 
             words = _in_words(expected.json_schema())
             raise InputError(f"{within}{name} is {got}; expected {words}") from None
         if registered is not None:
-            # Raises for a name that it does not know, and lists those that it does.
-            _ = registered.registry[str(value)]
+            registered.registry.require(str(value))
         if is_dataclass(value) and not isinstance(value, type):
             # pydantic takes an instance as it is.
             check_settings(value, f"{within}{name}.")

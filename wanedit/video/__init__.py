@@ -1,6 +1,6 @@
 """The only code that knows files of pixels: images, video files, and what is done to frames in between.
 
-Two forms of a clip, and one module (`arrays`) that turns one into the other:
+Two forms of a clip, and one module (`tensors`) that turns one into the other:
 
 - on files, and in every function here unless it says otherwise: uint8 numpy arrays `(T, H, W, 3)`, RGB;
 - beside a model: float32 tensors `(3, T, H, W)` in [-1, 1].
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 # ruff: noqa: F401  (what a type checker sees; the table below loads it)
 if TYPE_CHECKING:
-    from wanedit.video.arrays import from_uint8, to_uint8
     from wanedit.video.colour import AffineLab, correct_segment, fit_affine
     from wanedit.video.decode import VideoInfo, iter_frames, probe, read_frames
     from wanedit.video.encode import write_lossless, write_mp4, write_png
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
     from wanedit.video.sheets import contact_sheet, junction_sheet
     from wanedit.video.source import SourceClip, cut_back, hold_last, read_source
     from wanedit.video.stitching import Piece, smooth, smooth_stream, stitch
+    from wanedit.video.tensors import from_uint8, to_uint8
 
 _NAMES = {
-    "arrays": ("from_uint8", "to_uint8"),
     "colour": ("AffineLab", "correct_segment", "fit_affine"),
     "decode": ("VideoInfo", "iter_frames", "probe", "read_frames"),
     "encode": ("write_lossless", "write_mp4", "write_png"),
@@ -33,6 +32,7 @@ _NAMES = {
     "sheets": ("contact_sheet", "junction_sheet"),
     "source": ("SourceClip", "cut_back", "hold_last", "read_source"),
     "stitching": ("Piece", "smooth", "smooth_stream", "stitch"),
+    "tensors": ("from_uint8", "to_uint8"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__: list[str] = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

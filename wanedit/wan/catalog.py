@@ -3,10 +3,14 @@
 Layout hashes are diffsynth's (`diffsynth/configs/model_configs.py`, 2.1.12): md5 over names and shapes.
 """
 
-from dataclasses import dataclass, field
+import contextlib
+import os
+import shlex
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from wanedit.wan.config import WanConfig
+from wanedit.errors import InputError, MissingWeightsError
+from wanedit.wan.config import WanConfig, read_overrides
 
 # `wan/configs/shared_config.py`, `wan_i2v_14B.py` and `__init__.py` of Wan 2.1.
 NEGATIVE_PROMPT = (
@@ -20,6 +24,10 @@ NEGATIVE_FLF2V = "镜头切换，" + NEGATIVE_I2V
 TEXT_ENCODER_HASH = "9c8818c2cbea55eca56c7b447df170da"
 IMAGE_ENCODER_HASH = "5941c53e207d62f20f9025686193c40b"
 VAE_HASH = "ccc42284ea13e1ad04693284c7a09be6"
+
+SAMPLING = "sampling.json"
+
+MODELS_VARIABLE = "WANEDIT_MODELS"
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class KnownModel:
         transformer_hash: None for the one that ships with wanedit.
         aliases: further names. "WAN-1.3B" and "WAN-14B" are those of the original's editor. The inpainting models are
             meant, which do both jobs: they can be shown any keyframe, the text-only models of these sizes none.
+        about: what whoever uses it must know of it at once; "" for nothing.
     """
 
     name: str
@@ -55,6 +64,11 @@ class KnownModel:
     transformer_hash: str | None
     aliases: tuple[str, ...] = field(default=())
     bundled: bool = False
+    about: str = ""
+
+    def download(self, folder: Path) -> str:
+        """The command line that brings its files into a folder; `hf` comes with huggingface_hub."""
+        return f"hf download {self.repository} --local-dir {shlex.quote(str(folder))}"
 
 
 def _config(model_type: str, dim: int, ffn_dim: int, heads: int, layers: int, **other) -> WanConfig:
@@ -78,6 +92,8 @@ TINY = KnownModel(
     None,
     ("tiny",),
     bundled=True,
+    about="a test model of drawn shapes, 21 MB: it shows that everything works here, not what Wan can do. A published "
+    "model takes its place by --model NAME; `wanedit models` lists them",
 )
 
 KNOWN_MODELS = (
@@ -173,3 +189,51 @@ def recognise(config: WanConfig, path: Path) -> KnownModel | None:
             or any(alias.lower() in parts for alias in model.aliases)
         ]
     return models[0] if len(models) == 1 else None
+
+
+def sampling_in(path: Path, known: KnownModel | None) -> Sampling:
+    """The settings that a folder's model was made for: its own sampling.json over those of the known model."""
+    own = read_overrides(path / SAMPLING, [one.name for one in fields(Sampling)])
+    return replace(known.sampling if known else Sampling(), **own)
+
+
+def locate(source: str) -> Path:
+    """The folder of a known name, a hub id or a path. A folder whose name is also a known one is meant by "./name".
+
+    Raises:
+        MissingWeightsError: a known model that is not on this machine, or a path without a folder; the message says
+            which folders were looked for and how to download it.
+        InputError: neither a folder nor a known name.
+    """
+    path, known = Path(source).expanduser(), find_known(source)
+    if known is not None and known.bundled:
+        return Path(__file__).parent.parent / "assets" / "wan-tiny"
+    if known is not None:
+        extra = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+        roots = [Path.cwd(), Path.cwd() / "models", *(Path(root) for root in extra if root)]
+        names = (known.name, known.repository, *known.aliases)
+        for place in (root / name for root in roots for name in names):
+            if place.is_dir():
+                return place
+        looked, target = [root / known.name for root in roots], Path("models") / known.name
+    else:
+        # A name too long for any file is no folder; there, pathlib raises.
+        with contextlib.suppress(OSError):
+            if source and path.is_dir():
+                return path
+        if path.parent == Path() or len(source) > 200:
+            name = source if len(source) < 200 else f"{source[:200]}…"
+            raise InputError(
+                f"model {name!r} is neither a folder nor a known model; `wanedit models` lists them"
+            )
+        known, looked, target = find_known(path.name), [path.absolute()], path
+    missing = f"no folder {' or '.join(map(str, looked))}"
+    if known is None:
+        raise MissingWeightsError(
+            f"model {source}: {missing}; expected the folder of a checkpoint, or a name of `wanedit models`"
+        )
+    raise MissingWeightsError(
+        f"{known.name} is not on this machine: {missing}. Download it:\n"
+        f"  {known.download(target)}\n"
+        f"or name its folder, or set {MODELS_VARIABLE} to the folder that holds it"
+    )

@@ -1,19 +1,16 @@
 """A Wan folder, known by name or path, and the modules that it holds."""
 
-import contextlib
-import os
-import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import nn
 
-from wanedit.errors import InputError, MissingWeightsError
+from wanedit.errors import MissingWeightsError
 from wanedit.files import Json
-from wanedit.wan.catalog import KnownModel, Sampling, find_known, recognise
+from wanedit.wan.catalog import KnownModel, Sampling, find_known, locate, recognise, sampling_in
 from wanedit.wan.checkpoint import DtypeOf, Part, find_weights, read_shapes, sha256
 from wanedit.wan.condition import (
     IMAGE_CONFIG,
@@ -33,9 +30,7 @@ from wanedit.wan.vae import OFFICIAL_MEAN, OFFICIAL_STD, WanVAE
 
 TRANSFORMER_STEM = "diffusion_pytorch_model"
 VAE_CONFIG = "vae_config.json"
-SAMPLING = "sampling.json"
 EXPERTS = ("high_noise_model", "low_noise_model")
-MODELS_VARIABLE = "WANEDIT_MODELS"
 # Bytes of weights that take a disk several seconds to read: whoever waits is told why.
 SLOW_TO_HASH = 4e9
 
@@ -130,51 +125,7 @@ def open_wan(source: str | Path) -> WanFolder:
     )
     named = find_known(str(source))
     known = named if named is not None and named.config == config else recognise(config, path.resolve())
-    own = read_overrides(path / SAMPLING, [field.name for field in fields(Sampling)])
-    sampling = replace(known.sampling if known else Sampling(), **own)
-    return WanFolder(path, config, sampling, known)
-
-
-def locate(source: str) -> Path:
-    """The folder of a known name, a hub id or a path. A folder whose name is also a known one is meant by "./name".
-
-    Raises:
-        MissingWeightsError: a known model that is not on this machine, or a path without a folder; the message says
-            which folders were looked for and how to download it.
-        InputError: neither a folder nor a known name.
-    """
-    path, known = Path(source).expanduser(), find_known(source)
-    if known is not None and known.bundled:
-        return Path(__file__).parent.parent / "assets" / "wan-tiny"
-    if known is not None:
-        extra = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
-        roots = [Path.cwd(), Path.cwd() / "models", *(Path(root) for root in extra if root)]
-        names = (known.name, known.repository, *known.aliases)
-        for place in (root / name for root in roots for name in names):
-            if place.is_dir():
-                return place
-        looked, target = [root / known.name for root in roots], Path("models") / known.name
-    else:
-        # A name too long for any file is no folder; there, pathlib raises.
-        with contextlib.suppress(OSError):
-            if source and path.is_dir():
-                return path
-        if path.parent == Path() or len(source) > 200:
-            name = source if len(source) < 200 else f"{source[:200]}…"
-            raise InputError(
-                f"model {name!r} is neither a folder nor a known model; `wanedit models` lists them"
-            )
-        known, looked, target = find_known(path.name), [path.absolute()], path
-    missing = f"no folder {' or '.join(map(str, looked))}"
-    if known is None:
-        raise MissingWeightsError(
-            f"model {source}: {missing}; expected the folder of a checkpoint, or a name of `wanedit models`"
-        )
-    raise MissingWeightsError(
-        f"{known.name} is not on this machine: {missing}. Download it:\n"
-        f"  hf download {known.repository} --local-dir {shlex.quote(str(target))}\n"
-        f"or name its folder, or set {MODELS_VARIABLE} to the folder that holds it"
-    )
+    return WanFolder(path, config, sampling_in(path, known), known)
 
 
 def transformer_dtype(dtype: torch.dtype) -> DtypeOf:
@@ -274,9 +225,18 @@ def require_parts(folder: WanFolder) -> None:
     Raises:
         MissingWeightsError: a part is absent.
     """
-    for part in all_parts(folder):
-        part.files()
-    find_tokenizer(folder.path)
+    try:
+        for part in all_parts(folder):
+            part.files()
+        find_tokenizer(folder.path)
+    except MissingWeightsError as error:
+        known = folder.known
+        advice = (
+            f"\nGet what is missing by\n  {known.download(folder.path)}"
+            if known and not known.bundled
+            else ""
+        )
+        raise MissingWeightsError(f"{error}{advice}") from None
 
 
 @dataclass(frozen=True)

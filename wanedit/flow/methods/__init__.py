@@ -1,6 +1,10 @@
 """Ways to edit a video: one file each, all called as `method(model, edit, schedule, observe)`."""
 
-from wanedit.flow.editing import Method
+from typing import TYPE_CHECKING
+
 from wanedit.registry import Registry
 
-METHODS: Registry[type[Method]] = Registry("method", "wanedit.flow.methods")
+if TYPE_CHECKING:
+    from wanedit.flow.editing import Method
+
+METHODS: "Registry[type[Method]]" = Registry("method", "wanedit.flow.methods")

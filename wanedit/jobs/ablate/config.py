@@ -4,7 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from wanedit.errors import InputError
+from wanedit.runtime import launch
 from wanedit.runtime.settings import PlainValues, Registered, TrackingSettings
+
+GRID_FILE = "grid.yaml"
 
 
 @dataclass(frozen=True)
@@ -61,3 +65,25 @@ class AblationConfig(PlainValues):
         if self.results is not None:
             return Path(self.results).expanduser()
         return self.folder / "results" if self.items is None else self.runs_folder / "part"
+
+
+def check_ablation(config: AblationConfig, world: launch.World) -> None:
+    """Refuse what makes no sense on any grid.
+
+    Raises:
+        InputError: naming the setting, or no grid there.
+    """
+    from wanedit.tracking import check_tracking
+
+    if not config.experiment:
+        raise InputError(
+            "experiment is empty; expected a folder with a grid.yaml, such as experiments/08_steps"
+        )
+    for name, value in (("jobs", config.jobs), ("items", config.items)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; expected at least 1")
+    check_tracking(config.logged)
+    if world.under_torchrun and config.jobs > 1:
+        raise InputError(f"jobs is {config.jobs} under torchrun, whose processes share the runs; expected 1")
+    if not (config.folder / GRID_FILE).exists():
+        raise InputError(f"{config.folder} has no {GRID_FILE}; expected the folder of an experiment")

@@ -28,11 +28,11 @@ from typing import Any, Literal
 import yaml
 
 from wanedit.errors import InputError
+from wanedit.jobs.ablate.config import GRID_FILE
 from wanedit.jobs.evaluate.metric import find_metric
 from wanedit.metrics.functional.junctions import MEASURES
 from wanedit.runtime.settings import ALIASES, canonical, check_values
 
-GRID_FILE = "grid.yaml"
 # Values of JSON and YAML, which `check_values` holds against the fields of what they become.
 Settings = dict[str, Any]
 
@@ -122,8 +122,6 @@ def load_grid(folder: Path) -> Grid:
     path = folder / GRID_FILE
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder} has no {GRID_FILE}; expected the folder of an experiment") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

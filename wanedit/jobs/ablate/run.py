@@ -14,8 +14,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from wanedit.errors import InputError, ResourceError
-from wanedit.jobs.ablate.config import AblationConfig
+from wanedit.errors import ResourceError
+from wanedit.jobs.ablate.config import AblationConfig, check_ablation
 from wanedit.jobs.ablate.grid import Grid, column_names, label_text, load_grid
 from wanedit.jobs.ablate.results import Results, collect, draw_figures, write_results
 from wanedit.jobs.ablate.runs import Run, expand, make, unfinished
@@ -23,7 +23,7 @@ from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import progress_bar, wide_console
 from wanedit.runtime.settings import TrackingSettings
-from wanedit.tracking import check_tracking, open_tracker
+from wanedit.tracking import open_tracker
 
 Say = Callable[[str], None]
 # A worker whose parent was killed ends after so long without work.
@@ -52,24 +52,6 @@ def ablate(config: AblationConfig, verbose: bool = True, say: Say = print) -> Re
             return _ablate(config, world, say if verbose and world.rank == 0 else None)
     finally:
         launch.leave(world)
-
-
-def check_ablation(config: AblationConfig, world: launch.World) -> None:
-    """Refuse what makes no sense on any grid.
-
-    Raises:
-        InputError: naming the setting.
-    """
-    if not config.experiment:
-        raise InputError(
-            "experiment is empty; expected a folder with a grid.yaml, such as experiments/08_steps"
-        )
-    for name, value in (("jobs", config.jobs), ("items", config.items)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}; expected at least 1")
-    check_tracking(config.logged)
-    if world.under_torchrun and config.jobs > 1:
-        raise InputError(f"jobs is {config.jobs} under torchrun, whose processes share the runs; expected 1")
 
 
 def _ablate(config: AblationConfig, world: launch.World, say: Say | None) -> Results:

@@ -1,9 +1,14 @@
 """EditConfig: everything an editing run can be told, the checks that need no model, and its keyframes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from wanedit import timeline
 from wanedit.errors import InputError
+from wanedit.lit import require_model
+from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
 from wanedit.runtime.settings import (
     Count,
     Index,
@@ -77,7 +82,7 @@ class EditConfig(RunSettings):
     long_source: Literal["error", "windows", "whole"] = "error"
     method: Annotated[str, Registered("wanedit.flow.methods:METHODS")] = "residual_corrected"
     method_options: dict[str, Any] = field(default_factory=dict)
-    controller: Annotated[str, Registered("wanedit.flow.keyframes:CONTROLLERS")] = "residual"
+    controller: Annotated[str, Registered("wanedit.flow:CONTROLLERS")] = "residual"
     controller_options: dict[str, Any] = field(default_factory=dict)
     alpha: NotNegative = 10.0
     beta: NotNegative = 0.0
@@ -107,3 +112,61 @@ def check_edit(config: EditConfig) -> None:
     check_run(config)
     if not config.video:
         raise InputError("video is empty; expected a video file or a folder of images")
+
+
+@dataclass(frozen=True)
+class EditInputs:
+    """What a configuration names outside of itself, found.
+
+    Attributes:
+        total: frames of the source. sides: (height, width) of them as they are stored.
+    """
+
+    video: Path
+    total: int
+    sides: tuple[int, int]
+    keyframes: tuple[EditedFrame, ...]
+
+    def frames(self, config: EditConfig) -> int | None:
+        """How many of the source are edited; None for a stretch beyond it, of which its reader says more."""
+        left = self.total - config.start
+        asked = left if config.num_frames is None else config.num_frames
+        return asked if 0 < asked <= left else None
+
+
+def find_inputs(config: EditConfig, folders: Sequence[Path] = (), styled: bool = False) -> EditInputs:
+    """Check the settings, then files, frames and names; nothing heavy is imported, so that mistakes are told at once.
+
+    Args:
+        folders: where relative paths are looked up after the current folder.
+        styled: the keyframes are still to be made.
+
+    Raises:
+        InputError: a value, a name, or a file that is not there; keyframes out of order or beyond the source.
+        MissingWeightsError: the model is not on this machine.
+    """
+    check_edit(config)
+    keyframes = [] if styled else parse_edited(config.keyframes, folders, config.start)
+    indices = [keyframe.index for keyframe in keyframes]
+    if not styled:
+        timeline.check_keyframes(len(indices), indices)
+    path = find_path(config.video, folders, what="video", folder=True)
+    require_model(config.source)
+    total, sides = _look(path, config.salvage)
+    found = EditInputs(path, total, sides, tuple(keyframes))
+    if indices and (frames := found.frames(config)) is not None:
+        timeline.check_keyframes(len(indices), indices, frames)
+    return found
+
+
+def _look(path: Path, salvage: bool) -> tuple[int, tuple[int, int]]:
+    """How many frames a source has, and (height, width) of them as they are stored."""
+    from wanedit.video.decode import describe, scanned
+    from wanedit.video.images import list_images, load_image
+
+    if path.is_dir():
+        images = list_images(path)
+        height, width, _ = load_image(images[0]).pixels.shape
+        return len(images), (height, width)
+    info = describe(path, scanned(path, salvage))
+    return info.frames, (info.height, info.width)

@@ -17,8 +17,7 @@ from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.settings import SMALLEST_SIDE, parse_size
 from wanedit.video import load_image
 from wanedit.video.arrays import Clip, Frame
-from wanedit.video.decode import describe, scanned
-from wanedit.video.images import Size, list_images
+from wanedit.video.images import Size
 from wanedit.video.source import Placement, SourceClip, open_source, register
 
 # A source's shape counts as kept when it changes by less than this share.
@@ -55,16 +54,6 @@ def decide_output(config: EditConfig, method: Method) -> EditConfig:
         # What is stretched for the model is stretched back in the source's own size, and nothing is cut off.
         policy = "stretch" if wanted == "source" else "crop"
     return replace(config, restore=kind, output_size=wanted, resize_policy=policy)
-
-
-def look(path: Path, config: EditConfig) -> tuple[int, Size]:
-    """How many frames a source has, and (height, width) of them as they are stored."""
-    if path.is_dir():
-        images = list_images(path)
-        height, width, _ = load_image(images[0]).pixels.shape
-        return len(images), (height, width)
-    info = describe(path, scanned(path, config.salvage))
-    return info.frames, (info.height, info.width)
 
 
 def own_size(path: Path, sides: Size, model: str, model_size: str) -> Size:

@@ -12,7 +12,7 @@ from wanedit.errors import InputError
 from wanedit.files import digest
 from wanedit.flow.editing import Method
 from wanedit.flow.path import schedule
-from wanedit.jobs.edit.config import EditConfig, check_edit
+from wanedit.jobs.edit.config import EditConfig, check_edit, find_inputs
 from wanedit.jobs.edit.method import (
     build_method,
     code_sha256,
@@ -24,7 +24,6 @@ from wanedit.jobs.edit.method import (
 )
 from wanedit.jobs.edit.pictures import (
     decide_output,
-    look,
     own_size,
     place_keyframes,
     read_originals,
@@ -35,11 +34,11 @@ from wanedit.jobs.edit.pictures import (
 from wanedit.lit.edit_clip import EditSettings
 from wanedit.lit.model import OpenModel, OutsideModel, open_model
 from wanedit.lit.rehearsal import Rehearsal, rehearse
-from wanedit.lit.tasks import EditTask, Pictures, check_keyframes
+from wanedit.lit.tasks import EditTask, Pictures
 from wanedit.runtime.cost import forward_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
-from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
+from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.launch import elsewhere
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
@@ -97,10 +96,10 @@ def make_edit_plan(
         InputError: a value, the source or a keyframe cannot be used.
         MissingWeightsError: the model is not there.
     """
-    check_edit(config)
-    method = build_method(config)
-    keyframes = parse_edited(config.keyframes, folders, config.start)
+    found = find_inputs(config, folders)
+    path, sides, keyframes = found.video, found.sides, found.keyframes
     indices = tuple(keyframe.index for keyframe in keyframes)
+    method = build_method(config)
     model = open_model(config.source)
     given, ignored = config, unused(config, method)
     own = model.sampling
@@ -113,12 +112,9 @@ def make_edit_plan(
     config = replace(config, **{name: v for name, v in defaults.items() if getattr(config, name) is None})
     config = decide_output(config, method)
 
-    path = find_path(config.video, folders, what="video", folder=True)
-    total, sides = look(path, config)
     size = parse_size(config.size) if config.size else own_size(path, sides, model.name, own.size)
     # A long source is refused by its length before its frames are decoded; one of no frames by `read_source`.
-    length = total - config.start if config.num_frames is None else config.num_frames
-    if 0 < length <= total - config.start:
+    if (length := found.frames(config)) is not None:
         _check_frames(length, indices, config, model)
     source = read_source(path, **reading(config, size))
     _check_frames(len(source.frames), indices, config, model)
@@ -172,7 +168,7 @@ def make_edit_plan(
         asked=replace(config, **{name: getattr(given, name) for name in ASKED_AGAIN}),
         model=model,
         source=source,
-        keyframes=tuple(keyframes),
+        keyframes=keyframes,
         fits=tuple(keyframe.placement.record for keyframe in placed),
         method=method,
         settings=settings,
@@ -184,7 +180,7 @@ def make_edit_plan(
 
 
 def _check_frames(frames: int, indices: Sequence[int], config: EditConfig, model: OpenModel) -> None:
-    check_keyframes(len(indices), indices, frames)
+    timeline.check_keyframes(len(indices), indices, frames)
     limit = model.sampling.max_frames
     if timeline.round_up(frames) > limit and config.long_source == "error":
         raise InputError(

@@ -1,0 +1,7 @@
+"""Measuring a finished video. Here the groups of measures by name, without importing any."""
+
+from typing import Any
+
+from wanedit.registry import Registry
+
+METRICS: Registry[Any] = Registry("metric", "wanedit.jobs.evaluate.groups")

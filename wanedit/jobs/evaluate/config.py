@@ -1,9 +1,14 @@
-"""What an evaluation can be told; imports nothing heavy, for the command line reads it."""
+"""What an evaluation can be told, and the checks that read no video: nothing heavy, for the command line reads it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from wanedit.runtime.settings import TrackingSettings
+from wanedit.errors import InputError
+from wanedit.jobs.evaluate import METRICS
+from wanedit.runtime.inputs import find_path, parse_edited, run_folder
+from wanedit.runtime.settings import TrackingSettings, check_settings
 
 
 @dataclass(frozen=True)
@@ -38,3 +43,54 @@ class EvaluationConfig(TrackingSettings):
     vbench: str | None = None
     prompt: str | None = None
     output: str | None = None
+
+
+def check_evaluation(config: EvaluationConfig) -> list[str] | None:
+    """Refuse what no video makes sense of. Returns the groups that are named; None for "auto".
+
+    Raises:
+        InputError: a value of another type, no video, an unknown metric or none at all, an output that is not .json.
+    """
+    # Brings NumPy, which help does without.
+    from wanedit.tracking import check_tracking
+
+    check_settings(config)
+    check_tracking(config)
+    if bool(config.video) == bool(config.run):
+        raise InputError("expected a video file, a folder of images, or the folder of a run, and one of them")
+    if config.run and (config.junctions or config.reference or config.keyframes):
+        raise InputError("a run has junctions, reference and keyframes of its own; expected none to be given")
+    if config.vbench is not None and not (config.run or (config.prompt or "").strip()):
+        raise InputError("vbench names videos by their prompt; expected one")
+    # A table is written beside it, and what bears another name may be the user's own video.
+    if config.output is not None and Path(config.output).suffix.lower() != ".json":
+        raise InputError(f"output is {config.output!r}; expected the name of a .json file")
+    if config.tracking != "none" and not config.run and config.output is None:
+        raise InputError("tracking keeps its files beside the results; expected an output, too")
+    if config.metrics in ("auto", "none"):
+        return None if config.metrics == "auto" else []
+    names = [name.strip() for name in config.metrics.split(",") if name.strip()]
+    known = f"expected auto, none, or some of {', '.join(METRICS)}, or package.module:Group"
+    if not names:
+        raise InputError(f"metrics is {config.metrics!r}; {known}")
+    for name in names:
+        if ":" not in name and name not in METRICS:
+            raise InputError(f"metrics names {name!r}; {known}")
+    return names
+
+
+def find_files(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[str] | None:
+    """`check_evaluation`, and that every file is there.
+
+    Raises:
+        InputError: a value, or a file that is not there.
+    """
+    names = check_evaluation(config)
+    for what in ("video", "reference", "mask", "scene"):
+        if name := getattr(config, what):
+            find_path(name, folders, what=what, folder=True)
+    if config.run:
+        run_folder(find_path(config.run, folders, what="run", folder=True))
+    if config.keyframes:
+        parse_edited(config.keyframes, folders)
+    return names

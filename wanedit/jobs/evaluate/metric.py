@@ -30,6 +30,7 @@ import torchmetrics
 from jaxtyping import Bool
 
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.jobs import evaluate
 from wanedit.metrics.functional.fidelity import Mask, Nearness
 from wanedit.metrics.functional.motion import Step, reduced, step_between
 from wanedit.metrics.weights import HubFile, HubModel
@@ -231,7 +232,7 @@ class Metric(torchmetrics.Metric):
         raise NotImplementedError
 
 
-METRICS: Registry[type[Metric]] = Registry("metric", "wanedit.jobs.evaluate.groups")
+METRICS: Registry[type[Metric]] = evaluate.METRICS
 
 
 def find_metric(name: str) -> type[Metric]:

@@ -9,17 +9,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from wanedit.errors import InputError
 from wanedit.files import write_text
-from wanedit.jobs.evaluate.config import EvaluationConfig
+from wanedit.jobs.evaluate.config import EvaluationConfig, find_files
 from wanedit.jobs.evaluate.inputs import read_inputs, read_mask, read_scene
-from wanedit.jobs.evaluate.metric import METRICS, Inputs, Values, find_metric, measure
+from wanedit.jobs.evaluate.metric import Inputs, Values, find_metric, measure
 from wanedit.jobs.evaluate.vbench import export
 from wanedit.runtime.events import progress_bar, wide_console
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.record import read_run
-from wanedit.runtime.settings import check_settings
-from wanedit.tracking import check_tracking, open_tracker
+from wanedit.tracking import open_tracker
 from wanedit.tracking.runs import track_measures
 
 Say = Callable[[str], None]
@@ -52,7 +50,9 @@ def evaluate(
         InputError: a file that is not there or does not fit; a named metric that cannot be measured.
         MissingWeightsError: a named metric needs weights that are not on this machine.
     """
-    names, opened = check_evaluation(config), []
+    names, opened = find_files(config, folders), []
+    for name in names or ():
+        find_metric(name)
     made, root = None, Path()
     if config.run is None:
         inputs, opened = read_inputs(config, folders)
@@ -88,38 +88,6 @@ def evaluate(
             with open_tracker(config, place, "evaluate", {"video": title}, title, say) as tracking:
                 tracking.summary(numbers)
     return result
-
-
-def check_evaluation(config: EvaluationConfig) -> list[str] | None:
-    """Refuse what no video makes sense of. Returns the groups that are named; None for "auto".
-
-    Raises:
-        InputError: a value of another type, no video, an unknown metric or none at all, an output that is not .json.
-    """
-    check_settings(config)
-    check_tracking(config)
-    if bool(config.video) == bool(config.run):
-        raise InputError("expected a video file, a folder of images, or the folder of a run, and one of them")
-    if config.run and (config.junctions or config.reference or config.keyframes):
-        raise InputError("a run has junctions, reference and keyframes of its own; expected none to be given")
-    if config.vbench is not None and not (config.run or (config.prompt or "").strip()):
-        raise InputError("vbench names videos by their prompt; expected one")
-    # A table is written beside it, and what bears another name may be the user's own video.
-    if config.output is not None and Path(config.output).suffix.lower() != ".json":
-        raise InputError(f"output is {config.output!r}; expected the name of a .json file")
-    if config.tracking != "none" and not config.run and config.output is None:
-        raise InputError("tracking keeps its files beside the results; expected an output, too")
-    if config.metrics in ("auto", "none"):
-        return None if config.metrics == "auto" else []
-    names = [name.strip() for name in config.metrics.split(",") if name.strip()]
-    known = f"expected auto, none, or some of {', '.join(METRICS)}, or package.module:Group"
-    if not names:
-        raise InputError(f"metrics is {config.metrics!r}; {known}")
-    for name in names:
-        if ":" not in name and name not in METRICS:
-            raise InputError(f"metrics names {name!r}; {known}")
-        find_metric(name)
-    return names
 
 
 def rows(result: Evaluation) -> list[tuple[str, str, str, float]]:

@@ -1,12 +1,16 @@
 """GenerationConfig: everything a generation run can be told, and the checks that need no model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
 from wanedit import timeline
 from wanedit.errors import InputError
+from wanedit.lit import require_model
+from wanedit.runtime.inputs import parse_keyframes
 from wanedit.runtime.settings import (
     Count,
     Named,
@@ -17,6 +21,7 @@ from wanedit.runtime.settings import (
     check_run,
 )
 from wanedit.timeline import Keyframe
+from wanedit.wan.catalog import find_known, sampling_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,7 @@ class GenerationConfig(RunSettings):
     num_inference_steps: Count | None = None
     shift: Positive | None = None
     guidance_scale: NotNegative | None = None
-    solver: Annotated[str, Registered("wanedit.flow.solvers:SOLVERS")] = "unipc"
+    solver: Annotated[str, Registered("wanedit.flow:SOLVERS")] = "unipc"
     num_gpus: Count = 1
     gpu_ids: str | list[int] = field(default_factory=list)
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"
@@ -104,9 +109,30 @@ def check(config: GenerationConfig) -> None:
         )
 
 
-def ordered(keyframes: list[Keyframe], sort: bool) -> list[Keyframe]:
-    """Keyframes as given, or by time if asked; `timeline.plan` judges the order."""
-    return sorted(keyframes, key=lambda keyframe: timeline.exact(keyframe.seconds)) if sort else keyframes
+def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> list[Keyframe]:
+    """Check the settings, then files, times and names; nothing heavy is imported, so that mistakes are told at once.
+
+    Args:
+        folders: where relative paths are looked up after the current folder.
+
+    Raises:
+        InputError: a value, a name, times, or a file that is not there.
+        MissingWeightsError: the model is not on this machine.
+    """
+    check(config)
+    keyframes = parse_keyframes(config.keyframes, folders)
+    if config.sort_keyframes:
+        keyframes.sort(key=lambda keyframe: timeline.exact(keyframe.seconds))
+    seconds = [keyframe.seconds for keyframe in keyframes]
+    # Times are judged once with a provisional rate, before the model's folder is even looked for.
+    timeline.plan(seconds, config.fps or 16, timeline.round_up(10**9), stretch=True)
+    prompts(config, len(seconds) - 1)
+    path = require_model(config.source)
+    known = find_known(config.source)
+    if path is not None and known is not None:
+        own = sampling_in(path, known)
+        timeline.plan(seconds, config.fps or own.fps, own.max_frames, config.long_segments == "stretch")
+    return keyframes
 
 
 def prompts(config: GenerationConfig, segments: int) -> list[str]:

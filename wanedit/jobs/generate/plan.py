@@ -14,13 +14,12 @@ from wanedit.errors import InputError
 from wanedit.files import digest
 from wanedit.flow.path import schedule
 from wanedit.flow.solvers import count_evaluations
-from wanedit.jobs.generate.config import GenerationConfig, check, ordered, prompts
+from wanedit.jobs.generate.config import GenerationConfig, check, find_keyframes, prompts
 from wanedit.lit.tasks import ChainSettings, SegmentTask, sampled_size
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
-from wanedit.runtime.inputs import parse_keyframes
 from wanedit.runtime.launch import World, elsewhere
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
@@ -96,13 +95,10 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         InputError: a value, a keyframe image or their times cannot be used.
         MissingWeightsError: the model is not there.
     """
-    check(config)
+    keyframes = find_keyframes(config, folders)
     if (seed := config.base_seed) is None or seed < 0:
         raise InputError(f"base_seed is {seed}; expected a number >= 0: a run draws one before it is planned")
-    keyframes = ordered(parse_keyframes(config.keyframes, folders), config.sort_keyframes)
     seconds = [keyframe.seconds for keyframe in keyframes]
-    # Times are judged once with a provisional rate, before the model's folder is even looked for.
-    timeline.plan(seconds, _given(config.fps, 16), timeline.round_up(10**9), stretch=True)
     folder = open_wan(config.source)
     load.require_parts(folder)
     if not folder.config.condition_channels:

@@ -71,13 +71,8 @@ def make_style_plan(
     Raises:
         InputError: a value, the stylist, the video, the reference or a frame number cannot be used.
     """
-    check_style(config)
-    image = None if config.style.image is None else find_path(config.style.image, folders, what="style.image")
-    loaded = None if image is None else load_image(image)
-    reference = StyleReference(None if loaded is None else loaded.pixels, config.style.description.strip())
-    maker, made_by = (stylist, stylist.settings) if stylist is not None else make_stylist(config)
-    if check := getattr(maker, "check_reference", None):
-        check(reference)  # one that knows only some words says so before the video is read
+    found = find_style(config, folders, stylist)
+    image, reference, maker = found.image, found.reference, found.stylist
     path = find_path(config.video, folders, what="video", folder=True)
     clip = open_clip(path, config.start, config.num_frames, config.decoder, config.fps)
     given, cuts = parse_indices(config.indices), None
@@ -86,9 +81,7 @@ def make_style_plan(
     else:
         cuts = tuple(scene_cuts(clip)) if config.scene_cuts and clip.count > 1 else None
         indices = choose_indices(clip.count, clip.fps, config.target_fps, config.max_frames, cuts or ())
-    notes = [] if loaded is None else [f"style.image: {note}" for note in loaded.notes]
-    if loaded is not None and np.ptp(loaded.pixels.reshape(-1, 3), axis=0).max() <= PLAIN_RANGE:
-        notes.append("style.image: it is of one colour, and so will the keyframes be")
+    notes = list(found.notes)
     for a, b in pairwise(indices):
         if timeline.slot(a) == timeline.slot(b):
             notes.append(
@@ -98,7 +91,42 @@ def make_style_plan(
         scenes = f"{len(cuts) + 1} scenes and max_frames {config.max_frames}"
         notes.append(f"{scenes}: some scenes get no keyframe")
     estimate = maker.estimate(len(indices), config.retries)
-    return StylePlan(config, clip, indices, cuts, reference, image, maker, made_by, estimate, tuple(notes))
+    return StylePlan(
+        config, clip, indices, cuts, reference, image, maker, found.made_by, estimate, tuple(notes)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class FoundStyle:
+    """A style and who follows it, before the video is looked at; `made_by` and `notes` as in `StylePlan`."""
+
+    image: Path | None
+    reference: StyleReference
+    stylist: Stylist
+    made_by: Record
+    notes: tuple[str, ...]
+
+
+def find_style(
+    config: StyleConfig, folders: Sequence[Path] = (), stylist: Stylist | None = None
+) -> FoundStyle:
+    """Check the settings, then the reference and the stylist; arguments as `make_style_plan`.
+
+    Raises:
+        InputError: a value, the stylist or the reference cannot be used.
+    """
+    check_style(config)
+    image = None if config.style.image is None else find_path(config.style.image, folders, what="style.image")
+    loaded = None if image is None else load_image(image)
+    reference = StyleReference(None if loaded is None else loaded.pixels, config.style.description.strip())
+    maker, made_by = (stylist, stylist.settings) if stylist is not None else make_stylist(config)
+    notes = [] if loaded is None else [f"style.image: {note}" for note in loaded.notes]
+    if loaded is not None and np.ptp(loaded.pixels.reshape(-1, 3), axis=0).max() <= PLAIN_RANGE:
+        notes.append("style.image: it is of one colour, and so will the keyframes be")
+    # One that knows only some words says so before the video is read, and which of them it will not follow.
+    if check := getattr(maker, "check_reference", None):
+        notes += check(reference) or ()
+    return FoundStyle(image, reference, maker, made_by, tuple(notes))
 
 
 def make_stylist(config: Styling) -> tuple[Stylist, Record]:

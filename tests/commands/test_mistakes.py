@@ -1,0 +1,117 @@
+"""Mistakes in files, times, sizes and names are told before anything heavy is imported, and hints name what is near."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wanedit import commands
+from wanedit.errors import nearest
+from wanedit.flow import CONTROLLERS, SOLVERS
+from wanedit.flow.methods import METHODS
+from wanedit.jobs.evaluate import METRICS
+from wanedit.registry import Registry
+from wanedit.stylists import STYLISTS
+
+DEMO = "examples/multi_keyframe_demo"
+FILM, BOARD = "examples/edit_a_video/source.mp4", "examples/edit_a_video/board.jpg"
+PAIR = f"{DEMO}/start.png:0,{DEMO}/rise.png:0.5"
+# Words of a command line, its exit code and what it is told.
+MISTAKES = [
+    (f"generate --keyframes nowhere.png:0,{DEMO}/rise.png:1", 2, "keyframe 0: no file"),
+    (f"generate --keyframes {DEMO}/start.png:1,{DEMO}/rise.png:0.5", 2, "expected increasing times"),
+    (f"generate --keyframes {DEMO}/start.png:0,{DEMO}/rise.png:50", 2, "segment 0 needs 801 frames"),
+    (f"generate --keyframes {PAIR} --size wide", 2, "size is 'wide'"),
+    (f"generate --keyframes {PAIR} --solver eulr", 2, "Did you mean 'euler'?"),
+    (f"generate --keyframes {PAIR} --sub_prompts [a,b]", 2, "2 sub_prompts for 1 segments"),
+    (f"generate --keyframes {PAIR} --ckpt_dir /nowhere", 3, "no folder /nowhere; expected the folder of a checkpoint"),
+    (f"generate --keyframes {PAIR} --ckpt_dir /x/Wan2.1-T2V-14B", 3, "hf download Wan-AI/Wan2.1-T2V-14B --local"),
+    (f"generate --keyframes {PAIR} --model 14B", 3, "hf download alibaba-pai/Wan2.1-Fun-14B-InP --local-dir models/"),
+    (f"generate --keyframes {PAIR} --model Wan9", 2, "'Wan9' is neither a folder nor a known model"),
+    (f"generate --keyframes {PAIR} --stepz 3", 2, "unrecognized arguments: --stepz"),
+    (f"edit nowhere.mp4 --keyframes {BOARD}:0", 2, "video: no file or folder"),
+    (f"edit {FILM} --keyframes nowhere.png:0", 2, "keyframe 0: no file"),
+    (f"edit {FILM} --keyframes {BOARD}:8,{BOARD}:0", 2, "keyframe 0 follows 8"),
+    (f"edit {FILM} --keyframes {BOARD}:800", 2, "[800] lie outside the source's frames 0 … 32"),
+    (f"edit {FILM} --keyframes {BOARD}:8 --start 20 --num_frames 5", 2, "outside the source's frames 0 … 4"),
+    (f"edit {FILM} --keyframes {BOARD}:0 --size 12", 2, "size is '12'"),
+    (f"edit {FILM} --keyframes {BOARD}:0 --method warped", 2, "Did you mean 'warp'?"),
+    (f"edit {FILM} --keyframes {BOARD}:0 --controller residul", 2, "Did you mean 'residual'?"),
+    (f"edit {FILM} --keyframes {BOARD}:0 --model 1.3B", 3, "hf download alibaba-pai/Wan2.1-Fun-1.3B-InP"),
+    (f"edit {FILM} --style.image nowhere.png", 2, "style.image: no file"),
+    (f"edit {FILM} --style.description gogh", 2, "names none that it knows"),
+    ("style nowhere.mp4 --style.description ink", 2, "video: no file or folder"),
+    (f"style {FILM} --style.description ink --stylist palete", 2, "Did you mean 'palette'?"),
+    ("evaluate nowhere.mp4", 2, "video: no file or folder"),
+    ("evaluate --run nowhere", 2, "run: no file or folder"),
+    (f"evaluate {FILM} --metrics nothing", 2, "metrics names 'nothing'"),
+    (f"evaluate {FILM} --reference nowhere.mp4", 2, "reference: no file or folder"),
+    ("report nowhere", 2, "expected the folder of a run"),
+    ("ablate nowhere", 2, "nowhere has no grid.yaml"),
+    ("models check nowhere", 2, "'nowhere' is neither a folder nor a known model"),
+]  # fmt: skip
+UNRELATED = """banana cutoff weather stereo codec bitrate lora mask_blur denoise upscale interpolation watermark audio x
+    zz clip_skip scheduler batch hires"""
+RUN = """
+import contextlib, io, json, sys
+from wanedit.cli import main
+told = []
+for words in json.load(sys.stdin):
+    with contextlib.redirect_stderr(io.StringIO()) as text:
+        told.append([main(words), text.getvalue()])
+heavy = [name for name in ("torch", "lightning", "diffsynth", "transformers") if name in sys.modules]
+print(json.dumps([told, heavy]))
+"""
+
+
+def test_mistakes_are_told_before_torch_is_imported(repository: Path) -> None:
+    words = json.dumps([words.split() for words, _, _ in MISTAKES])
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], input=words, capture_output=True, text=True, check=True, cwd=repository
+    )
+    told, heavy = json.loads(done.stdout)
+    for (words, code, says), (got, text) in zip(MISTAKES, told, strict=True):
+        assert (got, says in text) == (code, True), (words, got, text)
+    assert heavy == []
+
+
+@pytest.mark.parametrize("registry", [METHODS, CONTROLLERS, SOLVERS, STYLISTS, METRICS])
+def test_names_known_without_importing_are_those_that_are_registered(registry: Registry) -> None:
+    known = list(registry)
+    assert known == sorted(known)
+    assert all(registry[name] is not None for name in known)
+    assert set(known) == set(registry._own)
+
+
+@pytest.fixture(scope="module")
+def flags() -> list[str]:
+    """Every flag of every command."""
+    return [action.dest for name in commands.names() for action in commands.load(name).parser()._actions]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("num_inference_step", "num_inference_steps"),
+        ("num-inference-steps", "num_inference_steps"),
+        ("steps", "num_inference_steps"),
+        ("guidence_scale", "guidance_scale"),
+        ("keyframez", "keyframes"),
+        ("controler", "controller"),
+        ("image", "style.image"),
+        ("paint", "palette.paint"),
+        ("seed", "base_seed"),
+        ("negative", "negative_prompt"),
+        ("promt", "prompt"),
+        ("ouput", "output"),
+    ],
+)
+def test_a_slip_is_answered_with_what_was_meant(word: str, meant: str, flags: list[str]) -> None:
+    assert nearest(word, flags) == meant
+
+
+@pytest.mark.parametrize("word", UNRELATED.split())
+def test_a_word_that_is_like_none_gets_no_hint(word: str, flags: list[str]) -> None:
+    assert nearest(word, flags) is None
