@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wanedit.jobs.edit.config import EditConfig
-    from wanedit.jobs.edit.pipeline import WanVideoEditorPipeline
+    from wanedit.jobs.edit.pipeline import ModelManager, WanVideoEditorPipeline, save_video
     from wanedit.jobs.edit.run import EditResult, edit
     from wanedit.jobs.generate.config import GenerationConfig
     from wanedit.jobs.generate.run import GenerationResult, MultiKeyframePipeline, generate
@@ -21,10 +21,12 @@ _HOMES = {
     "GenerationConfig": "wanedit.jobs.generate.config",
     "GenerationResult": "wanedit.jobs.generate.run",
     "IntegratedVideoEditor": "wanedit.jobs.integrated.editor",
+    "ModelManager": "wanedit.jobs.edit.pipeline",
     "MultiKeyframePipeline": "wanedit.jobs.generate.run",
     "WanVideoEditorPipeline": "wanedit.jobs.edit.pipeline",
     "edit": "wanedit.jobs.edit.run",
     "generate": "wanedit.jobs.generate.run",
+    "save_video": "wanedit.jobs.edit.pipeline",
 }
 
 __all__ = [
@@ -33,11 +35,13 @@ __all__ = [
     "GenerationConfig",
     "GenerationResult",
     "IntegratedVideoEditor",
+    "ModelManager",
     "MultiKeyframePipeline",
     "WanVideoEditorPipeline",
     "__version__",
     "edit",
     "generate",
+    "save_video",
 ]
 
 

@@ -1,17 +1,17 @@
 """The command line: finds the command, reads files and flags; short errors, stable exit codes."""
 
-import itertools
 import os
 import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from wanedit import commands
 from wanedit.errors import InputError, WaneditError, nearest
-from wanedit.runtime.settings import ALIASES
+from wanedit.runtime.settings import ALIASES, canonical
 
 INTERRUPT_EXIT = 130
 MAX_ERROR_LINES = 8
@@ -71,12 +71,20 @@ def _parse(words: list[str]) -> Namespace:
 
 def _configs_first(argv: list[str]) -> list[str]:
     """Flags win over files wherever they stand: `--config FILE` pairs are moved to the front, in their order."""
-    files, rest, words = [], [], iter(argv[1:])
-    for word in map(_own_name, words):
-        if word == "--config":
-            files += [word, *itertools.islice(words, 1)]
+    files, rest, words = [], [], argv[1:]
+    while words:
+        word, *words = words
+        if word.partition("=")[0] == "--tiled":
+            # A switch, bare or told, of a setting that is a number.
+            told = words[:1] if "=" not in word and words and words[0].lower() in ("true", "false") else []
+            words = words[len(told) :]
+            value = yaml.safe_load(told[0] if told else word.partition("=")[2] or "true")
+            rest.append(f"--tile={canonical({'tiled': value})['tile'] or 'null'}")
+        elif word == "--config":
+            files += [word, *words[:1]]
+            words = words[1:]
         else:
-            (files if word.startswith("--config=") else rest).append(word)
+            (files if word.startswith("--config=") else rest).append(_own_name(word))
     return [*argv[:1], *files, *rest]
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,23 @@ PARTIAL_SUFFIX = ".partial"
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+
+
+class OnDisk(os.PathLike[str]):
+    """Base of results that are used as the path of what they made: `open(result)`, `Path(result)`, `print(result)`.
+
+    Made into a dataclass with `repr=False`, or pixels and hashes would fill the screen.
+    """
+
+    @abstractmethod
+    def __fspath__(self) -> str:
+        """What a person opens first."""
+
+    def __str__(self) -> str:
+        return os.fspath(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({os.fspath(self)!r})"
 
 
 @contextmanager

@@ -214,10 +214,21 @@ def _segment(index: int, start: int, end: int, limit: int, stretch: bool) -> Seg
         if not stretch:
             raise InputError(
                 f"segment {index} needs {needed} frames; the model is good for {limit}. Add a keyframe inside "
-                "it, lower fps, or set long_segments: stretch to sample it at the limit and retime by optical flow"
+                "it, lower fps, or leave long_segments at stretch: sampled at the limit, then retimed by optical flow"
             )
         sampled = limit
     return Segment(index, start, end, sampled)
+
+
+def stretches(timeline: Timeline) -> list[str]:
+    """What becomes of each segment beyond the model's limit, and what avoids it."""
+    return [
+        f"segment {segment.index} needs {segment.frames} frames and the model is good for {segment.sampled_frames}: "
+        f"these are sampled and stretched {(segment.frames - 1) / (segment.sampled_frames - 1):.2f}-fold along their "
+        "motion (long_segments: error refuses that; a keyframe inside it, or a lower fps, avoids it)"
+        for segment in timeline.segments
+        if segment.frames > segment.sampled_frames
+    ]
 
 
 def warnings(timeline: Timeline) -> list[str]:

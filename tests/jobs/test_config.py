@@ -1,11 +1,16 @@
+"""Settings of a generation: keyframes and sizes in every form, ranges, other names."""
+
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from wanedit import EditConfig
 from wanedit.errors import InputError
 from wanedit.jobs.generate.config import GenerationConfig, check, prompts
 from wanedit.runtime.inputs import parse_keyframes
-from wanedit.runtime.settings import parse_size, with_changes
+from wanedit.runtime.settings import ALIASES, parse_size, with_changes
 
 ODD_NAMES = [
     "plain.png",
@@ -143,3 +148,82 @@ def test_times_that_are_no_numbers_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected seconds"):
         parse_keyframes([[str(tmp_path / "a.png"), True]])
     assert parse_keyframes(f"{tmp_path / 'a.png'}:nan")[0].path.name == "a.png"
+
+
+def folder_of(place: Path, *names: str) -> Path:
+    place.mkdir(parents=True)
+    for name in names:
+        (place / name).touch()
+    return place
+
+
+@pytest.mark.parametrize(
+    ("names", "times", "says"),
+    [
+        (("0.0.png", "1.5.png", "10.25.png"), {"0.0": 0, "1.5": 1.5, "10.25": 10.25}, "are seconds"),
+        (("3s.jpg", "0s.jpg", "12s.jpg"), {"0s": 0, "3s": 3, "12s": 12}, "are seconds"),
+        (("0000.png", "0024.png", "0048.png"), {"0000": 0, "0024": 1, "0048": 2}, "are frames at 24 fps"),
+        (("2.png", "10.png", "18.png"), {"2": 2 / 24, "10": 10 / 24, "18": 18 / 24}, "are frames at 24"),
+        # What cameras and ffmpeg write, and what people do: an order, no times.
+        (
+            ("1.png", "2.png", "3.png"),
+            {"1": 0, "2": 2.5, "3": 5},
+            "say no times; they follow each other 2.5 s",
+        ),
+        (("b.png", "a.png"), {"a": 0, "b": 2.5}, "say no times"),
+        (("k9.png", "k10.png"), {"k9": 0, "k10": 2.5}, "say no times"),
+        (("0.5.png", "12.png"), {"0.5": 0, "12": 2.5}, "say no times"),
+    ],
+)
+def test_a_folder_of_keyframes_says_their_times(
+    tmp_path: Path, names: tuple[str, ...], times: dict[str, float], says: str
+) -> None:
+    folder = folder_of(tmp_path / "pictures", *names, "notes.txt", ".hidden.png")
+    notes: list[str] = []
+    for value in (folder, str(folder), "pictures"):
+        found = parse_keyframes(value, [tmp_path], 24, 2.5, notes.append)
+        assert {k.path.stem: k.seconds for k in found} == pytest.approx(times)
+        assert [k.seconds for k in found] == sorted(k.seconds for k in found)
+    assert says in notes[0]
+
+
+def test_styled_keyframes_stand_at_their_frames(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "styled", "0000.png", "0030.png")
+    entries = [{"file": "0000.png", "frame": 0}, {"file": "0030.png", "frame": 30}]
+    (folder / "keyframes.json").write_text(json.dumps({"keyframes": entries, "fps": 30}))
+    assert [k.seconds for k in parse_keyframes(folder, (), 16)] == [0, 1]
+
+
+def test_programs_pass_paths_tuples_and_numbers_of_numpy(tmp_path: Path) -> None:
+    config = GenerationConfig(
+        keyframes=((tmp_path / "a.png", np.float32(0.5)), (tmp_path / "b.png", 2)),
+        sub_prompts=("it rises",),
+        ckpt_dir=tmp_path,
+        output=tmp_path / "out.mp4",
+        gpu_ids=(0, 1),
+        size=(1280, 720),
+        num_gpus=2,
+    )
+    check(config)
+    assert config.keyframes == [[str(tmp_path / "a.png"), 0.5], [str(tmp_path / "b.png"), 2]]
+    assert (config.source, config.output, config.size) == (
+        str(tmp_path),
+        str(tmp_path / "out.mp4"),
+        "1280*720",
+    )
+    assert (config.height_width, config.devices) == ((720, 1280), [0, 1])
+    changed = with_changes(config, base_seed=np.int64(3), size=np.array([640, 360]), tiled=np.bool_(True))
+    assert (changed.base_seed, changed.size, changed.tile) == (3, "640*360", 256)
+    check(changed)
+
+
+@pytest.mark.parametrize("alias", [name for name in ALIASES if name != "tiled"])
+def test_every_alias_is_a_setting(alias: str) -> None:
+    assert ALIASES[alias] in GenerationConfig.__dataclass_fields__ | EditConfig.__dataclass_fields__
+
+
+def test_one_setting_under_two_names_is_refused() -> None:
+    with pytest.raises(InputError, match="num_inference_steps is given twice, once as steps"):
+        with_changes(GenerationConfig(), sample_steps=3, steps=4)
+    with pytest.raises(InputError, match="tiled is 'yes'; expected true or false"):
+        with_changes(GenerationConfig(), tiled="yes")

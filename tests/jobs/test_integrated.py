@@ -14,9 +14,8 @@ from PIL import Image
 from wanedit import IntegratedVideoEditor
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.jobs.integrated.editor import MODEL_SIZES
 from wanedit.stylists.protocol import Estimate, Request, Styled, StyleGuide, StyleReference, Verdict
-from wanedit.video import load_image, probe, read_frames, write_png
+from wanedit.video import load_image, probe, read_frames, write_lossless, write_png
 from wanedit.wan.catalog import find_known
 
 PLAIN = Image.new("RGB", (32, 32), (90, 40, 160))
@@ -56,12 +55,13 @@ def test_it_has_the_names_and_defaults_of_the_original() -> None:
     edited = inspect.signature(IntegratedVideoEditor.run_video_editing).parameters
     # None is the editor's own; what that is when nobody says it, see below.
     assert {edited[name].default for name in ("alpha", "beta", "cfg_scale", "num_inference_steps")} == {None}
-    assert all(find_known(name) for name in MODEL_SIZES.values() if name != "tiny")
+    assert [*edited][2:5] == ["source_frames", "styled_keyframes", "keyframe_indices"]
+    assert all(find_known(name) for name in ("tiny", "1.3B", "14B"))
 
 
 def test_from_a_video_and_a_style_to_files(video: Path, tmp_path: Path) -> None:
     settings = {"controller": "exponential", "cpu_threads": 1}
-    editor = IntegratedVideoEditor("tiny", stylist=Negative(), output=tmp_path / "run", **settings)
+    editor = IntegratedVideoEditor("tiny", stylist=Negative(), output_dir=tmp_path / "run", **settings)
     keyframes, indices, metadata = asyncio.run(
         editor.generate_styled_keyframes(
             video, {"description": "negative"}, indices=np.array([0, 8]), fps=16.0, verbose=False
@@ -128,23 +128,79 @@ def test_settings_of_the_editor_reach_all_that_reads_and_writes(
     edits: list[EditConfig], video: Path, tmp_path: Path
 ) -> None:
     editor = IntegratedVideoEditor(
-        "tiny", stylist=Negative(), output=tmp_path / "run", start=2, num_frames=5, fps=8.0, crf=51
+        "tiny", stylist=Negative(), output_dir=tmp_path / "run", start=2, num_frames=5, fps=8.0, crf=51
     )
     _, _, metadata = asyncio.run(editor.generate_styled_keyframes(video, {"description": "negative"}))
     assert (metadata["start"], metadata["num_frames"], metadata["fps"]) == (2, 5, 8.0)
     source = editor.load_source_video(video)
     assert (len(source), editor.fps) == (5, 8)
-    assert len(editor.load_source_video(video, start=0, num_frames=9)) == 9
     # Frames in memory were cut when they were loaded; of a file they are cut now.
     editor.run_video_editing("a bar", source, [PLAIN], [0])
     editor.run_video_editing("a bar", video, [PLAIN], [0])
-    assert [(made.start, made.num_frames) for made in edits] == [(0, None), (2, 5)]
+    assert [(made.start, made.num_frames, made.fps) for made in edits] == [(0, None, 8.0), (2, 5, 8.0)]
+    assert len(editor.load_source_video(video, start=0, num_frames=9)) == 9
+    editor.run_video_editing("a bar", video, [PLAIN], [0])  # what was loaded last
+    assert (edits[2].start, edits[2].num_frames) == (0, 9)
     # At the worst quality a file is much smaller than at the best.
     noise = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     worst = editor.save_results(noise, tmp_path / "a.mp4").video
     best = editor.save_results(noise, tmp_path / "b.mp4", crf=0).video
     assert worst.stat().st_size < best.stat().st_size / 2
     assert probe(worst).fps == 8
+
+
+@pytest.fixture
+def long_video(tmp_path: Path) -> Path:
+    """A grey film of 90 frames at 30 fps."""
+    frames = np.full((90, 32, 48, 3), 90, np.uint8) + np.arange(90, dtype=np.uint8)[:, None, None, None]
+    write_lossless(tmp_path / "long.mkv", frames, 30)
+    return tmp_path / "long.mkv"
+
+
+def test_keyframes_are_frames_that_are_edited(
+    edits: list[EditConfig], long_video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    editor = IntegratedVideoEditor("tiny", stylist=Negative(), output_dir=tmp_path / "run")
+    words = {"description": "negative"}
+    keyframes, indices, metadata = asyncio.run(
+        editor.generate_styled_keyframes(long_video, words, target_fps=2.0)
+    )
+    # wan-tiny is good for 33 of the 90 frames, and everybody works on the same ones.
+    assert metadata["num_frames"] == 33
+    assert max(indices) < 33
+    assert "frames 0 to 32 are edited" in capsys.readouterr().out
+    source = editor.load_source_video(long_video)
+    assert len(source) == 33
+    editor.run_video_editing("a bar", source, keyframes, indices)
+    _, indices, _ = asyncio.run(
+        editor.generate_styled_keyframes(long_video, words, target_fps=2.0, num_frames=90)
+    )
+    assert max(indices) > 33
+    assert len(editor.load_source_video(long_video)) == 90
+    with pytest.raises(
+        InputError, match="is none of the 33 frames that were loaded; expected the same num_fr"
+    ):
+        editor.run_video_editing("a bar", source, keyframes, indices[-len(keyframes) :])
+
+
+def test_a_folder_gets_the_film_and_every_frame(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), np.uint8)
+    editor, place = IntegratedVideoEditor(), tmp_path / "outputs" / "final"
+    saved = editor.save_results(frames, place, [PLAIN.resize((48, 32))], [1], fps=8)
+    assert Path(saved) == saved.video == place / "output_final.mp4"
+    assert np.array_equal(np.stack([load_image(path).pixels for path in saved.frames]), frames)
+    names = {"output_final.mp4", "contact_sheet.png", "keyframe_0001.png", "metadata.json", "frames"}
+    assert {path.name for path in place.iterdir()} == names
+    # Again, with fewer frames: nothing of before is left among them.
+    assert len(editor.save_results(frames[:2], str(place), fps=8).frames) == 2
+    assert sorted(path.name for path in (place / "frames").iterdir()) == ["0000.png", "0001.png"]
+    (place / "frames" / "holiday.png").touch()
+    with pytest.raises(InputError, match=r"holiday\.png was not written by save_results"):
+        editor.save_results(frames, place, fps=8)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    with pytest.raises(InputError, match="holds a run"):
+        editor.save_results(frames, tmp_path / "run", fps=8)
 
 
 @pytest.mark.parametrize("name", ["video", "keyframes", "prompt"])

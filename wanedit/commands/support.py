@@ -5,6 +5,7 @@ import sys
 from argparse import HelpFormatter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,15 +16,20 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 from wanedit.errors import ServiceError, WaneditError
 from wanedit.files import Json
 from wanedit.runtime.launch import Interrupted
-from wanedit.runtime.settings import Registered, canonical
+from wanedit.runtime.settings import Registered, canonical, plain_type
 
 read_yaml: Callable[[str], object] = get_loader("yaml")
 
 
+# The text of the config file that is being read: only there are the keys of a mapping names of settings. In a flag's
+# value, such as `--method_options '{"seed": 1}'`, they are somebody else's.
+_config_text: ContextVar[str | None] = ContextVar("config_text", default=None)
+
+
 def load_yaml(text: str) -> object:
-    """YAML in which the other names of settings are understood, in files and in flags."""
+    """YAML; in a config file the other names of settings are understood."""
     values = read_yaml(text)
-    return canonical(values) if isinstance(values, dict) else values
+    return canonical(values) if isinstance(values, dict) and text == _config_text.get() else values
 
 
 # jsonargparse reads each value of a flag with it, too.
@@ -34,6 +40,14 @@ class Parser(ArgumentParser):
     """A parser of one command. Where a setting is a name out of a registry, its help lists the names."""
 
     registries: dict[str, Registered] = {}  # noqa: RUF012  a parser with some has its own
+
+    def parse_string(self, content: str, *arguments: Any, **named: Any) -> Namespace:
+        """The settings of a config file."""
+        before = _config_text.set(content)
+        try:
+            return super().parse_string(content, *arguments, **named)
+        finally:
+            _config_text.reset(before)
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Its help. Only here the registries are read, which imports what they hold."""
@@ -72,7 +86,7 @@ def _bare(config: type) -> type:
     """
     made: list[tuple[str, Any, Any]] = []
     for f in fields(config):
-        kind: Any = get_type_hints(config)[f.name]  # without what is annotated
+        kind = plain_type(get_type_hints(config)[f.name])  # without what is annotated
         if is_dataclass(kind) and isinstance(kind, type):
             kind = _bare(kind)
             made.append((f.name, kind, field(default_factory=kind)))

@@ -3,8 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import SupportsFloat
 
@@ -12,7 +13,7 @@ from wanedit.errors import InputError
 from wanedit.runtime.settings import VIDEO_SUFFIXES
 from wanedit.timeline import Keyframe
 
-KeyframesLike = str | Sequence[object]
+KeyframesLike = str | os.PathLike[str] | Sequence[object]
 KEYFRAMES_JSON = "keyframes.json"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
@@ -31,7 +32,9 @@ class EditedFrame:
     index: int
 
 
-def find_path(name: str, folders: Sequence[Path] = (), *, what: str, folder: bool = False) -> Path:
+def find_path(
+    name: str | os.PathLike[str], folders: Sequence[Path] = (), *, what: str, folder: bool = False
+) -> Path:
     """The file of a name: as it stands, from the current folder, else beside a config file.
 
     Args:
@@ -67,20 +70,35 @@ def run_folder(path: Path) -> Path:
     return path
 
 
-def parse_keyframes(value: KeyframesLike, folders: Sequence[Path] = ()) -> list[Keyframe]:
+def parse_keyframes(
+    value: KeyframesLike,
+    folders: Sequence[Path] = (),
+    fps: float = 16.0,
+    spacing: float = 5.0,
+    tell: Callable[[str], None] = lambda note: None,
+) -> list[Keyframe]:
     """Keyframes in time: "a.png:0.0,b.png:3.0", pairs [path, seconds], mappings of path and seconds, time or timestamp.
 
     Args:
-        value: as above.
+        value: as above; or a folder, see `_timed_images`.
         folders: where to look for a relative path after the current folder.
+        fps: of the video that is made, for frame numbers.
+        spacing: seconds between images whose names say no time.
+        tell: told where the times of a folder come from.
 
     Raises:
         InputError: an entry is not a path and a number, or its file does not exist.
     """
-    if isinstance(value, str):
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str) and (folder := _folder(value, folders)) is not None:
+        pairs = _timed_images(folder, fps, spacing, tell)
+    elif isinstance(value, str):
         pairs, rest = _split(value)
         if rest:
-            raise InputError(f'keyframes: cannot read {rest!r}; expected "a.png:0.0,b.png:3.0"')
+            raise InputError(
+                f'keyframes: {rest!r} is no folder and no "a.png:0.0,b.png:3.0" of files and seconds'
+            )
     else:
         pairs = [_pair(entry, k, "seconds", "time", "timestamp") for k, entry in enumerate(value)]
     timed = [(path, _seconds(seconds, k)) for k, (path, seconds) in enumerate(pairs)]
@@ -104,6 +122,8 @@ def parse_edited(
         InputError: an entry is not a path and a frame number, its file does not exist, or a folder's keyframes.json
             counts from another frame.
     """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if not isinstance(value, str):
         pairs = [_pair(entry, k, "frame") for k, entry in enumerate(value)]
     elif (folder := _folder(value, folders)) is not None:
@@ -173,12 +193,58 @@ def _folder(text: str, folders: Sequence[Path]) -> Path | None:
     return next((place for place in places if os.path.isdir(place)), None)
 
 
+def _timed_images(
+    folder: Path, fps: float, spacing: float, tell: Callable[[str], None]
+) -> list[tuple[str, object]]:
+    """The images of a folder and their seconds: by its keyframes.json, else by their names.
+
+    1.5.png and 3s.png are in seconds, 0024.png in frames, as `wanedit edit` reads it. Names that say neither, or count
+    one by one as cameras and ffmpeg number pictures, stand `spacing` apart.
+    """
+    if (folder / KEYFRAMES_JSON).is_file():
+        pairs = _of_folder(folder, None)
+        rate = json.loads((folder / KEYFRAMES_JSON).read_text(encoding="utf-8")).get("fps") or fps
+        tell(f"{folder.name}: times are the frames of its {KEYFRAMES_JSON} at {rate:g} fps")
+        return [(path, _frame(frame, k) / rate) for k, (path, frame) in enumerate(pairs)]
+    # Picture 10 after picture 9: text and numbers alternate, so that like is compared with like.
+    paths = sorted(
+        _images(folder),
+        key=lambda path: [
+            int(part) if k % 2 else part for k, part in enumerate(re.split(r"(\d+)", path.stem))
+        ],
+    )
+    names = [path.stem for path in paths]
+    if all(re.fullmatch(r"\d+(\.\d+)?s|\d+\.\d+", name) for name in names):
+        seconds = [float(name.removesuffix("s")) for name in names]
+        tell(f"{folder.name}: the names of its images are seconds")
+    elif all(map(str.isdecimal, names)) and not _counts(sorted(map(int, names))):
+        seconds = [int(name) / fps for name in names]
+        tell(
+            f"{folder.name}: the names of its images are frames at {fps:g} fps (1.5.png or 3s.png would be seconds)"
+        )
+    else:
+        seconds = [k * spacing for k in range(len(paths))]
+        tell(
+            f"{folder.name}: the names of its {len(paths)} images say no times; they follow each other {spacing:g} s "
+            "apart (1.5.png or 3s.png would be at these seconds, 0024.png at this frame)"
+        )
+    order = sorted(range(len(paths)), key=seconds.__getitem__)
+    return [(str(paths[k]), seconds[k]) for k in order]
+
+
+def _images(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."]
+
+
+def _counts(numbers: Sequence[int]) -> bool:
+    """Whether numbers go up by one."""
+    return len(numbers) > 1 and all(b - a == 1 for a, b in pairwise(numbers))
+
+
 def _of_folder(folder: Path, start: int | None) -> list[tuple[str, object]]:
     record = folder / KEYFRAMES_JSON
     if not record.is_file():
-        images = sorted(
-            p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."
-        )
+        images = sorted(_images(folder))
         unnamed = [p.name for p in images if not p.stem.isdecimal()]
         if unnamed:
             raise InputError(

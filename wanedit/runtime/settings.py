@@ -1,12 +1,14 @@
 """What the settings of every job share: how they are checked, and sizes."""
 
+import functools
 import importlib
+import operator
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, is_dataclass, replace
-from functools import cache
 from pathlib import Path
+from types import UnionType
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -14,6 +16,9 @@ from typing import (
     ClassVar,
     Protocol,
     TypeVar,
+    Union,
+    get_args,
+    get_origin,
     get_type_hints,
     runtime_checkable,
 )
@@ -40,6 +45,8 @@ Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Rate = Annotated[float, Gt(0), Le(MAX_FPS)]
 Named = Annotated[str, MinLen(1)]
+# A file or folder: what programs pass as a path, `PlainValues` makes text.
+FileName = Annotated[str, MinLen(1)] | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,16 @@ class PlainValues:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             object.__setattr__(self, name, plain(getattr(self, name)))
+
+
+def plain_type(hint: Any) -> Any:
+    """The type that a field has once `plain` was there: text and lists, where paths and sequences may be given."""
+    if get_origin(hint) is Sequence:
+        return list[get_args(hint)]
+    if get_origin(hint) not in (Union, UnionType):
+        return hint
+    members = [plain_type(one) for one in get_args(hint) if one != os.PathLike[str]]
+    return functools.reduce(operator.or_, members)
 
 
 def plain(value: object) -> Any:
@@ -133,9 +150,9 @@ class RunSettings(TrackingSettings):
 
     job: str = ""
     negative_prompt: str | None = None
-    model: str = "tiny"
-    ckpt_dir: Named | None = None
-    size: str | None = None
+    model: FileName = "tiny"
+    ckpt_dir: FileName | None = None
+    size: str | Sequence[int] | None = None
     fps: Rate | None = None
     base_seed: int | None = None
     cpu_threads: Count | None = None
@@ -145,7 +162,7 @@ class RunSettings(TrackingSettings):
     save_latents: bool = False
     crf: Annotated[int, Ge(0), Le(51)] = 16
     force_regenerate: bool = False
-    output: Named = "outputs"
+    output: FileName = "outputs"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,7 +172,12 @@ class RunSettings(TrackingSettings):
     @property
     def source(self) -> str:
         """The model's name or folder."""
-        return self.ckpt_dir or self.model
+        return os.fspath(self.ckpt_dir or self.model)
+
+    @property
+    def height_width(self) -> tuple[int, int] | None:
+        """`size` as numbers; raises as `parse_size`."""
+        return None if self.size is None else parse_size(str(self.size))
 
     @property
     def devices(self) -> list[int]:
@@ -256,22 +278,21 @@ def check_run(config: RunSettings) -> None:
     """
     check_settings(config)
     # The system's calls take no path with one, and say so as a ValueError from deep inside.
-    if "\0" in config.output:
+    if "\0" in os.fspath(config.output):
         raise InputError("output holds a zero byte; expected a folder or the path of a video")
     if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
         raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
-    if config.size is not None:
-        parse_size(config.size)
+    _ = config.height_width  # raises for a size that there is not
 
 
-@cache
+@functools.cache
 def _expected(kind: type, name: str) -> "tuple[TypeAdapter[object], Registered | None]":
     """What a field of a dataclass lets pass, and the registry that knows its names."""
     # Imported only where a job is planned: `wanedit --help` is to be quick.
     from pydantic import ConfigDict, TypeAdapter
 
     strict = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-    hint: Any = get_type_hints(kind, include_extras=True)[name]
+    hint = plain_type(get_type_hints(kind, include_extras=True)[name])
     registered = [about for about in getattr(hint, "__metadata__", ()) if isinstance(about, Registered)]
     # A dataclass is checked field by field; pydantic takes no configuration for one.
     adapter = TypeAdapter(hint, config=None if is_dataclass(hint) else strict)
@@ -307,22 +328,32 @@ def _in_words(schema: Json) -> str:
     return words
 
 
-# What the seed's scripts and earlier versions call a setting: understood where settings come in, used nowhere inside.
+# What the seed's scripts, diffsynth and diffusers call a setting: understood where settings come in, not inside.
 ALIASES = {
     "sample_steps": "num_inference_steps",
+    "steps": "num_inference_steps",
     "sample_shift": "shift",
+    "sigma_shift": "shift",
+    "flow_shift": "shift",
     "sample_guide_scale": "guidance_scale",
-    "sample_solver": "solver",
+    "guide_scale": "guidance_scale",
+    "guidance": "guidance_scale",
     "cfg_scale": "guidance_scale",
     "source_cfg_scale": "source_guidance_scale",
+    "sample_solver": "solver",
+    "seed": "base_seed",
+    "save_file": "output",
+    "tiled": "tile",
 }
+# Side of VAE tiles under `tiled`; four tiles of 256 cover 480p.
+TILE = 256
 
 
 def canonical(values: Mapping[str, object]) -> Json:
     """Settings under their own names.
 
     Raises:
-        InputError: one setting under two names.
+        InputError: one setting under two names; `tiled` that is neither true nor false.
     """
     found: Json = {}
     for name, value in values.items():
@@ -330,6 +361,12 @@ def canonical(values: Mapping[str, object]) -> Json:
         if own in found:
             raise InputError(f"{own} is given twice, once as {name}; expected one of the two names")
         found[own] = value
+        if name == "tiled":
+            if plain(value) not in (True, False):
+                raise InputError(
+                    f"tiled is {value!r}; expected true or false, or tile with the side of a tile"
+                )
+            found[own] = TILE if value else None
     return found
 
 
@@ -339,7 +376,7 @@ def with_changes(config: Config, **changes: object) -> Config:
     Raises:
         InputError: a name that is no field.
     """
-    values = canonical(changes)
+    values = {name: plain(value) for name, value in canonical(changes).items()}
     unknown = sorted(set(values) - set(config.__dataclass_fields__))
     if unknown:
         raise InputError(f"unknown settings {unknown}; expected fields of {type(config).__name__}")

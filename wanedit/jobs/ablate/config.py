@@ -1,12 +1,13 @@
 """What `wanedit ablate` can be told; imports nothing heavy, for the command line reads it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from wanedit.errors import InputError
 from wanedit.runtime import launch
-from wanedit.runtime.settings import PlainValues, Registered, TrackingSettings
+from wanedit.runtime.settings import FileName, PlainValues, Registered, TrackingSettings
 
 GRID_FILE = "grid.yaml"
 
@@ -29,10 +30,10 @@ class AblationConfig(PlainValues):
         tags: words to find the runs by there, "a,b".
     """
 
-    experiment: str = ""
+    experiment: str | os.PathLike[str] = ""
     jobs: int = 1
-    output: str | None = None
-    results: str | None = None
+    output: FileName | None = None
+    results: FileName | None = None
     items: int | None = None
     force: bool = False
     tracking: Annotated[str, Registered("wanedit.tracking.backends:TRACKERS")] = "none"

@@ -1,5 +1,6 @@
 """EditConfig: everything an editing run can be told, the checks that need no model, and its keyframes."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,8 @@ from wanedit.lit import require_model
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
 from wanedit.runtime.settings import (
     Count,
+    FileName,
     Index,
-    Named,
     NotNegative,
     Positive,
     Registered,
@@ -69,8 +70,8 @@ class EditConfig(RunSettings):
     """
 
     job: Literal["edit"] = "edit"
-    video: str = ""
-    keyframes: str | list[Any] = field(default_factory=list)
+    video: str | os.PathLike[str] = ""
+    keyframes: FileName | Sequence[Any] = field(default_factory=list)
     prompt: str = ""
     source_prompt: str | None = None
     start: Index = 0
@@ -95,7 +96,7 @@ class EditConfig(RunSettings):
     output_size: Literal["auto", "model", "source"] = "auto"
     condition_keyframes: bool = True
     gpu_id: Index | None = None
-    output: Named = "outputs/edit"
+    output: FileName = "outputs/edit"
 
     @property
     def devices(self) -> list[int]:

@@ -1,6 +1,8 @@
-"""WanVideoEditorPipeline: editing as a Python object."""
+"""WanVideoEditorPipeline: editing as a Python object, and the ModelManager that programs for diffsynth make it from."""
 
+import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,24 +10,69 @@ from types import UnionType
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from wanedit.errors import InputError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.run import EditResult, edit
-from wanedit.runtime.settings import with_changes
-from wanedit.video import write_lossless, write_png
+from wanedit.runtime.settings import VIDEO_SUFFIXES, canonical, with_changes
+from wanedit.video import write_lossless, write_mp4, write_png
 from wanedit.video.arrays import AnyFrame, require_frame, require_same_size, size_text
 from wanedit.video.source import FOLDER_FPS
 
-Picture = Image.Image | np.ndarray | str | Path
+StrPath = str | os.PathLike[str]
+Picture = Image.Image | np.ndarray | torch.Tensor | StrPath
 Number = int | float | np.number
-# Side of VAE tiles under `tiled`; four tiles of 256 cover 480p.
-TILE = 256
 # Fields of EditConfig that the call has arguments for.
 TAKEN = {"video": "source_video", "keyframes": "edited_keyframes", "base_seed": "seed"}
 # Sides that the lossless codec of frames in memory takes for sure.
 SMALLEST = 16
+
+
+class ModelManager:
+    """What a pipeline is made of, as programs for diffsynth name it: found and looked over, loaded when it is needed.
+
+    Args:
+        torch_dtype, device: of the weights; `WanVideoEditorPipeline.from_model_manager` says what becomes of them.
+        model_id_list: known names, hub ids or folders in the official layout.
+        file_path_list: weight files, or lists of shards, which stand for the folder that they lie in.
+
+    Raises:
+        InputError: neither a known name nor a folder; a part of another model than the first.
+        MissingWeightsError: not on this machine; the message says how to download it.
+
+    Example:
+        >>> manager = ModelManager(model_id_list=["models/WAN-1.3B"])
+        >>> pipe = WanVideoEditorPipeline.from_model_manager(manager)
+    """
+
+    def __init__(
+        self,
+        torch_dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        model_id_list: Sequence[StrPath] = (),
+        file_path_list: Sequence[StrPath | Sequence[StrPath]] = (),
+    ) -> None:
+        self.torch_dtype, self.device = torch_dtype, device
+        self.model: str | None = None
+        self.load_models([*model_id_list, *file_path_list])
+
+    def load_models(self, places: Sequence[StrPath | Sequence[StrPath]]) -> None:
+        """Find a model by its names, folders or files; several are parts of one."""
+        from wanedit.lit.model import open_model
+        from wanedit.wan.load import EXPERTS
+
+        for place in _list(places, "models"):
+            source = os.fspath(place if isinstance(place, str | os.PathLike) else next(iter(place)))
+            if (file := Path(source).expanduser()).is_file():
+                source = str(file.parent.parent if file.parent.name in EXPERTS else file.parent)
+            if self.model is not None and Path(source) != Path(self.model):
+                raise InputError(
+                    f"{source} is another model than {self.model}; expected the folder of one model, or files in it"
+                )
+            open_model(source)
+            self.model = source
 
 
 class WanVideoEditorPipeline:
@@ -46,17 +93,59 @@ class WanVideoEditorPipeline:
         self.last: EditResult | None = None
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, **settings: Any) -> "WanVideoEditorPipeline":
-        """A pipeline for a known name, a folder in the official layout, or `package.module:Class` of another model.
+    def from_pretrained(cls, model: StrPath, **settings: Any) -> "WanVideoEditorPipeline":
+        """A pipeline for a known name, a hub id, a folder in the official layout, or `package.module:Class`.
 
         Raises:
             InputError: none of them.
-            MissingWeightsError: a known model that is not on this machine.
+            MissingWeightsError: a known model that is not on this machine; the message says how to download it.
         """
         from wanedit.lit.model import open_model
 
-        open_model(str(model))
-        return cls(model=str(model), **settings)
+        open_model(os.fspath(model))
+        return cls(model=os.fspath(model), **settings)
+
+    @classmethod
+    def from_model_manager(
+        cls,
+        model_manager: ModelManager,
+        torch_dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        **settings: Any,
+    ) -> "WanVideoEditorPipeline":
+        """A pipeline for the model of a manager.
+
+        Args:
+            torch_dtype: a warning says so where it is not what is computed in: bfloat16 on an accelerator, float32 on a
+                CPU, as the official code does.
+            device: "cuda" is the first GPU, "cuda:1" another; a warning says so where there is none. The manager's own
+                only says where weights wait: `offload_model` decides that here.
+            settings: fields of EditConfig, as for the class.
+
+        Raises:
+            InputError: the manager has no model; a device that this machine does not have.
+        """
+        from wanedit.wan.load import default_dtype
+
+        if model_manager.model is None:
+            raise InputError(
+                'the ModelManager has no model; expected model_id_list=["WAN-1.3B"], or load_models'
+            )
+        gpu, place = torch.cuda.is_available(), torch.device(device or "cuda")
+        used, asked = default_dtype("cuda" if gpu else "cpu"), torch_dtype or model_manager.torch_dtype
+        if place.type == "cpu" and gpu:
+            raise InputError(
+                "device is cpu on a machine with a GPU; expected CUDA_VISIBLE_DEVICES= before it starts"
+            )
+        if place.type != "cpu" and device is not None and not gpu:
+            warnings.warn(f"device is {device}; this machine has no GPU, and the CPU computes", stacklevel=2)
+        elif place.index is not None and place.type != "cpu":
+            settings = {"gpu_id": place.index} | settings
+        if asked not in (None, used):
+            warnings.warn(
+                f"torch_dtype is {asked}; computed is in {used}, as the official code does", stacklevel=2
+            )
+        return cls(model=model_manager.model, **settings)
 
     def enable_vram_management(self) -> None:
         """Keep the transformer in host memory while the VAE works, and the text encoder on the CPU."""
@@ -65,7 +154,7 @@ class WanVideoEditorPipeline:
     def __call__(
         self,
         prompt: str,
-        source_video: str | Path | Sequence[Picture] | np.ndarray,
+        source_video: StrPath | Sequence[Picture] | np.ndarray,
         edited_keyframes: Sequence[Picture],
         keyframe_indices: Sequence[int] | np.ndarray,
         alpha: Number | None = None,
@@ -74,22 +163,23 @@ class WanVideoEditorPipeline:
         num_inference_steps: Number | None = None,
         tiled: bool | None = None,
         seed: Number | None = None,
-        output: str | Path | None = None,
-        verbose: bool = False,
+        output: StrPath | None = None,
+        verbose: bool = True,
         **settings: object,
     ) -> list[Image.Image]:
         """Edit one video.
 
         Args:
             prompt: what the edited video shows.
-            source_video: a path, or frames as PIL images, arrays (H, W, 3) uint8, paths, or one array (T, H, W, 3).
+            source_video: a path, or frames as PIL images, arrays or tensors (H, W, 3) uint8, paths, or one array
+                (T, H, W, 3). Of frames in memory, `fps` says the rate; 16 unless given.
             edited_keyframes: pictures of the same kinds.
             keyframe_indices: the frame of the source that each is an edit of.
             alpha, beta, num_inference_steps, seed: as in EditConfig; None keeps the pipeline's own.
             cfg_scale: guidance_scale of EditConfig; None likewise.
             tiled: encode and decode in tiles of 256 pixels, or not; None keeps the pipeline's own.
             output: a folder to keep the run in, which then resumes; a temporary one by default.
-            verbose: print what the command line would.
+            verbose: print what the command line would: notes, every tenth step with its norms, a progress bar.
             settings: further fields of EditConfig.
 
         Returns:
@@ -118,16 +208,18 @@ class WanVideoEditorPipeline:
                 raise InputError(f"{name} is no argument of the pipeline; expected {own}")
         changes = {name: value for name, value in named.items() if value is not None} | settings
         _require(tiled, bool | np.bool_, "tiled", "true, false or None")
-        _require(output, str | Path, "output", "a folder or the path of a video")
-        if tiled is not None and "tile" in settings:
-            raise InputError(f"tiled is {tiled} and tile {settings['tile']}; expected one of the two")
+        _require(output, str | os.PathLike, "output", "a folder or the path of a video")
         if tiled is not None:
-            changes["tile"] = TILE if tiled else None
+            changes["tiled"] = tiled
+        changes = canonical(changes)
         with tempfile.TemporaryDirectory(prefix="wanedit-") as folder:
             scratch = Path(folder)
-            video, pairs = _source(source_video, scratch), []
+            video, pairs = (
+                _source(source_video, scratch, changes.get("fps") or self.config.fps or FOLDER_FPS),
+                [],
+            )
             for k, (picture, index) in enumerate(zip(pictures, indices, strict=True)):
-                if isinstance(picture, str | Path):
+                if isinstance(picture, str | os.PathLike):
                     path = Path(picture)
                 else:
                     path = scratch / f"keyframe_{k}.png"
@@ -147,7 +239,7 @@ class WanVideoEditorPipeline:
 
 def _list(value: object, name: str) -> list[Any]:
     """The items of a list, tuple or array; a lone picture or text is none of them."""
-    if isinstance(value, str | Path | Image.Image) or not isinstance(value, Iterable):
+    if isinstance(value, str | os.PathLike | Image.Image) or not isinstance(value, Iterable):
         raise InputError(f"{name} is {_short(value)}; expected a list of them")
     return list(value)
 
@@ -174,24 +266,28 @@ def _require(value: object, kind: type | UnionType, name: str, expected: str) ->
 
 def _short(value: object) -> str:
     """A value as a message names it."""
-    plain = isinstance(value, str | Path | int | float | None)
+    plain = isinstance(value, str | os.PathLike | int | float | None)
     return repr(value) if plain else f"of type {type(value).__name__}"
 
 
-def _source(video: object, scratch: Path) -> str:
+def _source(video: Any, scratch: Path, fps: float = FOLDER_FPS) -> str:
     """The path of a source; frames in memory are written without loss first."""
-    if isinstance(video, str | Path):
-        return str(video)
-    if isinstance(video, Image.Image) or not isinstance(video, Sequence | np.ndarray) or not len(video):
-        got = "empty" if isinstance(video, Sequence | np.ndarray) else f"of type {type(video).__name__}"
-        raise InputError(f"source_video is {got}; expected a path, or one frame or more")
-    frames = [pixels_of(frame, f"frame {i} of source_video") for i, frame in enumerate(video)]
+    if isinstance(video, str | os.PathLike):
+        return os.fspath(video)
+    # Readers of videos, such as diffsynth's, have a length and items and are no Sequence.
+    listed = hasattr(video, "__len__") and hasattr(video, "__getitem__") and not isinstance(video, dict)
+    if not listed or not len(video):
+        raise InputError(
+            f"source_video is {'empty' if listed else f'of type {type(video).__name__}'}; expected a path, or one "
+            "frame or more"
+        )
+    frames = [pixels_of(video[i], f"frame {i} of source_video") for i in range(len(video))]
     if min(frames[0].shape[:2]) < SMALLEST:
         raise InputError(
             f"source_video is {size_text(frames[0])}; expected at least {SMALLEST} pixels each way"
         )
     path = scratch / "source.mkv"
-    write_lossless(path, np.stack(list(require_same_size(frames, "source_video"))), FOLDER_FPS)
+    write_lossless(path, np.stack(list(require_same_size(frames, "source_video"))), fps)
     return str(path)
 
 
@@ -203,8 +299,43 @@ def pixels_of(picture: Picture, what: str) -> AnyFrame:
     """
     from wanedit.video.images import from_pillow, load_image
 
-    if isinstance(picture, str | Path):
-        return load_image(picture).pixels
+    if isinstance(picture, str | os.PathLike):
+        return load_image(Path(picture)).pixels
     if isinstance(picture, Image.Image):
         return from_pillow(picture, what).pixels
+    if isinstance(picture, torch.Tensor):
+        picture = picture.cpu().numpy()
     return require_frame(picture, what)
+
+
+def save_video(
+    frames: Sequence[Picture] | np.ndarray, save_path: StrPath, fps: float = FOLDER_FPS, quality: float = 9
+) -> Path:
+    """Write what a pipeline returned as a film; the arguments are those of diffsynth's `save_video`.
+
+    Args:
+        frames: of one size; an odd last row or column is left out, with a warning.
+        quality: 0 (worst) to 10, which imageio-ffmpeg makes a crf of `(1 - quality / 10) * 51`, rounded down.
+
+    Raises:
+        InputError: no frames, unequal ones, another ending of the name, or numbers out of range.
+        ResourceError: the disk is full.
+    """
+    path = Path(save_path).expanduser()
+    if path.suffix.lower() not in VIDEO_SUFFIXES or not 0 <= quality <= 10:
+        raise InputError(
+            f"{path} at quality {quality}; expected a name that ends in one of {VIDEO_SUFFIXES}, and 0 to 10"
+        )
+    pictures = [pixels_of(frames[i], f"frame {i}") for i in range(len(frames))]
+    if not pictures:
+        raise InputError(f"no frames for {path}; expected some")
+    height, width = (side // 2 * 2 for side in pictures[0].shape[:2])
+    if (height, width) != pictures[0].shape[:2]:
+        warnings.warn(
+            f"{size_text(pictures[0])} has an odd side, which H.264 cannot have: {width}x{height} are written",
+            stacklevel=2,
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    even = (frame[:height, :width] for frame in require_same_size(pictures, str(path)))
+    write_mp4(path, even, fps, {"comment": "made with wanedit"}, int((1 - quality / 10) * 51))
+    return path

@@ -41,7 +41,6 @@ from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.launch import elsewhere
 from wanedit.runtime.record import resolve_seed, resolve_threads
-from wanedit.runtime.settings import parse_size
 from wanedit.video import FitRecord
 from wanedit.video.arrays import pixels_sha256
 from wanedit.video.source import SourceClip, read_source
@@ -112,7 +111,7 @@ def make_edit_plan(
     config = replace(config, **{name: v for name, v in defaults.items() if getattr(config, name) is None})
     config = decide_output(config, method)
 
-    size = parse_size(config.size) if config.size else own_size(path, sides, model.name, own.size)
+    size = config.height_width or own_size(path, sides, model.name, own.size)
     # A long source is refused by its length before its frames are decoded; one of no frames by `read_source`.
     if (length := found.frames(config)) is not None:
         _check_frames(length, indices, config, model)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wanedit.errors import InputError, ResourceError
+from wanedit.files import OnDisk
 from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Step, schedule
 from wanedit.jobs.edit.config import EditConfig, check_edit
@@ -34,9 +35,9 @@ STUCK = 0.1
 SHEET_FRAMES = 8
 
 
-@dataclass(frozen=True)
-class EditResult:
-    """What a run made.
+@dataclass(frozen=True, repr=False)
+class EditResult(OnDisk):
+    """What a run made; as a path, its video.
 
     Attributes:
         video: the final file.
@@ -59,6 +60,9 @@ class EditResult:
     digest: str
     edited: bool
     keyframe_error: float | None
+
+    def __fspath__(self) -> str:
+        return str(self.video)
 
 
 def edit(

@@ -1,5 +1,6 @@
 """What an evaluation can be told, and the checks that read no video: nothing heavy, for the command line reads it."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from wanedit.errors import InputError
 from wanedit.jobs.evaluate import METRICS
 from wanedit.runtime.inputs import find_path, parse_edited, run_folder
-from wanedit.runtime.settings import TrackingSettings, check_settings
+from wanedit.runtime.settings import FileName, TrackingSettings, check_settings
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class EvaluationConfig(TrackingSettings):
         output: a file for the results, JSON; a table as CSV is written beside it. Null to print only.
     """
 
-    video: str = ""
-    run: str | None = None
+    video: str | os.PathLike[str] = ""
+    run: FileName | None = None
     junctions: str = ""
-    reference: str | None = None
-    scene: str | None = None
-    mask: str | None = None
-    keyframes: str | list[Any] = ""
+    reference: FileName | None = None
+    scene: FileName | None = None
+    mask: FileName | None = None
+    keyframes: str | os.PathLike[str] | Sequence[Any] = ""
     metrics: str = "auto"
-    vbench: str | None = None
+    vbench: FileName | None = None
     prompt: str | None = None
-    output: str | None = None
+    output: FileName | None = None
 
 
 def check_evaluation(config: EvaluationConfig) -> list[str] | None:

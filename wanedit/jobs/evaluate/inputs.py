@@ -27,7 +27,7 @@ from wanedit.jobs.evaluate.metric import Inputs, SceneTruth
 from wanedit.metrics.functional.fidelity import Mask
 from wanedit.metrics.functional.junctions import check_junctions
 from wanedit.runtime.inputs import find_path, parse_edited
-from wanedit.runtime.settings import check_values
+from wanedit.runtime.settings import FileName, check_values
 from wanedit.sprites import (
     Background,
     Edit,
@@ -81,7 +81,7 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
     return Inputs(frames, junctions, reference, mask, keyframes, fps=clip.fps), opened
 
 
-def _like(name: str, what: str, video: Clip, folders: Sequence[Path]) -> OpenedSource:
+def _like(name: FileName, what: str, video: Clip, folders: Sequence[Path]) -> OpenedSource:
     found = open_source(find_path(name, folders, what=what, folder=True))
     if found.frames.shape != video.shape:
         sizes = [f"{len(v)} frames of {v.shape[2]}x{v.shape[1]}" for v in (found.frames, video)]
@@ -89,7 +89,7 @@ def _like(name: str, what: str, video: Clip, folders: Sequence[Path]) -> OpenedS
     return found
 
 
-def read_mask(name: str, video: Clip, folders: Sequence[Path]) -> Mask:
+def read_mask(name: FileName, video: Clip, folders: Sequence[Path]) -> Mask:
     """White places of a picture, or of a video or folder as long as the video. Raises InputError where none fits."""
     path = find_path(name, folders, what="mask", folder=True)
     if path.is_dir() or path.suffix.lower() in VIDEOS:

@@ -1,6 +1,6 @@
 """GenerationConfig: everything a generation run can be told, and the checks that need no model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ from wanedit.lit import require_model
 from wanedit.runtime.inputs import parse_keyframes
 from wanedit.runtime.settings import (
     Count,
-    Named,
+    FileName,
     NotNegative,
     Positive,
     Registered,
@@ -29,8 +29,10 @@ class GenerationConfig(RunSettings):
     """One generation run. Fields that are null take the value that the model was made for.
 
     Attributes:
-        keyframes: pairs [path, seconds], at least two, times increasing; or "a.png:0.0,b.png:3.0". A relative
-            path is looked up in the current folder, then beside the config file that names it.
+        keyframes: pairs [path, seconds], at least two, times increasing; "a.png:0.0,b.png:3.0"; or a folder, whose
+            keyframes.json or whose images' names say the times: 1.5.png or 3s.png in seconds, 0024.png in frames.
+            Images whose names say none, or count one by one, follow each other as far apart as the model is good for.
+            A relative path is looked up in the current folder, then beside the config file that names it.
         prompt: what the whole video shows.
         sub_prompts: one per segment, appended to `prompt`; empty for none.
         num_inference_steps: sampler steps.
@@ -41,8 +43,8 @@ class GenerationConfig(RunSettings):
         gpu_ids: which devices, such as [0, 2] or "0,2"; empty for the first `num_gpus`.
         resize_policy: how a keyframe of another size comes to `size`.
         sort_keyframes: sort keyframes that are out of order instead of refusing them.
-        long_segments: refuse a segment beyond the model's limit, or sample it at the limit and stretch it by
-            optical flow.
+        long_segments: stretch: sample a segment beyond the model's limit at the limit and stretch it by optical flow,
+            with a note that says how far; error: refuse it.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
         colour_correction: correct every segment by Lab maps fitted at its two keyframes.
         enable_smoothing: smooth around the joins with `smoothing_method`.
@@ -53,25 +55,25 @@ class GenerationConfig(RunSettings):
     """
 
     job: Literal["generate"] = "generate"
-    keyframes: str | list[Any] = field(default_factory=list)
+    keyframes: FileName | Sequence[Any] = field(default_factory=list)
     prompt: str = ""
-    sub_prompts: list[str] = field(default_factory=list)
+    sub_prompts: Sequence[str] = field(default_factory=list)
     num_inference_steps: Count | None = None
     shift: Positive | None = None
     guidance_scale: NotNegative | None = None
     solver: Annotated[str, Registered("wanedit.flow:SOLVERS")] = "unipc"
     num_gpus: Count = 1
-    gpu_ids: str | list[int] = field(default_factory=list)
+    gpu_ids: str | Sequence[int] = field(default_factory=list)
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"
     sort_keyframes: bool = False
-    long_segments: Literal["error", "stretch"] = "error"
+    long_segments: Literal["error", "stretch"] = "stretch"
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
     colour_correction: bool = True
     enable_smoothing: bool = False
     smoothing_method: Literal["none", "temporal_filter", "optical_flow"] = "optical_flow"
     smoothing_radius: Annotated[int, Ge(1), Le(16)] = 2
     resume_from: int | None = None
-    output: Named = "outputs/generate"
+    output: FileName = "outputs/generate"
 
     @property
     def smoothing(self) -> str:
@@ -120,9 +122,7 @@ def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> li
         MissingWeightsError: the model is not on this machine.
     """
     check(config)
-    keyframes = parse_keyframes(config.keyframes, folders)
-    if config.sort_keyframes:
-        keyframes.sort(key=lambda keyframe: timeline.exact(keyframe.seconds))
+    keyframes = timed_keyframes(config, folders, config.fps or 16, timeline.MODEL_LIMIT)
     seconds = [keyframe.seconds for keyframe in keyframes]
     # Times are judged once with a provisional rate, before the model's folder is even looked for.
     timeline.plan(seconds, config.fps or 16, timeline.round_up(10**9), stretch=True)
@@ -131,7 +131,27 @@ def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> li
     known = find_known(config.source)
     if path is not None and known is not None:
         own = sampling_in(path, known)
+        keyframes = timed_keyframes(config, folders, config.fps or own.fps, own.max_frames)
+        seconds = [keyframe.seconds for keyframe in keyframes]
         timeline.plan(seconds, config.fps or own.fps, own.max_frames, config.long_segments == "stretch")
+    return keyframes
+
+
+def timed_keyframes(
+    config: GenerationConfig,
+    folders: Sequence[Path],
+    fps: float,
+    limit: int,
+    tell: Callable[[str], None] = lambda note: None,
+) -> list[Keyframe]:
+    """The keyframes, in the order of their times, in a video of `fps` by a model that is good for `limit` frames.
+
+    Args:
+        tell: told where the times of a folder of keyframes come from.
+    """
+    keyframes = parse_keyframes(config.keyframes, folders, fps, (limit - 1) / fps, tell)
+    if config.sort_keyframes:
+        keyframes.sort(key=lambda keyframe: timeline.exact(keyframe.seconds))
     return keyframes
 
 

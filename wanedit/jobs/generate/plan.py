@@ -14,7 +14,7 @@ from wanedit.errors import InputError
 from wanedit.files import digest
 from wanedit.flow.path import schedule
 from wanedit.flow.solvers import count_evaluations
-from wanedit.jobs.generate.config import GenerationConfig, check, find_keyframes, prompts
+from wanedit.jobs.generate.config import GenerationConfig, check, find_keyframes, prompts, timed_keyframes
 from wanedit.lit.tasks import ChainSettings, SegmentTask, sampled_size
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
@@ -95,10 +95,9 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         InputError: a value, a keyframe image or their times cannot be used.
         MissingWeightsError: the model is not there.
     """
-    keyframes = find_keyframes(config, folders)
+    find_keyframes(config, folders)
     if (seed := config.base_seed) is None or seed < 0:
         raise InputError(f"base_seed is {seed}; expected a number >= 0: a run draws one before it is planned")
-    seconds = [keyframe.seconds for keyframe in keyframes]
     folder = open_wan(config.source)
     load.require_parts(folder)
     if not folder.config.condition_channels:
@@ -117,11 +116,14 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     )
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     evaluations = count_evaluations(settings.solver, levels)
-    fps, size = _given(config.fps, own.fps), _given(config.size, own.size)
+    fps, size = _given(config.fps, own.fps), str(_given(config.size, own.size))
     negative_prompt = _given(config.negative_prompt, own.negative_prompt)
+    notes: list[str] = []
+    keyframes = timed_keyframes(config, folders, fps, own.max_frames, notes.append)
+    seconds = [keyframe.seconds for keyframe in keyframes]
     chain = timeline.plan(seconds, fps, own.max_frames, config.long_segments == "stretch")
     height_width = parse_size(size)
-    images, notes = [], []
+    images = []
     for keyframe in keyframes:
         loaded = load_image(keyframe.path)
         pixels, record = fit(loaded.pixels, height_width, config.resize_policy)
@@ -134,6 +136,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
             f"keyframes held, and {size} come out"
         )
     texts = prompts(config, len(chain.segments))
+    notes += timeline.stretches(chain)
     notes += _doubts(folder, texts)
     if own.full_size:
         notes += timeline.warnings(chain)

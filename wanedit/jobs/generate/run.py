@@ -1,6 +1,7 @@
 """Generation from end to end: plan, sample what is missing, stitch; as a function and as a Python object."""
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -8,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from wanedit.errors import InputError, ResourceError
+from wanedit.files import OnDisk
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check
 from wanedit.jobs.generate.plan import Plan, Say, announce, make_plan, remaining, resolve, show_plan
@@ -26,9 +28,9 @@ from wanedit.tracking.runs import track, track_result
 from wanedit.video.arrays import FrameSequence
 
 
-@dataclass(frozen=True)
-class GenerationResult:
-    """What a run made.
+@dataclass(frozen=True, repr=False)
+class GenerationResult(OnDisk):
+    """What a run made; as a path, its video.
 
     Attributes:
         video: the final file.
@@ -47,6 +49,9 @@ class GenerationResult:
     seed: int
     segments: tuple[str, ...]
     sampled: tuple[int, ...]
+
+    def __fspath__(self) -> str:
+        return str(self.video)
 
 
 def generate(
@@ -271,16 +276,16 @@ class MultiKeyframePipeline:
 
     def run(
         self,
-        keyframes: KeyframesLike | None = None,
+        keyframes: KeyframesLike | os.PathLike[str] | None = None,
         global_prompt: str | None = None,
-        output_path: str | Path | None = None,
+        output_path: str | os.PathLike[str] | None = None,
         verbose: bool = True,
         **settings: object,
     ) -> GenerationResult:
         """Make one video; resumes if `output_path` holds an unfinished run of the same settings.
 
         Args:
-            keyframes: pairs (path, seconds), or "a.png:0.0,b.png:3.0"; the config's own when None.
+            keyframes: pairs (path, seconds), "a.png:0.0,b.png:3.0", or a folder; the config's own when None.
             global_prompt: what the whole video shows.
             output_path: the run's folder, or the final .mp4 inside it.
             verbose: print the plan's warnings and a progress bar.
@@ -293,9 +298,9 @@ class MultiKeyframePipeline:
 
     def plan(
         self,
-        keyframes: KeyframesLike | None = None,
+        keyframes: KeyframesLike | os.PathLike[str] | None = None,
         global_prompt: str | None = None,
-        output_path: str | Path | None = None,
+        output_path: str | os.PathLike[str] | None = None,
         **settings: object,
     ) -> Plan:
         """What `run` would do, decided without loading a weight. Arguments as `run`."""
@@ -306,15 +311,15 @@ class MultiKeyframePipeline:
 
     def _configured(
         self,
-        keyframes: KeyframesLike | None,
+        keyframes: KeyframesLike | os.PathLike[str] | None,
         global_prompt: str | None,
-        output_path: str | Path | None,
+        output_path: str | os.PathLike[str] | None,
         settings: dict[str, object],
     ) -> GenerationConfig:
         named = {
-            "keyframes": keyframes if keyframes is None or isinstance(keyframes, str) else list(keyframes),
+            "keyframes": keyframes,
             "prompt": global_prompt,
-            "output": None if output_path is None else str(output_path),
+            "output": output_path,
         }
         changes = {name: value for name, value in named.items() if value is not None}
         return with_changes(self.config, **changes, **settings)

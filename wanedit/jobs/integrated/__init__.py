@@ -10,7 +10,7 @@ from wanedit.errors import InputError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.style.config import StyleConfig, StyleSource, Styling
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.settings import Named
+from wanedit.runtime.settings import FileName
 
 # Where in a run's folder the keyframes are made.
 STYLED = "styled"
@@ -27,7 +27,7 @@ class EditStyle(Styling):
         description: words for it.
     """
 
-    image: Named | None = None
+    image: FileName | None = None
     description: str = ""
 
     @property

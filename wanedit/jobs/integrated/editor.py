@@ -1,6 +1,9 @@
 """IntegratedVideoEditor: from a video and a style to the edited video, step by step, as a Python object."""
 
+import contextlib
 import json
+import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,94 +14,121 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from wanedit.errors import InputError
-from wanedit.files import write_text
+from wanedit.errors import InputError, MissingWeightsError
+from wanedit.files import OnDisk, write_text
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.jobs.edit.pipeline import Number, Picture, WanVideoEditorPipeline, frame_numbers, pixels_of
-from wanedit.jobs.integrated import OF_THE_SOURCE, STYLED
+from wanedit.jobs.edit.pipeline import (
+    Number,
+    Picture,
+    StrPath,
+    WanVideoEditorPipeline,
+    frame_numbers,
+    pixels_of,
+)
+from wanedit.jobs.integrated import STYLED
 from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.run import StyleResult, style_async
-from wanedit.runtime.settings import VIDEO_SUFFIXES, canonical, with_changes
+from wanedit.lit.model import open_model
+from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.settings import FINAL_NAME, VIDEO_SUFFIXES, canonical, with_changes
+from wanedit.stylists.extract import open_clip
 from wanedit.stylists.protocol import Record, Stylist
+from wanedit.timeline import MODEL_LIMIT
 from wanedit.video import write_mp4, write_png
 from wanedit.video.arrays import AnyFrame, Frames, require_same_size
 from wanedit.video.encode import as_rate
 from wanedit.video.sheets import comparison_sheet, contact_indices
 from wanedit.video.source import read_source
 
-# The sizes that the models come in. Inpainting models: they can be shown any keyframe.
-MODEL_SIZES = {"tiny": "tiny", "1.3B": "Wan2.1-Fun-1.3B-InP", "14B": "Wan2.1-Fun-14B-InP"}
+FRAMES = "frames"
 REFERENCE_KEYS = ("image_path", "description")
 SHEET_FRAMES = 8
 # Fields of EditConfig that every edit is given anew.
 OF_ONE_EDIT = {"video", "keyframes", "prompt"}
 
 
-@dataclass(frozen=True)
-class SavedResults:
-    """Files of `save_results`: the video, its sheet, the keyframes by frame, and what is known of the run."""
+@dataclass(frozen=True, repr=False)
+class SavedResults(OnDisk):
+    """Files of `save_results`; as a path, the video.
+
+    Attributes:
+        video, contact_sheet, metadata: the film, its sheet, and what is known of the run.
+        keyframes: by frame.
+        frames: one picture for each frame, where a folder was asked for.
+    """
 
     video: Path
     contact_sheet: Path
     keyframes: dict[int, Path]
     metadata: Path
+    frames: tuple[Path, ...] = ()
+
+    def __fspath__(self) -> str:
+        return str(self.video)
 
 
 class IntegratedVideoEditor:
     """Restyles a video: keyframes by a stylist, all frames between by a Wan model.
 
     Args:
-        wan_model_size: "tiny", "1.3B", "14B", another known name, or a folder in the official layout.
+        wan_model_size: "tiny", "1.3B", "14B", another known name, a hub id, or a folder in the official layout.
         stylist: "palette", "gemini", or any object that is a `wanedit.stylists.protocol.Stylist`.
-        output: a folder to keep keyframes, answers and the edit in, so that a stopped run goes on.
+        output_dir: a folder to keep keyframes, answers and the edit in, so that a stopped run goes on.
         settings: further fields of EditConfig, by their names or aliases, for every method that has no value of its
-            own: alpha, beta, cfg_scale (guidance_scale) and num_inference_steps are 10, 0, 5 and 50 unless given; fps,
-            start, num_frames and decoder say how a source is read, crf how a result is written.
+            own: alpha, beta, cfg_scale (guidance_scale) and num_inference_steps are those of EditConfig unless given;
+            fps, start, num_frames and decoder say how a source is read, crf how a result is written.
+
+    The stretch of a video that is edited, `start` and `num_frames`, is the one it was styled or loaded with last, else
+    the editor's own, else as many frames as the model is good for: so keyframes are frames that are edited too.
 
     Raises:
         InputError: `stylist` is neither text nor a stylist; a setting is no field, or belongs to one edit alone.
 
     Example:
-        >>> editor = IntegratedVideoEditor("tiny", output="outputs/dusk")
+        >>> editor = IntegratedVideoEditor("tiny", output_dir="outputs/dusk")
         >>> keyframes, indices, metadata = await editor.generate_styled_keyframes(
         ...     "street.mp4", style_reference={"image_path": "dusk.png"}
         ... )
         >>> source = editor.load_source_video("street.mp4")
         >>> frames = editor.run_video_editing("a street at dusk", source, keyframes, indices)
-        >>> editor.save_results(frames, "dusk.mp4", keyframes, indices, metadata)
+        >>> editor.save_results(frames, "outputs/final", keyframes, indices, metadata)
     """
 
     def __init__(
         self,
-        wan_model_size: str | Path = "tiny",
+        wan_model_size: StrPath = "tiny",
         stylist: str | Stylist = "palette",
-        output: str | Path = "outputs/integrated",
+        output_dir: StrPath = "outputs/integrated",
         **settings: object,
     ) -> None:
         if isinstance(stylist, type) or not isinstance(stylist, str | Stylist):
             raise InputError(
                 f"stylist is {stylist!r}; expected palette, gemini, or an object that is a Stylist"
             )
-        self.model = MODEL_SIZES.get(str(wan_model_size), str(wan_model_size))
+        self.model = os.fspath(wan_model_size)
         self.stylist = stylist
-        self.output = Path(output).expanduser()
         self.settings = canonical(settings)
         for name in OF_ONE_EDIT & self.settings.keys():
             raise InputError(f"{name} is no setting of the editor; expected it with each edit")
+        self.output = Path(str(self.settings.pop("output", output_dir))).expanduser()
         self.config = with_changes(EditConfig(), **self.settings)
         self.pipeline: WanVideoEditorPipeline | None = None
         self.styled: StyleResult | None = None
         self.fps: Fraction | None = None
         self.sources: set[Path] = set()
+        # (start, num_frames) of each source that was styled or loaded.
+        self.stretches: dict[Path, tuple[int, int]] = {}
 
     async def generate_styled_keyframes(
         self,
-        video_path: str | Path,
-        style_reference: Mapping[str, str | Path | None],
+        video_path: StrPath,
+        style_reference: Mapping[str, StrPath | None],
         target_fps: float = 1.0,
         max_frames: int = 10,
         indices: Sequence[Number] | np.ndarray | None = None,
-        verbose: bool = False,
+        start: int | None = None,
+        num_frames: int | None = None,
+        verbose: bool = True,
         **settings: object,
     ) -> tuple[list[Image.Image], list[int], Record]:
         """Choose keyframes of a video and restyle them; what was answered before is not asked again.
@@ -107,8 +137,8 @@ class IntegratedVideoEditor:
             style_reference: {"image_path": a picture, "description": words}, either or both.
             target_fps: keyframes a second of the source; max_frames: at most so many.
             indices: frames to take instead, in any order.
-            settings: further fields of StyleConfig, such as retries; start, num_frames, fps and decoder are the
-                editor's own unless given.
+            start, num_frames: the stretch that keyframes are taken from and that is edited; None as the class says.
+            settings: further fields of StyleConfig, such as retries; fps and decoder are the editor's own unless given.
 
         Returns:
             The keyframes, of the source's size, in the order of their frames; these frames, ascending, counted from
@@ -127,18 +157,20 @@ class IntegratedVideoEditor:
             )
         image, words = style_reference.get("image_path"), style_reference.get("description")
         named = isinstance(self.stylist, str)
+        given = self._own("fps", "decoder", "force_regenerate") | settings
+        read = {name: given[name] for name in ("fps", "decoder") if name in given}
         config = with_changes(
             StyleConfig(
-                video=str(video_path),
-                style=StyleSource(None if image is None else str(image), str(words or "")),
+                video=os.fspath(video_path),
+                style=StyleSource(None if image is None else os.fspath(image), str(words or "")),
                 indices=None if indices is None else frame_numbers(indices, "indices"),
                 target_fps=target_fps,
                 max_frames=max_frames,
                 output=str(self.output / STYLED),
             ),
             **({"stylist": self.stylist} if named else {}),
-            **self._own(*OF_THE_SOURCE, "force_regenerate"),
-            **settings,
+            **self._stretch(Path(video_path), start, num_frames, verbose, read),
+            **given,
         )
         self._remember(video_path, image)
         own = None if isinstance(self.stylist, str) else self.stylist
@@ -157,61 +189,89 @@ class IntegratedVideoEditor:
             self.pipeline = WanVideoEditorPipeline.from_pretrained(self.model, **self.settings)
         return self.pipeline
 
+    @property
+    def pipe(self) -> WanVideoEditorPipeline:
+        """The editing pipeline, as `load_wan_pipeline` makes it."""
+        return self.load_wan_pipeline()
+
     def load_source_video(
         self,
-        video_path: str | Path,
+        video_path: StrPath,
         start: int | None = None,
         num_frames: int | None = None,
+        verbose: bool = True,
         **settings: object,
     ) -> Frames:
         """Frames of a video, uint8 (T, H, W, 3), exactly `num_frames` of them from `start`; its rate is remembered.
 
         Args:
-            start, num_frames: None for the editor's own, else from the first frame to the last.
-            settings: further arguments of `wanedit.video.source.read_source`; None likewise.
+            start, num_frames: the stretch that is edited; None as the class says.
+            verbose: print what was normalised, and where the stretch ends before the video does.
+            settings: further arguments of `wanedit.video.source.read_source`; None for the editor's own.
 
         Raises:
             InputError: the video cannot be read, or has no such frames.
         """
         self._remember(video_path)
-        given = {"start": start, "num_frames": num_frames, **settings}
-        arguments = self._own(*OF_THE_SOURCE, "salvage")
-        arguments |= {name: value for name, value in given.items() if value is not None}
-        clip = read_source(Path(video_path), **arguments)
+        arguments = self._own("fps", "decoder", "salvage")
+        arguments |= {name: value for name, value in settings.items() if value is not None}
+        read = {name: arguments[name] for name in ("fps", "decoder") if name in arguments}
+        stretch = self._stretch(Path(video_path), start, num_frames, verbose, read)
+        clip = read_source(Path(video_path), **stretch, **arguments)
+        for note in clip.notes if verbose else ():
+            print(f"note: {note}")
         self.fps = clip.fps
         return clip.frames
 
     def run_video_editing(
         self,
         prompt: str,
-        source_video: str | Path | Sequence[Picture] | np.ndarray,
-        edited_keyframes: Sequence[Picture],
+        source_frames: StrPath | Sequence[Picture] | np.ndarray,
+        styled_keyframes: Sequence[Picture],
         keyframe_indices: Sequence[int] | np.ndarray,
         alpha: Number | None = None,
         beta: Number | None = None,
         cfg_scale: Number | None = None,
         num_inference_steps: Number | None = None,
         seed: Number | None = None,
-        verbose: bool = False,
+        verbose: bool = True,
         **settings: Any,
     ) -> list[Image.Image]:
         """Spread edited keyframes over the whole video; see `WanVideoEditorPipeline.__call__`.
 
         Args:
-            source_video: a path, of which the editor's `start` and `num_frames` choose the frames; or all frames.
+            source_frames: frames as `load_source_video` returns them; or a path, of which the stretch that was styled
+                is edited.
+            styled_keyframes, keyframe_indices: pictures, and the frame of the stretch that each is an edit of.
             alpha, beta, cfg_scale, num_inference_steps, seed: None for the editor's own.
             settings: further fields of EditConfig, for this edit alone.
 
         Returns:
             As many frames as the source has.
+
+        Raises:
+            InputError: as the pipeline; a keyframe of a frame that was not loaded.
         """
-        if not isinstance(source_video, str | Path):
+        if isinstance(source_frames, str | os.PathLike):
+            read = {name: settings[name] for name in ("fps", "decoder") if name in settings}
+            start, num_frames = settings.pop("start", None), settings.pop("num_frames", None)
+            settings |= self._stretch(Path(source_frames), start, num_frames, verbose, read)
+        else:
             # Frames in memory were chosen when they were loaded, and are not to be cut a second time.
-            settings = {"start": 0, "num_frames": None} | settings
+            settings = {"start": 0, "num_frames": None, "fps": self.fps and float(self.fps)} | settings
+            count, last = (
+                len(source_frames),
+                max(frame_numbers(keyframe_indices, "keyframe_indices"), default=0),
+            )
+            if last >= count:
+                raise InputError(
+                    f"keyframe {last} is none of the {count} frames that were loaded; expected the same num_frames "
+                    "for generate_styled_keyframes and load_source_video"
+                )
         return self.load_wan_pipeline()(
             prompt,
-            source_video,
-            edited_keyframes,
+            source_frames,
+            styled_keyframes,
             keyframe_indices,
             alpha=alpha,
             beta=beta,
@@ -226,7 +286,7 @@ class IntegratedVideoEditor:
     def save_results(
         self,
         frames: Sequence[Picture] | np.ndarray,
-        output_path: str | Path,
+        output_path: StrPath,
         keyframes: Sequence[Picture] = (),
         indices: Sequence[Number] = (),
         metadata: Mapping[str, object] | None = None,
@@ -234,13 +294,14 @@ class IntegratedVideoEditor:
         fps: float | None = None,
         crf: int | None = None,
     ) -> SavedResults:
-        """Write a video and, beside it, its contact sheet, keyframes and metadata.
+        """Write a video and, beside it, its contact sheet, keyframes and metadata; into a folder, every frame too.
 
         Everything is checked before anything is written. H.264 has no odd sides: there the last row or column is left
         out of the video, with a warning, and `written_size` in the metadata says what was written.
 
         Args:
-            output_path: of the video, .mp4 or .mov; the others take its name.
+            output_path: of the video, by the ending of its name, and the others take its name; or a folder for all of
+                them, with frames/0000.png and so on, which `wanedit edit` reads as a source.
             keyframes, indices: pictures and the frames that they belong to.
             metadata: JSON values; what JSON does not have is written as text.
             source_video: frames of the source, for the sheet.
@@ -249,10 +310,15 @@ class IntegratedVideoEditor:
 
         Raises:
             InputError: no frames or unequal ones, another kind of file, no rate, keyframes without an index of their
-                own each, metadata with NaN, or a file that would overwrite a source.
+                own each, metadata with NaN, a file that would overwrite a source, or a folder that holds a run or
+                frames of somebody else.
             ResourceError: the disk is full.
         """
-        path = Path(output_path).expanduser()
+        folder: Path | None = Path(output_path).expanduser()
+        if folder.suffix and not folder.is_dir():
+            path, folder = folder, None
+        else:
+            path = folder / FINAL_NAME
         if not len(frames) or path.suffix.lower() not in VIDEO_SUFFIXES:
             raise InputError(
                 f"{len(frames)} frames for {path}; expected some, and a file in {VIDEO_SUFFIXES}"
@@ -278,13 +344,18 @@ class IntegratedVideoEditor:
         places = tuple(sorted(shown))
         at = contact_indices(len(pictures), places, max(SHEET_FRAMES, len(places)))
         drawn = comparison_sheet({name: row for name, row in rows.items() if row}, at, places, rate)
+        name = "" if folder else f"{path.stem}_"
         saved = SavedResults(
             path,
-            path.with_name(f"{path.stem}_contact_sheet.png"),
-            {index: path.with_name(f"{path.stem}_keyframe_{index:04d}.png") for index in shown},
-            path.with_name(f"{path.stem}_metadata.json"),
+            path.with_name(f"{name}contact_sheet.png"),
+            {index: path.with_name(f"{name}keyframe_{index:04d}.png") for index in shown},
+            path.with_name(f"{name}metadata.json"),
+            tuple(folder / FRAMES / f"{i:04d}.png" for i in range(len(pictures))) if folder else (),
         )
-        self._require_no_source(path, saved.contact_sheet, saved.metadata, *saved.keyframes.values())
+        self._require_no_source(
+            path, saved.contact_sheet, saved.metadata, *saved.keyframes.values(), *saved.frames[:1]
+        )
+        stale = _stale(folder, saved) if folder else []
         if (height, width) != pictures.shape[1:3]:
             warnings.warn(
                 f"{pictures.shape[2]}x{pictures.shape[1]} has an odd side, which H.264 cannot have: {width}x{height} "
@@ -293,6 +364,12 @@ class IntegratedVideoEditor:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         write_mp4(path, pictures[:, :height, :width], rate, {}, self.config.crf if crf is None else crf)
+        for place in stale:
+            place.unlink()
+        for place in saved.frames[:1]:
+            place.parent.mkdir(exist_ok=True)
+        for place, frame in zip(saved.frames, pictures, strict=bool(folder)):
+            write_png(place, frame)
         for index, place in saved.keyframes.items():
             write_png(place, shown[index])
         write_text(saved.metadata, text)
@@ -303,7 +380,30 @@ class IntegratedVideoEditor:
         """Those of these settings that were given to the editor."""
         return {name: self.settings[name] for name in names if name in self.settings}
 
-    def _remember(self, *sources: str | Path | None) -> None:
+    def _stretch(
+        self, path: Path, start: int | None, num_frames: int | None, verbose: bool, read: dict[str, Any]
+    ) -> dict[str, int]:
+        """`start` and `num_frames` of the frames of a video that are edited, remembered for the next call."""
+        path, own = path.expanduser(), self._own("start", "num_frames")
+        if start is None and num_frames is None:
+            start, num_frames = self.stretches.get(path, (None, None))
+        first: int = own.get("start", 0) if start is None else start
+        count: int | None = own.get("num_frames") if num_frames is None else num_frames
+        if count is None:
+            limit = MODEL_LIMIT
+            with contextlib.suppress(MissingWeightsError):  # which only `load_wan_pipeline` needs
+                limit = open_model(self.model).sampling.max_frames
+            left = open_clip(path, first, **read).count
+            count = min(left, limit)
+            if verbose and left > count:
+                print(
+                    f"note: {path.name}: frames {first} to {first + count - 1} are edited, as many as {self.model} is "
+                    f"good for; num_frames={left} edits all"
+                )
+        self.stretches[path] = (first, count)
+        return {"start": first, "num_frames": count}
+
+    def _remember(self, *sources: StrPath | None) -> None:
         self.sources |= {Path(source).expanduser() for source in sources if source is not None}
 
     def _require_no_source(self, *written: Path) -> None:
@@ -313,6 +413,21 @@ class IntegratedVideoEditor:
                 inside = place.resolve().is_relative_to(source.resolve())
                 if inside or (place.exists() and place.samefile(source)):
                     raise InputError(f"output {place} is also an input, {source}; expected another place")
+
+
+def _stale(folder: Path, saved: SavedResults) -> list[Path]:
+    """Frames of an earlier call that this one does not write.
+
+    Raises:
+        InputError: the folder holds a run, or frames that no earlier call wrote.
+    """
+    if (folder / RunDirectory(folder, saved.video).config.name).exists():
+        raise InputError(f"{folder} holds a run; expected another folder for results")
+    found = sorted((folder / FRAMES).iterdir()) if (folder / FRAMES).exists() else []
+    foreign = [place for place in found if not re.fullmatch(r"\d{4,}\.png", place.name)]
+    if foreign or (found and not saved.metadata.exists()):
+        raise InputError(f"{(foreign or found)[0]} was not written by save_results; expected another folder")
+    return [place for place in found if place not in saved.frames]
 
 
 def _keyframes(keyframes: Sequence[Picture], indices: Sequence[Number], count: int) -> dict[int, AnyFrame]:

@@ -1,5 +1,6 @@
 """StyleConfig: everything a styling run can be told, and the checks that read no file."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,8 +11,8 @@ from annotated_types import Ge, Le
 from wanedit.errors import InputError
 from wanedit.runtime.settings import (
     Count,
+    FileName,
     Index,
-    Named,
     PlainValues,
     Positive,
     Registered,
@@ -47,7 +48,7 @@ class Styling(PlainValues):
     stylist_options: dict[str, Any] = field(default_factory=dict)
     palette: PaletteSettings = field(default_factory=PaletteSettings)
     gemini: GeminiSettings = field(default_factory=GeminiSettings)
-    indices: str | list[int] | None = None
+    indices: str | Sequence[int] | None = None
     target_fps: Positive = 1.0
     max_frames: Count = 10
     scene_cuts: bool = True
@@ -66,7 +67,7 @@ class StyleSource(PlainValues):
             comic, sepia, winter and oil; gemini reads free text.
     """
 
-    image: Named | None = None
+    image: FileName | None = None
     description: str = ""
 
 
@@ -87,14 +88,14 @@ class StyleConfig(Styling):
     """
 
     job: Literal["style"] = "style"
-    video: str = ""
+    video: str | os.PathLike[str] = ""
     style: StyleSource = field(default_factory=StyleSource)
     start: Index = 0
     num_frames: Count | None = None
     fps: Positive | None = None
     decoder: Literal["pyav", "decord"] = "pyav"
     force_regenerate: bool = False
-    output: str = "outputs/style"
+    output: str | os.PathLike[str] = "outputs/style"
 
     @property
     def folder(self) -> Path:
@@ -146,7 +147,7 @@ def check_style(config: StyleConfig) -> None:
     check_settings(config)
     if not config.video:
         raise InputError("video is empty; expected a video file or a folder of images")
-    if not config.output or "\0" in config.output:
+    if not config.output or "\0" in os.fspath(config.output):
         raise InputError("output is empty or holds a zero byte; expected a folder")
     if config.style.image is None and not config.style.description.strip():
         raise InputError("no style; expected --style.image PICTURE, --style.description WORDS, or both")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from wanedit.errors import WaneditError
-from wanedit.files import write_text
+from wanedit.files import OnDisk, write_text
 from wanedit.jobs.style.config import StyleConfig, resolved
 from wanedit.jobs.style.plan import Say, StyleDirectory, StylePlan, check_output, make_style_plan
 from wanedit.runtime import launch
@@ -30,9 +30,9 @@ FORMAT = 1
 OWN_NAME = re.compile(r"\d{4,}\.png")
 
 
-@dataclass(frozen=True, eq=False)
-class StyleResult:
-    """Restyled keyframes.
+@dataclass(frozen=True, eq=False, repr=False)
+class StyleResult(OnDisk):
+    """Restyled keyframes; as a path, the folder that `wanedit edit --keyframes` reads.
 
     Attributes:
         keyframes: uint8 (K, H, W, 3), RGB, of the source's size.
@@ -48,6 +48,9 @@ class StyleResult:
     folder: Path
     contact_sheet: Path
     notes: tuple[str, ...]
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
 
 def style(
