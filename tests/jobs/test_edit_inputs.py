@@ -150,7 +150,7 @@ def test_a_folder_of_other_names_is_refused(tmp_path: Path) -> None:
     [
         ({"video": ""}, "video is empty"),
         ({"video": "no-such.mp4"}, "video: no file or folder"),
-        ({"size": "40*32"}, "size is 40\\*32; expected multiples of 16"),
+        ({"size": "41*32"}, r"size is 41\*32; expected even numbers from 32 up, such as 40\*32"),
         ({"size": "0*32"}, "size is 0\\*32"),
         ({"num_frames": 0}, "num_frames is 0; expected a positive"),
         ({"num_frames": 10}, "expected 1 to 9"),

@@ -85,7 +85,7 @@ def test_named_arguments_reach_the_run(
 
 
 def test_tiles_on_more_than_a_tile(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wanedit.jobs.edit.pipeline.TILE", 32)
+    monkeypatch.setattr("wanedit.runtime.settings.TILE", 32)
     pipeline = WanVideoEditorPipeline.from_pretrained("tiny", **SETTINGS | {"size": "64*48"})
     call = {"prompt": "a square", "source_video": inputs.video, "edited_keyframes": [inputs.images[0]]}
     call |= {"keyframe_indices": [0], "num_inference_steps": 1, "seed": 1, "num_frames": 5}
@@ -147,7 +147,7 @@ def test_sources_that_are_none(
     [
         ({"video": "a.mp4"}, "video is no argument of the pipeline; expected source_video"),
         ({"base_seed": 3}, "base_seed is no argument of the pipeline; expected seed"),
-        ({"tiled": True, "tile": 64}, "tiled is True and tile 64; expected one of the two"),
+        ({"tiled": True, "tile": 64}, "tile is given twice, once as tiled; expected one of the two names"),
         ({"output": ""}, "output is empty"),
         ({"output": "a\0b"}, "output holds a zero byte"),
         ({"source_video": "x" * 5000}, "video: no file or folder"),
