@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wanedit.flow.editing import Edit, Method, Metrics, VideoModel, View, at_slots
+from wanedit.errors import InputError
+from wanedit.flow.editing import Edit, Edited, Method, Metrics, VideoModel, View, at_slots
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.windows import Windowed
 from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
@@ -87,16 +88,17 @@ def edit_clip(
     if settings.window is not None:
         asked = Windowed(model, settings.window, max(1, round(settings.window * OVERLAP)))
     own: Any = method
-    if hasattr(method, "seed"):
+    if "seed" in getattr(method, "__dataclass_fields__", ()):
         # A method that draws noise of its own draws it by clip, as the coupled noise is.
         method = replace(own, seed=derive_seed(task.seed, "method", own.seed, task.index))
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     made = method(asked, edit, levels, observe)
+    require_result(method, made, edit)
     height, width = task.size  # what is decoded has the edges that `make_edit` held
     if made.pixels is not None:
         frames = to_uint8(made.pixels[0, :, :, :height, :width])
     else:
-        assert made.latents is not None, "a method makes latents or pixels; the rehearsal sees to it"
+        assert made.latents is not None, "a method makes latents or pixels, see `require_result`"
         video = model.decode(made.latents)[0, :, :, :height, :width]
         if settings.restore == "none":
             frames = to_uint8(video)
@@ -113,6 +115,33 @@ def edit_clip(
         model.evaluations,
         tuple(steps),
     )
+
+
+def require_result(method: Method, made: object, edit: Edit) -> None:
+    """See that what a method returns is what it says, of the edit's own size.
+
+    Raises:
+        InputError: no `Edited`; latents or pixels of another size; pixels without `makes_pixels`, or it without them.
+    """
+    name = type(method).__name__
+    if not isinstance(made, Edited):
+        raise InputError(
+            f"{name} returns {type(made).__name__}; expected Edited(latents=…) or Edited(pixels=…)"
+        )
+    if made.latents is None and made.pixels is None:
+        raise InputError(f"{name} returns neither latents nor pixels; expected one of them")
+    if made.pixels is not None and not method.makes_pixels:
+        raise InputError(
+            f"{name} returns pixels without makes_pixels; expected `makes_pixels = True`, or latents"
+        )
+    if made.pixels is None and method.makes_pixels:
+        raise InputError(f"{name} says makes_pixels and returns latents; expected pixels, or no makes_pixels")
+    sizes = {"latents": (made.latents, edit.source), "pixels": (made.pixels, edit.video)}
+    for what, (got, expected) in sizes.items():
+        if got is not None and expected is not None and got.shape != expected.shape:
+            raise InputError(
+                f"{name} returns {what} of {tuple(got.shape)}; expected those of the source, {tuple(expected.shape)}"
+            )
 
 
 def make_edit(

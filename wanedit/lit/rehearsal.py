@@ -1,15 +1,16 @@
 """A method tried out before a model is loaded: what it refuses, what it costs, whether it reads what it says."""
 
 from dataclasses import dataclass
+from zlib import crc32
 
 import torch
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import Edit, Method, Metrics, View
+from wanedit.flow.editing import Edit, Edited, Method, Metrics, Part, View
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.solvers import Velocity
-from wanedit.lit.edit_clip import EditSettings
+from wanedit.lit.edit_clip import EditSettings, require_result
 from wanedit.lit.editor import shown_frames
 from wanedit.lit.model import OpenModel, require_readable
 from wanedit.lit.tasks import EditTask
@@ -35,84 +36,131 @@ class Rehearsal:
 
 
 class _StandIn:
-    """In the place of a model: a velocity that bends, so that a solver of equations has something to solve."""
+    """In the place of a model: a velocity that bends, so that a solver of equations has something to solve, and that
+    is another for another view.
+
+    Attributes:
+        asked: the parts of the edit that it was asked about, whatever became of its answers.
+    """
 
     def __init__(self, opened: OpenModel, edit: Edit) -> None:
         self.opened = opened
         self.edit = edit
         self.evaluations = 0
         self.beyond_training = False
-        # Parts of the edit that the method was seen to read.
-        self.read: set[str] = set()
+        self.asked: set[Part] = set()
 
     def velocity(self, view: View, slots: int) -> Velocity:
         require_readable(self.opened, view)
-        self.read.add("model")
+        self.asked.add("model")
+        if view.prompt == self.edit.reference.prompt:
+            self.asked.add("reference")
         length = STRIDE * (slots - view.joint - 1) + 1
         self.beyond_training |= len(self.opened.showable(view.images, length)) < len(view.images)
-        if view.prompt == self.edit.reference.prompt:
-            self.read.add("reference")
-        if view.images and any(view.images is own.images for own in (self.edit.target, self.edit.reference)):
-            self.read.add("images")
+        shown = sum(float(image.mean()) + frame + 1 for frame, image in view.images.items())
+        turn = torch.tensor(crc32(view.prompt.encode()) % 997 + shown + view.guidance_scale).sin()
 
         def answer(x: Tensor, step: Step) -> Tensor:
             self.evaluations += 1 if view.guidance_scale == 1.0 else 2
-            return torch.sin(x) + torch.linspace(0.5, 1.5, x.shape[2])[:, None, None] * x
+            return torch.sin(x + turn) + torch.linspace(0.5, 1.5, x.shape[2])[:, None, None] * x
 
         return answer
 
     def encode(self, video: Tensor) -> Tensor:
-        self.read.add("model")
+        self.asked.add("model")
         return torch.zeros(1, 16, slots(video.shape[2]), SIDE // 8, SIDE // 8)
 
     def decode(self, latents: Tensor) -> Tensor:
-        self.read.add("model")
-        return torch.zeros(1, 3, STRIDE * (latents.shape[2] - 1) + 1, SIDE, SIDE)
+        self.asked.add("model")
+        return latents.mean() * torch.ones(1, 3, STRIDE * (latents.shape[2] - 1) + 1, SIDE, SIDE)
 
 
 def rehearse(method: Method, opened: OpenModel, task: EditTask, settings: EditSettings) -> Rehearsal:
-    """Run a method on a clip of the task's length and of a few pixels, with a formula in the model's place.
+    """Run a method on a clip of the task's length and of a few pixels, with a formula in the model's place; and, where
+    it says that it ignores something, again on a clip whose only difference is that: the result must be the same.
 
     Raises:
         InputError: what the method itself refuses: keyframes at other frames than it needs, a schedule too short
-            for its settings, images for a model that reads none; or it reads what it says that it ignores.
+            for its settings, images for a model that reads none; it reads what it says that it ignores; or what it
+            makes is not what `require_result` expects.
     """
+    edit, ignored = _stage(opened, task, settings), method.ignores
+    model, steps = _StandIn(opened, edit), list[Metrics]()
+    made = _perform(method, model, edit, settings, steps)
+    require_result(method, made, edit)
+    lies = set(model.asked & ignored)
+    if "model" in ignored and made.pixels is None:
+        lies.add("model")  # which is what decodes latents
+    if ignored and not lies and _differs(made, ignored, method, opened, task, settings):
+        apart = {
+            part for part in ignored if _differs(made, frozenset({part}), method, opened, task, settings)
+        }
+        lies = apart or ignored
+    if lies:
+        raise InputError(
+            f"{type(method).__name__} says that it ignores {', '.join(sorted(lies))} and reads it; expected `ignores` "
+            "without it, or results would be taken for those of other settings"
+        )
+    return Rehearsal(len(steps), model.evaluations, model.beyond_training)
+
+
+def _stage(
+    opened: OpenModel, task: EditTask, settings: EditSettings, other: frozenset[Part] = frozenset()
+) -> Edit:
+    """The edit to rehearse, with other values of the parts `other`: of all that the hash of an edit leaves out where
+    its method ignores them, see `wanedit.jobs.edit.method.READ_THROUGH`."""
+    # Whoever ignores the model ignores what it made, what it is told, and the noise that it starts from.
+    anew = "model" in other
+    x_s = noise((1, 16, task.grid[0], SIDE // 8, SIDE // 8), 0, "rehearsal", anew)
     count, frames = len(task.keyframe_indices), task.sampled_frames
-    x_s = noise((1, 16, task.grid[0], SIDE // 8, SIDE // 8), 0, "rehearsal")
-    images = {frame: torch.zeros(3, SIDE, SIDE) for frame in shown_frames(opened, settings, task)}
-    ignored = method.ignores
-    edit = Edit(
+    shown = () if anew or "images" in other else shown_frames(opened, settings, task)
+    video = noise((1, 3, frames, SIDE, SIDE), 2, "rehearsal").clamp(-1, 1)
+    keyframes = -video[:, :, list(task.keyframe_indices)]
+    pictures = dict(zip(task.keyframe_indices, keyframes[0].unbind(1), strict=True))
+    images = {frame: pictures[frame] for frame in shown}
+    words, scale = ("other ", 1.5) if anew or "reference" in other else ("", 1.0)
+    return Edit(
         source=x_s,
-        # What is not a number spreads: latents that are said to be ignored must not reach the result.
-        edited=torch.full_like(x_s[:, :, :count], torch.nan)
-        if "edited" in ignored
-        else 0.5 * x_s[:, :, :count],
+        edited=(-0.75 if anew or "edited" in other else 0.5) * x_s[:, :, :count],
         slots=task.slots,
-        noise=noise(x_s.shape, 1, "rehearsal"),
-        target=View("target", settings.guidance_scale, images),
-        reference=View("reference", settings.source_guidance_scale, dict(images)),
-        video=torch.zeros(1, 3, frames, SIDE, SIDE),
-        keyframes=torch.zeros(1, 3, count, SIDE, SIDE),
+        noise=noise(x_s.shape, 1, "rehearsal", anew),
+        target=View("other target" if anew else "target", settings.guidance_scale, images),
+        reference=View(f"{words}reference", scale * settings.source_guidance_scale, dict(images)),
+        video=video,
+        keyframes=keyframes,
         frames=task.keyframe_indices,
         flow=lambda a, b: torch.zeros(1, 2, SIDE, SIDE),
     )
-    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
-    steps: list[Metrics] = []
-    model = _StandIn(opened, edit)
-    with torch.no_grad():
-        made = method(model, edit, levels, lambda step, metrics: steps.append(metrics))
-    if "edited" in ignored and made.latents is not None and not bool(made.latents.isfinite().all()):
-        model.read.add("edited")
-    lies = sorted(model.read & ignored)
-    if lies:
-        raise InputError(
-            f"{type(method).__name__} says that it ignores {', '.join(lies)} and reads it; expected `ignores` "
-            "without it, or results would be taken for those of other settings"
-        )
-    if made.latents is None and made.pixels is None:
-        raise InputError(f"{type(method).__name__} returns neither latents nor pixels; expected one of them")
-    if made.pixels is not None and not method.makes_pixels:
-        raise InputError(
-            f"{type(method).__name__} returns pixels without makes_pixels; expected `makes_pixels = True`, or latents"
-        )
-    return Rehearsal(len(steps), model.evaluations, model.beyond_training)
+
+
+def _perform(
+    method: Method, model: _StandIn, edit: Edit, settings: EditSettings, steps: list[Metrics], more: int = 0
+) -> Edited:
+    levels = schedule(settings.num_inference_steps + more, settings.shift, settings.solver)
+    # A method that draws from torch's own generator draws the same again.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return method(model, edit, levels, lambda step, metrics: steps.append(metrics))
+
+
+def _differs(
+    made: Edited,
+    other: frozenset[Part],
+    method: Method,
+    opened: OpenModel,
+    task: EditTask,
+    settings: EditSettings,
+) -> bool:
+    """Whether the method makes something else of an edit with other values of these parts."""
+    edit = _stage(opened, task, settings, other)
+    try:
+        again = _perform(method, _StandIn(opened, edit), edit, settings, [], more="model" in other)
+    except Exception:  # it cannot do without
+        return True
+    for a, b in ((made.latents, again.latents), (made.pixels, again.pixels)):
+        if a is None or b is None:
+            if a is not b:
+                return True
+        elif a.shape != b.shape or not bool(((a == b) | (a.isnan() & b.isnan())).all()):
+            return True
+    return False
