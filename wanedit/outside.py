@@ -1,4 +1,4 @@
-"""Code from outside the package that a name leads to: which of it there is, what it hashes to, what becomes of its errors.
+"""Code from outside the package that a name leads to: its files, its hash, its errors.
 
 Of the user's is every module whose file lies neither in this package nor among the standard library or what is
 installed; of an implementation that is installed itself, also its own package. Not seen are files that a module reads
@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
@@ -104,14 +104,15 @@ def renew(module: str) -> None:
     """Forget a module and all that it imports from outside, if the file of one of them has changed since it was loaded:
     then they are loaded anew. Only before a run is planned; a run goes on with what it began with."""
     known = sources(module)
+    known.pop("__main__", None)  # a script that runs is not loaded anew
     changed = [source.path for source in known.values() if _sha256(source.path) != source.sha256]
     for path in changed:
         # Python knows a compiled file by the size and the whole second of its source, which may both be the same.
-        Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
+        with suppress(OSError):
+            Path(importlib.util.cache_from_source(str(path))).unlink()
     for name in known if changed else ():
         _seen.pop(name, None)
-        if name != "__main__":
-            sys.modules.pop(name, None)
+        sys.modules.pop(name, None)
     importlib.invalidate_caches()
 
 
@@ -131,7 +132,9 @@ def folders_of(names: Iterable[str]) -> list[str]:
 
 def call_problem(thing: object, like: Callable[..., object]) -> str:
     """Why something cannot be called with the arguments that `like` takes by position; "" where it can."""
-    expected = [p.name for p in inspect.signature(like).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
+    expected = [
+        p.name for p in inspect.signature(like).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD
+    ]
     if not callable(thing):
         return f"is {thing!r}; expected something that is called"
     try:
@@ -168,7 +171,7 @@ def _path(name: str) -> Path | None:
     loaded = sys.modules.get(name)
     try:
         spec = getattr(loaded, "__spec__", None) or (None if loaded else importlib.util.find_spec(name))
-    except Exception:  # a package on the way to it that cannot be imported either
+    except (Exception, SystemExit):  # a package on the way to it that cannot be imported either
         return None
     inside = list(getattr(spec, "submodule_search_locations", None) or [])
     file = getattr(loaded, "__file__", None) or getattr(spec, "origin", None) or next(iter(inside), None)
@@ -209,7 +212,9 @@ def _is_known(module: str) -> bool:
 
 
 def _is_users(path: Path | None) -> bool:
-    return path is not None and path.is_absolute() and not path.is_relative_to(HERE) and not _is_installed(path)
+    return (
+        path is not None and path.is_absolute() and not path.is_relative_to(HERE) and not _is_installed(path)
+    )
 
 
 def _is_installed(path: Path) -> bool:

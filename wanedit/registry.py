@@ -9,15 +9,16 @@ import ast
 import importlib
 import importlib.util
 import pkgutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
 from importlib.abc import InspectLoader
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from wanedit.errors import InputError, nearest
+from wanedit.outside import call_problem, code_of, look_in, named_error, renew, sources
 
 T = TypeVar("T")
 # What a decorator is given it gives back, whose own type a type checker then still knows.
@@ -30,6 +31,7 @@ class Registry(Mapping[str, T]):
     Args:
         kind: what they are, in messages: "method".
         homes: modules that register some; of a package, all its modules.
+        base: `package.module:Class` that one from outside must be made from; of a protocol, be called as.
 
     The entry points of installed packages stand in the group `wanedit.<kind>s`.
 
@@ -40,9 +42,10 @@ class Registry(Mapping[str, T]):
         >>> METHODS["copy_source"], METHODS["my_package.my_module:MyMethod"]
     """
 
-    def __init__(self, kind: str, *homes: str) -> None:
+    def __init__(self, kind: str, *homes: str, base: str = "") -> None:
         self.kind = kind
         self.homes = homes
+        self.base = base
         self._own: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[Named], Named]:
@@ -117,17 +120,67 @@ class Registry(Mapping[str, T]):
             modules += [f"{home}.{module.name}" for module in pkgutil.iter_modules(inside)]
         return {name: module for module in modules for name in _registered(module)}
 
+    def code(self, name: str) -> str:
+        """SHA-256 of all code from outside that one is made of, for the hash of whatever it makes; "" for one of the
+        package's own. See `wanedit.outside` for what is not seen.
+
+        Raises:
+            InputError: as for the implementation itself; or it has no file.
+        """
+        if not (place := self._place(name)):
+            return ""
+        made: object = self[name]
+        kinds = getattr(made, "__mro__", (made,))
+        modules = (getattr(kind, "__module__", None) for kind in kinds)
+        return code_of(dict.fromkeys([place.partition(":")[0], *(name for name in modules if name)]))
+
+    def guard(self, name: str) -> AbstractContextManager[None]:
+        """Where one is asked: what one from outside raises is told as its error; the package's own raises as it is."""
+        return named_error(f"{self.kind} {name}") if self._place(name) else nullcontext()
+
+    def renew(self, name: str) -> None:
+        """Have one from outside loaded anew where its files have changed, see `outside.renew`."""
+        if place := self._place(name):
+            look_in(())
+            renew(place.partition(":")[0])
+
+    def _place(self, name: str) -> str:
+        """Where one from outside is, `package.module:Name`; "" for one of the package's own and for none."""
+        if ":" in name or name in self._own or name in self._places:
+            return name if ":" in name else ""
+        found = self._outside().get(name)
+        return "" if found is None else found.value
+
     def _imported(self, name: str) -> T:
         module, _, attribute = name.partition(":")
-        # The console script does not look for modules in the current folder, where people keep theirs.
-        if (here := str(Path.cwd())) not in sys.path:
-            sys.path.append(here)
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise InputError(
-                f"{self.kind} {name}: {error}; expected package.module:Name of something that can be imported"
-            ) from None
+        look_in(())
+        with named_error(
+            f"{self.kind} {name}", "; expected package.module:Name of something that can be imported"
+        ):
+            found: Any = importlib.import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        if problem := self._problem(found):
+            raise InputError(f"{self.kind} {name} {problem}")
+        sources(module)  # as it is now, before its file changes
+        return found
+
+    def _problem(self, found: object) -> str:
+        """Why something cannot be an implementation; "" where it can."""
+        module, _, name = self.base.partition(":")
+        base: Any = getattr(importlib.import_module(module), name) if module else object
+        if getattr(base, "_is_protocol", False):
+            return call_problem(found, partial(base.__call__, None))
+        if base is object:
+            return ""
+        if not (isinstance(found, type) and issubclass(found, base)):
+            return f"is {found!r}; expected a class made from {module}.{name}"
+        if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+            return f"lacks {', '.join(lacking)}; expected what {module}.{name} leaves to its classes"
+        for method in getattr(base, "__abstractmethods__", ()):
+            if problem := call_problem(getattr(found, method), getattr(base, method)):
+                return f"has a {method} that {problem}"
+        return ""
 
 
 def _registered(module: str) -> list[str]:
@@ -141,3 +194,20 @@ def _registered(module: str) -> list[str]:
             if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "register":
                 names += [word.value for word in call.args if isinstance(word, ast.Constant)]
     return names
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Beside a field's type: it holds a name out of the registry at `package.module:NAME`, whose module is light."""
+
+    place: str
+
+    @property
+    def registry(self) -> Registry[object]:
+        """Implementations by name."""
+        module, _, name = self.place.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def words(self) -> str:
+        """Its names, for help."""
+        return f"One of {', '.join(self.registry)}; or package.module:Name."

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ import torch
 
 from wanedit.errors import InputError
 from wanedit.flow.path import (
+    Levels,
     Schedule,
     classifier_free,
     clean_estimate,
     interpolate,
     schedule,
     shift_sigma,
-    velocity_of,
 )
 
 SIGMAS = [1.0, 0.7, 0.31, 1e-3]
@@ -33,13 +34,6 @@ def test_the_clean_estimate_of_the_true_velocity_is_the_data(pair, sigma: float)
     clean, noise = pair
     x = interpolate(clean, noise, sigma)
     assert torch.allclose(clean_estimate(x, noise - clean, sigma), clean, atol=1e-14)
-    assert torch.allclose(velocity_of(x, clean, sigma), noise - clean, rtol=1e-11)
-
-
-@pytest.mark.parametrize("sigma", SIGMAS)
-def test_velocity_of_inverts_clean_estimate(pair, sigma: float) -> None:
-    x, velocity = pair
-    assert torch.allclose(velocity_of(x, clean_estimate(x, velocity, sigma), sigma), velocity, rtol=1e-11)
 
 
 def test_the_path_runs_from_data_to_noise(pair) -> None:
@@ -88,6 +82,41 @@ def test_shift(shift: float) -> None:
     shifted = shift_sigma(sigma, shift)
     assert shifted / (1 - shifted) == pytest.approx(shift * sigma / (1 - sigma))
     assert shift_sigma(np.array([0.0, 1.0]), shift) == pytest.approx([0.0, 1.0])
+
+
+SOLVER = """
+import numpy as np
+from wanedit.flow.path import Levels, visits
+
+def walk(velocity, x, schedule, observe=None):
+    return x
+
+squares = visits(Levels(lambda n: (1 - np.arange(n) / n) ** 2, integer_timesteps=True))(walk)
+def bare(velocity, x, schedule, observe=None): ...
+def short(velocity, x, schedule, observe=None): ...
+short.levels = Levels(lambda n: np.ones(1))
+def words(velocity, x, schedule, observe=None): ...
+words.levels = "karras"
+"""
+
+
+def test_a_solver_declares_its_own_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No list elsewhere knows which solvers want other ones."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "solvers_of_levels.py").write_text(SOLVER)
+    plan = schedule(4, 1.0, "solvers_of_levels:squares")
+    assert plan.sigmas == pytest.approx((1, 9 / 16, 1 / 4, 1 / 16, 0))
+    assert plan.timesteps == (1000, 562, 250, 62)
+    assert schedule(8, 3.0, "solvers_of_levels:bare") == schedule(8, 3.0, "euler")
+    with pytest.raises(
+        InputError, match=r"solver solvers_of_levels:short has \(1,\) levels; expected \(4,\)"
+    ):
+        schedule(4, 1.0, "solvers_of_levels:short")
+    with pytest.raises(InputError, match="levels of the solver solvers_of_levels:words are 'karras'"):
+        schedule(4, 1.0, "solvers_of_levels:words")
+    with pytest.raises(InputError, match="solver is 'eular'"):
+        schedule(4, 1.0, "eular")
+    assert schedule(4, 1.0, "unipc").sigmas[0] < 1 == Levels().sigmas(3)[0]
 
 
 def test_steps() -> None:

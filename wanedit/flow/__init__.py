@@ -4,5 +4,7 @@ from typing import Any
 
 from wanedit.registry import Registry
 
-SOLVERS: Registry[Any] = Registry("solver", "wanedit.flow.solvers")
-CONTROLLERS: Registry[Any] = Registry("controller", "wanedit.flow.keyframes")
+SOLVERS: Registry[Any] = Registry("solver", "wanedit.flow.solvers", base="wanedit.flow.solvers:Solver")
+CONTROLLERS: Registry[Any] = Registry(
+    "controller", "wanedit.flow.keyframes", base="wanedit.flow.keyframes:Controller"
+)

@@ -202,6 +202,10 @@ class Method(ABC):
         named would give a stale result, so nothing is ignored unless a method says so, and the plan tries it out."""
         return frozenset()
 
+    def decides(self, num_inference_steps: int) -> dict[str, object]:
+        """What, beside its fields or in their place, is part of the name that results are kept under: JSON values."""
+        return {}
+
     def guidance(self, target: float, source: float) -> tuple[float, float | None]:
         """The guidance of the target's and the source's velocity under views of these; None: it is never asked."""
         own, own_source = getattr(self, "guidance_scale", None), getattr(self, "source_guidance_scale", None)

@@ -5,16 +5,19 @@ sigma runs from 1 (noise) to 0 (data): `x_sigma = (1 - sigma) x_0 + sigma eps`, 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from wanedit import flow
 from wanedit.errors import InputError
 
 TRAIN_TIMESTEPS = 1000
+Solver = TypeVar("Solver")
 
 
 def interpolate(
@@ -29,13 +32,6 @@ def clean_estimate(
 ) -> Float[Tensor, "*shape"]:
     """x_0_hat = x - sigma v: the end of the straight line through x along v."""
     return x - sigma * velocity
-
-
-def velocity_of(
-    x: Float[Tensor, "*shape"], clean: Float[Tensor, "*shape"], sigma: float
-) -> Float[Tensor, "*shape"]:
-    """The velocity whose clean estimate at (x, sigma) is `clean`; the inverse of `clean_estimate`."""
-    return (x - clean) / sigma
 
 
 def classifier_free(
@@ -92,7 +88,11 @@ class Schedule:
             yield Step(i, self.sigmas[i], self.sigmas[i + 1], timestep)
 
     def after(self, sigma: float) -> "Schedule":
-        """The part of the schedule that starts at the first level <= sigma (editing from partial noise)."""
+        """The part of the schedule that starts at the first level <= sigma (editing from partial noise).
+
+        Raises:
+            InputError: every level is above it.
+        """
         start = next((i for i, s in enumerate(self.sigmas[:-1]) if s <= sigma), None)
         if start is None:
             raise InputError(
@@ -101,25 +101,61 @@ class Schedule:
         return Schedule(self.sigmas[start:], self.timesteps[start:])
 
 
-def schedule(num_inference_steps: int, shift: float, solver: str = "euler") -> Schedule:
-    """The noise levels that the official Wan 2.1 code visits with this solver.
+def even(highest: float) -> Callable[[int], Float[np.ndarray, " n"]]:
+    """n -> n noise levels in even steps from `highest`, the next of which would be 0."""
+    return lambda n: np.linspace(float(np.float32(highest)), 0.0, n + 1)[:-1]
 
-    euler, heun: `linspace(1, 0)`, timesteps 1000 sigma in float32.
-    dpm++: the same levels, timesteps truncated to an integer (`wan/utils/fm_solvers.py`).
-    unipc: `linspace(0.999, 0)`, since its training levels are k / 1000 for k < 1000, timesteps truncated
-    (`wan/utils/fm_solvers_unipc.py`).
+
+EVEN = even(1.0)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Where a solver asks for a velocity: what it declares of its schedule.
+
+    Attributes:
+        sigmas: n -> its n noise levels before the shift, strictly decreasing; after the last one comes 0.
+        integer_timesteps: the model is told the timestep truncated to an integer.
+    """
+
+    sigmas: Callable[[int], Float[np.ndarray, " n"]] = EVEN
+    integer_timesteps: bool = False
+
+
+def visits(levels: Levels) -> Callable[[Solver], Solver]:
+    """A decorator that gives a solver its `levels`."""
+
+    def declared(solver: Solver) -> Solver:
+        setattr(solver, "levels", levels)  # noqa: B010  a function has no such attribute that a type checker knows
+        return solver
+
+    return declared
+
+
+def schedule(num_inference_steps: int, shift: float, solver: str = "euler") -> Schedule:
+    """The noise levels that a solver visits; of the package's own, those of the official Wan 2.1 code.
+
+    Timesteps are 1000 sigma in float32, or truncated where the solver says so.
 
     Raises:
-        InputError: fewer than 1 step, a shift that is not positive, or two steps at one noise level.
+        InputError: fewer than 1 step, a shift that is not positive, two steps at one noise level; no such solver, or
+            its levels are not what `Levels` says.
     """
     if num_inference_steps < 1:
         raise InputError(f"num_inference_steps is {num_inference_steps}; expected at least 1")
     if not (math.isfinite(shift) and shift > 0):
         raise InputError(f"shift is {shift:g}; expected a positive number")
-    highest = float(np.float32(1 - 1 / TRAIN_TIMESTEPS)) if solver == "unipc" else 1.0
-    levels = shift_sigma(np.linspace(highest, 0.0, num_inference_steps + 1)[:-1], shift)
+    own: object = getattr(flow.SOLVERS[solver], "levels", Levels())
+    if not isinstance(own, Levels):
+        raise InputError(f"the levels of the solver {solver} are {own!r}; expected wanedit.flow.path.Levels")
+    unshifted = np.asarray(own.sigmas(num_inference_steps), np.float64)
+    if unshifted.shape != (num_inference_steps,):
+        raise InputError(
+            f"the solver {solver} has {unshifted.shape} levels; expected ({num_inference_steps},)"
+        )
+    levels = shift_sigma(unshifted, shift)
     sigmas = np.append(levels, 0.0).astype(np.float32)
-    if solver in ("unipc", "dpm++"):
+    if own.integer_timesteps:
         timesteps = (levels * TRAIN_TIMESTEPS).astype(np.int64)
     else:
         timesteps = sigmas[:-1] * np.float32(TRAIN_TIMESTEPS)

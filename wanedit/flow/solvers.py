@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wanedit import flow
-from wanedit.errors import NumericalError
-from wanedit.flow.path import Schedule, Step, clean_estimate
+from wanedit.errors import InputError, NumericalError
+from wanedit.flow.path import TRAIN_TIMESTEPS, Levels, Schedule, Step, clean_estimate, even, visits
 from wanedit.registry import Registry
 
 Velocity = Callable[[Tensor, Step], Tensor]
@@ -26,7 +26,10 @@ Observer = Callable[[Step, Tensor, Tensor], None]
 
 @runtime_checkable
 class Solver(Protocol):
-    """Takes `x` from the first level of a schedule to its last; returns a tensor of the same shape."""
+    """Takes `x` from the first level of a schedule to its last; returns a tensor of the same shape.
+
+    One that wants other levels than even ones from 1 down has an attribute `levels`, see `wanedit.flow.path.visits`.
+    """
 
     def __call__(
         self, velocity: Velocity, x: Tensor, schedule: Schedule, observe: Observer | None = None
@@ -37,7 +40,11 @@ SOLVERS: Registry[Solver] = flow.SOLVERS
 
 
 def count_evaluations(name: str, schedule: Schedule) -> int:
-    """How often a solver asks for a velocity: any one says so by itself, and one that does not exist is refused."""
+    """How often a solver asks for a velocity, tried out on few numbers.
+
+    Raises:
+        InputError: there is none of this name, or one from outside fails or returns something else than latents.
+    """
     evaluations = 0
 
     def count(x: Tensor, step: Step) -> Tensor:
@@ -45,7 +52,13 @@ def count_evaluations(name: str, schedule: Schedule) -> int:
         evaluations += 1
         return x
 
-    SOLVERS[name](count, torch.zeros(1, 16, 1, 2, 2), schedule, lambda step, x, v: None)
+    with SOLVERS.guard(name):
+        start = torch.zeros(1, 16, 1, 2, 2)
+        end = SOLVERS[name](count, start, schedule, lambda step, x, v: None)
+    if getattr(end, "shape", None) != start.shape:
+        raise InputError(
+            f"solver {name} returns {type(end).__name__} for latents; expected a tensor of their shape"
+        )
     return evaluations
 
 
@@ -107,7 +120,9 @@ def _log_snr(sigma: float) -> float:
     return math.log1p(-sigma) - math.log(sigma) if sigma < 1 else -math.inf
 
 
+# `wan/utils/fm_solvers.py`
 @SOLVERS.register("dpm++")
+@visits(Levels(integer_timesteps=True))
 def dpm_plus_plus(
     velocity: Velocity,
     x: Float[Tensor, "*shape"],
@@ -130,7 +145,9 @@ def dpm_plus_plus(
     return x
 
 
+# `wan/utils/fm_solvers_unipc.py`: its training levels are k / 1000 for k < 1000.
 @SOLVERS.register("unipc")
+@visits(Levels(even(1 - 1 / TRAIN_TIMESTEPS), integer_timesteps=True))
 def unipc(
     velocity: Velocity,
     x: Float[Tensor, "*shape"],

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wanedit.flow.editing import VideoModel
 
 # Video models that are no Wan: classes that make a `wanedit.flow.editing.VideoModel`.
-VIDEO_MODELS: "Registry[Callable[[], VideoModel]]" = Registry("model")
+VIDEO_MODELS: "Registry[Callable[[], VideoModel]]" = Registry("model", base="wanedit.lit.model:MakesModel")
 
 
 def comes_from_outside(source: str) -> bool:

@@ -110,7 +110,7 @@ class OutsideEditor(LightningModule):
         shown = shown_frames(self.opened, self.settings, batch)
         with torch.inference_mode(False), torch.no_grad():
             return edit_clip(
-                self.opened.make(), self.method, batch, self.settings, shown, self.device, self.on_step
+                self.opened.made(), self.method, batch, self.settings, shown, self.device, self.on_step
             )
 
     def transfer_batch_to_device(

@@ -13,10 +13,11 @@ from wanedit.flow.editing import VideoModel, View
 from wanedit.lit import VIDEO_MODELS, comes_from_outside
 from wanedit.lit.networks import WanModule, picture_key
 from wanedit.lit.velocity import GuidedVelocity
+from wanedit.outside import named_error
 from wanedit.wan.catalog import Sampling
 from wanedit.wan.condition import build_condition
 from wanedit.wan.config import IMAGE_TOKENS, MASK_CHANNELS
-from wanedit.wan.load import WanFolder, open_wan, require_parts
+from wanedit.wan.load import WanFolder, hash_files, open_wan, require_parts
 from wanedit.wan.vae import STRIDE_SPACE, STRIDE_TIME
 
 
@@ -55,8 +56,30 @@ class OutsideModel:
 
     @property
     def sampling(self) -> Sampling:
-        """What it says of itself; else settings that suit most, and no negative prompt."""
-        return getattr(self.make, "sampling", None) or Sampling(negative_prompt="", full_size=False)
+        """What it says of itself; else settings that suit most, and no negative prompt.
+
+        Raises:
+            InputError: that is no `Sampling`.
+        """
+        own = getattr(self.make, "sampling", None) or Sampling(negative_prompt="", full_size=False)
+        if not isinstance(own, Sampling):
+            raise InputError(f"model {self.name} has sampling {own!r}; expected wanedit.wan.catalog.Sampling")
+        return own
+
+    def made(self) -> VideoModel:
+        """The model.
+
+        Raises:
+            InputError: it cannot be made, or lacks what a model is asked for.
+        """
+        with named_error(f"model {self.name}"):
+            model = self.make()
+        if lacking := [name for name in MEMBERS if not hasattr(model, name)]:
+            raise InputError(
+                f"model {self.name} is a {type(model).__name__} without {', '.join(lacking)}; expected a "
+                f"wanedit.flow.editing.VideoModel, with {', '.join(MEMBERS)}"
+            )
+        return model
 
     @property
     def reads_images(self) -> bool:
@@ -67,6 +90,16 @@ class OutsideModel:
         return tuple(frames)
 
 
+class MakesModel(Protocol):
+    """What a name of a video model leads to: its class, or whatever makes one when called."""
+
+    def __call__(self) -> VideoModel: ...
+
+
+# What a model from outside is asked for; a class that lacks one is refused before it is made.
+MEMBERS = ("velocity", "encode", "decode", "evaluations")
+
+
 def open_model(source: str) -> WanFolder | OutsideModel:
     """A model by folder, by known name, or from outside by `package.module:Class` or an entry point.
 
@@ -75,13 +108,48 @@ def open_model(source: str) -> WanFolder | OutsideModel:
         MissingWeightsError: a known model that is not on this machine, or one that lacks a part.
     """
     if comes_from_outside(source):
+        VIDEO_MODELS.renew(source)
         make = VIDEO_MODELS[source]
-        if not callable(make):
-            raise InputError(f"model {source} is {make!r}; expected a class that makes a VideoModel")
+        methods = {name: getattr(make, name, None) for name in ("velocity", "encode", "decode")}
+        if isinstance(make, type) and (
+            lacking := [name for name, own in methods.items() if not callable(own)]
+        ):
+            raise InputError(
+                f"model {source} is a class without {', '.join(lacking)}; expected a wanedit.flow.editing.VideoModel, "
+                f"with {', '.join(MEMBERS)}"
+            )
         return OutsideModel(source, make)
     folder = open_wan(source)
     require_parts(folder)
     return folder
+
+
+def require_wan(model: WanFolder | OutsideModel) -> WanFolder:
+    """The model where generation can sample with it. Raises InputError for one from outside."""
+    if isinstance(model, OutsideModel):
+        raise InputError(
+            f"model {model.name} is no Wan, and generation samples with Wan alone; expected a known model or "
+            "its folder, or an edit, which takes any"
+        )
+    return model
+
+
+def hash_model(
+    model: WanFolder | OutsideModel, say: Callable[[str], None] = lambda text: None
+) -> dict[str, str]:
+    """SHA-256 of all that decides what a model computes, by what it is: its files; of one from outside its code, and
+    the fingerprint that it says itself.
+
+    Args:
+        say: told once if that takes long.
+
+    Raises:
+        InputError: one from outside has no file.
+    """
+    if isinstance(model, WanFolder):
+        return hash_files(model, say)
+    said = getattr(model.make, "fingerprint", "")
+    return {model.name: VIDEO_MODELS.code(model.name), **({"fingerprint": str(said)} if said else {})}
 
 
 def require_readable(model: OpenModel, view: View) -> None:

@@ -1,7 +1,7 @@
 """What the settings of every job share: how they are checked, and sizes."""
 
 import functools
-import importlib
+import json
 import operator
 import os
 import re
@@ -27,7 +27,7 @@ from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 
 from wanedit.errors import InputError
 from wanedit.files import Json
-from wanedit.registry import Registry
+from wanedit.registry import Registered, Registry
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -49,24 +49,6 @@ Named = Annotated[str, MinLen(1)]
 FileName = Annotated[str, MinLen(1)] | os.PathLike[str]
 
 
-@dataclass(frozen=True)
-class Registered:
-    """Beside a field's type: it holds a name out of the registry at `package.module:NAME`, whose module is light."""
-
-    place: str
-
-    @property
-    def registry(self) -> Registry[object]:
-        """Implementations by name."""
-        module, _, name = self.place.partition(":")
-        return getattr(importlib.import_module(module), name)
-
-    def words(self) -> str:
-        """Its names, for help."""
-        return f"One of {', '.join(self.registry)}; or package.module:Name."
-
-
-@dataclass(frozen=True)
 class PlainValues:
     """Base of the dataclasses of settings: what programs pass becomes what a YAML file would hold.
 
@@ -248,26 +230,45 @@ def check_settings(config: IsDataclass, within: str = "") -> None:
     check_values(type(config), values, within)
 
 
-def check_values(kind: type, values: Mapping[str, object], within: str = "") -> None:
+def check_values(
+    kind: type, values: Mapping[str, object], within: str = "", convert: bool = False
+) -> dict[str, object]:
     """Refuse a value of another type or range than the field of `kind` that it is meant for.
+
+    Args:
+        convert: take what a file or a flag can hold for what it cannot: a list for a tuple, text for a path.
+
+    Returns:
+        The values, those that were converted as their fields want them.
 
     Raises, and the rest: as `check_settings`.
     """
+    return {name: _check_value(kind, name, value, within, convert) for name, value in values.items()}
+
+
+def _check_value(kind: type, name: str, value: object, within: str, convert: bool) -> object:
     from pydantic import ValidationError
 
-    for name, value in values.items():
-        expected, registered = _expected(kind, name)
+    expected, registry = _expected(kind, name)
+    try:
+        expected.validate_python(value, strict=True)
+    except ValidationError:
         try:
-            expected.validate_python(value, strict=True)
-        except ValidationError:
+            if not convert:
+                raise
+            # In JSON a tuple is a list and a path a text, in its strict mode too.
+            value = expected.validate_json(json.dumps(value), strict=True)
+        except (ValidationError, TypeError, ValueError):
             got = "empty" if value == "" else repr(value)
-            words = _in_words(expected.json_schema())
-            raise InputError(f"{within}{name} is {got}; expected {words}") from None
-        if registered is not None:
-            registered.registry.require(str(value))
-        if is_dataclass(value) and not isinstance(value, type):
-            # pydantic takes an instance as it is.
-            check_settings(value, f"{within}{name}.")
+            raise InputError(f"{within}{name} is {got}; expected {_words_of(expected)}") from None
+    if registry is not None:
+        registry.renew(str(value))
+        # Raises for a name that it does not know, and lists those that it does.
+        registry.require(str(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        # pydantic takes an instance as it is.
+        check_settings(value, f"{within}{name}.")
+    return value
 
 
 def check_run(config: RunSettings) -> None:
@@ -286,17 +287,44 @@ def check_run(config: RunSettings) -> None:
 
 
 @functools.cache
-def _expected(kind: type, name: str) -> "tuple[TypeAdapter[object], Registered | None]":
+def _expected(kind: type, name: str) -> "tuple[TypeAdapter[object], Registry[object] | None]":
     """What a field of a dataclass lets pass, and the registry that knows its names."""
     # Imported only where a job is planned: `wanedit --help` is to be quick.
     from pydantic import ConfigDict, TypeAdapter
 
     strict = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-    hint = plain_type(get_type_hints(kind, include_extras=True)[name])
-    registered = [about for about in getattr(hint, "__metadata__", ()) if isinstance(about, Registered)]
+    hint: Any = plain_type(field_hints(kind)[name])
     # A dataclass is checked field by field; pydantic takes no configuration for one.
     adapter = TypeAdapter(hint, config=None if is_dataclass(hint) else strict)
-    return adapter, next(iter(registered), None)
+    return adapter, registered_at(kind, name)
+
+
+def registered_at(kind: type, name: str) -> Registry[object] | None:
+    """The registry that knows the names which a field of a dataclass holds; None where they are no names."""
+    about = getattr(field_hints(kind)[name], "__metadata__", ())
+    return next((one.registry for one in about if isinstance(one, Registered)), None)
+
+
+def field_hints(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, with what is annotated; Any in the place of a name that only a type checker
+    imports, where annotations are texts."""
+    unknown: dict[str, Any] = {}
+    while True:
+        try:
+            return get_type_hints(kind, localns=unknown, include_extras=True)
+        except NameError as error:
+            if error.name in (None, *unknown):
+                raise
+            unknown[error.name] = Any
+
+
+def _words_of(expected: "TypeAdapter[object]") -> str:
+    from pydantic import PydanticUserError
+
+    try:
+        return _in_words(expected.json_schema())
+    except PydanticUserError:  # of a type that no file can hold
+        return f"a value of {expected._type}"
 
 
 def _in_words(schema: Json) -> str:

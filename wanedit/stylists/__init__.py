@@ -10,5 +10,8 @@ if TYPE_CHECKING:
 
 # Classes; what they are made with stands in `stylist_options`, of palette and gemini in sections of their own.
 STYLISTS: "Registry[Callable[..., Stylist]]" = Registry(
-    "stylist", "wanedit.stylists.palette.stylist", "wanedit.stylists.gemini.stylist"
+    "stylist",
+    "wanedit.stylists.palette.stylist",
+    "wanedit.stylists.gemini.stylist",
+    base="wanedit.stylists.protocol:MakesStylist",
 )

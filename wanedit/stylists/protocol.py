@@ -108,6 +108,12 @@ class Estimate:
     price: tuple[float, float]
 
 
+class MakesStylist(Protocol):
+    """What the name of a stylist leads to: its class, or whatever makes one of the options when called."""
+
+    def __call__(self, **options: Any) -> "Stylist": ...
+
+
 @runtime_checkable
 class Stylist(Protocol):
     """Every method may take long and may be awaited beside others of its kind.

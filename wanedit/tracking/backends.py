@@ -102,7 +102,10 @@ class Tracker:
 
 
 TRACKERS: Registry[type[Tracker]] = Registry(
-    "tracker", "wanedit.tracking.backends", "wanedit.tracking.weights_and_biases"
+    "tracker",
+    "wanedit.tracking.backends",
+    "wanedit.tracking.weights_and_biases",
+    base="wanedit.tracking.backends:Tracker",
 )
 TRACKERS.register("none")(Tracker)
 

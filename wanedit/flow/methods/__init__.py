@@ -7,4 +7,6 @@ from wanedit.registry import Registry
 if TYPE_CHECKING:
     from wanedit.flow.editing import Method
 
-METHODS: "Registry[type[Method]]" = Registry("method", "wanedit.flow.methods")
+METHODS: "Registry[type[Method]]" = Registry(
+    "method", "wanedit.flow.methods", base="wanedit.flow.editing:Method"
+)

@@ -1,6 +1,7 @@
 """First-frame image-to-video: what the model makes of the edited first frame alone."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Edited, Method, OnStep, Part, VideoModel
@@ -8,6 +9,7 @@ from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule
 from wanedit.flow.sampling import pictures, watching
 from wanedit.flow.solvers import SOLVERS
+from wanedit.registry import Registered
 
 
 @METHODS.register("first_frame")
@@ -23,7 +25,7 @@ class FirstFrame(Method):
     """
 
     guidance_scale: float | None = None
-    solver: str = "euler"
+    solver: Annotated[str, Registered("wanedit.flow:SOLVERS")] = "euler"
 
     def __post_init__(self) -> None:
         SOLVERS[self.solver]  # a name that is none is refused before the run

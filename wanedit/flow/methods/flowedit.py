@@ -60,6 +60,9 @@ class FlowEdit(Method):
             z = z - step.h * v
         return Edited(latents=z)
 
+    def decides(self, num_inference_steps: int) -> dict[str, object]:
+        return {"n_max": self.taken(num_inference_steps)}
+
     def taken(self, num_inference_steps: int) -> int:
         """How many of so many steps are taken, the last ones."""
         return max(1, round(SHARE * num_inference_steps)) if self.n_max is None else self.n_max

@@ -1,12 +1,14 @@
 """SDEdit: noise the source part of the way, denoise under the target's prompt."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from wanedit.flow.editing import Edit, Edited, Method, OnStep, Part, VideoModel
 from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule, interpolate
 from wanedit.flow.sampling import check_strength, watching
 from wanedit.flow.solvers import SOLVERS
+from wanedit.registry import Registered
 
 
 @METHODS.register("sdedit")
@@ -24,7 +26,7 @@ class SDEdit(Method):
 
     strength: float = 0.7
     guidance_scale: float | None = None
-    solver: str = "euler"
+    solver: Annotated[str, Registered("wanedit.flow:SOLVERS")] = "euler"
 
     def __post_init__(self) -> None:
         check_strength(self.strength)

@@ -11,20 +11,21 @@ import numpy as np
 
 from wanedit.errors import InputError, WaneditError
 from wanedit.files import digest, write_text
+from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.ablate.clips import Item, fingerprint, make_items, prepare
 from wanedit.jobs.ablate.grid import COLUMNS, Grid, Settings, label_text, merge, points
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.jobs.edit.method import build_method
+from wanedit.jobs.edit.method import build_method, describe_method, from_outside
 from wanedit.jobs.edit.plan import ALGORITHM
-from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, measure
+from wanedit.jobs.evaluate.metric import METRICS, Inputs, SceneTruth, measure
 from wanedit.jobs.evaluate.run import flat
 from wanedit.jobs.generate.config import GenerationConfig
+from wanedit.lit.model import hash_model, open_model, require_wan
 from wanedit.runtime.events import number
 from wanedit.runtime.record import FinishedRun, read_run
 from wanedit.runtime.settings import TrackingSettings, check_values
 from wanedit.tracking.guard import NAME_LIMIT
 from wanedit.tracking.runs import track_measures
-from wanedit.wan.load import hash_files, open_wan
 
 # Raised when a change to what is measured makes earlier results another thing.
 MEASURED = 1
@@ -114,16 +115,20 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
     """
     found: dict[str, Run] = {}
     models: dict[str, str] = {}
+    measuring = {name: code for name in grid.metrics if (code := METRICS.code(name))}
     for point in points(grid):
         settings = merge({"cpu_threads": 1} | grid.base, point.settings)
-        source = _checked(grid.command, settings, point.labels).source
-        if source not in models:
-            models[source] = digest(hash_files(open_wan(source), lambda text: None))
+        config = _checked(grid.command, settings, point.labels)
+        if (source := config.source) not in models:
+            model = open_model(source)
+            models[source] = digest(hash_model(require_wan(model) if grid.command == "generate" else model))
         clips = make_items(merge(grid.data, point.data), folder)
+        codes = dict.fromkeys((item.name for item in clips), _code(config))
         for item in clips:
             if item.spec["kind"] == "clips":
                 own = {name: value for name, value in item.spec["settings"].items() if name != "reference"}
-                _checked(grid.command, merge(own, settings), point.labels | {"clip": item.name})
+                whole = _checked(grid.command, merge(own, settings), point.labels | {"clip": item.name})
+                codes[item.name] = _code(whole)
         for item in clips[:items]:
             for seed in grid.seeds:
                 decides = {
@@ -135,11 +140,21 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
                     "model": models[source],
                     # Left out where there are none, so that earlier results keep their names.
                     **({"metrics": grid.metrics} if grid.metrics else {}),
+                    **({"code": code} if (code := codes[item.name] | measuring) else {}),
                 }
                 name, more = digest(decides)[:16], tuple(grid.metrics)
                 run = Run(name, point.labels, item, seed, grid.command, settings, more)
                 found.setdefault(json.dumps([name, point.labels]), run)
     return list(found.values())
+
+
+def _code(config: EditConfig | GenerationConfig) -> Settings:
+    """What decides a run's result that is not the package's own, by what it is; empty for nothing."""
+    if isinstance(config, EditConfig):
+        described = describe_method(build_method(config))
+        return {"method": described} if from_outside(described) else {}
+    code = SOLVERS.code(config.solver)
+    return {"solver": code} if code else {}
 
 
 def _checked(command: str, settings: Settings, labels: Settings) -> EditConfig | GenerationConfig:

@@ -1,20 +1,27 @@
 """From the fields of an EditConfig to a method: its options checked, and what of the configuration it leaves unread."""
 
-import hashlib
-import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import TypeVar, get_origin, get_type_hints
+from typing import TypeVar, get_args, get_origin
+
+from pydantic_core import to_jsonable_python
 
 from wanedit.errors import InputError
+from wanedit.files import Json, digest, file_sha256
 from wanedit.flow.editing import Method, Part
-from wanedit.flow.keyframes import CONTROLLERS, Controller
+from wanedit.flow.keyframes import CONTROLLERS
 from wanedit.flow.methods import METHODS
-from wanedit.flow.methods.flowedit import FlowEdit
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.registry import Registry
-from wanedit.runtime.settings import IsDataclass, TrackingSettings, check_values
+from wanedit.outside import code_of, named_error
+from wanedit.runtime.settings import (
+    IsDataclass,
+    TrackingSettings,
+    check_values,
+    field_hints,
+    registered_at,
+)
+from wanedit.video.motion import Restore
 
 T = TypeVar("T")
 
@@ -35,8 +42,6 @@ ELSEWHERE = {
 }  # fmt: skip
 # Hashes of version 0.1 stand: there these two were called otherwise.
 HASHED_AS = {"guidance_scale": "cfg_scale", "source_guidance_scale": "source_cfg_scale"}
-# There these methods held, and hashed, a function each, which the edit hands them now.
-HASHED_TOO = {"flf2v": {"retime": "retime_clip"}, "warp": {"flow": "flow_between"}}
 # Everybody gives these; that a method does not read them needs no telling.
 UNTOLD = ("prompt", "base_seed")
 
@@ -45,35 +50,31 @@ def build_method(config: EditConfig) -> Method:
     """The method with its options; one with a field `controller` with the controller that `config` names.
 
     Raises:
-        InputError: no such method or controller, or an option that it does not have or cannot take.
+        InputError: no such method or controller, an option that it does not have or cannot take, or a declaration that
+            means nothing.
     """
-    kind, what = _class_of(METHODS, config.method, Method), f"method {config.method}"
-    names = _fields(kind)
+    kind, what = METHODS[config.method], f"method {config.method}"
+    names = _fields(kind, what)
     given: dict[str, object] = {"seed": config.base_seed or 0} if "seed" in names else {}
     if "controller" in names:
-        controller = _class_of(CONTROLLERS, config.controller, Controller)
-        gains = {name: getattr(config, name) for name in ("alpha", "beta") if name in _fields(controller)}
-        given["controller"] = _construct(
-            controller, gains, config.controller_options, f"controller {config.controller}"
-        )
+        controller, called = CONTROLLERS[config.controller], f"controller {config.controller}"
+        gains = {
+            name: getattr(config, name) for name in ("alpha", "beta") if name in _fields(controller, called)
+        }
+        given["controller"] = _construct(controller, gains, config.controller_options, called)
     elif config.controller_options:
         raise InputError(f"controller_options are given, but the {what} has no controller")
-    return _construct(kind, given, config.method_options, what)
+    method = _construct(kind, given, config.method_options, what)
+    with named_error(what):
+        _check_declared(method, what)
+    return method
 
 
-def _class_of(registry: Registry[type[T]], name: str, base: type[T]) -> type[T]:
-    kind = registry[name]
-    if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise InputError(
-            f"{registry.kind} {name} is {kind!r}; expected a class made from {base.__module__}.{base.__name__}"
-        )
-    return kind
-
-
-def _fields(of: object) -> dict[str, Field[object]]:
-    """The fields of a method or controller, or of its class: all of them are dataclasses, which no base class says."""
-    assert isinstance(of, IsDataclass)
-    return {f.name: f for f in fields(of)}
+def _fields(kind: object, what: str = "") -> dict[str, Field[object]]:
+    """The settings of a method or controller, or of its class."""
+    if not isinstance(kind, IsDataclass):
+        raise InputError(f"{what} is no dataclass; expected @dataclass(frozen=True) above its class")
+    return {f.name: f for f in fields(kind) if f.init}
 
 
 def _construct(kind: type[T], given: dict[str, object], options: dict[str, object], what: str) -> T:
@@ -82,51 +83,70 @@ def _construct(kind: type[T], given: dict[str, object], options: dict[str, objec
     Raises:
         InputError: an option that it does not have or cannot take, or one that it lacks.
     """
-    hints = get_type_hints(kind)
-    # Functions and controllers are objects: no configuration can hold one.
-    known = [
-        name
-        for name in _fields(kind)
-        if get_origin(hints[name]) is not Callable and hints[name] is not Controller
-    ]
-    for name in options:
-        if name not in known:
-            expected = f"some of {', '.join(known)}" if known else "none"
-            raise InputError(f"{what} has no option {name!r}; expected {expected}")
-    check_values(kind, options, f"{what}: ")
-    for f in _fields(kind).values():
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in given | options:
-            raise InputError(f"{what} lacks the option {f.name!r}")
-    return kind(**given | options)
+    with named_error(what):
+        hints = field_hints(kind)
+        # Functions and controllers are objects: no configuration can hold one.
+        known = [
+            name
+            for name in _fields(kind, what)
+            if get_origin(hints[name]) is not Callable and name != "controller"
+        ]
+        for name in options:
+            if name not in known:
+                expected = f"some of {', '.join(known)}" if known else "none"
+                raise InputError(f"{what} has no option {name!r}; expected {expected}")
+        values = given | check_values(kind, options, f"{what}: ", convert=True)
+        for f in _fields(kind, what).values():
+            if f.default is MISSING and f.default_factory is MISSING and f.name not in values:
+                raise InputError(f"{what} lacks the option {f.name!r}")
+        return kind(**values)
 
 
-def describe_method(method: object) -> dict[str, object]:
-    """The settings of a method as plain values; callables by their name, and code from outside by its hash."""
-    values: dict[str, object] = {}
+def _check_declared(method: Method, what: str) -> None:
+    """Refuse declarations that mean nothing: mistyped, they would be taken for others."""
+    if unknown := sorted(set(method.ignores) - set(get_args(Part))):
+        raise InputError(
+            f"{what} ignores {', '.join(map(repr, unknown))}; expected some of {', '.join(get_args(Part))}"
+        )
+    if method.restored_by not in get_args(Restore):
+        raise InputError(
+            f"{what} is restored_by {method.restored_by!r}; expected one of {', '.join(get_args(Restore))}"
+        )
+    method.guidance(1.0, 1.0)
+    if not isinstance(method.makes_pixels, bool):
+        raise InputError(f"{what} has makes_pixels {method.makes_pixels!r}; expected True or False")
+
+
+def describe_method(method: object) -> Json:
+    """The settings of a method as plain values, callables by their name; and of what is not the package's own, its
+    code, that of what its settings name, and the files that they name, by one hash: `code`."""
+    values: Json = {}
+    outside = {"class": code_of(kind.__module__ for kind in type(method).__mro__)}
     for name in _fields(method):
         value = getattr(method, name)
         if hasattr(value, "__dataclass_fields__"):
             value = {"kind": type(value).__name__, **describe_method(value)}
         elif callable(value):
             value = getattr(value, "__name__", type(value).__name__)
-        values[name] = value
-    # A method under development gives new results as its file changes; those of the package have a version.
-    own = type(method).__module__.startswith("wanedit.")
-    return values if own else values | {"code": code_sha256(type(method))}
+        elif registry := registered_at(type(method), name):
+            outside[name] = registry.code(str(value))
+        elif isinstance(value, Path) and value.is_file():
+            outside[name] = file_sha256(value)
+        values[name] = to_jsonable_python(value, fallback=repr)
+    known = {name: code for name, code in outside.items() if code}
+    return values | ({"code": digest(known)} if known else {})
 
 
-def hashed_method(config: EditConfig, method: Method) -> dict[str, object]:
-    """The settings of a method as an edit's hash holds them: as `describe_method`, spelt as version 0.1 did."""
-    values = describe_method(method) | HASHED_TOO.get(config.method, {})
-    if isinstance(method, FlowEdit):
-        values["n_max"] = method.taken(config.num_inference_steps)
-    return values
+def from_outside(described: Json) -> bool:
+    """Whether some of a method, as it is described, is not the package's own."""
+    return "code" in described or any(
+        from_outside(part) for part in described.values() if isinstance(part, dict)
+    )
 
 
-def code_sha256(kind: Callable[..., object]) -> str:
-    """SHA-256 of the file that a class is written in; of its name where it has none."""
-    file = inspect.getsourcefile(kind)
-    return hashlib.sha256(Path(file).read_bytes() if file else kind.__qualname__.encode()).hexdigest()
+def hashed_method(config: EditConfig, method: Method) -> Json:
+    """The settings of a method as an edit's hash holds them."""
+    return describe_method(method) | method.decides(config.num_inference_steps)
 
 
 def deciding(config: EditConfig, method: Method) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """From an EditConfig to a task and a method: every decision made, every input read, no weight loaded; and its page."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,9 +16,9 @@ from wanedit.flow.path import schedule
 from wanedit.jobs.edit.config import EditConfig, check_edit, find_inputs
 from wanedit.jobs.edit.method import (
     build_method,
-    code_sha256,
     deciding,
     describe_method,
+    from_outside,
     guidance,
     hashed_method,
     unused,
@@ -32,9 +33,10 @@ from wanedit.jobs.edit.pictures import (
     shown_in,
 )
 from wanedit.lit.edit_clip import EditSettings
-from wanedit.lit.model import OpenModel, OutsideModel, open_model
+from wanedit.lit.model import OpenModel, OutsideModel, hash_model, open_model
 from wanedit.lit.rehearsal import Rehearsal, rehearse
 from wanedit.lit.tasks import EditTask, Pictures
+from wanedit.outside import named_error
 from wanedit.runtime.cost import forward_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
@@ -45,7 +47,7 @@ from wanedit.video import FitRecord
 from wanedit.video.arrays import pixels_sha256
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan.condition import prompt_doubts
-from wanedit.wan.load import WanFolder, compute_kind, hash_files
+from wanedit.wan.load import WanFolder, compute_kind
 
 # Raised when a change to the code changes the pixels of an edit for the same inputs.
 ALGORITHM = 2
@@ -123,7 +125,7 @@ def make_edit_plan(
     notes += shape_notes(config, source, sides)
 
     settings = edit_settings(config, model, method, len(source.frames))
-    files = hash_files(model, say) if isinstance(model, WanFolder) else hash_code(model)
+    files = hash_model(model, say)
     decides = {
         "algorithm": ALGORITHM,
         "compute": compute_kind(),
@@ -148,14 +150,16 @@ def make_edit_plan(
         digest=digest(decides),
         originals=originals,
     )
-    rehearsal = rehearse(method, model, task, settings)
+    with _called(config, method):
+        rehearsal = rehearse(method, model, task, settings)
+        asked = guidance(config, method)
+        own_doubts = method.doubts(settings.num_inference_steps, settings.shift, asked)
     # What becomes of the shape is told by `shape_notes`, which knows the result.
     told = [note for note in source.notes if source.fit is None or note != source.fit.warning]
     doubts = []
     if isinstance(model, WanFolder):
         doubts += prompt_doubts(model.path, model.config.text_len, [task.prompt, task.source_prompt])
-    doubts += _doubts(config, model, task, rehearsal)
-    doubts += method.doubts(settings.num_inference_steps, settings.shift, guidance(config, method))
+    doubts += [*_doubts(config, model, task, rehearsal), *own_doubts]
     config = replace(
         config,
         video=str(path.absolute()),
@@ -176,6 +180,14 @@ def make_edit_plan(
         warnings=(*ignored, *told, *notes, *doubts),
         model_files=files,
     )
+
+
+def _called(config: EditConfig, method: Method) -> AbstractContextManager[None]:
+    """Where a method is asked that is not all the package's own: what it raises is told as its error."""
+    if not from_outside(describe_method(method)):
+        return nullcontext()
+    tied = f", controller {config.controller}" if hasattr(method, "controller") else ""
+    return named_error(f"method {config.method}{tied}")
 
 
 def _check_frames(frames: int, indices: Sequence[int], config: EditConfig, model: OpenModel) -> None:
@@ -237,12 +249,6 @@ def _doubts(config: EditConfig, model: OpenModel, task: EditTask, rehearsal: Reh
             f"{model.name} was trained on a first frame alone; it may miss the keyframes that end a clip"
         )
     return notes
-
-
-def hash_code(model: OutsideModel) -> dict[str, str]:
-    """What decides what a model from outside computes, as far as it can be seen: its file, and what it says itself."""
-    said = getattr(model.make, "fingerprint", "")
-    return {model.name: code_sha256(model.make), **({"fingerprint": str(said)} if said else {})}
 
 
 def _hashes(pictures: Pictures) -> list[str]:

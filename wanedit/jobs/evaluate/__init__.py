@@ -4,4 +4,6 @@ from typing import Any
 
 from wanedit.registry import Registry
 
-METRICS: Registry[Any] = Registry("metric", "wanedit.jobs.evaluate.groups")
+METRICS: Registry[Any] = Registry(
+    "metric", "wanedit.jobs.evaluate.groups", base="wanedit.jobs.evaluate.metric:Metric"
+)

@@ -29,7 +29,7 @@ import numpy as np
 import torchmetrics
 from jaxtyping import Bool
 
-from wanedit.errors import InputError, MissingWeightsError
+from wanedit.errors import InputError, MissingWeightsError, WaneditError
 from wanedit.jobs import evaluate
 from wanedit.metrics.functional.fidelity import Mask, Nearness
 from wanedit.metrics.functional.motion import Step, reduced, step_between
@@ -47,7 +47,7 @@ Better = Literal["higher", "lower", "neither"]
 LACKING = {"steps": "the video is not from the folder of an edit, whose steps are on record"}
 
 
-class NotGivenError(Exception):
+class NotGivenError(WaneditError):
     """A group lacks an input, which the message names."""
 
 
@@ -237,9 +237,8 @@ METRICS: Registry[type[Metric]] = evaluate.METRICS
 
 def find_metric(name: str) -> type[Metric]:
     """A group by its name or as `package.module:Group`. Raises InputError where there is none."""
+    METRICS.renew(name)
     found = METRICS[name]
-    if not (isinstance(found, type) and issubclass(found, Metric)):
-        raise InputError(f"metric {name} is {found!r}; expected a class of {Metric.__module__}.Metric")
     if found.compute is Metric.compute:
         raise InputError(f"metric {name} has no compute; expected a class with update and compute")
     return found
@@ -267,7 +266,8 @@ def measure(
 
     def attempt(name: str, work: Callable[[], Any]) -> Any:
         try:
-            return work()
+            with METRICS.guard(name):
+                return work()
         except (NotGivenError, InputError, MissingWeightsError) as error:
             taken.pop(name, None)
             if names is None:

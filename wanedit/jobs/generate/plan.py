@@ -13,8 +13,9 @@ from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.files import digest
 from wanedit.flow.path import schedule
-from wanedit.flow.solvers import count_evaluations
+from wanedit.flow.solvers import SOLVERS, count_evaluations
 from wanedit.jobs.generate.config import GenerationConfig, check, find_keyframes, prompts, timed_keyframes
+from wanedit.lit.model import open_model, require_wan
 from wanedit.lit.tasks import ChainSettings, SegmentTask, sampled_size
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
@@ -26,10 +27,9 @@ from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
 from wanedit.video.arrays import pixels_sha256
-from wanedit.wan import load
 from wanedit.wan.catalog import fitting
 from wanedit.wan.condition import prompt_doubts
-from wanedit.wan.load import WanFolder, compute_kind, hash_files, open_wan
+from wanedit.wan.load import WanFolder, compute_kind, hash_files
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
 ALGORITHM = 3
@@ -98,8 +98,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     find_keyframes(config, folders)
     if (seed := config.base_seed) is None or seed < 0:
         raise InputError(f"base_seed is {seed}; expected a number >= 0: a run draws one before it is planned")
-    folder = open_wan(config.source)
-    load.require_parts(folder)
+    folder = require_wan(open_model(config.source))
     if not folder.config.condition_channels:
         raise InputError(
             f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v or i2v model"
@@ -201,6 +200,8 @@ def _tasks(
                 # Where weights lie changes no pixel.
                 if name not in ("offload_model", "t5_cpu")
             },
+            # Left out where it is the package's own, so that earlier segments keep their names.
+            **({"code": code} if (code := SOLVERS.code(settings.solver)) else {}),
         }
         yield SegmentTask(
             index=k,

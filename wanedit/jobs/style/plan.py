@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import KEYFRAMES_JSON, find_path
 from wanedit.runtime.record import own_record
-from wanedit.runtime.settings import with_changes
+from wanedit.runtime.settings import IsDataclass, with_changes
 from wanedit.stylists import STYLISTS
 from wanedit.stylists.extract import Clip, check_indices, choose_indices, open_clip, scene_cuts
 from wanedit.stylists.protocol import Estimate, Record, StyleReference, Stylist
@@ -136,25 +136,30 @@ def make_stylist(config: Styling) -> tuple[Stylist, Record]:
         InputError: no such stylist, options that it does not take, or what they make is no stylist.
     """
     kind, options = STYLISTS[config.stylist], config.stylist_options
-    section = {"palette": config.palette, "gemini": config.gemini}.get(config.stylist)
-    if section is not None:
+    # A stylist of the package has a section of settings of its own name.
+    sections = {f.name: getattr(config, f.name) for f in fields(Styling)}
+    if isinstance(section := sections.get(config.stylist), IsDataclass):
         made = kind(with_changes(section, **options))
         return made, made.settings
-    try:
-        inspect.signature(kind).bind(**options)
-    except TypeError as error:
-        raise InputError(
-            f"stylist {config.stylist}: {error}; stylist_options are {options}, expected those of "
-            f"{config.stylist}{inspect.signature(kind)}"
-        ) from None
-    made = kind(**options)
+    with STYLISTS.guard(config.stylist):
+        try:
+            inspect.signature(kind).bind(**options)
+        except ValueError:  # of C, which does not always say
+            pass
+        except TypeError as error:
+            raise InputError(
+                f"stylist {config.stylist}: {error}; stylist_options are {options}, expected those of "
+                f"{config.stylist}{inspect.signature(kind)}"
+            ) from None
+        made = kind(**options)
     if not isinstance(made, Stylist):
         raise InputError(
             f"stylist {config.stylist} is a {type(made).__name__}, which lacks members of "
             "wanedit.stylists.protocol.Stylist; expected settings, analyse, restyle, verify and estimate"
         )
     # Its own settings may leave an option out, and then an answer to other options would be taken for its own.
-    return made, {"stylist": config.stylist, "options": options, "settings": made.settings}
+    about = {"stylist": config.stylist, "options": options, "settings": made.settings}
+    return made, about | {"code": STYLISTS.code(config.stylist)}
 
 
 def check_output(plan: StylePlan, directory: StyleDirectory) -> None:
