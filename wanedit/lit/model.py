@@ -17,7 +17,7 @@ from wanedit.outside import named_error
 from wanedit.wan.catalog import Sampling
 from wanedit.wan.condition import build_condition
 from wanedit.wan.config import IMAGE_TOKENS, MASK_CHANNELS
-from wanedit.wan.load import WanFolder, hash_files, open_wan, require_parts
+from wanedit.wan.load import WanFolder, open_wan, require_parts
 from wanedit.wan.vae import STRIDE_SPACE, STRIDE_TIME
 
 
@@ -134,20 +134,12 @@ def require_wan(model: WanFolder | OutsideModel) -> WanFolder:
     return model
 
 
-def hash_model(
-    model: WanFolder | OutsideModel, say: Callable[[str], None] = lambda text: None
-) -> dict[str, str]:
-    """SHA-256 of all that decides what a model computes, by what it is: its files; of one from outside its code, and
-    the fingerprint that it says itself.
-
-    Args:
-        say: told once if that takes long.
+def hash_code(model: OutsideModel) -> dict[str, str]:
+    """What decides what a model from outside computes, as `hash_files` of a Wan: its code, and what it says itself.
 
     Raises:
-        InputError: one from outside has no file.
+        InputError: it has no file.
     """
-    if isinstance(model, WanFolder):
-        return hash_files(model, say)
     said = getattr(model.make, "fingerprint", "")
     return {model.name: VIDEO_MODELS.code(model.name), **({"fingerprint": str(said)} if said else {})}
 

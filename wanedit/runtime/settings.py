@@ -49,6 +49,7 @@ Named = Annotated[str, MinLen(1)]
 FileName = Annotated[str, MinLen(1)] | os.PathLike[str]
 
 
+@dataclass(frozen=True)
 class PlainValues:
     """Base of the dataclasses of settings: what programs pass becomes what a YAML file would hold.
 

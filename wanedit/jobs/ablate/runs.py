@@ -20,12 +20,13 @@ from wanedit.jobs.edit.plan import ALGORITHM
 from wanedit.jobs.evaluate.metric import METRICS, Inputs, SceneTruth, measure
 from wanedit.jobs.evaluate.run import flat
 from wanedit.jobs.generate.config import GenerationConfig
-from wanedit.lit.model import hash_model, open_model, require_wan
+from wanedit.lit.model import OutsideModel, hash_code, open_model, require_wan
 from wanedit.runtime.events import number
 from wanedit.runtime.record import FinishedRun, read_run
 from wanedit.runtime.settings import TrackingSettings, check_values
 from wanedit.tracking.guard import NAME_LIMIT
 from wanedit.tracking.runs import track_measures
+from wanedit.wan.load import hash_files
 
 # Raised when a change to what is measured makes earlier results another thing.
 MEASURED = 1
@@ -121,7 +122,10 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
         config = _checked(grid.command, settings, point.labels)
         if (source := config.source) not in models:
             model = open_model(source)
-            models[source] = digest(hash_model(require_wan(model) if grid.command == "generate" else model))
+            if grid.command == "generate":
+                require_wan(model)
+            outside = isinstance(model, OutsideModel)
+            models[source] = digest(hash_code(model) if outside else hash_files(model, lambda text: None))
         clips = make_items(merge(grid.data, point.data), folder)
         codes = dict.fromkeys((item.name for item in clips), _code(config))
         for item in clips:

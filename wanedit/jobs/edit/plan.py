@@ -33,7 +33,7 @@ from wanedit.jobs.edit.pictures import (
     shown_in,
 )
 from wanedit.lit.edit_clip import EditSettings
-from wanedit.lit.model import OpenModel, OutsideModel, hash_model, open_model
+from wanedit.lit.model import OpenModel, OutsideModel, hash_code, open_model
 from wanedit.lit.rehearsal import Rehearsal, rehearse
 from wanedit.lit.tasks import EditTask, Pictures
 from wanedit.outside import named_error
@@ -47,7 +47,7 @@ from wanedit.video import FitRecord
 from wanedit.video.arrays import pixels_sha256
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan.condition import prompt_doubts
-from wanedit.wan.load import WanFolder, compute_kind
+from wanedit.wan.load import WanFolder, compute_kind, hash_files
 
 # Raised when a change to the code changes the pixels of an edit for the same inputs.
 ALGORITHM = 2
@@ -125,7 +125,7 @@ def make_edit_plan(
     notes += shape_notes(config, source, sides)
 
     settings = edit_settings(config, model, method, len(source.frames))
-    files = hash_model(model, say)
+    files = hash_files(model, say) if isinstance(model, WanFolder) else hash_code(model)
     decides = {
         "algorithm": ALGORITHM,
         "compute": compute_kind(),
