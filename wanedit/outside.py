@@ -72,24 +72,32 @@ def look_in(folders: Iterable[str]) -> None:
             sys.path.append(folder)
 
 
-def code_of(modules: Iterable[str]) -> str:
-    """SHA-256 of the files of these modules and of all from outside that they import, however far; "" for none.
+def code_of(module: str, *more: str) -> str:
+    """SHA-256 of the files of a module and of all from outside that it imports, however far; "" for none.
+
+    Args:
+        module: of an installed one its own package counts.
+        more: further modules, such as those of base classes.
 
     Raises:
         InputError: one has no file, as in a notebook: what it computes could not be told from what it did before.
     """
     found: dict[str, Source] = {}
-    for module in modules:
-        if not (there := sources(module)) and not _is_known(module):
-            raise InputError(f"module {module} has no file; expected one, whose hash tells its results apart")
+    for name in (module, *more):
+        if not (there := sources(name, module.partition(".")[0])) and not _is_known(name):
+            raise InputError(f"module {name} has no file; expected one, whose hash tells its results apart")
         found |= there
     return digest({name: source.sha256 for name, source in found.items()}) if found else ""
 
 
-def sources(module: str) -> dict[str, Source]:
-    """A module from outside and all from outside that it imports, by name; with the packages that they lie in."""
+def sources(module: str, home: str = "") -> dict[str, Source]:
+    """A module from outside and all from outside that it imports, by name; with the packages that they lie in.
+
+    Args:
+        home: a package that counts though it is installed; the module's own unless given.
+    """
     found: dict[str, Source] = {}
-    home, left = module.partition(".")[0], [module]
+    home, left = home or module.partition(".")[0], [module]
     while left:
         name = left.pop()
         if name in found or (source := _source(name, home)) is None:
@@ -132,9 +140,9 @@ def folders_of(names: Iterable[str]) -> list[str]:
 
 def call_problem(thing: object, like: Callable[..., object]) -> str:
     """Why something cannot be called with the arguments that `like` takes by position; "" where it can."""
-    expected = [
-        p.name for p in inspect.signature(like).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD
-    ]
+    kinds = {p.name: p.kind for p in inspect.signature(like).parameters.values()}
+    expected = [name for name, kind in kinds.items() if kind == inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    options = inspect.Parameter.VAR_KEYWORD in kinds.values()  # which are the user's
     if not callable(thing):
         return f"is {thing!r}; expected something that is called"
     try:
@@ -142,7 +150,7 @@ def call_problem(thing: object, like: Callable[..., object]) -> str:
     except (TypeError, ValueError):  # of C, which does not always say
         return ""
     try:
-        taken.bind(*expected)
+        (taken.bind_partial if options else taken.bind)(*expected)
     except TypeError:
         return f"takes {taken}; expected to be called with ({', '.join(expected)})"
     return ""

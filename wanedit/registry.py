@@ -132,7 +132,7 @@ class Registry(Mapping[str, T]):
         made: object = self[name]
         kinds = getattr(made, "__mro__", (made,))
         modules = (getattr(kind, "__module__", None) for kind in kinds)
-        return code_of(dict.fromkeys([place.partition(":")[0], *(name for name in modules if name)]))
+        return code_of(place.partition(":")[0], *(name for name in modules if name))
 
     def guard(self, name: str) -> AbstractContextManager[None]:
         """Where one is asked: what one from outside raises is told as its error; the package's own raises as it is."""

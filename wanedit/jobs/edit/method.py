@@ -121,7 +121,7 @@ def describe_method(method: object) -> Json:
     """The settings of a method as plain values, callables by their name; and of what is not the package's own, its
     code, that of what its settings name, and the files that they name, by one hash: `code`."""
     values: Json = {}
-    outside = {"class": code_of(kind.__module__ for kind in type(method).__mro__)}
+    outside = {"class": code_of(*(kind.__module__ for kind in type(method).__mro__))}
     for name in _fields(method):
         value = getattr(method, name)
         if hasattr(value, "__dataclass_fields__"):
