@@ -48,9 +48,9 @@ def sources() -> Iterator[Path]:
         yield from (Path(folder, name) for name in files if Path(name).suffix in TEXT)
 
 
-def parse(*configs: Path):
+def parse(*configs: Path, command: str = "generate"):
     flags = [word for config in configs for word in ("--config", str(config))]
-    return build_parser("generate").parse_args(["generate", *flags]).generate
+    return build_parser(command).parse_args([command, *flags])[command]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -72,7 +72,8 @@ def test_a_model_preset_is_what_the_model_was_made_for(path):
     known = find_known(preset.model)
     assert known is not None
     own = known.sampling
-    assert (preset.size, preset.fps) == (own.size, own.fps)
+    # Null is the model's own in a generation, and the source's in an edit, which a preset must not change.
+    assert (preset.size, preset.fps) == (None, None)
     assert preset.num_inference_steps == own.num_inference_steps
     assert (preset.shift, preset.guidance_scale) == (own.shift, own.guidance_scale)
 
@@ -81,7 +82,27 @@ def test_presets_merge_left_to_right():
     merged = parse(
         *(ROOT / "configs" / name for name in ("base.yaml", "models/flf2v-14b-720p.yaml", "draft.yaml"))
     )
-    assert (merged.size, merged.num_inference_steps, merged.shift) == ("1280*720", 8, 16.0)
+    assert (merged.model, merged.num_inference_steps, merged.shift) == ("Wan2.1-FLF2V-14B-720P", 8, 16.0)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CONFIGS if path.stem not in ("base", "smoothing")], ids=lambda path: path.stem
+)
+def test_a_preset_is_for_edits_too(path):
+    given, settings = yaml.safe_load(path.read_text(encoding="utf-8")), parse(path, command="edit")
+    assert {name: settings[name] for name in given} == given
+
+
+def test_other_names_of_settings_are_understood_in_files_and_flags(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: 7\nguidance: 2.0\nsigma_shift: 4.0\nseed: 3\ntiled: true\n", encoding="utf-8")
+    for command in ("generate", "edit"):
+        found = parse(path, command=command)
+        assert (found.num_inference_steps, found.guidance_scale, found.shift) == (7, 2.0, 4.0)
+        assert (found.base_seed, found.tile) == (3, 256)
+    # A method's own options keep their names.
+    words = ["edit", "--method_options", '{"seed": 1, "steps": 2}']
+    assert build_parser("edit").parse_args(words).edit.method_options == {"seed": 1, "steps": 2}
 
 
 def test_no_path_of_a_machine():

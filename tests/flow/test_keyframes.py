@@ -276,3 +276,43 @@ def test_ten_diverges_at_the_official_schedules(shift: float, steps: int, last: 
         >= largest_stable_alpha(schedule(enough - 1, shift))
     )
     assert steps_for(10.0, shift, most=20) is None
+
+
+@given(levels, st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_the_logged_norms_hold_the_miss_weighted_by_the_noise(sigmas: tuple[float, float], seed: int) -> None:
+    """v_diff = (z_diff - e) / sigma and r = (1 - h / sigma) z_diff + (h / sigma) e, whatever the model."""
+    s = state(*sigmas, seed=seed)
+    share = s.step.h / s.step.sigma
+    assert torch.allclose(s.step.sigma * s.v_diff, s.z_diff - s.error, atol=1e-4)
+    assert torch.allclose(s.residual, (1 - share) * s.z_diff + share * s.error, atol=1e-4)
+
+
+def test_the_last_residual_is_the_miss_itself() -> None:
+    s = state(0.1, 0.0)
+    assert torch.allclose(s.residual, s.error, atol=1e-5)
+
+
+@pytest.mark.parametrize("both_by_the_model", [True, False])
+def test_norms_that_fall_do_not_say_that_the_keyframe_was_met(both_by_the_model: bool) -> None:
+    """One number, data N(0, 1) known exactly. Where both branches are the model's, they meet beside the keyframe."""
+    x_e, eps, norms, misses = 1.3, -0.7, [], []
+    levels = schedule(30, 3.0).after(0.9)
+    z, z_e = (interpolate(torch.tensor(x), torch.tensor(eps), levels.sigmas[0]) for x in (0.3, x_e))
+
+    def velocity(z: Tensor, sigma: float) -> Tensor:
+        return (z - (1 - sigma) * z / ((1 - sigma) ** 2 + sigma**2)) / sigma
+
+    for step in levels:
+        v, h = velocity(z, step.sigma), step.h
+        v_e = velocity(z_e, step.sigma) if both_by_the_model else torch.tensor(eps - x_e)
+        r = z - z_e - h * (v - v_e)
+        norms.append(abs(float(r)))
+        misses.append(abs(float(clean_estimate(z, v, step.sigma) - x_e)))
+        z, z_e = z - h * (v + 10 * r), z_e - h * v_e
+    if both_by_the_model:
+        assert norms[-1] < 1e-3 * norms[0]
+        assert misses[-1] > 0.5 * misses[0]
+    else:
+        assert misses[-1] < 0.1 * misses[0]
+        assert max(norms) > norms[0]
