@@ -214,8 +214,8 @@ def _said(primaries: int, transfer: int) -> str:
             f"HDR ({_HDR[transfer]}, {colours}) brought to SDR (BT.709): white of {WHITE:g} cd/m2 is white, highlights "
             f"up to {PEAK:g} are compressed below it"
         )
-    curve = " from linear light" if transfer == _LINEAR else ""
-    return f"colours converted{curve} from {colours} to BT.709"
+    light = "linear light of " if transfer == _LINEAR else ""
+    return f"colours converted from {light}{colours} to BT.709"
 
 
 def to_bt709(

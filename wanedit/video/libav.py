@@ -150,14 +150,15 @@ def scan(path: Path) -> PacketIndex:
     )
 
 
+_ROUNDED = Fraction(1, 5000)  # a fifth of what broadcast's rates differ from whole ones
 # Rates that are meant where the frames' times allow them.
-_BROADCAST = tuple(Fraction(nominal * 1000, 1001) for nominal in (24, 30, 48, 60, 120))
+_USUAL = (*map(Fraction, (24, 25, 30, 50, 60)), *(Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120)))
 
 
 def kept_rate(pts: Sequence[int], end: int, time_base: Fraction, header: Fraction | None) -> Fraction:
     """Frames a second of these times, in ticks of `time_base`: the header's where they keep it, else their own.
 
-    Within the rounding of the clock, even ones mean a whole number, broadcast's rates or the shortest fraction.
+    Within the rounding of the clock, even ones mean a usual rate, a whole number or the shortest fraction.
     """
     steps = [b - a for a, b in pairwise(pts)]
     if not steps or pts[0] == pts[-1]:
@@ -166,14 +167,18 @@ def kept_rate(pts: Sequence[int], end: int, time_base: Fraction, header: Fractio
         )
     if max(steps) - min(steps) > 1:
         return len(pts) / ((end - pts[0]) * time_base)
-    # The first and the last time are rounded by up to half a tick each.
+    # The first and the last time are rounded by up to half a tick each, and some writers round every step.
     span = len(steps) / time_base
     low, high = span / (pts[-1] - pts[0] + 1), span / max(pts[-1] - pts[0] - 1, 1)
-    for rate in (header, Fraction(ceil(low)), *_BROADCAST):
+    low, high = low * (1 - _ROUNDED), high * (1 + _ROUNDED)
+    for rate in (header, *_USUAL, Fraction(ceil(low))):
         if rate and low <= rate <= high:
             return rate
     denominator = next(d for d in count(1) if ceil(low * d) <= high * d)
     return Fraction(ceil(low * denominator), denominator)
+
+
+_PLACEHOLDER = 1 << 30  # frames, and more, that FFmpeg writes where it does not know them (AVI, IVF)
 
 
 class _Packets:
@@ -191,8 +196,11 @@ class _Packets:
             stream = video_stream(container)
             self.time_base = stream.time_base or Fraction(1, 1000)
             self.average_rate = stream.average_rate or stream.guessed_rate
-            self.header_frames = stream.frames
-            self.seconds = None if container.duration is None else Fraction(container.duration, 1_000_000)
+            # What a writer to a pipe leaves in its head, for it cannot come back, is no promise.
+            open_end = stream.frames >= _PLACEHOLDER
+            self.header_frames = 0 if open_end else stream.frames
+            known = container.duration is not None and not open_end
+            self.seconds = Fraction(container.duration, 1_000_000) if known else None
             self.start = Fraction(container.start_time or 0, 1_000_000)
             self.stream_seconds = _clock_seconds(stream.metadata.get("DURATION"))
             self.finished = True
@@ -385,7 +393,8 @@ def decoded_pictures(container: InputContainer, path: Path, salvage: bool) -> It
 
 def _decode(stream: VideoStream) -> Callable[[Packet], list[VideoFrame]]:
     """What decodes this stream's packets."""
-    if stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in _WITH_ALPHA:
+    transparent = "1" in (stream.metadata.get("alpha_mode"), stream.metadata.get("ALPHA_MODE"))
+    if transparent and stream.codec_context.name in _WITH_ALPHA:
         # FFmpeg's own decoders of WebM leave transparency out, and show what is hidden under it.
         codec = CodecContext.create(_WITH_ALPHA[stream.codec_context.name], "r")
         assert isinstance(codec, VideoCodecContext)

@@ -225,7 +225,7 @@ def _video(path: Path, fps: Fraction | None, decoder: str, salvage: bool) -> _So
     if not info.complete:
         declared = "nothing" if info.declared is None else f"{info.declared} frames"
         notes.append(f"damaged: the header declares {declared}, {info.frames} whole frames found")
-    elif info.declared is None:
+    elif info.declared is None and info.codec != "apng":  # which names it where FFmpeg does not look
         notes.append(
             f"its header names no length, as browsers and pipes write: {info.frames} whole frames found"
         )
