@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 from wanedit.errors import InputError
 from wanedit.runtime.settings import VIDEO_SUFFIXES
 from wanedit.timeline import Keyframe
 
+if TYPE_CHECKING:
+    from wanedit.video.source import OpenedSource
+
 KeyframesLike = str | os.PathLike[str] | Sequence[object]
 KEYFRAMES_JSON = "keyframes.json"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 # One entry of "a.png:0.0,b.png:3.0": the shortest text up to a colon, a number, and a comma or the end, so
 # that colons, commas and spaces in a path are harmless.
@@ -26,10 +28,24 @@ _ENTRY = re.compile(
 
 @dataclass(frozen=True)
 class EditedFrame:
-    """An edited picture of one frame of the source."""
+    """An edited picture of one frame of the source.
+
+    note: how its place was found, where that was not by the frame's number; None where it was.
+    """
 
     path: Path
     index: int
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What one keyframe was given as: its number is seconds or a frame, or is None told by its form."""
+
+    path: str
+    number: object
+    timed: bool | None = None
+    note: str | None = None
 
 
 def find_path(
@@ -92,16 +108,16 @@ def parse_keyframes(
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, str) and (folder := _folder(value, folders)) is not None:
-        pairs = _timed_images(folder, fps, spacing, tell)
+        entries = _timed_images(folder, fps, spacing, tell)
     elif isinstance(value, str):
-        pairs, rest = _split(value)
+        entries, rest = _split(value)
         if rest:
             raise InputError(
                 f'keyframes: {rest!r} is no folder and no "a.png:0.0,b.png:3.0" of files and seconds'
             )
     else:
-        pairs = [_pair(entry, k, "seconds", "time", "timestamp") for k, entry in enumerate(value)]
-    timed = [(path, _seconds(seconds, k)) for k, (path, seconds) in enumerate(pairs)]
+        entries = [_entry(given, k, *_TIMES) for k, given in enumerate(value)]
+    timed = [(entry.path, _seconds(entry.number, k)) for k, entry in enumerate(entries)]
     return [
         Keyframe(find_path(path, folders, what=f"keyframe {k}"), seconds)
         for k, (path, seconds) in enumerate(timed)
@@ -109,59 +125,90 @@ def parse_keyframes(
 
 
 def parse_edited(
-    value: KeyframesLike, folders: Sequence[Path] = (), start: int | None = None
+    value: KeyframesLike,
+    folders: Sequence[Path] = (),
+    start: int | None = None,
+    source: "Callable[[], OpenedSource] | None" = None,
+    first_number: int | None = None,
 ) -> list[EditedFrame]:
-    """Keyframes by frame: "a.png:0,b.png:20", pairs [path, frame], mappings of the two, or a folder.
+    """Keyframes by frame or time: "a.png:0,b.png:20", "a.png:0.0,b.png:1.25", pairs, mappings, or a folder.
+
+    A number with a decimal point is seconds, as it is for `parse_keyframes`, any other a frame. Of a mapping the name
+    tells: frame, or seconds, time or timestamp.
 
     Args:
-        value: as above; of a folder its keyframes.json, as `wanedit style` writes it, else images named by their frame.
+        value: as above; of a folder its keyframes.json, as `wanedit style` writes it; else images that are named as
+            those of a source that is a folder too, or by the number of their frame.
         folders: where to look for a relative path after the current folder.
         start: the frame of the source that frame numbers count from; None for not known.
+        source: opens the stretch that keyframes are of; called only where times or names must be looked up in it.
+        first_number: the number of the source's first frame in names of images: 0, or 1 as FFmpeg counts; None where
+            that is not known.
 
     Raises:
-        InputError: an entry is not a path and a frame number, its file does not exist, or a folder's keyframes.json
-            counts from another frame.
+        InputError: an entry is not a path and a frame, its file does not exist, a time lies outside of the source, a
+            folder's keyframes.json counts from another frame, or its numbers may count from 0 or 1.
     """
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
-        pairs = [_pair(entry, k, "frame") for k, entry in enumerate(value)]
+        entries = [_entry(given, k, "frame", *_TIMES) for k, given in enumerate(value)]
     elif (folder := _folder(value, folders)) is not None:
-        pairs = _of_folder(folder, start)
+        entries = _of_folder(folder, start, source, first_number)
     else:
-        pairs, rest = _split(value)
+        entries, rest = _split(value)
         if rest:
             raise InputError(
                 f'keyframes: {rest!r} is no folder and no "a.png:0,b.png:20" of files and frame numbers'
             )
-    if not pairs:
+    if not entries:
         raise InputError('no keyframes; expected a folder of edited frames or "a.png:0,b.png:20"')
-    framed = [(path, _frame(frame, k)) for k, (path, frame) in enumerate(pairs)]
+    found = []
+    for k, entry in enumerate(entries):
+        timed = _has_point(entry.number) if entry.timed is None else entry.timed
+        if timed:
+            index, note = _frame_at(_seconds(entry.number, k), k, source)
+        else:
+            index, note = _frame(entry.number, k), entry.note
+        found.append((entry.path, index, note))
     return [
-        EditedFrame(find_path(path, folders, what=f"keyframe {k}"), frame)
-        for k, (path, frame) in enumerate(framed)
+        EditedFrame(find_path(path, folders, what=f"keyframe {k}"), index, note)
+        for k, (path, index, note) in enumerate(found)
     ]
 
 
-def _split(text: str) -> tuple[list[tuple[str, object]], str]:
+_TIMES = ("seconds", "time", "timestamp")
+
+
+def _split(text: str) -> tuple[list[_Entry], str]:
     """The entries of "a.png:0.0,b.png:3.0", and what is left where it cannot be read."""
-    pairs: list[tuple[str, object]] = []
+    entries: list[_Entry] = []
     text = text.strip()
     while match := _ENTRY.match(text):
-        pairs.append((match["path"].strip(), match["number"]))
+        entries.append(_Entry(match["path"].strip(), match["number"]))
         text = text[match.end() :]
-    return pairs, text
+    return entries, text
 
 
-def _pair(entry: object, index: int, *names: str) -> tuple[str, object]:
-    """Path and number of a list's entry; of a mapping, the number goes by one of `names`."""
-    if isinstance(entry, Keyframe | EditedFrame):
-        return str(entry.path), entry.seconds if isinstance(entry, Keyframe) else entry.index
-    if isinstance(entry, dict) and set(entry) in ({"path", name} for name in names):
-        return str(entry["path"]), next(value for name, value in entry.items() if name != "path")
-    if isinstance(entry, list | tuple) and len(entry) == 2:
-        return str(entry[0]), entry[1]
-    raise InputError(f"keyframe {index} is {entry!r}; expected [path, {names[0]}]")
+def _entry(given: object, index: int, *names: str) -> _Entry:
+    """One of a list; of a mapping, the number goes by one of `names`."""
+    if isinstance(given, Keyframe):
+        return _Entry(str(given.path), given.seconds, timed=True)
+    if isinstance(given, EditedFrame):
+        return _Entry(str(given.path), given.index, timed=False, note=given.note)
+    if isinstance(given, dict) and set(given) in ({"path", name} for name in names):
+        name = next(name for name in given if name != "path")
+        return _Entry(str(given["path"]), given[name], timed=name in _TIMES)
+    if isinstance(given, list | tuple) and len(given) == 2:
+        return _Entry(str(given[0]), given[1])
+    raise InputError(f"keyframe {index} is {given!r}; expected [path, {names[0]}]")
+
+
+def _has_point(number: object) -> bool:
+    """Whether a number is written as one that need not be whole."""
+    if isinstance(number, str):
+        return not number.strip().lstrip("+-").isdecimal()
+    return isinstance(number, SupportsFloat) and not isinstance(number, SupportsIndex)
 
 
 def _seconds(value: object, index: int) -> float:
@@ -171,6 +218,25 @@ def _seconds(value: object, index: int) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise InputError(f"keyframe {index}: time is {value!r}; expected seconds") from None
+
+
+def _frame_at(
+    seconds: float, index: int, source: "Callable[[], OpenedSource] | None"
+) -> tuple[int, str | None]:
+    """The frame of a source that is nearest to a time, and a note that says so."""
+    if source is None:
+        raise InputError(
+            f"keyframe {index} is at {seconds:g}, which with its decimal point is seconds; expected a frame number"
+        )
+    times = source().times
+    if not times[0] <= seconds <= times[-1]:
+        raise InputError(
+            f"keyframe {index} is at {seconds:g} s; the source lasts {times[-1]:g} s. A number without a decimal point "
+            "is a frame"
+        )
+    frame = min(range(len(times) - 1), key=lambda i: abs(times[i] - seconds))
+    exact = abs(times[frame] - seconds) < 1e-3
+    return frame, None if exact else f"{seconds:g} s is nearest to frame {frame}, at {times[frame]:.4g} s"
 
 
 def _frame(value: object, index: int) -> int:
@@ -195,17 +261,17 @@ def _folder(text: str, folders: Sequence[Path]) -> Path | None:
 
 def _timed_images(
     folder: Path, fps: float, spacing: float, tell: Callable[[str], None]
-) -> list[tuple[str, object]]:
+) -> list[_Entry]:
     """The images of a folder and their seconds: by its keyframes.json, else by their names.
 
     1.5.png and 3s.png are in seconds, 0024.png in frames, as `wanedit edit` reads it. Names that say neither, or count
     one by one as cameras and ffmpeg number pictures, stand `spacing` apart.
     """
     if (folder / KEYFRAMES_JSON).is_file():
-        pairs = _of_folder(folder, None)
+        entries = _of_folder(folder)
         rate = json.loads((folder / KEYFRAMES_JSON).read_text(encoding="utf-8")).get("fps") or fps
         tell(f"{folder.name}: times are the frames of its {KEYFRAMES_JSON} at {rate:g} fps")
-        return [(path, _frame(frame, k) / rate) for k, (path, frame) in enumerate(pairs)]
+        return [_Entry(entry.path, _frame(entry.number, k) / rate) for k, entry in enumerate(entries)]
     # Picture 10 after picture 9: text and numbers alternate, so that like is compared with like.
     paths = sorted(
         _images(folder),
@@ -229,11 +295,14 @@ def _timed_images(
             "apart (1.5.png or 3s.png would be at these seconds, 0024.png at this frame)"
         )
     order = sorted(range(len(paths)), key=seconds.__getitem__)
-    return [(str(paths[k]), seconds[k]) for k in order]
+    return [_Entry(str(paths[k]), seconds[k]) for k in order]
 
 
 def _images(folder: Path) -> list[Path]:
-    return [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."]
+    from wanedit.video.images import suffixes  # brings NumPy, which help does without
+
+    known = suffixes()
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in known and p.name[0] != ".")
 
 
 def _counts(numbers: Sequence[int]) -> bool:
@@ -241,29 +310,79 @@ def _counts(numbers: Sequence[int]) -> bool:
     return len(numbers) > 1 and all(b - a == 1 for a, b in pairwise(numbers))
 
 
-def _of_folder(folder: Path, start: int | None) -> list[tuple[str, object]]:
+def _of_folder(
+    folder: Path,
+    start: int | None = None,
+    source: "Callable[[], OpenedSource] | None" = None,
+    first_number: int | None = None,
+) -> list[_Entry]:
     record = folder / KEYFRAMES_JSON
     if not record.is_file():
-        images = sorted(_images(folder))
-        unnamed = [p.name for p in images if not p.stem.isdecimal()]
-        if unnamed:
-            raise InputError(
-                f"{folder} has no {KEYFRAMES_JSON} and an image {unnamed[0]}; expected names that are frame numbers, "
-                "such as 0020.png"
-            )
-        return [(str(p.absolute()), int(p.stem)) for p in sorted(images, key=lambda p: int(p.stem))]
+        images = _images(folder)
+        clip = None if source is None else source()
+        if clip is not None and clip.path.is_dir():
+            return _by_name(folder, images, clip)
+        return _by_number(folder, images, first_number)
     try:
         values = json.loads(record.read_text(encoding="utf-8"))
-        pairs = [(str(entry["file"]), entry["frame"]) for entry in values["keyframes"]]
+        entries = [(str(entry["file"]), entry["frame"]) for entry in values["keyframes"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f'{record}: {error!r}; expected {{"keyframes": [{{"file": "0000.png", "frame": 0}}]}}'
         ) from None
     # A folder is passed on between people: what it names must not reach other files of the machine.
-    outside = [name for name, _ in pairs if Path(name).is_absolute() or ".." in Path(name).parts]
+    outside = [name for name, _ in entries if Path(name).is_absolute() or ".." in Path(name).parts]
     if outside:
         raise InputError(f"{record} names {outside[0]!r}; expected files inside {record.parent}")
     made = values.get("start")
     if start is not None and made not in (None, start):
         raise InputError(f"{record}: keyframes were made with --start {made}; expected the same, not {start}")
-    return [(str((record.parent / name).absolute()), frame) for name, frame in pairs]
+    return [_Entry(str((record.parent / name).absolute()), frame, timed=False) for name, frame in entries]
+
+
+def _by_name(folder: Path, images: Sequence[Path], clip: "OpenedSource") -> list[_Entry]:
+    """Keyframes of a source that is a folder of images too: each belongs to the image of its name."""
+    from wanedit.video.images import list_images
+
+    frames = {image.stem: number for number, image in enumerate(list_images(clip.path))}
+    strangers = [image.name for image in images if image.stem not in frames]
+    if strangers:
+        raise InputError(
+            f"{folder}: {strangers[0]} has the name of no image in {clip.path}, whose frames these keyframes are of; "
+            'expected the same names, or pairs "a.png:0,b.png:20"'
+        )
+    placed = sorted((frames[image.stem] - clip.start, image) for image in images)
+    return [
+        _Entry(str(image.absolute()), frame, timed=False, note=f"taken as frame {frame}, by its name")
+        for frame, image in placed
+    ]
+
+
+def _by_number(folder: Path, images: Sequence[Path], first_number: int | None) -> list[_Entry]:
+    unnamed = [p.name for p in images if not p.stem.isdecimal()]
+    if unnamed:
+        raise InputError(
+            f"{folder} has no {KEYFRAMES_JSON} and an image {unnamed[0]}; expected names that are frame numbers, "
+            "such as 0020.png"
+        )
+    numbered = sorted((int(image.stem), image) for image in images)
+    first = numbered[0][0] if numbered else 0
+    if first == 1 and first_number is None:
+        raise InputError(
+            f"{folder} begins with {numbered[0][1].name}: the first frame, as FFmpeg numbers them, or the second? Say "
+            "which with first_number, 1 or 0"
+        )
+    if first < (first_number or 0):
+        raise InputError(f"{folder}: {numbered[0][1].name} comes before first_number, {first_number}")
+    entries = []
+    for number, image in numbered:
+        frame = number - (first_number or 0)
+        # Without the first picture nothing tells from where the names count.
+        unsure = first > 0 and first_number is None
+        note = (
+            f"taken as frame {frame}, counted from 0 (first_number 1 counts as FFmpeg does)"
+            if unsure
+            else None
+        )
+        entries.append(_Entry(str(image.absolute()), frame, timed=False, note=note))
+    return entries

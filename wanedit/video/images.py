@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image, ImageCms, ImageOps
 
 from wanedit.errors import InputError
@@ -105,6 +105,15 @@ def over_white(rgb: AnyFrame, alpha: UInt8[np.ndarray, "_ _"]) -> AnyFrame:
     white = Image.new("RGB", (rgb.shape[1], rgb.shape[0]), (255, 255, 255))
     white.paste(Image.fromarray(rgb), mask=Image.fromarray(alpha))
     return np.array(white)
+
+
+def under(
+    over_white: AnyFrame, share: Float32[np.ndarray, "h w 1"], frame: UInt8[np.ndarray, "h w 3"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """What lies over white to that share, 0 to 1, over a frame instead."""
+    # a * colour + (1 - a) * 255, of which the white is exchanged for the frame.
+    mixed = over_white + (1 - share) * (frame.astype(np.float32) - 255)
+    return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
 
 
 def by_profile(rgb: AnyFrame, icc: bytes) -> tuple[AnyFrame, list[str]]:
@@ -232,7 +241,7 @@ def _to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
     except (ImageCms.PyCMSError, OSError) as error:
         notes.append(f"colour profile ignored, it cannot be used ({error})")
         return image
-    notes.append(f"{image.mode} converted to RGB by the embedded profile {name!r}")
+    notes.append(f"{image.mode} converted to sRGB by the embedded profile {name!r}")
     return converted or image
 
 

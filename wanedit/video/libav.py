@@ -199,8 +199,8 @@ class _Packets:
             # What a writer to a pipe leaves in its head, for it cannot come back, is no promise.
             open_end = stream.frames >= _PLACEHOLDER
             self.header_frames = 0 if open_end else stream.frames
-            known = container.duration is not None and not open_end
-            self.seconds = Fraction(container.duration, 1_000_000) if known else None
+            duration = None if open_end else container.duration
+            self.seconds = None if duration is None else Fraction(duration, 1_000_000)
             self.start = Fraction(container.start_time or 0, 1_000_000)
             self.stream_seconds = _clock_seconds(stream.metadata.get("DURATION"))
             self.finished = True

@@ -55,7 +55,8 @@ class SourceClip:
 class OpenedSource:
     """A stretch of a source, of which no frame is read yet: fields as of `SourceClip`.
 
-    `notes` grows while frames are read, by what of them had to be changed.
+    `notes` grows while frames are read, by what of them had to be changed. `retimed`: they are shown at a rate that was
+    asked for, not by the file's clock.
     """
 
     path: Path
@@ -67,6 +68,16 @@ class OpenedSource:
     notes: list[str]
     records: list[FitRecord]
     clock: Clock | None = None
+    retimed: bool = False
+
+    @property
+    def times(self) -> list[float]:
+        """Seconds at which each frame begins, from the first one, and at which the last one ends."""
+        # By the file's own clock, unless the frames are shown at a rate that was asked for.
+        if self.clock is not None and not self.retimed:
+            ticks = (*self.clock.pts, self.clock.end)
+            return [float((tick - ticks[0]) * self.clock.time_base) for tick in ticks]
+        return [float(i / self.fps) for i in range(len(self.frames) + 1)]
 
     @property
     def fit(self) -> FitRecord | None:
@@ -190,7 +201,16 @@ def open_source(
     frames = FrameSequence((stop - start, *(size or source.sides), 3), read)
     clock = source.clock and source.clock.cut(start, stop)
     return OpenedSource(
-        path, frames, source.fps, start, source.total, source.decoder, source.notes, records, clock
+        path,
+        frames,
+        source.fps,
+        start,
+        source.total,
+        source.decoder,
+        source.notes,
+        records,
+        clock,
+        retimed=rate is not None,
     )
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from wanedit import timeline
 from wanedit.errors import InputError
@@ -21,6 +21,9 @@ from wanedit.runtime.settings import (
     check_run,
 )
 
+if TYPE_CHECKING:
+    from wanedit.video.source import OpenedSource
+
 
 @dataclass(frozen=True, kw_only=True)
 class EditConfig(RunSettings):
@@ -28,8 +31,12 @@ class EditConfig(RunSettings):
 
     Attributes:
         video: the source, a video file or a folder of images.
-        keyframes: edited frames: pairs [path, frame], frames increasing; "a.png:0,b.png:20"; or a folder with a
-            keyframes.json (as `wanedit style` writes it) or with images named by their frame, such as 0020.png.
+        keyframes: edited frames: pairs [path, frame], frames increasing; "a.png:0,b.png:20"; with a decimal point the
+            number is seconds; or a folder with a keyframes.json (as `wanedit style` writes it), with images named by
+            their frame, such as 0020.png, or, of a source that is a folder too, as its images. Where a keyframe is
+            transparent, the source stays.
+        first_number: the number of the source's first frame in the names of a folder of keyframes: 0, or 1 as FFmpeg
+            counts; null for 0, and to be asked where the names begin with 1.
         prompt: what the edited video shows.
         source_prompt: what the source shows; null for `prompt`, so that the keyframes alone make the difference.
         start: the first frame of the source to edit; keyframe indices count from it.
@@ -72,6 +79,7 @@ class EditConfig(RunSettings):
     job: Literal["edit"] = "edit"
     video: str | os.PathLike[str] = ""
     keyframes: FileName | Sequence[Any] = field(default_factory=list)
+    first_number: Index | None = None
     prompt: str = ""
     source_prompt: str | None = None
     start: Index = 0
@@ -147,11 +155,20 @@ def find_inputs(config: EditConfig, folders: Sequence[Path] = (), styled: bool =
         MissingWeightsError: the model is not on this machine.
     """
     check_edit(config)
-    keyframes = [] if styled else parse_edited(config.keyframes, folders, config.start)
+    path = find_path(config.video, folders, what="video", folder=True)
+
+    def opened() -> "OpenedSource":
+        from wanedit.video.source import open_source
+
+        stretch = {"start": config.start, "num_frames": config.num_frames}
+        return open_source(path, decoder=config.decoder, fps=config.fps, salvage=config.salvage, **stretch)
+
+    keyframes = (
+        [] if styled else parse_edited(config.keyframes, folders, config.start, opened, config.first_number)
+    )
     indices = [keyframe.index for keyframe in keyframes]
     if not styled:
         timeline.check_keyframes(len(indices), indices)
-    path = find_path(config.video, folders, what="video", folder=True)
     require_model(config.source)
     total, sides = _look(path, config.salvage)
     found = EditInputs(path, total, sides, tuple(keyframes))

@@ -17,11 +17,12 @@ from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.settings import SMALLEST_SIDE, parse_size
 from wanedit.video import load_image
 from wanedit.video.arrays import Clip, Frame
-from wanedit.video.images import Size
+from wanedit.video.images import OVER_WHITE, Size, under
 from wanedit.video.source import Placement, SourceClip, open_source, register
 
 # A source's shape counts as kept when it changes by less than this share.
 SHAPE_KEPT = 0.01
+KEPT = "where it is transparent, the source stays"
 
 
 def decide_output(config: EditConfig, method: Method) -> EditConfig:
@@ -76,7 +77,7 @@ def own_size(path: Path, sides: Size, model: str, model_size: str) -> Size:
     return fitted[0], fitted[1]
 
 
-def reading(config: EditConfig, size: Size) -> dict[str, Any]:
+def reading(config: EditConfig, size: Size | None) -> dict[str, Any]:
     """How `read_source` and `open_source` bring the frames that are edited to `size`."""
     return {
         "decoder": config.decoder,
@@ -91,11 +92,21 @@ def reading(config: EditConfig, size: Size) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class PlacedKeyframe:
-    """A keyframe as it was read, and how it lies on the source's frame `index`."""
+    """A keyframe as it was read, and how it lies on the source's frame `index`; `alpha` as of `LoadedImage`."""
 
     index: int
     pixels: Frame
     placement: Placement
+    alpha: UInt8[np.ndarray, "h w"] | None = None
+
+    def shown(self, frame: Frame, policy: str) -> Frame:
+        """The keyframe as `frame` looks, its source's frame, which stays where the keyframe is transparent."""
+        placed = self.placement.place(self.pixels, frame, policy)
+        if self.alpha is None:
+            return placed
+        opaque = np.repeat(self.alpha[..., None], 3, axis=2)
+        share = self.placement.place(opaque, np.full_like(frame, 255), policy).astype(np.float32) / 255
+        return under(placed, share[..., :1], frame)
 
 
 def place_keyframes(
@@ -113,15 +124,16 @@ def place_keyframes(
         loaded = load_image(keyframe.path)
         frame = source.frames[keyframe.index]
         placement = register(loaded.pixels, frame, sides, config.resize_policy, config.keyframe_fit)
-        placed.append(PlacedKeyframe(keyframe.index, loaded.pixels, placement))
-        said = [*loaded.notes, *([placement.note] if placement.note else [])]
+        placed.append(PlacedKeyframe(keyframe.index, loaded.pixels, placement, loaded.alpha))
+        said = [KEPT if note == OVER_WHITE else note for note in loaded.notes]
+        said += [note for note in (keyframe.note, placement.note) if note]
         notes += [f"{keyframe.path.name}: {note}" for note in said]
     return placed, notes
 
 
 def shown_in(frames: Clip, keyframes: Sequence[PlacedKeyframe], policy: str) -> UInt8[np.ndarray, "k h w 3"]:
     """The keyframes (K, H, W, 3) as `frames` (T, H, W, 3) look, the source brought to its size by `policy`."""
-    return np.stack([k.placement.place(k.pixels, frames[k.index], policy) for k in keyframes])
+    return np.stack([k.shown(frames[k.index], policy) for k in keyframes])
 
 
 def original_size(sides: Size, size: Size, policy: str) -> Size:

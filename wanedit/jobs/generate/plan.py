@@ -126,8 +126,8 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     for keyframe in keyframes:
         loaded = load_image(keyframe.path)
         pixels, record = fit(loaded.pixels, height_width, config.resize_policy)
-        if record.warning:
-            notes.append(f"{keyframe.path.name}: {record.warning}")
+        said = [*loaded.notes, *([record.warning] if record.warning else [])]
+        notes += [f"{keyframe.path.name}: {note}" for note in said]
         images.append(KeyframeImage(keyframe, pixels, loaded.notes, record))
     if (inner := sampled_size(height_width)) != height_width:
         notes.append(
