@@ -18,6 +18,7 @@ from wanedit.jobs.edit.method import build_method, guidance, unused
 from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.runtime.inputs import EditedFrame, parse_edited
 from wanedit.video import write_lossless
+from wanedit.video.source import OpenedSource, open_source
 from wanedit.wan.load import open_wan
 
 Config = Callable[..., EditConfig]
@@ -40,7 +41,7 @@ def places(frames: list[EditedFrame]) -> list[tuple[str, int]]:
         (" {0}/a.png:0 , {0}/b.png:20 ", [("a.png", 0), ("b.png", 20)]),
         ("{0}/my, own: pic.png:4,{0}/b.png:8", [("my, own: pic.png", 4), ("b.png", 8)]),
         ("{0}/t=1:30.png:4", [("t=1:30.png", 4)]),
-        ("{0}/é ü.png:4.0", [("é ü.png", 4)]),
+        ("{0}/é ü.png:4", [("é ü.png", 4)]),
     ],
 )
 def test_keyframes_as_text(tmp_path: Path, text: str, expected: list) -> None:
@@ -53,6 +54,92 @@ def test_keyframes_as_text(tmp_path: Path, text: str, expected: list) -> None:
 def test_keyframes_as_pairs(tmp_path: Path, form) -> None:
     pair = [str(picture(tmp_path / "a.png")), 3]
     assert places(parse_edited([form(pair)])) == [("a.png", 3)]
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Callable[[], OpenedSource]:
+    """24 frames at 24 a second."""
+    write_lossless(tmp_path / "film.mkv", moving_square(24), 24)
+    return lambda: open_source(tmp_path / "film.mkv")
+
+
+@pytest.mark.parametrize(
+    ("number", "frame", "note"),
+    [
+        ("0.0", 0, None),
+        ("0.5", 12, None),
+        ("1.0", 23, "1 s is nearest to frame 23, at 0.9583 s"),  # the end
+        ("1", 1, None),
+        (0.25, 6, None),
+        (np.float32(0.25), 6, None),
+        (np.int64(6), 6, None),
+        ("5e-1", 12, None),
+        (0.26, 6, "0.26 s is nearest to frame 6, at 0.25 s"),
+    ],
+)
+def test_a_decimal_point_means_seconds(
+    tmp_path: Path, film: Callable[[], OpenedSource], number: object, frame: int, note: str | None
+) -> None:
+    path = str(picture(tmp_path / "a.png"))
+    (found,) = parse_edited([[path, number]], source=film)
+    assert (found.index, found.note) == (frame, note)
+    if isinstance(number, str):
+        assert parse_edited(f"{path}:{number}", source=film) == [found]
+    assert parse_edited([{"path": path, "frame": frame}], source=film)[0].index == frame
+    assert parse_edited([{"path": path, "seconds": frame / 24}], source=film)[0].index == frame
+
+
+def test_a_time_beyond_the_source_is_refused(tmp_path: Path, film: Callable[[], OpenedSource]) -> None:
+    with pytest.raises(InputError, match=r"keyframe 0 is at 2 s; the source lasts 1 s.*is a frame"):
+        parse_edited(f"{picture(tmp_path / 'a.png')}:2.0", source=film)
+
+
+def test_times_go_by_the_file_s_own_clock(tmp_path: Path) -> None:
+    path = str(picture(tmp_path / "a.png"))
+    vfr = Path(__file__).parents[1] / "cases" / "vfr.mp4"  # 12 frames at 30, 12 at 15 a second
+    (found,) = parse_edited(f"{path}:0.9", source=lambda: open_source(vfr))
+    assert found.index == 19  # 12 at 0.4333 s, and then every 0.0667 s
+    (found,) = parse_edited(f"{path}:0.9", source=lambda: open_source(vfr, fps=10))
+    assert found.index == 9
+
+
+@pytest.mark.parametrize(
+    ("names", "first_number", "frames", "notes"),
+    [
+        (("0001.png", "0013.png"), 1, [0, 12], 0),
+        (("0001.png", "0013.png"), 0, [1, 13], 0),
+        (("0000.png", "0012.png"), None, [0, 12], 0),
+        (("0012.png",), None, [12], 1),
+        (("1001.png", "1013.png"), 1001, [0, 12], 0),
+    ],
+)
+def test_numbered_names_count_from_where_they_are_said_to(
+    tmp_path: Path, names: tuple, first_number: int | None, frames: list[int], notes: int
+) -> None:
+    for name in names:
+        picture(tmp_path / "keys" / name)
+    found = parse_edited(str(tmp_path / "keys"), first_number=first_number)
+    assert [frame.index for frame in found] == frames
+    assert len([frame.note for frame in found if frame.note]) == notes
+
+
+def test_names_that_begin_with_1_are_asked_about(tmp_path: Path) -> None:
+    for name in ("0001.png", "0013.png"):
+        picture(tmp_path / "keys" / name)
+    with pytest.raises(InputError, match=r"begins with 0001\.png: the first frame.*first_number, 1 or 0"):
+        parse_edited(str(tmp_path / "keys"))
+
+
+def test_keyframes_of_a_folder_go_to_the_images_of_their_names(tmp_path: Path) -> None:
+    for number in range(1, 10):
+        picture(tmp_path / "film" / f"{number:04}.png")
+    for name in ("0001.jpg", "0005.png"):
+        picture(tmp_path / "keys" / name)
+    found = parse_edited(str(tmp_path / "keys"), source=lambda: open_source(tmp_path / "film"))
+    assert places(found) == [("0001.jpg", 0), ("0005.png", 4)]
+    picture(tmp_path / "keys" / "0099.png")
+    with pytest.raises(InputError, match=r"0099\.png has the name of no image in .*film"):
+        parse_edited(str(tmp_path / "keys"), source=lambda: open_source(tmp_path / "film"))
 
 
 def test_keyframes_beside_the_config_file(tmp_path: Path) -> None:
@@ -113,15 +200,17 @@ def test_a_broken_record_is_an_input_error(tmp_path: Path, record: str, words: s
         ([], "no keyframes"),
         ("{}/a.png", 'is no folder and no "a.png:0,b.png:20"'),
         ("{}/a.png:0,{0}/b.png", "is no folder"),
-        ("{}/a.png:0.5", "frame is '0.5'; expected a whole number"),
-        ("{}/a.png:1.2.3", "frame is '1.2.3'"),
+        ("{}/a.png:0.5", "keyframe 0 is at 0.5, which with its decimal point is seconds; expected a frame"),
+        ("{}/a.png:1.2.3", "time is '1.2.3'"),
         ("{}/missing.png:0", "keyframe 0: no file"),
         ("k.png:0," * 200, "keyframe 0: no file"),
         ([["x" * 5000, 0]], "keyframe 0: no file"),
         (["a.png"], r"keyframe 0 is 'a.png'; expected \[path, frame\]"),
         ([["a.png", None]], "frame is None"),
-        ([["a.png", "1e400"]], "frame is '1e400'"),
-        ([{"path": "a.png", "seconds": 1}], "keyframe 0 is"),
+        ([["a.png", "1e400"]], "keyframe 0 is at inf"),
+        ([{"path": "a.png", "seconds": 1}], "keyframe 0 is at 1, .* is seconds"),
+        ([{"path": "a.png", "frame": 1.5}], "frame is 1.5; expected a whole number"),
+        ([{"path": "a.png", "second": 1}], "keyframe 0 is"),
     ],
 )
 def test_keyframes_that_cannot_be_read(tmp_path: Path, value, words: str) -> None:

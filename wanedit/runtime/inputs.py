@@ -259,9 +259,7 @@ def _folder(text: str, folders: Sequence[Path]) -> Path | None:
     return next((place for place in places if os.path.isdir(place)), None)
 
 
-def _timed_images(
-    folder: Path, fps: float, spacing: float, tell: Callable[[str], None]
-) -> list[_Entry]:
+def _timed_images(folder: Path, fps: float, spacing: float, tell: Callable[[str], None]) -> list[_Entry]:
     """The images of a folder and their seconds: by its keyframes.json, else by their names.
 
     1.5.png and 3s.png are in seconds, 0024.png in frames, as `wanedit edit` reads it. Names that say neither, or count

@@ -73,8 +73,8 @@ class OpenedSource:
     @property
     def times(self) -> list[float]:
         """Seconds at which each frame begins, from the first one, and at which the last one ends."""
-        # By the file's own clock, unless the frames are shown at a rate that was asked for.
-        if self.clock is not None and not self.retimed:
+        # By the file's own clock, where that is more than the rate, rounded, and no rate was asked for.
+        if self.clock is not None and not self.clock.even and not self.retimed:
             ticks = (*self.clock.pts, self.clock.end)
             return [float((tick - ticks[0]) * self.clock.time_base) for tick in ticks]
         return [float(i / self.fps) for i in range(len(self.frames) + 1)]

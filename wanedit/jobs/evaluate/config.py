@@ -4,12 +4,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wanedit.errors import InputError
 from wanedit.jobs.evaluate import METRICS
-from wanedit.runtime.inputs import find_path, parse_edited, run_folder
-from wanedit.runtime.settings import FileName, TrackingSettings, check_settings
+from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited, run_folder
+from wanedit.runtime.settings import FileName, Index, TrackingSettings, check_settings
+
+if TYPE_CHECKING:
+    from wanedit.video.source import OpenedSource
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class EvaluationConfig(TrackingSettings):
         scene: a JSON file that says which sprite scene the video should show: its exact truth is drawn; see
             docs/evaluation.md.
         mask: a picture, a video or a folder of them: white where the edit may change the reference.
-        keyframes: pictures that the video should show, as for `wanedit edit`.
+        keyframes: pictures that the video should show, as for `wanedit edit`; where they are transparent, nothing is
+            measured.
+        first_number: of the video's first frame, as for `wanedit edit`.
         metrics: "auto" for all that what is given allows; "none"; or groups of measures, "a,b", of which each must then
             be possible: those of docs/evaluation.md, of installed packages, and your own as package.module:Group.
         vbench: a folder to which the video is added as VBench reads it.
@@ -40,6 +45,7 @@ class EvaluationConfig(TrackingSettings):
     scene: FileName | None = None
     mask: FileName | None = None
     keyframes: str | os.PathLike[str] | Sequence[Any] = ""
+    first_number: Index | None = None
     metrics: str = "auto"
     vbench: FileName | None = None
     prompt: str | None = None
@@ -93,5 +99,16 @@ def find_files(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[s
     if config.run:
         run_folder(find_path(config.run, folders, what="run", folder=True))
     if config.keyframes:
-        parse_edited(config.keyframes, folders)
+        find_keyframes(config, folders)
     return names
+
+
+def find_keyframes(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[EditedFrame]:
+    """The keyframes and their frames. Raises InputError as `parse_edited`."""
+
+    def opened() -> "OpenedSource":
+        from wanedit.video.source import open_source
+
+        return open_source(find_path(config.video, folders, what="video", folder=True))
+
+    return parse_edited(config.keyframes, folders, source=opened, first_number=config.first_number)

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from wanedit.errors import InputError
-from wanedit.jobs.evaluate.config import EvaluationConfig
+from wanedit.jobs.evaluate.config import EvaluationConfig, find_keyframes
 from wanedit.jobs.evaluate.metric import Inputs, SceneTruth
 from wanedit.metrics.functional.fidelity import Mask
 from wanedit.metrics.functional.junctions import check_junctions
-from wanedit.runtime.inputs import find_path, parse_edited
+from wanedit.runtime.inputs import find_path
 from wanedit.runtime.settings import FileName, check_values
 from wanedit.sprites import (
     Background,
@@ -41,9 +41,11 @@ from wanedit.sprites import (
 from wanedit.sprites.sets import Clip as SceneClip
 from wanedit.sprites.sets import demo_scene
 from wanedit.video import load_image, to_uint8
-from wanedit.video.arrays import Clip, FrameSequence
+from wanedit.video.arrays import Clip, FrameSequence, size_text
+from wanedit.video.images import OVER_WHITE, under
 from wanedit.video.source import OpenedSource, open_source
 
+NOT_MEASURED = "where it is transparent, nothing is measured"
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 
 
@@ -67,17 +69,24 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
     if config.reference is not None:
         opened.append(_like(config.reference, "reference", frames, folders))
         reference = opened[-1].frames
-    mask = None if config.mask is None else read_mask(config.mask, frames, folders)
+    mask = None if config.mask is None else read_mask(config.mask, frames, folders, opened)
     keyframes = None
     if config.keyframes:
-        entries = parse_edited(config.keyframes, folders)
-        keyframes = {entry.index: load_image(entry.path).pixels for entry in entries}
-        for index, picture in keyframes.items():
-            if not 0 <= index < len(frames) or picture.shape[:2] != (height, width):
+        keyframes = {}
+        for entry in find_keyframes(config, folders):
+            image, index = load_image(entry.path), entry.index
+            if not 0 <= index < len(frames) or image.pixels.shape[:2] != (height, width):
                 raise InputError(
-                    f"keyframe {index} is {picture.shape[1]}x{picture.shape[0]}; expected {width}x{height}, at a frame "
-                    f"from 0 to {len(frames) - 1}"
+                    f"keyframe {index} is {size_text(image.pixels)}; expected {width}x{height}, at a frame from 0 to "
+                    f"{len(frames) - 1}"
                 )
+            keyframes[index] = image.pixels
+            if image.alpha is not None:
+                # The video's own pixels, which differ from themselves by nothing.
+                share = image.alpha[..., None].astype(np.float32) / 255
+                keyframes[index] = under(image.pixels, share, frames[index])
+            said = [NOT_MEASURED if note == OVER_WHITE else note for note in image.notes]
+            clip.notes.extend(f"{entry.path.name}: {note}" for note in (*said, entry.note) if note)
     return Inputs(frames, junctions, reference, mask, keyframes, fps=clip.fps), opened
 
 
@@ -89,11 +98,16 @@ def _like(name: FileName, what: str, video: Clip, folders: Sequence[Path]) -> Op
     return found
 
 
-def read_mask(name: FileName, video: Clip, folders: Sequence[Path]) -> Mask:
-    """White places of a picture, or of a video or folder as long as the video. Raises InputError where none fits."""
+def read_mask(name: FileName, video: Clip, folders: Sequence[Path], opened: list[OpenedSource]) -> Mask:
+    """White places of a picture, or of a video or folder as long as the video, which is added to those opened.
+
+    Raises:
+        InputError: none that fits.
+    """
     path = find_path(name, folders, what="mask", folder=True)
     if path.is_dir() or path.suffix.lower() in VIDEOS:
-        frames = _like(name, "mask", video, folders).frames
+        opened.append(_like(name, "mask", video, folders))
+        frames = opened[-1].frames
 
         def white(start: int, stop: int) -> Iterator[np.ndarray]:
             return (frame.mean(axis=-1) > 127 for frame in frames.read(start, stop))

@@ -62,7 +62,7 @@ def evaluate(
         made, title = read_run(root, folders), root.resolve().name
         inputs = Inputs.of(made)
         if config.mask is not None:
-            inputs = replace(inputs, mask=read_mask(config.mask, inputs.video, folders))
+            inputs = replace(inputs, mask=read_mask(config.mask, inputs.video, folders, opened))
     if config.scene is not None:
         scene = read_scene(find_path(config.scene, folders, what="scene", folder=True), inputs.video)
         inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
