@@ -330,7 +330,7 @@ def test_a_long_source_is_refused_before_it_is_decoded(
     write_lossless(tmp_path / "long.mkv", np.repeat(moving_square(4), 10, axis=0), 16)
     long = edit_config(video=str(tmp_path / "long.mkv"))
     assert make_edit_plan(edit_config(video=long.video, long_source="whole")).task.sampled_frames == 41
-    monkeypatch.setattr("wanedit.jobs.edit.plan.read_clip", lambda *a, **k: pytest.fail("decoded"))
+    monkeypatch.setattr("wanedit.jobs.edit.plan.read_source", lambda *a, **k: pytest.fail("decoded"))
     with pytest.raises(InputError, match="the source has 40 frames; wan-tiny is good for 33"):
         make_edit_plan(long)
 
