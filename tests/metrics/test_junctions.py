@@ -107,6 +107,29 @@ def test_the_ratio_is_to_the_median_away_from_all_joins() -> None:
     assert score("mse", values, 10, [10]).shows is False
 
 
+@pytest.mark.parametrize(("measure", "value"), [("warp", 14.0), ("colour", 1.0), ("sharpness", 0.6)])
+def test_a_join_shows_by_its_size_where_the_interior_is_as_bad(measure: str, value: float) -> None:
+    """A clip that pulses everywhere, so that no ratio says anything; the same speed excuses more where all is fast."""
+    values, slow = np.full(30, value), np.full(30, 0.5)
+    found = score(measure, values, 10, [10, 20], slow)
+    assert (found.ratio, found.shows, found.beyond) == (1.0, True, True)
+    assert not score(measure, values / 3, 10, [10, 20], slow).shows
+    assert score(measure, values, 10, [10, 20], np.full(30, 9.0)).shows == (measure == "colour")
+    assert not score("mse", np.full(30, 1e4), 10, [10, 20], slow).shows
+
+
+def pulsing(clip: np.ndarray) -> np.ndarray:
+    """Between keyframes every four frames the picture is soft: sharp, soft, soft, soft, sharp …"""
+    soft = [cv2.GaussianBlur(frame, (0, 0), 2.5) for frame in clip]
+    return np.stack([frame if t % 4 == 0 else soft[t] for t, frame in enumerate(clip)])
+
+
+def test_every_join_of_a_clip_that_pulses_at_each_shows(clip: np.ndarray) -> None:
+    found = junction_scores(pulsing(clip), [8, JOIN])
+    assert all(found[j]["sharpness"].beyond and found[j]["sharpness"].shows for j in (8, JOIN))
+    assert not any(s.beyond for s in junction_scores(clip, [8, JOIN])[JOIN].values())
+
+
 @pytest.mark.parametrize(
     ("junctions", "words"),
     [

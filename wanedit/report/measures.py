@@ -131,7 +131,10 @@ def flat(values: object, at: str = "") -> dict[str, Cell]:
 
 def _cell(value: object) -> Cell | None:
     if _is_score(value):
-        others = (f"{name} {_short(x)}" for name, x in value.items() if name not in ("ratio", "shows"))
+        others = [
+            f"{name} {_short(x)}" for name, x in value.items() if not isinstance(x, bool) and name != "ratio"
+        ]
+        others += ["more than clean footage has anywhere"] if value.get("beyond") else []
         ratio = float(x) if isinstance(x := value["ratio"], int | float) else math.nan
         return Cell(f"{_short(ratio)}×", ratio, bool(value["shows"]), ", ".join(others) or None)
     if isinstance(value, dict | list | tuple):

@@ -141,13 +141,16 @@ def print_evaluation(result: Evaluation, console: Console | None = None) -> None
                 # The score of a join: "junctions/12/mse/ratio", or "lpips/junctions/12/ratio".
                 join = next(name for name in names if name.isdecimal())
                 measure_name = group if names[-2] == join else names[-2]
-                shows = [value for place, value in flat(values) if place == (*names[:-1], "shows")]
-                joins.setdefault(join, {})[measure_name] = f"{number:.2f}{'*' if any(shows) else ' '}"
+                said = {place[-1] for place, value in flat(values) if value and place[:-1] == names[:-1]}
+                mark = "!" if "beyond" in said else "*" if "shows" in said else " "
+                joins.setdefault(join, {})[measure_name] = f"{number:.2f}{mark}"
             elif len(names) == 1:
                 numbers.add_row(group, names[0], f"{number:.4g}")
     if joins:
         columns = list(dict.fromkeys(name for found in joins.values() for name in found))
-        table = Table(title="Junctions: ratio to the interior; * shows", title_justify="left")
+        marked = sum(any(text[-1] in "*!" for text in found.values()) for found in joins.values())
+        title = f"Junctions: ratio to the interior; {marked} of {len(joins)} show: * by it, ! beyond all clean footage"
+        table = Table(title=title, title_justify="left")
         for column in ("frame", *columns):
             table.add_column(column, justify="right")
         for join, found in joins.items():

@@ -77,12 +77,16 @@ class Nearness:
         height, width = self.frame.shape[:2]
         if min(height, width) < WINDOW:
             raise InputError(f"frames are {width}x{height}; expected at least {WINDOW}x{WINDOW} for SSIM")
-        pair = [
-            torch.from_numpy(np.ascontiguousarray(v)).movedim(-1, 0)[None].float() / 255
-            for v in (self.frame, self.truth)
-        ]
-        whole, every = measure(*pair, data_range=1.0, return_full_image=True)  # pyright: ignore[reportArgumentType]
-        return float(whole), every[0].mean(dim=0).double().numpy()
+        # A colour at a time: of a large frame all three take 0.6 GB.
+        values, maps = [], []
+        for c in range(3):
+            a, b = (
+                torch.from_numpy(v[..., c] / np.float32(255))[None, None] for v in (self.frame, self.truth)
+            )
+            value, every = measure(a, b, data_range=1.0, return_full_image=True)
+            values.append(float(value))
+            maps.append(every[0, 0].double().numpy())
+        return float(np.mean(values)), np.mean(maps, axis=0)
 
 
 def frame_psnr(video: Clip, truth: Clip, mask: Mask | None = None) -> Float[np.ndarray, " t"]:

@@ -56,6 +56,11 @@ class Step:
         return float(np.square(self.first.astype(np.float32) - self.second).mean(dtype=np.float64))
 
     @cached_property
+    def speed(self) -> float:
+        """Mean motion in pixels a frame."""
+        return float(np.linalg.norm(self.motion.forward, axis=-1).mean())
+
+    @cached_property
     def moved_back(self) -> tuple[float, float]:
         """RMS in levels, and distance in CIELAB of the mean colours, of the first frame and the second laid back on it,
         where both see the same."""
