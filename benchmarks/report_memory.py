@@ -2,8 +2,8 @@
 
     python -m benchmarks.report_memory --frames 300 --size 1920*1080 --folder /tmp/large
 
-Draws a source, lays a lossless "edit" of it into the folder of a run as the journal would have it, and runs each command
-in a process of its own, whose peak resident memory the operating system reports. Writes nothing into the repository.
+Draws a source, lays a lossless "edit" of it into the folder of a run as the journal would have it, and runs each
+command in a process of its own, whose peak resident memory the operating system reports.
 """
 
 import argparse

@@ -61,7 +61,8 @@ def everything(files: dict[str, str], **changes: object) -> EvaluationConfig:
 
 def test_all_that_is_given_is_measured(files: dict[str, str]) -> None:
     found = evaluate(everything(files))
-    assert set(found.metrics) == set(METRICS) - WEIGHTED - {"convergence"}
+    assert set(found.metrics) == set(METRICS) - WEIGHTED - {"convergence", "reach"}
+    assert found.skipped["reach"] == "the keyframes change nothing of the reference"
     for name in WEIGHTED:
         assert re.search(r"https://\S+ \(\d+ MB\)", found.skipped[name])
     assert "is not from the folder of an edit" in found.skipped["convergence"]
@@ -179,7 +180,7 @@ def test_results_as_files(files: dict[str, str], tmp_path: Path, capsys: pytest.
     assert psnr == repr(values["metrics"]["fidelity"]["psnr"])
     assert {line["value"] for line in lines if line["name"] == "shows"} <= {"0", "1"}
     assert {line["place"].split("/")[0] for line in lines if line["group"] == "junctions"} == {"6", "12"}
-    assert values["skipped"].keys() == WEIGHTED | {"mask", "keyframes", "truth", "convergence"}
+    assert values["skipped"].keys() == WEIGHTED | {"mask", "keyframes", "reach", "truth", "convergence"}
 
 
 def test_no_output_replaces_a_video(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,10 +219,12 @@ def test_an_edit_is_measured_before_lossy_encoding(edited: EditResult) -> None:
     root = edited.video.parent
     found = evaluate(EvaluationConfig(run=str(root)))
     assert (found.frames, found.video) == (9, root.name)
-    here = {"temporal", "fidelity", "keyframes", "motion", "structure_surrogate"}
+    here = {"temporal", "fidelity", "keyframes", "motion", "structure_surrogate", "reach"}
     assert set(found.metrics) == here
     assert "the run has 2 steps; expected 3 or more" in found.skipped["convergence"]
     assert "a run's reference is its source and no truth" in found.skipped["truth"]
+    assert edited.reach is not None
+    assert found.metrics["reach"]["share"] == pytest.approx(edited.reach.mean)
     source = frame_psnr(edited.frames, moving_square(9))
     assert found.metrics["fidelity"]["psnr"] == pytest.approx(source.mean())
     assert found.metrics["keyframes"]["psnr_by_frame"].keys() == {"0", "8"}

@@ -16,7 +16,8 @@ from wanedit.cli import main
 from wanedit.errors import InputError
 from wanedit.report import write_comparison, write_report
 from wanedit.report.clips import gather
-from wanedit.report.record import folder_of, read_record
+from wanedit.report.record import read_record
+from wanedit.runtime.inputs import run_folder
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ def test_an_edit_has_all_its_parts(edit_copy: Path) -> None:
     path = write_report(edit_copy, metrics="keyframes,fidelity")
     text = read(path)
     assert path == edit_copy / "report.html"
-    assert sections(text) == ["player", "keyframes", "convergence", "metrics", "plan", "config", "provenance"]
+    parts = ["player", "keyframes", "reach", "convergence", "metrics", "plan", "config", "provenance"]
+    assert sections(text) == parts
+    assert re.search(r"the edit reached: -?\d+% of it is carried between keyframes", text)
     assert text.count("<video ") == text.count("data:video/mp4;base64,") == 4
     assert "a blue square" in text
     assert 'data-keyframes="0,8"' in text
@@ -92,7 +95,7 @@ def test_the_size_of_the_file_is_told(edit_copy: Path) -> None:
 
 
 def test_a_run_that_was_moved_is_found(edit_copy: Path) -> None:
-    assert folder_of(edit_copy / "output_final.mp4") == edit_copy
+    assert run_folder(edit_copy / "output_final.mp4") == edit_copy
     record = read_record(edit_copy)
     assert record.video == edit_copy / "output_final.mp4"
 

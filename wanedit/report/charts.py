@@ -9,7 +9,8 @@ import numpy as np
 
 from wanedit.errors import InputError
 from wanedit.metrics.functional.convergence import recursion, unpredicted
-from wanedit.report.record import Record, mapping
+from wanedit.metrics.functional.reach import LACKS
+from wanedit.report.record import Record, listing, mapping
 from wanedit.runtime.events import number
 
 Points = Sequence[tuple[float, float]]
@@ -120,6 +121,7 @@ class Chart:
         name: of the element, unique in the page.
         description: what is to be seen, for those who see it and, as `desc`, for those who do not.
         levels: horizontal lines with a word on them.
+        axis: what the horizontal axis counts.
     """
 
     name: str
@@ -129,6 +131,7 @@ class Chart:
     bands: Sequence[Band] = ()
     levels: Sequence[tuple[float, str]] = ()
     log: bool = False
+    axis: str = "step"
 
     @cached_property
     def axes(self) -> Axes:
@@ -219,6 +222,32 @@ def convergence(records: Sequence[Record], names: Sequence[str]) -> dict[str, ob
         levels = [(1.0, "exact"), (2.0, "limit of stability")]
         charts.append(Chart("gain", "Gain × step, αh", told, lines, levels=levels))
     return {"note": note, "charts": charts}
+
+
+def reach(records: Sequence[Record], names: Sequence[str]) -> dict[str, object] | None:
+    """How far the edits of one run, or of several, reached, as the runs have it on record; nothing where none has."""
+    found, told = [], []
+    for name, record in zip(names, records, strict=True):
+        event = record.reached
+        shares = [(float(t), number(share)) for t, share in enumerate(listing(event.get("shares")))]
+        points = [(t, share) for t, share in shares if share is not None and math.isfinite(share)]
+        if points:
+            found.append((name, points))
+            lines = [record.discreet.text(str(line)) for line in listing(event.get("told"))]
+            told += [f"{name}: {line}" for line in lines] if len(records) > 1 else lines
+    if not found:
+        return None
+    words = (
+        "Share of the keyframes' edit that each frame carries, followed along the source's motion: 1 is all of it. A "
+        "frame without a dot is one whose motion is lost."
+    )
+    levels = [(1.0, "all of the edit"), (LACKS, "below: lacking")]
+    lines = _lines("carried", found)
+    return {
+        "note": "",
+        "told": told,
+        "charts": [Chart("reach-share", "Share of the edit", words, lines, levels=levels, axis="frame")],
+    }
 
 
 def _lines(word: str, found: Sequence[tuple[str, Points]]) -> list[Line]:

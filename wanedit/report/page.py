@@ -29,7 +29,7 @@ from wanedit.report.clips import (
     same_frames,
 )
 from wanedit.report.measures import Measured, measure, metric_tables
-from wanedit.report.record import Record, read_record
+from wanedit.report.record import Record, listing, read_record
 from wanedit.runtime.events import number
 from wanedit.runtime.inputs import run_folder
 from wanedit.runtime.privacy import Discreet
@@ -41,6 +41,7 @@ TITLES = {
     "player": "Video",
     "keyframes": "Keyframes",
     "junctions": "Junctions",
+    "reach": "Reach of the edit",
     "convergence": "Convergence",
     "metrics": "Metrics",
     "plan": "Plan",
@@ -180,6 +181,7 @@ def run_page(record: Record, metrics: str) -> str:
             "player": player(panes_of(clips), clips.places, clips.joins),
             "keyframes": keyframe_stills(clips, facts.keyframe_names(record)),
             "junctions": junction_strips(clips),
+            "reach": charts.reach([record], [record.name]),
             "convergence": charts.convergence([record], [record.name]),
             "metrics": metric_tables([record.name], [measured], record.discreet),
             "plan": facts.plan(record),
@@ -201,6 +203,11 @@ def _tiles(record: Record, measured: Measured) -> list[tuple[str, str]]:
         psnr = metrics.get(group, {}).get("psnr")
         if isinstance(psnr, int | float):
             tiles.append((f"PSNR {words}", "∞ dB" if psnr == math.inf else f"{psnr:.1f} dB"))
+    shares = [
+        s for s in map(number, listing(record.reached.get("shares"))) if s is not None and math.isfinite(s)
+    ]
+    if shares:
+        tiles.append(("of the edit carried, at the least", f"{min(shares):.0%}"))
     done = facts.edited_event(record)
     error = number(done.get("keyframe_error"))
     if error is not None:
@@ -251,6 +258,7 @@ def comparison_page(records: Sequence[Record], metrics: str) -> str:
                 "rows": differing,
             },
             "player": player(_panes(clips, names), sorted(keyframes), sorted(joins)),
+            "reach": charts.reach(records, names),
             "convergence": charts.convergence(records, names),
             "metrics": metric_tables(names, [measure(record.root, metrics) for record in records], discreet),
             "config": {

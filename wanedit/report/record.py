@@ -86,6 +86,13 @@ class Record:
         return found
 
     @cached_property
+    def reached(self) -> Event:
+        """How far the edit that stands in the folder reached; empty where that is not on record."""
+        digest = self.start.get("edit")
+        ends = (e for e in reversed(self.events) if e.get("event") == "reached" and e.get("digest") == digest)
+        return next(ends, {})
+
+    @cached_property
     def digests(self) -> list[str]:
         """The digests of the segments that the finished video is made of, in order."""
         metadata = self.info.metadata if self.info else {}

@@ -16,6 +16,7 @@ from wanedit.lit.edit_clip import step_record
 from wanedit.lit.editor import FlowMatchingEditor, OutsideEditor
 from wanedit.lit.model import OutsideModel
 from wanedit.lit.tasks import EditedClip
+from wanedit.metrics.functional.reach import Reach, ReachSeries
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
@@ -48,6 +49,7 @@ class EditResult(OnDisk):
         digest: hash of all that decides the pixels.
         edited: False if the clip was complete before.
         keyframe_error: |x0_hat[K] - x_e| / |x_e| at the last step; None where the method knows none.
+        reach: how much of the edit every frame carries; None where the keyframes change nothing.
     """
 
     video: Path
@@ -60,6 +62,7 @@ class EditResult(OnDisk):
     digest: str
     edited: bool
     keyframe_error: float | None
+    reach: Reach | None = None
 
     def __fspath__(self) -> str:
         return str(self.video)
@@ -108,11 +111,16 @@ def edit(
             ) as tracking:
                 if not complete:
                     sample(plan, directory, world, tracking, tell, verbose)
-                result = _finish(plan, directory, edited=not complete)
+                result = _finish(plan, directory, edited=not complete, verbose=verbose)
                 for line in [] if complete else advice(result.keyframe_error, plan):
+                    tell(line)
+                for line in (
+                    result.reach.told() if result.reach else ["the keyframes change nothing of the source"]
+                ):
                     tell(line)
                 numbers = {
                     "keyframe_error": result.keyframe_error,
+                    "reach": result.reach and result.reach.mean,
                     "frames": result.num_frames,
                     "seed": result.seed,
                 }
@@ -214,7 +222,7 @@ def advice(error: float | None, plan: EditPlan) -> list[str]:
     return [f"{missed}: {', or '.join(ways)}"]
 
 
-def _finish(plan: EditPlan, directory: RunDirectory, edited: bool) -> EditResult:
+def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, verbose: bool) -> EditResult:
     """Write the video and what a person looks at first."""
     task = plan.task
     frames = read_frames(Manifest(directory).path(task.digest))
@@ -227,7 +235,8 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool) -> EditResult
     rows = {name: dict(zip(shown, clip[shown], strict=True)) for name, clip in clips.items()}
     rows["keyframes"] = dict(zip(task.keyframe_indices, task.pictures.keyframes, strict=True))
     write_png(directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps))
-    done = [event for event in read_events(directory.metrics) if event.get("digest") == task.digest]
+    events = [event for event in read_events(directory.metrics) if event.get("digest") == task.digest]
+    done = [event for event in events if event.get("event") == "edited"]
     return EditResult(
         video=directory.final,
         contact_sheet=directory.contact_sheet,
@@ -239,7 +248,31 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool) -> EditResult
         digest=task.digest,
         edited=edited,
         keyframe_error=number(done[-1].get("keyframe_error")) if done else None,
+        reach=_reach(plan, directory, frames, verbose),
     )
+
+
+def _reach(plan: EditPlan, directory: RunDirectory, frames: Frames, verbose: bool) -> Reach | None:
+    """How far the edit reached, which goes on record; None where the keyframes change nothing."""
+    pictures, indices = plan.task.pictures, plan.task.keyframe_indices
+    keyframes = dict(zip(indices, pictures.keyframes, strict=True))
+    series = ReachSeries(keyframes, dict(zip(indices, pictures.frames[list(indices)], strict=True)))
+    if not series.edits:
+        return None
+    with progress_bar(len(frames), "how far the edit reached", "frames", verbose) as advance:
+        for source, result in zip(pictures.frames, frames, strict=True):
+            series.update(source, result)
+            advance()
+    found = series.reach()
+    line = {
+        "event": "reached",
+        "digest": plan.task.digest,
+        "shares": [round(share, 3) for share in found.shares],
+        "known": [round(known, 3) for known in found.known],
+        "told": found.told(),
+    }
+    append_event(directory.metrics, line)
+    return found
 
 
 def metadata(plan: EditPlan) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from wanedit.jobs.evaluate.metric import METRICS, Inputs, Metric, Moment, NotGivenError, Values
+from wanedit.jobs.evaluate.metric import METRICS, Inputs, Metric, Moment, NotGivenError, Values, given
 from wanedit.metrics import weights
 from wanedit.metrics.functional.convergence import convergence, unpredicted
 from wanedit.metrics.functional.fidelity import (
@@ -19,6 +19,7 @@ from wanedit.metrics.functional.fidelity import (
 )
 from wanedit.metrics.functional.junctions import OF_PIXELS, Transitions, change_between, score, seam_ratio
 from wanedit.metrics.functional.motion import MotionWindows, endpoint_error, step_between
+from wanedit.metrics.functional.reach import ReachSeries
 from wanedit.metrics.functional.temporal import (
     TemporalSeries,
     background_consistency,
@@ -232,6 +233,32 @@ class Keyframes(Averaged):
     def compute(self) -> Values:
         by_frame = zip(map(str, sorted(self.inputs.keyframes or {})), self.series["psnr"], strict=True)
         return super().compute() | {"psnr_by_frame": dict(by_frame)}
+
+
+@METRICS.register("reach")
+class EditReach(Metric):
+    """The reference is the source, and the keyframes are edits of it."""
+
+    needs = ("reference", "keyframes")
+    higher = ("share", "share_worst", "share_by_frame")
+    plain = ("known",)
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        reference, keyframes = given(inputs.reference), inputs.keyframes or {}
+        places = list(keyframes)
+        self.reach = ReachSeries(keyframes, dict(zip(places, reference[places], strict=True)))
+        if not self.reach.edits:
+            raise NotGivenError("the keyframes change nothing of the reference")
+
+    def update(self, moment: Moment) -> None:
+        self.reach.update(given(moment.reference), moment.frame)
+
+    def compute(self) -> Values:
+        found = self.reach.reach()
+        by_frame = {str(t): share for t, share in enumerate(found.shares)}
+        known = float(np.mean(found.known))
+        return {"share": found.mean, "share_worst": found.worst, "known": known, "share_by_frame": by_frame}
 
 
 @METRICS.register("truth")

@@ -1,19 +1,19 @@
 """How far an edit reached: the share of it that each frame carries, of what is known without a truth.
 
 Known are the source s, the edited keyframes e_k and the result r. A keyframe asks for the difference D_k = e_k - s_k;
-on frame t it should be found where the source's motion has taken it. With m the motion from keyframe k to frame t and b
-how far that is believed, the share is the coefficient of the projection of what is there on what should be,
+on frame t it should be found where the source's motion has taken it. With m the motion from keyframe k to frame t and
+b how far that is believed, the share is the coefficient of the projection of what is there on what should be,
 
     share_k(t) = sum b <d_t(x + m(x)), D_k(x)> / sum b |D_k(x)|^2,    d_t = r_t - s_t
 
-1 where the edit arrived, 0 where the source stands as it was, below 0 where it was changed to the opposite. Coding noise
-is uncorrelated with D and falls out; what the result changes elsewhere is not asked about. How much of the edit can be
-followed at all is `known_k(t) = sum b |D_k|^2 / sum |D_k|^2`.
+1 where the edit arrived, 0 where the source stands as it was, below 0 where it was changed to the opposite. Coding
+noise is uncorrelated with D and falls out; what the result changes elsewhere is not asked about. How much of the edit
+can be followed at all is `known_k(t) = sum b |D_k|^2 / sum |D_k|^2`.
 
 Motion is chained from frame to frame and estimated in one hop; of each pixel the one is taken that is believed more:
 chains follow what moves far, hops do not drift. Where neither is believed, edits that go by colour still tell: for
 every colour of the source a keyframe gives the difference that it gets and how surely, and on frame t the same sum is
-taken over the pixels of these colours. Where neither motion nor colour tells, the share is not known, and none is given.
+taken over the pixels of these colours. Where neither motion nor colour tells, the share is not known, and none given.
 """
 
 import math
@@ -87,15 +87,21 @@ class Reach:
         return min(self.between, default=math.nan)
 
     def told(self) -> list[str]:
-        """What a person should know: one line for each stretch that lacks the edit, and for what cannot be told."""
-        lines = []
+        """For a person: how much is carried, each stretch that lacks the edit, and what cannot be told."""
+        if not self.between:
+            return []
+        at = next(t for t, s in enumerate(self.shares) if s == self.worst and t not in self.keyframes)
+        lines = [
+            f"the edit reached: {self.mean:.0%} of it is carried between keyframes on average, least at frame {at} "
+            f"({self.worst:.0%})"
+        ]
         for first, last in self._stretches(lambda share: share < LACKS):
             share = float(np.mean(self.shares[first : last + 1]))
             carried = next(words for most, words in WORDS if share < most)
             free = max(range(first, last + 1), key=lambda t: min(abs(t - k) for k in self.keyframes))
             lines.append(f"{_frames(first, last)}: {carried} of the edit carried; add a keyframe near {free}")
         unknown = self._stretches(lambda share: math.isnan(share))
-        if unknown and len(self.between) + len(self.keyframes) > 0:
+        if unknown:
             named = ", ".join(_frames(*ends) for ends in unknown)
             lines.append(
                 f"{named}: how much of the edit is there cannot be told, the source's motion is lost"
@@ -186,6 +192,11 @@ class ReachSeries:
                 "the same frames"
             )
         self.asked = {k: _Asked.of(self.sources[k], self.keyframes[k]) for k in sorted(self.keyframes)}
+
+    @property
+    def edits(self) -> bool:
+        """Whether a keyframe changes its frame by enough to speak of."""
+        return any(asked.edits for asked in self.asked.values())
 
     def update(self, source: AnyFrame, result: AnyFrame) -> None:
         """Take the next frame of both."""
