@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -242,9 +243,13 @@ def test_every_method_runs_and_reports_the_steps_that_are_expected(
 ) -> None:
     totals = []
     original = edit_module.progress_bar
-    monkeypatch.setattr(
-        edit_module, "progress_bar", lambda total, *a: totals.append(total) or original(total, *a)
-    )
+
+    def watched(total: int, label: str, *rest: Any) -> Any:
+        if label == "editing":
+            totals.append(total)
+        return original(total, label, *rest)
+
+    monkeypatch.setattr(edit_module, "progress_bar", watched)
     options = {"strength": 1.0} if method == "sdedit" else {}
     result = run_edit(method=method, controller="residual", method_options=options)
     assert len(result.frames) == 9
