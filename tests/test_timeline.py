@@ -128,7 +128,7 @@ def test_round_up() -> None:
         ([-0.5, 1.0], 16, "keyframe 0 is at -0.5 s; expected a finite time >= 0"),
         ([0.0, math.nan], 16, "keyframe 1 is at nan s"),
         ([0.0, math.inf], 16, "keyframe 1 is at inf s"),
-        ([0.0, 1.0], 0, "fps is 0; expected a positive number"),
+        ([0.0, 1.0], 0, "fps is 0; expected a number above 0"),
         ([0.0, 1.0], -16, "fps is -16"),
         ([0.0, 1.0], math.nan, "fps is nan"),
         ([0.0, 1.0], math.inf, "fps is inf"),

@@ -20,8 +20,10 @@ from tiny.data import require_footage
 from tiny.rows import PARTS, Row, small_figures, total_row
 from tiny.sampling import Evaluation, SamplerSettings
 from tiny.sheet import write_sheet
+from wanedit import __version__
 from wanedit.errors import InputError, WaneditError
 from wanedit.flow.solvers import SOLVERS
+from wanedit.runtime.outputs import check_outputs
 from wanedit.sprites.scene import SPLITS
 from wanedit.wan import load
 from wanedit.wan.checkpoint import sha256
@@ -89,8 +91,7 @@ def check(given: argparse.Namespace) -> None:
     load.require_parts(load.open_wan(given.model))
     # Last, because it makes folders.
     for path in filter(None, (given.out, given.sheet)):
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; expected a file to write")
+        check_outputs([path])
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -173,6 +174,7 @@ def record(e: Evaluation, rows: Sequence[Row]) -> dict[str, object]:
     parts = [*load.transformer_parts(folder), load.vae_part(folder.path)]
     files = [file for part in parts for file in part.files()]
     return {
+        "wanedit": __version__,
         "model": folder.name,
         "sha256": {str(file.relative_to(folder.path)): sha256(file) for file in files},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

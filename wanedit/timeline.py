@@ -11,6 +11,7 @@ from wanedit.errors import InputError
 STRIDE = 4
 MODEL_LIMIT = 81
 STIFF_BELOW, DRIFT_ABOVE = 32, 100
+MAX_FPS = 1000
 
 Seconds = int | float | Fraction
 
@@ -138,6 +139,30 @@ def fit_length(num_frames: int) -> int:
     return round_up(num_frames)
 
 
+# Rates that broadcast runs at 1000/1001 of.
+_NOMINAL = (12, 15, 24, 30, 48, 60, 72, 90, 96, 120, 240)
+
+
+def rate_of(fps: Seconds | str) -> Fraction:
+    """Frames a second as an exact fraction: 12.5 -> 25/2; 29.97 -> 30000/1001, as broadcast means it; "30000/1001".
+
+    Raises:
+        InputError: not a number above 0 and up to 1000.
+    """
+    try:
+        # A fraction is taken at its word; a decimal that is near a rate of broadcast stands for it.
+        value = Fraction(fps) if isinstance(fps, int | Fraction) or "/" in str(fps) else float(fps)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f'fps is {fps!r}; expected a number or a fraction such as "30000/1001"') from None
+    if not 0 < value <= MAX_FPS:  # also False for NaN
+        raise InputError(f"fps is {fps}; expected a number above 0 and up to {MAX_FPS}")
+    if isinstance(value, float):
+        for nominal in _NOMINAL:
+            if abs(value - nominal / 1.001) < 5e-3:
+                return Fraction(nominal * 1000, 1001)
+    return Fraction(value).limit_denominator(100_000)
+
+
 def exact(value: Seconds) -> Fraction:
     """The decimal number that a user wrote: 0.1 is 1/10, not the binary float beside it."""
     return Fraction(value) if isinstance(value, int | Fraction) else Fraction(repr(float(value)))
@@ -148,14 +173,14 @@ def _number(value: Seconds) -> str:
     return f"{float(value):.12g}"
 
 
-def frame_at(seconds: Seconds, fps: Seconds) -> int:
+def frame_at(seconds: Seconds, fps: Seconds | str) -> int:
     """`round(t * fps)`, halves upwards, in rational arithmetic."""
-    return math.floor(exact(seconds) * exact(fps) + Fraction(1, 2))
+    return math.floor(exact(seconds) * rate_of(fps) + Fraction(1, 2))
 
 
 def plan(
     seconds: Sequence[Seconds],
-    fps: Seconds,
+    fps: Seconds | str,
     limit: int = MODEL_LIMIT,
     stretch: bool = False,
 ) -> Timeline:
@@ -166,7 +191,7 @@ def plan(
 
     Args:
         seconds: keyframe times, at least two, strictly increasing.
-        fps: frames a second, positive.
+        fps: frames a second, as `rate_of` takes them.
         limit: the longest clip that the model is good for, 4n+1.
         stretch: sample a segment beyond the limit at the limit, to be retimed by optical flow.
 
@@ -174,7 +199,8 @@ def plan(
         InputError: too few or unordered times, two keyframes on one frame, or a segment beyond the limit.
     """
     slots(limit)
-    _check_times(seconds, fps)
+    _check_times(seconds)
+    fps = rate_of(fps)
     frames = [frame_at(t, fps) for t in seconds]
     for k, (a, b) in enumerate(zip(frames, frames[1:], strict=False)):
         if a == b:
@@ -186,12 +212,10 @@ def plan(
     segments = tuple(
         _segment(k, a, b, limit, stretch) for k, (a, b) in enumerate(zip(starts, starts[1:], strict=False))
     )
-    return Timeline(exact(fps), tuple(starts), segments)
+    return Timeline(fps, tuple(starts), segments)
 
 
-def _check_times(seconds: Sequence[Seconds], fps: Seconds) -> None:
-    if not math.isfinite(fps) or fps <= 0:
-        raise InputError(f"fps is {_number(fps)}; expected a positive number")
+def _check_times(seconds: Sequence[Seconds]) -> None:
     if len(seconds) < 2:
         raise InputError(f"{len(seconds)} keyframe(s); expected at least two")
     for k, t in enumerate(seconds):

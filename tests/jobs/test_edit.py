@@ -392,7 +392,7 @@ def test_an_input_is_never_written_over(
         output.write_bytes(inputs.images[0].read_bytes())
         keyframes = [[str(output), 0]]
     before = output.read_bytes()
-    with pytest.raises(InputError, match="is also an input; expected the name of another file"):
+    with pytest.raises(InputError, match="is also an input; expected another output"):
         run_edit(video=video, keyframes=keyframes, output=str(output))
     assert output.read_bytes() == before
 

@@ -12,7 +12,7 @@ from tests.video.scenes import numbered, panning, read_number
 from wanedit.errors import InputError
 from wanedit.video import decode
 from wanedit.video.decode import iter_frames, probe, read_frames
-from wanedit.video.encode import write_lossless, write_mp4
+from wanedit.video.encode import write_lossless, write_video
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_decoder_can_be_added_and_its_count_is_checked(clip, monkeypatch):
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.99])
 def test_a_truncated_mp4_says_both_counts(tmp_path, share):
     path = tmp_path / "cut.mp4"
-    write_mp4(path, panning(40, 64, 96), 16)
+    write_video(path, panning(40, 64, 96), 16)
     truncate(path, share)
     with pytest.raises(InputError, match=r"cut.mp4: the header declares 40 frames, \d+ whole frames found"):
         read_frames(path)
@@ -130,7 +130,7 @@ def test_a_truncated_matroska_says_both_counts(tmp_path, share):
 
 def test_a_header_that_declares_too_many_frames(tmp_path):
     path = tmp_path / "liar.mp4"
-    write_mp4(path, numbered(10), 16)
+    write_video(path, numbered(10), 16)
     declare(path, 10_000)
     with pytest.raises(InputError):
         read_frames(path)
@@ -153,7 +153,7 @@ def test_a_damaged_frame_of_ffv1_is_noticed(tmp_path):
 def test_most_damage_in_h264_is_noticed(tmp_path):
     """H.264 has no checksum: which bytes decode as if nothing were is chance, so several places are tried."""
     whole, path, noticed = tmp_path / "whole.mp4", tmp_path / "clip.mp4", 0
-    write_mp4(whole, panning(8, 240, 320), 16, crf=1)
+    write_video(whole, panning(8, 240, 320), 16, crf=1)
     for share in (0.5, 0.6, 0.7, 0.8, 0.9):  # not in the first frame, on which all others stand
         path.write_bytes(whole.read_bytes())
         overwrite(path, share, bytes(range(100)))
@@ -191,7 +191,7 @@ def test_sound_alone_is_no_video(tmp_path):
 def test_a_phone_held_upright(tmp_path, matrix, turns):
     path = tmp_path / "phone.mp4"
     frames = panning(3, 48, 64)
-    write_mp4(path, frames, 16, crf=8)
+    write_video(path, frames, 16, crf=8)
     turn(path, matrix)
     read = read_frames(path)
     expected = np.rot90(frames, turns, (1, 2))

@@ -9,7 +9,7 @@ from tests.video.scenes import numbered, panning, read_number
 from wanedit.errors import InputError
 from wanedit.video import iter_frames, read_frames
 from wanedit.video.decode import DecordDecoder
-from wanedit.video.encode import write_lossless, write_mp4
+from wanedit.video.encode import write_lossless, write_video
 
 try:
     import decord
@@ -72,7 +72,7 @@ def test_colours_are_those_that_pyav_reads(tmp_path, height, tagged):
     """BT.709 where the file says so, and from 720 lines up where it says nothing."""
     path, frames = tmp_path / "a.mp4", panning(2, height, height * 16 // 9 // 2 * 2)
     if tagged:
-        write_mp4(path, frames, 16)
+        write_video(path, frames, 16)
     else:
         encode(path, "libx264", frames)
     difference = read_frames(path, decoder="decord").astype(int) - read_frames(path)
@@ -97,7 +97,7 @@ def test_another_bridge_changes_nothing(tmp_path):
 def test_a_truncated_video_says_both_counts(tmp_path, name, share):
     path = tmp_path / name
     if path.suffix == ".mp4":
-        write_mp4(path, panning(40, 64, 96), 16)
+        write_video(path, panning(40, 64, 96), 16)
     else:
         write_lossless(path, panning(40, 64, 96))
     truncate(path, share)
@@ -110,7 +110,7 @@ def test_a_truncated_video_says_both_counts(tmp_path, name, share):
 
 @needs_decord
 def test_a_header_that_declares_too_many_frames(tmp_path):
-    write_mp4(tmp_path / "liar.mp4", numbered(10), 16)
+    write_video(tmp_path / "liar.mp4", numbered(10), 16)
     declare(tmp_path / "liar.mp4", 10_000)
     with pytest.raises(InputError):
         read_frames(tmp_path / "liar.mp4", decoder="decord")
@@ -130,7 +130,7 @@ def test_what_decord_gets_wrong_is_refused_and_pyav_named(tmp_path):
     encode(tmp_path / "a.ts", "libx264", numbered(20), options={"g": "10"})
     with pytest.raises(InputError, match=r"a\.ts: decord is exact with mp4 .* got mpegts; decoder: pyav"):
         read_frames(tmp_path / "a.ts", decoder="decord")
-    write_mp4(tmp_path / "phone.mp4", panning(3), 16)
+    write_video(tmp_path / "phone.mp4", panning(3), 16)
     turn(tmp_path / "phone.mp4", (0, 1, -1, 0))
     with pytest.raises(InputError, match=r"turned by -90 degrees.* pyav"):
         read_frames(tmp_path / "phone.mp4", decoder="decord")
@@ -141,7 +141,7 @@ def test_what_decord_gets_wrong_is_refused_and_pyav_named(tmp_path):
 @needs_decord
 def test_a_phone_held_upside_down(tmp_path):
     frames = panning(3, 48, 64)
-    write_mp4(tmp_path / "phone.mp4", frames, 16, crf=8)
+    write_video(tmp_path / "phone.mp4", frames, 16, crf=8)
     turn(tmp_path / "phone.mp4", (-1, 0, 0, -1))
     read = read_frames(tmp_path / "phone.mp4", decoder="decord")
     assert np.abs(read.astype(int) - np.rot90(frames, 2, (1, 2))).mean() < 8  # a wrong turn is off by 40

@@ -10,7 +10,7 @@ from tests.video.files import encode, turn
 from tests.video.scenes import numbered, panning
 from tests.video.test_cases import PATCHES
 from wanedit.errors import InputError
-from wanedit.video import probe, read_frames, read_source, write_mp4
+from wanedit.video import probe, read_frames, read_source, write_video
 from wanedit.video.display import KNEE, PEAK, WHITE, to_bt709
 from wanedit.video.libav import kept_rate, scan
 
@@ -110,7 +110,7 @@ def test_colours_that_cannot_be_converted_are_refused(tmp_path):
 )  # fmt: skip
 def test_a_mirrored_picture_is_shown_mirrored(tmp_path, matrix, mirror):
     frames = panning(2, 48, 64)
-    write_mp4(tmp_path / "selfie.mp4", frames, 16, crf=8)
+    write_video(tmp_path / "selfie.mp4", frames, 16, crf=8)
     turn(tmp_path / "selfie.mp4", matrix)
     read = read_frames(tmp_path / "selfie.mp4")
     assert read.shape == mirror(frames).shape

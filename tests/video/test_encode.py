@@ -14,8 +14,11 @@ import pytest
 from tests.video.scenes import numbered, panning, read_number
 from wanedit.errors import InputError, ResourceError
 from wanedit.files import atomic_path
+from wanedit.timeline import rate_of
+from wanedit.video.arrays import Clock
 from wanedit.video.decode import probe, read_frames
-from wanedit.video.encode import as_rate, write_lossless, write_mp4, write_png
+from wanedit.video.encode import write_lossless, write_png, write_video
+from wanedit.video.formats import FORMATS
 
 HARD_NAMES = ["plain", "with space", "ключ кадр 关键帧", "a=b;c", "100%d", "a:b", "#?&"]
 
@@ -41,10 +44,10 @@ def test_ffv1_keeps_every_colour_level(tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 11])
 def test_mp4_has_the_exact_count_and_rate(tmp_path, fps, count):
     path = tmp_path / "out.mp4"
-    assert write_mp4(path, numbered(count, 16, 64), fps, preset="ultrafast") == count
+    assert write_video(path, numbered(count, 16, 64), fps, preset="ultrafast") == count
     info = probe(path)
     assert (info.frames, info.declared, info.complete) == (count, count, True)
-    assert info.fps == as_rate(fps)
+    assert info.fps == rate_of(fps)
     assert not info.variable_rate
     assert [read_number(frame) for frame in read_frames(path)] == list(range(count))
 
@@ -53,27 +56,27 @@ def test_mp4_has_the_exact_count_and_rate(tmp_path, fps, count):
 def test_matroska_has_the_exact_count_and_rate(tmp_path, fps):
     write_lossless(tmp_path / "out.mkv", numbered(9), fps)
     info = probe(tmp_path / "out.mkv")
-    assert (info.frames, info.declared, info.fps, info.complete) == (9, 9, as_rate(fps), True)
+    assert (info.frames, info.declared, info.fps, info.complete) == (9, 9, rate_of(fps), True)
 
 
 def test_rates_as_people_write_them():
-    assert as_rate(29.97) == Fraction(30000, 1001)
-    assert as_rate(23.976) == Fraction(24000, 1001)
-    assert as_rate(12.5) == Fraction(25, 2)
-    assert as_rate(30) == as_rate(30.0) == 30
-    assert as_rate(25 / 3) == Fraction(25, 3)
+    assert rate_of(29.97) == Fraction(30000, 1001)
+    assert rate_of(23.976) == Fraction(24000, 1001)
+    assert rate_of(12.5) == Fraction(25, 2)
+    assert rate_of(30) == rate_of(30.0) == 30
+    assert rate_of(25 / 3) == Fraction(25, 3)
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1001])
 def test_impossible_rates_are_refused(fps):
     with pytest.raises(InputError, match="fps"):
-        as_rate(fps)
+        rate_of(fps)
 
 
 def test_colours_come_back(tmp_path):
     """Mean error of a gentle picture below 1 level, no channel off by more than a fifth of a level."""
     frames = panning(4, 288, 384)
-    write_mp4(tmp_path / "out.mp4", frames, 16, crf=8)
+    write_video(tmp_path / "out.mp4", frames, 16, crf=8)
     difference = read_frames(tmp_path / "out.mp4").astype(np.float32) - frames
     assert np.abs(difference).mean() < 1
     assert np.abs(difference.mean((0, 1, 2))).max() < 0.2
@@ -84,12 +87,12 @@ def test_colours_come_back(tmp_path):
 )
 def test_flat_colours_are_within_two_levels(tmp_path, colour):
     frames = np.full((2, 32, 32, 3), colour, np.uint8)
-    write_mp4(tmp_path / "flat.mp4", frames, 16, crf=4)
+    write_video(tmp_path / "flat.mp4", frames, 16, crf=4)
     assert np.abs(read_frames(tmp_path / "flat.mp4").astype(int) - frames).max() <= 2
 
 
 def test_mp4_is_tagged_bt709_limited(tmp_path):
-    write_mp4(tmp_path / "out.mp4", panning(2), 16)
+    write_video(tmp_path / "out.mp4", panning(2), 16)
     with av.open(tmp_path / "out.mp4") as container:
         context = container.streams.video[0].codec_context
         tags = (context.colorspace, context.color_range, context.color_primaries, context.color_trc)
@@ -103,37 +106,95 @@ def test_metadata_of_any_key_and_faststart(tmp_path):
         "segment_hashes": '{"0": "ab"}',
         "title": "T",
     }
-    write_mp4(path, panning(3), 16, metadata)
+    write_video(path, panning(3), 16, metadata)
     found = probe(path).metadata
     assert {key: found[key] for key in metadata} == metadata
     content = path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
 
 
-@pytest.mark.parametrize(("height", "width"), [(47, 64), (48, 63)])
-def test_odd_sides_are_refused_before_anything_is_opened(tmp_path, height, width):
-    with pytest.raises(InputError, match=f"even sides, got {width}x{height}"):
-        write_mp4(tmp_path / "out.mp4", panning(2, height, width), 16)
+@pytest.mark.parametrize(("height", "width"), [(47, 64), (48, 63), (47, 63)])
+@pytest.mark.parametrize("ending", FORMATS)
+def test_odd_sides_lose_a_row_only_where_the_codec_has_none(tmp_path, height, width, ending):
+    path = tmp_path / f"out{ending}"
+    assert write_video(path, panning(3, height, width), 16) == 3
+    info = probe(path)
+    expected = (height, width) if ending in (".webm", ".gif") else (height // 2 * 2, width // 2 * 2)
+    assert (info.height, info.width) == expected
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_sides_of_one_pixel_are_refused(tmp_path):
+    with pytest.raises(InputError, match="frames are 64x1; expected 2 pixels"):
+        write_video(tmp_path / "out.mp4", panning(2, 1, 64), 16)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("write", [write_lossless, lambda p, f: write_mp4(p, f, 16)])
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_film_shows_its_frames_and_holds_its_metadata(tmp_path, ending):
+    path, frames = tmp_path / f"a{ending}", numbered(12, 32, 64)
+    told = {"comment": "made with wanedit", "wanedit_config": '{"prompt": "一只猫"}' * 400}
+    assert write_video(path, frames, 24, told, crf=8) == 12
+    info, shown = probe(path), read_frames(path)
+    assert told.items() <= info.metadata.items()
+    assert [read_number(frame) for frame in shown] == list(range(12))
+    # Of twelve frames 0.5 s, to the hundredth that a GIF counts in.
+    with av.open(path) as film:
+        assert film.duration == pytest.approx(500_000, abs=5_000 if ending == ".gif" else 1)
+        context = film.streams.video[0].codec_context
+        tags = (context.colorspace, context.color_range, context.sample_aspect_ratio or 1)
+        assert ending == ".gif" or tags == (1, 1, 1)
+
+
+def test_a_gif_takes_its_colours_from_all_frames(tmp_path):
+    red, blue = (
+        np.full((4, 32, 32, 3), (200, 30, 40), np.uint8),
+        np.full((4, 32, 32, 3), (20, 40, 210), np.uint8),
+    )
+    write_video(tmp_path / "a.gif", np.concatenate([red, blue]), 10)
+    shown = read_frames(tmp_path / "a.gif").astype(int)
+    assert np.abs(shown[:4] - red).max() <= 2
+    assert np.abs(shown[4:] - blue).max() <= 2
+
+
+def test_other_endings_and_rates_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"\.mp4, \.mov, \.mkv, \.webm, \.gif, got \.avi"):
+        write_video(tmp_path / "a.avi", panning(2), 16)
+    with pytest.raises(InputError, match="fps is 60; a film in gif shows 50 at most"):
+        write_video(tmp_path / "a.gif", panning(2), 60)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_clock_says_when_each_frame_is_shown(tmp_path, ending):
+    clock = Clock((900, 3900, 6900, 15900), 21900, Fraction(1, 90000))
+    write_video(tmp_path / f"a{ending}", panning(4), Fraction(120, 7), clock=clock)
+    wanted = [0, 1 / 30, 2 / 30, 1 / 6]
+    info = probe(tmp_path / f"a{ending}")
+    assert info.times == pytest.approx(wanted, abs=0.006 if ending == ".gif" else 0.001)
+    with av.open(tmp_path / f"a{ending}") as film:
+        assert film.duration == pytest.approx(7e6 / 30, abs=7_000)
+    with pytest.raises(InputError, match="more frames than the 4 times"):
+        write_video(tmp_path / f"a{ending}", panning(5), 16, clock=clock)
+
+
+@pytest.mark.parametrize("write", [write_lossless, lambda p, f: write_video(p, f, 16)])
 def test_bad_frames_leave_nothing(tmp_path, write):
     good = panning(3)
     for frames in ([], [good[0], good[1, :40]], [good[0], good[1].astype(np.float32)]):
         with pytest.raises(InputError):
-            write(tmp_path / "out.file", iter(frames))
+            write(tmp_path / "out.mp4", iter(frames))
     assert not list(tmp_path.iterdir())
 
 
 def test_bad_crf_is_refused(tmp_path):
     with pytest.raises(InputError, match="crf"):
-        write_mp4(tmp_path / "out.mp4", panning(2), 16, crf=99)
+        write_video(tmp_path / "out.mp4", panning(2), 16, crf=99)
 
 
 def test_a_failing_source_leaves_the_old_file(tmp_path):
     path = tmp_path / "out.mp4"
-    write_mp4(path, panning(2), 16)
+    write_video(path, panning(2), 16)
     before = path.read_bytes()
 
     def failing():
@@ -141,7 +202,7 @@ def test_a_failing_source_leaves_the_old_file(tmp_path):
         raise KeyError("the model fell over")
 
     with pytest.raises(KeyError, match="the model fell over"):
-        write_mp4(path, failing(), 16)
+        write_video(path, failing(), 16)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -152,7 +213,7 @@ def test_names_with_anything_in_them(tmp_path, name):
     folder.mkdir()
     frames = panning(2)
     write_lossless(folder / f"{name}.mkv", frames)
-    write_mp4(folder / f"{name}.mp4", frames, 16, preset="ultrafast")
+    write_video(folder / f"{name}.mp4", frames, 16, preset="ultrafast")
     write_png(folder / f"{name}.png", frames[0])
     np.testing.assert_array_equal(read_frames(folder / f"{name}.mkv"), frames)
     assert len(read_frames(folder / f"{name}.mp4")) == 2
@@ -192,7 +253,10 @@ def limited(command: str, folder, limit: int) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize(
     "call",
-    ["write_lossless(sys.argv[1] + '/out', noise)", "write_mp4(sys.argv[1] + '/out', noise, 16, crf=0)"],
+    [
+        "write_lossless(sys.argv[1] + '/out.mp4', noise)",
+        "write_video(sys.argv[1] + '/out.mp4', noise, 16, crf=0)",
+    ],
 )
 def test_a_full_disk_is_a_resource_error_and_leaves_nothing(tmp_path, call):
     script = textwrap.dedent(f"""
@@ -207,7 +271,7 @@ def test_a_full_disk_is_a_resource_error_and_leaves_nothing(tmp_path, call):
     """)
     done = limited(script, tmp_path, 20_000)
     assert done.returncode == 4, done.stderr
-    assert f"{tmp_path}/out: not written" in done.stdout
+    assert f"{tmp_path}/out.mp4: not written" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -219,9 +283,9 @@ def test_a_really_full_disk(tmp_path):
         pytest.skip("may not mount")
     try:
         noise = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
-        for write in (write_lossless, lambda p, f: write_mp4(p, f, 16, crf=0)):
+        for write in (write_lossless, lambda p, f: write_video(p, f, 16, crf=0)):
             with pytest.raises(ResourceError, match="No space left"):
-                write(tmp_path / "out", noise)
+                write(tmp_path / "out.mp4", noise)
         assert not list(tmp_path.iterdir())
     finally:
         subprocess.run(["umount", tmp_path], check=True)
@@ -277,7 +341,7 @@ def test_the_same_frames_give_the_same_file(tmp_path):
         # New arrays each time, among others: the fault that this guards against read memory beyond the frame.
         copies = [frame.copy() for frame in frames]
         between = np.full(10_007 * (attempt + 1), attempt, np.uint8)
-        write_mp4(tmp_path / "a.mp4", copies, 16)
+        write_video(tmp_path / "a.mp4", copies, 16)
         digests.add((tmp_path / "a.mp4").read_bytes())
         del copies, between
     assert len(digests) == 1

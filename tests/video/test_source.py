@@ -13,7 +13,7 @@ from tests.video.test_images import png_header
 from wanedit import timeline
 from wanedit.errors import InputError, ResourceError
 from wanedit.timeline import fit_length
-from wanedit.video import cut_back, hold_last, read_source, source, write_lossless, write_mp4
+from wanedit.video import cut_back, hold_last, read_source, source, write_lossless, write_video
 from wanedit.video.images import fit
 
 needs_decord = pytest.mark.skipif(
@@ -82,7 +82,7 @@ def test_another_rate_is_noted_and_moves_no_frame(video):
     clip = read_source(video, fps=16)
     assert (clip.fps, numbers(clip)) == (16, list(range(30)))
     assert clip.notes == ("shown at 16 fps as asked, the file says 25; no frame is dropped or made",)
-    with pytest.raises(InputError, match="fps must be above 0"):
+    with pytest.raises(InputError, match="fps is 0; expected a number above 0"):
         read_source(video, fps=0)
 
 
@@ -137,7 +137,7 @@ def test_every_frame_is_fitted_as_a_keyframe_would_be(tmp_path, decoder):
 
 @both
 def test_a_truncated_video_is_refused_with_both_counts(tmp_path, decoder):
-    write_mp4(tmp_path / "cut.mp4", panning(40, 64, 96), 16)
+    write_video(tmp_path / "cut.mp4", panning(40, 64, 96), 16)
     truncate(tmp_path / "cut.mp4", 0.6)
     with pytest.raises(InputError, match=r"cut\.mp4: the header declares 40 frames, \d+ whole frames found"):
         read_source(tmp_path / "cut.mp4", decoder=decoder, start=39)

@@ -24,10 +24,10 @@ from wanedit.report.record import Record, listing
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import number
 from wanedit.runtime.record import read_run
+from wanedit.timeline import rate_of
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence, Rate, peek
 from wanedit.video.decode import open_frames
 from wanedit.video.display import ACCURATE_SCALING
-from wanedit.video.encode import as_rate
 
 WIDEST = 960
 # Frames between two that stand alone: few, so that a jump decodes little.
@@ -202,7 +202,7 @@ def fitted(frame: AnyFrame, widest: int = WIDEST) -> AnyFrame:
 def embed_video(frames: Iterable[AnyFrame], fps: Rate, widest: int = WIDEST) -> Embedded:
     """A clip as H.264 in mp4, BT.709, no frame of which refers to a later one; read once, frame by frame."""
     first, every = peek(frames, "the report")
-    shown, file, rate = fitted(first, widest), io.BytesIO(), as_rate(fps)
+    shown, file, rate = fitted(first, widest), io.BytesIO(), rate_of(fps)
     # One thread and no macroblock tree: the same frames give the same bytes.
     private = f"keyint={GROUP}:min-keyint={GROUP}:scenecut=0:bframes=0:mbtree=0:threads=1"
     options = {"crf": str(CRF), "preset": "medium", "x264-params": private}

@@ -32,6 +32,7 @@ from wanedit.report.measures import Measured, measure, metric_tables
 from wanedit.report.record import Record, listing, read_record
 from wanedit.runtime.events import number
 from wanedit.runtime.inputs import run_folder
+from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.privacy import Discreet
 
 REPORT_NAME = "report.html"
@@ -94,7 +95,7 @@ def write_report(root: Path, output: Path | None = None, metrics: str = "auto") 
         InputError: no run, or the file cannot be written.
     """
     folder = run_folder(Path(root))
-    target = folder / REPORT_NAME if output is None else _target(output)
+    target = _target(folder / REPORT_NAME if output is None else output)
     write_text(target, run_page(read_record(folder), metrics))
     return target
 
@@ -119,6 +120,7 @@ def _target(output: Path) -> Path:
     target = Path(output).expanduser()
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"output is {target.name!r}; expected the name of an .html file")
+    check_outputs([target])
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
 

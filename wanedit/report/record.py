@@ -14,9 +14,10 @@ from wanedit.runtime.events import Event, parse_events
 from wanedit.runtime.inputs import run_folder
 from wanedit.runtime.privacy import Discreet
 from wanedit.runtime.record import recorded_job
-from wanedit.runtime.settings import FINAL_NAME, VIDEO_SUFFIXES, canonical
+from wanedit.runtime.settings import FINAL_NAME, canonical
 from wanedit.video import probe
 from wanedit.video.decode import VideoInfo
+from wanedit.video.formats import FORMATS
 
 
 def mapping(value: object) -> dict[str, Any]:
@@ -154,8 +155,8 @@ def _video(root: Path, recorded: str) -> Path | None:
     # The folder may have been moved: what lies in it counts before what its record says.
     output, places = Path(recorded), [root / FINAL_NAME]
     if root.suffix == ".wanedit":
-        places += [root.parent / f"{root.stem}.mp4", root.parent / f"{root.stem}.mov", output]
-    elif output.suffix.lower() in VIDEO_SUFFIXES:
+        places += [*(root.parent / f"{root.stem}{ending}" for ending in FORMATS), output]
+    elif output.suffix.lower() in FORMATS:
         places.append(output)
     for place in places:
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.files import PARTIAL_SUFFIX, file_sha256, write_text
+from wanedit.runtime.outputs import is_own
 
 JOURNAL_VERSION = 1
 
@@ -36,6 +37,17 @@ class RunDirectory:
         self.junctions = root / "junctions.png"
         self.folders = (root, self.segments)
 
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The files that a run writes under names of its own, there already or not."""
+        tables = (self.root / "metrics.csv", self.root / "tracking.json")
+        return (self.final, self.contact_sheet, self.junctions, self.config, self.metrics, *tables)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether an earlier run of wanedit left its record here."""
+        return any(path.is_file() and is_own(path) for path in (self.config, self.metrics))
+
     def prepare(self) -> None:
         """Create the folders and drop what a killed run left half-written.
 
@@ -44,7 +56,8 @@ class RunDirectory:
         """
         for folder in self.folders:
             _create(folder)
-            for partial in folder.glob(f".*{PARTIAL_SUFFIX}"):
+            # The names of `files.atomic_path`: what others call partial is theirs.
+            for partial in folder.glob(f".*.[0-9]*{PARTIAL_SUFFIX}"):
                 partial.unlink(missing_ok=True)
 
     def require_space(self, need: int) -> None:
@@ -81,7 +94,7 @@ class RunDirectory:
         _create(self.root)
         try:
             # Not emptied before it is locked: it names the owner.
-            file = (self.root / ".lock").open("a+")
+            file = (self.root / ".wanedit.lock").open("a+")
         except OSError as error:
             raise InputError(f"output {self.root}: {os.strerror(error.errno or 0)}") from None
         with file:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 from wanedit.errors import InputError
-from wanedit.runtime.settings import VIDEO_SUFFIXES
 from wanedit.timeline import Keyframe
+from wanedit.video.formats import FORMATS
 
 if TYPE_CHECKING:
     from wanedit.video.source import OpenedSource
@@ -78,7 +78,7 @@ def find_path(
 def run_folder(path: Path) -> Path:
     """The folder of a run that is named by it or by its finished video. Raises InputError for anything else."""
     path = path.expanduser()
-    if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+    if path.suffix.lower() in FORMATS and path.is_file():
         beside = path.with_suffix(".wanedit")
         path = beside if beside.is_dir() else path.parent
     if not path.is_dir():

@@ -23,13 +23,13 @@ from wanedit.rng import draw_seed
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import Event, append_event
+from wanedit.runtime.outputs import RECORD_MARK
 from wanedit.runtime.settings import IsDataclass, RunSettings, canonical
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence
 from wanedit.wan.catalog import find_known
 
 Config = TypeVar("Config", bound=RunSettings)
 
-RECORD_MARK = "# Recorded by wanedit: the resolved configuration of this folder's run.\n"
 ONCE = {"force_regenerate": False, "resume_from": None}
 
 

@@ -28,14 +28,16 @@ from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 from wanedit.errors import InputError
 from wanedit.files import Json
 from wanedit.registry import Registered, Registry
+from wanedit.timeline import MAX_FPS, rate_of
+from wanedit.video.formats import FORMATS, format_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 FINAL_NAME = "output_final.mp4"
-VIDEO_SUFFIXES = (".mp4", ".mov")
+# What an ending looks like: "film.avi" is meant as a file, "alpha_0.5" as a folder.
+_ENDING = re.compile(r"\.[a-z][a-z0-9]{1,4}")
 SMALLEST_SIDE = 32
-MAX_FPS = 1000
 MAX_PIXELS = 4096 * 4096
 
 # Types of fields with the range that makes sense; `check_settings` enforces it, the command line's help shows the type.
@@ -115,7 +117,8 @@ class RunSettings(TrackingSettings):
         ckpt_dir: the folder of the checkpoint, or a known name; wins over `model`.
         size: "width*height", both even; null for the model's own. Where they are no multiples of 16, the model works on
             the next ones, the last row and column held, and the output is cut back to exactly this size.
-        fps: frames a second; null for the model's own.
+        fps: frames a second, a number or a fraction such as "30000/1001", which 29.97 stands for; null for the model's
+            own.
         base_seed: of all noise; negative or null draws one, which the run records and a resume reuses.
         cpu_threads: threads of each process on a CPU; null for all cores. The last bits of a result depend on
             it, so a resumed run keeps the value of the run before.
@@ -127,8 +130,8 @@ class RunSettings(TrackingSettings):
         save_latents: also keep the latents, as safetensors.
         crf: quality of the final H.264 file, 0 (lossless) to 51.
         force_regenerate: make anew what is already complete.
-        output: the run's folder; or the path of the final video, whose folder of records then stands beside it under
-            its name with `.wanedit`.
+        output: the run's folder; or the path of the final film (.mp4, .mov, .mkv, .webm or .gif), whose folder of
+            records then stands beside it under its name with `.wanedit`.
     """
 
     job: str = ""
@@ -136,7 +139,7 @@ class RunSettings(TrackingSettings):
     model: FileName = "tiny"
     ckpt_dir: FileName | None = None
     size: str | Sequence[int] | None = None
-    fps: Rate | None = None
+    fps: Rate | str | None = None
     base_seed: int | None = None
     cpu_threads: Count | None = None
     offload_model: bool | None = None
@@ -174,15 +177,38 @@ class RunSettings(TrackingSettings):
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
-        output = Path(self.output).expanduser()
-        return output.with_suffix(".wanedit") if output.suffix.lower() in VIDEO_SUFFIXES else output
+        """The run's folder. Raises InputError as `film_of`."""
+        film = film_of(self.output)
+        return Path(self.output).expanduser() if film is None else film.with_suffix(".wanedit")
 
     @property
     def final_path(self) -> Path:
-        """The finished video."""
-        output = Path(self.output).expanduser()
-        return output if output.suffix.lower() in VIDEO_SUFFIXES else output / FINAL_NAME
+        """The finished video. Raises InputError as `film_of`."""
+        return film_of(self.output) or Path(self.output).expanduser() / FINAL_NAME
+
+
+def film_of(output: str | os.PathLike[str]) -> Path | None:
+    """The film that an output names; None for a folder: a name without ending, one that is there, or one with a "/".
+
+    Raises:
+        InputError: an ending that no film is written with.
+    """
+    path = Path(output).expanduser()
+    ending = path.suffix.lower()
+    if ending in FORMATS:
+        return path
+    require_folder(output, f"a film ({', '.join(FORMATS)}) or a folder")
+    return None
+
+
+def require_folder(output: str | os.PathLike[str], expected: str = "a folder") -> Path:
+    """An output that is a folder. Raises InputError for a name with an ending, by which a file is meant."""
+    path = Path(output).expanduser()
+    ending = path.suffix.lower()
+    is_folder = os.fspath(output).endswith(("/", os.sep)) or os.path.isdir(path)
+    if (ending in FORMATS or _ENDING.fullmatch(ending)) and not is_folder:
+        raise InputError(f"output is {output}, with the ending {ending}; expected {expected}")
+    return path
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -282,6 +308,9 @@ def check_run(config: RunSettings) -> None:
     # The system's calls take no path with one, and say so as a ValueError from deep inside.
     if "\0" in os.fspath(config.output):
         raise InputError("output holds a zero byte; expected a folder or the path of a video")
+    kind = format_of(config.final_path)
+    if config.fps is not None:
+        kind.require_rate(rate_of(config.fps))
     if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
         raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
     _ = config.height_width  # raises for a size that there is not

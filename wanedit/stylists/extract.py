@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from wanedit.errors import InputError
+from wanedit.timeline import Seconds, rate_of
 from wanedit.video.arrays import AnyFrame, Frames
 from wanedit.video.colour import rgb_to_lab
 from wanedit.video.decode import describe, frames_between, read_frames, require_known, scanned
@@ -62,7 +63,11 @@ class Keyframes:
 
 
 def open_clip(
-    path: Path, start: int = 0, num_frames: int | None = None, decoder: str = "pyav", fps: float | None = None
+    path: Path,
+    start: int = 0,
+    num_frames: int | None = None,
+    decoder: str = "pyav",
+    fps: Seconds | str | None = None,
 ) -> Clip:
     """Look at a video file or a folder of images; count its frames, decode at most one.
 
@@ -73,11 +78,11 @@ def open_clip(
     if path.is_dir():
         images = list_images(path)
         height, width = load_image(images[0]).pixels.shape[:2]
-        total, rate = len(images), Fraction(fps or FOLDER_FPS).limit_denominator(1000)
+        total, rate = len(images), rate_of(fps or FOLDER_FPS)
     else:
         info = describe(path, scanned(path, False))
         total, height, width = info.frames, info.height, info.width
-        rate = info.fps if fps is None else Fraction(fps).limit_denominator(1000)
+        rate = info.fps if fps is None else rate_of(fps)
     if not 0 <= start < total:
         raise InputError(f"{path}: start is frame {start}, the source has frames 0 to {total - 1}")
     count = total - start if num_frames is None else num_frames

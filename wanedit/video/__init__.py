@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wanedit.video.colour import AffineLab, correct_segment, fit_affine
     from wanedit.video.decode import VideoInfo, iter_frames, probe, read_frames
-    from wanedit.video.encode import write_lossless, write_mp4, write_png
+    from wanedit.video.encode import write_lossless, write_png, write_video
     from wanedit.video.images import FitRecord, LoadedImage, fit, list_images, load_image
     from wanedit.video.motion import retime
     from wanedit.video.sheets import contact_sheet, junction_sheet
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "colour": ("AffineLab", "correct_segment", "fit_affine"),
     "decode": ("VideoInfo", "iter_frames", "probe", "read_frames"),
-    "encode": ("write_lossless", "write_mp4", "write_png"),
+    "encode": ("write_lossless", "write_video", "write_png"),
     "images": ("FitRecord", "LoadedImage", "fit", "list_images", "load_image"),
     "motion": ("retime",),
     "sheets": ("contact_sheet", "junction_sheet"),

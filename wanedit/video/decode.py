@@ -16,6 +16,7 @@ from jaxtyping import Float
 from wanedit.errors import InputError
 from wanedit.video.arrays import AnyFrame, Frame, Frames, FrameSequence, require_same_size
 from wanedit.video.display import UNSPECIFIED
+from wanedit.video.formats import own_names
 from wanedit.video.images import is_animation, load_animation
 from wanedit.video.libav import (
     SALVAGE_HINT,
@@ -97,7 +98,7 @@ def describe(path: Path, index: PacketIndex) -> VideoInfo:
         with open_video(path) as container:
             picture = first_picture(container, path)
             stream, display = video_stream(container), display_of(container, path)
-            codec, metadata = stream.codec_context.name, dict(container.metadata)
+            codec, metadata = stream.codec_context.name, own_names(dict(container.metadata))
             (height, width), rotation = display.sides(picture), picture.rotation
             pixel_format = picture.format.name
             for whole in display.deinterlaced([picture]):

@@ -1,23 +1,41 @@
-"""Writing frames: lossless segments, the final mp4, single images. Streaming and atomic."""
+"""Writing frames: lossless segments, the final film with its sound, single images. Streaming and atomic."""
 
+import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
 import av
-from av import VideoFrame, VideoStream
+import numpy as np
+from av import Packet, VideoFrame, VideoStream
+from av.container import OutputContainer
 from av.error import FFmpegError
+from av.filter import Graph
+from av.filter.context import FilterContext
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from wanedit.errors import InputError, WaneditError
-from wanedit.files import atomic_path
-from wanedit.video.arrays import AnyFrame, Frame, Rate, peek, require_frame, require_same_size, size_text
-from wanedit.video.decode import probe
+from wanedit.files import PARTIAL_SUFFIX, atomic_path
+from wanedit.timeline import rate_of
+from wanedit.video.arrays import (
+    AnyFrame,
+    Clock,
+    Frame,
+    Rate,
+    peek,
+    require_frame,
+    require_same_size,
+    size_text,
+)
+from wanedit.video.decode import iter_frames, probe
 from wanedit.video.display import ACCURATE_SCALING
+from wanedit.video.formats import Format, format_of
+from wanedit.video.sound import Sound, sound_packets
 
 
 def write_lossless(path: str | Path, frames: Iterable[AnyFrame], fps: Rate = 16) -> int:
@@ -30,122 +48,126 @@ def write_lossless(path: str | Path, frames: Iterable[AnyFrame], fps: Rate = 16)
         InputError: no frames, unequal sizes, not uint8 RGB, or no such folder.
         ResourceError: the disk is full; nothing half-written is left.
     """
-    return _write(Path(path), frames, as_rate(fps), _LOSSLESS, {})
+    return _write(Path(path), frames, rate_of(fps), _LOSSLESS, {})
 
 
-def write_mp4(
+def write_video(
     path: str | Path,
     frames: Iterable[AnyFrame],
     fps: Rate,
     metadata: Mapping[str, str] | None = None,
     crf: int = 16,
     preset: str = "medium",
+    *,
+    sound: Sound | None = None,
+    clock: Clock | None = None,
 ) -> int:
-    """Write frames as H.264 yuv420p in mp4, playable everywhere; return how many.
+    """Write frames as the film that its name says (`formats.FORMATS`), playable everywhere; return how many.
 
-    Colours are converted to, and tagged as, BT.709 in limited range. The index stands in front
-    (faststart), and `metadata` may have any keys. crf 0 is the best quality, 51 the worst.
+    Colours are converted to, and tagged as, BT.709 in limited range; pixels are square. Where the film needs even
+    sides, an odd last row or column is left out. `metadata` may have any keys, which `decode.probe` gives back.
+
+    Args:
+        fps: frames a second.
+        crf: quality from 0, the best, to 51, in H.264's terms.
+        preset: of H.264.
+        sound: is written beside the pictures.
+        clock: when each frame is shown, where that is not evenly at `fps`.
 
     Raises:
-        InputError: odd sides (before anything is opened), no frames, unequal sizes, crf outside 0..51.
+        InputError: an ending of another kind, no frames, unequal sizes, crf outside 0..51, more frames a second than
+            the film can show, sides of less than 2 pixels, or a clock of other frames.
         ResourceError: the disk is full; nothing half-written is left.
     """
+    path, rate = Path(path), rate_of(fps)
+    kind = format_of(path)
     if not 0 <= crf <= 51:
         raise InputError(f"{path}: crf must be between 0 and 51, got {crf}")
-    codec = replace(_MP4, options=_MP4.options | {"crf": str(crf), "preset": preset})
-    return _write(Path(path), frames, as_rate(fps), codec, metadata or {})
+    kind.require_rate(rate)
+    if kind.codec == "gif":
+        return _write_gif(path, frames, rate, metadata or {}, clock)
+    options = dict(kind.options) | {"crf": str(kind.quality(crf))}
+    if kind.codec == "libx264":
+        options["preset"] = preset
+        if clock is not None:
+            # mp4 ends with what was decoded last, which with B-frames is not what is shown last.
+            options["bf"] = "0"
+    return _write(path, frames, rate, replace(kind, options=options), metadata or {}, sound, clock)
 
 
 def write_png(path: str | Path, image: Frame) -> None:
-    """Write one RGB image as PNG. Raises InputError for another array, ResourceError for a full disk."""
+    """Write one RGB image as PNG that says who wrote it. Raises InputError for another array, ResourceError for a full
+    disk."""
     require_frame(image, str(path))
+    said = PngInfo()
+    said.add_text("Software", "wanedit")
     with atomic_path(path) as partial:
-        Image.fromarray(image).save(partial, format="png")
+        Image.fromarray(image).save(partial, format="png", pnginfo=said)
 
 
-def as_rate(fps: Rate) -> Fraction:
-    """Frames per second as an exact fraction: 12.5 -> 25/2, 29.97 -> 30000/1001 as broadcast means it.
-
-    Raises:
-        InputError: not a number above 0 and up to 1000.
-    """
-    if not 0 < fps <= 1000:  # also False for NaN
-        raise InputError(f"fps must be above 0 and at most 1000, got {fps}")
-    for nominal in (24, 30, 48, 60, 120):
-        if isinstance(fps, float) and abs(fps - nominal / 1.001) < 5e-3:
-            return Fraction(nominal * 1000, 1001)
-    return Fraction(fps).limit_denominator(100_000)
-
-
-@dataclass(frozen=True)
-class _Codec:
-    """What differs between the two kinds of file."""
-
-    name: str
-    container: str
-    pixel_format: str
-    picture: Callable[[Frame], VideoFrame]
-    options: dict[str, str]
-    muxer: dict[str, str]
-    even: bool = False
-    colour: dict[str, int] = field(default_factory=dict)
-
-
-_LOSSLESS = _Codec(
-    name="ffv1",
-    container="matroska",
-    pixel_format="bgr0",
-    # FFV1 codes 8-bit RGB as bgr0 only; from rgb24 that is a shuffle of bytes.
-    picture=lambda frame: av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0"),
-    options={"level": "3", "g": "1", "slices": "4", "slicecrc": "1"},
-    muxer={"flush_packets": "1", "cluster_time_limit": "1"},
+# FFV1 codes 8-bit RGB as bgr0 only; from rgb24 that is a shuffle of bytes.
+_LOSSLESS = Format(
+    "matroska",
+    "ffv1",
+    "bgr0",
+    {"level": "3", "g": "1", "slices": "4", "slicecrc": "1"},
+    {"flush_packets": "1", "cluster_time_limit": "1"},
+    even=False,
 )
+# AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_PRI_BT709, AVCOL_TRC_BT709
+_BT709 = {"colorspace": 1, "color_range": 1, "color_primaries": 1, "color_trc": 1}
 
 
-_MP4 = _Codec(
-    name="libx264",
-    container="mp4",
-    pixel_format="yuv420p",
-    picture=lambda frame: av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
-        format="yuv420p",
+def _picture(frame: Frame, pixel_format: str) -> VideoFrame:
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+    if pixel_format != "yuv420p":
+        return picture.reformat(format=pixel_format)
+    return picture.reformat(
+        format=pixel_format,
         dst_colorspace="ITU709",
         dst_color_range="MPEG",
         interpolation=ACCURATE_SCALING,
-    ),
-    # x264's macroblock tree, in its AVX-512 form, reads memory beyond small frames: of 64x64 clips one file in
-    # twenty then differs from the others. Without it the same frames give the same file.
-    options={"x264-params": "mbtree=0"},
-    muxer={"movflags": "+faststart+use_metadata_tags"},
-    even=True,
-    # AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_PRI_BT709, AVCOL_TRC_BT709
-    colour={"colorspace": 1, "color_range": 1, "color_primaries": 1, "color_trc": 1},
-)
+    )
 
 
 def _write(
-    path: Path, frames: Iterable[AnyFrame], fps: Fraction, codec: _Codec, metadata: Mapping[str, str]
+    path: Path,
+    frames: Iterable[AnyFrame],
+    fps: Fraction,
+    kind: Format,
+    metadata: Mapping[str, str],
+    sound: Sound | None = None,
+    clock: Clock | None = None,
 ) -> int:
     first, frames = peek(frames, str(path))
     require_frame(first, str(path))
-    if codec.even and (first.shape[0] % 2 or first.shape[1] % 2):
-        raise InputError(f"{path}: H.264 in yuv420p needs even sides, got {size_text(first)}")
+    height, width = kind.fitted(*first.shape[:2])
+    if not height or not width:
+        raise InputError(f"{path}: frames are {size_text(first)}; expected 2 pixels or more a side")
+    time_base = 1 / fps if clock is None else clock.time_base
     with atomic_path(path) as partial:
-        container = av.open(os.fspath(partial), "w", format=codec.container, options=codec.muxer)
+        container = av.open(os.fspath(partial), "w", format=kind.container, options=kind.muxer)
         container.metadata.update(metadata)
-        stream = cast(VideoStream, container.add_stream(codec.name, rate=fps, options=codec.options))
-        stream.height, stream.width = first.shape[:2]
-        stream.pix_fmt = codec.pixel_format
-        stream.time_base = stream.codec_context.time_base = 1 / fps
-        for tag, value in codec.colour.items():
-            setattr(stream.codec_context, tag, value)
-        count = 0
+        stream = cast(VideoStream, container.add_stream(kind.codec, rate=fps, options=kind.options))
+        stream.height, stream.width = height, width
+        stream.pix_fmt = kind.pixel_format
+        stream.time_base = stream.codec_context.time_base = time_base
+        if kind.pixel_format == "yuv420p":
+            stream.codec_context.sample_aspect_ratio = Fraction(1)
+            for tag, value in _BT709.items():
+                setattr(stream.codec_context, tag, value)
+        beside = _Beside(container, sound, kind)
+        # By time: the codec gives pictures back in another order, and forgets how long they last.
+        count, lasts = 0, dict[int, int]()
         try:
             for frame in require_same_size(frames, str(path)):
-                picture = codec.picture(frame)
-                picture.pts, picture.time_base = count, 1 / fps
-                container.mux(stream.encode(picture))
+                picture = _picture(frame[:height, :width], kind.pixel_format)
+                picture.pts, lasts[picture.pts] = _when(count, clock, path)
+                picture.time_base = time_base
+                beside.mux(stream.encode(picture), lasts)
                 count += 1
-            container.mux(stream.encode(None))
+            beside.mux(stream.encode(None), lasts)
+            beside.mux_rest()
         except BaseException:
             # Closing writes the trailer, which on a full disk fails a second time: the first failure is the news.
             with suppress(FFmpegError):
@@ -156,3 +178,123 @@ def _write(
         if (found := probe(partial).frames) != count:
             raise WaneditError(f"{path}: {count} frames were written but {found} can be read back")
     return count
+
+
+def _write_gif(
+    path: Path, frames: Iterable[AnyFrame], fps: Fraction, metadata: Mapping[str, str], clock: Clock | None
+) -> int:
+    """Frames in 256 colours, chosen from all of them by FFmpeg's palettegen and dithered by its paletteuse.
+
+    The colours are known only after the last frame: meanwhile frames are kept without loss on disk, not in memory.
+    """
+    kept = path.with_name(f".{path.name[:60]}.{os.getpid()}.frames{PARTIAL_SUFFIX}")
+    kind, tick = format_of(path), Fraction(1, 100)
+    try:
+        count = write_lossless(kept, frames, fps)
+        with atomic_path(path) as partial:
+            choosing, using = Graph(), Graph()
+            chooser, user = choosing.add("palettegen"), using.add("paletteuse", "dither=sierra2_4a")
+            source, shown = None, None
+            for frame in iter_frames(kept):
+                picture = _picture(frame, "rgb24")
+                source = source or _configured(choosing, chooser, picture)
+                source.push(picture)
+            assert source is not None
+            source.push(None)
+            palette = cast(VideoFrame, choosing.pull())
+            container = av.open(os.fspath(partial), "w", format=kind.container)
+            stream = cast(VideoStream, container.add_stream(kind.codec, rate=fps))
+            stream.pix_fmt, stream.time_base = kind.pixel_format, tick
+            stream.codec_context.time_base = tick
+            for index, frame in enumerate(iter_frames(kept)):
+                picture = _picture(frame, "rgb24")
+                if shown is None:
+                    stream.height, stream.width = frame.shape[:2]
+                    shown = _configured(using, user, picture, palette)
+                at, lasts = _when(index, clock, path)
+                unit = (1 / fps if clock is None else clock.time_base) / tick
+                # Each frame at its own nearest tick, so that their rounding does not add up.
+                picture.pts, picture.time_base = round(at * unit), tick
+                picture.duration = max(1, round((at + lasts) * unit) - picture.pts)
+                shown.push(picture)
+                container.mux(stream.encode(cast(VideoFrame, using.pull())))
+            container.mux(stream.encode(None))
+            container.close()
+            _comment_gif(partial, json.dumps(dict(metadata)))
+    finally:
+        kept.unlink(missing_ok=True)
+    return count
+
+
+def _configured(
+    graph: Graph, operation: FilterContext, picture: VideoFrame, palette: VideoFrame | None = None
+) -> FilterContext:
+    """A graph of one filter, with its palette; what frames are pushed into is returned."""
+    source, sink = _buffer(graph, picture), graph.add("buffersink")
+    source.link_to(operation)
+    operation.link_to(sink)
+    if palette is None:
+        graph.configure()
+        return source
+    colours = _buffer(graph, palette)
+    colours.link_to(operation, 0, 1)
+    graph.configure()
+    colours.push(palette)
+    colours.push(None)
+    return source
+
+
+def _buffer(graph: Graph, picture: VideoFrame) -> FilterContext:
+    return graph.add_buffer(
+        width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 100)
+    )
+
+
+def _comment_gif(path: Path, text: str) -> None:
+    """Put a comment into a GIF (GIF89a, section 24), which FFmpeg's muxer does not: behind the number of loops."""
+    content, loops = path.read_bytes(), b"NETSCAPE2.0"
+    place = content.index(loops) + len(loops) + 5
+    raw = text.encode("ascii")
+    blocks = b"".join(bytes([len(part := raw[i : i + 255])]) + part for i in range(0, len(raw), 255))
+    path.write_bytes(content[:place] + b"\x21\xfe" + blocks + b"\x00" + content[place:])
+
+
+def _when(index: int, clock: Clock | None, path: Path) -> tuple[int, int]:
+    """When a frame is shown and for how long, in the film's time base."""
+    if clock is None:
+        return index, 1
+    if index >= len(clock.pts):
+        raise InputError(f"{path}: more frames than the {len(clock.pts)} times that they are shown at")
+    one = clock.cut(index, index + 1)
+    return one.pts[0] - clock.pts[0], one.end - one.pts[0]
+
+
+class _Beside:
+    """Writes pictures and the sound beside them in order of time, as players want to read them."""
+
+    def __init__(self, film: OutputContainer, sound: Sound | None, kind: Format) -> None:
+        self.film = film
+        self.packets = iter(()) if sound is None else sound_packets(sound, film, kind)
+        self.held: Packet | None = None
+
+    def mux(self, pictures: list[Packet], lasts: dict[int, int]) -> None:
+        for picture in pictures:
+            assert picture.dts is not None
+            assert picture.pts is not None
+            assert picture.time_base is not None
+            picture.duration = lasts.pop(picture.pts)
+            self._sound_before(picture.dts * picture.time_base)
+            self.film.mux(picture)
+
+    def mux_rest(self) -> None:
+        self._sound_before(None)
+
+    def _sound_before(self, time: Fraction | None) -> None:
+        while (packet := self.held or next(self.packets, None)) is not None:
+            assert packet.dts is not None
+            assert packet.time_base is not None
+            if time is not None and packet.dts * packet.time_base > time:
+                self.held = packet
+                return
+            self.held = None
+            self.film.mux(packet)

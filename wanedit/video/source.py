@@ -19,10 +19,9 @@ import psutil
 from jaxtyping import Bool, Float32, UInt8
 
 from wanedit.errors import InputError, ResourceError
-from wanedit.timeline import fit_length
+from wanedit.timeline import fit_length, rate_of
 from wanedit.video.arrays import AnyFrame, Clock, Frames, FrameSequence, Rate
 from wanedit.video.decode import DECODERS, describe, frames_between, require_known, scanned, stack
-from wanedit.video.encode import as_rate
 from wanedit.video.images import FitRecord, Size, fit, list_images, load_image, load_images
 
 FOLDER_FPS = 16  # of a folder of images whose rate is not given: the rate of the Wan models
@@ -102,7 +101,7 @@ def read_source(
     path: str | Path,
     *,
     decoder: str = "pyav",
-    fps: Rate | None = None,
+    fps: Rate | str | None = None,
     start: int = 0,
     num_frames: int | None = None,
     size: Size | None = None,
@@ -164,7 +163,7 @@ def open_source(
     path: str | Path,
     *,
     decoder: str = "pyav",
-    fps: Rate | None = None,
+    fps: Rate | str | None = None,
     start: int = 0,
     num_frames: int | None = None,
     size: Size | None = None,
@@ -178,7 +177,7 @@ def open_source(
     """
     path = Path(path)
     require_known(decoder)
-    rate = None if fps is None else as_rate(fps)
+    rate = None if fps is None else rate_of(fps)
     source = _folder(path, rate, salvage) if path.is_dir() else _video(path, rate, decoder, salvage)
     if not 0 <= start < source.total:
         raise InputError(f"{path}: start is frame {start}, the source has frames 0 to {source.total - 1}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from wanedit.errors import InputError
 from wanedit.runtime import launch
-from wanedit.runtime.settings import FileName, PlainValues, Registered, TrackingSettings
+from wanedit.runtime.settings import FileName, PlainValues, Registered, TrackingSettings, require_folder
 
 GRID_FILE = "grid.yaml"
 
@@ -83,6 +83,9 @@ def check_ablation(config: AblationConfig, world: launch.World) -> None:
     for name, value in (("jobs", config.jobs), ("items", config.items)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
+    for folder in (config.output, config.results):
+        if folder is not None:
+            require_folder(folder)
     check_tracking(config.logged)
     if world.under_torchrun and config.jobs > 1:
         raise InputError(f"jobs is {config.jobs} under torchrun, whose processes share the runs; expected 1")

@@ -17,7 +17,7 @@ from rich.table import Table
 from wanedit.errors import ResourceError
 from wanedit.jobs.ablate.config import AblationConfig, check_ablation
 from wanedit.jobs.ablate.grid import Grid, column_names, label_text, load_grid
-from wanedit.jobs.ablate.results import Results, collect, draw_figures, write_results
+from wanedit.jobs.ablate.results import Results, check_results, collect, draw_figures, write_results
 from wanedit.jobs.ablate.runs import Run, expand, make, unfinished
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
@@ -57,6 +57,7 @@ def ablate(config: AblationConfig, verbose: bool = True, say: Say = print) -> Re
 def _ablate(config: AblationConfig, world: launch.World, say: Say | None) -> Results:
     start, root = time.monotonic(), config.runs_folder
     grid = load_grid(config.folder)
+    check_results(grid, config.results_folder)
     runs = expand(grid, config.folder, config.items)
     todo = launch.on_rank_zero(world, lambda: unfinished(runs, root, config.force))
     if say is not None:
@@ -185,6 +186,7 @@ def print_ablation_plan(config: AblationConfig, console: Console | None = None) 
     """Every point of the grid with its runs, and how many of them are complete."""
     console = console or wide_console()
     grid = load_grid(config.folder)
+    check_results(grid, config.results_folder)
     runs, columns = expand(grid, config.folder, config.items), column_names(grid)
     counts: dict[tuple[str, ...], list[int]] = {}
     for run in runs:

@@ -17,6 +17,7 @@ from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.settings import SMALLEST_SIDE, parse_size
 from wanedit.video import load_image
 from wanedit.video.arrays import Clip, Frame
+from wanedit.video.formats import Format
 from wanedit.video.images import OVER_WHITE, Size, under
 from wanedit.video.source import Placement, SourceClip, open_source, register
 
@@ -165,13 +166,14 @@ def read_originals(
     return Pictures(frames, shown_in(frames, keyframes, config.resize_policy))
 
 
-def shape_notes(config: EditConfig, source: SourceClip, sides: Size) -> list[str]:
+def shape_notes(config: EditConfig, source: SourceClip, sides: Size, kind: Format) -> list[str]:
     """What becomes of the source's shape, where the user would not expect it.
 
     Args:
         config: decided.
         source: read at the model's size.
         sides: (height, width) of the source as stored.
+        kind: of the film that is written.
     """
     (height, width), size, notes = sides, (source.frames.shape[1], source.frames.shape[2]), []
     own = original_size(sides, size, config.resize_policy)
@@ -186,9 +188,9 @@ def shape_notes(config: EditConfig, source: SourceClip, sides: Size) -> list[str
             "pad": "black bars fill it up",
         }
         notes.append(f"the source is {width}x{height} and the result {made}: {became[config.resize_policy]}")
-    if result[0] % 2 or result[1] % 2:
+    if (written := kind.fitted(*result)) != result:
         notes.append(
-            f"{made} has an odd side, which H.264 cannot have: {result[1] // 2 * 2}x"
-            f"{result[0] // 2 * 2} are written; the lossless frames beside it keep all"
+            f"{made} has an odd side, which H.264 cannot have: {written[1]}x{written[0]} are written; the lossless "
+            "frames beside it keep all"
         )
     return notes

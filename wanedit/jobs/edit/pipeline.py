@@ -13,12 +13,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from wanedit import __version__
 from wanedit.errors import InputError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.run import EditResult, edit
-from wanedit.runtime.settings import VIDEO_SUFFIXES, canonical, with_changes
-from wanedit.video import write_lossless, write_mp4, write_png
+from wanedit.runtime.outputs import check_outputs
+from wanedit.runtime.settings import canonical, with_changes
+from wanedit.timeline import Seconds, rate_of
+from wanedit.video import write_lossless, write_png, write_video
 from wanedit.video.arrays import AnyFrame, require_frame, require_same_size, size_text
+from wanedit.video.formats import format_of
 from wanedit.video.source import FOLDER_FPS
 
 StrPath = str | os.PathLike[str]
@@ -270,7 +274,7 @@ def _short(value: object) -> str:
     return repr(value) if plain else f"of type {type(value).__name__}"
 
 
-def _source(video: Any, scratch: Path, fps: float = FOLDER_FPS) -> str:
+def _source(video: Any, scratch: Path, fps: Seconds | str = FOLDER_FPS) -> str:
     """The path of a source; frames in memory are written without loss first."""
     if isinstance(video, str | os.PathLike):
         return os.fspath(video)
@@ -287,7 +291,7 @@ def _source(video: Any, scratch: Path, fps: float = FOLDER_FPS) -> str:
             f"source_video is {size_text(frames[0])}; expected at least {SMALLEST} pixels each way"
         )
     path = scratch / "source.mkv"
-    write_lossless(path, np.stack(list(require_same_size(frames, "source_video"))), fps)
+    write_lossless(path, np.stack(list(require_same_size(frames, "source_video"))), rate_of(fps))
     return str(path)
 
 
@@ -318,24 +322,25 @@ def save_video(
         quality: 0 (worst) to 10, which imageio-ffmpeg makes a crf of `(1 - quality / 10) * 51`, rounded down.
 
     Raises:
-        InputError: no frames, unequal ones, another ending of the name, or numbers out of range.
+        InputError: no frames, unequal ones, another ending of the name, numbers out of range, or a file of another
+            origin, which would be replaced.
         ResourceError: the disk is full.
     """
     path = Path(save_path).expanduser()
-    if path.suffix.lower() not in VIDEO_SUFFIXES or not 0 <= quality <= 10:
-        raise InputError(
-            f"{path} at quality {quality}; expected a name that ends in one of {VIDEO_SUFFIXES}, and 0 to 10"
-        )
+    kind = format_of(path)
+    if not 0 <= quality <= 10:
+        raise InputError(f"{path} at quality {quality}; expected 0 to 10")
+    check_outputs([path])
     pictures = [pixels_of(frames[i], f"frame {i}") for i in range(len(frames))]
     if not pictures:
         raise InputError(f"no frames for {path}; expected some")
-    height, width = (side // 2 * 2 for side in pictures[0].shape[:2])
+    height, width = kind.fitted(*pictures[0].shape[:2])
     if (height, width) != pictures[0].shape[:2]:
         warnings.warn(
             f"{size_text(pictures[0])} has an odd side, which H.264 cannot have: {width}x{height} are written",
             stacklevel=2,
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    even = (frame[:height, :width] for frame in require_same_size(pictures, str(path)))
-    write_mp4(path, even, fps, {"comment": "made with wanedit"}, int((1 - quality / 10) * 51))
+    said = {"comment": "made with wanedit", "wanedit_version": __version__}
+    write_video(path, pictures, fps, said, int((1 - quality / 10) * 51))
     return path

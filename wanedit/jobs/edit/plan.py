@@ -42,9 +42,12 @@ from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.launch import elsewhere
+from wanedit.runtime.outputs import check_outputs, require_apart
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.video import FitRecord
-from wanedit.video.arrays import pixels_sha256
+from wanedit.video.arrays import Clock, pixels_sha256
+from wanedit.video.formats import format_of
+from wanedit.video.sound import Sound, film_clock, sound_of
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.load import WanFolder, compute_kind, hash_files
@@ -61,7 +64,7 @@ class EditPlan:
     """A run, decided.
 
     `config` holds no null or auto that is decided; `asked` those of size and restoring, which a changed run decides
-    anew.
+    anew. `sound` is the source's, of the same stretch; `clock` says when its frames are shown where that is not evenly.
     """
 
     config: EditConfig
@@ -76,6 +79,8 @@ class EditPlan:
     rehearsal: Rehearsal
     warnings: tuple[str, ...]
     model_files: dict[str, str]
+    sound: Sound | None
+    clock: Clock | None
 
     @property
     def fps(self) -> Fraction:
@@ -122,7 +127,15 @@ def make_edit_plan(
     placed, notes = place_keyframes(config, keyframes, source, sides)
     pictures = Pictures(source.frames, shown_in(source.frames, placed, config.resize_policy))
     originals = read_originals(config, source, placed, sides)
-    notes += shape_notes(config, source, sides)
+    kind = format_of(config.final_path)
+    kind.require_rate(source.fps)
+    notes += shape_notes(config, source, sides, kind)
+    clock = None if config.fps else film_clock(source.clock, source.fps)
+    sound = None
+    if not path.is_dir():
+        last = source.start + len(source.frames) == source.total
+        sound, heard = sound_of(path, source.clock, source.fps if clock is None else None, kind, last)
+        notes += heard
 
     settings = edit_settings(config, model, method, len(source.frames))
     files = hash_files(model, say) if isinstance(model, WanFolder) else hash_code(model)
@@ -179,6 +192,8 @@ def make_edit_plan(
         rehearsal=rehearsal,
         warnings=(*ignored, *told, *notes, *doubts),
         model_files=files,
+        sound=sound,
+        clock=clock,
     )
 
 
@@ -256,19 +271,14 @@ def _hashes(pictures: Pictures) -> list[str]:
 
 
 def check_output(plan: EditPlan, directory: RunDirectory) -> None:
-    """See that the final video may be written.
+    """See that the run's files may be written.
 
     Raises:
-        InputError: it is a folder; a file of the run is what the edit is made from, or would lie among its images.
+        InputError: as `check_outputs`; or the run would lie among the images that it is made from.
     """
-    if directory.final.is_dir():
-        raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
-    written = [directory.final, directory.contact_sheet, directory.config, directory.metrics]
-    written += [*directory.segments.glob("*")]
-    for used in (plan.source.path, *(keyframe.path for keyframe in plan.keyframes)):
-        for path in written:
-            if path.exists() and used.exists() and path.samefile(used):
-                raise InputError(f"output {path} is also an input; expected the name of another file")
+    inputs = (plan.source.path, *(keyframe.path for keyframe in plan.keyframes))
+    require_apart(directory.segments.glob("*"), inputs)
+    check_outputs(directory.written, inputs, directory.recorded)
     folder = plan.source.path.resolve()
     if folder.is_dir() and folder in (directory.root.resolve(), *directory.root.resolve().parents):
         raise InputError(f"output {directory.root} lies in the source's folder, which holds images only")
@@ -334,6 +344,7 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
             f"{plan.source.start + len(task.frames) - 1} of {plan.source.total}, {float(plan.fps):g} fps",
             f"output     {directory.final}: {len(task.frames)} frames, {width}*{height}{at}, "
             f"restored: {settings.restore}",
+            *([f"sound      of the source, from {float(plan.sound.start):.3f} s"] if plan.sound else []),
             f"model      {plan.model.name}{where}",
             f"method     {plan.config.method} ({options})",
             f"schedule   {settings.solver}, {len(levels)} steps, shift {settings.shift:g}, largest h "

@@ -25,7 +25,7 @@ from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.tracking import Tracking, check_tracking
 from wanedit.tracking.runs import track, track_result
-from wanedit.video import read_frames, write_mp4, write_png
+from wanedit.video import read_frames, write_png, write_video
 from wanedit.video.arrays import Frames
 from wanedit.video.decode import open_frames
 from wanedit.video.sheets import comparison_sheet, contact_indices
@@ -144,6 +144,9 @@ def _prepare(plan: EditPlan, directory: RunDirectory) -> bool:
             for k, fit in zip(plan.keyframes, plan.fits, strict=True)
         ],
         warnings=list(plan.warnings),
+        sound=None
+        if plan.sound is None
+        else {"start": float(plan.sound.start), "seconds": float(plan.sound.seconds)},
         edit=plan.task.digest,
     )
     return complete
@@ -226,10 +229,15 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, verbose: bool
     """Write the video and what a person looks at first."""
     task = plan.task
     frames = read_frames(Manifest(directory).path(task.digest))
-    height, width = frames.shape[1:3]
-    # H.264 has no odd sides: the last row or column is left out, as the plan says.
-    even = frames[:, : height // 2 * 2, : width // 2 * 2]
-    write_mp4(directory.final, even, plan.fps, metadata(plan), plan.config.crf)
+    write_video(
+        directory.final,
+        frames,
+        plan.fps,
+        metadata(plan),
+        plan.config.crf,
+        sound=plan.sound,
+        clock=plan.clock,
+    )
     shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
     clips = {"source": task.pictures.frames, "edited": frames}
     rows = {name: dict(zip(shown, clip[shown], strict=True)) for name, clip in clips.items()}

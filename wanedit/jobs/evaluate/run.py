@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from wanedit import __version__
 from wanedit.files import write_text
 from wanedit.jobs.evaluate.config import EvaluationConfig, find_files
 from wanedit.jobs.evaluate.inputs import read_inputs, read_mask, read_scene
@@ -16,6 +17,7 @@ from wanedit.jobs.evaluate.metric import Inputs, Values, find_metric, measure
 from wanedit.jobs.evaluate.vbench import export
 from wanedit.runtime.events import progress_bar, wide_console
 from wanedit.runtime.inputs import find_path
+from wanedit.runtime.outputs import check_outputs, is_own
 from wanedit.runtime.record import read_run
 from wanedit.tracking import open_tracker
 from wanedit.tracking.runs import track_measures
@@ -66,6 +68,8 @@ def evaluate(
     if config.scene is not None:
         scene = read_scene(find_path(config.scene, folders, what="scene", folder=True), inputs.video)
         inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
+    if config.output is not None:
+        check_outputs_of(config, folders)
     with progress_bar(len(inputs.video), "measuring", "frames", progress and names != []) as advance:
         metrics, skipped = measure(inputs, names, advance)
     exported: tuple[str, ...] = ()
@@ -90,6 +94,14 @@ def evaluate(
     return result
 
 
+def check_outputs_of(config: EvaluationConfig, folders: Sequence[Path]) -> None:
+    """See that the results replace nothing but results. Raises InputError."""
+    path = Path(config.output or "").expanduser()
+    given = (config.video, config.reference, config.scene, config.mask)
+    read = [find_path(name, folders, what="input", folder=True) for name in given if name]
+    check_outputs((path, path.with_suffix(".csv")), read, path.exists() and is_own(path))
+
+
 def rows(result: Evaluation) -> list[tuple[str, str, str, float]]:
     """(group, place, name, value) of every number: one line each of the CSV."""
     return [
@@ -110,7 +122,8 @@ def flat(values: Values, places: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 def write(result: Evaluation, path: Path) -> None:
     """The results as JSON, and beside it as CSV with the same digits; what is not a number is null, or empty."""
-    write_text(path, json.dumps(_plain(asdict(result)), indent=1, allow_nan=False) + "\n")
+    values = {"wanedit": __version__, **asdict(result)}
+    write_text(path, json.dumps(_plain(values), indent=1, allow_nan=False) + "\n")
     lines = [
         f"{group},{place},{name},{repr(value) if math.isfinite(value) else ''}"
         for group, place, name, value in rows(result)

@@ -22,8 +22,10 @@ from jaxtyping import UInt8
 
 from wanedit.errors import InputError
 from wanedit.files import write_text
-from wanedit.video import write_mp4, write_png
+from wanedit.runtime.outputs import check_outputs
+from wanedit.video import write_png, write_video
 from wanedit.video.arrays import Clip
+from wanedit.video.formats import format_of
 
 # Bytes of a file name on common file systems, and what of them an index and a suffix may take.
 LONGEST, RESERVED = 255, 16
@@ -55,15 +57,16 @@ def export(
     except OSError as error:
         raise InputError(f"vbench {folder}: {os.strerror(error.errno or 0)}") from None
     name = next(name for k in range(1 << 30) if not (videos / (name := f"{stem}-{k}.mp4")).exists())
-    # H.264 has no odd sides.
-    height, width = (side // 2 * 2 for side in frames.shape[1:3])
-    write_mp4(videos / name, (frame[:height, :width] for frame in frames), fps, crf=CRF)
+    image = folder / "images" / f"{stem}.png"
+    check_outputs([] if picture is None else [image])
+    height, width = format_of(name).fitted(*frames.shape[1:3])
+    write_video(videos / name, frames, fps, crf=CRF)
     write_text(
         folder / "prompt_file.json", json.dumps(prompts | {name: prompt}, ensure_ascii=False, indent=1) + "\n"
     )
     if picture is not None:
-        (folder / "images").mkdir(exist_ok=True)
-        write_png(folder / "images" / f"{stem}.png", picture)
+        image.parent.mkdir(exist_ok=True)
+        write_png(image, picture)
     notes = [f"vbench: {videos / name}"]
     if stem != prompt:
         notes.append(

@@ -20,8 +20,8 @@ from wanedit.video import (
     retime,
     smooth_stream,
     stitch,
-    write_mp4,
     write_png,
+    write_video,
 )
 from wanedit.video.sheets import contact_indices, junction_indices
 
@@ -55,7 +55,9 @@ def assemble(plan: Plan, directory: RunDirectory, advance: Callable[[], None] = 
             advance()
             yield frame
 
-    write_mp4(directory.final, watched(), plan.timeline.fps, metadata(plan), plan.config.crf)
+    write_video(
+        directory.final, watched(), plan.timeline.fps, metadata(plan), plan.config.crf, sound=plan.sound
+    )
     title = f"{count} frames, {count / fps:.2f} s at {fps:g} fps, {len(keys)} keyframes"
     chosen = np.stack([kept[i] for i in shown])
     write_png(directory.contact_sheet, contact_sheet(chosen, keys, fps, shown, title))
@@ -107,7 +109,7 @@ def metadata(plan: Plan) -> dict[str, str]:
         {"file": image.keyframe.path.name, "seconds": image.keyframe.seconds, "sha256": image.sha256}
         for image in plan.keyframes
     ]
-    for name in ("output", "model", "ckpt_dir"):
+    for name in ("output", "model", "ckpt_dir", "audio"):
         config[name] = config[name] and Path(config[name]).name
     return {
         "comment": "made with wanedit",

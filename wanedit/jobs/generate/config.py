@@ -42,6 +42,7 @@ class GenerationConfig(RunSettings):
         num_gpus: processes to sample with; on a machine without GPUs, CPU processes.
         gpu_ids: which devices, such as [0, 2] or "0,2"; empty for the first `num_gpus`.
         resize_policy: how a keyframe of another size comes to `size`.
+        audio: a file of sound or video whose sound is laid under the whole video, from its beginning; null for none.
         sort_keyframes: sort keyframes that are out of order instead of refusing them.
         long_segments: stretch: sample a segment beyond the model's limit at the limit and stretch it by optical flow,
             with a note that says how far; error: refuse it.
@@ -65,6 +66,7 @@ class GenerationConfig(RunSettings):
     num_gpus: Count = 1
     gpu_ids: str | Sequence[int] = field(default_factory=list)
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"
+    audio: FileName | None = None
     sort_keyframes: bool = False
     long_segments: Literal["error", "stretch"] = "stretch"
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
@@ -140,7 +142,7 @@ def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> li
 def timed_keyframes(
     config: GenerationConfig,
     folders: Sequence[Path],
-    fps: float,
+    fps: timeline.Seconds | str,
     limit: int,
     tell: Callable[[str], None] = lambda note: None,
 ) -> list[Keyframe]:
@@ -149,7 +151,8 @@ def timed_keyframes(
     Args:
         tell: told where the times of a folder of keyframes come from.
     """
-    keyframes = parse_keyframes(config.keyframes, folders, fps, (limit - 1) / fps, tell)
+    rate = float(timeline.rate_of(fps))
+    keyframes = parse_keyframes(config.keyframes, folders, rate, (limit - 1) / rate, tell)
     if config.sort_keyframes:
         keyframes.sort(key=lambda keyframe: timeline.exact(keyframe.seconds))
     return keyframes

@@ -21,12 +21,16 @@ from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
+from wanedit.runtime.inputs import find_path
 from wanedit.runtime.launch import World, elsewhere
+from wanedit.runtime.outputs import check_outputs, require_apart
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
 from wanedit.video.arrays import pixels_sha256
+from wanedit.video.formats import format_of
+from wanedit.video.sound import Sound, sound_file
 from wanedit.wan.catalog import fitting
 from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.load import WanFolder, compute_kind, hash_files
@@ -67,6 +71,7 @@ class Plan:
         seed: of all noise.
         evaluations: of the velocity for one segment; each is two passes of the network under guidance.
         tasks: one for each segment of the timeline.
+        sound: what lies under the video.
         model_files: SHA-256 of every file that decides what the model computes, by its path inside the model's folder.
     """
 
@@ -81,6 +86,7 @@ class Plan:
     tasks: tuple[SegmentTask, ...]
     warnings: tuple[str, ...]
     model_files: dict[str, str]
+    sound: Sound | None
 
 
 def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say = lambda text: None) -> Plan:
@@ -139,9 +145,17 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     notes += _doubts(folder, texts)
     if own.full_size:
         notes += timeline.warnings(chain)
+    kind, audio, sound = format_of(config.final_path), config.audio, None
+    kind.require_rate(chain.fps)
+    if audio is not None:
+        path = find_path(audio, folders, what="audio")
+        sound, heard = sound_file(path, chain.num_frames / chain.fps, kind)
+        audio = str(path.absolute())
+        notes += heard
     files = hash_files(folder, say)
     filled = replace(
         config,
+        audio=audio,
         keyframes=[[str(keyframe.path.absolute()), keyframe.seconds] for keyframe in keyframes],
         num_inference_steps=settings.num_inference_steps,
         shift=settings.shift,
@@ -162,6 +176,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         tasks=tuple(_tasks(chain, images, settings, texts, negative_prompt, seed, digest(files))),
         warnings=tuple(notes),
         model_files=files,
+        sound=sound,
     )
 
 
@@ -270,6 +285,13 @@ def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
     return list(plan.tasks[start:])
 
 
+def check_output(plan: Plan, directory: RunDirectory) -> None:
+    """See that the run's files may be written. Raises InputError as `check_outputs`."""
+    inputs = [image.keyframe.path for image in plan.keyframes] + ([plan.sound.path] if plan.sound else [])
+    require_apart(directory.segments.glob("*"), inputs)
+    check_outputs(directory.written, inputs, directory.recorded)
+
+
 def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     """Print segments, frames, seeds, tokens, operations, memory, disk, and what a resume would skip.
 
@@ -281,6 +303,7 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     for note in elsewhere(config):
         wide_console().print(note, style="yellow")
     plan = make_plan(resolve(config, directory, World()), folders)
+    check_output(plan, directory)
     show_plan(plan, remaining(plan, directory), directory)
     if (config.base_seed is None or config.base_seed < 0) and not directory.config.exists():
         wide_console().print("the seed was drawn for this plan; the run draws its own and records it")

@@ -12,7 +12,16 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.files import OnDisk
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check
-from wanedit.jobs.generate.plan import Plan, Say, announce, make_plan, remaining, resolve, show_plan
+from wanedit.jobs.generate.plan import (
+    Plan,
+    Say,
+    announce,
+    check_output,
+    make_plan,
+    remaining,
+    resolve,
+    show_plan,
+)
 from wanedit.lit.tasks import SampledSegment, SegmentTask, shares
 from wanedit.runtime import launch
 from wanedit.runtime.cost import disk_bytes
@@ -135,9 +144,8 @@ def _decide(
             f"gpu_ids are {config.devices} under torchrun; set CUDA_VISIBLE_DEVICES for torchrun instead"
         )
     launch.choose_devices(config, world)
-    if directory.final.is_dir():
-        raise InputError(f"output {directory.final} is a folder; expected the name of a video file")
     plan = make_plan(resolve(config, directory, world), folders, tell or (lambda text: None))
+    check_output(plan, directory)
     stack.enter_context(directory.lock())
     directory.prepare()
     todo = remaining(plan, directory)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from wanedit import __version__
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import OnDisk, write_text
 from wanedit.jobs.edit.config import EditConfig
@@ -30,13 +31,14 @@ from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.run import StyleResult, style_async
 from wanedit.lit.model import open_model
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.settings import FINAL_NAME, VIDEO_SUFFIXES, canonical, with_changes
+from wanedit.runtime.outputs import check_outputs
+from wanedit.runtime.settings import FINAL_NAME, canonical, film_of, with_changes
 from wanedit.stylists.extract import open_clip
 from wanedit.stylists.protocol import Record, Stylist
-from wanedit.timeline import MODEL_LIMIT
-from wanedit.video import write_mp4, write_png
+from wanedit.timeline import MODEL_LIMIT, rate_of
+from wanedit.video import write_png, write_video
 from wanedit.video.arrays import AnyFrame, Frames, require_same_size
-from wanedit.video.encode import as_rate
+from wanedit.video.formats import format_of
 from wanedit.video.sheets import comparison_sheet, contact_indices
 from wanedit.video.source import read_source
 
@@ -296,12 +298,14 @@ class IntegratedVideoEditor:
     ) -> SavedResults:
         """Write a video and, beside it, its contact sheet, keyframes and metadata; into a folder, every frame too.
 
-        Everything is checked before anything is written. H.264 has no odd sides: there the last row or column is left
-        out of the video, with a warning, and `written_size` in the metadata says what was written.
+        Everything is checked before anything is written, and no file of another origin is replaced. H.264 has no odd
+        sides: there the last row or column is left out of the video, with a warning, and `written_size` in the metadata
+        says what was written.
 
         Args:
-            output_path: of the video, by the ending of its name, and the others take its name; or a folder for all of
-                them, with frames/0000.png and so on, which `wanedit edit` reads as a source.
+            output_path: of the video, by the ending of its name (.mp4, .mov, .mkv, .webm or .gif), and the others take
+                its name; or a folder for all of them, with frames/0000.png and so on, which `wanedit edit` reads as a
+                source.
             keyframes, indices: pictures and the frames that they belong to.
             metadata: JSON values; what JSON does not have is written as text.
             source_video: frames of the source, for the sheet.
@@ -314,27 +318,25 @@ class IntegratedVideoEditor:
                 frames of somebody else.
             ResourceError: the disk is full.
         """
-        folder: Path | None = Path(output_path).expanduser()
-        if folder.suffix and not folder.is_dir():
-            path, folder = folder, None
-        else:
-            path = folder / FINAL_NAME
-        if not len(frames) or path.suffix.lower() not in VIDEO_SUFFIXES:
-            raise InputError(
-                f"{len(frames)} frames for {path}; expected some, and a file in {VIDEO_SUFFIXES}"
-            )
+        film = film_of(output_path)
+        folder = Path(output_path).expanduser() if film is None else None
+        path = film or Path(output_path).expanduser() / FINAL_NAME
+        kind = format_of(path)
+        if not len(frames):
+            raise InputError(f"no frames for {path}; expected some")
         pictures = np.stack([*require_same_size((pixels_of(f, "frames") for f in frames), "frames")])
         shown_at = next((f for f in (fps, self.fps, self.config.fps) if f is not None), None)
         if shown_at is None:
             raise InputError("fps is None and no source was loaded; expected frames a second")
-        rate = as_rate(shown_at)
+        rate = rate_of(shown_at)
         shown = _keyframes(keyframes, indices, len(pictures))
-        height, width = (side // 2 * 2 for side in pictures.shape[1:3])
+        kind.require_rate(rate)
+        height, width = kind.fitted(*pictures.shape[1:3])
         if not height or not width:
             raise InputError(
                 f"frames are {pictures.shape[2]}x{pictures.shape[1]}; expected 2 pixels or more a side"
             )
-        values = {**(metadata or {}), "written_size": [width, height]}
+        values = {"wanedit": __version__, **(metadata or {}), "written_size": [width, height]}
         try:
             text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
         except (TypeError, ValueError) as error:
@@ -352,10 +354,17 @@ class IntegratedVideoEditor:
             path.with_name(f"{name}metadata.json"),
             tuple(folder / FRAMES / f"{i:04d}.png" for i in range(len(pictures))) if folder else (),
         )
-        self._require_no_source(
-            path, saved.contact_sheet, saved.metadata, *saved.keyframes.values(), *saved.frames[:1]
-        )
         stale = _stale(folder, saved) if folder else []
+        written = (
+            path,
+            saved.contact_sheet,
+            saved.metadata,
+            *saved.keyframes.values(),
+            *saved.frames,
+            *stale,
+        )
+        check_outputs(written, self.sources)
+        self._require_outside(*written)
         if (height, width) != pictures.shape[1:3]:
             warnings.warn(
                 f"{pictures.shape[2]}x{pictures.shape[1]} has an odd side, which H.264 cannot have: {width}x{height} "
@@ -363,7 +372,8 @@ class IntegratedVideoEditor:
                 stacklevel=2,
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_mp4(path, pictures[:, :height, :width], rate, {}, self.config.crf if crf is None else crf)
+        said = {"comment": "made with wanedit", "wanedit_version": __version__}
+        write_video(path, pictures, rate, said, self.config.crf if crf is None else crf)
         for place in stale:
             place.unlink()
         for place in saved.frames[:1]:
@@ -406,12 +416,11 @@ class IntegratedVideoEditor:
     def _remember(self, *sources: StrPath | None) -> None:
         self.sources |= {Path(source).expanduser() for source in sources if source is not None}
 
-    def _require_no_source(self, *written: Path) -> None:
-        """Refuse to overwrite a source, or to write among the images of one."""
+    def _require_outside(self, *written: Path) -> None:
+        """Refuse to write among the images of a source."""
         for source in filter(Path.exists, self.sources):
             for place in written:
-                inside = place.resolve().is_relative_to(source.resolve())
-                if inside or (place.exists() and place.samefile(source)):
+                if place.resolve().is_relative_to(source.resolve()):
                     raise InputError(f"output {place} is also an input, {source}; expected another place")
 
 

@@ -15,11 +15,14 @@ from wanedit.runtime.settings import (
     Index,
     PlainValues,
     Positive,
+    Rate,
     Registered,
     check_settings,
+    require_folder,
 )
 from wanedit.stylists.gemini.settings import GeminiSettings
 from wanedit.stylists.palette.looks import PaletteSettings, check_palette
+from wanedit.timeline import rate_of
 
 MAX_RETRIES = 20
 
@@ -81,7 +84,7 @@ class StyleConfig(Styling):
         style: what the keyframes shall look like.
         start: the first frame of the source, as for `wanedit edit`: all frame numbers count from it.
         num_frames: how many frames of the source; null for all to the end.
-        fps: frames a second of a folder of images; null for 16.
+        fps: frames a second of a folder of images, a number or "30000/1001"; null for 16.
         decoder: pyav, or decord (an extra).
         force_regenerate: ask for everything anew, whatever the cache holds.
         output: the run's folder, which `wanedit edit --keyframes` reads.
@@ -92,7 +95,7 @@ class StyleConfig(Styling):
     style: StyleSource = field(default_factory=StyleSource)
     start: Index = 0
     num_frames: Count | None = None
-    fps: Positive | None = None
+    fps: Rate | str | None = None
     decoder: Literal["pyav", "decord"] = "pyav"
     force_regenerate: bool = False
     output: str | os.PathLike[str] = "outputs/style"
@@ -100,7 +103,7 @@ class StyleConfig(Styling):
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return Path(self.output).expanduser()
+        return require_folder(self.output)
 
 
 _PARTS: dict[str, type] = {"style": StyleSource, "palette": PaletteSettings, "gemini": GeminiSettings}
@@ -147,6 +150,8 @@ def check_style(config: StyleConfig) -> None:
     check_settings(config)
     if not config.video:
         raise InputError("video is empty; expected a video file or a folder of images")
+    if config.fps is not None:
+        rate_of(config.fps)
     if not config.output or "\0" in os.fspath(config.output):
         raise InputError("output is empty or holds a zero byte; expected a folder")
     if config.style.image is None and not config.style.description.strip():

@@ -1,6 +1,7 @@
 """From a StyleConfig to what will be done: the reference read, the frames chosen, no stylist asked; its page."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -14,6 +15,7 @@ from wanedit.jobs.style.config import StyleConfig, Styling, check_style, parse_i
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import KEYFRAMES_JSON, find_path
+from wanedit.runtime.outputs import check_outputs, is_own
 from wanedit.runtime.record import own_record
 from wanedit.runtime.settings import IsDataclass, with_changes
 from wanedit.stylists import STYLISTS
@@ -23,6 +25,8 @@ from wanedit.stylists.workflow import PLAIN_RANGE
 from wanedit.video import load_image
 
 Say = Callable[[str], None]
+# Of a keyframe's file.
+OWN_NAME = re.compile(r"\d{4,}\.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,17 +173,19 @@ def check_output(plan: StylePlan, directory: StyleDirectory) -> None:
         InputError: the reference or the video lies among the files that the run writes, or those among the video's; or
             the folder is another job's.
     """
-    for path in (directory.contact_sheet, *(directory.keyframes / f"{i:04d}.png" for i in plan.indices)):
-        for used in (plan.image, plan.clip.path):
-            if used is not None and path.exists() and path.samefile(used):
-                raise InputError(f"output {path} is also an input; expected another folder")
+    # Styling runs of before 0.2 did not mark their configuration as a record, but have a folder of their own.
+    recorded = directory.recorded or directory.work.is_dir()
+    inputs = [path for path in (plan.image, plan.clip.path) if path is not None]
+    check_outputs((directory.contact_sheet, directory.final), inputs, recorded)
+    # Those that are no longer keyframes are removed. One that was retouched lacks our mark, as all of earlier runs do.
+    pictures = [path for path in directory.keyframes.glob("*") if OWN_NAME.fullmatch(path.name)]
+    check_outputs(pictures, inputs, recorded and directory.final.is_file() and not is_own(directory.final))
     source, root = plan.clip.path.resolve(), directory.root.resolve()
     own = [folder.resolve() for folder in (directory.keyframes, directory.work, directory.cache)]
     if source.is_dir() and (root.is_relative_to(source) or source in own):
         raise InputError(
             f"output {directory.root} is also an input, {source}; expected a folder outside of it"
         )
-    # Styling runs of before 0.2 did not mark their configuration as a record, but have a folder of their own.
     if not directory.work.is_dir():
         own_record("style", directory)
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from wanedit import __version__
 from wanedit.errors import WaneditError
 from wanedit.files import OnDisk, write_text
 from wanedit.jobs.style.config import StyleConfig, resolved
-from wanedit.jobs.style.plan import Say, StyleDirectory, StylePlan, check_output, make_style_plan
+from wanedit.jobs.style.plan import OWN_NAME, Say, StyleDirectory, StylePlan, check_output, make_style_plan
 from wanedit.runtime import launch
 from wanedit.runtime.events import progress_bar
 from wanedit.runtime.record import write_record
@@ -27,7 +27,6 @@ from wanedit.video.arrays import Frames
 from wanedit.video.sheets import comparison_sheet
 
 FORMAT = 1
-OWN_NAME = re.compile(r"\d{4,}\.png")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -186,6 +185,7 @@ def _metadata(plan: StylePlan, outcome: Outcome, names: dict[int, str]) -> Recor
             }
         )
     return {
+        "wanedit": __version__,
         "format": FORMAT,
         "job": "style",
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

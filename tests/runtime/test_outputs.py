@@ -1,0 +1,119 @@
+"""What may be replaced: files that wanedit wrote; never another's, and never what is read."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.video.scenes import panning
+from wanedit.errors import InputError
+from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.outputs import check_outputs, is_own
+from wanedit.runtime.record import RECORD_MARK
+from wanedit.runtime.settings import RunSettings, require_folder
+from wanedit.video.encode import write_png, write_video
+from wanedit.video.formats import FORMATS
+
+OURS = {"comment": "made with wanedit", "wanedit_version": "0.1.0"}
+
+
+def holiday(path: Path) -> Path:
+    """A film of the user's own."""
+    with av.open(path, "w") as film:
+        stream = film.add_stream(FORMATS[path.suffix].codec, rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, FORMATS[path.suffix].pixel_format
+        for frame in panning(3, 48, 64):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=stream.pix_fmt)
+            film.mux(stream.encode(picture))
+        film.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("ending", [ending for ending in FORMATS if ending != ".gif"])
+def test_only_our_own_films_are_replaced(tmp_path: Path, ending: str) -> None:
+    theirs = holiday(tmp_path / f"holiday{ending}")
+    with pytest.raises(
+        InputError, match=f"holiday{ending} was not written by wanedit and would be replaced; choose"
+    ):
+        check_outputs([theirs])
+    # A record beside it does not make it ours: it was put in our film's place.
+    with pytest.raises(InputError, match="was not written by wanedit"):
+        check_outputs([theirs], recorded=True)
+    write_video(tmp_path / f"ours{ending}", panning(2), 16, OURS)
+    check_outputs([tmp_path / f"ours{ending}", tmp_path / f"none{ending}"])
+
+
+def test_a_gif_is_ours_by_its_comment(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(frame) for frame in panning(2)]
+    pictures[0].save(tmp_path / "theirs.gif", save_all=True, append_images=pictures[1:])
+    assert not is_own(tmp_path / "theirs.gif")
+    write_video(tmp_path / "ours.gif", panning(2), 16, OURS)
+    assert is_own(tmp_path / "ours.gif")
+
+
+def test_an_empty_file_has_nothing_to_lose_and_a_broken_one_may(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "broken.mp4").write_bytes(b"\0" * 4000)
+    check_outputs([tmp_path / "empty.mp4"])
+    with pytest.raises(InputError, match=r"broken\.mp4 was not written"):
+        check_outputs([tmp_path / "broken.mp4"])
+
+
+def test_pictures_pages_and_tables_are_told_apart(tmp_path: Path) -> None:
+    picture = np.full((8, 8, 3), 90, np.uint8)
+    Image.fromarray(picture).save(tmp_path / "theirs.png")
+    write_png(tmp_path / "ours.png", picture)
+    (tmp_path / "theirs.html").write_text("<title>what I think of wanedit</title>")
+    (tmp_path / "ours.html").write_text('<head>\n<meta name="generator" content="wanedit 0.1">')
+    (tmp_path / "theirs.json").write_text('{"note": "wanedit"}')
+    (tmp_path / "ours.json").write_text(json.dumps({"wanedit": "0.1", "metrics": {}}))
+    (tmp_path / "theirs.yaml").write_text("prompt: wanedit\n")
+    (tmp_path / "ours.yaml").write_text(RECORD_MARK)
+    (tmp_path / "theirs.csv").write_text("a,b\n")
+    for path in tmp_path.iterdir():
+        assert is_own(path) == path.name.startswith("ours")
+    check_outputs([tmp_path / "theirs.csv"], recorded=True)
+    with pytest.raises(InputError, match=r"theirs\.csv was not written"):
+        check_outputs([tmp_path / "theirs.csv"])
+
+
+def test_an_input_is_refused_under_every_name_that_a_run_writes(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, tmp_path / "output_final.mp4")
+    for path in directory.written:
+        write_png(path, np.zeros((8, 8, 3), np.uint8))
+        with pytest.raises(InputError, match=f"output {path} is also an input; expected another output"):
+            check_outputs(directory.written, [path], recorded=True)
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("output", "folder", "film"),
+    [
+        ("out", "out", "out/output_final.mp4"),
+        ("alpha_0.5", "alpha_0.5", "alpha_0.5/output_final.mp4"),
+        ("run.v2/", "run.v2", "run.v2/output_final.mp4"),
+        *((f"a/film{ending}", "a/film.wanedit", f"a/film{ending}") for ending in FORMATS),
+        ("FILM.MP4", "FILM.wanedit", "FILM.MP4"),
+    ],
+)
+def test_an_output_is_a_film_or_a_folder(output: str, folder: str, film: str) -> None:
+    settings = RunSettings(output=output)
+    assert (settings.folder, settings.final_path) == (Path(folder), Path(film))
+
+
+@pytest.mark.parametrize("output", ["film.avi", "film.m4v", "a/film.Wmv", "film.html", "frames.png"])
+def test_other_endings_are_refused_with_those_that_are_written(output: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a film \(\.mp4, \.mov, \.mkv, \.webm, \.gif\) or a folder"):
+        _ = RunSettings(output=output).folder
+    (tmp_path / "made.avi").mkdir()
+    assert RunSettings(output=str(tmp_path / "made.avi")).folder == tmp_path / "made.avi"
+
+
+def test_where_a_folder_is_written_no_file_is_meant() -> None:
+    assert require_folder("outputs/style") == Path("outputs/style")
+    for output in ("film.mp4", "keys.png"):
+        with pytest.raises(InputError, match="expected a folder"):
+            require_folder(output)

@@ -1,0 +1,86 @@
+"""What a command may write over: what wanedit itself wrote, and nothing that the command reads."""
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from wanedit.errors import InputError
+from wanedit.video.formats import FORMATS, own_names
+
+MADE_WITH = "wanedit"
+# What our text files begin with, or hold in their head.
+RECORD_MARK = "# Recorded by wanedit: the resolved configuration of this folder's run.\n"
+_PAGE_MARK = '<meta name="generator" content="wanedit'
+_MARKS = {".yaml": RECORD_MARK, ".html": _PAGE_MARK, ".htm": _PAGE_MARK}
+
+
+def check_outputs(written: Iterable[Path], inputs: Iterable[Path] = (), recorded: bool = False) -> None:
+    """See that no file of another origin and no input would be replaced, before anything is made.
+
+    Args:
+        written: all files that the command will write, there already or not.
+        inputs: all that it reads.
+        recorded: whether a record beside the files says that wanedit wrote them. Of films the metadata counts alone:
+            they are what people put in each other's place.
+
+    Raises:
+        InputError: naming the file.
+    """
+    written = list(written)
+    require_apart(written, inputs)
+    for path in filter(Path.exists, written):
+        if path.is_dir():
+            raise InputError(f"output {path} is a folder; expected the name of a file to write")
+        if not (is_own(path) or (recorded and path.suffix.lower() not in FORMATS)):
+            raise InputError(
+                f"output {path} was not written by wanedit and would be replaced; choose another output, or move it "
+                "away"
+            )
+
+
+def require_apart(written: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise InputError where a file to be written is one that is read, under whatever name."""
+    used = [path for path in inputs if path.exists()]
+    for path in filter(Path.exists, written):
+        if any(path.samefile(one) for one in used):
+            raise InputError(f"output {path} is also an input; expected another output")
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file says itself that wanedit wrote it; an empty one has nothing to lose."""
+    if path.stat().st_size == 0:
+        return True
+    ending = path.suffix.lower()
+    with suppress(OSError, ValueError):
+        if ending in FORMATS:
+            return _film_is_own(path)
+        if ending == ".png":
+            from PIL import Image
+
+            with Image.open(path) as picture:
+                return str(picture.info.get("Software", "")).startswith(MADE_WITH)
+        if mark := _MARKS.get(ending):
+            with path.open("rb") as file:
+                return mark.encode() in file.read(4096)
+        if ending == ".json":
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return isinstance(values, dict) and MADE_WITH in values
+        if ending == ".jsonl":
+            with path.open(encoding="utf-8") as file:
+                first = json.loads(file.readline())
+            return isinstance(first, dict) and MADE_WITH in first
+    return False
+
+
+def _film_is_own(path: Path) -> bool:
+    import av
+    from av.error import FFmpegError
+
+    try:
+        # An absolute path, since 'a:b.mp4' would be read as protocol 'a'.
+        with av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"}) as film:
+            names = own_names(dict(film.metadata))
+    except (FFmpegError, ValueError):
+        return False
+    return any(name.startswith(MADE_WITH) for name in names) or MADE_WITH in names.get("comment", "")

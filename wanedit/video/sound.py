@@ -1,0 +1,291 @@
+"""Sound beside the pictures: the packets of a stretch copied in time; where a film cannot hold them, encoded anew."""
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol, cast
+
+import av
+from av import AudioFrame, AudioStream, Codec, Packet
+from av.container import InputContainer, OutputContainer
+from av.error import BlockingIOError, EOFError, FFmpegError, InvalidDataError
+from av.filter import Graph
+
+from wanedit.errors import InputError
+from wanedit.video.arrays import Clock
+from wanedit.video.formats import Format
+from wanedit.video.images import is_animation
+from wanedit.video.libav import CONTAINERS
+
+# Demuxers of files that hold sound alone.
+SOUND_CONTAINERS = "mp3,wav,w64,flac,aac,ac3,eac3,aiff,caf,amr"
+# A decoder that begins inside a stream is exact only after some sound: Opus after 80 ms (RFC 7845, section 4.6), what
+# overlaps its frames (AAC, MP3) after two of them.
+OPUS_PREROLL = Fraction(80, 1000)
+PREROLL_FRAMES = 2
+BITS_PER_CHANNEL = 96_000
+# Sound that outlasts the pictures by less is the rest of its last packet.
+NEGLIGIBLE = Fraction(1, 10)
+
+Notes = list[str]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound of a stretch of a file.
+
+    start: seconds on the file's clock at which the first picture stands. seconds: how long the pictures last.
+    """
+
+    path: Path
+    start: Fraction
+    seconds: Fraction
+
+
+def sound_of(
+    path: Path, clock: Clock | None, fps: Fraction | None, kind: Format, last: bool = False
+) -> tuple[Sound | None, Notes]:
+    """The sound that belongs to a stretch of a video, and what the user should know of it.
+
+    Args:
+        clock: when the file shows the frames of the stretch; None where it does not say.
+        fps: at which they will be shown evenly; None for at their own times, which alone sound fits, as it is never
+            re-timed.
+        kind: of the film that it goes into.
+        last: whether the stretch ends where the video does.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    codecs, end = ([], None) if is_animation(path) else _listen(path)
+    if not codecs:
+        return None, []
+    gone = "the source's sound is left out"
+    if kind.sound is None:
+        return None, [f"{gone}: a film in {kind.container} has none"]
+    if clock is None:
+        return None, [f"{gone}: the file does not say when its frames are shown"]
+    if fps is not None and (off := drift(clock, fps)) > 1 / fps:
+        return None, [
+            f"{gone}: at {float(fps):.6g} fps frames are shown up to {float(off):.3g} s off their time, and sound is "
+            "never re-timed"
+        ]
+    notes = [_encoded_anew(name, kind) for name in codecs if not _copies(kind, name)]
+    beyond = 0 if end is None else end - clock.start - clock.seconds
+    if last and beyond > NEGLIGIBLE:
+        notes.append(f"{float(beyond):.2f} s of sound after the last frame are left out")
+    return Sound(path, clock.start, clock.seconds), notes
+
+
+def sound_file(path: Path, seconds: Fraction, kind: Format) -> tuple[Sound, Notes]:
+    """A file's sound from its beginning, to be laid under a film of so many seconds, and notes as `sound_of`.
+
+    Raises:
+        InputError: it cannot be read or holds no sound, or the film cannot have any.
+    """
+    codecs, end = _listen(path)
+    if not codecs:
+        raise InputError(f"{path}: holds no sound")
+    if kind.sound is None:
+        raise InputError(f"audio is {path}, but a film in {kind.container} has no sound")
+    notes = [_encoded_anew(name, kind) for name in codecs if not _copies(kind, name)]
+    if end is not None and abs(end - seconds) > NEGLIGIBLE:
+        rest = "the rest is left out" if end > seconds else "silence follows"
+        notes.append(f"{path.name} lasts {float(end):.2f} s and the film {float(seconds):.2f} s: {rest}")
+    return Sound(path, Fraction(0), seconds), notes
+
+
+def film_clock(clock: Clock | None, fps: Fraction) -> Clock | None:
+    """When a film shows frames that the file showed by `clock`: None for evenly at `fps`, which is the same to the
+    rounding of the file's clock."""
+    return clock if clock is not None and drift(clock, fps) > 1.5 * clock.time_base else None
+
+
+def drift(clock: Clock, fps: Fraction) -> Fraction:
+    """By how many seconds a frame, or the end, is shown off its time at most, where frames are shown evenly."""
+    places = enumerate((*clock.pts, clock.end))
+    return max(abs((pts - clock.pts[0]) * clock.time_base - i / fps) for i, pts in places)
+
+
+def sound_packets(sound: Sound, film: OutputContainer, kind: Format) -> Iterator[Packet]:
+    """Add the sound's tracks to a film, whose first picture stands at 0, and yield their packets in order of time.
+
+    Nothing of the film may be written before; the file is read as packets are taken.
+    """
+    container = _open(sound.path)
+    streams = container.streams.audio
+    tracks: dict[int, _Track] = {}
+    for stream in streams:
+        kept = _copies(kind, stream.codec_context.name)
+        tracks[stream.index] = (_Copied if kept else _Encoded)(stream, film, kind, sound)
+
+    def packets() -> Iterator[Packet]:
+        with container:
+            done: set[int] = set()
+            try:
+                for packet in container.demux(*streams):
+                    if packet.pts is None or not packet.size or packet.time_base is None:
+                        continue
+                    if packet.pts * packet.time_base - sound.start >= sound.seconds:
+                        done.add(packet.stream_index)
+                        if len(done) == len(tracks):
+                            break
+                        continue
+                    yield from tracks[packet.stream_index].take(packet)
+            except FFmpegError:  # damage between packets: what was read so far is all there is
+                pass
+            for track in tracks.values():
+                yield from track.rest()
+
+    return packets()
+
+
+class _Track(Protocol):
+    def take(self, packet: Packet) -> Iterator[Packet]:
+        """What of the film a packet of the file becomes."""
+        ...
+
+    def rest(self) -> Iterator[Packet]:
+        """What is still held when there are no more."""
+        ...
+
+
+class _Copied:
+    """Packets as they are, moved so that the first picture stands at 0."""
+
+    def __init__(self, stream: AudioStream, film: OutputContainer, kind: Format, sound: Sound) -> None:
+        self.sound = sound
+        self.stream = film.add_stream_from_template(stream)
+        self.stream.metadata.update(_names(stream))
+        self.tick = Fraction(1, stream.rate)
+        context = stream.codec_context
+        # Samples of every packet, where they are all alike.
+        self.samples = 0 if context.name == "vorbis" else context.frame_size or 0
+        preroll = OPUS_PREROLL if context.name == "opus" else PREROLL_FRAMES * self.samples * self.tick
+        self.hides_lead = kind.hides_lead
+        self.lead = preroll if kind.hides_lead else _skipped(stream)
+        self.next: int | None = None
+
+    def take(self, packet: Packet) -> Iterator[Packet]:
+        assert packet.pts is not None
+        assert packet.time_base is not None
+        seconds = packet.pts * packet.time_base - self.sound.start
+        lasts = (packet.duration or 0) * packet.time_base
+        if seconds + (lasts if self.hides_lead else 0) < -self.lead:
+            return
+        pts = round(seconds / self.tick)
+        # A container with a coarse clock rounds the times of packets that follow each other without a gap.
+        if self.next is not None and abs(pts - self.next) * self.tick <= packet.time_base:
+            pts = self.next
+        length = round(lasts / self.tick)
+        self.next = pts + self.samples if self.samples else None
+        left = round(self.sound.seconds / self.tick) - pts
+        packet.stream = self.stream
+        packet.time_base, packet.pts, packet.dts = self.tick, pts, pts
+        packet.duration = max(1, min(length, left))
+        yield packet
+
+    def rest(self) -> Iterator[Packet]:
+        return iter(())
+
+
+class _Encoded:
+    """Decoded, cut to the sample, and encoded as the film has it."""
+
+    def __init__(self, stream: AudioStream, film: OutputContainer, kind: Format, sound: Sound) -> None:
+        assert kind.sound is not None
+        rates = Codec(kind.sound, "w").audio_rates
+        rate = stream.rate if not rates or stream.rate in rates else 48_000
+        self.stream = cast(AudioStream, film.add_stream(kind.sound, rate=rate))
+        self.stream.codec_context.layout = layout = _layout(stream)
+        self.stream.codec_context.bit_rate = BITS_PER_CHANNEL * (2 if layout == "stereo" else 1)
+        self.stream.metadata.update(_names(stream))
+        self.start = sound.start
+        cut = f"start={float(sound.start):.9f}:end={float(sound.start + sound.seconds):.9f}"
+        self.graph = Graph()
+        source = self.graph.add_abuffer(template=stream)
+        trim, sink = self.graph.add("atrim", cut), self.graph.add("abuffersink")
+        source.link_to(trim)
+        trim.link_to(sink)
+        self.graph.configure()
+
+    def take(self, packet: Packet) -> Iterator[Packet]:
+        try:
+            frames = cast(list[AudioFrame], packet.decode())
+        except InvalidDataError:  # a damaged packet is silence
+            return
+        for frame in frames:
+            self.graph.push(frame)
+            yield from self._pulled()
+
+    def rest(self) -> Iterator[Packet]:
+        self.graph.push(None)
+        yield from self._pulled()
+        yield from self.stream.encode(None)
+
+    def _pulled(self) -> Iterator[Packet]:
+        while True:
+            try:
+                frame = cast(AudioFrame, self.graph.pull())
+            except (BlockingIOError, EOFError):
+                return
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            frame.pts -= round(self.start / frame.time_base)
+            yield from self.stream.encode(frame)
+
+
+def _open(path: Path) -> InputContainer:
+    if not path.is_file():
+        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+    only = {"protocol_whitelist": "file", "format_whitelist": f"{CONTAINERS},{SOUND_CONTAINERS}"}
+    try:
+        return av.open(os.path.abspath(path), container_options=only)
+    except (FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: not a readable file of sound or video ({reason})") from error
+
+
+def _listen(path: Path) -> tuple[list[str], Fraction | None]:
+    """The codec of each track of a file, and the second at which the last ends; None where that is not told."""
+    with _open(path) as container:
+        tracks = [track for track in container.streams.audio if track.codec_context is not None]
+        ends = [
+            ((track.start_time or 0) + track.duration) * track.time_base
+            for track in tracks
+            if track.duration is not None and track.time_base is not None
+        ]
+        return [track.codec_context.name for track in tracks], max(ends, default=None)
+
+
+def _copies(kind: Format, codec: str) -> bool:
+    """Whether sound in this codec is copied into such a film."""
+    if "*" in kind.sounds:
+        with av.open(io.BytesIO(), "w", format=kind.container) as film:
+            return codec in film.supported_codecs
+    return any(codec == name or (name[-1] == "*" and codec.startswith(name[:-1])) for name in kind.sounds)
+
+
+def _encoded_anew(codec: str, kind: Format) -> str:
+    assert kind.sound is not None
+    return f"sound in {codec} is encoded anew as {kind.sound}: a film in {kind.container} does not hold it"
+
+
+def _names(stream: AudioStream) -> dict[str, str]:
+    """What tells tracks apart; the rest, such as its duration, is of the file that it comes from."""
+    return {name: text for name, text in stream.metadata.items() if name.lower() in ("language", "title")}
+
+
+def _layout(stream: AudioStream) -> str:
+    return "mono" if stream.layout.nb_channels == 1 else "stereo"
+
+
+def _skipped(stream: AudioStream) -> Fraction:
+    """Seconds at the beginning of a track that Matroska has its player skip: Opus' pre-skip (RFC 7845, section 5.1)."""
+    header = stream.codec_context.extradata or b""
+    if stream.codec_context.name != "opus" or len(header) < 12:
+        return Fraction(0)
+    return Fraction(int.from_bytes(header[10:12], "little"), 48_000)
