@@ -78,7 +78,7 @@ def test_the_recursion_of_the_residual_controller(
     # z and v as the model gives them; e from its definition, not from the class under test.
     e = at_slots(clean_estimate(s.z, s.v, sigmas[0]), K) - s.x_e
     expected = (1 - alpha * h) * (rho * d + (1 - rho) * e)
-    assert largest(difference_after(s, Residual(alpha)(s)) - expected) < 1e-10
+    assert largest(difference_after(s, Residual(alpha, switch=False)(s)) - expected) < 1e-10
     expected = math.exp(-alpha * h) * (rho * d + (1 - rho) * e)
     assert largest(difference_after(s, Exponential(alpha)(s)) - expected) < 1e-10
 
@@ -88,7 +88,7 @@ def test_the_recursion_of_the_residual_controller(
 def test_beta_shares_the_work(sigmas: tuple[float, float], alpha: float, beta: float) -> None:
     s = state(*sigmas)
     h = s.step.h
-    residual, exponential = Residual(alpha, beta)(s), Exponential(alpha, beta)(s)
+    residual, exponential = Residual(alpha, beta, switch=False)(s), Exponential(alpha, beta)(s)
     assert largest(difference_after(s, residual) - (1 - (alpha + beta) * h) * s.residual) < 1e-10
     assert largest(difference_after(s, exponential) - math.exp(-(alpha + beta) * h) * s.residual) < 1e-10
     for made in (residual, exponential):
@@ -254,6 +254,19 @@ def test_metrics() -> None:
 )
 def test_bad_settings_are_refused(made, fields: dict, said: str) -> None:
     refuses(made, said, **fields)
+
+
+def test_the_residual_controller_switches_where_it_would_overshoot() -> None:
+    """At each step it is one of the two, whole: the seed method where alpha h < 2, else the exponential one."""
+    levels = schedule(20, 5.0)
+    made = Residual(10.0)
+    assert made.switched(levels) == (19,)
+    assert Residual(10.0, switch=False).switched(levels) == ()
+    for step in levels:
+        s = replace(state(0.6, 0.5), step=step)
+        other = Exponential(10.0) if step.index == 19 else Residual(10.0, switch=False)
+        assert largest(made(s).main - other(s).main) == 0
+        assert made(s).gain == other(s).gain
 
 
 def test_every_controller_has_a_name() -> None:

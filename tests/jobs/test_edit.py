@@ -314,10 +314,14 @@ def events_of(config: EditConfig) -> list[dict]:
 
 
 def test_a_gain_that_diverges_is_told_with_what_would_not(edit_config: Config) -> None:
-    plan = make_edit_plan(edit_config(controller="residual", num_inference_steps=3, shift=5.0))
-    (warning,) = [w for w in plan.warnings if "diverges" in w]
-    # The last of three steps goes from 5/7 to 0.
-    assert "alpha 10 diverges: alpha times h is 7.14 at step 2" in warning
+    few = {"controller": "residual", "num_inference_steps": 3, "shift": 5.0}
+    plan = make_edit_plan(edit_config(**few))
+    (warning,) = [w for w in plan.warnings if "must stay below 2" in w]
+    # The last of three steps goes from 5/7 to 0, the one before from 10/11 to 5/7.
+    assert "with alpha 10: step 2 of 3 is made by the controller exponential instead" in warning
+    assert "alpha times h is 7.14 at step 2" in warning
+    plan = make_edit_plan(edit_config(**few, controller_options={"switch": False}))
+    assert any("with alpha 10: diverges" in w for w in plan.warnings)
     assert "for 3 steps at shift 5 is 2.8" in warning
     assert "22 steps would do" in warning
     calm = {"controller": "residual", "shift": 5.0}
@@ -330,7 +334,7 @@ def test_a_gain_that_diverges_is_told_with_what_would_not(edit_config: Config) -
 
 
 def diverging(plan: EditPlan) -> bool:
-    return any("diverges" in warning for warning in plan.warnings)
+    return any("must stay below 2" in warning for warning in plan.warnings)
 
 
 def test_missed_keyframes_bring_advice(edit_config: Config) -> None:

@@ -14,8 +14,8 @@ from tests.runs import Inputs, moving_square
 from wanedit import EditConfig, edit
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.edit.config import check_edit
-from wanedit.jobs.edit.method import build_method, guidance, unused
-from wanedit.jobs.edit.plan import make_edit_plan
+from wanedit.jobs.edit.method import build_method, filled, guidance, unused
+from wanedit.jobs.edit.plan import fill, make_edit_plan
 from wanedit.runtime.inputs import EditedFrame, parse_edited
 from wanedit.video import write_lossless
 from wanedit.video.source import OpenedSource, open_source
@@ -330,9 +330,17 @@ def test_a_long_source_is_refused_before_it_is_decoded(
     write_lossless(tmp_path / "long.mkv", np.repeat(moving_square(4), 10, axis=0), 16)
     long = edit_config(video=str(tmp_path / "long.mkv"))
     assert make_edit_plan(edit_config(video=long.video, long_source="whole")).task.sampled_frames == 41
+    plan = make_edit_plan(long)
+    assert plan.settings.window == 9
+    (note,) = [note for note in plan.warnings if "windows of 33 frames" in note]
+    assert "wan-tiny is good for 33 frames and the source has 40" in note
+    # A joint sequence goes through no windows, which is known before a weight is loaded.
+    joint = {"edit_branch": "denoised"}
+    with pytest.raises(InputError, match="a denoised edit branch of a clip of 11 slots; expected at most 9"):
+        make_edit_plan(edit_config(video=long.video, method_options=joint))
     monkeypatch.setattr("wanedit.jobs.edit.plan.read_source", lambda *a, **k: pytest.fail("decoded"))
     with pytest.raises(InputError, match="the source has 40 frames; wan-tiny is good for 33"):
-        make_edit_plan(long)
+        make_edit_plan(edit_config(video=long.video, long_source="error"))
 
 
 def test_a_text_model_does_not_take_methods_that_show_it_pictures(
@@ -350,23 +358,24 @@ def test_a_text_model_does_not_take_methods_that_show_it_pictures(
 def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> None:
     def notes(**changes) -> list[str]:
         config = edit_config(**changes)
-        return unused(config, build_method(config))
+        return unused(config, fill(config, open_wan("tiny").sampling), build_method(config))
 
     def doubts(**changes) -> list[str]:
-        config = edit_config(**changes)
+        config = fill(edit_config(**changes), open_wan("tiny").sampling)
         method = build_method(config)
-        return method.doubts(config.num_inference_steps, 1.0, guidance(config, method))
+        return method.doubts(filled(config.num_inference_steps), 1.0, guidance(config, method))
 
     default = EditConfig().guidance_scale
+    assert default is None
     assert notes() == []
     assert notes(guidance_scale=default) == []
-    (note,) = notes(method="sdedit", controller="residual", alpha=3.0)
+    (note,) = notes(method="sdedit", alpha=3.0)
     assert "alpha 3.0 is not used: the method sdedit has no controller" in note
     (note,) = notes(controller="replacement", alpha=3.0)
     assert "the controller replacement has no such gain" in note
-    (note,) = notes(method="sdedit", controller="residual", source_prompt="a stone")
+    (note,) = notes(method="sdedit", source_prompt="a stone")
     assert "source_prompt a stone is not used: sdedit asks nothing about the source" in note
-    plain = {"controller": "residual", "num_inference_steps": EditConfig().num_inference_steps}
+    plain = {"num_inference_steps": EditConfig().num_inference_steps}
     plain["guidance_scale"] = default
     (note,) = notes(method="warp", restore="source", **plain)
     assert "restore source is not used: warp asks the model nothing" in note
@@ -383,12 +392,12 @@ def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> 
     assert "derivative is not used: the controller exponential differentiates nothing" in note
     (note,) = notes(**plain, method_options={"source_weight": 0.0}, source_prompt="a stone")
     assert "source_prompt a stone is not used: residual_corrected asks nothing about the source" in note
-    (note,) = notes(controller="residual", guidance_scale=1.0, negative_prompt="blurred")
+    (note,) = notes(guidance_scale=1.0, negative_prompt="blurred")
     assert "negative_prompt blurred is not used: at guidance 1" in note
     for differ in ({"source_guidance_scale": 3.0}, {"method_options": {"guidance_scale": 3.0}}):
         (note,) = doubts(controller="exponential", guidance_scale=1.0, **differ)
         assert "where they differ, an edit that changes nothing does not give the source back" in note
-    (note,) = notes(method="flowedit", controller="residual", guidance_scale=3.0)
+    (note,) = notes(method="flowedit", guidance_scale=3.0)
     assert (
         "guidance_scale 3.0 is not used: the guidance_scale of flowedit is 12; method_options sets it" in note
     )

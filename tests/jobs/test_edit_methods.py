@@ -198,9 +198,16 @@ def test_edits_keep_their_names(edit_config: Config, monkeypatch: pytest.MonkeyP
         "shift": 3.0,
         "negative_prompt": "grey",
     }
-    plan = make_edit_plan(
-        edit_config(
-            **settings, guidance_scale=2.0, source_prompt="a red square", controller="residual", method=method
-        )
-    )
+    given = {**settings, "guidance_scale": 2.0, "source_prompt": "a red square", "method": method}
+    # At four steps alpha h is 5 at the last one: the residual controller of then knew no switch.
+    then = {"controller_options": {"switch": False}} if method == "residual_corrected" else {}
+    plan = make_edit_plan(edit_config(**given, **then, controller="residual"))
     assert plan.task.digest == GOLDEN[method]
+
+
+def test_a_residual_controller_that_switches_is_named_anew_and_only_then(edit_config: Config) -> None:
+    def digest(steps: int, **options) -> str:
+        given = {"controller": "residual", "num_inference_steps": steps, "shift": 3.0}
+        return make_edit_plan(edit_config(**given, controller_options=options)).task.digest
+
+    assert digest(30) == digest(30, switch=False) != digest(4) != digest(4, switch=False)

@@ -202,7 +202,7 @@ class Method(ABC):
         named would give a stale result, so nothing is ignored unless a method says so, and the plan tries it out."""
         return frozenset()
 
-    def decides(self, num_inference_steps: int) -> dict[str, object]:
+    def decides(self, num_inference_steps: int, shift: float) -> dict[str, object]:
         """What, beside its fields or in their place, is part of the name that results are kept under: JSON values."""
         return {}
 

@@ -103,6 +103,10 @@ class Controller(ABC):
         """What will run on this schedule, but perhaps not as meant."""
         return []
 
+    def decides(self, levels: Schedule) -> dict[str, object]:
+        """What is in the place of its fields in the name that results are kept under; see `Method.decides`."""
+        return {}
+
     def advice(self, levels: Schedule) -> str:
         """What to turn where the keyframes were missed; "" for nothing."""
         return ""
@@ -129,31 +133,58 @@ class Residual(Controller):
     """The seed method: `v[K] += alpha r`, and beta likewise draws the edit branch to the main one.
 
     One step multiplies the difference by 1 - (alpha + beta) h, so it needs (alpha + beta) h < 2; see
-    `largest_stable_alpha`.
+    `largest_stable_alpha`. Only large steps break that, and with a shift above 1 those are the last ones, whose
+    overshoot nothing takes back: there it takes the exponential controller's gain. The others are the seed method's.
+
+    Attributes:
+        switch: false for the seed method at every step, to study how it diverges.
     """
 
     alpha: float = 10.0
     beta: float = 0.0
+    switch: bool = True
 
     def __post_init__(self) -> None:
         _check_gains(self.alpha, self.beta)
 
     def __call__(self, state: Branches) -> Correction:
+        if self.switch and self._overshoots(state.step):
+            return Exponential(self.alpha, self.beta)(state)
         return _pull(state, self.alpha, self.beta)
+
+    def _overshoots(self, step: Step) -> bool:
+        return (self.alpha + self.beta) * step.h >= 2
+
+    def switched(self, levels: Schedule) -> tuple[int, ...]:
+        """The steps at which it is the exponential controller."""
+        return tuple(step.index for step in levels if self.switch and self._overshoots(step))
 
     def doubts(self, num_inference_steps: int, shift: float) -> list[str]:
         gain, levels = self.alpha + self.beta, schedule(num_inference_steps, shift)
         worst = max(levels, key=lambda step: step.h)
-        if gain * worst.h < 2:
+        if not self._overshoots(worst):
             return []
         enough = steps_for(gain, shift)
         advice = f"{enough} steps would do" if enough else "no number of steps up to 2000 would do"
         named = "alpha + beta" if self.beta else "alpha"
+        steps = self.switched(levels)
+        done = (
+            f"{'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps))} of {num_inference_steps} "
+            f"{'is' if len(steps) == 1 else 'are'} made by the controller exponential instead"
+            if self.switch
+            else "diverges"
+        )
         return [
-            f"{named} {gain:g} diverges: {named} times h is {gain * worst.h:.2f} at step {worst.index} and must stay "
-            f"below 2. The largest stable {named} for {num_inference_steps} steps at shift {shift:g} is "
-            f"{largest_stable_alpha(levels):.3g}; {advice}; the controller exponential is stable always"
+            f"the controller residual with {named} {gain:g}: {done}. {named} times h is {gain * worst.h:.2f} at step "
+            f"{worst.index} and must stay below 2. The largest stable {named} for {num_inference_steps} steps at shift "
+            f"{shift:g} is {largest_stable_alpha(levels):.3g}; {advice}; the controller exponential is stable always"
         ]
+
+    def decides(self, levels: Schedule) -> dict[str, object]:
+        # Where it switches at no step, it is what it was before it could.
+        if self.switched(levels) or type(self) is not Residual:
+            return {}
+        return {"controller": {"kind": "Residual", "alpha": self.alpha, "beta": self.beta}}
 
     def advice(self, levels: Schedule) -> str:
         stable = largest_stable_alpha(levels)

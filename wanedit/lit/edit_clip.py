@@ -84,9 +84,7 @@ def edit_clip(
             on_step(task.index, step, metrics)
 
     edit = make_edit(model, task, settings, shown, device)
-    asked = model
-    if settings.window is not None:
-        asked = Windowed(model, settings.window, max(1, round(settings.window * OVERLAP)))
+    asked = windowed(model, settings)
     own: Any = method
     if "seed" in getattr(method, "__dataclass_fields__", ()):
         # A method that draws noise of its own draws it by clip, as the coupled noise is.
@@ -142,6 +140,13 @@ def require_result(method: Method, made: object, edit: Edit) -> None:
             raise InputError(
                 f"{name} returns {what} of {tuple(got.shape)}; expected those of the source, {tuple(expected.shape)}"
             )
+
+
+def windowed(model: VideoModel, settings: EditSettings) -> VideoModel:
+    """The model as a method asks it: through windows where the clip is longer than the model is good for."""
+    if settings.window is None:
+        return model
+    return Windowed(model, settings.window, max(1, round(settings.window * OVERLAP)))
 
 
 def make_edit(

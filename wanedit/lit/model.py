@@ -29,6 +29,11 @@ class OpenModel(Protocol):
     def name(self) -> str: ...
 
     @property
+    def about(self) -> str:
+        """What whoever uses it must know of it at once; "" for nothing."""
+        ...
+
+    @property
     def sampling(self) -> Sampling: ...
 
     @property
@@ -80,6 +85,10 @@ class OutsideModel:
                 f"wanedit.flow.editing.VideoModel, with {', '.join(MEMBERS)}"
             )
         return model
+
+    @property
+    def about(self) -> str:
+        return ""
 
     @property
     def reads_images(self) -> bool:

@@ -10,7 +10,7 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Edited, Method, Metrics, Part, View
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.solvers import Velocity
-from wanedit.lit.edit_clip import EditSettings, require_result
+from wanedit.lit.edit_clip import EditSettings, require_result, windowed
 from wanedit.lit.editor import shown_frames
 from wanedit.lit.model import OpenModel, require_readable
 from wanedit.lit.tasks import EditTask
@@ -140,7 +140,7 @@ def _perform(
     # A method that draws from torch's own generator draws the same again.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return method(model, edit, levels, lambda step, metrics: steps.append(metrics))
+        return method(windowed(model, settings), edit, levels, lambda step, metrics: steps.append(metrics))
 
 
 def _differs(

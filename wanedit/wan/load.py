@@ -72,6 +72,11 @@ class WanFolder:
         return self.known.name if self.known else self.path.name
 
     @property
+    def about(self) -> str:
+        """What whoever uses it must know of it at once; "" for nothing."""
+        return f"{self.known.name} is {self.known.about}" if self.known and self.known.about else ""
+
+    @property
     def reads_images(self) -> bool:
         """Whether it has condition channels."""
         return bool(self.config.condition_channels)

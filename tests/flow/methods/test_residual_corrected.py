@@ -164,12 +164,13 @@ def test_replacement_ends_on_the_keyframes() -> None:
 def test_too_strong_a_residual_controller_diverges_and_the_exponential_does_not() -> None:
     edit, plan = problem(), schedule(20, 5.0)
     off = {}
-    for controller in (Residual(200.0), Exponential(200.0)):
+    for controller in (Residual(200.0, switch=False), Residual(200.0), Exponential(200.0)):
         made = ResidualCorrectedFlow(controller)(gaussian(), edit, plan).latents
         assert made is not None
-        off[type(controller)] = largest(made[:, :, list(edit.slots)] - edit.edited)
-    assert off[Residual] > 1
-    assert off[Exponential] < 1e-6
+        off[controller] = largest(made[:, :, list(edit.slots)] - edit.edited)
+    assert off[Residual(200.0, switch=False)] > 1
+    assert off[Residual(200.0)] < 1e-6
+    assert off[Exponential(200.0)] < 1e-6
 
 
 def test_the_joint_sequence_is_told_where_its_slots_stand() -> None:

@@ -57,7 +57,7 @@ class FLF2V(Method):
         if self.before not in ("refuse", "reverse"):
             raise InputError(f"before is {self.before!r}; expected 'refuse' or 'reverse'")
 
-    def decides(self, num_inference_steps: int) -> dict[str, object]:
+    def decides(self, num_inference_steps: int, shift: float) -> dict[str, object]:
         # Version 0.1 held, and hashed, the function that the edit hands it now.
         return {"retime": "retime_clip"}
 

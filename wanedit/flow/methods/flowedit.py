@@ -60,7 +60,7 @@ class FlowEdit(Method):
             z = z - step.h * v
         return Edited(latents=z)
 
-    def decides(self, num_inference_steps: int) -> dict[str, object]:
+    def decides(self, num_inference_steps: int, shift: float) -> dict[str, object]:
         return {"n_max": self.taken(num_inference_steps)}
 
     def taken(self, num_inference_steps: int) -> int:

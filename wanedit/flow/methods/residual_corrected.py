@@ -11,9 +11,9 @@ from torch import Tensor
 from wanedit.errors import InputError
 from wanedit.flow.covariance import Derivative, covariance_product
 from wanedit.flow.editing import Edit, Edited, Method, OnStep, Part, VideoModel, View, at_slots
-from wanedit.flow.keyframes import CONTROLLERS, Branches, Controller, Residual, step_metrics
+from wanedit.flow.keyframes import CONTROLLERS, Branches, Controller, Exponential, step_metrics
 from wanedit.flow.methods import METHODS
-from wanedit.flow.path import Schedule, Step, interpolate
+from wanedit.flow.path import Schedule, Step, interpolate, schedule
 from wanedit.flow.sampling import check_strength, fresh_noise
 from wanedit.flow.solvers import Velocity, finite
 from wanedit.timeline import STRIDE
@@ -50,7 +50,7 @@ class ResidualCorrectedFlow(Method):
 
     restored_by: ClassVar[str] = "keyframes"
 
-    controller: Controller = field(default_factory=Residual)
+    controller: Controller = field(default_factory=Exponential)
     source_weight: float = 1.0
     strength: float = 1.0
     edit_branch: Literal["analytic", "denoised"] = "analytic"
@@ -94,6 +94,9 @@ class ResidualCorrectedFlow(Method):
     @property
     def ignores(self) -> frozenset[Part]:
         return frozenset() if self.source_weight else frozenset({"reference"})
+
+    def decides(self, num_inference_steps: int, shift: float) -> dict[str, object]:
+        return self.controller.decides(schedule(num_inference_steps, shift).after(self.strength))
 
     def doubts(
         self, num_inference_steps: int, shift: float, guidance: tuple[float, float | None]

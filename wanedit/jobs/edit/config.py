@@ -51,17 +51,18 @@ class EditConfig(RunSettings):
             has the source's own size, which undoes it; else crop.
         keyframe_fit: how a keyframe of another shape than the source is brought to that first: stretch; crop; inside:
             it is the middle of the frame, and the source stays around it. auto: whichever lays its edges nearest.
-        long_source: what to do with a source beyond the model's limit. error; windows: average the velocities of
-            overlapping windows of that length; whole: show it to the model at once.
+        long_source: what to do with a source beyond the model's limit. windows: average the velocities of overlapping
+            windows of that length; whole: show it to the model at once; error: refuse it.
         method: how to edit.
         method_options: further fields of the method, such as {"strength": 0.7}; they win over the fields below.
-        controller: what ties the keyframes in, for methods that have one.
+        controller: what ties the keyframes in, for methods that have one. exponential is stable with any alpha and
+            steps; residual, the seed method, is replaced by it at steps where it would diverge.
         controller_options: further fields of the controller, such as {"solve": "full"}.
         alpha: how hard keyframes pull, 1 to 20 is usual.
         beta: how hard the clip pulls on its keyframes, 0 to 1 is usual.
-        guidance_scale: classifier-free guidance of the edited clip, 1 to 10 is usual.
+        guidance_scale: classifier-free guidance of the edited clip, 1 to 10 is usual; 1.0 skips the unconditional pass.
         source_guidance_scale: of the source; null for `guidance_scale`, which an exact identity needs.
-        num_inference_steps: 20 to 100 is usual.
+        num_inference_steps: sampler steps, 20 to 100 is usual of published models.
         shift: schedule shift.
         keyframe_encoding: how a keyframe becomes the latent of its slot's four frames. single: as a video of one frame;
             group: held for all of them; warped: moved to each of them by the source's optical flow; anchored: the
@@ -88,16 +89,16 @@ class EditConfig(RunSettings):
     salvage: bool = False
     resize_policy: Literal["auto", "crop", "pad", "stretch"] = "auto"
     keyframe_fit: Literal["auto", "stretch", "crop", "inside"] = "auto"
-    long_source: Literal["error", "windows", "whole"] = "error"
+    long_source: Literal["windows", "whole", "error"] = "windows"
     method: Annotated[str, Registered("wanedit.flow.methods:METHODS")] = "residual_corrected"
     method_options: dict[str, Any] = field(default_factory=dict)
-    controller: Annotated[str, Registered("wanedit.flow:CONTROLLERS")] = "residual"
+    controller: Annotated[str, Registered("wanedit.flow:CONTROLLERS")] = "exponential"
     controller_options: dict[str, Any] = field(default_factory=dict)
     alpha: NotNegative = 10.0
     beta: NotNegative = 0.0
-    guidance_scale: NotNegative = 5.0
+    guidance_scale: NotNegative | None = None
     source_guidance_scale: NotNegative | None = None
-    num_inference_steps: Count = 50
+    num_inference_steps: Count | None = None
     shift: Positive | None = None
     keyframe_encoding: Literal["single", "group", "warped", "anchored"] = "anchored"
     restore: Literal["auto", "none", "source", "residual", "keyframes"] = "auto"

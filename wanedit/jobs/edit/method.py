@@ -46,6 +46,12 @@ HASHED_AS = {"guidance_scale": "cfg_scale", "source_guidance_scale": "source_cfg
 UNTOLD = ("prompt", "base_seed")
 
 
+def filled(value: T | None) -> T:
+    """A setting of a plan, in which none is null that the model has a value for."""
+    assert value is not None
+    return value
+
+
 def build_method(config: EditConfig) -> Method:
     """The method with its options; one with a field `controller` with the controller that `config` names.
 
@@ -146,7 +152,7 @@ def from_outside(described: Json) -> bool:
 
 def hashed_method(config: EditConfig, method: Method) -> Json:
     """The settings of a method as an edit's hash holds them."""
-    return describe_method(method) | method.decides(config.num_inference_steps)
+    return describe_method(method) | method.decides(filled(config.num_inference_steps), filled(config.shift))
 
 
 def deciding(config: EditConfig, method: Method) -> dict[str, object]:
@@ -196,21 +202,21 @@ def unread(config: EditConfig, method: Method) -> dict[str, str]:
 
 def guidance(config: EditConfig, method: Method) -> tuple[float, float | None]:
     """The guidance of the target's and of the source's velocity; None where the source is not asked about."""
-    given = config.source_guidance_scale
-    return method.guidance(config.guidance_scale, config.guidance_scale if given is None else given)
+    scale, given = filled(config.guidance_scale), config.source_guidance_scale
+    return method.guidance(scale, scale if given is None else given)
 
 
-def unused(config: EditConfig, method: Method) -> list[str]:
+def unused(given: EditConfig, config: EditConfig, method: Method) -> list[str]:
     """A note for every setting that was changed and that does nothing here.
 
     Args:
-        config: as the user gave it, its defaults open.
+        given: as the user gave it, its nulls open.
+        config: its nulls filled.
     """
     same = {"source_prompt": config.prompt, "source_guidance_scale": config.guidance_scale, "restore": "none"}
     defaults = {f.name: f.default for f in fields(config)}
     return [
-        f"{name} {getattr(config, name)} is not used: {why}"
+        f"{name} {getattr(given, name)} is not used: {why}"
         for name, why in unread(config, method).items()
-        if name not in UNTOLD
-        and getattr(config, name) not in (defaults[name], same.get(name, defaults[name]))
+        if name not in UNTOLD and getattr(given, name) not in (defaults[name], same.get(name, defaults[name]))
     ]

@@ -18,6 +18,7 @@ from wanedit.jobs.edit.method import (
     build_method,
     deciding,
     describe_method,
+    filled,
     from_outside,
     guidance,
     hashed_method,
@@ -49,6 +50,7 @@ from wanedit.video.arrays import Clock, pixels_sha256
 from wanedit.video.formats import format_of
 from wanedit.video.sound import Sound, film_clock, sound_of
 from wanedit.video.source import SourceClip, read_source
+from wanedit.wan.catalog import Sampling
 from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.load import WanFolder, compute_kind, hash_files
 
@@ -107,15 +109,9 @@ def make_edit_plan(
     indices = tuple(keyframe.index for keyframe in keyframes)
     method = build_method(config)
     model = open_model(config.source)
-    given, ignored = config, unused(config, method)
-    own = model.sampling
-    defaults = {
-        "negative_prompt": own.negative_prompt,
-        "shift": own.shift,
-        "source_prompt": config.prompt,
-        "source_guidance_scale": config.guidance_scale,
-    }
-    config = replace(config, **{name: v for name, v in defaults.items() if getattr(config, name) is None})
+    given, own = config, model.sampling
+    config = fill(config, own)
+    ignored = unused(given, config, method)
     config = decide_output(config, method)
 
     size = config.height_width or own_size(path, sides, model.name, own.size)
@@ -172,7 +168,12 @@ def make_edit_plan(
     doubts = []
     if isinstance(model, WanFolder):
         doubts += prompt_doubts(model.path, model.config.text_len, [task.prompt, task.source_prompt])
-    doubts += [*_doubts(config, model, task, rehearsal), *own_doubts]
+    doubts += [*_doubts(config, model, task, settings, rehearsal), *own_doubts]
+    if settings.window is not None and "model" not in method.ignores:
+        doubts.append(
+            f"{model.name} is good for {own.max_frames} frames and the source has {len(task.frames)}: it is seen "
+            f"through overlapping windows of {own.max_frames} frames, whose velocities are averaged (long_source)"
+        )
     config = replace(
         config,
         video=str(path.absolute()),
@@ -205,6 +206,20 @@ def _called(config: EditConfig, method: Method) -> AbstractContextManager[None]:
     return named_error(f"method {config.method}{tied}")
 
 
+def fill(config: EditConfig, own: Sampling) -> EditConfig:
+    """A configuration whose nulls are the settings that the model was made for."""
+    guided = own.guidance_scale if config.guidance_scale is None else config.guidance_scale
+    defaults = {
+        "negative_prompt": own.negative_prompt,
+        "num_inference_steps": own.num_inference_steps,
+        "shift": own.shift,
+        "guidance_scale": guided,
+        "source_prompt": config.prompt,
+        "source_guidance_scale": guided,
+    }
+    return replace(config, **{name: v for name, v in defaults.items() if getattr(config, name) is None})
+
+
 def _check_frames(frames: int, indices: Sequence[int], config: EditConfig, model: OpenModel) -> None:
     timeline.check_keyframes(len(indices), indices, frames)
     limit = model.sampling.max_frames
@@ -216,17 +231,16 @@ def _check_frames(frames: int, indices: Sequence[int], config: EditConfig, model
 
 
 def edit_settings(config: EditConfig, model: OpenModel, method: Method, num_frames: int) -> EditSettings:
-    """What the editor is told of a configuration without open defaults, for a source of so many frames."""
+    """What the editor is told of a configuration, for a source of so many frames."""
+    config = fill(config, model.sampling)
     most = timeline.slots(model.sampling.max_frames)
     restore = decide_output(config, method).restore
     long = timeline.slots(timeline.round_up(num_frames)) > most
     return EditSettings(
-        num_inference_steps=config.num_inference_steps,
-        shift=model.sampling.shift if config.shift is None else config.shift,
-        guidance_scale=config.guidance_scale,
-        source_guidance_scale=(
-            config.guidance_scale if config.source_guidance_scale is None else config.source_guidance_scale
-        ),
+        num_inference_steps=filled(config.num_inference_steps),
+        shift=filled(config.shift),
+        guidance_scale=filled(config.guidance_scale),
+        source_guidance_scale=filled(config.source_guidance_scale),
         solver=getattr(method, "solver", "euler"),
         keyframe_encoding=config.keyframe_encoding,
         restore="none" if restore == "auto" else restore,
@@ -238,7 +252,9 @@ def edit_settings(config: EditConfig, model: OpenModel, method: Method, num_fram
     )
 
 
-def _doubts(config: EditConfig, model: OpenModel, task: EditTask, rehearsal: Rehearsal) -> list[str]:
+def _doubts(
+    config: EditConfig, model: OpenModel, task: EditTask, settings: EditSettings, rehearsal: Rehearsal
+) -> list[str]:
     """What will run with this model and this source, but perhaps not as meant."""
     notes, frames, total = [], len(task.frames), task.sampled_frames
     (height, width), (full_height, full_width) = task.size, task.sampled_size
@@ -251,9 +267,9 @@ def _doubts(config: EditConfig, model: OpenModel, task: EditTask, rehearsal: Reh
         notes.append(
             f"{frames} frames are no 4n+1: the model works on {total}, the last frame held, and {frames} come out"
         )
-    if config.guidance_scale > 1 and model.sampling.guidance_scale == 1:
+    if settings.guidance_scale > 1 and model.sampling.guidance_scale == 1:
         notes.append(
-            f"{model.name} is made for guidance 1; guidance_scale {config.guidance_scale:g} costs it quality, and "
+            f"{model.name} is made for guidance 1; guidance_scale {settings.guidance_scale:g} costs it quality, and "
             "twice the time"
         )
     hidden = sorted({*task.keyframe_indices} - {*model.showable(task.keyframe_indices, total)})
@@ -313,6 +329,8 @@ def print_edit_plan(config: EditConfig, folders: Sequence[Path] = ()) -> None:
     plan = make_edit_plan(resolve_edit(config, directory), folders)
     check_output(plan, directory)
     console = wide_console()
+    if plan.model.about:
+        console.print(plan.model.about, style="yellow")
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow")
     table = Table(title="Edited keyframes", title_justify="left")

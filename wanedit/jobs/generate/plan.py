@@ -312,6 +312,8 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
 def show_plan(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> None:
     """Print a plan of which `todo` is to be sampled, as a page."""
     console, sampled = wide_console(), {task.index for task in todo}
+    if plan.folder.about:
+        console.print(plan.folder.about, style="yellow")
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow")
     keyframes = Table(title="Keyframes", title_justify="left")
@@ -348,6 +350,8 @@ def show_plan(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> N
 
 def announce(plan: Plan, todo: list[SegmentTask], tell: Say) -> None:
     """Tell a plan of which `todo` is to be sampled, in a line."""
+    if plan.folder.about:
+        tell(plan.folder.about)
     for warning in plan.warnings:
         tell(f"warning: {warning}")
     done = len(plan.tasks) - len(todo)
