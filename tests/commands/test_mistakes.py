@@ -22,7 +22,7 @@ PAIR = f"{DEMO}/start.png:0,{DEMO}/rise.png:0.5"
 MISTAKES = [
     (f"generate --keyframes nowhere.png:0,{DEMO}/rise.png:1", 2, "keyframe 0: no file"),
     (f"generate --keyframes {DEMO}/start.png:1,{DEMO}/rise.png:0.5", 2, "expected increasing times"),
-    (f"generate --keyframes {DEMO}/start.png:0,{DEMO}/rise.png:50 --long_segments error", 2, "segment 0 needs 801 frames"),
+    (f"generate --keyframes {DEMO}/start.png:0,{DEMO}/rise.png:50 --long_segments error", 2, "needs 801 frames"),
     (f"generate --keyframes {PAIR} --size wide", 2, "size is 'wide'"),
     (f"generate --keyframes {PAIR} --solver eulr", 2, "Did you mean 'euler'?"),
     (f"generate --keyframes {PAIR} --sub_prompts [a,b]", 2, "2 sub_prompts for 1 segments"),
