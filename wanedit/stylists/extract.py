@@ -38,6 +38,7 @@ class Clip:
     """The stretch of a source to take keyframes from, before a frame is read.
 
     total: frames of the whole source. start, count: the stretch. size: (height, width). fps: of the source.
+    notes: what is done to its first picture to show it.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Clip:
     size: tuple[int, int]
     fps: Fraction
     decoder: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +79,12 @@ def open_clip(
     require_known(decoder)
     if path.is_dir():
         images = list_images(path)
-        height, width = load_image(images[0]).pixels.shape[:2]
+        first = load_image(images[0])
+        (height, width), notes = first.pixels.shape[:2], first.notes
         total, rate = len(images), rate_of(fps or FOLDER_FPS)
     else:
         info = describe(path, scanned(path, False))
-        total, height, width = info.frames, info.height, info.width
+        total, height, width, notes = info.frames, info.height, info.width, info.notes
         rate = info.fps if fps is None else rate_of(fps)
     if not 0 <= start < total:
         raise InputError(f"{path}: start is frame {start}, the source has frames 0 to {total - 1}")
@@ -90,7 +93,7 @@ def open_clip(
         raise InputError(
             f"{path}: {count} frames from frame {start} on were asked for; expected 1 to {total - start}"
         )
-    return Clip(path, total, start, count, (height, width), rate, decoder)
+    return Clip(path, total, start, count, (height, width), rate, decoder, notes)
 
 
 def check_indices(indices: Sequence[int], clip: Clip) -> tuple[int, ...]:

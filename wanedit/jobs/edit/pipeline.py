@@ -227,7 +227,10 @@ class WanVideoEditorPipeline:
                     path = Path(picture)
                 else:
                     path = scratch / f"keyframe_{k}.png"
-                    write_png(path, pixels_of(picture, f"keyframe {k}"))
+                    if isinstance(picture, Image.Image) and picture.has_transparency_data:
+                        picture.convert("RGBA").save(path, icc_profile=picture.info.get("icc_profile"))
+                    else:
+                        write_png(path, pixels_of(picture, f"keyframe {k}"))
                 pairs.append([str(path), index])
             config = with_changes(
                 self.config,

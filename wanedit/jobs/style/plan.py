@@ -85,7 +85,7 @@ def make_style_plan(
     else:
         cuts = tuple(scene_cuts(clip)) if config.scene_cuts and clip.count > 1 else None
         indices = choose_indices(clip.count, clip.fps, config.target_fps, config.max_frames, cuts or ())
-    notes = list(found.notes)
+    notes = [*found.notes, *(f"{path.name}: {note}" for note in clip.notes)]
     for a, b in pairwise(indices):
         if timeline.slot(a) == timeline.slot(b):
             notes.append(

@@ -199,5 +199,6 @@ def _metadata(plan: StylePlan, outcome: Outcome, names: dict[int, str]) -> Recor
         # Of this run alone; the lines "spent" of the journal are of all runs.
         "spent": None if spent is None else {"calls": spent[0], "price_usd": spent[1]},
         "guide": outcome.guide.model_dump(mode="json"),
+        "notes": list(plan.notes),
         "keyframes": entries,
     }
