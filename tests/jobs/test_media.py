@@ -1,6 +1,7 @@
 """Real media in the jobs: what becomes of them in the plan that a run carries out, and that it is said."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from wanedit.video import load_image, read_frames
 CASES = Path(__file__).parents[1] / "cases"
 
 
-def edit_plan(video: str, keyframe: str, **changes: object):
+def edit_plan(video: str, keyframe: str, **changes: Any):
     keyframes = [[str(CASES / keyframe), 0]]
     config = EditConfig(
         video=str(CASES / video),

@@ -165,6 +165,8 @@ def check_video() -> Iterator[Check]:
     yield Check("video", state, detail or f"PyAV {av.__version__}: {', '.join(needed)} ({libraries})")
     av1 = any(_has_codec(name, "r") for name in ("libdav1d", "av1"))
     yield Check("av1", OK if av1 else MISSING, "reader" if av1 else "AV1 files cannot be read")
+    heif = importlib.util.find_spec("pillow_heif") is not None
+    yield Check("heic", OK if heif else MISSING, "pictures" if heif else "pip install wanedit[heif]")
     decord = importlib.util.find_spec("decord") is not None
     yield Check(
         "decord", OK if decord else MISSING, "decoder: decord" if decord else "pip install wanedit[decord]"

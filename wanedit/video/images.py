@@ -194,6 +194,7 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
             # The profile is of the colours as stored, which of grey with alpha is grey.
             image = image.convert("L") if image.mode in ("LA", "La") else rgba.convert("RGB")
         elif image.mode in ("P", "RGBX"):
+            notes.append(f"{image.mode} converted to RGB")
             image = image.convert("RGB")
         if icc:
             image = _to_srgb(image, icc, notes)
