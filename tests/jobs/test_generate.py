@@ -230,7 +230,11 @@ def test_a_journal_cannot_lead_out_of_the_folder(run: Run) -> None:
         ({"model": "no-such-model"}, InputError, "neither a folder nor a known model"),
         ({"model": "Wan2.1-FLF2V-14B-720P"}, MissingWeightsError, "Wan-AI/Wan2.1-FLF2V-14B-720P"),
         ({"ckpt_dir": "."}, MissingWeightsError, "config.json"),
-        ({"fps": 200.0}, InputError, "segment 0 needs 51 frames; the model is good for"),
+        (
+            {"fps": 200.0, "long_segments": "error"},
+            InputError,
+            "segment 0 needs 51 frames; the model is good for",
+        ),
         ({"sub_prompts": ["one"]}, InputError, "1 sub_prompts for 3 segments"),
         ({"gpu_ids": "0"}, InputError, "no GPU"),
     ],
@@ -245,9 +249,9 @@ def test_what_cannot_work_is_refused_before_a_weight_is_loaded(
         run(**changes)
 
 
-def test_long_segments_are_stretched_when_asked(run: Run, keyframes) -> None:
+def test_long_segments_are_stretched_and_it_is_said(run: Run, keyframes) -> None:
     ends = [[keyframes[0][0], 0.0], [keyframes[3][0], 2.5]]
-    result = run(keyframes=ends, long_segments="stretch", num_inference_steps=1)
+    result = run(keyframes=ends, num_inference_steps=1)
     assert result.num_frames == 41
     assert probe(result.video).frames == 41
 
