@@ -254,6 +254,8 @@ def test_long_segments_are_stretched_and_it_is_said(run: Run, keyframes) -> None
     result = run(keyframes=ends, num_inference_steps=1)
     assert result.num_frames == 41
     assert probe(result.video).frames == 41
+    start = json.loads((result.video.parent / "metrics.jsonl").read_text().splitlines()[0])
+    assert any("33: these are sampled and stretched 1.25-fold" in warning for warning in start["warnings"])
 
 
 def test_a_foreign_config_is_not_overwritten(run: Run, tmp_path: Path) -> None:
