@@ -123,5 +123,5 @@ def test_films_are_saved_as_diffsynth_saves_them(tmp_path: Path) -> None:
         (noise, tmp_path / "b.txt", 9),
     ]
     for frames, path, quality in wrong:
-        with pytest.raises(InputError, match="expected|films are written as"):
+        with pytest.raises(InputError, match=r"expected|films are written as"):
             save_video(frames, path, quality=quality)
