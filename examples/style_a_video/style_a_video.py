@@ -14,7 +14,7 @@ PROMPT = "a yellow star curves right and a red circle moves left, in front of a 
 
 def main(output: Path = Path("outputs/style_a_video_python")) -> Path:
     """Restyle the keyframes, edit, and save; returns the video."""
-    editor = IntegratedVideoEditor("tiny", output=output, controller="covariance")
+    editor = IntegratedVideoEditor("tiny", output_dir=output, controller="covariance")
     video = HERE / "source.mkv"
     keyframes, indices, metadata = asyncio.run(
         editor.generate_styled_keyframes(video, {"image_path": HERE / "reference.png"}, target_fps=2.0)
