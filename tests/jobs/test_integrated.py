@@ -101,7 +101,7 @@ def edits(monkeypatch: pytest.MonkeyPatch) -> list[EditConfig]:
 @pytest.mark.parametrize(
     ("given", "called", "expected"),
     [
-        ({}, {}, (10.0, 0.0, 5.0, 50, None)),
+        ({}, {}, (10.0, 0.0, None, None, None)),
         (
             {"alpha": 2.0, "beta": 0.5, "cfg_scale": 1.0, "num_inference_steps": 4, "base_seed": 3},
             {},
@@ -110,7 +110,7 @@ def edits(monkeypatch: pytest.MonkeyPatch) -> list[EditConfig]:
         (
             {"alpha": 2.0, "guidance_scale": 1.0, "base_seed": 3},
             {"alpha": 0.0, "cfg_scale": 7.5, "seed": 0},
-            (0.0, 0.0, 7.5, 50, 0),
+            (0.0, 0.0, 7.5, None, 0),
         ),
     ],
     ids=["original", "editor", "call"],
