@@ -7,7 +7,7 @@ import pytest
 from wanedit.metrics.functional import frame_psnr
 from wanedit.sprites import frame_times, render, sample_scene
 from wanedit.video import to_uint8
-from wanedit.video.motion import Restoration, Restored
+from wanedit.video.restoring import Restoration, Restored
 
 KINDS: list[Restored] = ["source", "residual", "keyframes"]
 

@@ -180,7 +180,7 @@ class Method(ABC):
 
     Attributes:
         makes_pixels: the result is decoded already, and of pixels of its own: nothing restores it.
-        restored_by: how a decoded result is restored unless the user says otherwise (`wanedit.video.motion`).
+        restored_by: how a decoded result is restored unless the user says otherwise (`wanedit.video.restoring`).
     """
 
     makes_pixels: ClassVar[bool] = False

@@ -18,7 +18,7 @@ from wanedit.lit.tasks import EditedClip, EditTask, hold_edges
 from wanedit.rng import derive_seed, noise
 from wanedit.timeline import STRIDE, slot
 from wanedit.video import cut_back, from_uint8, hold_last, to_uint8
-from wanedit.video.motion import Restore
+from wanedit.video.restoring import Restore
 
 # Share of a window that neighbours have in common.
 OVERLAP = 1 / 3
@@ -37,7 +37,7 @@ class EditSettings:
             the statistics of slot 0. "group": held for the slot's four frames and one before. "warped": moved to each
             of those five frames by the source's optical flow. "anchored": the source's latent, and what the warped
             edit differs by from the source's frame warped alike: a keyframe without an edit is the source's latent.
-        restore: what a decoded edit gets back in pixels, see `wanedit.video.motion`. "source": what the VAE lost of
+        restore: what a decoded edit gets back in pixels, see `wanedit.video.restoring`. "source": what the VAE lost of
             the source. "residual": that, and what the edit misses at its keyframes, carried along the source's motion.
             "keyframes": the keyframes themselves wherever that motion can be followed. "none": nothing.
         condition_keyframes: fill the condition channels with the keyframes that the model can be shown.

@@ -8,7 +8,8 @@ from torch import Tensor
 from wanedit.flow.methods.warp import backward_warp
 from wanedit.lit.tasks import Pictures
 from wanedit.video import from_uint8, retime, to_uint8
-from wanedit.video.motion import Restoration, Restored, dis_flow
+from wanedit.video.motion import dis_flow
+from wanedit.video.restoring import Restoration, Restored
 from wanedit.video.tensors import require_finite
 
 

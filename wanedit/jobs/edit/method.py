@@ -21,7 +21,7 @@ from wanedit.runtime.settings import (
     field_hints,
     registered_at,
 )
-from wanedit.video.motion import Restore
+from wanedit.video.restoring import Restore
 
 T = TypeVar("T")
 

@@ -48,6 +48,7 @@ from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.video import FitRecord
 from wanedit.video.arrays import Clock, pixels_sha256
 from wanedit.video.formats import format_of
+from wanedit.video.restoring import CARRIED, VERSION
 from wanedit.video.sound import Sound, film_clock, sound_of
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan.catalog import Sampling
@@ -147,6 +148,8 @@ def make_edit_plan(
         "settings": deciding(config, method),
         "sampler": [settings.solver, settings.window],
     }
+    if settings.restore in CARRIED:
+        decides["carried"] = VERSION
     task = EditTask(
         index=0,
         frames=source.frames,

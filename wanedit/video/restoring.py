@@ -1,0 +1,351 @@
+"""A decoded edit given back what the VAE lost of its source, and its keyframes carried along the source's motion."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import product
+from typing import Literal, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from wanedit.video.arrays import Frame, Frames
+from wanedit.video.motion import Flow, Weight, consistency, dis_flow, warp
+
+Restored = Literal["source", "residual", "keyframes"]
+Restore = Literal["none", "source", "residual", "keyframes"]
+Levels = Float32[np.ndarray, "h w 3"]  # 0 … 255, not rounded
+
+# The kinds that carry the keyframes along, and a number that is raised when a change to the code changes what these
+# make: part of the hash of such an edit.
+CARRIED, VERSION = ("residual", "keyframes"), 2
+# A change of this many levels leaves exp(-1) of the source's detail: over a whole range there is none to keep.
+FORGETS = 127.5
+# Motion that puts a picture this many levels beside the one it should explain is believed exp(-1).
+DOUBTS = 48.0
+# A place is untouched by the edit where that changes it by less than about so many levels.
+UNTOUCHED = 32.0
+# Motion is estimated on frames of at most this side: on larger ones the flow of smooth surfaces is noise, and a still
+# table is doubted in spots.
+MOTION_SIDE = 256
+# Motion that is believed so far needs no look-up.
+SURE = 0.99
+# The look-up: cells along the longer side and levels in one of a colour; how many cells away a place still counts a
+# quarter; the share of a cell that must be filled for an answer to be half trusted; levels that are not a change.
+PLACES, COLOUR, REACH, SUPPORT, NOISE = 16, 16, 2.0, 0.0015, 16.0
+SHADES = 255 // COLOUR + 2
+# It is read on frames of at most this side, and the answer enlarged.
+LOOK_SIDE = 384
+
+
+@runtime_checkable
+class LevelFrames(Protocol):
+    """Frames that can be looked at one by one; an array (T, h, w, 3) is such."""
+
+    def __getitem__(self, t: int, /) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Restoration:
+    """A decoded edit beside what is known of it, and the edit with what the VAE and the sampler missed given back.
+
+    Residual-corrected flow once more, in pixels: there the model's error on the source is added to its velocity, here
+    the codec's error on the source is added to its pixels. So latents that are the source's give back its very pixels;
+    and where the source is larger than the model's frames, its detail comes back in the source's own size. The
+    keyframes are carried to the frames about them along the source's motion, so far as it can be followed, as in
+    example-based stylisation of video (Jamriška et al. 2019); where it cannot, what the edit does to a colour at a
+    place is looked up in the keyframes (`EditTable`); where they do not say, the model's picture stays. What each is
+    worth is measured in `experiments/01_keyframe_propagation` and by `benchmarks/restoring.py`.
+
+    Attributes:
+        edited: the decoded edit, frame by frame (h, w, 3) in levels 0 … 255, not rounded; of one size.
+        coded: the source, encoded and decoded.
+        source: itself, of any size, which the result has.
+        keyframes: edited frames of the source's size.
+        indices: where they belong, strictly increasing.
+        kind: "source" adds what coding took from the source, less where the edit has changed the picture. "residual"
+            also meets the keyframes exactly and carries what the edit misses at them to the frames about them. With
+            "keyframes" these take the picture's place wherever the source's motion leads to them, or the look-up
+            answers; what moves in the edit and not in the source then stands still.
+    """
+
+    edited: LevelFrames
+    coded: LevelFrames
+    source: Frames
+    keyframes: UInt8[np.ndarray, "k h w 3"]
+    indices: tuple[int, ...]
+    kind: Restored = "keyframes"
+
+    def frames(self) -> Frames:
+        """All frames, rounded."""
+        restored = np.empty_like(self.source)
+        for t, frame in enumerate(self):
+            restored[t] = np.clip(np.rint(frame), 0, 255)
+        return restored
+
+    def __iter__(self) -> Iterator[Levels]:
+        """The restored frames in order, not rounded.
+
+        What is held: the one or two keyframes about a frame in full size, and the motion to the later of the two, at
+        MOTION_SIDE, from every frame between them.
+        """
+        if self.kind == "source":
+            yield from (self._with_source(t) for t in range(len(self.source)))
+            return
+        ends = (None, *self.indices, None)
+        for before, after in zip(ends, ends[1:], strict=False):
+            if before is not None:
+                yield self.keyframes[self.indices.index(before)].astype(np.float32)
+            yield from self._stretch(before, after)
+
+    def _stretch(self, before: int | None, after: int | None) -> Iterator[Levels]:
+        """The frames between two neighbouring keyframes; before the first one and after the last there is only one."""
+        frames = range(0 if before is None else before + 1, len(self.source) if after is None else after)
+        if not frames:
+            return
+        ways: list[Iterator[_Sight]] = []
+        if before is not None:
+            ways.append(self._seen(before, frames))
+        if after is not None:
+            # Motion is followed away from its keyframe, so this side is known only when all of it is.
+            ways.append(iter([*self._seen(after, frames[::-1])][::-1]))
+        ends = [at for at in (before, after) if at is not None]
+        edits = [(self.source[at], self.keyframes[self.indices.index(at)]) for at in ends]
+        if self.kind == "residual":
+            missing = [shown - self._with_source(at) for at, (_, shown) in zip(ends, edits, strict=True)]
+            for t, *sights in zip(frames, *ways, strict=True):
+                (carried,) = self._carried(sights, [missing])
+                yield self._with_source(t) + self._enlarged(_belief(sights))[..., None] * carried
+            return
+        table = EditTable(
+            [(_reduced(own, MOTION_SIDE), _reduced(shown, MOTION_SIDE)) for own, shown in edits]
+        )
+        own, shown = ([picture.astype(np.float32) for picture in pair] for pair in zip(*edits, strict=True))
+        for t, *sights in zip(frames, *ways, strict=True):
+            yield self._with_keyframes(t, sights, own, shown, table)
+
+    def _with_keyframes(
+        self, t: int, sights: Sequence["_Sight"], own: list[Levels], shown: list[Levels], table: "EditTable"
+    ) -> Levels:
+        """What the keyframes say of frame t, in the model's picture as far as they can be believed."""
+        source, made = self.source[t].astype(np.float32), self._with_source(t)
+        belief = _belief(sights)
+        look = _reduced(self.source[t], LOOK_SIDE)
+        answer = self._enlarged(table.read(look, cv2.resize(belief, look.shape[1::-1]) < SURE))
+        belief, (trust, change) = self._enlarged(belief)[..., None], np.split(answer, [1], axis=-1)
+        unedited, picture = self._carried(sights, [own, shown])
+        # Their picture moved, and their edit moved onto the source's frame. The first blurs and slips with the flow,
+        # the second leaves traces of what the edit has hidden: their mean is 1 to 2 dB better than either. Where
+        # nothing is edited the second alone is exact.
+        edited = picture - unedited
+        size = cv2.blur(_largest(edited), (5, 5))[..., None]
+        edited += source
+        edited += (0.5 - 0.5 * np.exp(-np.square(size / UNTOUCHED))) * (picture - edited)
+        # Motion that is half believed has as often gone astray: beside a trusted look-up it counts little, without one
+        # still more than the model's picture.
+        surely = np.square(np.square(belief))
+        share = (1 - trust) * belief * (2 - belief) + trust * surely
+        looked = (1 - surely) * (trust * (source - made) + change)
+        made = made + share * (edited - made)
+        made += looked
+        return made
+
+    def _with_source(self, t: int) -> Levels:
+        edited, coded = self._resized(self.edited[t]), self._resized(self.coded[t])
+        change = cv2.blur(_largest(edited - coded), (5, 5))
+        return edited + np.exp(-np.square(change / FORGETS))[..., None] * (self.source[t] - coded)
+
+    def _resized(self, picture: np.ndarray) -> Levels:
+        height, width = self.source.shape[1:3]
+        if picture.shape[:2] == (height, width):
+            return picture
+        smaller = height * width < picture.shape[0] * picture.shape[1]
+        way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+        return cv2.resize(picture, (width, height), interpolation=way)
+
+    def _enlarged(self, values: np.ndarray) -> np.ndarray:
+        return cv2.resize(values, self.source.shape[2:0:-1])
+
+    def _seen(self, at: int, frames: range) -> Iterator["_Sight"]:
+        """How the keyframe `at` is seen from each of `frames`, which lead away from it one by one.
+
+        Motion is estimated in one hop and along the frames between, and each pixel takes the more believed of the two:
+        the chain follows what goes far, the hop has no error that adds up and sees again what was hidden meanwhile.
+        """
+        there = previous = _reduced(self.source[at], MOTION_SIDE)
+        chain = (np.zeros((*there.shape[:2], 2), np.float32),) * 2
+        for t in frames:
+            here = _reduced(self.source[t], MOTION_SIDE)
+            step, back = dis_flow(here, previous), dis_flow(previous, here)
+            chain = step + warp(chain[0], step), chain[1] + warp(back, chain[1])
+            flow, belief = chain[0], _believed(here, there, *chain)
+            if previous is not there:
+                hop = dis_flow(here, there), dis_flow(there, here)
+                other = _believed(here, there, *hop)
+                flow = np.where((other > belief)[..., None], hop[0], flow)
+                belief = np.maximum(belief, other)
+            yield _Sight(abs(t - at), flow, belief)
+            previous = here
+
+    def _carried(self, sights: Sequence["_Sight"], pictures: Sequence[Sequence[Levels]]) -> list[Levels]:
+        """Each of `pictures`, which has one picture of every keyframe, as the sights see it: their mean.
+
+        Of two that are believed alike the nearer counts more, one that is believed alone counts alone.
+        """
+        height, width = self.source.shape[1:3]
+        # The smallest number there is keeps the mean defined where nothing is believed.
+        shares = np.stack([s.belief / s.distance + np.finfo(np.float32).tiny for s in sights], axis=-1)
+        shares = self._enlarged(shares / shares.sum(-1, keepdims=True)).reshape(height, width, -1)
+        columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+        means: list[Levels] = []
+        for k, sight in enumerate(sights):
+            flow = self._enlarged(sight.flow)
+            x = columns + flow[..., 0] * np.float32(width / sight.flow.shape[1])
+            y = rows + flow[..., 1] * np.float32(height / sight.flow.shape[0])
+            for n, each in enumerate(pictures):
+                moved = cv2.remap(each[k], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                if k == 0:
+                    means.append(moved)
+                else:
+                    means[n] += shares[..., k : k + 1] * (moved - means[n])
+        return means
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """How a keyframe is seen from another frame, at MOTION_SIDE: where each pixel comes from, how far believed."""
+
+    distance: int
+    flow: Flow
+    belief: Weight
+
+
+def _belief(sights: Sequence[_Sight]) -> Weight:
+    """The more one keyframe is believed, the less others need be; they do not add up."""
+    return np.max([sight.belief for sight in sights], axis=0)
+
+
+def _believed(here: Frame, there: Frame, forward: Flow, backward: Flow) -> Weight:
+    """Motion that leads back to where it began, and there to what looks alike."""
+    off = _largest(here.astype(np.float32) - warp(there, forward))
+    return consistency(forward, backward) * np.exp(-np.square(cv2.blur(off, (3, 3)) / DOUBTS))
+
+
+def _largest(change: Levels) -> Weight:
+    """Over the three colours, without sign. Three planes: a reduction along the last axis takes three times as long."""
+    return reduce(np.maximum, cv2.split(np.abs(change)))
+
+
+def _reduced(frame: np.ndarray, side: int) -> np.ndarray:
+    scale = side / max(frame.shape[:2])
+    return frame if scale >= 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+class EditTable:
+    """What an edit adds to a colour at a place, looked up in its keyframes.
+
+    A bilateral grid (Chen, Paris, Durand 2007) over row, column, red, green and blue, into which every pixel of the
+    keyframes puts what the edit adds to it. An answer is the mean of what lies near, and trusted so far as
+
+    - there is something near: a place far away counts little (SUPPORT);
+    - what is near agrees: a black board that turns brown says nothing about a black apron beside it;
+    - with two keyframes, each foretells the other: what one says where the other shows it wrong is not said.
+    """
+
+    def __init__(self, keyframes: Sequence[tuple[Frame, Frame]]) -> None:
+        """
+        Args:
+            keyframes: each as (source, edited), all of one size.
+        """
+        height, width = keyframes[0][0].shape[:2]
+        cell = max(height, width) / PLACES
+        self.rows, self.columns = (max(1, round(side / cell)) for side in (height, width))
+        place = np.argwhere(np.ones((self.rows, self.columns)))
+        gap = np.square(place[:, None] - place).sum(-1) / REACH**2
+        # Heavy-tailed: where the near places say nothing, the far ones may.
+        self._near = (1 / np.square(1 + gap)).astype(np.float32)
+        said = []
+        for source, edited in keyframes:
+            change = edited.astype(np.float32) - source
+            one = np.full((height, width, 1), 1 / cell**2, np.float32)
+            said.append(
+                self._gathered(
+                    source, np.dstack([one, one * change, one * np.square(change).sum(-1, keepdims=True)])
+                )
+            )
+        weight, mean, variance = _moments(sum(said[1:], said[0]))
+        # The gain of saying something is the square of what is said, its cost the variance.
+        worth = np.square(mean).sum(-1, keepdims=True) + NOISE**2
+        trust = weight / (weight + SUPPORT) * _allowed(variance / worth)
+        if len(keyframes) == 2:
+            missed, everywhere = np.zeros((), np.float32), np.ones((height, width), bool)
+            for (source, edited), other in zip(keyframes, said[::-1], strict=True):
+                count, foretold, _ = _moments(
+                    self._interpolated(other, source, everywhere).reshape(height, width, -1)
+                )
+                heard = count / (count + SUPPORT)
+                error = np.square(foretold - (edited.astype(np.float32) - source)).sum(-1, keepdims=True)
+                missed = missed + self._gathered(source, np.dstack([heard, heard * error]))
+            trust = trust * _allowed(missed[..., 1:] / (missed[..., :1] + 1e-9) / worth)
+        self._answers = np.concatenate([trust, trust * mean], axis=-1)
+
+    def read(self, picture: Frame, where: np.ndarray) -> Float32[np.ndarray, "h w 4"]:
+        """Trust in [0, 1] and trust times what is added to red, green and blue; zero outside the mask `where`."""
+        answer = np.zeros((*picture.shape[:2], 4), np.float32)
+        answer[where] = self._interpolated(self._answers, picture, where)
+        return answer
+
+    def _gathered(self, picture: Frame, values: np.ndarray) -> np.ndarray:
+        """(places, colours, c): the sum of the pixels' values (h, w, c) in and near every cell."""
+        height, width = picture.shape[:2]
+        row = np.arange(height) * self.rows // height
+        column = np.arange(width) * self.columns // width
+        place = row[:, None] * self.columns + column
+        red, green, blue = np.moveaxis(np.rint(picture / np.float32(COLOUR)).astype(np.int64), -1, 0)
+        index = (((place * SHADES + red) * SHADES + green) * SHADES + blue).ravel()
+        size = self.rows * self.columns * SHADES**3
+        sums = [np.bincount(index, v.ravel(), size) for v in np.moveaxis(values, -1, 0)]
+        grid = np.stack(sums, -1).astype(np.float32).reshape(self.rows * self.columns, -1)
+        grid = (self._near @ grid).reshape(-1, SHADES, SHADES, SHADES, values.shape[-1])
+        for axis in (1, 2, 3):  # a quarter, a half, a quarter
+            grid = np.moveaxis(grid, axis, 0)
+            blurred = 0.5 * grid
+            blurred[1:] += 0.25 * grid[:-1]
+            blurred[:-1] += 0.25 * grid[1:]
+            grid = np.moveaxis(blurred, 0, axis)
+        return grid.reshape(self.rows * self.columns, SHADES**3, -1)
+
+    def _interpolated(self, grid: np.ndarray, picture: Frame, where: np.ndarray) -> np.ndarray:
+        """The grid's values (n, c) at the place and colour of the n pixels in `where`, linear between cells."""
+        height, width = picture.shape[:2]
+        row = np.clip((np.arange(height) + 0.5) * self.rows / height - 0.5, 0, self.rows - 1)
+        column = np.clip((np.arange(width) + 0.5) * self.columns / width - 0.5, 0, self.columns - 1)
+        places = np.stack(np.meshgrid(row, column, indexing="ij"), -1)
+        at = np.concatenate([places, picture / COLOUR], axis=-1).astype(np.float32)
+        at = at[where]
+        cells = grid.reshape(-1, grid.shape[-1])
+        low = np.floor(at).astype(np.int64)
+        part = at - low
+        last = np.array([self.rows - 1, self.columns - 1, *[SHADES - 1] * 3])
+        stride = np.array([self.columns * SHADES**3, SHADES**3, SHADES**2, SHADES, 1])
+        ends = np.stack([low * stride, np.minimum(low + 1, last) * stride]).transpose(0, 2, 1).copy()
+        parts = np.stack([1 - part, part]).transpose(0, 2, 1).copy()
+        total = np.zeros((len(at), grid.shape[-1]), np.float32)
+        for corner in product((0, 1), repeat=5):
+            index = reduce(np.add, [ends[bit, axis] for axis, bit in enumerate(corner)])
+            share = reduce(np.multiply, [parts[bit, axis] for axis, bit in enumerate(corner)])
+            total += share[..., None] * cells[index]
+        return total
+
+
+def _moments(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weight (…, 1), mean (…, 3) and variance (…, 1) from sums of weight, values and squares."""
+    weight = sums[..., :1]
+    mean, square = (part / np.maximum(weight, 1e-9) for part in (sums[..., 1:4], sums[..., 4:5]))
+    return weight, mean, np.maximum(square - np.square(mean).sum(-1, keepdims=True), 0)
+
+
+def _allowed(cost: np.ndarray) -> np.ndarray:
+    """1 where an answer costs less than two thirds of what it gains, 0 where it costs as much."""
+    return np.clip(3 * (1 - cost), 0, 1)
