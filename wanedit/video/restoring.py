@@ -31,9 +31,9 @@ UNTOUCHED = 32.0
 MOTION_SIDE = 256
 # Motion that is believed so far needs no look-up.
 SURE = 0.99
-# The look-up: cells along the longer side and levels in one of a colour; how many cells away a place still counts a
-# quarter; the share of a cell that must be filled for an answer to be half trusted; levels that are not a change.
-PLACES, COLOUR, REACH, SUPPORT, NOISE = 16, 16, 2.0, 0.0015, 16.0
+# The look-up: pixels along a cell, at MOTION_SIDE, and levels of a colour in it; how many cells away a place still
+# counts a quarter; the share of a cell that must be filled for an answer to be half trusted; levels that are no change.
+CELL, COLOUR, REACH, SUPPORT, NOISE = 16, 16, 2.0, 0.0015, 8.0
 SHADES = 255 // COLOUR + 2
 # It is read on frames of at most this side, and the answer enlarged.
 LOOK_SIDE = 384
@@ -259,8 +259,7 @@ class EditTable:
             keyframes: each as (source, edited), all of one size.
         """
         height, width = keyframes[0][0].shape[:2]
-        cell = max(height, width) / PLACES
-        self.rows, self.columns = (max(1, round(side / cell)) for side in (height, width))
+        self.rows, self.columns = (max(1, round(side / CELL)) for side in (height, width))
         place = np.argwhere(np.ones((self.rows, self.columns)))
         gap = np.square(place[:, None] - place).sum(-1) / REACH**2
         # Heavy-tailed: where the near places say nothing, the far ones may.
@@ -268,7 +267,7 @@ class EditTable:
         said = []
         for source, edited in keyframes:
             change = edited.astype(np.float32) - source
-            one = np.full((height, width, 1), 1 / cell**2, np.float32)
+            one = np.full((height, width, 1), 1 / CELL**2, np.float32)
             said.append(
                 self._gathered(
                     source, np.dstack([one, one * change, one * np.square(change).sum(-1, keepdims=True)])
