@@ -47,13 +47,14 @@ class Recolour:
         mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)))
         count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+        labels = np.asarray(labels, np.int64)
         strong = of_hue & (saturation >= self.surely[0]) & (value >= self.surely[1])
-        found = np.bincount(labels.ravel(), strong.ravel(), count)
+        found = np.bincount(np.ravel(labels)[np.ravel(strong)], minlength=count)
         keep = (stats[:, cv2.CC_STAT_AREA] >= self.area) & (found >= 100)
         keep[0] = False
         turned = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)
         turned[..., 0] = (turned[..., 0].astype(int) + self.turn) % 180
-        return _mixed(frame, cv2.cvtColor(turned, cv2.COLOR_HSV2RGB), keep[labels], blur=1.0)
+        return _mixed(frame, cv2.cvtColor(turned, cv2.COLOR_HSV2RGB), np.take(keep, labels), blur=1.0)
 
 
 def wooden(frame: np.ndarray) -> np.ndarray:

@@ -142,7 +142,9 @@ def test_what_moves_in_the_edit_alone_moves_on_unless_it_is_replaced() -> None:
 def balls(count: int = 13) -> tuple[np.ndarray, np.ndarray]:
     """A textured red ball that leaps so far that no motion finds it, a brown one at rest; the red one turned blue."""
     rng = np.random.default_rng(1)
-    ground = cv2.resize(rng.integers(90, 160, (16, 24, 3)).astype(np.uint8), (192, 128), interpolation=cv2.INTER_CUBIC)
+    ground = cv2.resize(
+        rng.integers(90, 160, (16, 24, 3)).astype(np.uint8), (192, 128), interpolation=cv2.INTER_CUBIC
+    )
     source, truth = [], []
     for t in range(count):
         before = ground.copy()
