@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import yaml
@@ -12,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from wanedit import commands
 from wanedit.errors import InputError, WaneditError, nearest
 from wanedit.runtime.settings import ALIASES, canonical
+from wanedit.runtime.settingsfile import read_lines, told_where
 
 INTERRUPT_EXIT = 130
 MAX_ERROR_LINES = 8
@@ -23,8 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        settings = _parse(words)
-        return commands.load(settings.command).run(settings[settings.command])
+        files = [read_lines(path) for path in _config_files(words)]
+        with told_where(files, _flags(words)):
+            settings = _parse(words)
+            return commands.load(settings.command).run(settings[settings.command])
     except WaneditError as error:
         complain(str(error))
         return error.exit_code
@@ -65,8 +69,6 @@ def _parse(words: list[str]) -> Namespace:
     except ArgumentError as error:
         valid = names if asked is None else [action.dest for action in commands.load(asked).parser()._actions]
         raise InputError(_shortened(str(error), valid)) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"a --config file is not UTF-8 text ({error.reason}); expected YAML") from None
 
 
 def _configs_first(argv: list[str]) -> list[str]:
@@ -86,6 +88,22 @@ def _configs_first(argv: list[str]) -> list[str]:
         else:
             (files if word.startswith("--config=") else rest).append(_own_name(word))
     return [*argv[:1], *files, *rest]
+
+
+def _config_files(argv: Sequence[str]) -> list[Path]:
+    """The files of `--config FILE` that are there, in their order; of others jsonargparse tells."""
+    pairs = zip(argv, [*argv[1:], ""], strict=True)
+    named = [
+        after if word == "--config" else word.removeprefix("--config=")
+        for word, after in pairs
+        if word == "--config" or word.startswith("--config=")
+    ]
+    return [path for path in map(Path, named) if path.is_file()]
+
+
+def _flags(argv: Sequence[str]) -> set[str]:
+    """The settings that flags give, by their own names."""
+    return {_own_name(word).removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")}
 
 
 def _own_name(word: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,9 +21,14 @@ from wanedit.video.formats import FORMATS
 OURS = {"comment": "made with wanedit", "wanedit_version": "0.1.0"}
 
 
+def opened(*arguments: Any, **named: Any) -> Any:
+    """PyAV's types do not tell what a mode opens, nor what a stream is of."""
+    return av.open(*arguments, **named)
+
+
 def holiday(path: Path) -> Path:
     """A film of the user's own."""
-    with av.open(path, "w") as film:
+    with opened(path, "w") as film:
         stream = film.add_stream(FORMATS[path.suffix].codec, rate=24)
         stream.width, stream.height, stream.pix_fmt = 64, 48, FORMATS[path.suffix].pixel_format
         for frame in panning(3, 48, 64):

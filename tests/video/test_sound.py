@@ -1,6 +1,7 @@
 """Sound beside the pictures, measured by the tone that it carries: each second of the source has its own."""
 
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -17,9 +18,14 @@ RATE, FPS, TONE = 48_000, 24, 440.0
 SOUNDING = [ending for ending in FORMATS if ending != ".gif"]
 
 
+def opened(*arguments: Any, **named: Any) -> Any:
+    """PyAV's types do not tell what a mode opens, nor what a stream is of."""
+    return av.open(*arguments, **named)
+
+
 def film(path, tracks=("aac",), seconds=2.0, sound_from=0.0, sound_seconds=None, codec="libx264"):
     """Two seconds of pictures; each track is silent but for 0.1 s of its tone from every half second on."""
-    with av.open(path, "w") as out:
+    with opened(path, "w") as out:
         video = out.add_stream(codec, rate=FPS)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         heard = [out.add_stream(name, rate=RATE) for name in tracks]
@@ -44,16 +50,16 @@ def film(path, tracks=("aac",), seconds=2.0, sound_from=0.0, sound_seconds=None,
 
 
 def packets(path, track=0):
-    with av.open(path) as container:
+    with opened(path) as container:
         return [bytes(p) for p in container.demux(container.streams.audio[track]) if p.size]
 
 
 def heard(path, track=0):
     """Samples from the time of the first picture on, and its rate."""
-    with av.open(path) as container:
+    with opened(path) as container:
         first = next(container.decode(video=0))
         begin = first.pts * first.time_base
-    with av.open(path) as container:
+    with opened(path) as container:
         stream, samples = container.streams.audio[track], []
         for frame in container.decode(stream):
             if not samples:
@@ -91,7 +97,7 @@ def test_all_of_a_film_keeps_every_packet(tmp_path, ending):
     for track in (0, 1):
         assert packets(tmp_path / f"out{ending}", track) == packets(source, track)
         assert bursts(tmp_path / f"out{ending}", track) == pytest.approx([0, 0.5, 1, 1.5], abs=0.003)
-    with av.open(tmp_path / f"out{ending}") as container:
+    with opened(tmp_path / f"out{ending}") as container:
         assert container.duration == pytest.approx(2e6, abs=25_000)
         languages = [track.metadata.get("language") for track in container.streams.audio]
         assert languages == (["eng", "deu"] if ending == ".mp4" else ["eng", None])
@@ -140,7 +146,7 @@ def test_sound_that_begins_later_or_ends_sooner_or_later(tmp_path):
     assert bursts(tmp_path / "a.mp4") == pytest.approx([1.0], abs=0.006)
     long = film(tmp_path / "long.mp4", sound_seconds=3.0)
     assert edited(long, tmp_path / "b.mp4") == ["1.00 s of sound after the last frame are left out"]
-    with av.open(tmp_path / "b.mp4") as container:
+    with opened(tmp_path / "b.mp4") as container:
         assert container.duration == pytest.approx(2e6, abs=25_000)
     assert edited(long, tmp_path / "c.mp4", num_frames=12) == []
 
@@ -172,7 +178,7 @@ def test_what_is_shown_at_another_time_has_no_sound_and_says_so(tmp_path):
     ],
 )
 def test_a_file_of_sound_is_laid_under_a_film(tmp_path, name, codec):
-    with av.open(tmp_path / name, "w") as out:
+    with opened(tmp_path / name, "w") as out:
         track = out.add_stream(codec, rate=RATE)
         track.layout = "mono"
         time = np.arange(RATE) / RATE

@@ -4,12 +4,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 from wanedit.errors import InputError
+from wanedit.runtime.settingsfile import read_lines, told_where
 from wanedit.timeline import Keyframe
 from wanedit.video.formats import FORMATS
 
@@ -324,9 +326,18 @@ def _of_folder(
     try:
         values = json.loads(record.read_text(encoding="utf-8"))
         entries = [(str(entry["file"]), entry["frame"]) for entry in values["keyframes"]]
+        for k, (_, frame) in enumerate(entries):
+            _frame(frame, k)
+    except InputError as error:
+        told = InputError(f"{record}: {error}")
+        # The line joins the error where the file can be read as YAML too, which JSON with tabs cannot.
+        with suppress(InputError), told_where([read_lines(record)]):
+            raise told from None
+        raise told from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(
-            f'{record}: {error!r}; expected {{"keyframes": [{{"file": "0000.png", "frame": 0}}]}}'
+            f'{record}{line}: {error!r}; expected {{"keyframes": [{{"file": "0000.png", "frame": 0}}]}}'
         ) from None
     # A folder is passed on between people: what it names must not reach other files of the machine.
     outside = [name for name, _ in entries if Path(name).is_absolute() or ".." in Path(name).parts]

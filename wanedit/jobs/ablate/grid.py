@@ -32,6 +32,7 @@ from wanedit.jobs.ablate.config import GRID_FILE
 from wanedit.jobs.evaluate.metric import find_metric
 from wanedit.metrics.functional.junctions import MEASURES
 from wanedit.runtime.settings import ALIASES, canonical, check_values
+from wanedit.runtime.settingsfile import read_lines, told_where
 
 # Values of JSON and YAML, which `check_values` holds against the fields of what they become.
 Settings = dict[str, Any]
@@ -120,22 +121,14 @@ def load_grid(folder: Path) -> Grid:
         InputError: no such file, no YAML, an unknown or missing key, or a value of another type.
     """
     path = folder / GRID_FILE
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no mapping; expected the keys of a grid")
-    grid = _grid(values, path)
-    check_grid(grid, path)
+    lines = read_lines(path)
+    with told_where([lines]):
+        grid = _grid(yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}, path)
+        check_grid(grid, path)
     merged: Settings = {}
     for overlay in (folder / name for name in grid.overlays):
-        try:
-            settings = yaml.safe_load(overlay.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"overlay {overlay} cannot be read: {' '.join(str(error).split())}") from None
-        if not isinstance(settings, dict):
-            raise InputError(f"overlay {overlay} holds no mapping of settings")
+        read_lines(overlay)  # raises, with the line, for what is no mapping of settings
+        settings = yaml.safe_load(overlay.read_text(encoding="utf-8-sig")) or {}
         merged = merge(merged, canonical(settings))
     return replace(grid, base=merge(merged, canonical(grid.base)))
 
