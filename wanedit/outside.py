@@ -163,9 +163,12 @@ def _source(name: str, home: str) -> Source | None:
         return None
     loaded = sys.modules.get(name)
     spec = getattr(loaded, "__spec__", None)
-    if name not in _seen or _seen[name].spec is not spec:
-        path = _path(name)
-        if path is None or not path.is_file() or path.is_relative_to(HERE):
+    path = _path(name)
+    if path is None or path.is_relative_to(HERE):
+        return None
+    known = _seen.get(name)
+    if known is None or known.spec is not spec or known.path != path:
+        if not path.is_file():
             return None
         content = path.read_bytes()
         package = name if path.stem == "__init__" else name.rpartition(".")[0]

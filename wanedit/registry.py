@@ -154,9 +154,8 @@ class Registry(Mapping[str, T]):
     def _imported(self, name: str) -> T:
         module, _, attribute = name.partition(":")
         look_in(())
-        with named_error(
-            f"{self.kind} {name}", "; expected package.module:Name of something that can be imported"
-        ):
+        advice = "; expected package.module:Name of something that can be imported"
+        with named_error(f"{self.kind} {name}", f"{advice}, from the current folder or module_folders"):
             found: Any = importlib.import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)

@@ -90,8 +90,7 @@ def edit_clip(
         # A method that draws noise of its own draws it by clip, as the coupled noise is.
         method = replace(own, seed=derive_seed(task.seed, "method", own.seed, task.index))
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
-    made = method(asked, edit, levels, observe)
-    require_result(method, made, edit)
+    made = require_result(method, method(asked, edit, levels, observe), edit)
     height, width = task.size  # what is decoded has the edges that `make_edit` held
     if made.pixels is not None:
         frames = to_uint8(made.pixels[0, :, :, :height, :width])
@@ -115,8 +114,8 @@ def edit_clip(
     )
 
 
-def require_result(method: Method, made: object, edit: Edit) -> None:
-    """See that what a method returns is what it says, of the edit's own size.
+def require_result(method: Method, made: object, edit: Edit) -> Edited:
+    """What a method returned, where it is what it says, of the edit's own size.
 
     Raises:
         InputError: no `Edited`; latents or pixels of another size; pixels without `makes_pixels`, or it without them.
@@ -140,6 +139,7 @@ def require_result(method: Method, made: object, edit: Edit) -> None:
             raise InputError(
                 f"{name} returns {what} of {tuple(got.shape)}; expected those of the source, {tuple(expected.shape)}"
             )
+    return made
 
 
 def windowed(model: VideoModel, settings: EditSettings) -> VideoModel:

@@ -86,8 +86,7 @@ def rehearse(method: Method, opened: OpenModel, task: EditTask, settings: EditSe
     """
     edit, ignored = _stage(opened, task, settings), method.ignores
     model, steps = _StandIn(opened, edit), list[Metrics]()
-    made = _perform(method, model, edit, settings, steps)
-    require_result(method, made, edit)
+    made = require_result(method, _perform(method, model, edit, settings, steps), edit)
     lies = set(model.asked & ignored)
     if "model" in ignored and made.pixels is None:
         lies.add("model")  # which is what decodes latents
@@ -135,7 +134,7 @@ def _stage(
 
 def _perform(
     method: Method, model: _StandIn, edit: Edit, settings: EditSettings, steps: list[Metrics], more: int = 0
-) -> Edited:
+) -> object:
     levels = schedule(settings.num_inference_steps + more, settings.shift, settings.solver)
     # A method that draws from torch's own generator draws the same again.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -154,7 +153,8 @@ def _differs(
     """Whether the method makes something else of an edit with other values of these parts."""
     edit = _stage(opened, task, settings, other)
     try:
-        again = _perform(method, _StandIn(opened, edit), edit, settings, [], more="model" in other)
+        done = _perform(method, _StandIn(opened, edit), edit, settings, [], more="model" in other)
+        again = require_result(method, done, edit)
     except Exception:  # it cannot do without
         return True
     for a, b in ((made.latents, again.latents), (made.pixels, again.pixels)):

@@ -10,7 +10,7 @@ import numpy as np
 from wanedit.errors import InputError
 from wanedit.metrics.functional.convergence import recursion, unpredicted
 from wanedit.metrics.functional.reach import LACKS
-from wanedit.report.record import Record, listing, mapping
+from wanedit.report.record import Record, listing
 from wanedit.runtime.events import number
 
 Points = Sequence[tuple[float, float]]
@@ -200,7 +200,7 @@ def read_steps(steps: Sequence[Mapping[str, object]], method: Mapping[str, objec
 
 def convergence(records: Sequence[Record], names: Sequence[str]) -> dict[str, object] | None:
     """The figures of one run, or of several in one picture each; nothing where none has steps on record."""
-    every = [read_steps(record.steps, mapping(record.start.get("method"))) for record in records]
+    every = [read_steps(record.edit[1], record.edit[0]) for record in records]
     found = [(name, steps) for name, steps in zip(names, every, strict=True) if steps is not None]
     if not found:
         return None

@@ -28,7 +28,7 @@ def plan(record: Record) -> Section:
     if record.job == "edit":
         done = edited_event(record)
         slots = ", ".join(f"{place} (slot {timeline.slot(place)})" for place in places if place >= 0)
-        controller = mapping(mapping(record.start.get("method")).get("controller"))
+        controller = mapping(record.edit[0].get("controller"))
         options = ", ".join(f"{name} {_text(value)}" for name, value in controller.items() if name != "kind")
         facts: list[Fact] = [
             ("Source", f"{last_name(str(config.get('video')))}, from frame {config.get('start', 0)}"),
@@ -84,7 +84,7 @@ def evaluations(config: Mapping[str, object], steps: object) -> int | str:
 
 def edited_event(record: Record) -> Event:
     """The end of the edit that stands in the folder; empty where it has none."""
-    name = record.start.get("edit")
+    name = record.edit_digest
     ends = (e for e in reversed(record.events) if e.get("event") == "edited")
     return next((e for e in ends if name is None or e.get("digest") == name), {})
 
@@ -99,7 +99,7 @@ def settings(record: Record) -> dict[str, str]:
     """Every setting by its path, as text, without folders and secrets: for tables and to compare."""
     values = record.discreet.value(record.config)
     # With alpha and iterations, what the method's own defaults are.
-    method = record.discreet.value(mapping(record.start.get("method")))
+    method = record.discreet.value(record.edit[0])
     return dict([*_flat(values), *((f"method · {name}", value) for name, value in _flat(method))])
 
 

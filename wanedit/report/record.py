@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from wanedit.errors import InputError, WaneditError
+from wanedit.files import texts
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
-from wanedit.runtime.events import Event, parse_events
+from wanedit.runtime.events import Event, parse_events, recorded_steps
 from wanedit.runtime.inputs import run_folder
 from wanedit.runtime.privacy import Discreet
 from wanedit.runtime.record import recorded_job
@@ -72,19 +73,15 @@ class Record:
         return None if self.video is None else probe(self.video)
 
     @cached_property
-    def steps(self) -> list[Event]:
-        """The steps of the edit that stands in the folder: a run that only wrote its video again has none."""
-        found: list[Event] = []
-        attempt: list[Event] = []
-        digest, matches = self.start.get("edit"), False
-        for event in [*self.events, {"event": "start"}]:
-            if event.get("event") == "start":
-                found = attempt or found
-                attempt = []
-                matches = event.get("edit") == digest
-            elif event.get("event") == "step" and matches:
-                attempt.append(event)
-        return found
+    def edit(self) -> tuple[Event, tuple[Event, ...]]:
+        """Of the edit that stands in the folder, the settings of its method and its steps."""
+        return recorded_steps(self.events, self.edit_digest)
+
+    @property
+    def edit_digest(self) -> object:
+        """The hash of the edit that stands in the folder, which a later start may have left as it is; None for none."""
+        metadata = self.info.metadata if self.info else {}
+        return metadata.get("wanedit_edit") or self.start.get("edit")
 
     @cached_property
     def reached(self) -> Event:
@@ -98,7 +95,7 @@ class Record:
         """The digests of the segments that the finished video is made of, in order."""
         metadata = self.info.metadata if self.info else {}
         listed = metadata.get("wanedit_segments")
-        named = json.loads(listed) if listed else [metadata.get("wanedit_edit") or self.start.get("edit")]
+        named = json.loads(listed) if listed else [self.edit_digest]
         known = [name for name in named if isinstance(name, str) and name in self.entries]
         # An unfinished run has no video that says which; then all that is there.
         return known or sorted(self.entries, key=lambda name: self.entries[name].index)
@@ -107,7 +104,7 @@ class Record:
     def discreet(self) -> Discreet:
         """Takes the folders of this run and of its inputs out of texts."""
         folders = [Path.home(), Path.cwd(), self.root, self.root.resolve()]
-        for text in _texts(self.config):
+        for text in texts(self.config):
             if "\n" not in text and text.startswith(("/", "~")):
                 folders += [Path(text), Path(text).parent]
         return Discreet([*folders, *(parent for folder in folders[1:] for parent in folder.parents)])
@@ -165,11 +162,3 @@ def _video(root: Path, recorded: str) -> Path | None:
         except (WaneditError, OSError):
             continue
     return None
-
-
-def _texts(value: object) -> list[str]:
-    """All texts of a recorded value, however deep."""
-    if isinstance(value, dict | list | tuple):
-        parts = value.values() if isinstance(value, dict) else value
-        return [text for part in parts for text in _texts(part)]
-    return [value] if isinstance(value, str) else []

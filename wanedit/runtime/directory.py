@@ -13,6 +13,7 @@ from pathlib import Path
 from wanedit.errors import InputError, ResourceError
 from wanedit.files import PARTIAL_SUFFIX, file_sha256, write_text
 from wanedit.runtime.outputs import is_own
+from wanedit.runtime.settings import check_values
 
 JOURNAL_VERSION = 1
 
@@ -166,11 +167,10 @@ class Manifest:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values["version"] != JOURNAL_VERSION:
                 raise ValueError(f"version {values['version']}")
-            entries = {name: Entry(**entry) for name, entry in values["segments"].items()}
-            if not all(isinstance(entry.file, str) for entry in entries.values()):
-                raise ValueError("a file name is not text")
-            return entries
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            for entry in values["segments"].values():
+                check_values(Entry, entry)
+            return {name: Entry(**entry) for name, entry in values["segments"].items()}
+        except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} is no journal of wanedit ({error}); move it away to start afresh"
             ) from None

@@ -5,7 +5,7 @@ people.
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +55,34 @@ def read_events(path: Path) -> list[Event]:
         return [event for event in parse_events(path.read_bytes()) if event is not None]
     except OSError:
         return []
+
+
+def recorded_steps(events: Iterable[Event], digest: object) -> tuple[Event, tuple[Event, ...]]:
+    """The method's settings and the steps of the last run that finished the edit `digest`; where none did, of the last
+    that took a step of it.
+
+    A run that found the edit complete, or that was cut short after another had finished it, leaves events of its own,
+    which do not count.
+    """
+    method: Event = {}
+    steps: list[Event] = []
+    finished: tuple[Event, list[Event]] | None = None
+    begun: tuple[Event, list[Event]] = {}, []
+    own = False
+    for event in events:
+        match event.get("event"):
+            case "start":
+                given = event.get("method")
+                method, steps = given if isinstance(given, dict) else {}, []
+                own = event.get("edit") == digest
+                begun = (method, steps) if own and not begun[1] else begun
+            case "step":
+                steps.append(event)
+                begun = (method, steps) if own else begun
+            case "edited" if event.get("digest") == digest:
+                finished = method, steps
+    method, steps = finished or begun
+    return method, tuple(steps)
 
 
 def number(value: object) -> float | None:

@@ -17,7 +17,9 @@ import yaml
 from jaxtyping import Bool
 
 from wanedit.errors import InputError
-from wanedit.files import Json, write_text
+from wanedit.files import Json, texts, write_text
+from wanedit.lit import comes_from_outside
+from wanedit.outside import folders_of
 from wanedit.registry import Registry
 from wanedit.rng import draw_seed
 from wanedit.runtime import launch
@@ -119,9 +121,12 @@ def recorded(config: IsDataclass) -> Json:
     values |= {name: once for name, once in ONCE.items() if name in values}
     values["output"] = str(Path(values["output"]).expanduser().absolute())
     for name in ("model", "ckpt_dir"):
-        # A known name stays one.
-        if (source := values.get(name)) and not find_known(source):
+        # A name stays one.
+        if (source := values.get(name)) and not (find_known(source) or comes_from_outside(source)):
             values[name] = str(Path(source).expanduser().absolute())
+    if "module_folders" in values:
+        given = [str(Path(folder).expanduser().absolute()) for folder in values["module_folders"]]
+        values["module_folders"] = list(dict.fromkeys([*given, *folders_of(texts(values))]))
     return values
 
 

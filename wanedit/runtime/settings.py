@@ -6,7 +6,7 @@ import operator
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, is_dataclass, replace
+from dataclasses import Field, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import (
@@ -27,6 +27,7 @@ from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 
 from wanedit.errors import InputError
 from wanedit.files import Json
+from wanedit.outside import look_in
 from wanedit.registry import Registered, Registry
 from wanedit.timeline import MAX_FPS, rate_of
 from wanedit.video.formats import FORMATS, format_of
@@ -113,7 +114,8 @@ class RunSettings(TrackingSettings):
     Attributes:
         job: whose settings these are; a record says it, and no other job takes it.
         negative_prompt: what to steer away from; null for the model's own, "" for none at all.
-        model: a known name (`wanedit models`) or a folder in the official layout.
+        model: a known name (`wanedit models`) or a folder in the official layout; of an edit also package.module:Class
+            of a video model that is no Wan.
         ckpt_dir: the folder of the checkpoint, or a known name; wins over `model`.
         size: "width*height", both even; null for the model's own. Where they are no multiples of 16, the model works on
             the next ones, the last row and column held, and the output is cut back to exactly this size.
@@ -130,6 +132,8 @@ class RunSettings(TrackingSettings):
         save_latents: also keep the latents, as safetensors.
         crf: quality of the final H.264 file, 0 (lossless) to 51.
         force_regenerate: make anew what is already complete.
+        module_folders: where the modules of `package.module:Name` are looked for after the current folder; a run
+            records those that it found its own in.
         output: the run's folder; or the path of the final film (.mp4, .mov, .mkv, .webm or .gif), whose folder of
             records then stands beside it under its name with `.wanedit`.
     """
@@ -148,6 +152,7 @@ class RunSettings(TrackingSettings):
     save_latents: bool = False
     crf: Annotated[int, Ge(0), Le(51)] = 16
     force_regenerate: bool = False
+    module_folders: list[str] = field(default_factory=list)
     output: FileName = "outputs"
 
     def __post_init__(self) -> None:
@@ -298,12 +303,20 @@ def _check_value(kind: type, name: str, value: object, within: str, convert: boo
     return value
 
 
+def check_modules(config: IsDataclass) -> None:
+    """Have the modules found that a configuration names, before its names are checked. Raises as `check_settings`."""
+    folders = {"module_folders": getattr(config, "module_folders", [])}
+    check_values(type(config), folders)
+    look_in(folders["module_folders"])
+
+
 def check_run(config: RunSettings) -> None:
     """Refuse what no run of a model can make sense of, whatever its job and before a file is looked for.
 
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
+    check_modules(config)
     check_settings(config)
     # The system's calls take no path with one, and say so as a ValueError from deep inside.
     if "\0" in os.fspath(config.output):
@@ -414,11 +427,13 @@ def canonical(values: Mapping[str, object]) -> Json:
         InputError: one setting under two names; `tiled` that is neither true nor false.
     """
     found: Json = {}
+    called: dict[str, str] = {}
     for name, value in values.items():
         own = ALIASES.get(name, name)
-        if own in found:
-            raise InputError(f"{own} is given twice, once as {name}; expected one of the two names")
-        found[own] = value
+        if own in called:
+            alias = called[own] if name == own else name
+            raise InputError(f"{own} is given twice, once as {alias}; expected one of the two names")
+        found[own], called[own] = value, name
         if name == "tiled":
             if plain(value) not in (True, False):
                 raise InputError(

@@ -32,7 +32,7 @@ from wanedit.wan.load import hash_files
 MEASURED = 1
 RESULT, FAILURE = "result.json", "failure.json"
 # What decides nothing.
-LOGGED = tuple(TrackingSettings.__dataclass_fields__)
+LOGGED = (*TrackingSettings.__dataclass_fields__, "module_folders")
 # The run's own, which no grid may set.
 OWN = ("output", "base_seed", "force_regenerate", "num_gpus", "gpu_ids", "gpu_id", "resume_from")
 

@@ -200,12 +200,13 @@ class WanVideoEditorPipeline:
                 f"{len(pictures)} edited keyframes and {len(indices)} keyframe indices; "
                 "expected one index for each"
             )
+        # By the names of the arguments: `canonical` refuses one that `settings` give by another name.
         named = {
             "alpha": alpha,
             "beta": beta,
-            "guidance_scale": cfg_scale,
+            "cfg_scale": cfg_scale,
             "num_inference_steps": num_inference_steps,
-            "base_seed": seed,
+            "seed": seed,
         }
         for name, own in TAKEN.items():
             if name in settings:

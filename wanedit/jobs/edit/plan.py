@@ -59,6 +59,8 @@ from wanedit.wan.load import WanFolder, compute_kind, hash_files
 ALGORITHM = 2
 # Decided anew by a run that takes up a record of this one and changes something.
 ASKED_AGAIN = ("size", "resize_policy", "restore", "output_size")
+# What says how a Wan is run, and no other model is told.
+OF_WAN = ("offload_model", "t5_cpu", "tile", "negative_prompt")
 Say = Callable[[str], None]
 
 
@@ -169,7 +171,13 @@ def make_edit_plan(
     # What becomes of the shape is told by `shape_notes`, which knows the result.
     told = [note for note in source.notes if source.fit is None or note != source.fit.warning]
     doubts = []
-    if isinstance(model, WanFolder):
+    if isinstance(model, OutsideModel):
+        doubts += [
+            f"{name} {getattr(given, name)} is not used: {model.name} is asked for velocities alone"
+            for name in OF_WAN
+            if getattr(given, name) != getattr(EditConfig, name)
+        ]
+    else:
         doubts += prompt_doubts(model.path, model.config.text_len, [task.prompt, task.source_prompt])
     doubts += [*_doubts(config, model, task, settings, rehearsal), *own_doubts]
     if settings.window is not None and "model" not in method.ignores:

@@ -20,7 +20,7 @@ from wanedit.metrics.functional.reach import Reach, ReachSeries
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
-from wanedit.runtime.events import Event, append_event, number, progress_bar, read_events
+from wanedit.runtime.events import append_event, number, progress_bar, read_events, recorded_steps
 from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.tracking import Tracking, check_tracking
@@ -293,6 +293,7 @@ def metadata(plan: EditPlan) -> dict[str, str]:
     config["keyframes"] = [{"file": k.path.name, "frame": k.index} for k in plan.keyframes]
     for name in ("video", "output", "model", "ckpt_dir"):
         config[name] = config[name] and Path(config[name]).name
+    config["module_folders"] = [Path(folder).name for folder in config["module_folders"]]
     return {
         "comment": "made with wanedit",
         "wanedit_version": __version__,
@@ -326,23 +327,3 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
         digests=(digest,),
         metadata=metadata(plan),
     )
-
-
-def recorded_steps(events: Sequence[Event], digest: str) -> tuple[Event, tuple[Event, ...]]:
-    """The method's settings and the steps of the last run that finished the edit `digest`; empty where none did.
-
-    A run that was cut short, or that found the edit complete, leaves events of its own, which do not count.
-    """
-    method: Event = {}
-    steps: list[Event] = []
-    found: tuple[Event, tuple[Event, ...]] = ({}, ())
-    for event in events:
-        match event.get("event"):
-            case "start":
-                given = event.get("method")
-                method, steps = given if isinstance(given, dict) else {}, []
-            case "step":
-                steps.append(event)
-            case "edited" if event.get("digest") == digest:
-                found = method, tuple(steps)
-    return found

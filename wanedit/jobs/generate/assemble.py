@@ -111,6 +111,7 @@ def metadata(plan: Plan) -> dict[str, str]:
     ]
     for name in ("output", "model", "ckpt_dir", "audio"):
         config[name] = config[name] and Path(config[name]).name
+    config["module_folders"] = [Path(folder).name for folder in config["module_folders"]]
     return {
         "comment": "made with wanedit",
         "wanedit_version": __version__,

@@ -50,7 +50,7 @@ def styling_of(style: EditStyle, config: EditConfig) -> StyleConfig:
         output=str(Path(config.folder) / STYLED),
         **{one.name: getattr(style, one.name) for one in fields(Styling)},
         # Both count and decode the same frames of the same source.
-        **{name: getattr(config, name) for name in ("video", *OF_THE_SOURCE)},
+        **{name: getattr(config, name) for name in ("video", "module_folders", *OF_THE_SOURCE)},
     )
 
 

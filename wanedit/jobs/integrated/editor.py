@@ -112,6 +112,8 @@ class IntegratedVideoEditor:
         self.settings = canonical(settings)
         for name in OF_ONE_EDIT & self.settings.keys():
             raise InputError(f"{name} is no setting of the editor; expected it with each edit")
+        if "model" in self.settings:
+            raise InputError("model is given besides wan_model_size; expected one of them")
         self.output = Path(str(self.settings.pop("output", output_dir))).expanduser()
         self.config = with_changes(EditConfig(), **self.settings)
         self.pipeline: WanVideoEditorPipeline | None = None

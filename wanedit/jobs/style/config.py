@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,9 @@ from wanedit.runtime.settings import (
     Positive,
     Rate,
     Registered,
+    check_modules,
     check_settings,
+    field_hints,
     require_folder,
 )
 from wanedit.stylists.gemini.settings import GeminiSettings
@@ -86,6 +88,8 @@ class StyleConfig(Styling):
         num_frames: how many frames of the source; null for all to the end.
         fps: frames a second of a folder of images, a number or "30000/1001"; null for 16.
         decoder: pyav, or decord (an extra).
+        module_folders: where the module of a stylist `package.module:Name` is looked for after the current folder; a
+            run records the one that it found its own in.
         force_regenerate: ask for everything anew, whatever the cache holds.
         output: the run's folder, which `wanedit edit --keyframes` reads.
     """
@@ -97,6 +101,7 @@ class StyleConfig(Styling):
     num_frames: Count | None = None
     fps: Rate | str | None = None
     decoder: Literal["pyav", "decord"] = "pyav"
+    module_folders: list[str] = field(default_factory=list)
     force_regenerate: bool = False
     output: str | os.PathLike[str] = "outputs/style"
 
@@ -106,7 +111,11 @@ class StyleConfig(Styling):
         return require_folder(self.output)
 
 
-_PARTS: dict[str, type] = {"style": StyleSource, "palette": PaletteSettings, "gemini": GeminiSettings}
+_PARTS: dict[str, type] = {
+    name: kind
+    for name, kind in field_hints(StyleConfig).items()
+    if isinstance(kind, type) and is_dataclass(kind)
+}
 
 
 def style_config(values: Mapping[str, object]) -> StyleConfig:
@@ -147,6 +156,7 @@ def check_style(config: StyleConfig) -> None:
     Raises:
         InputError: naming the field, what was got and what was expected.
     """
+    check_modules(config)
     check_settings(config)
     if not config.video:
         raise InputError("video is empty; expected a video file or a folder of images")
