@@ -117,6 +117,44 @@ def test_a_wrong_grid_is_refused_before_anything_runs(
         expand(load_grid(folder), folder)
 
 
+OWN = """
+from dataclasses import dataclass
+from wanedit.flow.editing import Edited, Method
+from wanedit.jobs.evaluate.metric import Metric
+GAIN = 1.0
+
+@dataclass(frozen=True)
+class Mine(Method):
+    def __call__(self, model, edit, schedule, observe=None):
+        return Edited(latents=GAIN * edit.source)
+"""
+MEASURE = """
+from wanedit.jobs.evaluate.metric import Metric
+
+class Level(Metric):
+    plain = ("mean",)
+
+    def compute(self):
+        return {"mean": 1.0}
+"""
+
+
+@pytest.mark.parametrize("changed", ["own", "level"])
+def test_the_code_of_methods_and_measures_from_outside_names_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {name: tmp_path / f"{name}_of_grid_{changed}.py" for name in ("own", "level")}
+    files["own"].write_text(OWN)
+    files["level"].write_text(MEASURE)
+    axes, metrics = {"method": [f"{files['own'].stem}:Mine"]}, [f"{files['level'].stem}:Level"]
+    folder = write_grid(tmp_path / "e", axes=axes, metrics=metrics)
+    [before] = [run.name for run in expand(load_grid(folder), folder)]
+    assert [run.name for run in expand(load_grid(folder), folder)] == [before]
+    files[changed].write_text(files[changed].read_text().replace("1.0", "2.0"))
+    assert [run.name for run in expand(load_grid(folder), folder)] != [before]
+
+
 def test_no_grid_and_a_broken_one_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no grid\.yaml"):
         load_grid(tmp_path)

@@ -1,15 +1,20 @@
 """A video model that is no Wan: named on the command line and to the pipeline, edited with like any other."""
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from tests.runs import EditRun, Inputs, edit_command
-from wanedit import EditConfig, WanVideoEditorPipeline, cli
+from tests.runs import EditRun, Inputs, edit_command, run_cli
+from wanedit import EditConfig, WanVideoEditorPipeline, cli, edit
 from wanedit.errors import InputError
 from wanedit.jobs.edit.plan import make_edit_plan
+from wanedit.runtime.record import read_run
+from wanedit.video import probe
 
 MODEL = """
 import torch
@@ -41,6 +46,14 @@ class Mosaic:
 Config = Callable[..., EditConfig]
 
 
+class Model:
+    """All that the class of a video model shows before it is made."""
+
+    def velocity(self, view: object, slots: int) -> None: ...
+    def encode(self, video: object) -> None: ...
+    def decode(self, latents: object) -> None: ...
+
+
 @pytest.fixture
 def mosaic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of the user's in the current folder, and its name."""
@@ -67,11 +80,39 @@ def test_its_settings_are_its_own_and_its_file_decides(
 ) -> None:
     plan = make_edit_plan(edit_config(model=mosaic))
     assert (plan.settings.shift, plan.model.name) == (2.0, mosaic)
-    other = mosaic.replace("mosaic_", "tesserae_")
-    short = MODEL.replace("max_frames=17", "max_frames=5")
-    (tmp_path / f"{other.partition(':')[0]}.py").write_text(short)
+    path = tmp_path / f"{mosaic.partition(':')[0]}.py"
+    path.write_text(MODEL.replace(".mean(3)", ".amax(3)"))
+    assert make_edit_plan(edit_config(model=mosaic)).task.digest != plan.task.digest
+    path.write_text(MODEL.replace("max_frames=17", "max_frames=5"))
     with pytest.raises(InputError, match="is good for 5"):
-        make_edit_plan(edit_config(model=other))
+        make_edit_plan(edit_config(model=mosaic))
+
+
+def test_what_only_a_wan_is_told_is_noted(mosaic: str, edit_config: Config) -> None:
+    plan = make_edit_plan(edit_config(model=mosaic, tile=64, t5_cpu=True, negative_prompt="ugly"))
+    for told in ("tile 64", "t5_cpu True", "negative_prompt ugly"):
+        assert any(f"{told} is not used: {mosaic}" in warning for warning in plan.warnings)
+    assert not any("is not used" in text for text in make_edit_plan(edit_config(model=mosaic)).warnings)
+
+
+def test_a_run_is_read_from_another_folder(
+    mosaic: str, run_edit: EditRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name stays a name on record, and the folder of its module stands beside it."""
+    made = run_edit(model=mosaic, restore="none", controller="replacement")
+    record = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert (record["model"], record["module_folders"]) == (mosaic, [str(tmp_path)])
+    carried = json.loads(probe(made.video).metadata["wanedit_config"])
+    assert carried["module_folders"] == []
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path)])
+    monkeypatch.delitem(sys.modules, mosaic.partition(":")[0])
+    with pytest.raises(InputError, match=r"No module named .* from the current folder or module_folders"):
+        make_edit_plan(EditConfig(**record | {"module_folders": []}))
+    assert np.array_equal(read_run(tmp_path / "out").video, made.frames)
+    done = run_cli("edit", "--config", str(tmp_path / "out" / "config.yaml"), "--dry_run")
+    assert (done.code, "skips: complete" in done.out) == (0, True)
 
 
 def test_on_the_command_line_and_in_the_pipeline(
@@ -90,8 +131,15 @@ def test_on_the_command_line_and_in_the_pipeline(
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("nowhere_at_all:Model", "No module named"), ("no_such_model", "neither a folder nor a known model")],
+    [
+        ("nowhere_at_all:Model", "No module named"),
+        ("no_such_model", "neither a folder nor a known model"),
+        ("math:pi", "expected something that is called"),
+        ("builtins:dict", "is a class without velocity, encode, decode"),
+        ("tests.jobs.test_edit_models:Model", "Model without evaluations; expected"),
+    ],
 )
-def test_a_name_of_none_is_refused(edit_config: Config, name: str, says: str) -> None:
+def test_a_name_of_none_is_refused(edit_config: Config, no_weights: None, name: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        make_edit_plan(edit_config(model=name))
+        # Some are known only once they are made, which a plan does not do.
+        edit(edit_config(model=name), verbose=False)

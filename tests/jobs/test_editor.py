@@ -147,6 +147,7 @@ def test_sources_that_are_none(
     [
         ({"video": "a.mp4"}, "video is no argument of the pipeline; expected source_video"),
         ({"base_seed": 3}, "base_seed is no argument of the pipeline; expected seed"),
+        ({"cfg_scale": 2.0, "guidance_scale": 7.0}, "guidance_scale is given twice, once as cfg_scale"),
         ({"tiled": True, "tile": 64}, "tile is given twice, once as tiled; expected one of the two names"),
         ({"output": ""}, "output is empty"),
         ({"output": "a\0b"}, "output holds a zero byte"),

@@ -343,6 +343,43 @@ def test_a_solver_from_outside(run: Run, keyframes, tmp_path: Path) -> None:
     assert latents_of(run(solver=name, output=own)) == latents_of(run(solver="euler"))
 
 
+SOLVER = """
+def mine(velocity, x, schedule, observe=None):
+    for step in schedule:
+        x = x - FACTOR * step.h * velocity(x, step)
+    return BACK
+"""
+
+
+def test_the_code_of_a_solver_from_outside_decides(
+    keyframes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def digests(factor: str, back: str = "x") -> list[str]:
+        text = SOLVER.replace("FACTOR", factor).replace("BACK", back)
+        (tmp_path / "solver_of_segments.py").write_text(text)
+        config = GenerationConfig(keyframes=keyframes, **FAST | {"solver": "solver_of_segments:mine"})
+        return [task.digest for task in make_plan(config).tasks]
+
+    first = digests("1.0")
+    assert digests("1.0") == first
+    assert not set(digests("0.3")) & set(first)
+    with pytest.raises(
+        InputError, match=r"ZeroDivisionError: division by zero \(solver_of_segments.py, line 5\)"
+    ):
+        digests("1.0", "1 / 0")
+    with pytest.raises(InputError, match="solver solver_of_segments:mine returns NoneType for latents"):
+        digests("1.0", "None")
+
+
+@pytest.mark.parametrize("model", ["tests.jobs.test_edit_models:Model", "json:loads"])
+def test_a_model_that_is_no_wan_is_refused_in_its_own_words(keyframes, no_weights: None, model: str) -> None:
+    says = "is no Wan, and generation samples with Wan alone" if "Model" in model else "expected to be called"
+    with pytest.raises(InputError, match=says):
+        make_plan(GenerationConfig(keyframes=keyframes, **FAST, model=model))
+
+
 @pytest.mark.parametrize(("solver", "evaluations"), [("heun", 7), ("unipc", 4)])
 def test_a_plan_counts_the_solvers_evaluations(keyframes, solver: str, evaluations: int) -> None:
     settings = FAST | {"solver": solver, "num_inference_steps": 4}

@@ -245,6 +245,14 @@ def test_a_stylist_from_outside(
     for options, said in (({}, "missing a required argument: 'share'"), ({"colour": 1}, "(share: float")):
         assert main([*mine, "--stylist_options", json.dumps(options)]) == 2
         assert said in capsys.readouterr().err
+    # Its code decides too: the very file another, and nothing of the cache is taken.
+    (tmp_path / "faded_outside.py").write_text(OUTSIDE.replace("level: int = 128", "level: int = 250"))
+    assert main([*mine, "--stylist_options", '{"share": 1.0}']) == 0
+    assert np.all(load_image(picture).pixels == 250)
+    assert yaml.safe_load((out / "config.yaml").read_text())["module_folders"] == [str(tmp_path)]
+    for named, said in (("math:pi", "something that is called"), ("builtins:dict", "lacks members of")):
+        assert main([*words, "--stylist", named]) == 2
+        assert said in capsys.readouterr().err
     assert main([*words, "--stylist", "faded_outside:Half"]) == 2
     assert "lacks members of wanedit.stylists.protocol.Stylist" in capsys.readouterr().err
     assert main([*words, "--stylist", "faded_outside:None_such"]) == 2
