@@ -56,12 +56,10 @@ _LINEAR = np.where(_LEVEL > 0.04045, ((_LEVEL + 0.055) / 1.055) ** 2.4, _LEVEL /
 
 @dataclass(frozen=True)
 class AffineLab:
-    """lab -> matrix @ lab + offset, with the median distance (CIE 1976) to the truth before and after."""
+    """lab -> matrix @ lab + offset."""
 
     matrix: Float[np.ndarray, "3 3"]
     offset: Float[np.ndarray, "3"]
-    error_before: float = 0.0
-    error_after: float = 0.0
 
     def __call__(self, lab: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
         return lab @ self.matrix.T.astype(lab.dtype) + self.offset.astype(lab.dtype)
@@ -112,18 +110,13 @@ def fit_affine(source: AnyFrame, target: AnyFrame) -> AffineLab:
             matrix = (left * np.clip(gains, 1 / MAX_GAIN, MAX_GAIN)) @ right
         found = AffineLab(matrix, mean_y - matrix @ mean_x)
         shift = AffineLab(np.eye(3), weights @ (y - x) / weights.sum())
-    found = min((IDENTITY, shift, found), key=lambda candidate: float(np.square(y - candidate(x)).mean()))
-    return AffineLab(found.matrix, found.offset, _distance(x, y), _distance(found(x), y))
+    return min((IDENTITY, shift, found), key=lambda candidate: float(np.square(y - candidate(x)).mean()))
 
 
 def _patches(frame: Frame) -> Float[np.ndarray, "n 3"]:
     height, width = (min(side, _PATCH_SIDE) for side in frame.shape[:2])
     lab = rgb_to_lab(frame)
     return cv2.resize(lab, (width, height), interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float64)
-
-
-def _distance(x: Float[np.ndarray, "n 3"], y: Float[np.ndarray, "n 3"]) -> float:
-    return float(np.median(np.linalg.norm(y - x, axis=1)))
 
 
 def correct_segment(frames: Frames, first_truth: AnyFrame, last_truth: AnyFrame) -> Frames:
