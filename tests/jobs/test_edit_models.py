@@ -85,7 +85,7 @@ def test_its_settings_are_its_own_and_its_file_decides(
     assert make_edit_plan(edit_config(model=mosaic)).task.digest != plan.task.digest
     path.write_text(MODEL.replace("max_frames=17", "max_frames=5"))
     with pytest.raises(InputError, match="is good for 5"):
-        make_edit_plan(edit_config(model=mosaic))
+        make_edit_plan(edit_config(model=mosaic, long_source="error"))
 
 
 def test_what_only_a_wan_is_told_is_noted(mosaic: str, edit_config: Config) -> None:
