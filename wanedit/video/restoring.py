@@ -144,6 +144,10 @@ class Restoration:
         edited += (0.5 - 0.5 * np.exp(-np.square(size / UNTOUCHED))) * (picture - edited)
         # Motion that is half believed has as often gone astray: beside a trusted look-up it counts little, without one
         # still more than the model's picture.
+        # Where the model has changed the picture to something else, it may know what the keyframes do not show.
+        given = trust * (self._resized(self.edited[t]) - self._resized(self.coded[t]))
+        other = cv2.blur(np.minimum(_largest(given), _largest(given - change)), (5, 5))
+        answer *= np.exp(-np.square(other / UNTOUCHED))[..., None]  # trust and change with it
         surely = np.square(np.square(belief))
         share = (1 - trust) * belief * (2 - belief) + trust * surely
         looked = (1 - surely) * (trust * (source - made) + change)
