@@ -39,8 +39,10 @@ def test_ssim_is_one_for_equal_frames_and_falls_with_noise(video):
     assert (frame_ssim(mild, video) > frame_ssim(hard, video)).all()
 
 
-def test_ssim_frame_by_frame_is_that_of_the_whole_clip(video):
-    """torchmetrics on all frames at once, which for a long clip no memory holds."""
+@pytest.mark.parametrize("rows", [24, 63, 64, 65, 70, 150])
+def test_ssim_frame_by_frame_is_that_of_the_whole_clip(rows):
+    """torchmetrics on all frames at once, which for a long clip no memory holds; rows over one band and several."""
+    video = np.random.default_rng(0).integers(20, 230, (3, rows, 32, 3), dtype=np.uint8)
     other = np.clip(video + np.random.default_rng(1).normal(0, 20, video.shape), 0, 255).astype(np.uint8)
     pair = [torch.from_numpy(v).movedim(-1, 1).float() / 255 for v in (other, video)]
     whole = structural_similarity_index_measure(pair[0], pair[1], data_range=1.0, reduction="none")

@@ -26,8 +26,8 @@ FrameMask = Bool[np.ndarray, "_ _"]
 Mask = Bool[np.ndarray, "_ _ _"] | FrameSequence
 # dB of frames that are equal to the last bit, or nearly: 8-bit frames that differ in one pixel by one level reach 90.
 MOST = 100.0
-# Side of SSIM's window.
-WINDOW = 11
+# Side of SSIM's window, and rows of a frame that it is taken of at once.
+WINDOW, BAND = 11, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +61,7 @@ class Nearness:
         Raises:
             InputError: frames smaller than the window.
         """
-        whole, every = self._ssim
-        return whole if mask is None else masked_mean(every, mask)
+        return float(self._ssim.mean()) if mask is None else masked_mean(self._ssim, mask)
 
     @cached_property
     def _square_error(self) -> Float[np.ndarray, "height width"]:
@@ -71,22 +70,24 @@ class Nearness:
         return np.square(step).mean(axis=-1, dtype=np.float64)
 
     @cached_property
-    def _ssim(self) -> tuple[float, Float[np.ndarray, "height width"]]:
+    def _ssim(self) -> Float[np.ndarray, "height width"]:
         from torchmetrics.functional.image import structural_similarity_index_measure as measure
 
         height, width = self.frame.shape[:2]
         if min(height, width) < WINDOW:
             raise InputError(f"frames are {width}x{height}; expected at least {WINDOW}x{WINDOW} for SSIM")
-        # A colour at a time: of a large frame all three take 0.6 GB.
-        values, maps = [], []
-        for c in range(3):
-            a, b = (
-                torch.from_numpy(v[..., c] / np.float32(255))[None, None] for v in (self.frame, self.truth)
-            )
-            value, every = measure(a, b, data_range=1.0, return_full_image=True)
-            values.append(float(value))
-            maps.append(every[0, 0].double().numpy())
-        return float(np.mean(values)), np.mean(maps, axis=0)
+        rows = []
+        # Torch unfolds every window, gigabytes of a large frame; a band also sees the rows that its windows reach.
+        for start in range(0, height, BAND):
+            first, last = max(start - WINDOW, 0), min(start + BAND + WINDOW, height)
+            pair = [
+                torch.from_numpy(np.ascontiguousarray(v[first:last])).movedim(-1, 0)[None].float() / 255
+                for v in (self.frame, self.truth)
+            ]
+            _, every = measure(pair[0], pair[1], data_range=1.0, return_full_image=True)
+            own = every[0, :, start - first : start - first + BAND]
+            rows.append(own.double().mean(dim=0).numpy())
+        return np.concatenate(rows)
 
 
 def frame_psnr(video: Clip, truth: Clip, mask: Mask | None = None) -> Float[np.ndarray, " t"]:

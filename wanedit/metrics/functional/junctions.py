@@ -49,7 +49,7 @@ class Measure:
         reach: frames before and after the join at which it may show.
         most, by_speed: a value above `most + by_speed * speed` shows whatever the interior does; speed is the mean
             motion of the same step in pixels of the reduced clip, for what moves fast blurs, and is laid back less
-            well. Of 1,158 steps of three real clips and twelve drawn scenes, in which nothing was joined, none is
+            well. Of 1,143 steps of three real clips and twelve drawn scenes, in which nothing was joined, none is
             above: the nearest come to 0.87 (warp), 0.86 (colour) and 0.88 (sharpness) of it; docs/evaluation.md.
     """
 
