@@ -45,7 +45,7 @@ def test_an_edit_has_all_its_parts(edit_copy: Path) -> None:
     assert path == edit_copy / "report.html"
     parts = ["player", "keyframes", "reach", "convergence", "metrics", "plan", "config", "provenance"]
     assert sections(text) == parts
-    assert re.search(r"the edit reached: -?\d+% of it is carried between keyframes", text)
+    assert re.search(r"the edit reached: -?\d+% of it is carried off the keyframes", text)
     assert text.count("<video ") == text.count("data:video/mp4;base64,") == 4
     assert "a blue square" in text
     assert 'data-keyframes="0,8"' in text

@@ -92,7 +92,7 @@ class Reach:
             return []
         at = next(t for t, s in enumerate(self.shares) if s == self.worst and t not in self.keyframes)
         lines = [
-            f"the edit reached: {self.mean:.0%} of it is carried between keyframes on average, least at frame {at} "
+            f"the edit reached: {self.mean:.0%} of it is carried off the keyframes on average, least at frame {at} "
             f"({self.worst:.0%})"
         ]
         for first, last in self._stretches(lambda share: share < LACKS):
