@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import psutil
+
+from wanedit.errors import ResourceError
 from wanedit.lit.tasks import SegmentTask
 from wanedit.lit.velocity import BATCHED_UP_TO
 from wanedit.wan.condition import image_part, text_part
@@ -71,3 +74,19 @@ def disk_bytes(tasks: list[SegmentTask], total_frames: int, size: tuple[int, int
     frame = size[0] * size[1] * 3
     lossless = sum(task.sampled_frames for task in tasks) * frame * LOSSLESS_SHARE
     return int(SPARE * (lossless + total_frames * frame * FINAL_SHARE)) + (1 << 20)
+
+
+def require_memory(frames: int, size: tuple[int, int], copies: int, doing: str) -> None:
+    """See that so many copies of a clip of 8-bit frames fit, before a model is loaded.
+
+    Raises:
+        ResourceError: they do not.
+    """
+    height, width = size
+    needed, free = copies * frames * height * width * 3, psutil.virtual_memory().available
+    if needed > free:
+        raise ResourceError(
+            f"{doing} holds {copies} copies of {frames} frames of {width}x{height}, {needed / 2**30:.3g} GiB; "
+            f"{free / 2**30:.3g} GiB of memory are free. Edit fewer frames at a time (start, num_frames), or with a "
+            "smaller output_size"
+        )

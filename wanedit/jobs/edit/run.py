@@ -18,7 +18,7 @@ from wanedit.lit.model import OutsideModel
 from wanedit.lit.tasks import EditedClip
 from wanedit.metrics.functional.reach import Reach, ReachSeries
 from wanedit.runtime import launch
-from wanedit.runtime.cost import LOSSLESS_SHARE
+from wanedit.runtime.cost import LOSSLESS_SHARE, require_memory
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, number, progress_bar, read_events, recorded_steps
 from wanedit.runtime.predict import predict, save_latents, write_piece
@@ -134,6 +134,10 @@ def _prepare(plan: EditPlan, directory: RunDirectory) -> bool:
     """Check the disk, record the start and the configuration; returns whether the clip is complete already."""
     directory.prepare()
     complete = is_complete(plan, directory)
+    frames = plan.task.pictures.frames
+    # The source in its own size and the result: what a plan leaves in the file, restoring needs at once.
+    copies = 1 if complete or plan.settings.restore == "none" else 2
+    require_memory(len(frames), (frames.shape[1], frames.shape[2]), copies, "this edit")
     directory.require_space(int(2 * plan.task.pictures.frames.nbytes * LOSSLESS_SHARE) + (1 << 20))
     record_start(
         directory,
