@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wanedit import commands
+from wanedit.cli import main
 from wanedit.errors import nearest
 from wanedit.flow import CONTROLLERS, SOLVERS
 from wanedit.flow.methods import METHODS
@@ -52,7 +53,7 @@ MISTAKES = [
     ("ablate nowhere", 2, "nowhere has no grid.yaml"),
     ("models check nowhere", 2, "'nowhere' is neither a folder nor a known model"),
 ]  # fmt: skip
-UNRELATED = """banana cutoff weather stereo codec bitrate lora mask_blur denoise upscale interpolation watermark audio x
+UNRELATED = """banana cutoff weather stereo codec bitrate lora mask_blur denoise upscale interpolation watermark x
     zz clip_skip scheduler batch hires"""
 RUN = """
 import contextlib, io, json, sys
@@ -115,3 +116,23 @@ def test_a_slip_is_answered_with_what_was_meant(word: str, meant: str, flags: li
 @pytest.mark.parametrize("word", UNRELATED.split())
 def test_a_word_that_is_like_none_gets_no_hint(word: str, flags: list[str]) -> None:
     assert nearest(word, flags) is None
+
+
+@pytest.mark.parametrize("command", ["edit", "generate", "style"])
+def test_help_is_short_unless_all_is_asked_for(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    short = capsys.readouterr().out.splitlines()
+    assert stop.value.code == 0
+    assert len(short) <= 28
+    assert max(map(len, short[2:])) <= 220
+    assert "what goes in:" in short
+    assert "what comes out:" in short
+    with pytest.raises(SystemExit):
+        main([command, "--help", "all"])
+    every = capsys.readouterr().out
+    assert [
+        line.split()[0] for line in short if line.startswith("  --") and line.split()[0] not in every
+    ] == []
+    assert main([command, "--help", "some"]) == 2
+    assert "--help some; expected --help, or --help all" in capsys.readouterr().err

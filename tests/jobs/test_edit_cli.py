@@ -25,7 +25,7 @@ def overlay(inputs: Inputs, tmp_path: Path) -> Path:
 
 def test_help_names_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["edit", "--help"])
+        main(["edit", "--help", "all"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
     for word in ("--video", "--keyframes", "--alpha", "--dry_run", "residual_corrected", "keyframes.json"):
@@ -36,7 +36,7 @@ def test_help_names_every_method(capsys: pytest.CaptureFixture[str]) -> None:
     from wanedit.flow.methods import METHODS
 
     with pytest.raises(SystemExit):
-        main(["edit", "--help"])
+        main(["edit", "--help", "all"])
     text = capsys.readouterr().out
     assert [name for name in METHODS if name not in text] == []
 

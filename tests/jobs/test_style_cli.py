@@ -35,7 +35,7 @@ def painting(film: Path) -> Path:
 
 def test_help_names_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["style", "--help"])
+        main(["style", "--help", "all"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
     for word in (

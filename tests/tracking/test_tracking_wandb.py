@@ -300,7 +300,7 @@ def test_help_loads_no_backend() -> None:
     code = (
         "import contextlib, io, sys\nfrom wanedit.cli import main\n"
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
-        "    main(['edit', '--help'])\n"
+        "    main(['edit', '--help', 'all'])\n"
         "print({'wandb', 'tensorboard'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

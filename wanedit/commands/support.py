@@ -1,22 +1,26 @@
 """What the commands share: parsers over dataclasses, `--config FILE` overlays, messages, how to run again."""
 
+import re
 import shlex
 import sys
-from argparse import HelpFormatter
+from argparse import SUPPRESS, Action, HelpFormatter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
-from wanedit.errors import ServiceError, WaneditError
+from wanedit.errors import InputError, ServiceError, WaneditError
 from wanedit.files import Json
 from wanedit.runtime.launch import Interrupted
-from wanedit.runtime.settings import Registered, canonical, plain_type
+from wanedit.runtime.settings import Everyday, Registered, canonical, field_hints, plain_type
+
+# Characters of a line of the short help.
+WIDTH = 110
 
 read_yaml: Callable[[str], object] = get_loader("yaml")
 
@@ -36,10 +40,25 @@ def load_yaml(text: str) -> object:
 set_loader("yaml", load_yaml, (yaml.YAMLError,))
 
 
+class Help(Action):
+    """`--help`, what is used most; `--help all`, every flag."""
+
+    def __call__(self, parser: Any, namespace: Any, values: object, option_string: str | None = None) -> None:
+        if values not in ("", "all"):
+            raise InputError(f"--help {values}; expected --help, or --help all for every flag")
+        print(parser.format_help() if values else parser.short_help(), end="")
+        parser.exit()
+
+
 class Parser(ArgumentParser):
-    """A parser of one command. Where a setting is a name out of a registry, its help lists the names."""
+    """A parser of one command. Where a setting is a name out of a registry, its help lists the names.
+
+    Attributes:
+        everyday: the flags of the short help, in its order, each with the heading that it stands under.
+    """
 
     registries: dict[str, Registered] = {}  # noqa: RUF012  a parser with some has its own
+    everyday: dict[str, str] = {}  # noqa: RUF012  likewise
 
     def parse_string(self, content: str, *arguments: Any, **named: Any) -> Namespace:
         """The settings of a config file."""
@@ -56,11 +75,44 @@ class Parser(ArgumentParser):
                 action.help = f"{action.help} {registered.words()}"
         return super().format_help(formatter)
 
+    def short_help(self) -> str:
+        """What is used most, a line a flag; of a command whose flags are few, all of its help."""
+        if not self.everyday:
+            return self.format_help()
+        actions = {action.dest: action for action in self._actions}
+        words = "".join(f" {name.upper()}" for name, one in actions.items() if not one.option_strings)
+        lines = [
+            f"usage: {self.prog.replace('[options] ', '')}{words} [--flag value ...]",
+            "",
+            self.description or "",
+        ]
+        headings = get_args(field_hints(Everyday)["heading"])
+        for heading in (one for one in headings if one in self.everyday.values()):
+            lines += [f"{heading}:"]
+            for name in (name for name, under in self.everyday.items() if under == heading):
+                said = re.split(r"[.;:] |[.;:]$", (actions[name].help or "").split(" (type:")[0], maxsplit=1)[
+                    0
+                ]
+                default = actions[name].default
+                shown = (
+                    f" [{default}]"
+                    if isinstance(default, str | int | float) and default not in ("", False)
+                    else ""
+                )
+                line = f"  --{name:20} {said}{shown}"
+                lines.append(line if len(line) <= WIDTH else f"{line[: WIDTH - 2]} …")
+        flags = sum(1 for one in actions.values() if one.option_strings)
+        return "\n".join([*lines, f"All {flags} flags, with types and defaults: --help all"]) + "\n"
+
 
 def new_parser(description: str, config: type | None = None) -> Parser:
     """A parser of one command; with `config`, of `--config FILE` and a flag for each field of that dataclass."""
-    parser = Parser(exit_on_error=False, allow_abbrev=False, description=description)
-    parser.registries = {}
+    parser = Parser(exit_on_error=False, allow_abbrev=False, add_help=False, description=description)
+    parser.registries, parser.everyday = {}, {}
+    parser.add_argument(
+        "-h", "--help", action=Help, nargs="?", const="", default=SUPPRESS, dest=SUPPRESS,
+        help="show what is used most; `--help all`: every flag",
+    )  # fmt: skip
     if config is not None:
         parser.add_argument(
             "--config", action="config", help="YAML file of settings; repeatable, later ones win"
@@ -73,10 +125,20 @@ def add_settings(parser: Parser, config: type, prefix: str = "") -> None:
     """A flag for each field of a dataclass, with `prefix` and a dot before its name."""
     parser.add_class_arguments(_bare(config), *([prefix] if prefix else []), as_group=bool(prefix))
     allow_bare_flags(parser)
+    _note_settings(parser, config, prefix)
+
+
+def _note_settings(parser: Parser, config: type, prefix: str) -> None:
+    """What the types of settings say for help."""
     for name, hint in get_type_hints(config, include_extras=True).items():
+        flag = f"{prefix}.{name}" if prefix else name
+        if isinstance(hint, type) and is_dataclass(hint):
+            _note_settings(parser, hint, flag)
         for about in getattr(hint, "__metadata__", ()):
             if isinstance(about, Registered):
-                parser.registries[f"{prefix}.{name}" if prefix else name] = about
+                parser.registries[flag] = about
+            elif isinstance(about, Everyday):
+                parser.everyday[flag] = about.heading
 
 
 def _bare(config: type) -> type:
@@ -97,11 +159,12 @@ def _bare(config: type) -> type:
     return make_dataclass(config.__name__, made, bases=(config,), frozen=True, kw_only=True)
 
 
-def add_run_flags(parser: ArgumentParser) -> None:
+def add_run_flags(parser: Parser) -> None:
     """--dry_run, --verbose and --quiet, which belong to the command and not to what it makes."""
     parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
     parser.add_argument("--verbose", action="store_true", help="print the plan, then run")
     parser.add_argument("--quiet", action="store_true", help="no messages, no progress bar")
+    parser.everyday |= dict.fromkeys(("config", "dry_run", "quiet"), "the run")
 
 
 def add_source(parser: ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from typing import (
     Annotated,
     Any,
     ClassVar,
+    Literal,
     Protocol,
     TypeVar,
     Union,
@@ -50,6 +51,13 @@ Rate = Annotated[float, Gt(0), Le(MAX_FPS)]
 Named = Annotated[str, MinLen(1)]
 # A file or folder: what programs pass as a path, `PlainValues` makes text.
 FileName = Annotated[str, MinLen(1)] | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Everyday:
+    """Beside a field's type: the short help of a command has its flag, under this heading."""
+
+    heading: Literal["what goes in", "how", "the model", "what comes out", "the run"]
 
 
 @dataclass(frozen=True)
@@ -140,9 +148,9 @@ class RunSettings(TrackingSettings):
 
     job: str = ""
     negative_prompt: str | None = None
-    model: FileName = "tiny"
+    model: Annotated[FileName, Everyday("the model")] = "tiny"
     ckpt_dir: FileName | None = None
-    size: str | Sequence[int] | None = None
+    size: Annotated[str | Sequence[int] | None, Everyday("what comes out")] = None
     fps: Rate | str | None = None
     base_seed: int | None = None
     cpu_threads: Count | None = None
@@ -153,7 +161,7 @@ class RunSettings(TrackingSettings):
     crf: Annotated[int, Ge(0), Le(51)] = 16
     force_regenerate: bool = False
     module_folders: list[str] = field(default_factory=list)
-    output: FileName = "outputs"
+    output: Annotated[FileName, Everyday("what comes out")] = "outputs"
 
     def __post_init__(self) -> None:
         super().__post_init__()

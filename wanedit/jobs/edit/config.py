@@ -12,6 +12,7 @@ from wanedit.lit import require_model
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
 from wanedit.runtime.settings import (
     Count,
+    Everyday,
     FileName,
     Index,
     NotNegative,
@@ -79,33 +80,35 @@ class EditConfig(RunSettings):
 
     job: Literal["edit"] = "edit"
     video: str | os.PathLike[str] = ""
-    keyframes: FileName | Sequence[Any] = field(default_factory=list)
+    keyframes: Annotated[FileName | Sequence[Any], Everyday("what goes in")] = field(default_factory=list)
     first_number: Index | None = None
-    prompt: str = ""
+    prompt: Annotated[str, Everyday("what goes in")] = ""
     source_prompt: str | None = None
     start: Index = 0
-    num_frames: Count | None = None
+    num_frames: Annotated[Count | None, Everyday("what goes in")] = None
     decoder: Literal["pyav", "decord"] = "pyav"
     salvage: bool = False
     resize_policy: Literal["auto", "crop", "pad", "stretch"] = "auto"
     keyframe_fit: Literal["auto", "stretch", "crop", "inside"] = "auto"
     long_source: Literal["windows", "whole", "error"] = "windows"
-    method: Annotated[str, Registered("wanedit.flow.methods:METHODS")] = "residual_corrected"
+    method: Annotated[str, Registered("wanedit.flow.methods:METHODS"), Everyday("how")] = "residual_corrected"
     method_options: dict[str, Any] = field(default_factory=dict)
-    controller: Annotated[str, Registered("wanedit.flow:CONTROLLERS")] = "exponential"
+    controller: Annotated[str, Registered("wanedit.flow:CONTROLLERS"), Everyday("how")] = "exponential"
     controller_options: dict[str, Any] = field(default_factory=dict)
-    alpha: NotNegative = 10.0
+    alpha: Annotated[NotNegative, Everyday("how")] = 10.0
     beta: NotNegative = 0.0
-    guidance_scale: NotNegative | None = None
+    guidance_scale: Annotated[NotNegative | None, Everyday("how")] = None
     source_guidance_scale: NotNegative | None = None
-    num_inference_steps: Count | None = None
+    num_inference_steps: Annotated[Count | None, Everyday("how")] = None
     shift: Positive | None = None
     keyframe_encoding: Literal["single", "group", "warped", "anchored"] = "anchored"
-    restore: Literal["auto", "none", "source", "residual", "keyframes"] = "auto"
+    restore: Annotated[
+        Literal["auto", "none", "source", "residual", "keyframes"], Everyday("what comes out")
+    ] = "auto"
     output_size: Literal["auto", "model", "source"] = "auto"
     condition_keyframes: bool = True
     gpu_id: Index | None = None
-    output: FileName = "outputs/edit"
+    output: Annotated[FileName, Everyday("what comes out")] = "outputs/edit"
 
     @property
     def devices(self) -> list[int]:

@@ -13,6 +13,7 @@ from wanedit.lit import require_model
 from wanedit.runtime.inputs import parse_keyframes
 from wanedit.runtime.settings import (
     Count,
+    Everyday,
     FileName,
     NotNegative,
     Positive,
@@ -56,14 +57,14 @@ class GenerationConfig(RunSettings):
     """
 
     job: Literal["generate"] = "generate"
-    keyframes: FileName | Sequence[Any] = field(default_factory=list)
-    prompt: str = ""
+    keyframes: Annotated[FileName | Sequence[Any], Everyday("what goes in")] = field(default_factory=list)
+    prompt: Annotated[str, Everyday("what goes in")] = ""
     sub_prompts: Sequence[str] = field(default_factory=list)
-    num_inference_steps: Count | None = None
+    num_inference_steps: Annotated[Count | None, Everyday("the model")] = None
     shift: Positive | None = None
-    guidance_scale: NotNegative | None = None
+    guidance_scale: Annotated[NotNegative | None, Everyday("the model")] = None
     solver: Annotated[str, Registered("wanedit.flow:SOLVERS")] = "unipc"
-    num_gpus: Count = 1
+    num_gpus: Annotated[Count, Everyday("the run")] = 1
     gpu_ids: str | Sequence[int] = field(default_factory=list)
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"
     audio: FileName | None = None
@@ -75,7 +76,7 @@ class GenerationConfig(RunSettings):
     smoothing_method: Literal["none", "temporal_filter", "optical_flow"] = "optical_flow"
     smoothing_radius: Annotated[int, Ge(1), Le(16)] = 2
     resume_from: int | None = None
-    output: FileName = "outputs/generate"
+    output: Annotated[FileName, Everyday("what comes out")] = "outputs/generate"
 
     @property
     def smoothing(self) -> str:

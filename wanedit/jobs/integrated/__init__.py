@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Annotated
 
 from wanedit.errors import InputError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.style.config import StyleConfig, StyleSource, Styling
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.settings import FileName
+from wanedit.runtime.settings import Everyday, FileName
 
 # Where in a run's folder the keyframes are made.
 STYLED = "styled"
@@ -27,8 +28,8 @@ class EditStyle(Styling):
         description: words for it.
     """
 
-    image: FileName | None = None
-    description: str = ""
+    image: Annotated[FileName | None, Everyday("what goes in")] = None
+    description: Annotated[str, Everyday("what goes in")] = ""
 
     @property
     def asked(self) -> bool:

@@ -11,6 +11,7 @@ from annotated_types import Ge, Le
 from wanedit.errors import InputError
 from wanedit.runtime.settings import (
     Count,
+    Everyday,
     FileName,
     Index,
     PlainValues,
@@ -49,7 +50,7 @@ class Styling(PlainValues):
         on_reject: what to do with a keyframe rejected in every attempt: error; keep the best attempt and say so.
     """
 
-    stylist: Annotated[str, Registered("wanedit.stylists:STYLISTS")] = "palette"
+    stylist: Annotated[str, Registered("wanedit.stylists:STYLISTS"), Everyday("how")] = "palette"
     stylist_options: dict[str, Any] = field(default_factory=dict)
     palette: PaletteSettings = field(default_factory=PaletteSettings)
     gemini: GeminiSettings = field(default_factory=GeminiSettings)
@@ -72,8 +73,8 @@ class StyleSource(PlainValues):
             comic, sepia, winter and oil; gemini reads free text.
     """
 
-    image: FileName | None = None
-    description: str = ""
+    image: Annotated[FileName | None, Everyday("what goes in")] = None
+    description: Annotated[str, Everyday("what goes in")] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ class StyleConfig(Styling):
     decoder: Literal["pyav", "decord"] = "pyav"
     module_folders: list[str] = field(default_factory=list)
     force_regenerate: bool = False
-    output: str | os.PathLike[str] = "outputs/style"
+    output: Annotated[str | os.PathLike[str], Everyday("what comes out")] = "outputs/style"
 
     @property
     def folder(self) -> Path:
