@@ -287,3 +287,19 @@ def test_a_little_strength_is_asked_for_little(strength: float) -> None:
     assert not untouched.style_matched
     assert f"{1 - 0.1 * strength:.1%} of that" in untouched.reasons[0]
     assert "retries" not in PaletteStylist.advice
+
+
+@pytest.mark.parametrize(
+    ("words", "lost"),
+    [
+        ("watercolour", []),
+        ("a Sunset in the style of Van Gogh", ["Van Gogh"]),
+        ("swirling skies, ink and thick impasto", ["swirling skies", "thick impasto"]),
+        ("", []),
+    ],
+)
+def test_words_that_it_does_not_understand_are_named(words: str, lost: list[str]) -> None:
+    picture = np.zeros((8, 8, 3), np.uint8)
+    notes = PaletteStylist().check_reference(StyleReference(picture, words))
+    assert len(notes) == bool(lost)
+    assert all(f'"{one}"' in notes[0] for one in lost)

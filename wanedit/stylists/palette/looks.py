@@ -170,6 +170,42 @@ def find_words(description: str) -> list[str]:
     return list(dict.fromkeys(name for t in tokens if (name := SYNONYMS.get(t, t)) in LOOKS))
 
 
+# They hold a sentence together and say nothing of a style.
+GRAMMAR = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "as",
+        "at",
+        "by",
+        "for",
+        "from",
+        "in",
+        "into",
+        "like",
+        "of",
+        "on",
+        "or",
+        "style",
+        "the",
+        "to",
+        "with",
+    ]
+)
+
+
+def unknown_words(description: str) -> list[str]:
+    """What a description says that is not understood, in its order: "Van Gogh" of "a sunset by Van Gogh"."""
+    found: list[list[str]] = [[]]
+    for token in re.findall(r"[^\W\d_]+", description):
+        if find_words(token) or token.lower() in GRAMMAR:
+            found.append([])
+        else:
+            found[-1].append(token)
+    return [" ".join(run) for run in found if run]
+
+
 def look_of(description: str, has_image: bool) -> Look:
     """How to draw by a description: the first word that is known gives the colours, further ones add their lines.
 

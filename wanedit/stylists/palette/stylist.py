@@ -11,7 +11,15 @@ import numpy as np
 from jaxtyping import Float32
 
 from wanedit.stylists import STYLISTS
-from wanedit.stylists.palette.looks import Look, PaletteSettings, check_palette, find_words, look_of
+from wanedit.stylists.palette.looks import (
+    Look,
+    PaletteSettings,
+    check_palette,
+    find_words,
+    known_words,
+    look_of,
+    unknown_words,
+)
 from wanedit.stylists.palette.transport import (
     Cloud,
     ColourMap,
@@ -243,13 +251,20 @@ class PaletteStylist:
         """All that decides its pixels."""
         return {"stylist": "palette", "algorithm": ALGORITHM, **asdict(self._settings)}
 
-    def check_reference(self, reference: StyleReference) -> None:
-        """Say at once whether it can be used.
+    def check_reference(self, reference: StyleReference) -> list[str]:
+        """Say at once whether it can be used; returns a note of the words that it will not follow.
 
         Raises:
             InputError: neither a picture nor a known word.
         """
         _look(reference)
+        if not (lost := unknown_words(reference.description)):
+            return []
+        named = ", ".join(f'"{words}"' for words in lost)
+        return [
+            f"the palette stylist does not understand {named} and leaves it out; it knows {known_words()}. The gemini "
+            "stylist reads free text (--stylist gemini)"
+        ]
 
     async def analyse(self, reference: StyleReference, keyframes: tuple[Picture, ...]) -> StyleGuide:
         """Name the reference's main colours, and the way of drawing that its words ask for.
