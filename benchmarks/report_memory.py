@@ -23,7 +23,7 @@ from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory, segment_file
 from wanedit.runtime.record import record_start
 from wanedit.runtime.settings import parse_size
-from wanedit.video import write_lossless, write_mp4, write_png
+from wanedit.video import write_lossless, write_png, write_video
 
 
 def scene(frames: int, height: int, width: int) -> Iterator[np.ndarray]:
@@ -49,7 +49,7 @@ def lay_out(folder: Path, frames: int, height: int, width: int) -> Path:
     """The folder of a finished run."""
     folder.mkdir(parents=True, exist_ok=True)
     source, last = folder / "source.mp4", frames - 1
-    write_mp4(source, scene(frames, height, width), 24)
+    write_video(source, scene(frames, height, width), 24)
     for t, frame in enumerate(scene(frames, height, width)):
         if t in (0, last):
             write_png(folder / f"{t}.png", edited(frame))

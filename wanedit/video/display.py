@@ -15,8 +15,8 @@ import numpy as np
 from av import VideoFrame
 from av.error import FFmpegError
 from av.filter import Graph
-from av.sidedata.sidedata import SideData, Type
-from av.video.reformatter import Interpolation
+from av.sidedata.sidedata import SideData, SideDataContainer, Type
+from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import Float32, Float64, UInt8, UInt16
 
 from wanedit.errors import InputError
@@ -75,6 +75,8 @@ class Display:
     def __init__(self, path: Path, aspect: Fraction | None) -> None:
         self.path, self.aspect = path, aspect or Fraction(1)
         self._notes: dict[str, None] = {}
+        # One for all: a picture's own scaler has a context and threads of its own.
+        self._scaler = VideoReformatter()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -177,7 +179,8 @@ class Display:
             matrix = BT2020_MATRIX if primaries == 9 else 1 if picture.height >= 720 else 5
         converts = _converts(primaries, transfer)
         try:
-            rgb = picture.reformat(
+            rgb = self._scaler.reformat(
+                picture,
                 format="rgb48le" if converts else "rgb24",
                 src_colorspace=matrix,
                 interpolation=ACCURATE_SCALING,
@@ -288,7 +291,9 @@ def _to_709(primaries: int) -> Float64[np.ndarray, "3 3"]:
 
 def _side_data(picture: VideoFrame, kind: Type) -> bytes:
     """What comes with a picture; empty where nothing of the kind does."""
-    for data in picture.side_data:  # its stub says that these are names
+    # Not `picture.side_data`: it and the picture then hold each other until the garbage collector comes by. (The stub
+    # of this class has no argument, and names for what is in it.)
+    for data in SideDataContainer(picture):  # pyright: ignore[reportCallIssue]
         if isinstance(data, SideData) and data.type == kind:
             return bytes(data)
     return b""
