@@ -12,11 +12,14 @@ PAPER = ROOT / "paper"
 EXPERIMENTS = ROOT / "experiments"
 CLAIMS = PAPER / "records" / "math_verification.json"
 JUNCTION_FAULTS = PAPER / "records" / "junction_faults.csv"
+REAL_FRAMES = PAPER / "records" / "real_frames.png"
 PROPAGATION = EXPERIMENTS / "01_keyframe_propagation"
 
 MAKES = {
     CLAIMS: "python -m math_verification --json paper/records/math_verification.json",
     JUNCTION_FAULTS: "python -m paper.make.junction_faults",
+    REAL_FRAMES: "python -m paper.make.real_frames",
+    REAL_FRAMES.with_suffix(".json"): "python -m paper.make.real_frames",
     PROPAGATION / "results" / "results.csv": "python experiments/01_keyframe_propagation/table.py",
 }
 

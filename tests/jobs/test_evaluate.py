@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_a_measure_that_cannot_be_taken_does_not_stop_the_others(tmp_path: Path)
     """SSIM needs 11 pixels; named, it is an error."""
     narrow = np.random.default_rng(0).integers(0, 256, (5, 8, 40, 3), dtype=np.uint8)
     write_lossless(tmp_path / "narrow.mkv", narrow, 16)
-    given = {"video": f"{tmp_path}/narrow.mkv", "reference": f"{tmp_path}/narrow.mkv"}
+    given: dict[str, Any] = {"video": f"{tmp_path}/narrow.mkv", "reference": f"{tmp_path}/narrow.mkv"}
     found = evaluate(EvaluationConfig(**given))
     assert "expected at least 11x11 for SSIM" in found.skipped["fidelity"]
     assert "temporal" in found.metrics

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -359,7 +360,8 @@ def test_the_code_of_a_solver_from_outside_decides(
     def digests(factor: str, back: str = "x") -> list[str]:
         text = SOLVER.replace("FACTOR", factor).replace("BACK", back)
         (tmp_path / "solver_of_segments.py").write_text(text)
-        config = GenerationConfig(keyframes=keyframes, **FAST | {"solver": "solver_of_segments:mine"})
+        settings: dict[str, Any] = FAST | {"solver": "solver_of_segments:mine"}
+        config = GenerationConfig(keyframes=keyframes, **settings)
         return [task.digest for task in make_plan(config).tasks]
 
     first = digests("1.0")

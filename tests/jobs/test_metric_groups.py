@@ -1,6 +1,7 @@
 """A group of measures is one class, in the package or out of it, and what it declares is what it does."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_group_from_outside_is_named_by_its_class(outside: Path) -> None:
     name = "brightness_of_mine:Brightness"
-    given = {"video": str(outside / "video.mkv"), "reference": str(outside / "reference.mkv")}
+    given: dict[str, Any] = {"video": str(outside / "video.mkv"), "reference": str(outside / "reference.mkv")}
     found = evaluate(EvaluationConfig(**given, metrics=f"{name},fidelity"))
     assert found.metrics[name] == {"mean": 10.0, "off": 6.0}
     assert "psnr" in found.metrics["fidelity"]
@@ -72,7 +73,7 @@ def test_a_group_of_an_installed_package_is_one_of_the_package(outside: Path) ->
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[wanedit.metrics]\nbrightness = brightness_of_mine:Brightness\n")
-    given = {"video": str(outside / "video.mkv"), "reference": str(outside / "reference.mkv")}
+    given: dict[str, Any] = {"video": str(outside / "video.mkv"), "reference": str(outside / "reference.mkv")}
     assert evaluate(EvaluationConfig(**given)).metrics["brightness"]["off"] == 6.0
     assert evaluate(EvaluationConfig(**given, metrics="brightness")).metrics.keys() == {"brightness"}
     assert "brightness" in evaluate(EvaluationConfig(video=given["video"])).skipped

@@ -109,7 +109,7 @@ def test_steps_are_those_of_the_edit_that_is_there(edit_copy: Path) -> None:
     torn = [*other, start, {"event": "step", "step": 0, "sigma": 8.0}, *lines, start]
     log.write_text("".join(json.dumps(line) + "\n" for line in torn) + '{"event": "st', encoding="utf-8")
     record = read_record(edit_copy)
-    assert [step["sigma"] for step in record.steps] == [s["sigma"] for s in lines if s["event"] == "step"]
+    assert [step["sigma"] for step in record.edit[1]] == [s["sigma"] for s in lines if s["event"] == "step"]
     assert any("1 of" in note and "cannot be read" in note for note in record.notes)
 
 

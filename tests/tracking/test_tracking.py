@@ -335,7 +335,7 @@ def test_whatever_is_shown_loses_its_folders_and_keys(tmp_path: Path) -> None:
 def test_measures_join_the_run_that_they_are_of(run_edit: EditRun, tmp_path: Path) -> None:
     made = run_edit(tracking="csv", experiment="e1")
     (folder,) = (made.video.parent / "tracking").iterdir()
-    asked = {"run": str(made.video.parent), "metrics": "keyframes", "tracking": "csv"}
+    asked: dict[str, Any] = {"run": str(made.video.parent), "metrics": "keyframes", "tracking": "csv"}
     found = evaluate(EvaluationConfig(**asked))
     (same,) = (made.video.parent / "tracking").iterdir()
     assert same == folder

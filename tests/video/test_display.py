@@ -60,6 +60,7 @@ def tagged(path, levels, primaries, transfer):
     """16-bit R'G'B' (H, W, 3) as one frame of lossless video with these tags."""
     with av.open(path, "w") as out:
         stream = out.add_stream("ffv1", rate=24)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = *levels.shape[:2], "gbrp16le"
         stream.codec_context.color_primaries, stream.codec_context.color_trc = primaries, transfer
         picture = av.VideoFrame.from_ndarray(levels, format="rgb48le").reformat(format="gbrp16le")

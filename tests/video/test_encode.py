@@ -139,7 +139,7 @@ def test_every_film_shows_its_frames_and_holds_its_metadata(tmp_path, ending):
     assert told.items() <= info.metadata.items()
     assert [read_number(frame) for frame in shown] == list(range(12))
     # Of twelve frames 0.5 s, to the hundredth that a GIF counts in.
-    with av.open(path) as film:
+    with av.open(str(path), "r") as film:
         assert film.duration == pytest.approx(500_000, abs=5_000 if ending == ".gif" else 1)
         context = film.streams.video[0].codec_context
         tags = (context.colorspace, context.color_range, context.sample_aspect_ratio or 1)
@@ -172,7 +172,7 @@ def test_a_clock_says_when_each_frame_is_shown(tmp_path, ending):
     wanted = [0, 1 / 30, 2 / 30, 1 / 6]
     info = probe(tmp_path / f"a{ending}")
     assert info.times == pytest.approx(wanted, abs=0.006 if ending == ".gif" else 0.001)
-    with av.open(tmp_path / f"a{ending}") as film:
+    with av.open(str(tmp_path / f"a{ending}"), "r") as film:
         assert film.duration == pytest.approx(7e6 / 30, abs=7_000)
     with pytest.raises(InputError, match="more frames than the 4 times"):
         write_video(tmp_path / f"a{ending}", panning(5), 16, clock=clock)
