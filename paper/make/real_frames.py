@@ -54,7 +54,7 @@ def record() -> None:
     for restore in list(ROWS)[1:]:
         output = ROOT / "outputs" / f"real_frames_{restore}"
         config = ROOT / "examples" / "edit_a_video" / "config.yaml"
-        asked = ["--restore", restore, "--output_size", "source", "--output", str(output), "--quiet"]
+        asked = ["--restore", restore, "--output", str(output), "--quiet"]
         if code := main(["edit", "--config", str(config), *asked]):
             sys.exit(code)
         runs[restore] = read_run(output, [ROOT])
