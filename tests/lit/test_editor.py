@@ -15,8 +15,7 @@ from wanedit.flow.methods.copy_source import CopySource
 from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import interpolate, schedule
 from wanedit.lit.edit_clip import EditSettings, encode_keyframes
-from wanedit.lit.editor import FlowMatchingEditor
-from wanedit.lit.model import WanVideoModel
+from wanedit.lit.editor import FlowMatchingEditor, WanVideoModel
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.timeline import round_up, slots
 from wanedit.video import from_uint8

@@ -30,8 +30,7 @@ from wanedit.lit import chain as chain_module
 from wanedit.lit import editor as editor_module
 from wanedit.lit.chain import FLF2VChain
 from wanedit.lit.data import TaskDataModule
-from wanedit.lit.editor import FlowMatchingEditor
-from wanedit.lit.model import WanVideoModel
+from wanedit.lit.editor import FlowMatchingEditor, WanVideoModel
 from wanedit.lit.networks import encode_texts
 from wanedit.lit.tasks import ChainSettings, SampledSegment, SegmentTask
 from wanedit.video import from_uint8

@@ -14,8 +14,7 @@ from wanedit.flow.keyframes import Exponential
 from wanedit.flow.methods.copy_source import CopySource
 from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
 from wanedit.flow.path import schedule
-from wanedit.lit.editor import FlowMatchingEditor
-from wanedit.lit.model import WanVideoModel
+from wanedit.lit.editor import FlowMatchingEditor, WanVideoModel
 from wanedit.lit.networks import picture_key
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.video import from_uint8

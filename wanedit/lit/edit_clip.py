@@ -13,6 +13,7 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Edited, Method, Metrics, VideoModel, View, at_slots
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.windows import Windowed
+from wanedit.lit.model import OpenModel
 from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
 from wanedit.lit.tasks import EditedClip, EditTask, hold_edges
 from wanedit.rng import derive_seed, noise
@@ -140,6 +141,11 @@ def require_result(method: Method, made: object, edit: Edit) -> Edited:
                 f"{name} returns {what} of {tuple(got.shape)}; expected those of the source, {tuple(expected.shape)}"
             )
     return made
+
+
+def shown_frames(model: OpenModel, settings: EditSettings, task: EditTask) -> tuple[int, ...]:
+    """The frames of the keyframes that the task's views show the model."""
+    return model.showable(task.keyframe_indices, task.sampled_frames) if settings.condition_keyframes else ()
 
 
 def windowed(model: VideoModel, settings: EditSettings) -> VideoModel:

@@ -10,8 +10,7 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Edited, Method, Metrics, Part, View
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.solvers import Velocity
-from wanedit.lit.edit_clip import EditSettings, require_result, windowed
-from wanedit.lit.editor import shown_frames
+from wanedit.lit.edit_clip import EditSettings, require_result, shown_frames, windowed
 from wanedit.lit.model import OpenModel, require_readable
 from wanedit.lit.tasks import EditTask
 from wanedit.rng import noise

@@ -13,7 +13,6 @@ from wanedit.jobs.edit.config import EditConfig, check_edit
 from wanedit.jobs.edit.method import describe_method, guidance
 from wanedit.jobs.edit.plan import EditPlan, check_output, is_complete, make_edit_plan, resolve_edit
 from wanedit.lit.edit_clip import step_record
-from wanedit.lit.editor import FlowMatchingEditor, OutsideEditor
 from wanedit.lit.model import OutsideModel
 from wanedit.lit.tasks import EditedClip
 from wanedit.metrics.functional.reach import Reach, ReachSeries
@@ -203,6 +202,9 @@ def sample(
                 "keyframe_error": measured[-1] if measured else None,
             }
             append_event(directory.metrics, line)
+
+        # Brings Lightning, for which a plan, a mistake and a run that is complete need not wait.
+        from wanedit.lit.editor import FlowMatchingEditor, OutsideEditor
 
         if isinstance(plan.model, OutsideModel):
             module = OutsideEditor(plan.model, plan.method, plan.settings, on_step)
