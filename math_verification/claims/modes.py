@@ -168,7 +168,7 @@ def verify(size: Size = FULL, scalar: Controller | None = None, full: Controller
     """Every controller in every setting; the gains with the alpha that does best in each."""
     clips = min(size.samples, 1024)
     ways: dict[str, list[Controller]] = {
-        "residual": [Residual(alpha) for alpha in ALPHAS],
+        "residual": [Residual(alpha, switch=False) for alpha in ALPHAS],
         "exponential": [Exponential(alpha) for alpha in ALPHAS],
         "replacement": [Replacement()],
         "covariance scalar": [Covariance("scalar") if scalar is None else scalar],

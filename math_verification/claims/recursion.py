@@ -42,7 +42,10 @@ def _coast(d: Tensor, e: Tensor, step: Step) -> Tensor:
 def rules() -> dict[str, tuple[Controller, Rule]]:
     """Controllers and what is derived for them."""
     return {
-        "residual": (Residual(ALPHA), lambda d, e, step: (1 - ALPHA * step.h) * _coast(d, e, step)),
+        "residual": (
+            Residual(ALPHA, switch=False),
+            lambda d, e, step: (1 - ALPHA * step.h) * _coast(d, e, step),
+        ),
         "exponential": (
             Exponential(ALPHA),
             lambda d, e, step: math.exp(-ALPHA * step.h) * _coast(d, e, step),
@@ -142,7 +145,7 @@ def verify(size: Size = FULL, cases: dict[str, tuple[Controller, Rule]] | None =
 def _with_beta(edit) -> float:
     """With beta the edit branch leaves its straight path, so e no longer closes the recursion; r still does."""
     alpha, beta = 4.0, 3.0
-    trace = run(models()["Gaussian"], edit, schedule(30, 3.0), Residual(alpha, beta))
+    trace = run(models()["Gaussian"], edit, schedule(30, 3.0), Residual(alpha, beta, switch=False))
     pairs = zip(trace.states[:-1], trace.differences[1:-1], strict=True)
     gaps = [largest(after - (1 - (alpha + beta) * s.step.h) * s.residual) for s, after in pairs]
     return max(gaps) / edit.scale

@@ -9,6 +9,7 @@ from sigma = shift / (n + shift - 1) to 0: the largest stable alpha is 2 (n + sh
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from matplotlib.figure import Figure
@@ -25,6 +26,8 @@ SENTENCE = "the residual controller contracts if and only if alpha h < 2 at ever
 SHIFTS, STEPS = (1.0, 3.0, 5.0, 8.0, 12.0, 16.0), (20, 30, 50, 100)
 SLOTS, KEYS, KICK = 5, (2,), 1.0
 Make = Callable[[float], Controller]
+# The seed method by itself: the project's own leaves it where it would diverge, which is what is looked at here.
+SEED: Make = partial(Residual, switch=False)
 
 
 @dataclass
@@ -161,7 +164,7 @@ def _worst_ratio(controller: Controller, levels: Schedule) -> float:
     return max(rms(after) / rms(state.residual) for state, after in pairs if rms(state.residual) > 1e-12)
 
 
-def verify(size: Size = FULL, make: Make = Residual) -> Stability:
+def verify(size: Size = FULL, make: Make = SEED) -> Stability:
     """Kick runs of equal steps; then run every schedule just inside and just outside its bound."""
     steps = min(size.steps, 200)
     spots = (1.9, 1.93, 1.96, 2.0, 2.03, 2.06, 2.1)
