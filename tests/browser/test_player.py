@@ -2,12 +2,18 @@
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.conftest import FPS, FRAMES, READ, Seen
+from tests.browser.conftest import FPS, FRAMES, READ, Seen, counting
+from tests.video.test_sound import film
+from wanedit.report.clips import Pane, player
+from wanedit.report.page import Header
+from wanedit.report.page import page as whole_page
+from wanedit.video.sound import Sound
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Look = Callable[..., Any]
@@ -134,6 +140,43 @@ def test_speed_and_enlarging(counted: Path, look: Look) -> None:
         seen.page.locator("[data-do=play]").click()
         seen.page.wait_for_timeout(800)
         assert 0 < int(seen.page.inner_text(".readout .frame")) < 8
+
+
+def test_sound_is_heard_of_one_clip_and_only_when_asked(tmp_path: Path, look: Look) -> None:
+    # From the middle of a file on: what its decoder needs before the first picture lies before it in the page too.
+    sound = Sound(film(tmp_path / "film.mp4", seconds=4.0), Fraction(7, 10), Fraction(FRAMES) / Fraction(FPS))
+    clip = counting(FRAMES)
+    panes = [Pane("Source", clip, FPS), *(Pane(name, clip, FPS, sound=sound) for name in ("a", "b"))]
+    path = tmp_path / "page.html"
+    text = whole_page("Heard", Header("clips", "Heard"), {"player": player(panes)})
+    path.write_text(text, encoding="utf-8")
+    muted = "[...document.querySelectorAll('video')].map(v => v.muted)"
+    with look(path) as seen:
+        seen.settle()
+        assert seen.page.evaluate(muted) == [True, True, True]
+        for frame in (0, 1, 20, FRAMES - 1):
+            seen.page.locator(".scrub").fill(str(frame))
+            assert seen.frames() == [frame] * 3
+        seen.page.keyboard.press("m")
+        assert seen.page.evaluate(muted) == [True, False, True]
+        assert seen.page.locator(".sound").input_value() == "a"
+        seen.page.locator(".sound").select_option("Sound: b")
+        assert seen.page.evaluate(muted) == [True, True, False]
+        seen.page.locator("[data-do=play]").click()
+        seen.until("document.querySelector('video').currentTime > 0.4")
+        assert seen.page.evaluate(
+            "[...document.querySelectorAll('video')].map(v => v.webkitAudioDecodedByteCount > 0)"
+        ) == [False, True, True]
+        seen.page.locator("h1").click()
+        seen.page.keyboard.press("m")
+        assert seen.page.evaluate(muted) == [True, True, True]
+
+
+def test_a_page_without_sound_offers_none(counted: Path, look: Look) -> None:
+    with look(counted) as seen:
+        seen.settle()
+        assert seen.page.locator(".sound").count() == 0
+        seen.page.keyboard.press("m")
 
 
 def paused(seen: Seen) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wanedit import IntegratedVideoEditor
+from tests.video.test_sound import film, packets
+from wanedit import IntegratedVideoEditor, save_video
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.stylists.protocol import Estimate, Request, Styled, StyleGuide, StyleReference, Verdict
@@ -261,6 +262,54 @@ def test_no_source_is_overwritten(video: Path, tmp_path: Path) -> None:
             editor.save_results([PLAIN], place)
     assert film.read_bytes() == before
     assert not (video / "new.mp4").exists()
+
+
+def sounding(tmp_path: Path) -> tuple[Path, IntegratedVideoEditor]:
+    """A film with sound, and an editor whose method asks the model nothing."""
+    settings = {"method": "copy_source", "cpu_threads": 1}
+    return film(tmp_path / "film.mp4"), IntegratedVideoEditor("tiny", output_dir=tmp_path / "run", **settings)
+
+
+def test_frames_in_memory_keep_the_sound_of_the_film_that_they_were_loaded_from(tmp_path: Path) -> None:
+    source, editor = sounding(tmp_path)
+    frames = editor.load_source_video(source, num_frames=24)
+    edited = editor.run_video_editing("a bar", frames, [Image.fromarray(frames[0])], [0], verbose=False)
+    kept = packets(tmp_path / "run" / "output_final.mp4")
+    assert 45 <= len(kept) <= 49  # a second of packets of 1024 samples
+    assert kept == packets(source)[: len(kept)]
+    saved = [
+        save_video(edited, tmp_path / "a.mp4", 24),
+        editor.save_results(list(edited), tmp_path / "b.mp4").video,
+    ]
+    saved.append(editor.save_results(frames, tmp_path / "folder").video)
+    assert [packets(path) for path in saved] == [kept] * 3
+
+
+def test_an_edit_of_a_path_gives_its_frames_their_sound(tmp_path: Path) -> None:
+    source, editor = sounding(tmp_path)
+    keyframe = Image.fromarray(read_frames(source, [12])[0])
+    edited = editor.pipe(
+        "a bar", source, [keyframe], [0], start=12, num_frames=24, output=tmp_path / "run", verbose=False
+    )
+    save_video(edited, tmp_path / "a.mp4", 24)
+    assert packets(tmp_path / "a.mp4") == packets(tmp_path / "run" / "output_final.mp4")
+
+
+def test_sound_that_does_not_fit_is_left_out_in_so_many_words(tmp_path: Path) -> None:
+    source, editor = sounding(tmp_path)
+    frames = editor.load_source_video(source, num_frames=48)
+    with pytest.warns(UserWarning, match="it belongs to 48 frames, and 47 are shown"):
+        editor.save_results(frames[1:], tmp_path / "a.mp4")
+    with pytest.warns(UserWarning, match="at 12 fps frames are shown up to 2 s off their time"):
+        editor.save_results(frames, tmp_path / "b.mp4", fps=12)
+    with pytest.warns(UserWarning, match="a film in gif has none"):
+        editor.save_results(frames, tmp_path / "c.gif")
+    source.unlink()
+    with pytest.warns(UserWarning, match=r"no sound is written: .*film\.mp4: no such file"):
+        editor.save_results(frames, tmp_path / "d.mp4")
+    assert [packets(path) for path in (tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "d.mp4")] == [
+        []
+    ] * 3
 
 
 def test_wrong_names_are_refused(video: Path) -> None:

@@ -6,11 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.video.test_sound import film, packets
 from wanedit import EditResult, GenerationResult
 from wanedit.cli import main
 from wanedit.errors import InputError
@@ -18,6 +20,9 @@ from wanedit.report import write_comparison, write_report
 from wanedit.report.clips import gather
 from wanedit.report.record import read_record
 from wanedit.runtime.inputs import run_folder
+from wanedit.video import probe, read_frames, write_video
+from wanedit.video.arrays import Clock
+from wanedit.video.sound import Sound
 
 
 @pytest.fixture
@@ -58,6 +63,28 @@ def test_a_generation_has_its_joins(chain_copy: Path) -> None:
     assert 'data-keyframes="0,4,8,13"' in text
     assert text.count("Join at frame") == 2  # a keyframe's marker stands for both on the time line
     assert "not asked for" in text
+
+
+def test_the_sound_of_the_film_can_be_heard(edit_copy: Path, tmp_path: Path) -> None:
+    assert "Muted" not in read(write_report(edit_copy, metrics="none"))
+    made, source = probe(edit_copy / "output_final.mp4"), film(tmp_path / "film.mp4")
+    frames, seconds = read_frames(made.path), Fraction(made.frames) / made.fps
+    write_video(made.path, frames, made.fps, made.metadata, sound=Sound(source, Fraction(0), seconds))
+    text = read(write_report(edit_copy, metrics="none"))
+    assert text.count(' data-sound="') == 1
+    assert '<option value="">Muted</option><option value="Edited">Sound: Edited</option>' in text
+    [content] = re.findall(r'data:video/mp4;base64,([\w+/=]+)"[^>]* data-sound="Edited"', text)
+    (tmp_path / "heard.mp4").write_bytes(base64.b64decode(content))
+    assert packets(tmp_path / "heard.mp4") == packets(made.path) != []
+    # Frames that the page shows at other times than the film are shown without it, and the page says so.
+    ticks = tuple(10 * k + 200 * (k > 4) for k in range(made.frames))
+    clock = Clock(ticks, ticks[-1] + 10, Fraction(1, 100))
+    write_video(
+        made.path, frames, made.fps, made.metadata, sound=Sound(source, Fraction(0), seconds), clock=clock
+    )
+    text = read(write_report(edit_copy, metrics="none"))
+    assert "on this page the film&#39;s sound is left out: at " in text
+    assert "Muted" not in text
 
 
 def test_no_folder_of_the_machine_is_told(edit_copy: Path, chain_copy: Path, edited: EditResult) -> None:

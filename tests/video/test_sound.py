@@ -51,7 +51,8 @@ def film(path, tracks=("aac",), seconds=2.0, sound_from=0.0, sound_seconds=None,
 
 def packets(path, track=0):
     with opened(path) as container:
-        return [bytes(p) for p in container.demux(container.streams.audio[track]) if p.size]
+        streams = container.streams.audio
+        return [bytes(p) for p in container.demux(streams[track]) if p.size] if streams else []
 
 
 def heard(path, track=0):

@@ -7,7 +7,7 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import cast
 
@@ -26,14 +26,18 @@ from wanedit.runtime.events import number
 from wanedit.runtime.record import read_run
 from wanedit.timeline import rate_of
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence, Rate, peek
-from wanedit.video.decode import open_frames
+from wanedit.video.decode import index_of, open_frames
 from wanedit.video.display import ACCURATE_SCALING
+from wanedit.video.formats import format_of
+from wanedit.video.sound import Sound, sound_of, sound_packets
 
 WIDEST = 960
 # Frames between two that stand alone: few, so that a jump decodes little.
 GROUP = 4
 CRF = 20
 JPEG_QUALITY = 88
+# mp4 as browsers play it: they know fewer codecs of sound than other players.
+PLAYED = replace(format_of("page.mp4"), sounds=("aac", "mp3", "opus", "flac"))
 # A difference is multiplied by the largest of these that keeps 95 % of the pixels on the scale, and by the smallest
 # at any rate: what is sought is whether anything changed where nothing should.
 FACTORS = (32, 16, 8, 4)
@@ -55,6 +59,7 @@ class Clips:
         keyframes: frame -> picture; empty where they have gone.
         places: the frames of the keyframes, known even then.
         joins: frames at which segments meet.
+        sound: of the finished film.
     """
 
     fps: float
@@ -63,6 +68,7 @@ class Clips:
     keyframes: dict[int, AnyFrame] | None = None
     places: tuple[int, ...] = ()
     joins: tuple[int, ...] = ()
+    sound: Sound | None = None
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -71,7 +77,28 @@ class Clips:
 
 
 def gather(record: Record) -> tuple[Clips, list[str]]:
-    """The pictures of a run, and notes on what of them is not to be had."""
+    """The pictures of a run and the sound of its film, and notes on what of them is not to be had."""
+    clips, notes = _pictures(record)
+    sound, silent = _film_sound(record, clips)
+    return replace(clips, sound=sound), [*notes, *silent]
+
+
+def _film_sound(record: Record, clips: Clips) -> tuple[Sound | None, list[str]]:
+    """What is heard beside the result, where the page shows all of it when the film does."""
+    if record.video is None or clips.result is None:
+        return None, []
+    try:
+        index = index_of(record.video)
+        sound, notes = sound_of(
+            record.video, index.clock, rate_of(clips.fps), PLAYED, frames=len(clips.result)
+        )
+    except WaneditError as error:
+        return None, [str(error)]
+    # What is encoded anew is so for this page alone.
+    return sound, [] if sound else [note.replace("the source's", "on this page the film's") for note in notes]
+
+
+def _pictures(record: Record) -> tuple[Clips, list[str]]:
     places = keyframe_places(record)
     try:
         run = read_run(record.root)
@@ -199,8 +226,14 @@ def fitted(frame: AnyFrame, widest: int = WIDEST) -> AnyFrame:
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
-def embed_video(frames: Iterable[AnyFrame], fps: Rate, widest: int = WIDEST) -> Embedded:
-    """A clip as H.264 in mp4, BT.709, no frame of which refers to a later one; read once, frame by frame."""
+def embed_video(
+    frames: Iterable[AnyFrame], fps: Rate, widest: int = WIDEST, sound: Sound | None = None
+) -> Embedded:
+    """A clip as H.264 in mp4, BT.709, no frame of which refers to a later one; read once, frame by frame.
+
+    Args:
+        sound: is put behind the pictures, for a player that has the whole file at once.
+    """
     first, every = peek(frames, "the report")
     shown, file, rate = fitted(first, widest), io.BytesIO(), rate_of(fps)
     # One thread and no macroblock tree: the same frames give the same bytes.
@@ -213,6 +246,7 @@ def embed_video(frames: Iterable[AnyFrame], fps: Rate, widest: int = WIDEST) -> 
         stream.time_base = stream.codec_context.time_base = 1 / rate
         for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
             setattr(stream.codec_context, name, 1)  # BT.709, limited range
+        beside = iter(()) if sound is None else sound_packets(sound, container, PLAYED)
         for index, frame in enumerate(every):
             pixels = np.ascontiguousarray(fitted(frame, widest))
             picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
@@ -224,6 +258,8 @@ def embed_video(frames: Iterable[AnyFrame], fps: Rate, widest: int = WIDEST) -> 
             picture.pts, picture.time_base = index, 1 / rate
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+        for packet in beside:
+            container.mux(packet)
     size = shown.shape[1], shown.shape[0]
     return Embedded(_uri("video/mp4", file.getvalue()), size, first.shape[1] > widest)
 
@@ -251,6 +287,7 @@ class Pane:
         note: what is to be known of it, in few words.
         keyed: whether it is marked while a keyframe's own frame is shown.
         row: panes of one row are of one kind.
+        sound: is heard where the reader of the page chooses it.
     """
 
     title: str
@@ -259,6 +296,7 @@ class Pane:
     note: str = ""
     keyed: bool = False
     row: int = 0
+    sound: Sound | None = None
 
 
 def panes_of(clips: Clips) -> list[Pane]:
@@ -267,7 +305,8 @@ def panes_of(clips: Clips) -> list[Pane]:
         return []
     edit = clips.source is not None
     found = [Pane("Source", clips.source, clips.fps)] if clips.source is not None else []
-    found.append(Pane("Edited" if edit else "Result", clips.result, clips.fps, "", not edit))
+    title = "Edited" if edit else "Result"
+    found.append(Pane(title, clips.result, clips.fps, "", not edit, sound=clips.sound))
     keyed = held(clips)
     if keyed is not None:
         found.append(Pane("Keyframes", keyed, clips.fps, "each from its own frame until the next", True))
@@ -297,7 +336,7 @@ def player(panes: Sequence[Pane], keyframes: Sequence[int] = (), joins: Sequence
     """
     if not panes:
         return {"note": "", "rows": []}
-    made = [embed_video(pane.frames, pane.fps) for pane in panes]
+    made = [embed_video(pane.frames, pane.fps, sound=pane.sound) for pane in panes]
     longest = max(panes, key=lambda pane: len(pane.frames) / pane.fps)
     by_row = [
         [(pane, clip) for pane, clip in zip(panes, made, strict=True) if pane.row == row]
@@ -318,6 +357,7 @@ def player(panes: Sequence[Pane], keyframes: Sequence[int] = (), joins: Sequence
         "fps": f"{longest.fps:.10g}",
         "frames": len(longest.frames),
         "keyframes": keyframes,
+        "heard": [pane.title for pane in panes if pane.sound],
         "markers": [(kind, at, f"{label}, {at / longest.fps:.2f} s") for kind, at, label in marked],
     }
 

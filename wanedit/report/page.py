@@ -294,7 +294,7 @@ def _panes(clips: Sequence[Clips], names: Sequence[str]) -> list[Pane]:
             title = "Source" if shared else f"Source of {name}"
             panes.append(Pane(title, found.source, found.fps))
         if found.result is not None:
-            panes.append(Pane(name, found.result, found.fps, "", True))
+            panes.append(Pane(name, found.result, found.fps, "", True, sound=found.sound))
         levels = difference(found)
         if levels is not None:
             differences.append((name, levels, found.fps))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import av
 from av import AudioFrame, AudioStream, Codec, Packet
@@ -45,8 +45,22 @@ class Sound:
     seconds: Fraction
 
 
+@runtime_checkable
+class SoundOf(Protocol):
+    """`sound_of` a stretch of a video that is known already."""
+
+    def __call__(
+        self, fps: Fraction | None, kind: Format, *, frames: int | None = None
+    ) -> tuple[Sound | None, Notes]: ...
+
+
 def sound_of(
-    path: Path, clock: Clock | None, fps: Fraction | None, kind: Format, last: bool = False
+    path: Path,
+    clock: Clock | None,
+    fps: Fraction | None,
+    kind: Format,
+    last: bool = False,
+    frames: int | None = None,
 ) -> tuple[Sound | None, Notes]:
     """The sound that belongs to a stretch of a video, and what the user should know of it.
 
@@ -56,6 +70,7 @@ def sound_of(
             re-timed.
         kind: of the film that it goes into.
         last: whether the stretch ends where the video does.
+        frames: how many are shown, where they may be others than those of the stretch.
 
     Raises:
         InputError: the file cannot be read.
@@ -68,6 +83,8 @@ def sound_of(
         return None, [f"{gone}: a film in {kind.container} has none"]
     if clock is None:
         return None, [f"{gone}: the file does not say when its frames are shown"]
+    if frames not in (None, len(clock.pts)):
+        return None, [f"{gone}: it belongs to {len(clock.pts)} frames, and {frames} are shown"]
     if fps is not None and (off := drift(clock, fps)) > 1 / fps:
         return None, [
             f"{gone}: at {float(fps):.6g} fps frames are shown up to {float(off):.3g} s off their time, and sound is "
@@ -78,6 +95,11 @@ def sound_of(
     if last and beyond > NEGLIGIBLE:
         notes.append(f"{float(beyond):.2f} s of sound after the last frame are left out")
     return Sound(path, clock.start, clock.seconds), notes
+
+
+def silent(fps: Fraction | None, kind: Format, *, frames: int | None = None) -> tuple[Sound | None, Notes]:
+    """`sound_of` what has none."""
+    return None, []
 
 
 def sound_file(path: Path, seconds: Fraction, kind: Format) -> tuple[Sound, Notes]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,6 +24,7 @@ from wanedit.timeline import fit_length, rate_of
 from wanedit.video.arrays import AnyFrame, Clock, Frames, FrameSequence, Rate
 from wanedit.video.decode import DECODERS, describe, frames_between, require_known, scanned, stack
 from wanedit.video.images import FitRecord, Size, fit, list_images, load_image, load_images
+from wanedit.video.sound import SoundOf, silent, sound_of
 
 FOLDER_FPS = 16  # of a folder of images whose rate is not given: the rate of the Wan models
 
@@ -48,6 +50,14 @@ class SourceClip:
     fit: FitRecord | None
     notes: tuple[str, ...]
     clock: Clock | None = None
+
+    @property
+    def sound_of(self) -> SoundOf:
+        """The sound beside these frames, see `sound.sound_of`."""
+        if self.path.is_dir():
+            return silent
+        last = self.start + len(self.frames) == self.total
+        return partial(sound_of, self.path, self.clock, last=last)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -22,7 +23,8 @@ from wanedit.runtime.settings import canonical, with_changes
 from wanedit.timeline import Seconds, rate_of
 from wanedit.video import write_lossless, write_png, write_video
 from wanedit.video.arrays import AnyFrame, require_frame, require_same_size, size_text
-from wanedit.video.formats import format_of
+from wanedit.video.formats import Format, format_of
+from wanedit.video.sound import Sound, SoundOf, silent
 from wanedit.video.source import FOLDER_FPS
 
 StrPath = str | os.PathLike[str]
@@ -169,14 +171,15 @@ class WanVideoEditorPipeline:
         seed: Number | None = None,
         output: StrPath | None = None,
         verbose: bool = True,
+        sound_of: SoundOf | None = None,
         **settings: object,
-    ) -> list[Image.Image]:
+    ) -> "EditedFrames":
         """Edit one video.
 
         Args:
             prompt: what the edited video shows.
             source_video: a path, or frames as PIL images, arrays or tensors (H, W, 3) uint8, paths, or one array
-                (T, H, W, 3). Of frames in memory, `fps` says the rate; 16 unless given.
+                (T, H, W, 3). Of frames in memory, `fps` says the rate, 16 unless given, and `sound_of` their sound.
             edited_keyframes: pictures of the same kinds.
             keyframe_indices: the frame of the source that each is an edit of.
             alpha, beta, num_inference_steps, seed: as in EditConfig; None keeps the pipeline's own.
@@ -184,11 +187,13 @@ class WanVideoEditorPipeline:
             tiled: encode and decode in tiles of 256 pixels, or not; None keeps the pipeline's own.
             output: a folder to keep the run in, which then resumes; a temporary one by default.
             verbose: print what the command line would: notes, every tenth step with its norms, a progress bar.
+            sound_of: of frames in memory, whose sound nothing else tells; `read_source` gives a clip's `sound_of`. None
+                for none, and for that of frames that an edit returned.
             settings: further fields of EditConfig.
 
         Returns:
-            As many frames as the source has. `last` holds the whole result; without `output` its files are gone
-            with the temporary folder.
+            As many frames as the source has, with its sound for `save_video`. `last` holds the whole result; without
+            `output` its files are gone with the temporary folder.
 
         Raises:
             InputError, MissingWeightsError, ResourceError, NumericalError: as `wanedit.jobs.edit.run.edit`.
@@ -219,6 +224,7 @@ class WanVideoEditorPipeline:
         changes = canonical(changes)
         with tempfile.TemporaryDirectory(prefix="wanedit-") as folder:
             scratch = Path(folder)
+            sound_of = sound_of or getattr(source_video, "sound_of", None)
             video, pairs = (
                 _source(source_video, scratch, changes.get("fps") or self.config.fps or FOLDER_FPS),
                 [],
@@ -241,8 +247,28 @@ class WanVideoEditorPipeline:
                 output=str(scratch / "run" if output is None else output),
                 **changes,
             )
-            self.last = edit(config, verbose=verbose)
-        return [Image.fromarray(frame) for frame in self.last.frames]
+            in_memory = not isinstance(source_video, str | os.PathLike)
+            self.last = edit(config, verbose=verbose, sound_of=(sound_of or silent) if in_memory else None)
+        return EditedFrames(map(Image.fromarray, self.last.frames), self.last.sound_of)
+
+
+class EditedFrames(list[Image.Image]):
+    """The frames of an edit, which know the sound beside them: see `wanedit.video.sound.sound_of`."""
+
+    def __init__(self, frames: Iterable[Image.Image], sound_of: SoundOf) -> None:
+        super().__init__(frames)
+        self.sound_of = sound_of
+
+
+def sound_beside(sound_of: SoundOf, frames: int, fps: Fraction, kind: Format) -> Sound | None:
+    """The sound for a film of frames whose source is known; warnings say what does not come with them."""
+    try:
+        sound, notes = sound_of(fps, kind, frames=frames)
+    except InputError as error:  # the source has gone since
+        sound, notes = None, [f"no sound is written: {error}"]
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return sound
 
 
 def _list(value: object, name: str) -> list[Any]:
@@ -322,7 +348,8 @@ def save_video(
     """Write what a pipeline returned as a film; the arguments are those of diffsynth's `save_video`.
 
     Args:
-        frames: of one size; an odd last row or column is left out, with a warning.
+        frames: of one size; an odd last row or column is left out, with a warning. Those that an edit returned bring
+            their source's sound, where `fps` shows them when the source does; else a warning says so.
         quality: 0 (worst) to 10, which imageio-ffmpeg makes a crf of `(1 - quality / 10) * 51`, rounded down.
 
     Raises:
@@ -346,5 +373,6 @@ def save_video(
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     said = {"comment": "made with wanedit", "wanedit_version": __version__}
-    write_video(path, pictures, fps, said, int((1 - quality / 10) * 51))
+    sound = sound_beside(getattr(frames, "sound_of", silent), len(pictures), rate_of(fps), kind)
+    write_video(path, pictures, fps, said, int((1 - quality / 10) * 51), sound=sound)
     return path

@@ -49,7 +49,7 @@ from wanedit.video import FitRecord
 from wanedit.video.arrays import Clock, pixels_sha256
 from wanedit.video.formats import format_of
 from wanedit.video.restoring import CARRIED, VERSION
-from wanedit.video.sound import Sound, film_clock, sound_of
+from wanedit.video.sound import Sound, SoundOf, film_clock
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan.catalog import Sampling
 from wanedit.wan.condition import prompt_doubts
@@ -85,6 +85,7 @@ class EditPlan:
     warnings: tuple[str, ...]
     model_files: dict[str, str]
     sound: Sound | None
+    sound_of: SoundOf
     clock: Clock | None
 
     @property
@@ -94,7 +95,10 @@ class EditPlan:
 
 
 def make_edit_plan(
-    config: EditConfig, folders: Sequence[Path] = (), say: Say = lambda text: None
+    config: EditConfig,
+    folders: Sequence[Path] = (),
+    say: Say = lambda text: None,
+    sound_of: SoundOf | None = None,
 ) -> EditPlan:
     """Check everything and decide everything.
 
@@ -102,6 +106,7 @@ def make_edit_plan(
         config: `base_seed` must be set and not negative.
         folders: where relative paths are looked up after the current folder.
         say: told before something that takes long.
+        sound_of: the sound of frames that were in memory; None for the source's own.
 
     Raises:
         InputError: a value, the source or a keyframe cannot be used.
@@ -130,11 +135,9 @@ def make_edit_plan(
     kind.require_rate(source.fps)
     notes += shape_notes(config, source, sides, kind)
     clock = None if config.fps else film_clock(source.clock, source.fps)
-    sound = None
-    if not path.is_dir():
-        last = source.start + len(source.frames) == source.total
-        sound, heard = sound_of(path, source.clock, source.fps if clock is None else None, kind, last)
-        notes += heard
+    sound_of = sound_of or source.sound_of
+    sound, heard = sound_of(source.fps if clock is None else None, kind, frames=len(source.frames))
+    notes += heard
 
     settings = edit_settings(config, model, method, len(source.frames))
     files = hash_files(model, say) if isinstance(model, WanFolder) else hash_code(model)
@@ -205,6 +208,7 @@ def make_edit_plan(
         warnings=(*ignored, *told, *notes, *doubts),
         model_files=files,
         sound=sound,
+        sound_of=sound_of,
         clock=clock,
     )
 

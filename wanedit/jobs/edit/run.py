@@ -28,6 +28,7 @@ from wanedit.video import read_frames, write_png, write_video
 from wanedit.video.arrays import Frames
 from wanedit.video.decode import open_frames
 from wanedit.video.sheets import comparison_sheet, contact_indices
+from wanedit.video.sound import SoundOf, silent
 
 Say = Callable[[str], None]
 SHOWN_EVERY = 10
@@ -49,6 +50,7 @@ class EditResult(OnDisk):
         edited: False if the clip was complete before.
         keyframe_error: |x0_hat[K] - x_e| / |x_e| at the last step; None where the method knows none.
         reach: how much of the edit every frame carries; None where the keyframes change nothing.
+        sound_of: the source's sound, for whoever writes the frames anew.
     """
 
     video: Path
@@ -62,13 +64,18 @@ class EditResult(OnDisk):
     edited: bool
     keyframe_error: float | None
     reach: Reach | None = None
+    sound_of: SoundOf = silent
 
     def __fspath__(self) -> str:
         return str(self.video)
 
 
 def edit(
-    config: EditConfig, folders: Sequence[Path] = (), verbose: bool = True, say: Say = print
+    config: EditConfig,
+    folders: Sequence[Path] = (),
+    verbose: bool = True,
+    say: Say = print,
+    sound_of: SoundOf | None = None,
 ) -> EditResult:
     """Edit one video; a folder whose edit is complete for these settings is only written out again.
 
@@ -77,6 +84,7 @@ def edit(
         folders: where relative paths are looked up after the current folder.
         verbose: show warnings, every tenth step and a progress bar.
         say: where the lines go.
+        sound_of: the sound of frames that were in memory; None for the source's own.
 
     Raises:
         InputError, MissingWeightsError, ResourceError, NumericalError: see their docstrings; the exit code of
@@ -92,7 +100,7 @@ def edit(
         check_edit(config)
         check_tracking(config)
         launch.choose_devices(config, world)
-        plan = make_edit_plan(resolve_edit(config, directory), folders, tell)
+        plan = make_edit_plan(resolve_edit(config, directory), folders, tell, sound_of)
         check_output(plan, directory)
         task, digests = plan.task, [plan.task.digest]
         with directory.lock():
@@ -265,6 +273,7 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, verbose: bool
         edited=edited,
         keyframe_error=number(done[-1].get("keyframe_error")) if done else None,
         reach=_reach(plan, directory, frames, verbose),
+        sound_of=plan.sound_of,
     )
 
 

@@ -25,6 +25,7 @@ from wanedit.jobs.edit.pipeline import (
     WanVideoEditorPipeline,
     frame_numbers,
     pixels_of,
+    sound_beside,
 )
 from wanedit.jobs.integrated import STYLED
 from wanedit.jobs.style.config import StyleConfig, StyleSource
@@ -40,6 +41,7 @@ from wanedit.video import write_png, write_video
 from wanedit.video.arrays import AnyFrame, Frames, require_same_size
 from wanedit.video.formats import format_of
 from wanedit.video.sheets import comparison_sheet, contact_indices
+from wanedit.video.sound import SoundOf, silent
 from wanedit.video.source import read_source
 
 FRAMES = "frames"
@@ -119,6 +121,7 @@ class IntegratedVideoEditor:
         self.pipeline: WanVideoEditorPipeline | None = None
         self.styled: StyleResult | None = None
         self.fps: Fraction | None = None
+        self.sound_of: SoundOf = silent
         self.sources: set[Path] = set()
         # (start, num_frames) of each source that was styled or loaded.
         self.stretches: dict[Path, tuple[int, int]] = {}
@@ -206,7 +209,8 @@ class IntegratedVideoEditor:
         verbose: bool = True,
         **settings: object,
     ) -> Frames:
-        """Frames of a video, uint8 (T, H, W, 3), exactly `num_frames` of them from `start`; its rate is remembered.
+        """Frames of a video, uint8 (T, H, W, 3), exactly `num_frames` of them from `start`; its rate and its
+        sound are remembered.
 
         Args:
             start, num_frames: the stretch that is edited; None as the class says.
@@ -224,7 +228,7 @@ class IntegratedVideoEditor:
         clip = read_source(Path(video_path), **stretch, **arguments)
         for note in clip.notes if verbose else ():
             print(f"note: {note}")
-        self.fps = clip.fps
+        self.fps, self.sound_of = clip.fps, clip.sound_of
         return clip.frames
 
     def run_video_editing(
@@ -263,6 +267,7 @@ class IntegratedVideoEditor:
         else:
             # Frames in memory were chosen when they were loaded, and are not to be cut a second time.
             settings = {"start": 0, "num_frames": None, "fps": self.fps and float(self.fps)} | settings
+            settings["sound_of"] = getattr(source_frames, "sound_of", self.sound_of)
             count, last = (
                 len(source_frames),
                 max(frame_numbers(keyframe_indices, "keyframe_indices"), default=0),
@@ -302,7 +307,8 @@ class IntegratedVideoEditor:
 
         Everything is checked before anything is written, and no file of another origin is replaced. H.264 has no odd
         sides: there the last row or column is left out of the video, with a warning, and `written_size` in the metadata
-        says what was written.
+        says what was written. The sound is that of the frames' source, or of the one that was loaded last; where it
+        does not fit, a warning says so.
 
         Args:
             output_path: of the video, by the ending of its name (.mp4, .mov, .mkv, .webm or .gif), and the others take
@@ -375,7 +381,8 @@ class IntegratedVideoEditor:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         said = {"comment": "made with wanedit", "wanedit_version": __version__}
-        write_video(path, pictures, rate, said, self.config.crf if crf is None else crf)
+        sound = sound_beside(getattr(frames, "sound_of", self.sound_of), len(pictures), rate, kind)
+        write_video(path, pictures, rate, said, self.config.crf if crf is None else crf, sound=sound)
         for place in stale:
             place.unlink()
         for place in saved.frames[:1]:

@@ -1,5 +1,5 @@
 "use strict";
-// One clock for all clips: the first clip's own time while they play, and the frame asked for while they stand.
+// One clock for all clips: one clip's own time while they play, and the frame asked for while they stand.
 (() => {
   const players = [...document.querySelectorAll(".player")].map(makePlayer);
   themeButton(document.querySelector(".theme"));
@@ -32,6 +32,7 @@
       ArrowRight: scrolls ? null : () => one.move(ten),
       Home: () => one.show(0),
       End: () => one.show(one.frames - 1),
+      m: one.mute,
     };
     if (!acts[event.key]) return;
     event.preventDefault();
@@ -46,9 +47,11 @@
       video, fps: Number(video.dataset.fps), frames: Number(video.dataset.frames),
     }));
     const find = (name) => element.querySelector(name);
-    const scrub = find(".scrub"), play = find("[data-do=play]"), speed = find(".speed"), loop = find(".loop");
-    // The longest clip leads, so that none ends before the clock does.
-    const leader = clips.reduce((a, b) => (b.frames / b.fps > a.frames / a.fps ? b : a));
+    const scrub = find(".scrub"), play = find("[data-do=play]"), speed = find(".speed"), loop = find(".loop"), sound = find(".sound");
+    // The longest clip leads, so that none ends before the clock does; of these one with sound, whose pace nothing changes.
+    const lasts = (clip) => clip.frames / clip.fps, longest = Math.max(...clips.map(lasts));
+    const leaders = clips.filter((clip) => lasts(clip) === longest);
+    const leader = leaders.find(({ video }) => video.dataset.sound) || leaders[0];
     let frame = 0, playing = false, ticket = 0;
 
     for (const { video } of clips) {
@@ -72,11 +75,17 @@
     for (const [name, act] of Object.entries(steps)) find(`[data-do=${name}]`).addEventListener("click", act);
     scrub.addEventListener("input", () => show(Number(scrub.value)));
     speed.addEventListener("change", () => clips.forEach(({ video }) => { video.playbackRate = rate(); }));
+    if (sound) sound.addEventListener("change", hear);
+    const mute = sound && (() => { sound.selectedIndex = sound.value ? 0 : 1; hear(); });
     const ready = Promise.all(clips.map(({ video }) => loaded(video))).then(() => show(0));
 
-    const api = { element, clips, frames, fps, show, move, toggle, ready, now: () => frame, playing: () => playing };
+    const api = { element, clips, frames, fps, show, move, toggle, mute, ready, now: () => frame, playing: () => playing };
     element.report = api;
     return api;
+
+    function hear() {
+      for (const { video } of clips) video.muted = !sound.value || video.dataset.sound !== sound.value;
+    }
 
     function rate() { return Number(speed.value); }
 
