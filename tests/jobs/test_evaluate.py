@@ -192,6 +192,25 @@ def test_no_output_replaces_a_video(files: dict[str, str], capsys: pytest.Captur
     assert video.read_bytes() == before
 
 
+def test_only_results_are_replaced(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, table = tmp_path / "z.json", tmp_path / "z.csv"
+    words = ["evaluate", files["video.mkv"], "--metrics", "none", "--quiet", "--output", str(out)]
+    assert main(words) == 0
+    assert main(words) == 0
+    table.write_text("my own table\n1\n")
+    assert main(words) == 2
+    assert "z.csv was not written by wanedit" in capsys.readouterr().err
+    assert table.read_text() == "my own table\n1\n"
+    table.unlink()
+    # A record of another job is no result, though wanedit wrote it.
+    out.write_text(record := '{"wanedit": "0.2.0", "keyframes": []}')
+    assert main(words) == 2
+    assert "expected" in capsys.readouterr().err
+    assert out.read_text() == record
+
+
 def test_out_wins_over_output(files: dict[str, str], tmp_path: Path) -> None:
     words = ["--out", f"{tmp_path}/a.json", "--output", f"{tmp_path}/b.json", "--metrics", "none", "--quiet"]
     assert main(["evaluate", files["video.mkv"], *words]) == 0

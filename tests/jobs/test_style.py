@@ -301,9 +301,46 @@ def test_a_name_in_a_record_cannot_lead_out_of_the_folder(film: Path, tmp_path: 
         (tmp_path / "keyframes.json").write_text(json.dumps(entry))
         with pytest.raises(InputError, match="expected files inside"):
             parse_edited(str(tmp_path))
-    (tmp_path / "keyframes.json").write_text('{"keyframes": [{"file": "../../x.png"}]}')
+    (tmp_path / "keyframes.json").write_text('{"wanedit": "0.2", "keyframes": [{"file": "../../x.png"}]}')
     run(film, tmp_path, FakeStylist())  # an old record is replaced, never followed
     assert len(parse_edited(str(tmp_path))) == 3
+
+
+THEIRS = {
+    "config.yaml": b"my: project\n",
+    "keyframes.json": b'{"mine": 1}',
+    "contact_sheet.png": b"",
+    "keyframes/0007.png": b"",
+    "style/journal.jsonl": b'{"mine": 1}\n',
+    ".wanedit.lock": b"mine",
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+@pytest.mark.parametrize("ours", [False, True], ids=["in a folder of theirs", "in a folder of ours"])
+def test_nothing_of_another_origin_is_lost(film: Path, tmp_path: Path, name: str, ours: bool) -> None:
+    if ours:
+        run(film, tmp_path, FakeStylist())
+    for folder in ("style/cache", "keyframes"):  # as a project of somebody's may have
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    path = tmp_path / name
+    if path.suffix == ".png":
+        Image.fromarray(FRAMES[0]).save(path)
+    else:
+        path.write_bytes(THEIRS[name])
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p.name != ".wanedit.lock"}
+    before[path] = path.read_bytes()
+    with pytest.raises(InputError, match=rf"{path.name} (was not written by|is not a record of) wanedit"):
+        run(film, tmp_path, FakeStylist(model="another"))
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_killed_run_s_folder_is_its_own(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "style").mkdir()
+    (tmp_path / "style" / "journal.jsonl").write_text('{"time": "2026-')
+    run(film, tmp_path, FakeStylist())
+    (tmp_path / "config.yaml").unlink()
+    run(film, tmp_path, FakeStylist())
 
 
 def test_keyframes_in_one_slot_are_told(film: Path, tmp_path: Path) -> None:

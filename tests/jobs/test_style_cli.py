@@ -276,7 +276,10 @@ def test_a_folder_of_another_job_is_left_alone(
     assert main(["style", *own]) == 0
     assert main(["edit", *own]) == 2
     assert "job" in capsys.readouterr().err
-    # Before 0.2 the configuration had no mark.
+    # One without a mark may be somebody's own, wherever it lies.
     config = tmp_path / "styled" / "config.yaml"
     config.write_text(config.read_text().removeprefix(RECORD_MARK).replace("job: style\n", ""))
+    assert main([*words, "--out", str(tmp_path / "styled")]) == 2
+    assert "config.yaml is not a record of wanedit" in capsys.readouterr().err
+    config.unlink()
     assert main([*words, "--out", str(tmp_path / "styled")]) == 0

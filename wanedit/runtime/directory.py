@@ -16,6 +16,7 @@ from wanedit.runtime.outputs import is_own
 from wanedit.runtime.settings import check_values
 
 JOURNAL_VERSION = 1
+_OWNER = "process "  # what a lock says, before who has it
 
 
 class RunDirectory:
@@ -89,13 +90,13 @@ class RunDirectory:
         A child that inherits `lock_descriptor` owns it too, until it ends.
 
         Raises:
-            InputError: the folder cannot be created or written to.
+            InputError: the folder cannot be created or written to, or its file of that name is another program's.
             ResourceError: another living run owns it; the message says which.
         """
         _create(self.root)
         try:
             # Not emptied before it is locked: it names the owner.
-            file = (self.root / ".wanedit.lock").open("a+")
+            file = (self.root / ".wanedit.lock").open("a+", encoding="utf-8", errors="replace")
         except OSError as error:
             raise InputError(f"output {self.root}: {os.strerror(error.errno or 0)}") from None
         with file:
@@ -108,8 +109,14 @@ class RunDirectory:
                 raise ResourceError(
                     f"{self.root} is in use by {owner}; wait for it, or choose another output"
                 ) from None
+            file.seek(0)
+            if (found := file.read(len(_OWNER))) and not found.startswith(_OWNER):
+                raise InputError(
+                    f"{file.name} was not written by wanedit and would be replaced; choose another output, or move it "
+                    "away"
+                )
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.write(f"{_OWNER} {os.getpid()} on {socket.gethostname()}")
             file.flush()
             self.lock_descriptor = file.fileno()
             yield
@@ -218,6 +225,7 @@ class Manifest:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.directory.segments / ".progress.lock").open("w") as file:
+        # Opened so that nothing in it is lost, whoever wrote it.
+        with (self.directory.segments / ".progress.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

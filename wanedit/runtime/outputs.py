@@ -1,6 +1,7 @@
 """What a command may write over: what wanedit itself wrote, and nothing that the command reads."""
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -65,12 +66,17 @@ def is_own(path: Path) -> bool:
                 return mark.encode() in file.read(4096)
         if ending == ".json":
             values = json.loads(path.read_text(encoding="utf-8"))
-            return isinstance(values, dict) and MADE_WITH in values
+            # A list of versions that somebody keeps names wanedit too, and nothing but texts.
+            return _names_version(values) and any(isinstance(part, dict | list) for part in values.values())
         if ending == ".jsonl":
             with path.open(encoding="utf-8") as file:
-                first = json.loads(file.readline())
-            return isinstance(first, dict) and MADE_WITH in first
+                return _names_version(json.loads(file.readline()))
     return False
+
+
+def _names_version(values: object) -> bool:
+    """Whether a JSON value is an object that says which version of wanedit wrote it."""
+    return isinstance(values, dict) and bool(re.match(r"\d+\.\d", str(values.get(MADE_WITH))))
 
 
 def _film_is_own(path: Path) -> bool:

@@ -84,7 +84,10 @@ def _read_record(directory: RunDirectory) -> Json:
     except OSError as error:
         raise InputError(f"output {directory.root}: {os.strerror(error.errno or 0)}") from None
     if not text.startswith(RECORD_MARK):
-        raise InputError(f"{path} is not a record of wanedit and would be overwritten; choose another output")
+        raise InputError(
+            f"{path} is not a record of wanedit and would be overwritten; choose another output, or "
+            "move it away"
+        )
     try:
         return canonical(dict(yaml.safe_load(text) or {}))
     except (yaml.YAMLError, TypeError, ValueError) as error:

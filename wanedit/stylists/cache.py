@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -95,6 +96,13 @@ class Cache:
 
     def _place(self, key: str, suffix: str) -> Path:
         return self.folder / f"{key[:32]}{suffix}"
+
+
+def is_journal(path: Path) -> bool:
+    """Whether a file is the journal of a styling run: it begins, torn or not, as `Journal.append` writes."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(8).startswith(b'{"time":')
+    return False
 
 
 class Journal:

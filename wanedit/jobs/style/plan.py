@@ -15,10 +15,11 @@ from wanedit.jobs.style.config import StyleConfig, Styling, check_style, parse_i
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import KEYFRAMES_JSON, find_path
-from wanedit.runtime.outputs import check_outputs, is_own
+from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.record import own_record
 from wanedit.runtime.settings import IsDataclass, with_changes
 from wanedit.stylists import STYLISTS
+from wanedit.stylists.cache import is_journal
 from wanedit.stylists.extract import Clip, check_indices, choose_indices, open_clip, scene_cuts
 from wanedit.stylists.protocol import Estimate, Record, StyleReference, Stylist
 from wanedit.stylists.workflow import PLAIN_RANGE
@@ -167,27 +168,25 @@ def make_stylist(config: Styling) -> tuple[Stylist, Record]:
 
 
 def check_output(plan: StylePlan, directory: StyleDirectory) -> None:
-    """See that no input would be overwritten, that a source of images stays one, and no run of another job is lost.
+    """See that no input would be overwritten, that a source of images stays one, and nothing of another origin is lost.
 
     Raises:
         InputError: the reference or the video lies among the files that the run writes, or those among the video's; or
-            the folder is another job's.
+            one of these files is another job's or another program's.
     """
-    # Styling runs of before 0.2 did not mark their configuration as a record, but have a folder of their own.
-    recorded = directory.recorded or directory.work.is_dir()
+    # Each file speaks for itself: a folder's name, or a record beside it, tells nothing of who made or retouched it.
+    own_record("style", directory)
     inputs = [path for path in (plan.image, plan.clip.path) if path is not None]
-    check_outputs((directory.contact_sheet, directory.final), inputs, recorded)
-    # Those that are no longer keyframes are removed. One that was retouched lacks our mark, as all of earlier runs do.
+    # Pictures that are no longer keyframes are removed.
     pictures = [path for path in directory.keyframes.glob("*") if OWN_NAME.fullmatch(path.name)]
-    check_outputs(pictures, inputs, recorded and directory.final.is_file() and not is_own(directory.final))
+    check_outputs((directory.contact_sheet, directory.final, *pictures), inputs)
+    check_outputs([directory.journal], inputs, is_journal(directory.journal))
     source, root = plan.clip.path.resolve(), directory.root.resolve()
     own = [folder.resolve() for folder in (directory.keyframes, directory.work, directory.cache)]
     if source.is_dir() and (root.is_relative_to(source) or source in own):
         raise InputError(
             f"output {directory.root} is also an input, {source}; expected a folder outside of it"
         )
-    if not directory.work.is_dir():
-        own_record("style", directory)
 
 
 def print_style_plan(config: StyleConfig, folders: Sequence[Path] = ()) -> None:
