@@ -2,6 +2,7 @@ import os
 import re
 from collections.abc import Generator
 from contextlib import suppress
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -13,6 +14,7 @@ from wanedit.errors import InputError
 from wanedit.video import decode
 from wanedit.video.decode import iter_frames, probe, read_frames
 from wanedit.video.encode import write_lossless, write_video
+from wanedit.video.source import open_source
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +251,85 @@ def test_a_video_that_changes_its_size_is_refused(tmp_path):
     path.write_bytes(b"".join((tmp_path / f"{name}.ts").read_bytes() for name in "ab"))
     with pytest.raises(InputError, match=r"both\.ts: frame \d+ is 64x64, the first is 64x48"):
         read_frames(path)
+
+
+def live(path, frames):
+    """A Matroska as browsers write it, without a length; cut in the middle of its last frame."""
+    with av.open(path, "w", format="matroska", options={"live": "1"}) as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for frame in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(stream.encode(None))
+
+
+def test_a_cut_file_is_refused_every_time(tmp_path):
+    live(tmp_path / "live.mkv", numbered(12))
+    assert probe(tmp_path / "live.mkv").complete
+    truncate(tmp_path / "live.mkv", 0.7)
+    # FFmpeg says the same of it each time, and that is not to be swallowed as a repetition.
+    assert [probe(tmp_path / "live.mkv").complete for _ in range(3)] == [False] * 3
+
+
+def test_an_avi_may_repeat_pictures_by_empty_chunks(tmp_path):
+    # As cameras and capture programs write a dropped frame: the picture before stays.
+    ticks = [0, 1, 2, 5, 6, 7, 8, 12, 13]
+    with av.open(tmp_path / "camera.avi", "w") as out:
+        stream = out.add_stream("mpeg4", rate=24)
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+        for tick, frame in zip(ticks, numbered(len(ticks), 64, 64), strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p")
+            picture.pts, picture.time_base = tick, Fraction(1, 24)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    info = probe(tmp_path / "camera.avi")
+    assert info.complete
+    np.testing.assert_allclose(info.times, np.array(ticks) / 24, atol=1e-6)
+    assert [read_number(f) for f in iter_frames(tmp_path / "camera.avi")] == list(range(len(ticks)))
+    whole = (tmp_path / "camera.avi").read_bytes()
+    (tmp_path / "camera.avi").write_bytes(whole[: whole.index(b"idx1") - 20])
+    assert not probe(tmp_path / "camera.avi").complete
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("a.gif", "gif", "rgb8"),
+        ("a.y4m", "rawvideo", "yuv420p"),
+        ("a.asf", "mpeg4", "yuv420p"),
+        ("a.mxf", "mpeg2video", "yuv420p"),
+        ("a.ivf", "libvpx", "yuv420p"),
+        ("a.flv", "flv1", "yuv420p"),
+        ("a.apng", "apng", "rgb24"),
+        ("a.avi", "mjpeg", "yuvj420p"),
+    ],
+)
+def test_a_file_that_breaks_off_is_no_whole_one(tmp_path, name, codec, pix_fmt):
+    path = tmp_path / name
+    encode(path, codec, panning(12, 64, 64), pix_fmt=pix_fmt)
+    assert probe(path).complete
+    whole = path.read_bytes()
+    for share in (0.6, 0.85, 0.94):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        assert not probe(path).complete, share
+        with pytest.raises(InputError, match="whole frames found"):
+            read_frames(path)
+
+
+def test_a_bare_stream_has_the_rate_that_it_states(tmp_path):
+    with av.open(tmp_path / "a.h264", "w") as out:
+        stream = out.add_stream("libx264", rate=24)
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+        for frame in numbered(10, 64, 64):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(stream.encode(None))
+    info = probe(tmp_path / "a.h264")
+    assert info.fps == 24
+    np.testing.assert_allclose(info.times, np.arange(10) / 24)
+    assert not any("rate" in note for note in open_source(tmp_path / "a.h264").notes)
+
+
+def test_a_rate_that_nothing_states_is_noted(tmp_path):
+    encode(tmp_path / "a.obu", "libsvtav1", numbered(10, 64, 64))
+    assert "the file says no frame rate: 25 fps taken" in open_source(tmp_path / "a.obu").notes
+    assert not any("no frame rate" in note for note in open_source(tmp_path / "a.obu", fps=24).notes)

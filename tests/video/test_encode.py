@@ -319,7 +319,7 @@ def test_a_killed_writer_leaves_a_readable_partial_file(tmp_path):
     (partial,) = tmp_path.iterdir()
     assert partial.name.startswith(".segment.mkv.")
     assert partial.suffix == ".partial"
-    with pytest.raises(InputError, match="stopped before the end, 8 whole frames"):
+    with pytest.raises(InputError, match="breaks off before its end, 8 whole frames"):
         read_frames(partial)
     np.testing.assert_array_equal(read_frames(partial, salvage=True), numbered(12)[:8])
 

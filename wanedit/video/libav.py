@@ -24,6 +24,7 @@ from av.stream import Disposition
 from wanedit.errors import InputError
 from wanedit.video.arrays import Clock, Frame
 from wanedit.video.display import Display
+from wanedit.video.ending import breaks_off, keeps_place
 
 # Names of demuxers. Playlists, which open other files and addresses, and text rendered as video are left out.
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif,apng,ivf,asf,mxf,h264,hevc,obu,yuv4mpegpipe"
@@ -83,6 +84,7 @@ class PacketIndex:
     seekable: every frame has a time of its own, so a decoded frame can be told by its time.
     declared: how many frames the header promises; None where it promises nothing.
     finished: False where the file breaks off.
+    assumed_rate: nothing in the file says how fast it is; `fps` is FFmpeg's guess.
     """
 
     pts: tuple[int, ...]
@@ -93,6 +95,7 @@ class PacketIndex:
     seekable: bool
     declared: int | None
     finished: bool
+    assumed_rate: bool = False
 
     @property
     def frames(self) -> int:
@@ -121,10 +124,10 @@ class PacketIndex:
     def require_complete(self, path: Path) -> None:
         """Raise InputError unless the file holds what its header declares."""
         found = f"{self.frames} whole frames found"
-        if not self.finished:
-            raise InputError(f"{path}: its writer was stopped before the end, {found}; {SALVAGE_HINT}")
         if self.declared not in (None, self.frames):
             raise InputError(f"{path}: the header declares {self.declared} frames, {found}; {SALVAGE_HINT}")
+        if not self.finished:
+            raise InputError(f"{path}: breaks off before its end, {found}; {SALVAGE_HINT}")
         if not self.frames:
             raise InputError(f"{path}: no frames")
 
@@ -142,11 +145,12 @@ def scan(path: Path) -> PacketIndex:
         pts=pts,
         end=end,
         keys=tuple(sorted(rank[i] for i in found.keys)),
-        time_base=found.time_base,
+        time_base=found.time_base if found.timed else 1 / fps,
         fps=fps,
         seekable=found.timed and len(set(found.pts)) == len(found.pts),
         declared=found.declared(fps),
         finished=found.finished,
+        assumed_rate=found.assumed_rate,
     )
 
 
@@ -178,6 +182,8 @@ def kept_rate(pts: Sequence[int], end: int, time_base: Fraction, header: Fractio
     return Fraction(ceil(low * denominator), denominator)
 
 
+# Streams without a container. FFmpeg sets a clock of 25 a second to them, whatever rate they state.
+_BARE = ("h264", "hevc", "obu")
 _PLACEHOLDER = 1 << 30  # frames, and more, that FFmpeg writes where it does not know them (AVI, IVF)
 
 
@@ -196,6 +202,10 @@ class _Packets:
             stream = video_stream(container)
             self.time_base = stream.time_base or Fraction(1, 1000)
             self.average_rate = stream.average_rate or stream.guessed_rate
+            self.assumed_rate = False
+            if container.format.name in _BARE:
+                stated = stream.codec_context.framerate
+                self.average_rate, self.assumed_rate = stated or self.average_rate, not stated
             # What a writer to a pipe leaves in its head, for it cannot come back, is no promise.
             open_end = stream.frames >= _PLACEHOLDER
             self.header_frames = 0 if open_end else stream.frames
@@ -204,6 +214,8 @@ class _Packets:
             self.start = Fraction(container.start_time or 0, 1_000_000)
             self.stream_seconds = _clock_seconds(stream.metadata.get("DURATION"))
             self.finished = True
+            self.repeats = container.format.name == "avi"
+            self.seen, self.ticks, self.data_end, self.cut = 0, 0, None, False
             # Browsers and pipes write Matroska without a duration. It is whole, unless its writer meant to fill one in,
             # or the demuxer's log says that the last piece is not.
             unfinished = self.seconds is None and "matroska" in container.format.name
@@ -213,7 +225,9 @@ class _Packets:
                         self._note(packet, packet.stream_index == stream.index)
                 if unfinished:
                     cut = any("ended prematurely" in message for _, _, message in log)
-                    self.finished = not cut and not _keeps_place(path)
+                    self.finished = not cut and not keeps_place(path)
+                elif self.cut or breaks_off(path, container.format.name, self.data_end):
+                    self.finished = False
             except FFmpegError:  # damage between packets: what was read so far is all there is
                 self.finished = False
 
@@ -226,7 +240,15 @@ class _Packets:
             self.end = max(self.end, end)
             if video:
                 self.video_end = max(self.video_end, end)
-        if not video or not packet.size or packet.is_corrupt:
+        if not video or not packet.size:
+            return
+        self.seen += 1
+        if packet.dts is not None:
+            self.ticks = max(self.ticks, packet.dts + 1)
+        if packet.pos is not None:
+            self.data_end = packet.pos + packet.size
+        self.cut = packet.is_corrupt  # by the end of the file, if it is the last
+        if packet.is_corrupt:
             return
         self.total += 1
         if packet.is_discard:
@@ -254,7 +276,10 @@ class _Packets:
             hidden = self.header_frames != len(self.pts) and (
                 _Packets(self.path, {"ignore_editlist": "1"}).total == self.header_frames
             )
-            return len(self.pts) if hidden else self.header_frames
+            # In AVI, whose ticks are chunks, an empty chunk says that the picture before stays. FFmpeg passes over it,
+            # while the header counts it.
+            empty = max(0, self.ticks - self.seen) if self.repeats else 0
+            return len(self.pts) if hidden else self.header_frames - empty
         if self.stream_seconds is not None:  # FFmpeg's and mkvtoolnix's own tag, exact to the millisecond
             missing = round((self.stream_seconds - self.video_end) * fps)
         elif self.seconds is not None:  # of the longest stream, kept loosely by some writers
@@ -262,13 +287,6 @@ class _Packets:
         else:
             return None
         return len(self.pts) + max(missing, 0)
-
-
-def _keeps_place(path: Path) -> bool:
-    """Whether a Matroska file begins with a place kept free, which FFmpeg's writer fills when it is closed."""
-    with path.open("rb") as file:
-        # A Segment of unknown size (RFC 9559, section 5.1), and a Void (RFC 8794, section 11.3.2) for its index.
-        return b"\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff\xec" in file.read(256)
 
 
 def _clock_seconds(text: str | None) -> Fraction | None:
@@ -413,10 +431,13 @@ def _log(wanted: bool) -> Iterator[Log]:
         yield []
         return
     with _log_lock:
-        level = logging.get_level()
+        level, skips = logging.get_level(), logging.get_skip_repeated()
         logging.set_level(logging.ERROR)
+        # PyAV leaves out a message that equals the last one, even where that came from another file.
+        logging.set_skip_repeated(False)
         try:
             with logging.Capture(local=True) as log:
                 yield log
         finally:
             logging.set_level(level)
+            logging.set_skip_repeated(skips)

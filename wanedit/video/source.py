@@ -258,6 +258,8 @@ def _video(path: Path, fps: Fraction | None, decoder: str, salvage: bool) -> _So
         notes.append(
             f"its header names no length, as browsers and pipes write: {info.frames} whole frames found"
         )
+    if index.assumed_rate and not fps:
+        notes.append(f"the file says no frame rate: {float(info.fps):.6g} fps taken")
     if info.variable_rate:
         steps = np.diff(info.times)
         shown = f"shown evenly at {float(fps):.6g} fps, as asked" if fps else "each keeps its time"
