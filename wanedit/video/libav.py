@@ -212,7 +212,7 @@ class _Packets:
             duration = None if open_end else container.duration
             self.seconds = None if duration is None else Fraction(duration, 1_000_000)
             self.start = Fraction(container.start_time or 0, 1_000_000)
-            self.stream_seconds = _clock_seconds(stream.metadata.get("DURATION"))
+            self.stream_seconds = clock_seconds(stream.metadata.get("DURATION"))
             self.finished = True
             self.repeats = container.format.name == "avi"
             self.seen, self.ticks, self.data_end, self.cut = 0, 0, None, False
@@ -289,7 +289,7 @@ class _Packets:
         return len(self.pts) + max(missing, 0)
 
 
-def _clock_seconds(text: str | None) -> Fraction | None:
+def clock_seconds(text: str | None) -> Fraction | None:
     """'00:00:01.251000000' -> 1.251; None for what is no such tag."""
     if not text or text.count(":") != 2:
         return None

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 import av
-from av import AudioFrame, AudioStream, Codec, Packet
+from av import AudioCodecContext, AudioFrame, AudioLayout, AudioStream, Codec, CodecContext, Packet
 from av.container import InputContainer, OutputContainer
 from av.error import BlockingIOError, EOFError, FFmpegError, InvalidDataError
 from av.filter import Graph
+from av.stream import Disposition
 
 from wanedit.errors import InputError
 from wanedit.video.arrays import Clock
 from wanedit.video.formats import Format
 from wanedit.video.images import is_animation
-from wanedit.video.libav import CONTAINERS
+from wanedit.video.libav import CONTAINERS, clock_seconds
 
 # Demuxers of files that hold sound alone.
 SOUND_CONTAINERS = "mp3,wav,w64,flac,aac,ac3,eac3,aiff,caf,amr"
@@ -75,9 +76,9 @@ def sound_of(
     Raises:
         InputError: the file cannot be read.
     """
-    codecs, end = ([], None) if is_animation(path) else _listen(path)
-    if not codecs:
-        return None, []
+    heard = None if is_animation(path) else _listen(path, kind)
+    if heard is None or not heard.tracks:
+        return None, [] if heard is None else heard.notes
     gone = "the source's sound is left out"
     if kind.sound is None:
         return None, [f"{gone}: a film in {kind.container} has none"]
@@ -90,7 +91,7 @@ def sound_of(
             f"{gone}: at {float(fps):.6g} fps frames are shown up to {float(off):.3g} s off their time, and sound is "
             "never re-timed"
         ]
-    notes = [_encoded_anew(name, kind) for name in codecs if not _copies(kind, name)]
+    notes, end = heard.notes, heard.end
     beyond = 0 if end is None else end - clock.start - clock.seconds
     if last and beyond > NEGLIGIBLE:
         notes.append(f"{float(beyond):.2f} s of sound after the last frame are left out")
@@ -108,16 +109,16 @@ def sound_file(path: Path, seconds: Fraction, kind: Format) -> tuple[Sound, Note
     Raises:
         InputError: it cannot be read or holds no sound, or the film cannot have any.
     """
-    codecs, end = _listen(path)
-    if not codecs:
-        raise InputError(f"{path}: holds no sound")
+    heard = _listen(path, kind)
+    if not heard.tracks:
+        raise InputError(f"{path}: {'; '.join(heard.notes) or 'holds no sound'}")
     if kind.sound is None:
         raise InputError(f"audio is {path}, but a film in {kind.container} has no sound")
-    notes = [_encoded_anew(name, kind) for name in codecs if not _copies(kind, name)]
-    if end is not None and abs(end - seconds) > NEGLIGIBLE:
-        rest = "the rest is left out" if end > seconds else "silence follows"
-        notes.append(f"{path.name} lasts {float(end):.2f} s and the film {float(seconds):.2f} s: {rest}")
-    return Sound(path, Fraction(0), seconds), notes
+    notes, lasts = heard.notes, None if heard.end is None else heard.end - heard.begin
+    if lasts is not None and abs(lasts - seconds) > NEGLIGIBLE:
+        rest = "the rest is left out" if lasts > seconds else "silence follows"
+        notes.append(f"{path.name} lasts {float(lasts):.2f} s and the film {float(seconds):.2f} s: {rest}")
+    return Sound(path, heard.begin, seconds), notes
 
 
 def film_clock(clock: Clock | None, fps: Fraction) -> Clock | None:
@@ -138,10 +139,10 @@ def sound_packets(sound: Sound, film: OutputContainer, kind: Format) -> Iterator
     Nothing of the film may be written before; the file is read as packets are taken.
     """
     container = _open(sound.path)
-    streams = container.streams.audio
+    streams = _tracks(container)
     tracks: dict[int, _Track] = {}
     for stream in streams:
-        kept = _copies(kind, stream.codec_context.name)
+        kept = _copies(kind, stream)
         tracks[stream.index] = (_Copied if kept else _Encoded)(stream, film, kind, sound)
 
     def packets() -> Iterator[Packet]:
@@ -185,8 +186,8 @@ class _Copied:
         self.tick = Fraction(1, stream.rate)
         context = stream.codec_context
         # Samples of every packet, where they are all alike.
-        self.samples = 0 if context.name == "vorbis" else context.frame_size or 0
-        preroll = OPUS_PREROLL if context.name == "opus" else PREROLL_FRAMES * self.samples * self.tick
+        self.samples = 0 if _codec(stream) == "vorbis" else context.frame_size or 0
+        preroll = OPUS_PREROLL if _codec(stream) == "opus" else PREROLL_FRAMES * self.samples * self.tick
         self.hides_lead = kind.hides_lead
         self.lead = preroll if kind.hides_lead else _skipped(stream)
         self.next: int | None = None
@@ -222,8 +223,8 @@ class _Encoded:
         rates = Codec(kind.sound, "w").audio_rates
         rate = stream.rate if not rates or stream.rate in rates else 48_000
         self.stream = cast(AudioStream, film.add_stream(kind.sound, rate=rate))
-        self.stream.codec_context.layout = layout = _layout(stream)
-        self.stream.codec_context.bit_rate = BITS_PER_CHANNEL * (2 if layout == "stereo" else 1)
+        self.stream.codec_context.layout = layout = AudioLayout(_layout(stream, kind.sound))
+        self.stream.codec_context.bit_rate = BITS_PER_CHANNEL * layout.nb_channels
         self.stream.metadata.update(_names(stream))
         self.start = sound.start
         cut = f"start={float(sound.start):.9f}:end={float(sound.start + sound.seconds):.9f}"
@@ -271,29 +272,75 @@ def _open(path: Path) -> InputContainer:
         raise InputError(f"{path}: not a readable file of sound or video ({reason})") from error
 
 
-def _listen(path: Path) -> tuple[list[str], Fraction | None]:
-    """The codec of each track of a file, and the second at which the last ends; None where that is not told."""
+@dataclass(frozen=True)
+class _Heard:
+    """What a file has to hear.
+
+    begin: seconds on its clock at which the first of what it plays begins. end: at which its last sound ends; None
+    where that is not told. tracks: how many can be decoded. notes: what becomes of them in the film.
+    """
+
+    begin: Fraction
+    end: Fraction | None
+    tracks: int
+    notes: Notes
+
+
+def _listen(path: Path, kind: Format) -> _Heard:
     with _open(path) as container:
-        tracks = [track for track in container.streams.audio if track.codec_context is not None]
-        ends = [
-            ((track.start_time or 0) + track.duration) * track.time_base
-            for track in tracks
-            if track.duration is not None and track.time_base is not None
+        tracks = _tracks(container)
+        films = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+        begins = [
+            one.start_time * one.time_base for one in (*tracks, *films) if one.start_time and one.time_base
         ]
-        return [track.codec_context.name for track in tracks], max(ends, default=None)
+        # What is heard or seen before 0 is a codec's lead, and not played.
+        begin = min(begins) if len(begins) == len(tracks) + len(films) else Fraction(0)
+        ends = [end for track in tracks if (end := _end(track)) is not None]
+        notes = [note for track in tracks if kind.sound is not None for note in _changes(track, kind)]
+        if lost := len(container.streams.audio) - len(tracks):
+            notes.append(f"{lost} of {lost + len(tracks)} tracks of sound cannot be decoded here: left out")
+        return _Heard(max(begin, Fraction(0)), max(ends, default=None), len(tracks), notes)
 
 
-def _copies(kind: Format, codec: str) -> bool:
-    """Whether sound in this codec is copied into such a film."""
+def _tracks(container: InputContainer) -> list[AudioStream]:
+    """The tracks of sound that FFmpeg can decode: of an unknown codec it knows nothing, of a broken one no rate."""
+    streams = container.streams.audio
+    return [s for s in streams if s.codec_context is not None and s.rate and s.layout.nb_channels]
+
+
+def _end(track: AudioStream) -> Fraction | None:
+    if track.duration is None or track.time_base is None:
+        return clock_seconds(track.metadata.get("DURATION"))  # Matroska's, of the time since 0
+    return ((track.start_time or 0) + track.duration) * track.time_base
+
+
+def _codec(stream: AudioStream) -> str:
+    """The name of a stream's codec, whichever decoder reads it: FFmpeg reads MP3 with its `mp3float`."""
+    return stream.codec_context.codec.canonical_name
+
+
+def _copies(kind: Format, stream: AudioStream) -> bool:
+    """Whether a track is copied into such a film."""
+    codec = _codec(stream)
+    if codec == "mp3" and kind.container == "mp4" and stream.rate < 16_000:
+        return False  # MPEG-2.5, for which mp4 has no name
     if "*" in kind.sounds:
         with av.open(io.BytesIO(), "w", format=kind.container) as film:
             return codec in film.supported_codecs
     return any(codec == name or (name[-1] == "*" and codec.startswith(name[:-1])) for name in kind.sounds)
 
 
-def _encoded_anew(codec: str, kind: Format) -> str:
+def _changes(stream: AudioStream, kind: Format) -> Notes:
+    """What is done to a track that is not copied."""
+    if _copies(kind, stream):
+        return []
     assert kind.sound is not None
-    return f"sound in {codec} is encoded anew as {kind.sound}: a film in {kind.container} does not hold it"
+    notes = [
+        f"sound in {_codec(stream)} is encoded anew as {kind.sound}: a film in {kind.container} does not hold it"
+    ]
+    if AudioLayout(_layout(stream, kind.sound)).nb_channels != (own := stream.layout.nb_channels):
+        notes.append(f"its {own} channels are mixed down to stereo: {kind.sound} does not have them")
+    return notes
 
 
 def _names(stream: AudioStream) -> dict[str, str]:
@@ -301,13 +348,30 @@ def _names(stream: AudioStream) -> dict[str, str]:
     return {name: text for name, text in stream.metadata.items() if name.lower() in ("language", "title")}
 
 
-def _layout(stream: AudioStream) -> str:
-    return "mono" if stream.layout.nb_channels == 1 else "stereo"
+# FFmpeg's layouts by their number of channels, for files that tell no more than that (libavutil/channel_layout.c).
+_LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
+
+
+def _layout(stream: AudioStream, codec: str) -> str:
+    """The layout that a track is encoded in: its own, one of as many channels, or stereo if the codec has neither."""
+    channels = stream.layout.nb_channels
+    own = [] if stream.layout.name.endswith(" channels") else [stream.layout.name]
+    for layout in (*own, *_LAYOUTS[channels - 1 : channels]):
+        context = cast(AudioCodecContext, CodecContext.create(codec, "w"))
+        context.layout, context.sample_rate, context.time_base = layout, 48_000, Fraction(1, 48_000)
+        formats = Codec(codec, "w").audio_formats
+        context.format = formats[0] if formats else "fltp"
+        try:
+            context.open()
+        except FFmpegError:
+            continue
+        return layout
+    return "stereo"
 
 
 def _skipped(stream: AudioStream) -> Fraction:
     """Seconds at the beginning of a track that Matroska has its player skip: Opus' pre-skip (RFC 7845, section 5.1)."""
     header = stream.codec_context.extradata or b""
-    if stream.codec_context.name != "opus" or len(header) < 12:
+    if _codec(stream) != "opus" or len(header) < 12:
         return Fraction(0)
     return Fraction(int.from_bytes(header[10:12], "little"), 48_000)
