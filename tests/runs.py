@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +16,13 @@ import pytest
 from PIL import Image
 
 from wanedit import EditConfig, EditResult, GenerationConfig, GenerationResult, edit, generate
+from wanedit.progress import Advance, listening
 from wanedit.video import write_lossless
 
 TIMES = (0.0, 0.25, 0.5, 0.8)
 FAST = {"size": "32*32", "num_inference_steps": 2, "base_seed": 7, "cpu_threads": 1, "guidance_scale": 2.0}
 Run = Callable[..., GenerationResult]
+Heard = list[list[Any]]
 
 
 def draw_keyframe(path: Path, shade: int) -> Path:
@@ -34,6 +36,25 @@ def draw_keyframe(path: Path, shade: int) -> Path:
 
 def keyframes_in(folder: Path) -> list[list[Any]]:
     return [[str(draw_keyframe(folder / f"k{i}.png", 4 * i)), t] for i, t in enumerate(TIMES)]
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """Of all that is counted during the test: label, unit, total, and how many were counted so far."""
+    rows: Heard = []
+
+    @contextlib.contextmanager
+    def listener(label: str, unit: str, total: int | None) -> Iterator[Advance]:
+        row: list[Any] = [label, unit, total, 0]
+        rows.append(row)
+
+        def advance(units: int = 1, /) -> None:
+            row[3] += units
+
+        yield advance
+
+    with listening(listener):
+        yield rows
 
 
 @pytest.fixture(scope="session")

@@ -430,6 +430,9 @@ def test_two_ranks_of_torchrun_share_the_runs(experiment: Path, tmp_path: Path) 
     command += ["-m", "wanedit", "ablate", str(experiment), "--output", str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "ablating on 2 ranks" in done.stdout
+    assert " 2/2 runs" in done.stdout
+    assert not list((tmp_path / "runs").glob(".*.partial"))
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
     assert (experiment / "results" / "table.md").is_file()
 

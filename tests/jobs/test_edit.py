@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -15,10 +14,9 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.runs import EDIT, EditRun, Inputs, Run, moving_square
+from tests.runs import EDIT, EditRun, Heard, Inputs, Run, moving_square
 from wanedit import EditConfig, EditResult, edit
 from wanedit.errors import InputError, NumericalError, ResourceError
-from wanedit.jobs.edit import run as edit_module
 from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
 from wanedit.jobs.edit.run import advice
 from wanedit.lit.velocity import GuidedVelocity
@@ -239,21 +237,22 @@ def test_methods_of_pixels_are_complete_without_latents(run_edit: EditRun, metho
     ],
 )  # fmt: skip
 def test_every_method_runs_and_reports_the_steps_that_are_expected(
-    run_edit: EditRun, monkeypatch: pytest.MonkeyPatch, method: str, steps: int
+    run_edit: EditRun, heard: Heard, method: str, steps: int
 ) -> None:
-    totals = []
-    original = edit_module.progress_bar
-
-    def watched(total: int, label: str, *rest: Any) -> Any:
-        if label == "editing":
-            totals.append(total)
-        return original(total, label, *rest)
-
-    monkeypatch.setattr(edit_module, "progress_bar", watched)
     options = {"strength": 1.0} if method == "sdedit" else {}
     result = run_edit(method=method, controller="residual", method_options=options)
     assert len(result.frames) == 9
-    assert totals == [len(events(result, "step"))] == [steps]
+    assert len(events(result, "step")) == steps
+    assert [row for row in heard if row[0] == "editing"] == [["editing", "steps", steps, steps]]
+
+
+def test_all_that_takes_long_counts_itself(run_edit: EditRun, heard: Heard) -> None:
+    run_edit(restore="keyframes")
+    assert [label for label, *_ in heard] == [
+        "editing", "reading prompts", "looking at keyframes", "encoding keyframes", "encoding keyframes", "restoring",
+        "writing the frames", "writing the film", "how far the edit reached",
+    ]  # fmt: skip
+    assert [row for row in heard if row[2] != row[3]] == []
 
 
 def test_flowedit_takes_its_share_of_any_number_of_steps(edit_config: Config) -> None:

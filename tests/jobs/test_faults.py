@@ -84,6 +84,10 @@ def test_ranks_give_the_bytes_of_one_process(
     assert hashes(out) == latents_of(finished)
     entries = json.loads((out / "segments" / "progress.json").read_text())["segments"].values()
     assert len({entry["rank"] for entry in entries}) == min(ranks, 3)
+    # One bar, on rank 0, which counts what all did: three segments of two steps.
+    assert re.search(rf"^sampling on {ranks} ranks .* 6/6 steps", output, re.MULTILINE)
+    assert output.count("sampling") == 1
+    assert not list(out.rglob("*.partial"))
 
 
 @pytest.mark.slow
@@ -95,6 +99,8 @@ def test_num_gpus_starts_its_own_workers(keyframes, finished: GenerationResult, 
     assert process.returncode == 0, output + errors
     assert hashes(out) == latents_of(finished)
     assert (out / "output_final.mp4").exists()
+    assert re.search(r"^sampling on 2 ranks .* 6/6 steps", output, re.MULTILINE)
+    assert not list(out.rglob("*.partial"))
 
 
 @pytest.mark.slow

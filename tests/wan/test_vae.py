@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.runs import Heard
 from tests.wan import golden
 from wanedit.errors import InputError
 from wanedit.wan import load_vae
@@ -19,6 +20,7 @@ class Pointwise(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.sizes: list[tuple[int, ...]] = []
+        self.encoder = self.decoder = nn.Identity()
 
     def clear_cache(self) -> None: ...
 
@@ -63,8 +65,9 @@ def test_tiles_cover_everything_and_blend_without_a_trace(
     assert max(decoded) <= tile // 8
 
 
-def test_tiles_overlap(pointwise: WanVAE) -> None:
+def test_tiles_overlap(pointwise: WanVAE, heard: Heard) -> None:
     pointwise.encode(draw(1, 3, 1, 64, 64), tile=32)
+    assert heard[0] == ["encoding", "tiles", 9, 9]
     assert len(pointwise.model.sizes) > 4  # a bare tiling of 64 x 64 by 32
 
 
@@ -124,18 +127,19 @@ def test_a_call_leaves_no_trace_in_the_next(small: WanVAE) -> None:
     assert golden.absolute_error(small.encode(video), before) < 1e-5
 
 
-def test_whole_and_in_chunks_are_the_same(small: WanVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_and_in_chunks_are_the_same(
+    small: WanVAE, monkeypatch: pytest.MonkeyPatch, heard: Heard
+) -> None:
     """Small clips are coded at once, large ones by diffsynth's cached loop."""
     video = draw(1, 3, 9, 32, 40).clamp(-1, 1)
     latents = small.encode(video)
     pixels = small.decode(latents)
-    chunks: list[str] = []
     monkeypatch.setattr("wanedit.wan.vae.WHOLE_UP_TO", 0)
-    run = small._in_chunks
-    monkeypatch.setattr(small, "_in_chunks", lambda method, x: chunks.append("run") or run(method, x))
+    assert heard == []
     assert golden.absolute_error(small.encode(video), latents) < 1e-5
     assert golden.absolute_error(small.decode(latents), pixels) < 1e-5
-    assert len(chunks) == 2
+    assert heard == [["encoding", "slots", 3, 3], ["decoding", "slots", 3, 3]]
+    assert not small.model.encoder._forward_hooks
 
 
 def test_later_frames_do_not_change_earlier_slots(small: WanVAE) -> None:

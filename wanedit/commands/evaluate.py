@@ -6,6 +6,7 @@ from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_source, new_parser, unpack
 from wanedit.jobs.evaluate.config import EvaluationConfig, find_files
+from wanedit.runtime.events import progress_bars
 
 HELP = "measure a finished video"
 ORDER = 4
@@ -33,7 +34,8 @@ def run(settings: Namespace) -> int:
     from wanedit.jobs.evaluate.run import evaluate, print_evaluation, write
 
     say = (lambda line: None) if quiet else print
-    result = evaluate(config, folders, say, progress=not quiet)
+    with progress_bars(not quiet):
+        result = evaluate(config, folders, say)
     if not quiet:
         print_evaluation(result)
     if config.output is not None:

@@ -6,6 +6,7 @@ from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, new_parser
 from wanedit.errors import InputError
+from wanedit.runtime.events import progress_bars
 from wanedit.runtime.inputs import run_folder
 
 HELP = "show a run, or compare several, in one HTML file"
@@ -42,10 +43,11 @@ def run(settings: Namespace) -> int:
         run_folder(one)
     from wanedit.report import write_comparison, write_report
 
-    if len(runs) == 1:
-        path = write_report(runs[0], None if output is None else Path(output), settings.metrics)
-    else:
-        path = write_comparison(runs, Path(output), settings.metrics)
+    with progress_bars(not settings.quiet):
+        if len(runs) == 1:
+            path = write_report(runs[0], None if output is None else Path(output), settings.metrics)
+        else:
+            path = write_comparison(runs, Path(output), settings.metrics)
     if not settings.quiet:
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     return 0

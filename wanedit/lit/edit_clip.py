@@ -16,6 +16,7 @@ from wanedit.flow.windows import Windowed
 from wanedit.lit.model import OpenModel
 from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
 from wanedit.lit.tasks import EditedClip, EditTask, hold_edges
+from wanedit.progress import counted
 from wanedit.rng import derive_seed, noise
 from wanedit.timeline import STRIDE, slot
 from wanedit.video import cut_back, from_uint8, hold_last, to_uint8
@@ -202,7 +203,7 @@ def encode_keyframes(
         indices: the frames of the keyframes.
     """
     encoded = []
-    for k, index in enumerate(indices):
+    for k, index in enumerate(counted(indices, "encoding keyframes", "keyframes")):
         keyframe, last = keyframes[:, k], STRIDE * slot(index)
         if encoding == "single" or last == 0:
             clip = keyframe[:, None]

@@ -17,6 +17,7 @@ from torch.utils.data import IterableDataset, default_collate
 
 from wanedit.errors import InputError, NumericalError, ResourceError
 from wanedit.lit.tasks import Task
+from wanedit.progress import counted
 from wanedit.video.arrays import pixels_sha256
 from wanedit.wan.condition import load_image_encoder, load_text_encoder
 from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae
@@ -222,7 +223,7 @@ def encode_texts(
         return {}
     encoder = load_text_encoder(folder.path, folder.config.text_len, dtype, device)
     with torch.no_grad():
-        features = {prompt: encoder([prompt]).cpu() for prompt in prompts}
+        features = {p: encoder([p]).cpu() for p in counted(prompts, "reading prompts", "prompts")}
     del encoder
     release(device)
     return features
@@ -238,7 +239,10 @@ def encode_pictures(
     # In float32: it is gone before the transformer comes, and official float16 would only round.
     encoder = load_image_encoder(folder.path, torch.float32, device)
     with torch.no_grad():
-        tokens = {key: encoder(image[None].to(device)).cpu() for key, image in unique.items()}
+        tokens = {
+            key: encoder(unique[key][None].to(device)).cpu()
+            for key in counted(unique, "looking at keyframes", "pictures")
+        }
     del encoder
     release(device)
     return tokens

@@ -3,7 +3,7 @@
 Without Lightning, whose import costs a plan more than the plan.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -244,12 +244,6 @@ class EditedClip:
     seconds: float
     evaluations: int
     steps: tuple[Metrics, ...] = ()
-
-
-def shares(tasks: Sequence[Task], world_size: int) -> list[list[Task]]:
-    """The tasks of every rank, spread by cost."""
-    # Attention makes the cost of a task grow faster than its tokens; the order is what counts here.
-    return [[tasks[i] for i in mine] for mine in share([task.tokens**2 for task in tasks], world_size)]
 
 
 def share(costs: list[int], world_size: int) -> list[list[int]]:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from wanedit import timeline
 from wanedit.errors import WaneditError
+from wanedit.progress import counted
 from wanedit.report.record import Record, listing
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import number
@@ -174,7 +175,7 @@ def difference(clips: Clips) -> FrameSequence | None:
 def factor_for(levels: Iterable[UInt8[np.ndarray, "_ _"]]) -> int:
     """By how much a difference is amplified; see FACTORS. Counted frame by frame."""
     counts = np.zeros(256, np.int64)
-    for frame in levels:
+    for frame in counted(levels, "comparing with the source", "frames"):
         counts += np.bincount(frame.ravel(), minlength=256)
     # The level that the share stays at or below, on the line between its neighbours as `np.percentile` has it.
     place, below = (counts.sum() - 1) * ON_SCALE / 100, np.cumsum(counts)
@@ -336,7 +337,14 @@ def player(panes: Sequence[Pane], keyframes: Sequence[int] = (), joins: Sequence
     """
     if not panes:
         return {"note": "", "rows": []}
-    made = [embed_video(pane.frames, pane.fps, sound=pane.sound) for pane in panes]
+    made = [
+        embed_video(
+            counted(pane.frames, f"drawing {pane.title}", "frames", len(pane.frames)),
+            pane.fps,
+            sound=pane.sound,
+        )
+        for pane in panes
+    ]
     longest = max(panes, key=lambda pane: len(pane.frames) / pane.fps)
     by_row = [
         [(pane, clip) for pane, clip in zip(panes, made, strict=True) if pane.row == row]
@@ -395,7 +403,7 @@ def junction_strips(clips: Clips) -> Section | None:
     near = {at: range(max(at - STRIP_RADIUS, 0), min(at + STRIP_RADIUS + 1, count)) for at in clips.joins}
     wanted, changes, pictures = {i for frames in near.values() for i in frames}, {}, {}
     before: AnyFrame | None = None
-    for i, frame in enumerate(clips.result):
+    for i, frame in enumerate(counted(clips.result, "looking at the joins", "frames")):
         if i in wanted:
             pictures[i] = embed_image(frame, STRIP_WIDTH)
             if before is not None:

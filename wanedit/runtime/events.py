@@ -1,16 +1,22 @@
-"""What a run tells while it works: metrics.jsonl for programs, written and read here alone; a bar on the terminal for
+"""What a run tells while it works: metrics.jsonl for programs, written and read here alone; bars on the terminal for
 people.
 """
 
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wanedit.errors import ResourceError
-from wanedit.files import Json
+from wanedit.files import PARTIAL_SUFFIX, Json
+from wanedit.progress import Advance, counting, listening
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Event = Json
 NOT_FINITE = ("inf", "-inf", "nan")
@@ -106,30 +112,125 @@ def wide_console():
     return console if console.is_terminal else Console(markup=False, width=PIPE_WIDTH)
 
 
-@contextmanager
-def progress_bar(total: int, label: str, unit: str, shown: bool) -> Iterator[Callable[[], None]]:
-    """Yield a function that counts one `unit` of `total`; nothing is drawn unless `shown`."""
-    if not shown or total == 0:
-        yield lambda: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+# What took less time leaves no line behind.
+BRIEF = 1.0
+# Seconds between two looks at what the other ranks have counted.
+POLL = 0.5
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
-        bar = progress.add_task(label, total=total)
-        yield lambda: progress.advance(bar)
+
+@contextmanager
+def progress_bars(shown: bool) -> Iterator[None]:
+    """Draw what is counted inside the block (`wanedit.progress`), if `shown`; into a pipe only what came of it."""
+    if not shown:
+        yield
+        return
+    bars = _Bars()
+    try:
+        with listening(bars.counting):
+            yield
+    finally:
+        bars.stop()
+
+
+class _Bars:
+    """One display at a time: the bar of the work that began first, and under it those of its parts while they last."""
+
+    def __init__(self) -> None:
+        self.display: Progress | None = None
+
+    @contextmanager
+    def counting(self, label: str, unit: str, total: int | None) -> Iterator[Advance]:
+        outermost = self.display is None
+        display = self._shown()
+        bar = display.add_task(label if outermost else f"  {label}", total=total, unit=unit)
+        try:
+            yield lambda units=1, /: display.advance(bar, units)
+        finally:
+            if outermost:
+                self.stop()
+            else:
+                display.remove_task(bar)
+
+    def _shown(self) -> "Progress":
+        if self.display is None:
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
+            self.display = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[unit]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            self.display.start()
+        return self.display
+
+    def stop(self) -> None:
+        """End the display, if there is one."""
+        if self.display is not None:
+            display, self.display = self.display, None
+            brief = all((task.elapsed or 0) < BRIEF for task in display.tasks)
+            display.live.transient = brief
+            # Rich ends a display in a pipe with a line break, also where it has left nothing there.
+            (display.live if brief else display).stop()
+
+
+@contextmanager
+def counting_together(
+    label: str, unit: str, total: int, folder: Path, rank: int, size: int
+) -> Iterator[Advance]:
+    """`counting` of work that `size` processes share: each counts its own, and rank 0 shows the sum of all.
+
+    Leave it only when all ranks are done. A rank counts by one byte a unit, in a file of its own in `folder`, which all
+    ranks see; rank 0 removes them, and `RunDirectory.prepare` those of a killed run.
+
+    Args:
+        total: of all ranks.
+    """
+    if size == 1:
+        with counting(label, unit, total) as advance:
+            yield advance
+        return
+    files = [folder / f".{label}.{each}{PARTIAL_SUFFIX}" for each in range(size)]
+
+    def count(units: int = 1, /) -> None:
+        # Closed each time, which on a network disk is when others see it. A full disk is told by what must be written.
+        with suppress(OSError), files[rank].open("ab") as file:
+            file.write(b"." * units)
+
+    def watch(advance: Advance) -> None:
+        shown, over = 0, False
+        while not over:
+            over = ended.wait(POLL)
+            done = 0
+            for path in files:
+                with suppress(OSError):
+                    done += path.stat().st_size
+            advance(done - shown)
+            shown = done
+
+    files[rank].unlink(missing_ok=True)
+    if rank != 0:
+        yield count
+        return
+    ended = threading.Event()
+    with counting(f"{label} on {size} ranks", unit, total) as advance:
+        # Rank 0 may be done long before the others.
+        watcher = threading.Thread(target=watch, args=[advance], daemon=True)
+        watcher.start()
+        try:
+            yield count
+        finally:
+            ended.set()
+            watcher.join()
+            for path in files:
+                path.unlink(missing_ok=True)

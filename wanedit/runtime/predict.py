@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wanedit.errors import ResourceError
 from wanedit.files import atomic_path, file_sha256
 from wanedit.lit.tasks import EditedClip, SampledSegment, Work
+from wanedit.progress import counted
 from wanedit.runtime.directory import Entry, RunDirectory
 from wanedit.runtime.launch import World, choose_devices, reclaim_signals, threads
 from wanedit.runtime.settings import RunSettings
@@ -70,7 +71,7 @@ def write_piece(
 ) -> Entry:
     """Write the frames of one task without loss; returns its entry for the journal."""
     path = directory.segments / name
-    write_lossless(path, piece.frames, fps)
+    write_lossless(path, counted(piece.frames, "writing the frames", "frames"), fps)
     latents = "" if piece.latents is None else hashlib.sha256(piece.latents.numpy().tobytes()).hexdigest()
     seconds = round(piece.seconds, 3)
     return Entry(piece.index, name, file_sha256(path), len(piece.frames), latents, seconds, rank)

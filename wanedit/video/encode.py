@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from wanedit.errors import InputError, WaneditError
 from wanedit.files import PARTIAL_SUFFIX, atomic_path
+from wanedit.progress import counted
 from wanedit.timeline import rate_of
 from wanedit.video.arrays import (
     AnyFrame,
@@ -195,7 +196,7 @@ def _write_gif(
             choosing, using = Graph(), Graph()
             chooser, user = choosing.add("palettegen"), using.add("paletteuse", "dither=sierra2_4a")
             source, shown = None, None
-            for frame in iter_frames(kept):
+            for frame in counted(iter_frames(kept), "choosing colours", "frames", count):
                 picture = _picture(frame, "rgb24")
                 source = source or _configured(choosing, chooser, picture)
                 source.push(picture)
@@ -206,7 +207,7 @@ def _write_gif(
             stream = cast(VideoStream, container.add_stream(kind.codec, rate=fps))
             stream.pix_fmt, stream.time_base = kind.pixel_format, tick
             stream.codec_context.time_base = tick
-            for index, frame in enumerate(iter_frames(kept)):
+            for index, frame in enumerate(counted(iter_frames(kept), "dithering", "frames", count)):
                 picture = _picture(frame, "rgb24")
                 if shown is None:
                     stream.height, stream.width = frame.shape[:2]

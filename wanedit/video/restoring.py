@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from wanedit.progress import counted
 from wanedit.video.arrays import Frame, Frames
 from wanedit.video.motion import Flow, Weight, consistency, dis_flow, warp
 
@@ -80,7 +81,7 @@ class Restoration:
     def frames(self) -> Frames:
         """All frames, rounded."""
         restored = np.empty_like(self.source)
-        for t, frame in enumerate(self):
+        for t, frame in enumerate(counted(self, "restoring", "frames", len(restored))):
             restored[t] = np.clip(np.rint(frame), 0, 255)
         return restored
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wanedit.errors import InputError
+from wanedit.progress import counted, counting
 
 STRIDE_TIME, STRIDE_SPACE = 4, 8
 
@@ -60,25 +61,33 @@ class WanVAE(nn.Module):
     def _encode(self, video: Tensor) -> Tensor:
         if self._fits_whole(*video.shape[2:]):
             return (encode_moments(self.model, video)[0] - _channels(self.mean)) / _channels(self.std)
-        return self._in_chunks(self.model.encode, video)
+        return self._in_chunks(
+            self.model.encode, video, self.model.encoder, "encoding", video.shape[2] // STRIDE_TIME + 1
+        )
 
     def _decode(self, latents: Tensor) -> Tensor:
         slots, height, width = latents.shape[2:]
         if self._fits_whole(STRIDE_TIME * (slots - 1) + 1, height * STRIDE_SPACE, width * STRIDE_SPACE):
             video = decode_latents(self.model, latents * _channels(self.std) + _channels(self.mean))
         else:
-            video = self._in_chunks(self.model.decode, latents)
+            video = self._in_chunks(self.model.decode, latents, self.model.decoder, "decoding", slots)
         return video.clamp(-1, 1)
 
     def _fits_whole(self, frames: int, height: int, width: int) -> bool:
         return frames * height * width * self.model.dim <= WHOLE_UP_TO
 
-    def _in_chunks(self, method: Callable[..., Tensor], x: Tensor) -> Tensor:
-        # The causal caches of a 720p clip hold gigabytes, and VideoVAE_ itself drops them only at its next call.
-        try:
-            return method(x, [self.mean, 1.0 / self.std])
-        finally:
-            self.model.clear_cache()
+    def _in_chunks(
+        self, method: Callable[..., Tensor], x: Tensor, network: nn.Module, label: str, slots: int
+    ) -> Tensor:
+        with counting(label, "slots", slots) as advance:
+            # The network is called once for every slot.
+            hook = network.register_forward_hook(lambda *_: advance())
+            try:
+                return method(x, [self.mean, 1.0 / self.std])
+            finally:
+                hook.remove()
+                # The caches of a 720p clip hold gigabytes, and VideoVAE_ itself drops them only at its next call.
+                self.model.clear_cache()
 
     def encode(
         self, video: Float[Tensor, "b 3 t height width"], tile: int | None = None
@@ -99,7 +108,8 @@ class WanVAE(nn.Module):
             )
         if tile is None:
             return self._encode(video)
-        return _tiled(self._encode, video, _tile_side(tile) * STRIDE_SPACE, STRIDE_SPACE, 1 / STRIDE_SPACE)
+        side = _tile_side(tile) * STRIDE_SPACE
+        return _tiled(self._encode, video, side, STRIDE_SPACE, 1 / STRIDE_SPACE, "encoding")
 
     def decode(
         self, latents: Float[Tensor, "b 16 s h w"], tile: int | None = None
@@ -112,7 +122,7 @@ class WanVAE(nn.Module):
         """
         if tile is None:
             return self._decode(latents)
-        return _tiled(self._decode, latents, _tile_side(tile), 1, float(STRIDE_SPACE))
+        return _tiled(self._decode, latents, _tile_side(tile), 1, float(STRIDE_SPACE), "decoding")
 
 
 def _channels(statistics: Tensor) -> Tensor:
@@ -144,12 +154,15 @@ def _ramp(start: int, stop: int, size: int, overlap: int, like: Tensor) -> Tenso
     return weight
 
 
-def _tiled(run: Callable[[Tensor], Tensor], x: Tensor, side: int, unit: int, scale: float) -> Tensor:
+def _tiled(
+    run: Callable[[Tensor], Tensor], x: Tensor, side: int, unit: int, scale: float, label: str
+) -> Tensor:
     """Run `run` on overlapping tiles of `x` and blend; `scale` is output pixels per input pixel."""
     height, width = x.shape[3:]
     out_height, out_width = round(height * scale), round(width * scale)
     total = weights = None
-    for row, column in itertools.product(_starts(height, side, unit), _starts(width, side, unit)):
+    places = list(itertools.product(_starts(height, side, unit), _starts(width, side, unit)))
+    for row, column in counted(places, label, "tiles"):
         part = run(x[..., row : row + side, column : column + side])
         top, left = round(row * scale), round(column * scale)
         bottom, right = top + part.shape[3], left + part.shape[4]

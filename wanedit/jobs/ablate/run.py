@@ -21,7 +21,7 @@ from wanedit.jobs.ablate.results import Results, check_results, collect, draw_fi
 from wanedit.jobs.ablate.runs import Run, expand, make, unfinished
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.events import progress_bar, wide_console
+from wanedit.runtime.events import counting_together, progress_bars, wide_console
 from wanedit.runtime.settings import TrackingSettings
 from wanedit.tracking import open_tracker
 
@@ -62,7 +62,10 @@ def _ablate(config: AblationConfig, world: launch.World, say: Say | None) -> Res
     todo = launch.on_rank_zero(world, lambda: unfinished(runs, root, config.force))
     if say is not None:
         say(f"{grid.title}: {len(runs)} runs, {len(todo)} to make, in {root}")
-    with progress_bar(len(todo), "ablating", "runs", say is not None) as advance:
+    with (
+        progress_bars(say is not None),
+        counting_together("ablating", "runs", len(todo), root, world.rank, world.size) as advance,
+    ):
 
         def done(run: Run) -> None:
             advance()
@@ -81,7 +84,7 @@ def _ablate(config: AblationConfig, world: launch.World, say: Say | None) -> Res
                 os.environ.update(hidden)
         else:
             run_all(todo, root, config.jobs, done, config.logged)
-    launch.barrier(world)
+        launch.barrier(world)
     results = collect(grid, runs, root)
     if world.rank == 0:
         if not results.rows:

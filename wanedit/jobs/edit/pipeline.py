@@ -186,7 +186,7 @@ class WanVideoEditorPipeline:
             cfg_scale: guidance_scale of EditConfig; None likewise.
             tiled: encode and decode in tiles of 256 pixels, or not; None keeps the pipeline's own.
             output: a folder to keep the run in, which then resumes; a temporary one by default.
-            verbose: print what the command line would: notes, every tenth step with its norms, a progress bar.
+            verbose: print what the command line would: notes, every tenth step with its norms, progress bars.
             sound_of: of frames in memory, whose sound nothing else tells; `read_source` gives a clip's `sound_of`. None
                 for none, and for that of frames that an edit returned.
             settings: further fields of EditConfig.

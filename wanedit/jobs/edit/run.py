@@ -16,10 +16,11 @@ from wanedit.lit.edit_clip import step_record
 from wanedit.lit.model import OutsideModel
 from wanedit.lit.tasks import EditedClip
 from wanedit.metrics.functional.reach import Reach, ReachSeries
+from wanedit.progress import counted, counting
 from wanedit.runtime import launch
 from wanedit.runtime.cost import LOSSLESS_SHARE, require_memory
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
-from wanedit.runtime.events import append_event, number, progress_bar, read_events, recorded_steps
+from wanedit.runtime.events import append_event, number, progress_bars, read_events, recorded_steps
 from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.tracking import Tracking, check_tracking
@@ -82,7 +83,7 @@ def edit(
     Args:
         config: the run.
         folders: where relative paths are looked up after the current folder.
-        verbose: show warnings, every tenth step and a progress bar.
+        verbose: show warnings, every tenth step and progress bars.
         say: where the lines go.
         sound_of: the sound of frames that were in memory; None for the source's own.
 
@@ -92,7 +93,7 @@ def edit(
     """
     tell: Say = say if verbose else lambda text: None
     world, directory = launch.World(), RunDirectory(config.folder, config.final_path)
-    with launch.interruptible():
+    with launch.interruptible(), progress_bars(verbose):
         if (size := launch.current_world().size) > 1:
             raise InputError(
                 f"torchrun started {size} processes; an edit is one clip and one device's work, expected 1"
@@ -119,8 +120,8 @@ def edit(
                 plan.config, directory, world, digests, metadata(plan), say if verbose else None
             ) as tracking:
                 if not complete:
-                    sample(plan, directory, world, tracking, tell, verbose)
-                result = _finish(plan, directory, edited=not complete, verbose=verbose)
+                    sample(plan, directory, world, tracking, tell)
+                result = _finish(plan, directory, edited=not complete)
                 for line in [] if complete else advice(result.keyframe_error, plan):
                     tell(line)
                 for line in (
@@ -166,7 +167,7 @@ def _prepare(plan: EditPlan, directory: RunDirectory) -> bool:
 
 
 def sample(
-    plan: EditPlan, directory: RunDirectory, world: launch.World, tracking: Tracking, tell: Say, verbose: bool
+    plan: EditPlan, directory: RunDirectory, world: launch.World, tracking: Tracking, tell: Say
 ) -> None:
     """Edit the clip; every step is on record at once, and the frames in the journal when the last one ends.
 
@@ -175,7 +176,7 @@ def sample(
     """
     shown = ("r_k_norm", "v_diff_norm", "delta_v_norm", "alpha_h", "keyframe_error")
     seen = 0
-    with progress_bar(plan.rehearsal.steps, "editing", "steps", verbose) as advance:
+    with counting("editing", "steps", plan.rehearsal.steps) as advance:
 
         def on_step(clip: int, step: Step, metrics: Metrics) -> None:
             nonlocal seen
@@ -241,13 +242,13 @@ def advice(error: float | None, plan: EditPlan) -> list[str]:
     return [f"{missed}: {', or '.join(ways)}"]
 
 
-def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, verbose: bool) -> EditResult:
+def _finish(plan: EditPlan, directory: RunDirectory, edited: bool) -> EditResult:
     """Write the video and what a person looks at first."""
     task = plan.task
     frames = read_frames(Manifest(directory).path(task.digest))
     write_video(
         directory.final,
-        frames,
+        counted(frames, "writing the film", "frames"),
         plan.fps,
         metadata(plan),
         plan.config.crf,
@@ -272,22 +273,22 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool, verbose: bool
         digest=task.digest,
         edited=edited,
         keyframe_error=number(done[-1].get("keyframe_error")) if done else None,
-        reach=_reach(plan, directory, frames, verbose),
+        reach=_reach(plan, directory, frames),
         sound_of=plan.sound_of,
     )
 
 
-def _reach(plan: EditPlan, directory: RunDirectory, frames: Frames, verbose: bool) -> Reach | None:
+def _reach(plan: EditPlan, directory: RunDirectory, frames: Frames) -> Reach | None:
     """How far the edit reached, which goes on record; None where the keyframes change nothing."""
     pictures, indices = plan.task.pictures, plan.task.keyframe_indices
     keyframes = dict(zip(indices, pictures.keyframes, strict=True))
     series = ReachSeries(keyframes, dict(zip(indices, pictures.frames[list(indices)], strict=True)))
     if not series.edits:
         return None
-    with progress_bar(len(frames), "how far the edit reached", "frames", verbose) as advance:
-        for source, result in zip(pictures.frames, frames, strict=True):
-            series.update(source, result)
-            advance()
+    for source, result in zip(
+        pictures.frames, counted(frames, "how far the edit reached", "frames"), strict=True
+    ):
+        series.update(source, result)
     found = series.reach()
     line = {
         "event": "reached",

@@ -34,6 +34,7 @@ from wanedit.jobs import evaluate
 from wanedit.metrics.functional.fidelity import Mask, Nearness
 from wanedit.metrics.functional.motion import Step, reduced, step_between
 from wanedit.metrics.weights import HubFile, HubModel
+from wanedit.progress import counted
 from wanedit.registry import Registry
 from wanedit.runtime.events import Event
 from wanedit.runtime.record import FinishedRun
@@ -244,14 +245,11 @@ def find_metric(name: str) -> type[Metric]:
     return found
 
 
-def measure(
-    inputs: Inputs, names: Iterable[str] | None = None, advance: Callable[[], None] = lambda: None
-) -> tuple[dict[str, Values], dict[str, str]]:
+def measure(inputs: Inputs, names: Iterable[str] | None = None) -> tuple[dict[str, Values], dict[str, str]]:
     """Take groups of measures, all in one pass over the video: a frame is in memory, and the one before, reduced.
 
     Args:
         names: each must be possible; None for all that what is given allows.
-        advance: called after every frame.
 
     Returns:
         What was measured, by group; and why the others of `None` were not.
@@ -282,10 +280,9 @@ def measure(
         if made is not None:
             taken[name] = made
     if taken:
-        for moment in inputs.moments():
+        for moment in counted(inputs.moments(), "measuring", "frames", len(inputs.video)):
             for name, group in list(taken.items()):
                 attempt(name, lambda group=group, moment=moment: group.update(moment))
-            advance()
     for name, group in list(taken.items()):
         values = attempt(name, group.compute)
         if values is not None:

@@ -16,7 +16,7 @@ from wanedit.jobs.evaluate.config import EvaluationConfig, find_files
 from wanedit.jobs.evaluate.inputs import read_inputs, read_mask, read_scene
 from wanedit.jobs.evaluate.metric import Inputs, Values, find_metric, measure
 from wanedit.jobs.evaluate.vbench import export
-from wanedit.runtime.events import progress_bar, wide_console
+from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.record import read_run
@@ -39,16 +39,13 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
 
-def evaluate(
-    config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = print, progress: bool = False
-) -> Evaluation:
+def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = print) -> Evaluation:
     """Measure a video, export it and log it where that is asked for. Its frames are read as they are measured.
 
     Args:
         config: what to measure.
         folders: where relative paths are looked up after the current folder.
         say: where lines of a tracker go: how to sync, what failed.
-        progress: show a bar.
 
     Raises:
         InputError: a file that is not there or does not fit; a named metric that cannot be measured.
@@ -72,8 +69,7 @@ def evaluate(
         inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
     if config.output is not None:
         check_outputs_of(config, folders)
-    with progress_bar(len(inputs.video), "measuring", "frames", progress and names != []) as advance:
-        metrics, skipped = measure(inputs, names, advance)
+    metrics, skipped = measure(inputs, names)
     exported: tuple[str, ...] = ()
     if config.vbench is not None:
         keyframes = inputs.keyframes or {}

@@ -1,7 +1,7 @@
 """From complete segments to the final video: colour, retiming, joins, smoothing, sheets."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from wanedit.errors import InputError
 from wanedit.jobs.generate.plan import Plan
+from wanedit.progress import counted
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.timeline import Segment
 from wanedit.video import (
@@ -29,11 +30,8 @@ JUNCTION_RADIUS = 4
 THUMBNAIL = 480
 
 
-def assemble(plan: Plan, directory: RunDirectory, advance: Callable[[], None] = lambda: None) -> None:
+def assemble(plan: Plan, directory: RunDirectory) -> None:
     """Stitch all segments into the final video and draw its two sheets. One segment is in memory at a time.
-
-    Args:
-        advance: called after every frame.
 
     Raises:
         ResourceError: the disk is full; the segments stay.
@@ -46,13 +44,12 @@ def assemble(plan: Plan, directory: RunDirectory, advance: Callable[[], None] = 
     wanted, kept = {*shown, *near}, {}
 
     def watched() -> Iterator[np.ndarray]:
-        for index, frame in enumerate(final_frames(plan, directory)):
+        for index, frame in enumerate(counted(final_frames(plan, directory), "stitching", "frames", count)):
             if index in wanted:
                 # Small enough to keep hundreds; the sheets show none larger.
                 scale = THUMBNAIL / max(frame.shape[:2])
                 size = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
                 kept[index] = frame if scale >= 1 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-            advance()
             yield frame
 
     write_video(

@@ -22,11 +22,11 @@ from wanedit.jobs.generate.plan import (
     resolve,
     show_plan,
 )
-from wanedit.lit.tasks import SampledSegment, SegmentTask, shares
+from wanedit.lit.tasks import SampledSegment, SegmentTask
 from wanedit.runtime import launch
 from wanedit.runtime.cost import disk_bytes
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
-from wanedit.runtime.events import append_event, progress_bar
+from wanedit.runtime.events import append_event, counting_together, progress_bars
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import predict, save_latents, write_piece
@@ -75,7 +75,7 @@ def generate(
     Args:
         config: the run.
         folders: where relative keyframe paths are looked up after the current folder.
-        verbose: show the plan's warnings and a progress bar.
+        verbose: show the plan's warnings and progress bars.
         say: where the lines go.
         full_plan: first print the whole plan, as `--dry_run` does.
 
@@ -87,7 +87,7 @@ def generate(
     tell = say if verbose and world.rank == 0 else None
     launch.join(world)
     try:
-        with launch.interruptible(), contextlib.ExitStack() as stack:
+        with launch.interruptible(), progress_bars(tell is not None), contextlib.ExitStack() as stack:
             # One rank decides, and owns the folder until the run ends; the others receive the plan or the error.
             plan, todo = launch.on_rank_zero(
                 world, lambda: _decide(config, folders, directory, world, stack, tell)
@@ -101,14 +101,10 @@ def generate(
                 track(plan.config, directory, world, digests, metadata(plan), tell)
             )
             sample(plan, todo, directory, world, tell is not None, tracking.follow)
-            # What is stitched must be on disk on every rank first.
-            launch.barrier(world)
             if world.rank == 0:
-                frames = plan.timeline.num_frames
-                with progress_bar(frames, "stitching", "frames", tell is not None) as advance:
-                    assemble(plan, directory, advance)
+                assemble(plan, directory)
                 numbers = {
-                    "frames": frames,
+                    "frames": plan.timeline.num_frames,
                     "segments": len(digests),
                     "sampled": len(todo),
                     "seed": plan.seed,
@@ -183,9 +179,10 @@ def sample(
 ) -> None:
     """Sample `todo`: here, here and on the other ranks of a torchrun, or in processes started for it.
 
-    Each segment is on disk and in the journal when its step ends.
+    Each segment is on disk and in the journal when its step ends, and all of every rank when this returns.
 
     Args:
+        verbose: whether processes that are started draw progress bars.
         follow: called after every step.
 
     Raises:
@@ -199,9 +196,8 @@ def sample(
         )
         return
     steps = plan.settings.num_inference_steps
-    label = f"rank {world.rank} of {world.size}," if world.size > 1 else "sampling"
-    mine = shares(todo, world.size)[world.rank]
-    with progress_bar(len(mine) * steps, label, "steps", verbose) as advance:
+    all_steps, place = len(todo) * steps, directory.segments
+    with counting_together("sampling", "steps", all_steps, place, world.rank, world.size) as advance:
 
         def on_step(segment: int, step: int) -> None:
             launch.raise_if_interrupted()
@@ -235,6 +231,7 @@ def sample(
         from wanedit.lit.chain import FLF2VChain
 
         predict(FLF2VChain(plan.folder, plan.settings, on_step), todo, save, plan.config, world)
+        launch.barrier(world)
     launch.raise_if_interrupted()
 
 
@@ -296,7 +293,7 @@ class MultiKeyframePipeline:
             keyframes: pairs (path, seconds), "a.png:0.0,b.png:3.0", or a folder; the config's own when None.
             global_prompt: what the whole video shows.
             output_path: the run's folder, or the final .mp4 inside it.
-            verbose: print the plan's warnings and a progress bar.
+            verbose: print the plan's warnings and progress bars.
             settings: further fields of `GenerationConfig`.
 
         Raises:

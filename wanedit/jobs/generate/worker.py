@@ -11,6 +11,7 @@ from wanedit.jobs.generate.plan import make_plan, remaining
 from wanedit.jobs.generate.run import sample
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.events import progress_bars
 from wanedit.runtime.record import recorded_config
 from wanedit.runtime.settings import canonical
 
@@ -24,12 +25,11 @@ def main(config_path: str, talk: str = "--verbose") -> int:
     world = launch.current_world()
     launch.join(world)
     try:
-        with launch.interruptible():
+        with launch.interruptible(), progress_bars(talk == "--verbose" and world.rank == 0):
             plan = make_plan(config)
             # All ranks see the same work: none begins before all have met in Lightning's set-up.
             todo = remaining(plan, directory)
-            sample(plan, todo, directory, world, verbose=talk == "--verbose" and world.rank == 0)
-            launch.barrier(world)
+            sample(plan, todo, directory, world, verbose=False)
     except WaneditError as error:
         launch.report_error(path, world.rank, error)
         return error.exit_code

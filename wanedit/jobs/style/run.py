@@ -15,8 +15,9 @@ from wanedit.errors import WaneditError
 from wanedit.files import OnDisk, write_text
 from wanedit.jobs.style.config import StyleConfig, resolved
 from wanedit.jobs.style.plan import OWN_NAME, Say, StyleDirectory, StylePlan, check_output, make_style_plan
+from wanedit.progress import counting
 from wanedit.runtime import launch
-from wanedit.runtime.events import progress_bar
+from wanedit.runtime.events import progress_bars
 from wanedit.runtime.record import write_record
 from wanedit.stylists.cache import Cache, Journal, picture_hash
 from wanedit.stylists.extract import Keyframes, read_keyframes
@@ -98,7 +99,10 @@ async def style_async(
         try:
             # Decoding takes seconds, and the event loop may be the caller's own.
             keyframes = await asyncio.to_thread(read_keyframes, plan.clip, plan.indices, plan.cuts)
-            with progress_bar(len(plan.indices), "restyling", "keyframes", verbose) as done:
+            with (
+                progress_bars(verbose),
+                counting("restyling", "keyframes", len(plan.indices)) as done,
+            ):
                 workflow = Workflow(
                     stylist=plan.stylist,
                     keyframes=tuple(keyframes.frames),
