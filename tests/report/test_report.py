@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.runs import Heard
 from tests.video.test_sound import film, packets
 from wanedit import EditResult, GenerationResult
 from wanedit.cli import main
@@ -44,7 +45,7 @@ def sections(text: str) -> list[str]:
     return re.findall(r'<section id="(\w+)"', text)
 
 
-def test_an_edit_has_all_its_parts(edit_copy: Path) -> None:
+def test_an_edit_has_all_its_parts(edit_copy: Path, heard: Heard) -> None:
     path = write_report(edit_copy, metrics="keyframes,fidelity")
     text = read(path)
     assert path == edit_copy / "report.html"
@@ -55,6 +56,11 @@ def test_an_edit_has_all_its_parts(edit_copy: Path) -> None:
     assert "a blue square" in text
     assert 'data-keyframes="0,8"' in text
     assert "Not all is here" not in text
+    drawn = [f"drawing {title}" for title in ("Source", "Edited", "Keyframes", "Difference")]
+    assert [label for label, *_ in heard if not label.startswith("reading")] == [
+        "measuring", "comparing with the source", *drawn,
+    ]  # fmt: skip
+    assert [row for row in heard if row[2:] != [9, 9]] == []
 
 
 def test_a_generation_has_its_joins(chain_copy: Path) -> None:

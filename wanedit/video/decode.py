@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wanedit.errors import InputError
+from wanedit.progress import counted
 from wanedit.video.arrays import AnyFrame, Frame, Frames, FrameSequence, require_same_size
 from wanedit.video.display import UNSPECIFIED
 from wanedit.video.formats import own_names
@@ -276,7 +277,7 @@ def stack(frames: Iterator[Frame], path: Path, count: int) -> Frames:
     if first is None:
         raise InputError(f"{path}: not one frame can be decoded")
     clip, found = np.empty((count, *first.shape), np.uint8), 0
-    for frame in chain([first], frames):
+    for frame in counted(chain([first], frames), f"reading {path.name}", "frames", count):
         if found == len(clip):
             clip = np.concatenate([clip, np.empty_like(clip)])
         clip[found] = frame
