@@ -50,6 +50,9 @@ MISTAKES = [
     (f"evaluate {FILM} --metrics nothing", 2, "metrics names 'nothing'"),
     (f"evaluate {FILM} --reference nowhere.mp4", 2, "reference: no file or folder"),
     ("report nowhere", 2, "expected the folder of a run"),
+    (f"report {FILM}", 2, "is no film of a run"),
+    (f"report {DEMO} --output /tmp/x.html", 2, "holds settings, but no run"),
+    ("evaluate --run examples/edit_a_video", 2, "holds settings, but no run"),
     ("ablate nowhere", 2, "nowhere has no grid.yaml"),
     ("models check nowhere", 2, "'nowhere' is neither a folder nor a known model"),
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Settings of a generation: keyframes and sizes in every form, ranges, other names."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from wanedit.errors import InputError
 from wanedit.jobs.generate.config import GenerationConfig, check, prompts
 from wanedit.runtime.inputs import parse_keyframes
 from wanedit.runtime.settings import ALIASES, parse_size, with_changes
+from wanedit.stylists.palette.looks import PaletteSettings
 
 ODD_NAMES = [
     "plain.png",
@@ -227,3 +229,20 @@ def test_one_setting_under_two_names_is_refused() -> None:
         with_changes(GenerationConfig(), sample_steps=3, steps=4)
     with pytest.raises(InputError, match="tiled is 'yes'; expected true or false"):
         with_changes(GenerationConfig(), tiled="yes")
+
+
+@pytest.mark.parametrize("kind", [GenerationConfig, EditConfig])
+def test_a_class_of_settings_takes_the_other_names_and_hints_at_slips(kind: type) -> None:
+    config = kind(sample_steps=2, sample_shift=3.0, cfg_scale=4.0, seed=1, tiled=True)
+    assert (config.num_inference_steps, config.shift, config.guidance_scale) == (2, 3.0, 4.0)
+    assert (config.base_seed, config.tile) == (1, 256)
+    for slip, meant in (("sizes", "size"), ("sample_step", "sample_steps"), ("promt", "prompt")):
+        with pytest.raises(
+            InputError, match=f"{slip} is no setting of {kind.__name__}; did you mean '{meant}'"
+        ):
+            kind(**{slip: 1})
+    with pytest.raises(InputError, match="guidance_scale is given twice"):
+        kind(guidance=1.0, guidance_scale=2.0)
+    assert "num_inference_steps" in inspect.signature(kind).parameters
+    # A palette's own `seed` is no other name of base_seed.
+    assert PaletteSettings(seed=3).seed == 3

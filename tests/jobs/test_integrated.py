@@ -323,7 +323,7 @@ def test_wrong_names_are_refused(video: Path) -> None:
     words, indices = {"description": "ink"}, [0, 4.7]
     with pytest.raises(InputError, match=r"indices\[1\] is 4.7; expected a whole number"):
         asyncio.run(IntegratedVideoEditor().generate_styled_keyframes(video, words, indices=indices))
-    with pytest.raises(InputError, match="unknown settings"):
+    with pytest.raises(InputError, match="alpa is no setting of EditConfig; did you mean 'alpha'"):
         IntegratedVideoEditor(alpa=3.0).load_wan_pipeline()
     with pytest.raises(InputError):
         IntegratedVideoEditor("2B").load_wan_pipeline()

@@ -277,9 +277,11 @@ def test_wrong_types(part: str | None, name: str, value: Any, words: str) -> Non
 
 
 def test_unknown_settings_of_a_part() -> None:
-    with pytest.raises(InputError, match=r"unknown setting palette.colour; expected one of strength"):
+    with pytest.raises(
+        InputError, match=r"palette\.colour is no setting of PaletteSettings; expected one of strength"
+    ):
         style_config({"palette": {"colour": 1}})
-    with pytest.raises(InputError, match="unknown setting vide;"):
+    with pytest.raises(InputError, match=r"vide is no setting of StyleConfig; did you mean 'video'\?"):
         style_config({"vide": "a"})
 
 

@@ -228,6 +228,18 @@ def test_what_is_no_run_is_refused(edit_copy: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder"):
         write_report(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no run: neither metrics\.jsonl nor segments/progress\.json"):
+        write_report(tmp_path / "empty")
+    # As the settings of an example stand beside its source.
+    (tmp_path / "empty" / "config.yaml").write_text("keyframes: []")
+    with pytest.raises(InputError, match="holds settings, but no run"):
+        write_report(tmp_path / "empty")
+    film = shutil.copy(edit_copy / "output_final.mp4", tmp_path / "empty" / "source.mp4")
+    with pytest.raises(InputError, match=r"source\.mp4 is no film of a run"):
+        write_report(Path(film))
+    assert [path.name for path in (tmp_path / "empty").glob("*.html")] == []
+    (tmp_path / "empty" / "metrics.jsonl").touch()
+    (tmp_path / "empty" / "config.yaml").unlink()
     with pytest.raises(InputError, match=r"no config\.yaml"):
         write_report(tmp_path / "empty")
     (tmp_path / "empty" / "config.yaml").write_text("just words")

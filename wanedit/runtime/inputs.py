@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 from wanedit.errors import InputError
+from wanedit.runtime.settings import FINAL_NAME
 from wanedit.runtime.settingsfile import read_lines, told_where
 from wanedit.timeline import Keyframe
 from wanedit.video.formats import FORMATS
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 KeyframesLike = str | os.PathLike[str] | Sequence[object]
 KEYFRAMES_JSON = "keyframes.json"
+# One of them stands in the folder of every run that began.
+RECORDS = ("metrics.jsonl", "segments/progress.json")
 
 # One entry of "a.png:0.0,b.png:3.0": the shortest text up to a colon, a number, and a comma or the end, so
 # that colons, commas and spaces in a path are harmless.
@@ -78,13 +81,27 @@ def find_path(
 
 
 def run_folder(path: Path) -> Path:
-    """The folder of a run that is named by it or by its finished video. Raises InputError for anything else."""
+    """The folder of a run that is named by it or by its finished video.
+
+    Raises:
+        InputError: anything else; a video that is not a run's own and a folder of settings alone are none.
+    """
     path = path.expanduser()
     if path.suffix.lower() in FORMATS and path.is_file():
         beside = path.with_suffix(".wanedit")
+        if not beside.is_dir() and path.name != FINAL_NAME:
+            raise InputError(
+                f"run: {path} is no film of a run, which has its records in {beside.name} beside it; expected the "
+                "folder of a run or its film"
+            )
         path = beside if beside.is_dir() else path.parent
     if not path.is_dir():
         raise InputError(f"run: no folder {path.absolute()}; expected the folder of a run")
+    if not any((path / name).is_file() for name in RECORDS):
+        held = "settings, but no run" if (path / "config.yaml").is_file() else "no run"
+        raise InputError(
+            f"run: {path} holds {held}: neither {' nor '.join(RECORDS)}; expected a run's folder"
+        )
     return path
 
 

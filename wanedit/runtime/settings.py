@@ -1,12 +1,13 @@
 """What the settings of every job share: how they are checked, and sizes."""
 
 import functools
+import inspect
 import json
 import operator
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, is_dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import (
@@ -26,7 +27,7 @@ from typing import (
 
 from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 
-from wanedit.errors import InputError
+from wanedit.errors import InputError, nearest
 from wanedit.files import Json
 from wanedit.outside import look_in
 from wanedit.registry import Registered, Registry
@@ -36,6 +37,7 @@ from wanedit.video.formats import FORMATS, format_of
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+Made = TypeVar("Made")
 FINAL_NAME = "output_final.mp4"
 # What an ending looks like: "film.avi" is meant as a file, "alpha_0.5" as a folder.
 _ENDING = re.compile(r"\.[a-z][a-z0-9]{1,4}")
@@ -60,11 +62,25 @@ class Everyday:
     heading: Literal["what goes in", "how", "the model", "what comes out", "the run"]
 
 
+class _Called(type):
+    """Makes classes of settings that are called with the other names of their fields, too."""
+
+    def __call__(cls: type[Made], *args: Any, **values: Any) -> Made:
+        return type.__call__(cls, *args, **own_names(cls, values))
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """That of the fields, for help and editors."""
+        whole = inspect.signature(cls.__init__)
+        return whole.replace(parameters=[*whole.parameters.values()][1:])
+
+
 @dataclass(frozen=True)
-class PlainValues:
+class PlainValues(metaclass=_Called):
     """Base of the dataclasses of settings: what programs pass becomes what a YAML file would hold.
 
-    One itself: of a class with another base jsonargparse makes no group of flags.
+    One itself: of a class with another base jsonargparse makes no group of flags. A name that is no field is an
+    InputError with the nearest one.
     """
 
     def __post_init__(self) -> None:
@@ -428,8 +444,11 @@ ALIASES = {
 TILE = 256
 
 
-def canonical(values: Mapping[str, object]) -> Json:
+def canonical(values: Mapping[str, object], own_names: Collection[str] = ()) -> Json:
     """Settings under their own names.
+
+    Args:
+        own_names: what is a setting's own name there, and elsewhere another name of one.
 
     Raises:
         InputError: one setting under two names; `tiled` that is neither true nor false.
@@ -437,7 +456,7 @@ def canonical(values: Mapping[str, object]) -> Json:
     found: Json = {}
     called: dict[str, str] = {}
     for name, value in values.items():
-        own = ALIASES.get(name, name)
+        own = name if name in own_names else ALIASES.get(name, name)
         if own in called:
             alias = called[own] if name == own else name
             raise InputError(f"{own} is given twice, once as {alias}; expected one of the two names")
@@ -451,14 +470,28 @@ def canonical(values: Mapping[str, object]) -> Json:
     return found
 
 
+def own_names(kind: type, values: Mapping[str, object], within: str = "") -> Json:
+    """Values by the names of a dataclass's fields, where they may be called by other names.
+
+    Args:
+        within: what stands before the names in messages, such as "palette.".
+
+    Raises:
+        InputError: a name that is no field; one setting under two names.
+    """
+    known = [one.name for one in fields(kind)]
+    for name in values:
+        if name not in known and ALIASES.get(name) not in known:
+            near = nearest(name, [*known, *(other for other, own in ALIASES.items() if own in known)])
+            meant = f"did you mean {within + near!r}?" if near else f"expected one of {', '.join(known)}"
+            raise InputError(f"{within}{name} is no setting of {kind.__name__}; {meant}")
+    return canonical(values, known)
+
+
 def with_changes(config: Config, **changes: object) -> Config:
     """A copy of a configuration with other values, by the fields' names or their aliases.
 
     Raises:
         InputError: a name that is no field.
     """
-    values = {name: plain(value) for name, value in canonical(changes).items()}
-    unknown = sorted(set(values) - set(config.__dataclass_fields__))
-    if unknown:
-        raise InputError(f"unknown settings {unknown}; expected fields of {type(config).__name__}")
-    return replace(config, **values)
+    return replace(config, **{name: plain(value) for name, value in own_names(type(config), changes).items()})

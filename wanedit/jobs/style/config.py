@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from wanedit.runtime.settings import (
     check_modules,
     check_settings,
     field_hints,
+    own_names,
     require_folder,
 )
 from wanedit.stylists.gemini.settings import GeminiSettings
@@ -125,7 +126,6 @@ def style_config(values: Mapping[str, object]) -> StyleConfig:
     Raises:
         InputError: an unknown name.
     """
-    _require_known("", values, StyleConfig)
     return StyleConfig(**parts_of(values))
 
 
@@ -139,16 +139,8 @@ def parts_of(values: Mapping[str, object]) -> dict[str, Any]:
     for name, kind in _PARTS.items():
         given = values.get(name)
         if isinstance(given, Mapping):
-            _require_known(f"{name}.", given, kind)
-            parts[name] = kind(**given)
+            parts[name] = kind(**own_names(kind, given, f"{name}."))
     return {**values, **parts}
-
-
-def _require_known(prefix: str, given: Mapping[str, object], kind: type) -> None:
-    known = [one.name for one in fields(kind)]
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise InputError(f"unknown setting {prefix}{unknown[0]}; expected one of {', '.join(known)}")
 
 
 def check_style(config: StyleConfig) -> None:
