@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -14,10 +15,12 @@ from huggingface_hub import constants
 from PIL import Image
 
 from tests.runs import moving_square
+from tests.video.files import encode
 from wanedit import EditResult
 from wanedit.cli import main
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.evaluate.config import EvaluationConfig
+from wanedit.jobs.evaluate.inputs import read_inputs
 from wanedit.jobs.evaluate.metric import METRICS
 from wanedit.jobs.evaluate.run import evaluate
 from wanedit.metrics.functional import frame_psnr
@@ -281,3 +284,74 @@ def test_a_mask_may_move(files: dict[str, str], tmp_path: Path) -> None:
     found = evaluate(everything(files, mask=str(folder)))
     psnr = frame_psnr(read_frames(files["video.mkv"]), read_frames(files["truth.mkv"]))
     assert found.metrics["mask"]["psnr_inside"] == pytest.approx(psnr[3])
+
+
+def white_right(count: int, background: tuple[int, ...]) -> list[Image.Image]:
+    """A mask that moves: a white column more in each picture, the last of which is as wide as `files`'s mask."""
+    pictures = []
+    for k in range(count):
+        picture = np.full((64, 64, len(background)), background, np.uint8)
+        picture[:, 64 - 32 * (k + 1) // count :] = 255
+        pictures.append(Image.fromarray(picture))
+    return pictures
+
+
+def outside(files: dict[str, str], mask: Path) -> tuple[list[int], tuple[str, ...]]:
+    """How many columns of each frame a mask lets change, and what is said of it."""
+    inputs, noted = read_inputs(everything(files, mask=str(mask)))
+    assert inputs.mask is not None
+    columns = [int(frame[0].sum()) for frame in inputs.mask]
+    return columns, tuple(note for path, notes in noted for note in notes if path == mask)
+
+
+def test_where_a_mask_is_transparent_nothing_may_change(files: dict[str, str], tmp_path: Path) -> None:
+    (picture,) = white_right(1, (255, 255, 255, 0))
+    picture.save(tmp_path / "cut.png")
+    said = "where it is transparent, nothing may change"
+    assert outside(files, tmp_path / "cut.png") == ([32] * 24, (said,))
+    assert (
+        f"cut.png: {said}"
+        in evaluate(everything(files, mask=str(tmp_path / "cut.png"), metrics="mask")).notes
+    )
+    (tmp_path / "masks").mkdir()
+    for k, mask in enumerate(white_right(24, (0, 0, 0, 0))):
+        mask.save(tmp_path / "masks" / f"{k:04}.png")
+    columns, notes = outside(files, tmp_path / "masks")
+    assert columns == [32 * (k + 1) // 24 for k in range(24)]
+    assert said in notes
+
+
+@pytest.mark.parametrize("name", ["mask.gif", "mask.png", "mask.webp", "mask.avif"])
+@pytest.mark.parametrize("background", [(0, 0, 0), (0, 0, 0, 0)])
+def test_a_mask_may_be_an_animation(
+    files: dict[str, str], tmp_path: Path, name: str, background: tuple[int, ...]
+) -> None:
+    first, *others = white_right(24, background)
+    ways = {"lossless": True} if name.endswith("webp") else {"quality": 100} if name.endswith("avif") else {}
+    ways = {"disposal": 2} if name.endswith("gif") else ways
+    first.save(tmp_path / f"moving-{name}", save_all=True, append_images=others, duration=60, **ways)
+    columns, _ = outside(files, tmp_path / f"moving-{name}")
+    assert columns == [32 * (k + 1) // 24 for k in range(24)]
+
+
+def test_what_a_mask_is_tells_the_file_and_not_its_name(files: dict[str, str], tmp_path: Path) -> None:
+    frames = np.stack([np.array(mask) for mask in white_right(24, (0, 0, 0))])
+    for name in ("mask.ts", "mask.m4v"):
+        encode(tmp_path / name, "libx264", frames, options={"crf": "1"})
+        columns, _ = outside(files, tmp_path / name)
+        assert columns[-1] == 32, name
+        assert columns[0] < 4, name
+    shutil.copy(files["mask.png"], tmp_path / "picture.mp4")
+    assert outside(files, tmp_path / "picture.mp4")[0] == [32] * 24
+
+
+def test_a_transparent_video_is_no_mask(files: dict[str, str], tmp_path: Path) -> None:
+    with av.open(tmp_path / "mask.mov", "w") as out:
+        stream = out.add_stream("qtrle", rate=16)
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "argb"
+        for mask in white_right(24, (0, 0, 0, 0)):
+            picture = av.VideoFrame.from_ndarray(np.array(mask), format="rgba").reformat(format="argb")
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    with pytest.raises(InputError, match=r"mask .*mask.mov is transparent in places"):
+        evaluate(everything(files, mask=str(tmp_path / "mask.mov")))

@@ -87,12 +87,12 @@ def test_styling_says_what_was_done_to_its_video() -> None:
 
 def test_an_evaluation_measures_no_transparent_place_and_notes_what_it_read() -> None:
     config = EvaluationConfig(video=str(CASES / "fullrange601.mp4"), keyframes=f"{CASES / 'key_alpha.png'}:0")
-    inputs, opened = read_inputs(config)
+    inputs, noted = read_inputs(config)
     assert inputs.keyframes is not None
     alpha = load_image(CASES / "key_alpha.png").alpha
     first = read_frames(CASES / "fullrange601.mp4", [0])[0]
     np.testing.assert_array_equal(inputs.keyframes[0][alpha == 0], first[alpha == 0])
-    assert opened[0].notes == ["key_alpha.png: where it is transparent, nothing is measured"]
+    assert noted[0][1] == ["key_alpha.png: where it is transparent, nothing is measured"]
 
 
 def test_frames_of_a_folder_stand_upright_and_in_order(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ MAX_PIXELS = 100_000_000
 # Formats that decode inside Pillow. EPS, for one, would start Ghostscript on the file.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
+_PLAYED = ("GIF", "PNG", "WEBP", "AVIF")
 _ORIENTATION = 0x0112
 _NAMED = 3  # at most, in an error
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
@@ -80,6 +81,20 @@ def is_animation(path: Path) -> bool:
         # RIFF container, extended WebP; the second bit of its flags says that it is animated (RFC 9649, section 2.7.1).
         head = file.read(21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:21] and head[20] & 2)
+
+
+def count_pictures(path: Path) -> int:
+    """How many pictures an image file plays one after the other; 0 for what is no image, such as a video."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=known_formats()) as image:
+                # Pages of a TIFF and the two views of a stereo photograph are not played.
+                return getattr(image, "n_frames", 1) if image.format in _PLAYED else 1
+    except Image.DecompressionBombError:
+        return 1
+    except _UNREADABLE:
+        return int(_is_heic(path))
 
 
 def load_animation(path: Path) -> Iterator[tuple[LoadedImage, int]]:

@@ -16,6 +16,7 @@ A scene is a small JSON file, from which its exact truth is drawn:
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +43,36 @@ from wanedit.sprites.sets import Clip as SceneClip
 from wanedit.sprites.sets import demo_scene
 from wanedit.video import load_image, to_uint8
 from wanedit.video.arrays import Clip, FrameSequence, size_text
-from wanedit.video.images import OVER_WHITE, under
+from wanedit.video.images import (
+    OVER_WHITE,
+    LoadedImage,
+    count_pictures,
+    list_images,
+    load_animation,
+    load_images,
+    under,
+)
 from wanedit.video.source import OpenedSource, open_source
 
 NOT_MEASURED = "where it is transparent, nothing is measured"
-VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
+UNCHANGED = "where it is transparent, nothing may change"
+
+# Files in the order in which they were opened, each with its notes, which grow while it is read.
+Noted = list[tuple[Path, list[str]]]
 
 
-def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple[Inputs, list[OpenedSource]]:
+def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple[Inputs, Noted]:
     """Open everything that the configuration names; clips are read while they are measured.
 
     Returns:
-        The inputs, and the files of video and reference, whose notes grow while they are read.
+        The inputs, and the files of video, reference and mask with what is to be said of them.
 
     Raises:
         InputError: see `evaluate`.
     """
     clip = open_source(find_path(config.video, folders, what="video", folder=True))
-    frames, (height, width), opened = clip.frames, clip.frames.shape[1:3], [clip]
+    frames, (height, width) = clip.frames, clip.frames.shape[1:3]
+    noted: Noted = [(clip.path, clip.notes)]
     words = [word.strip() for word in config.junctions.split(",") if word.strip()]
     if any(not word.isdecimal() for word in words):
         raise InputError(f"junctions is {config.junctions!r}; expected frame numbers such as 24,48")
@@ -67,9 +80,10 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
         check_junctions(len(frames), junctions)
     reference = None
     if config.reference is not None:
-        opened.append(_like(config.reference, "reference", frames, folders))
-        reference = opened[-1].frames
-    mask = None if config.mask is None else read_mask(config.mask, frames, folders, opened)
+        other = _like(config.reference, "reference", frames, folders)
+        noted.append((other.path, other.notes))
+        reference = other.frames
+    mask = None if config.mask is None else read_mask(config.mask, frames, folders, noted)
     keyframes = None
     if config.keyframes:
         keyframes = {}
@@ -87,7 +101,7 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
                 keyframes[index] = under(image.pixels, share, frames[index])
             said = [NOT_MEASURED if note == OVER_WHITE else note for note in image.notes]
             clip.notes.extend(f"{entry.path.name}: {note}" for note in (*said, entry.note) if note)
-    return Inputs(frames, junctions, reference, mask, keyframes, fps=clip.fps), opened
+    return Inputs(frames, junctions, reference, mask, keyframes, fps=clip.fps), noted
 
 
 def _like(name: FileName, what: str, video: Clip, folders: Sequence[Path]) -> OpenedSource:
@@ -98,27 +112,54 @@ def _like(name: FileName, what: str, video: Clip, folders: Sequence[Path]) -> Op
     return found
 
 
-def read_mask(name: FileName, video: Clip, folders: Sequence[Path], opened: list[OpenedSource]) -> Mask:
-    """White places of a picture, or of a video or folder as long as the video, which is added to those opened.
+def read_mask(name: FileName, video: Clip, folders: Sequence[Path], noted: Noted) -> Mask:
+    """White places of a picture, or of a video, animation or folder as long as the video; it is added to those noted.
+
+    What is transparent is not white, whatever colour lies under it.
 
     Raises:
-        InputError: none that fits.
+        InputError: none that fits; a video, other than an animated picture, that is transparent, where it is read.
     """
-    path = find_path(name, folders, what="mask", folder=True)
-    if path.is_dir() or path.suffix.lower() in VIDEOS:
-        opened.append(_like(name, "mask", video, folders))
-        frames = opened[-1].frames
+    path, notes = find_path(name, folders, what="mask", folder=True), []
+    pictures = 0 if path.is_dir() else count_pictures(path)
+    if pictures == 1:
+        picture = load_image(path)
+        if picture.pixels.shape[:2] != video.shape[1:3]:
+            raise InputError(
+                f"mask is {size_text(picture.pixels)}; expected {video.shape[2]}x{video.shape[1]}"
+            )
+        noted.append((path, notes))
+        return np.broadcast_to(_white(picture, notes), video.shape[:3])
+    clip = _like(name, "mask", video, folders)
+    if pictures == 0 and not path.is_dir():
+        notes = clip.notes
+    noted.append((path, notes))
 
-        def white(start: int, stop: int) -> Iterator[np.ndarray]:
-            return (frame.mean(axis=-1) > 127 for frame in frames.read(start, stop))
+    def white(start: int, stop: int) -> Iterator[np.ndarray]:
+        # Of a folder and of an animation, opacity is known; of a video, no more than that there is any.
+        if path.is_dir():
+            yield from (_white(image, notes) for image in load_images(list_images(path)[start:stop]))
+        elif pictures:
+            yield from (_white(image, notes) for image, _ in islice(load_animation(path), start, stop))
+        else:
+            yield from (frame.mean(axis=-1) > 127 for frame in clip.frames.read(start, stop))
+            if OVER_WHITE in notes:
+                raise InputError(
+                    f"mask {path} is transparent in places, which say nothing of white or black; expected an opaque "
+                    "video, or a folder of pictures, where transparent means that nothing may change"
+                )
 
-        return FrameSequence(frames.shape[:3], white, np.bool_)
-    picture = load_image(path).pixels
-    if picture.shape[:2] != video.shape[1:3]:
-        raise InputError(
-            f"mask is {picture.shape[1]}x{picture.shape[0]}; expected {video.shape[2]}x{video.shape[1]}"
-        )
-    return np.broadcast_to(picture.mean(axis=-1) > 127, video.shape[:3])
+    return FrameSequence(video.shape[:3], white, np.bool_)
+
+
+def _white(picture: LoadedImage, notes: list[str]) -> np.ndarray:
+    """Where a picture of a mask is white and opaque; notes get what is to be said of it, once."""
+    said = [UNCHANGED if note == OVER_WHITE else note for note in picture.notes]
+    notes.extend(note for note in said if note not in notes and not note.startswith("first of"))
+    pixels = picture.pixels
+    if picture.alpha is not None:
+        pixels = under(pixels, picture.alpha[..., None].astype(np.float32) / 255, np.zeros_like(pixels))
+    return pixels.mean(axis=-1) > 127
 
 
 @dataclass(frozen=True)

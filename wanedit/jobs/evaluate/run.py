@@ -51,19 +51,19 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = 
         InputError: a file that is not there or does not fit; a named metric that cannot be measured.
         MissingWeightsError: a named metric needs weights that are not on this machine.
     """
-    names, opened = find_files(config, folders), []
+    names, read = find_files(config, folders), list[tuple[Path, list[str]]]()
     for name in names or ():
         find_metric(name)
     made, root = None, Path()
     if config.run is None:
-        inputs, opened = read_inputs(config, folders)
-        title = opened[0].path.name
+        inputs, read = read_inputs(config, folders)
+        title = read[0][0].name
     else:
         root = find_path(config.run, folders, what="run", folder=True)
         made, title = read_run(root, folders), root.resolve().name
         inputs = Inputs.of(made)
         if config.mask is not None:
-            inputs = replace(inputs, mask=read_mask(config.mask, inputs.video, folders, opened))
+            inputs = replace(inputs, mask=read_mask(config.mask, inputs.video, folders, read))
     if config.scene is not None:
         scene = read_scene(find_path(config.scene, folders, what="scene", folder=True), inputs.video)
         inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
@@ -77,7 +77,7 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = 
         folder = Path(config.vbench).expanduser()
         exported = export(folder, inputs.video, inputs.fps, config.prompt or inputs.prompt, picture)
     # What had to be done to frames to read them is known once all are read.
-    noted = [f"{source.path.name}: {note}" for source in opened for note in dict.fromkeys(source.notes)]
+    noted = [f"{path.name}: {note}" for path, notes in read for note in dict.fromkeys(notes)]
     height, width = inputs.video.shape[1:3]
     result = Evaluation(title, len(inputs.video), (width, height), metrics, skipped, (*noted, *exported))
     if config.tracking != "none":
