@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from wanedit.jobs.edit.config import check_edit
 from wanedit.jobs.edit.method import build_method, filled, guidance, unused
 from wanedit.jobs.edit.plan import fill, make_edit_plan
 from wanedit.runtime.inputs import EditedFrame, parse_edited
-from wanedit.video import write_lossless
+from wanedit.video import write_lossless, write_video
+from wanedit.video.arrays import Clock
 from wanedit.video.source import OpenedSource, open_source
 from wanedit.wan.load import open_wan
 
@@ -434,6 +436,28 @@ def test_held_frames_and_foreign_shapes_are_told(edit_config: Config, inputs: In
     plan = make_edit_plan(edit_config(num_frames=6, keyframes=[[str(tmp_path / "wide.png"), 0]]))
     assert any("6 frames are no 4n+1: the model works on 9" in warning for warning in plan.warnings)
     assert any("wide.png" in warning for warning in plan.warnings)
+
+
+@pytest.mark.parametrize("method", ["copy_source", "warp"])
+def test_nothing_is_said_of_a_model_where_none_works(
+    edit_config: Config, tmp_path: Path, method: str
+) -> None:
+    six = {"num_frames": 6, "keyframes": [[str(picture(tmp_path / "a.png")), 0]]}
+    plan = make_edit_plan(edit_config(**six, method=method))
+    assert not plan.about
+    assert not [note for note in plan.warnings if "the model works" in note or "wan-tiny" in note]
+    assert make_edit_plan(edit_config(**six)).about.startswith("wan-tiny is")
+
+
+def test_frames_too_near_for_a_gif_are_refused_before_a_model_loads(
+    edit_config: Config, tmp_path: Path, no_weights
+) -> None:
+    clock = Clock((0, 5, *range(500, 4000, 500)), 4000, Fraction(1, 1000))
+    frames = np.zeros((9, 64, 64, 3), np.uint8)
+    write_video(tmp_path / "near.mkv", frames, Fraction(9, 4), clock=clock)
+    near = {"video": str(tmp_path / "near.mkv"), "num_frames": 9}
+    with pytest.raises(InputError, match=r"a frame is shown for 0\.005 s; a film in gif shows"):
+        make_edit_plan(edit_config(**near, output=str(tmp_path / "a.gif")))
 
 
 def test_own_size_has_a_floor(edit_config: Config, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.video.scenes import numbered, panning, read_number
 from wanedit.errors import InputError, ResourceError
@@ -176,6 +177,35 @@ def test_a_clock_says_when_each_frame_is_shown(tmp_path, ending):
         assert film.duration == pytest.approx(7e6 / 30, abs=7_000)
     with pytest.raises(InputError, match="more frames than the 4 times"):
         write_video(tmp_path / f"a{ending}", panning(5), 16, clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "lasts"), [([0, 10, 20, 40, 45], 30), ([0, 2, 4, 6], 2), ([0, 3], 70), ([0], 25)]
+)
+def test_a_gif_shows_every_frame_for_its_own_time(tmp_path, ticks, lasts):
+    clock = Clock(tuple(10 * tick for tick in ticks), 10 * (ticks[-1] + lasts), Fraction(1, 1000))
+    write_video(tmp_path / "a.gif", panning(len(ticks)), Fraction(12), clock=clock)
+    with Image.open(tmp_path / "a.gif") as film:
+        shown = []
+        for index in range(len(ticks)):
+            film.seek(index)
+            shown.append(film.info["duration"] // 10)
+    assert shown == [*np.diff(ticks), lasts]
+
+
+@pytest.mark.parametrize("fps", [8, Fraction(24000, 1001), 48])
+def test_a_gif_lasts_as_long_as_its_frames(tmp_path, fps):
+    write_video(tmp_path / "a.gif", panning(10), fps)
+    with av.open(str(tmp_path / "a.gif"), "r") as film:
+        assert film.duration == pytest.approx(10e6 / fps, abs=5_000)
+
+
+def test_frames_too_near_each_other_for_a_gif_are_refused(tmp_path):
+    clock = Clock((0, 5, 10, 500, 1000), 1500, Fraction(1, 1000))
+    with pytest.raises(InputError, match=r"is shown for 0\.005 s; a film in gif shows each for 0\.02"):
+        write_video(tmp_path / "a.gif", panning(5), Fraction(10, 3), clock=clock)
+    assert not list(tmp_path.iterdir())
+    write_video(tmp_path / "a.mp4", panning(5), Fraction(10, 3), clock=clock)
 
 
 @pytest.mark.parametrize("write", [write_lossless, lambda p, f: write_video(p, f, 16)])

@@ -42,6 +42,11 @@ class Clock:
         return (self.end - self.pts[0]) * self.time_base
 
     @property
+    def shortest(self) -> Fraction:
+        """Seconds for which a frame is shown at the least."""
+        return min(b - a for a, b in pairwise((*self.pts, self.end))) * self.time_base
+
+    @property
     def even(self) -> bool:
         """Whether the steps between frames differ by no more than the clock's rounding."""
         steps = [b - a for a, b in pairwise(self.pts)]

@@ -84,7 +84,7 @@ def write_video(
     kind = format_of(path)
     if not 0 <= crf <= 51:
         raise InputError(f"{path}: crf must be between 0 and 51, got {crf}")
-    kind.require_rate(rate)
+    kind.require_rate(rate, clock and clock.shortest)
     if kind.codec == "gif":
         return _write_gif(path, frames, rate, metadata or {}, clock)
     options = dict(kind.options) | {"crf": str(kind.quality(crf))}
@@ -175,10 +175,14 @@ def _write(
                 container.close()
             raise
         container.close()
-        # Read back before the file gets its name: a muxer can lose frames without an error.
-        if (found := probe(partial).frames) != count:
-            raise WaneditError(f"{path}: {count} frames were written but {found} can be read back")
+        _read_back(partial, path, count)
     return count
+
+
+def _read_back(partial: Path, path: Path, count: int) -> None:
+    """Before the file gets its name: a muxer can lose frames without an error."""
+    if (found := probe(partial).frames) != count:
+        raise WaneditError(f"{path}: {count} frames were written but {found} can be read back")
 
 
 def _write_gif(
@@ -190,6 +194,7 @@ def _write_gif(
     """
     kept = path.with_name(f".{path.name[:60]}.{os.getpid()}.frames{PARTIAL_SUFFIX}")
     kind, tick = format_of(path), Fraction(1, 100)
+    unit = (1 / fps if clock is None else clock.time_base) / tick
     try:
         count = write_lossless(kept, frames, fps)
         with atomic_path(path) as partial:
@@ -203,7 +208,10 @@ def _write_gif(
             assert source is not None
             source.push(None)
             palette = cast(VideoFrame, choosing.pull())
-            container = av.open(os.fspath(partial), "w", format=kind.container)
+            # FFmpeg ends a GIF as long after its last frame as that came after the one before, unless told.
+            at, lasts = _when(count - 1, clock, path)
+            ending = {"final_delay": str(max(1, round((at + lasts) * unit) - round(at * unit)))}
+            container = av.open(os.fspath(partial), "w", format=kind.container, options=ending)
             stream = cast(VideoStream, container.add_stream(kind.codec, rate=fps))
             stream.pix_fmt, stream.time_base = kind.pixel_format, tick
             stream.codec_context.time_base = tick
@@ -212,16 +220,14 @@ def _write_gif(
                 if shown is None:
                     stream.height, stream.width = frame.shape[:2]
                     shown = _configured(using, user, picture, palette)
-                at, lasts = _when(index, clock, path)
-                unit = (1 / fps if clock is None else clock.time_base) / tick
                 # Each frame at its own nearest tick, so that their rounding does not add up.
-                picture.pts, picture.time_base = round(at * unit), tick
-                picture.duration = max(1, round((at + lasts) * unit) - picture.pts)
+                picture.pts, picture.time_base = round(_when(index, clock, path)[0] * unit), tick
                 shown.push(picture)
                 container.mux(stream.encode(cast(VideoFrame, using.pull())))
             container.mux(stream.encode(None))
             container.close()
             _comment_gif(partial, json.dumps(dict(metadata)))
+            _read_back(partial, path, count)
     finally:
         kept.unlink(missing_ok=True)
     return count

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from wanedit.errors import InputError
 
+_CLOCK = Fraction(1, 1000)  # seconds: to which Matroska and others round when a frame is shown
+
 
 @dataclass(frozen=True)
 class Format:
@@ -41,12 +43,21 @@ class Format:
         """(height, width) of what is written of frames of these sides: an odd last row or column may be left out."""
         return (height // 2 * 2, width // 2 * 2) if self.even else (height, width)
 
-    def require_rate(self, fps: Fraction) -> None:
-        """Raise InputError for more frames a second than such a film can show."""
+    def require_rate(self, fps: Fraction, shortest: Fraction | None = None) -> None:
+        """Raise InputError for more frames a second than such a film can show.
+
+        Args:
+            shortest: seconds for which a frame is shown at the least, where they are not shown evenly at `fps`.
+        """
         if self.max_fps is not None and fps > self.max_fps:
             raise InputError(
                 f"fps is {float(fps):.6g}; a film in {self.container} shows {float(self.max_fps):g} at most: expected "
                 "fewer, or another ending of output"
+            )
+        if self.max_fps is not None and shortest is not None and shortest < 1 / self.max_fps - _CLOCK:
+            raise InputError(
+                f"a frame is shown for {float(shortest):.3g} s; a film in {self.container} shows each for "
+                f"{float(1 / self.max_fps):g} s or longer: expected another ending, or fps to space them evenly"
             )
 
     def quality(self, crf: int) -> int | None:

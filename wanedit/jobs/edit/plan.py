@@ -93,6 +93,11 @@ class EditPlan:
         """Frames a second of source and output."""
         return self.source.fps
 
+    @property
+    def about(self) -> str:
+        """What the user must know of the model at once; "" where the method asks none."""
+        return "" if "model" in self.method.ignores else self.model.about
+
 
 def make_edit_plan(
     config: EditConfig,
@@ -132,9 +137,9 @@ def make_edit_plan(
     pictures = Pictures(source.frames, shown_in(source.frames, placed, config.resize_policy))
     originals = read_originals(config, source, placed, sides)
     kind = format_of(config.final_path)
-    kind.require_rate(source.fps)
     notes += shape_notes(config, source, sides, kind)
     clock = None if config.fps else film_clock(source.clock, source.fps)
+    kind.require_rate(source.fps, clock and clock.shortest)
     sound_of = sound_of or source.sound_of
     sound, heard = sound_of(source.fps if clock is None else None, kind, frames=len(source.frames))
     notes += heard
@@ -173,17 +178,17 @@ def make_edit_plan(
         own_doubts = method.doubts(settings.num_inference_steps, settings.shift, asked)
     # What becomes of the shape is told by `shape_notes`, which knows the result.
     told = [note for note in source.notes if source.fit is None or note != source.fit.warning]
-    doubts = []
-    if isinstance(model, OutsideModel):
+    works, doubts = "model" not in method.ignores, []
+    if works and isinstance(model, OutsideModel):
         doubts += [
             f"{name} {getattr(given, name)} is not used: {model.name} is asked for velocities alone"
             for name in OF_WAN
             if getattr(given, name) != getattr(EditConfig, name)
         ]
-    else:
+    elif works and isinstance(model, WanFolder):
         doubts += prompt_doubts(model.path, model.config.text_len, [task.prompt, task.source_prompt])
-    doubts += [*_doubts(config, model, task, settings, rehearsal), *own_doubts]
-    if settings.window is not None and "model" not in method.ignores:
+    doubts += [*(_doubts(config, model, task, settings, rehearsal) if works else []), *own_doubts]
+    if settings.window is not None and works:
         doubts.append(
             f"{model.name} is good for {own.max_frames} frames and the source has {len(task.frames)}: it is seen "
             f"through overlapping windows of {own.max_frames} frames, whose velocities are averaged (long_source)"
@@ -344,8 +349,8 @@ def print_edit_plan(config: EditConfig, folders: Sequence[Path] = ()) -> None:
     plan = make_edit_plan(resolve_edit(config, directory), folders)
     check_output(plan, directory)
     console = wide_console()
-    if plan.model.about:
-        console.print(plan.model.about, style="yellow")
+    if plan.about:
+        console.print(plan.about, style="yellow")
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow")
     table = Table(title="Edited keyframes", title_justify="left")

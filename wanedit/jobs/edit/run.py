@@ -106,8 +106,8 @@ def edit(
         task, digests = plan.task, [plan.task.digest]
         with directory.lock():
             complete = _prepare(plan, directory)
-            if plan.model.about:
-                tell(plan.model.about)
+            if plan.about:
+                tell(plan.about)
             for warning in plan.warnings:
                 tell(f"warning: {warning}")
             height, width = task.pictures.frames.shape[1:3]
