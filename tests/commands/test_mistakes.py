@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.runtime.test_outputs import holiday
 from wanedit import commands
 from wanedit.cli import main
 from wanedit.errors import nearest
@@ -49,6 +50,15 @@ MISTAKES = [
     ("evaluate --run nowhere", 2, "run: no file or folder"),
     (f"evaluate {FILM} --metrics nothing", 2, "metrics names 'nothing'"),
     (f"evaluate {FILM} --reference nowhere.mp4", 2, "reference: no file or folder"),
+    (f"edit {FILM} --keyframes {BOARD}:0 --output THEIRS/holiday.mp4", 2, "holiday.mp4 was not written by wanedit"),
+    (f"edit {FILM} --keyframes {BOARD}:0 --output {FILM}", 2, "is also an input"),
+    (f"edit {FILM} --style.description ink --output THEIRS/holiday.mp4", 2, "was not written by wanedit"),
+    (f"generate --keyframes {PAIR} --output THEIRS/holiday.mp4", 2, "holiday.mp4 was not written by wanedit"),
+    (f"generate --keyframes {PAIR} --audio {FILM} --output {FILM}", 2, "holds no sound"),
+    (f"generate --keyframes {PAIR} --audio nowhere.mp3", 2, "audio: no file"),
+    (f"evaluate {FILM} --output THEIRS/notes.json", 2, "notes.json was not written by wanedit"),
+    ("report THEIRS --output THEIRS/page.html", 2, "page.html was not written by wanedit"),
+    ("report THEIRS --output page.pdf", 2, "expected the name of an .html file"),
     ("report nowhere", 2, "expected the folder of a run"),
     (f"report {FILM}", 2, "is no film of a run"),
     (f"report {DEMO} --output /tmp/x.html", 2, "holds settings, but no run"),
@@ -85,9 +95,12 @@ print(json.dumps([told, heavy]))
     ("cases", "brought"), [(MISTAKES, []), (PLANS, ["torch"])], ids=["mistakes", "plans"]
 )
 def test_a_command_imports_no_more_than_it_needs(
-    cases: list[tuple[str, int, str]], brought: list[str], repository: Path
+    cases: list[tuple[str, int, str]], brought: list[str], repository: Path, tmp_path: Path
 ) -> None:
-    words = json.dumps([words.split() for words, _, _ in cases])
+    holiday(tmp_path / "holiday.mp4")
+    for name in ("notes.json", "page.html", "config.yaml"):
+        (tmp_path / name).write_text("{}")
+    words = json.dumps([words.replace("THEIRS", str(tmp_path)).split() for words, _, _ in cases])
     done = subprocess.run(
         [sys.executable, "-c", RUN], input=words, capture_output=True, text=True, check=True, cwd=repository
     )

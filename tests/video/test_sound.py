@@ -11,7 +11,7 @@ from tests.video.scenes import panning
 from wanedit.errors import InputError
 from wanedit.video.encode import write_video
 from wanedit.video.formats import FORMATS
-from wanedit.video.sound import sound_file, sound_of
+from wanedit.video.sound import left_out, sound_file, sound_of
 from wanedit.video.source import read_source
 
 RATE, FPS, TONE = 48_000, 24, 440.0
@@ -166,6 +166,29 @@ def test_what_is_shown_at_another_time_has_no_sound_and_says_so(tmp_path):
     assert "does not say when" in note
     film(tmp_path / "mute.mp4", ())
     assert sound_of(tmp_path / "mute.mp4", clip.clock, Fraction(24), FORMATS[".mp4"]) == (None, [])
+
+
+def test_subtitles_and_chapters_are_left_out_in_so_many_words(tmp_path):
+    plain = film(tmp_path / "plain.mkv")
+    assert left_out(plain) == []
+    (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nwords\n")
+    words, held = opened(tmp_path / "words.srt"), tmp_path / "held.mkv"
+    with opened(plain) as source, opened(held, "w") as out:
+        pictures = source.streams.video[0]
+        copied = out.add_stream_from_template(pictures)
+        for language in ("eng", "deu"):
+            track = out.add_stream_from_template(words.streams.subtitles[0])
+            track.metadata["language"] = language
+        half = {"time_base": Fraction(1), "metadata": {}}
+        out.set_chapters([{"id": k, "start": k, "end": k + 1, **half} for k in range(2)])
+        for packet in source.demux(pictures):
+            if packet.size:
+                packet.stream = copied
+                out.mux(packet)
+    assert left_out(held) == [
+        "the source's subtitles (eng, deu) are left out",
+        "the source's chapters (2) are left out",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from wanedit.commands.support import (
     resumable,
     unpack,
 )
-from wanedit.jobs.edit.config import EditConfig, find_inputs
+from wanedit.jobs.edit.config import EditConfig, check_output, find_inputs
 from wanedit.jobs.integrated import EditStyle, styling_of
 from wanedit.jobs.style.config import parts_of
 
@@ -42,7 +42,8 @@ def run(settings: Namespace) -> int:
         from wanedit.jobs.style.plan import find_style
 
         find_style(styling_of(style, config), folders)
-    find_inputs(config, folders, styled=style.asked)
+    found = find_inputs(config, folders, styled=style.asked)
+    check_output(config, found.video, found.keyframes)
     if dry_run or verbose:
         from wanedit.jobs.edit.plan import print_edit_plan
 

@@ -4,7 +4,7 @@ from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_run_flags, new_parser, resumable, unpack
 from wanedit.errors import InputError
-from wanedit.jobs.generate.config import GenerationConfig, find_keyframes
+from wanedit.jobs.generate.config import GenerationConfig, check_output, find_keyframes
 from wanedit.runtime.launch import current_world
 
 HELP = "a long video through timed keyframes"
@@ -30,7 +30,7 @@ def run(settings: Namespace) -> int:
         raise InputError(
             'no keyframes; expected --keyframes "a.png:0.0,b.png:3.0" or keyframes in a --config file'
         )
-    find_keyframes(config, folders)
+    check_output(config, find_keyframes(config, folders), folders)
     if dry_run:
         from wanedit.jobs.generate.plan import print_plan
 

@@ -8,6 +8,7 @@ from wanedit.commands.support import Parser, new_parser
 from wanedit.errors import InputError
 from wanedit.runtime.events import progress_bars
 from wanedit.runtime.inputs import run_folder
+from wanedit.runtime.outputs import REPORT_NAME, page_file
 
 HELP = "show a run, or compare several, in one HTML file"
 ORDER = 6
@@ -39,15 +40,15 @@ def run(settings: Namespace) -> int:
     if len(runs) > 1 and output is None:
         raise InputError(f"{len(runs)} runs and no output; expected --output FILE.html for their comparison")
     # Before the page is imported, which draws and so takes seconds.
-    for one in runs:
-        run_folder(one)
+    found = [run_folder(one) for one in runs]
+    target = page_file(found[0] / REPORT_NAME if output is None else output)
     from wanedit.report import write_comparison, write_report
 
     with progress_bars(not settings.quiet):
         if len(runs) == 1:
-            path = write_report(runs[0], None if output is None else Path(output), settings.metrics)
+            path = write_report(runs[0], target, settings.metrics)
         else:
-            path = write_comparison(runs, Path(output), settings.metrics)
+            path = write_comparison(runs, target, settings.metrics)
     if not settings.quiet:
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     return 0

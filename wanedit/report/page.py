@@ -32,10 +32,9 @@ from wanedit.report.measures import Measured, measure, metric_tables
 from wanedit.report.record import Record, listing, read_record
 from wanedit.runtime.events import number
 from wanedit.runtime.inputs import run_folder
-from wanedit.runtime.outputs import check_outputs
+from wanedit.runtime.outputs import REPORT_NAME, page_file
 from wanedit.runtime.privacy import Discreet
 
-REPORT_NAME = "report.html"
 # A section of this name is drawn by the template of this name.
 TITLES = {
     "differences": "Differences",
@@ -117,10 +116,7 @@ def write_comparison(roots: Sequence[Path], output: Path, metrics: str = "auto")
 
 
 def _target(output: Path) -> Path:
-    target = Path(output).expanduser()
-    if target.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"output is {target.name!r}; expected the name of an .html file")
-    check_outputs([target])
+    target = page_file(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
 

@@ -5,14 +5,14 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.files import PARTIAL_SUFFIX, file_sha256, write_text
-from wanedit.runtime.outputs import is_own
+from wanedit.runtime.outputs import check_outputs, is_own, require_apart
 from wanedit.runtime.settings import check_values
 
 JOURNAL_VERSION = 1
@@ -49,6 +49,11 @@ class RunDirectory:
     def recorded(self) -> bool:
         """Whether an earlier run of wanedit left its record here."""
         return any(path.is_file() and is_own(path) for path in (self.config, self.metrics))
+
+    def check(self, inputs: Sequence[Path]) -> None:
+        """See that the run's files may be written. Raises InputError as `outputs.check_outputs`."""
+        require_apart(self.segments.glob("*"), inputs)
+        check_outputs(self.written, inputs, self.recorded)
 
     def prepare(self) -> None:
         """Create the folders and drop what a killed run left half-written.

@@ -10,6 +10,7 @@ from wanedit.errors import InputError
 from wanedit.video.formats import FORMATS, own_names
 
 MADE_WITH = "wanedit"
+REPORT_NAME = "report.html"
 # What our text files begin with, or hold in their head.
 RECORD_MARK = "# Recorded by wanedit: the resolved configuration of this folder's run.\n"
 _PAGE_MARK = '<meta name="generator" content="wanedit'
@@ -46,6 +47,15 @@ def require_apart(written: Iterable[Path], inputs: Iterable[Path]) -> None:
     for path in filter(Path.exists, written):
         if any(path.samefile(one) for one in used):
             raise InputError(f"output {path} is also an input; expected another output")
+
+
+def page_file(output: str | Path) -> Path:
+    """Where a page is written. Raises InputError for another ending than .html, and as `check_outputs`."""
+    path = Path(output).expanduser()
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"output is {path.name!r}; expected the name of an .html file")
+    check_outputs([path])
+    return path
 
 
 def is_own(path: Path) -> bool:

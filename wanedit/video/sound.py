@@ -98,6 +98,21 @@ def sound_of(
     return Sound(path, clock.start, clock.seconds), notes
 
 
+def left_out(path: Path) -> Notes:
+    """What a video holds beside its pictures and their sound, which no film that is written here gets.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if is_animation(path):
+        return []
+    with _open(path) as container:
+        tracks, chapters = container.streams.subtitles, len(container.chapters())
+    said = [track.metadata.get("language", "und") for track in tracks]
+    held = {"subtitles": ", ".join(said), "chapters": str(chapters) if chapters else ""}
+    return [f"the source's {name} ({what}) are left out" for name, what in held.items() if what]
+
+
 def silent(fps: Fraction | None, kind: Format, *, frames: int | None = None) -> tuple[Sound | None, Notes]:
     """`sound_of` what has none."""
     return None, []

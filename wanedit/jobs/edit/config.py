@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.lit import require_model
+from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
 from wanedit.runtime.settings import (
     Count,
@@ -179,6 +180,20 @@ def find_inputs(config: EditConfig, folders: Sequence[Path] = (), styled: bool =
     if indices and (frames := found.frames(config)) is not None:
         timeline.check_keyframes(len(indices), indices, frames)
     return found
+
+
+def check_output(config: EditConfig, video: Path, keyframes: Sequence[EditedFrame]) -> None:
+    """See that the run's files may be written.
+
+    Raises:
+        InputError: one was not written by wanedit, or is one of the inputs; or the run would lie among the images that
+            it is made from.
+    """
+    directory = RunDirectory(config.folder, config.final_path)
+    directory.check([video, *(keyframe.path for keyframe in keyframes)])
+    folder = video.resolve()
+    if folder.is_dir() and folder in (directory.root.resolve(), *directory.root.resolve().parents):
+        raise InputError(f"output {directory.root} lies in the source's folder, which holds images only")
 
 
 def _look(path: Path, salvage: bool) -> tuple[int, tuple[int, int]]:

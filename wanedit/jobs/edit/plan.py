@@ -13,7 +13,7 @@ from wanedit.errors import InputError
 from wanedit.files import digest
 from wanedit.flow.editing import Method
 from wanedit.flow.path import schedule
-from wanedit.jobs.edit.config import EditConfig, check_edit, find_inputs
+from wanedit.jobs.edit.config import EditConfig, check_edit, check_output, find_inputs
 from wanedit.jobs.edit.method import (
     build_method,
     deciding,
@@ -43,13 +43,12 @@ from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.launch import elsewhere
-from wanedit.runtime.outputs import check_outputs, require_apart
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.video import FitRecord
 from wanedit.video.arrays import Clock, pixels_sha256
 from wanedit.video.formats import format_of
 from wanedit.video.restoring import CARRIED, VERSION
-from wanedit.video.sound import Sound, SoundOf, film_clock
+from wanedit.video.sound import Sound, SoundOf, film_clock, left_out
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan.catalog import Sampling
 from wanedit.wan.condition import prompt_doubts
@@ -142,7 +141,7 @@ def make_edit_plan(
     kind.require_rate(source.fps, clock and clock.shortest)
     sound_of = sound_of or source.sound_of
     sound, heard = sound_of(source.fps if clock is None else None, kind, frames=len(source.frames))
-    notes += heard
+    notes += heard if path.is_dir() else [*heard, *left_out(path)]
 
     settings = edit_settings(config, model, method, len(source.frames))
     files = hash_files(model, say) if isinstance(model, WanFolder) else hash_code(model)
@@ -306,20 +305,6 @@ def _hashes(pictures: Pictures) -> list[str]:
     return [pixels_sha256(pictures.frames), *map(pixels_sha256, pictures.keyframes)]
 
 
-def check_output(plan: EditPlan, directory: RunDirectory) -> None:
-    """See that the run's files may be written.
-
-    Raises:
-        InputError: as `check_outputs`; or the run would lie among the images that it is made from.
-    """
-    inputs = (plan.source.path, *(keyframe.path for keyframe in plan.keyframes))
-    require_apart(directory.segments.glob("*"), inputs)
-    check_outputs(directory.written, inputs, directory.recorded)
-    folder = plan.source.path.resolve()
-    if folder.is_dir() and folder in (directory.root.resolve(), *directory.root.resolve().parents):
-        raise InputError(f"output {directory.root} lies in the source's folder, which holds images only")
-
-
 def resolve_edit(config: EditConfig, directory: RunDirectory) -> EditConfig:
     """Fill what depends on the machine and on an earlier run of this folder: seed and threads."""
     return replace(
@@ -347,7 +332,7 @@ def print_edit_plan(config: EditConfig, folders: Sequence[Path] = ()) -> None:
     for note in elsewhere(config):
         wide_console().print(note, style="yellow")
     plan = make_edit_plan(resolve_edit(config, directory), folders)
-    check_output(plan, directory)
+    check_output(plan.config, plan.source.path, plan.keyframes)
     console = wide_console()
     if plan.about:
         console.print(plan.about, style="yellow")

@@ -9,9 +9,9 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.files import OnDisk
 from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Step, schedule
-from wanedit.jobs.edit.config import EditConfig, check_edit
+from wanedit.jobs.edit.config import EditConfig, check_edit, check_output
 from wanedit.jobs.edit.method import describe_method, guidance
-from wanedit.jobs.edit.plan import EditPlan, check_output, is_complete, make_edit_plan, resolve_edit
+from wanedit.jobs.edit.plan import EditPlan, is_complete, make_edit_plan, resolve_edit
 from wanedit.lit.edit_clip import step_record
 from wanedit.lit.model import OutsideModel
 from wanedit.lit.tasks import EditedClip
@@ -102,7 +102,7 @@ def edit(
         check_tracking(config)
         launch.choose_devices(config, world)
         plan = make_edit_plan(resolve_edit(config, directory), folders, tell, sound_of)
-        check_output(plan, directory)
+        check_output(plan.config, plan.source.path, plan.keyframes)
         task, digests = plan.task, [plan.task.digest]
         with directory.lock():
             complete = _prepare(plan, directory)

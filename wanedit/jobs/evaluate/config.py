@@ -1,5 +1,6 @@
 """What an evaluation can be told, and the checks that read no video: nothing heavy, for the command line reads it."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 from wanedit.errors import InputError
 from wanedit.jobs.evaluate import METRICS
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited, run_folder
+from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.settings import FileName, Index, TrackingSettings, check_settings
 
 if TYPE_CHECKING:
     from wanedit.video.source import OpenedSource
+
+# Of the table of results.
+HEADER = "group,place,name,value"
 
 
 @dataclass(frozen=True)
@@ -87,20 +92,40 @@ def check_evaluation(config: EvaluationConfig) -> list[str] | None:
 
 
 def find_files(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[str] | None:
-    """`check_evaluation`, and that every file is there.
+    """`check_evaluation`, that every file is there, and that the results may be written.
 
     Raises:
-        InputError: a value, or a file that is not there.
+        InputError: a value, a file that is not there, or results that would replace an input or somebody's file.
     """
-    names = check_evaluation(config)
+    names, read = check_evaluation(config), list[Path]()
     for what in ("video", "reference", "mask", "scene"):
         if name := getattr(config, what):
-            find_path(name, folders, what=what, folder=True)
+            read.append(find_path(name, folders, what=what, folder=True))
     if config.run:
         run_folder(find_path(config.run, folders, what="run", folder=True))
     if config.keyframes:
         find_keyframes(config, folders)
+    if config.output is not None:
+        _check_output(Path(config.output).expanduser(), read)
     return names
+
+
+def _check_output(path: Path, read: Sequence[Path]) -> None:
+    """See that the results replace nothing but results. Raises InputError."""
+    table = path.with_suffix(".csv")
+    check_outputs([path], read)
+    # Records of other jobs are wanedit's too.
+    if (
+        path.exists()
+        and path.stat().st_size
+        and "metrics" not in json.loads(path.read_text(encoding="utf-8"))
+    ):
+        raise InputError(f"output {path} is no result of an evaluation; expected one, or another output")
+    ours = False
+    if table.is_file():
+        with table.open("rb") as file:
+            ours = file.readline().rstrip() == HEADER.encode()
+    check_outputs([table], read, ours)
 
 
 def find_keyframes(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[EditedFrame]:

@@ -10,21 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from wanedit import __version__
-from wanedit.errors import InputError
 from wanedit.files import write_text
-from wanedit.jobs.evaluate.config import EvaluationConfig, find_files
+from wanedit.jobs.evaluate.config import HEADER, EvaluationConfig, find_files
 from wanedit.jobs.evaluate.inputs import read_inputs, read_mask, read_scene
 from wanedit.jobs.evaluate.metric import Inputs, Values, find_metric, measure
 from wanedit.jobs.evaluate.vbench import export
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
-from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.record import read_run
 from wanedit.tracking import open_tracker
 from wanedit.tracking.runs import track_measures
 
 Say = Callable[[str], None]
-HEADER = "group,place,name,value"
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,6 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = 
     if config.scene is not None:
         scene = read_scene(find_path(config.scene, folders, what="scene", folder=True), inputs.video)
         inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
-    if config.output is not None:
-        check_outputs_of(config, folders)
     metrics, skipped = measure(inputs, names)
     exported: tuple[str, ...] = ()
     if config.vbench is not None:
@@ -90,27 +85,6 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = 
             with open_tracker(config, place, "evaluate", {"video": title}, title, say) as tracking:
                 tracking.summary(numbers)
     return result
-
-
-def check_outputs_of(config: EvaluationConfig, folders: Sequence[Path]) -> None:
-    """See that the results replace nothing but results. Raises InputError."""
-    path = Path(config.output or "").expanduser()
-    table = path.with_suffix(".csv")
-    given = (config.video, config.reference, config.scene, config.mask)
-    read = [find_path(name, folders, what="input", folder=True) for name in given if name]
-    check_outputs([path], read)
-    # Records of other jobs are wanedit's too.
-    if (
-        path.exists()
-        and path.stat().st_size
-        and "metrics" not in json.loads(path.read_text(encoding="utf-8"))
-    ):
-        raise InputError(f"output {path} is no result of an evaluation; expected one, or another output")
-    ours = False
-    if table.is_file():
-        with table.open("rb") as file:
-            ours = file.readline().rstrip() == HEADER.encode()
-    check_outputs([table], read, ours)
 
 
 def rows(result: Evaluation) -> list[tuple[str, str, str, float]]:

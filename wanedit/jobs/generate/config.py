@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,8 @@ from annotated_types import Ge, Le
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.lit import require_model
-from wanedit.runtime.inputs import parse_keyframes
+from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.inputs import find_path, parse_keyframes
 from wanedit.runtime.settings import (
     Count,
     Everyday,
@@ -22,6 +24,7 @@ from wanedit.runtime.settings import (
     check_run,
 )
 from wanedit.timeline import Keyframe
+from wanedit.video.formats import format_of
 from wanedit.wan.catalog import find_known, sampling_in
 
 
@@ -130,6 +133,10 @@ def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> li
     # Times are judged once with a provisional rate, before the model's folder is even looked for.
     timeline.plan(seconds, config.fps or 16, timeline.round_up(10**9), stretch=True)
     prompts(config, len(seconds) - 1)
+    if config.audio is not None:
+        from wanedit.video.sound import sound_file
+
+        sound_file(find_path(config.audio, folders, what="audio"), Fraction(0), format_of(config.final_path))
     path = require_model(config.source)
     known = find_known(config.source)
     if path is not None and known is not None:
@@ -138,6 +145,16 @@ def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> li
         seconds = [keyframe.seconds for keyframe in keyframes]
         timeline.plan(seconds, config.fps or own.fps, own.max_frames, config.long_segments == "stretch")
     return keyframes
+
+
+def check_output(
+    config: GenerationConfig, keyframes: Sequence[Keyframe], folders: Sequence[Path] = ()
+) -> None:
+    """See that the run's files may be written. Raises InputError as `RunDirectory.check`."""
+    inputs = [keyframe.path for keyframe in keyframes]
+    if config.audio is not None:
+        inputs.append(find_path(config.audio, folders, what="audio"))
+    RunDirectory(config.folder, config.final_path).check(inputs)
 
 
 def timed_keyframes(

@@ -14,7 +14,14 @@ from wanedit.errors import InputError
 from wanedit.files import digest
 from wanedit.flow.path import schedule
 from wanedit.flow.solvers import SOLVERS, count_evaluations
-from wanedit.jobs.generate.config import GenerationConfig, check, find_keyframes, prompts, timed_keyframes
+from wanedit.jobs.generate.config import (
+    GenerationConfig,
+    check,
+    check_output,
+    find_keyframes,
+    prompts,
+    timed_keyframes,
+)
 from wanedit.lit.model import open_model, require_wan
 from wanedit.lit.tasks import ChainSettings, SegmentTask, sampled_size
 from wanedit.rng import derive_seed
@@ -23,7 +30,6 @@ from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.launch import World, elsewhere
-from wanedit.runtime.outputs import check_outputs, require_apart
 from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
@@ -285,13 +291,6 @@ def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
     return list(plan.tasks[start:])
 
 
-def check_output(plan: Plan, directory: RunDirectory) -> None:
-    """See that the run's files may be written. Raises InputError as `check_outputs`."""
-    inputs = [image.keyframe.path for image in plan.keyframes] + ([plan.sound.path] if plan.sound else [])
-    require_apart(directory.segments.glob("*"), inputs)
-    check_outputs(directory.written, inputs, directory.recorded)
-
-
 def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     """Print segments, frames, seeds, tokens, operations, memory, disk, and what a resume would skip.
 
@@ -303,7 +302,7 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     for note in elsewhere(config):
         wide_console().print(note, style="yellow")
     plan = make_plan(resolve(config, directory, World()), folders)
-    check_output(plan, directory)
+    check_output(plan.config, [image.keyframe for image in plan.keyframes])
     show_plan(plan, remaining(plan, directory), directory)
     if (config.base_seed is None or config.base_seed < 0) and not directory.config.exists():
         wide_console().print("the seed was drawn for this plan; the run draws its own and records it")

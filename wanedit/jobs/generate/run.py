@@ -11,12 +11,11 @@ from pathlib import Path
 from wanedit.errors import InputError, ResourceError
 from wanedit.files import OnDisk
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
-from wanedit.jobs.generate.config import GenerationConfig, check
+from wanedit.jobs.generate.config import GenerationConfig, check, check_output
 from wanedit.jobs.generate.plan import (
     Plan,
     Say,
     announce,
-    check_output,
     make_plan,
     remaining,
     resolve,
@@ -141,7 +140,7 @@ def _decide(
         )
     launch.choose_devices(config, world)
     plan = make_plan(resolve(config, directory, world), folders, tell or (lambda text: None))
-    check_output(plan, directory)
+    check_output(plan.config, [image.keyframe for image in plan.keyframes])
     stack.enter_context(directory.lock())
     directory.prepare()
     todo = remaining(plan, directory)

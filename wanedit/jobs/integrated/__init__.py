@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from wanedit.errors import InputError
-from wanedit.jobs.edit.config import EditConfig
+from wanedit.jobs.edit.config import EditConfig, check_output
 from wanedit.jobs.style.config import StyleConfig, StyleSource, Styling
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.settings import Everyday, FileName
@@ -70,14 +70,15 @@ def with_styled_keyframes(
         InputError, MissingWeightsError: of the style or of the edit, before the stylist is asked.
         RejectedKeyframesError, ServiceError, ResourceError: as `wanedit.jobs.style.run.style`.
     """
-    from wanedit.jobs.edit.plan import check_output, make_edit_plan, resolve_edit
+    from wanedit.jobs.edit.plan import make_edit_plan, resolve_edit
     from wanedit.jobs.style.run import style as restyle
 
     styling = styling_of(style, config)
     # A stylist may cost money: whatever the edit would refuse is refused before it is asked.
     with unstyled(styling, config, folders) as rehearsal:
         directory = RunDirectory(config.folder, config.final_path)
-        check_output(make_edit_plan(resolve_edit(rehearsal, directory), folders), directory)
+        plan = make_edit_plan(resolve_edit(rehearsal, directory), folders)
+        check_output(plan.config, plan.source.path, plan.keyframes)
     result = restyle(styling, folders, verbose=verbose, say=say)
     if verbose:
         say(f"{len(result.indices)} keyframes at {list(result.indices)}: {result.contact_sheet}")
