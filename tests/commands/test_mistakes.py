@@ -98,7 +98,7 @@ def test_a_command_imports_no_more_than_it_needs(
     cases: list[tuple[str, int, str]], brought: list[str], repository: Path, tmp_path: Path
 ) -> None:
     holiday(tmp_path / "holiday.mp4")
-    for name in ("notes.json", "page.html", "config.yaml"):
+    for name in ("notes.json", "page.html", "config.yaml", "metrics.jsonl"):
         (tmp_path / name).write_text("{}")
     words = json.dumps([words.replace("THEIRS", str(tmp_path)).split() for words, _, _ in cases])
     done = subprocess.run(
