@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import yaml
@@ -21,11 +23,12 @@ from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.jobs.style.config import StyleConfig, StyleSource, check_style, style_config
 from wanedit.jobs.style.run import StyleResult, style, style_async
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.inputs import parse_edited
+from wanedit.runtime.inputs import parse_edited, parse_keyframes
 from wanedit.stylists.gemini.settings import GeminiSettings
 from wanedit.stylists.palette.looks import PaletteSettings
 from wanedit.stylists.protocol import RejectedKeyframesError
-from wanedit.video import load_image, write_lossless, write_png
+from wanedit.video import load_image, write_lossless, write_png, write_video
+from wanedit.video.arrays import Clock
 
 FRAMES = scenery(1, 41, 1.5, (48, 64))
 
@@ -146,6 +149,47 @@ def test_the_resolved_config_is_the_same_run(film: Path, painting: Path, tmp_pat
     second = style(style_config(values | {"output": str(tmp_path / "b")}), verbose=False)
     assert np.array_equal(first.keyframes, second.keyframes)
     assert first.indices == second.indices
+
+
+def test_what_readers_say_is_told_and_recorded(film: Path, tmp_path: Path) -> None:
+    def notes(source: Path, **changes: Any) -> str:
+        said: list[str] = []
+        values = {"video": str(source), "style": StyleSource(None, "ink"), "indices": [0, 5]} | changes
+        config = StyleConfig(**values, output=str(tmp_path / f"of {source.stem}"))
+        result = style(config, stylist=FakeStylist(), say=said.append)
+        assert [line.removeprefix("note: ") for line in said] == record(result.folder)["notes"]
+        return "; ".join(result.notes)
+
+    assert "shown at 12 fps as asked, the file says 16" in notes(film, fps=12)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for k in range(8):
+        Image.fromarray(FRAMES[k]).save(folder / f"{k}.png")
+    # One picture alone is transparent.
+    (picture := Image.fromarray(FRAMES[5]).convert("RGBA")).putalpha(90)
+    picture.save(folder / "5.png")
+    said = notes(folder)
+    assert "images have no frame rate: 16 fps taken" in said
+    assert "transparent places laid over white (1 of 2 keyframes)" in said
+    with av.open(str(tmp_path / "later.mkv"), "w") as out:
+        stream: Any = out.add_stream("ffv1", rate=16)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgra"
+        for k in range(8):
+            picture = Image.fromarray(FRAMES[k]).convert("RGBA")
+            picture.putalpha(255 if k < 4 else 90)
+            shown = av.VideoFrame.from_ndarray(np.asarray(picture), format="rgba").reformat(format="bgra")
+            out.mux(stream.encode(shown))
+        out.mux(stream.encode(None))
+    assert "transparen" in notes(tmp_path / "later.mkv")
+
+
+def test_seconds_are_those_of_the_source_s_clock(film: Path, tmp_path: Path) -> None:
+    clock = Clock((0, 100, 200, 240, 280, 320, 900, 1000), 1100, Fraction(1, 1000))
+    write_video(tmp_path / "uneven.mkv", FRAMES[:8], Fraction(80, 11), clock=clock)
+    result = run(tmp_path / "uneven.mkv", tmp_path / "out", FakeStylist(), indices=[0, 6])
+    assert [entry["seconds"] for entry in record(tmp_path / "out")["keyframes"]] == [0.0, 0.9]
+    assert any("variable frame rate" in note for note in result.notes)
+    assert [keyframe.seconds for keyframe in parse_keyframes(str(result))] == [0.0, 0.9]
 
 
 def test_it_can_be_awaited(film: Path, tmp_path: Path) -> None:

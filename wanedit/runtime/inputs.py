@@ -286,7 +286,12 @@ def _timed_images(folder: Path, fps: float, spacing: float, tell: Callable[[str]
     """
     if (folder / KEYFRAMES_JSON).is_file():
         entries = _of_folder(folder)
-        rate = json.loads((folder / KEYFRAMES_JSON).read_text(encoding="utf-8")).get("fps") or fps
+        record = json.loads((folder / KEYFRAMES_JSON).read_text(encoding="utf-8"))
+        if all("seconds" in row for row in record["keyframes"]):  # frames of a video may be unevenly spaced
+            tell(f"{folder.name}: times are those of its {KEYFRAMES_JSON}")
+            rows = zip(entries, record["keyframes"], strict=True)
+            return [_Entry(entry.path, row["seconds"]) for entry, row in rows]
+        rate = record.get("fps") or fps
         tell(f"{folder.name}: times are the frames of its {KEYFRAMES_JSON} at {rate:g} fps")
         return [_Entry(entry.path, _frame(entry.number, k) / rate) for k, entry in enumerate(entries)]
     # Picture 10 after picture 9: text and numbers alternate, so that like is compared with like.

@@ -10,6 +10,7 @@ A cut is a pair whose two measures together are large, and stand out from the pa
 colour alone. A flash, after which the scene is as it was before, is no cut. Dissolves are not found.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,13 +22,13 @@ import numpy as np
 from jaxtyping import Float32
 
 from wanedit.errors import InputError
-from wanedit.timeline import Seconds, rate_of
+from wanedit.timeline import Seconds
 from wanedit.video.arrays import AnyFrame, Frames
 from wanedit.video.colour import rgb_to_lab
-from wanedit.video.decode import describe, frames_between, read_frames, require_known, scanned
-from wanedit.video.images import list_images, load_image, load_images
+from wanedit.video.decode import frames_between, read_frames, scanned
+from wanedit.video.images import list_images, load_images
 from wanedit.video.motion import dis_flow, warp
-from wanedit.video.source import FOLDER_FPS
+from wanedit.video.source import open_source
 
 MARGIN = 2  # frames beside a cut that are not taken: encoders and shutters blur them
 SPACING = 4  # frames between keyframes at least, so that each has a latent slot of its own
@@ -38,7 +39,8 @@ class Clip:
     """The stretch of a source to take keyframes from, before a frame is read.
 
     total: frames of the whole source. start, count: the stretch. size: (height, width). fps: of the source.
-    notes: what is done to its first picture to show it.
+    notes: as those of `OpenedSource` before a frame is read. times: seconds at which each frame begins, from the first
+    one, and at which the last one ends.
     """
 
     path: Path
@@ -48,7 +50,8 @@ class Clip:
     size: tuple[int, int]
     fps: Fraction
     decoder: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    times: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +59,13 @@ class Keyframes:
     """Keyframes of a clip.
 
     indices: counted from the clip's start. frames: uint8 (K, H, W, 3). cuts: the first frame of each later scene,
-    or None where nobody looked for cuts.
+    or None where nobody looked for cuts. notes: what was done to these frames to show them, beyond the clip's notes.
     """
 
     indices: tuple[int, ...]
     frames: Frames
     cuts: tuple[int, ...] | None
+    notes: tuple[str, ...] = ()
 
 
 def open_clip(
@@ -76,24 +80,19 @@ def open_clip(
     Raises:
         InputError: no such source, damaged, or it holds no such stretch.
     """
-    require_known(decoder)
-    if path.is_dir():
-        images = list_images(path)
-        first = load_image(images[0])
-        (height, width), notes = first.pixels.shape[:2], first.notes
-        total, rate = len(images), rate_of(fps or FOLDER_FPS)
-    else:
-        info = describe(path, scanned(path, False))
-        total, height, width, notes = info.frames, info.height, info.width, info.notes
-        rate = info.fps if fps is None else rate_of(fps)
-    if not 0 <= start < total:
-        raise InputError(f"{path}: start is frame {start}, the source has frames 0 to {total - 1}")
-    count = total - start if num_frames is None else num_frames
-    if not 1 <= count <= total - start:
-        raise InputError(
-            f"{path}: {count} frames from frame {start} on were asked for; expected 1 to {total - start}"
-        )
-    return Clip(path, total, start, count, (height, width), rate, decoder, notes)
+    source = open_source(path, decoder=decoder, fps=fps, start=start, num_frames=num_frames)
+    count, height, width, _ = source.frames.shape
+    return Clip(
+        path,
+        source.total,
+        start,
+        count,
+        (height, width),
+        source.fps,
+        decoder,
+        tuple(source.notes),
+        tuple(source.times),
+    )
 
 
 def check_indices(indices: Sequence[int], clip: Clip) -> tuple[int, ...]:
@@ -182,13 +181,17 @@ def read_keyframes(clip: Clip, indices: Sequence[int], cuts: Sequence[int] | Non
     Raises:
         InputError: a frame cannot be decoded; images of unequal size.
     """
-    places = [clip.start + i for i in indices]
+    places, notes = [clip.start + i for i in indices], list[str]()
     if clip.path.is_dir():
         paths = list_images(clip.path)
-        frames = np.stack([image.pixels for image in load_images([paths[i] for i in places])])
+        images = list(load_images([paths[i] for i in places]))
+        frames = np.stack([image.pixels for image in images])
+        counts = Counter(note for image in images for note in image.notes)
+        notes = [f"{note} ({count} of {len(images)} keyframes)" for note, count in counts.items()]
     else:
-        frames = read_frames(clip.path, places, clip.decoder)
-    return Keyframes(tuple(indices), frames, None if cuts is None else tuple(cuts))
+        frames = read_frames(clip.path, places, clip.decoder, notes=notes)
+    new = tuple(note for note in notes if note not in clip.notes)
+    return Keyframes(tuple(indices), frames, None if cuts is None else tuple(cuts), new)
 
 
 LONG_SIDE = 96

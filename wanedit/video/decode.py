@@ -180,8 +180,12 @@ def read_frames(
     indices: Sequence[int] | None = None,
     decoder: str = "pyav",
     salvage: bool = False,
+    notes: list[str] | None = None,
 ) -> Frames:
     """Read frames (T, H, W, 3): all of them, or those at `indices`, in that order, repeats allowed.
+
+    Args:
+        notes: gets what was done to the pictures.
 
     Raises:
         InputError: as `iter_frames`; or an index lies outside the clip; or nothing at all decodes.
@@ -189,7 +193,8 @@ def read_frames(
     path = Path(path)
     reader, index = _reader(path, decoder), scanned(path, salvage)
     if indices is None:
-        return stack(frames_between(path, index, 0, index.frames, decoder, salvage), path, index.frames)
+        every = frames_between(path, index, 0, index.frames, decoder, salvage, notes)
+        return stack(every, path, index.frames)
     if not len(indices):
         raise InputError(f"{path}: no frame indices were given")
     outside = [int(i) for i in indices if not 0 <= i < index.frames]
@@ -197,7 +202,10 @@ def read_frames(
         raise InputError(f"{path}: frame {outside[0]} asked for, the clip has frames 0 to {index.frames - 1}")
     wanted = sorted({int(i) for i in indices})
     frames = _counted(reader.select(path, index, wanted, salvage), path, len(wanted), salvage=False)
-    return stack(frames, path, len(wanted))[np.searchsorted(wanted, np.asarray(indices))]
+    clip = stack(frames, path, len(wanted))
+    if notes is not None:
+        notes.extend(note for note in reader.notes if note not in notes)
+    return clip[np.searchsorted(wanted, np.asarray(indices))]
 
 
 def get_decoder(name: str) -> Decoder:

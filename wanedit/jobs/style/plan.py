@@ -207,7 +207,7 @@ def print_style_plan(config: StyleConfig, folders: Sequence[Path] = ()) -> None:
         table.add_column(column)
     for k, frame in enumerate(plan.indices):
         scene = "-" if plan.cuts is None else str(1 + sum(cut <= frame for cut in plan.cuts))
-        table.add_row(str(k), str(frame), str(clip.start + frame), f"{frame / float(clip.fps):.2f}", scene)
+        table.add_row(str(k), str(frame), str(clip.start + frame), f"{clip.times[frame]:.2f}", scene)
     console.print(table)
     height, width = clip.size
     cuts = "not looked for" if plan.cuts is None else ", ".join(map(str, plan.cuts)) or "none"

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -99,6 +99,11 @@ async def style_async(
         try:
             # Decoding takes seconds, and the event loop may be the caller's own.
             keyframes = await asyncio.to_thread(read_keyframes, plan.clip, plan.indices, plan.cuts)
+            # What had to be done to frames to read them is known once they are read.
+            read = tuple(f"{plan.clip.path.name}: {note}" for note in keyframes.notes)
+            plan = replace(plan, notes=(*plan.notes, *read))
+            for note in read if verbose else ():
+                say(f"note: {note}")
             with (
                 progress_bars(verbose),
                 counting("restyling", "keyframes", len(plan.indices)) as done,
@@ -178,7 +183,7 @@ def _metadata(plan: StylePlan, outcome: Outcome, names: dict[int, str]) -> Recor
                 "file": f"keyframes/{names[track.frame]}",
                 "frame": track.frame,
                 "source_frame": clip.start + track.frame,
-                "seconds": round(track.frame / float(clip.fps), 6),
+                "seconds": round(clip.times[track.frame], 6),
                 "size": [width, height],
                 "sha256": picture_hash(best.styled.image),
                 "attempt": best.number,
