@@ -3,7 +3,14 @@ import pytest
 
 from tests.video.scenes import panning
 from wanedit.errors import InputError
-from wanedit.video.sheets import ACCENT, contact_indices, contact_sheet, junction_indices, junction_sheet
+from wanedit.video.sheets import (
+    ACCENT,
+    comparison_sheet,
+    contact_indices,
+    contact_sheet,
+    junction_indices,
+    junction_sheet,
+)
 
 
 def test_a_contact_sheet_shows_the_frames_and_marks_keyframes():
@@ -51,3 +58,10 @@ def test_what_cannot_be_shown_is_refused():
         junction_sheet(frames, [9])
     with pytest.raises(InputError, match="joins"):
         junction_sheet(frames, [])
+
+
+def test_a_comparison_says_when_uneven_frames_are_shown():
+    frames = dict(enumerate(np.zeros((3, 64, 64, 3), np.uint8)))
+    even = comparison_sheet({"a": frames}, [0, 2], fps=10)
+    assert np.array_equal(comparison_sheet({"a": frames}, [0, 2], times=[0, 0.1, 0.2]), even)
+    assert not np.array_equal(comparison_sheet({"a": frames}, [0, 2], fps=10, times=[0, 0.1, 0.9]), even)

@@ -61,10 +61,12 @@ def comparison_sheet(
     keyframes: Sequence[int] = (),
     fps: Rate = 16,
     title: str = "",
+    times: Sequence[float] | None = None,
 ) -> AnyFrame:
     """One row for each clip, one column for each frame: source, edit and keyframes one below the other.
 
     rows: name -> frame index -> picture, all of one size; a row may lack frames. Columns in `keyframes` have a border.
+    times: seconds of every frame of the clip, where they are not evenly `fps`.
 
     Raises:
         InputError: no rows or indices, or no row shows any of them.
@@ -79,7 +81,8 @@ def comparison_sheet(
         for column, index in enumerate(indices):
             if index in row:
                 mark = index in keyframes
-                sheet.thumb(row[index], column, place, f"{index}", f"{float(index / fps):.2f} s", mark)
+                at = float(index / fps) if times is None else times[index]
+                sheet.thumb(row[index], column, place, f"{index}", f"{at:.2f} s", mark)
     return sheet.pixels()
 
 

@@ -258,8 +258,11 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool) -> EditResult
     shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
     clips = {"source": task.pictures.frames, "edited": frames}
     rows = {name: dict(zip(shown, clip[shown], strict=True)) for name, clip in clips.items()}
+    times = plan.clock and [float(at * plan.clock.time_base - plan.clock.start) for at in plan.clock.pts]
     rows["keyframes"] = dict(zip(task.keyframe_indices, task.pictures.keyframes, strict=True))
-    write_png(directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps))
+    write_png(
+        directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps, times=times)
+    )
     events = [event for event in read_events(directory.metrics) if event.get("digest") == task.digest]
     done = [event for event in events if event.get("event") == "edited"]
     return EditResult(

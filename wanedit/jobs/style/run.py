@@ -159,7 +159,7 @@ def _write(plan: StylePlan, directory: StyleDirectory, keyframes: Keyframes, out
             old.unlink()
     source = dict(zip(keyframes.indices, keyframes.frames, strict=True))
     rows = {"source": source, "styled": pictures}
-    write_png(directory.contact_sheet, comparison_sheet(rows, list(pictures), fps=plan.clip.fps))
+    write_png(directory.contact_sheet, comparison_sheet(rows, list(pictures), times=plan.clip.times))
     final = resolved(plan.config, plan.clip.path, plan.image, plan.indices)
     write_record(directory, final)
     metadata = _metadata(plan, outcome, names)
