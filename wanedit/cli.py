@@ -122,6 +122,18 @@ def _shortened(message: str, valid: Sequence[str]) -> str:
     plain = re.search(r'key "([\w.]+)":\s*Expected an? (.*?)\. Got value: (.*)', message, re.DOTALL)
     if plain:
         return f"{plain[1]} is {plain[3].strip()!r}; expected {_in_words(plain[2])}"
+    group = re.search(
+        r"""Parser key "([\w.]+)":\s*Unable to load config ['"](.*?)['"]\n""", message, re.DOTALL
+    )
+    if group:
+        parts = [name for name in valid if name.startswith(f"{group[1]}.")]
+        return f"{group[1]} is {group[2]!r}; expected its parts: {', '.join(parts)}"
+    nested = re.search(r"Subcommand '\w+' does not accept option '(\w+)\.([\w.-]+)'", message)
+    if nested and nested[1] in commands.names():
+        return (
+            f"{nested[1]!r} is the name of a command and no setting; expected {nested[2]} and the others without it, "
+            "at the left margin"
+        )
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = "\n".join(lines[:MAX_ERROR_LINES])
     wrong = re.findall(

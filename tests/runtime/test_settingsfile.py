@@ -8,7 +8,7 @@ import pytest
 from wanedit.cli import main
 from wanedit.errors import InputError
 from wanedit.jobs.ablate.grid import load_grid
-from wanedit.runtime.inputs import parse_edited
+from wanedit.runtime.inputs import parse_edited, parse_keyframes
 
 GOOD = "keyframes: [[a.png, 0.0], [b.png, 0.5]]\nprompt: a ball\n"
 
@@ -34,6 +34,23 @@ def said(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, *fl
         ("- prompt\n", "settings.yaml:1: holds no mapping"),
         (GOOD + "\nprompt: twice\n", "settings.yaml:4: prompt is given twice, first in line 2"),
         (GOOD + "\npromt: a\n", "settings.yaml:4: "),
+        ("", "settings.yaml: holds no setting; expected lines such as prompt: a red ball"),
+        ("# nothing yet\n", "settings.yaml: holds no setting"),
+        (
+            GOOD + "\nnegative_prompt: !!python/object:os.system x\n",
+            "settings.yaml:4: could not determine a constr",
+        ),
+        (
+            GOOD + "size: !mine [96, 64]\n",
+            "settings.yaml:3: could not determine a constructor for the tag '!mine'",
+        ),
+        (
+            GOOD + "negative_prompt: 2024-13-45\n",
+            "settings.yaml:3: 2024-13-45 is no value that YAML can read (month",
+        ),
+        (GOOD + "sub_prompts: &a [*a]\n", "settings.yaml: an alias in it holds itself"),
+        ("generate:\n  prompt: x\n", "settings.yaml:1: 'generate' is the name of a command and no setting"),
+        (GOOD + "fps: 0\n", "settings.yaml:3: fps is 0.0; expected a positive number up to 1000 or null"),
         (GOOD + "crf: x\n", "settings.yaml:3: crf is 'x'; expected an integer"),
         (GOOD + "crf: 99\n", "settings.yaml:3: crf is 99; expected an integer from 0 to 51"),
         (GOOD + "sample_steps: -2\n", "settings.yaml:3: num_inference_steps is -2"),
@@ -106,3 +123,39 @@ def test_a_grid_is_told_with_its_line(tmp_path: Path, line: str, expected: str) 
     (tmp_path / "grid.yaml").write_text(f"{head}{line}\n")
     with pytest.raises(InputError, match=expected):
         load_grid(tmp_path)
+
+
+def test_one_text_in_the_place_of_several_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "style.yaml"
+    path.write_text("style: sunset\n")
+    expected = "style is 'sunset'; expected its parts: style.image, style.description\n"
+    assert main(["style", "a.mp4", "--config", str(path), "--dry_run"]) == 2
+    assert capsys.readouterr().err == f"wanedit: {path}:1: {expected}"
+    assert main(["style", "a.mp4", "--style", "sunset", "--dry_run"]) == 2
+    assert capsys.readouterr().err == f"wanedit: {expected}"
+
+
+@pytest.mark.parametrize("name", ["a=1,b:2.5,ü/k:3,x=0.png", "a.png:7,b.png", "a b, c.png", "a:1.png"])
+def test_colons_and_commas_in_the_paths_of_keyframes(tmp_path: Path, name: str) -> None:
+    for place in (tmp_path / "plain.png", tmp_path / name):
+        place.parent.mkdir(exist_ok=True)
+        place.touch()
+    for prefix, folders in ((f"{tmp_path}/", ()), ("", (tmp_path,))):
+        text = f"{prefix}plain.png:0,{prefix}{name}:5, {prefix}plain.png:9"
+        found = parse_edited(text, folders)
+        assert [(str(one.path.relative_to(tmp_path)), one.index) for one in found] == [
+            ("plain.png", 0),
+            (name, 5),
+            ("plain.png", 9),
+        ]
+        seconds = parse_keyframes(text.replace(":5,", ":5.5,"), folders)
+        assert [frame.seconds for frame in seconds] == [0, 5.5, 9]
+
+
+def test_a_keyframe_that_cannot_be_placed_is_named() -> None:
+    with pytest.raises(
+        InputError, match=r"keyframe 0 is at 2.5, .* is seconds \(a=1,b\); expected a frame number"
+    ):
+        parse_edited("a=1,b:2.5,k.png:5")

@@ -220,3 +220,33 @@ def test_two_keyframes_of_any_size_come_to_one(size):
             left, top, right, bottom = record.crop
             assert 0 <= left < right <= source.shape[1]
             assert 0 <= top < bottom <= source.shape[0]
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.jpg", "a.webp"])
+@pytest.mark.parametrize("orientation", [2, 3, 6])
+def test_an_orientation_is_noted_in_every_format(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (60, 40)).save(tmp_path / name, exif=exif)
+    image = load_image(tmp_path / name)
+    assert image.notes == (f"EXIF orientation {orientation} applied",)
+    assert image.size == (40, 60)
+    assert image.pixels.shape[:2] == ((60, 40) if orientation == 6 else (40, 60))
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.png", "a.gif", "a.avif", "a.tif"])
+def test_a_picture_cut_in_its_head_is_no_unknown_format(tmp_path, name):
+    pictures = [Image.new("RGB", (60, 40), (k, 9, 9)) for k in (0, 99)]
+    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:40])
+    with pytest.raises(InputError, match="truncated"):
+        load_image(tmp_path / name)
+
+
+def test_pixels_without_a_range_are_not_called_damaged(tmp_path):
+    Image.new("F", (8, 8)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif: floating-point pixels have no defined range; convert"):
+        load_image(tmp_path / "a.tif")
+    Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(tmp_path / "b.tif")
+    with pytest.raises(InputError, match=r"b\.tif: levels from 70000 to 70000; expected 0 to 65535"):
+        load_image(tmp_path / "b.tif")

@@ -15,6 +15,7 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.timeline import fit_length
 from wanedit.video import cut_back, hold_last, read_source, source, write_lossless, write_video
 from wanedit.video.images import fit
+from wanedit.video.source import open_source
 
 needs_decord = pytest.mark.skipif(
     find_spec("decord") is None, reason="decord is not installed: pip install 'wanedit[decord]'"
@@ -206,3 +207,21 @@ def test_a_clip_is_held_at_its_end_and_cut_back(count):
     np.testing.assert_array_equal(cut_back(held, count), frames)
     with pytest.raises(InputError, match=f"cut back to {count + 4}; expected {fit_length(count + 4)}"):
         cut_back(held, count + 4)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "a.bmp"])
+def test_a_picture_in_the_place_of_a_video_is_called_one(tmp_path, name):
+    Image.new("RGB", (64, 48)).save(tmp_path / name)
+    with pytest.raises(
+        InputError, match="is a picture; expected a video, an animation or a folder of pictures"
+    ):
+        open_source(tmp_path / name)
+
+
+def test_what_is_cut_names_the_command_that_reads_it(tmp_path):
+    encode(tmp_path / "a.gif", "gif", panning(4), pix_fmt="rgb8")
+    truncate(tmp_path / "a.gif", 0.8)
+    with pytest.raises(
+        InputError, match="`wanedit edit --salvage`, in Python salvage=True, reads what is there"
+    ):
+        open_source(tmp_path / "a.gif")

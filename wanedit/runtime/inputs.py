@@ -24,11 +24,8 @@ KEYFRAMES_JSON = "keyframes.json"
 # One of them stands in the folder of every run that began.
 RECORDS = ("metrics.jsonl", "segments/progress.json")
 
-# One entry of "a.png:0.0,b.png:3.0": the shortest text up to a colon, a number, and a comma or the end, so
-# that colons, commas and spaces in a path are harmless.
-_ENTRY = re.compile(
-    r"(?P<path>.+?):(?P<number>[-+]?(?:[0-9.]+(?:[eE][-+]?[0-9]+)?|nan|inf))\s*(?:,\s*|$)", re.DOTALL
-)
+# Where an entry of "a.png:0.0,b.png:3.0" may end: a colon, a number, and a comma or the end.
+_NUMBER = re.compile(r":(?P<number>[-+]?(?:[0-9.]+(?:[eE][-+]?[0-9]+)?|nan|inf))\s*(?:,\s*|$)")
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ def parse_keyframes(
     if isinstance(value, str) and (folder := _folder(value, folders)) is not None:
         entries = _timed_images(folder, fps, spacing, tell)
     elif isinstance(value, str):
-        entries, rest = _split(value)
+        entries, rest = _split(value, folders)
         if rest:
             raise InputError(
                 f'keyframes: {rest!r} is no folder and no "a.png:0.0,b.png:3.0" of files and seconds'
@@ -175,7 +172,7 @@ def parse_edited(
     elif (folder := _folder(value, folders)) is not None:
         entries = _of_folder(folder, start, source, first_number)
     else:
-        entries, rest = _split(value)
+        entries, rest = _split(value, folders)
         if rest:
             raise InputError(
                 f'keyframes: {rest!r} is no folder and no "a.png:0,b.png:20" of files and frame numbers'
@@ -186,7 +183,7 @@ def parse_edited(
     for k, entry in enumerate(entries):
         timed = _has_point(entry.number) if entry.timed is None else entry.timed
         if timed:
-            index, note = _frame_at(_seconds(entry.number, k), k, source)
+            index, note = _frame_at(_seconds(entry.number, k), k, entry.path, source)
         else:
             index, note = _frame(entry.number, k), entry.note
         found.append((entry.path, index, note))
@@ -199,14 +196,27 @@ def parse_edited(
 _TIMES = ("seconds", "time", "timestamp")
 
 
-def _split(text: str) -> tuple[list[_Entry], str]:
-    """The entries of "a.png:0.0,b.png:3.0", and what is left where it cannot be read."""
+def _split(text: str, folders: Sequence[Path]) -> tuple[list[_Entry], str]:
+    """The entries of "a.png:0.0,b.png:3.0", and what is left where it cannot be read.
+
+    A path may hold colons and commas: of the places where an entry may end, the first one behind a file that is there.
+    """
     entries: list[_Entry] = []
     text = text.strip()
-    while match := _ENTRY.match(text):
-        entries.append(_Entry(match["path"].strip(), match["number"]))
-        text = text[match.end() :]
+    while ends := [end for end in _NUMBER.finditer(text) if text[: end.start()].strip()]:
+        there = (end for end in ends if _is_file(text[: end.start()].strip(), folders))
+        end = next(there, ends[0])
+        entries.append(_Entry(text[: end.start()].strip(), end["number"]))
+        text = text[end.end() :]
     return entries, text
+
+
+def _is_file(name: str, folders: Sequence[Path]) -> bool:
+    try:
+        find_path(name, folders, what="")
+    except InputError:
+        return False
+    return True
 
 
 def _entry(given: object, index: int, *names: str) -> _Entry:
@@ -240,18 +250,19 @@ def _seconds(value: object, index: int) -> float:
 
 
 def _frame_at(
-    seconds: float, index: int, source: "Callable[[], OpenedSource] | None"
+    seconds: float, index: int, path: str, source: "Callable[[], OpenedSource] | None"
 ) -> tuple[int, str | None]:
     """The frame of a source that is nearest to a time, and a note that says so."""
     if source is None:
         raise InputError(
-            f"keyframe {index} is at {seconds:g}, which with its decimal point is seconds; expected a frame number"
+            f"keyframe {index} is at {seconds:g}, which with its decimal point is seconds ({path}); expected a frame "
+            "number"
         )
     times = source().times
     if not times[0] <= seconds <= times[-1]:
         raise InputError(
-            f"keyframe {index} is at {seconds:g} s; the source lasts {times[-1]:g} s. A number without a decimal point "
-            "is a frame"
+            f"keyframe {index} is at {seconds:g} s ({path}); the source lasts {times[-1]:g} s. A number without a "
+            "decimal point is a frame"
         )
     frame = min(range(len(times) - 1), key=lambda i: abs(times[i] - seconds))
     exact = abs(times[frame] - seconds) < 1e-3

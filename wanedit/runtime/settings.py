@@ -316,7 +316,8 @@ def _check_value(kind: type, name: str, value: object, within: str, convert: boo
             value = expected.validate_json(json.dumps(value), strict=True)
         except (ValidationError, TypeError, ValueError):
             got = "empty" if value == "" else repr(value)
-            raise InputError(f"{within}{name} is {got}; expected {_words_of(expected)}") from None
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            raise InputError(f"{within}{name} is {got}; expected {_words_of(expected, number)}") from None
     if registry is not None:
         registry.renew(str(value))
         # Raises for a name that it does not know, and lists those that it does.
@@ -385,11 +386,15 @@ def field_hints(kind: type) -> dict[str, Any]:
             unknown[error.name] = Any
 
 
-def _words_of(expected: "TypeAdapter[object]") -> str:
+def _words_of(expected: "TypeAdapter[object]", number: bool) -> str:
     from pydantic import PydanticUserError
 
     try:
-        return _in_words(expected.json_schema())
+        schema = expected.json_schema()
+        others = [one for one in schema.get("anyOf", []) if one.get("type") != "string"]
+        # Whoever gave a number out of range is told of the range, and not that a text would do.
+        told = number and any(one.get("type") in ("integer", "number") for one in others)
+        return _in_words({"anyOf": others} if told else schema)
     except PydanticUserError:  # of a type that no file can hold
         return f"a value of {expected._type}"
 

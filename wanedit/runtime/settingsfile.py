@@ -46,15 +46,40 @@ def read_lines(path: Path) -> SettingsFile:
             f"{path}:{line}: is not UTF-8 text; expected the file to be saved as UTF-8"
         ) from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise InputError(_syntax(path, text, error)) from None
-    found = SettingsFile(path, {}, {})
-    if root is not None:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        found = SettingsFile(path, {}, {})
+        if root is None:
+            raise InputError(f"{path}: holds no setting; expected lines such as prompt: a red ball")
         if not isinstance(root, yaml.MappingNode):
             raise InputError(f"{path}:1: holds no mapping; expected lines such as prompt: a red ball")
         _walk(root, "", found)
+        _construct(loader, root, path)
+    except yaml.YAMLError as error:
+        raise InputError(_syntax(path, text, error)) from None
+    except RecursionError:
+        raise InputError(f"{path}: an alias in it holds itself; expected settings that end") from None
     return found
+
+
+def _construct(loader: yaml.SafeLoader, node: yaml.Node, path: Path) -> None:
+    """Make each value of a file, for a tag that YAML does not know and a date that there is not."""
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            loader.construct_object(node)
+        except ValueError as error:
+            raise InputError(
+                f"{path}:{node.start_mark.line + 1}: {node.value} is no value that YAML can read ({error}); "
+                "a text stands in quotes"
+            ) from None
+    elif node.tag.startswith("tag:yaml.org,2002:") and node.tag.rpartition(":")[2] in ("map", "seq"):
+        values = (
+            [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
+        )
+        for value in values:
+            _construct(loader, value, path)
+    else:
+        loader.construct_object(node, deep=True)
 
 
 def _syntax(path: Path, text: str, error: yaml.YAMLError) -> str:

@@ -169,6 +169,12 @@ def _opened(path: Path, max_pixels: int) -> Image.Image:
                 f"{path}: is HEIC, as iPhones save, which needs pillow-heif: pip install 'wanedit[heif]'; or export it "
                 "as JPEG or PNG"
             ) from error
+        with path.open("rb") as file:
+            head = file.read(16)
+        for name in formats:
+            begins = Image.OPEN[name][1] if name in Image.OPEN else None
+            if begins and begins(head):
+                raise InputError(f"{path}: begins as {name} does, and is truncated or damaged") from error
         raise InputError(f"{path}: not an image of a known format ({', '.join(formats)})") from error
     if image.width * image.height > max_pixels:
         got = f"{image.width}x{image.height}"
@@ -193,16 +199,22 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     notes = ["16-bit colour reduced to 8 bits"] if deep else []
     alpha = None
     try:
+        # Pillow turns a TIFF upright itself while it decodes it, and says nothing afterwards.
+        turned = image.getexif().get(_ORIENTATION, 1) if image.format == "TIFF" else 1
+        if turned in range(5, 9):
+            size = (size[1], size[0])
         image.load()
         count = getattr(image, "n_frames", 1)
         if count > 1:
             notes.append(f"first of {count} frames taken")
         orientation = image.getexif().get(_ORIENTATION, 1)
         if orientation in range(2, 9):
-            notes.append(f"EXIF orientation {orientation} applied")
             image = ImageOps.exif_transpose(image)
+            turned = orientation
+        if turned in range(2, 9):
+            notes.append(f"EXIF orientation {turned} applied")
         icc = image.info.get("icc_profile")
-        image = _eight_bits(image, notes)
+        image = _eight_bits(image, path, notes)
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
             alpha = np.array(rgba.getchannel("A"))
@@ -227,15 +239,17 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     return LoadedImage(pixels, path, size, mode, tuple(notes), alpha)
 
 
-def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
+def _eight_bits(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:
     """16-bit grey scaled to 8 bits; Pillow's own conversion clips everything above 255 to white."""
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range, convert to 8 or 16 bits first")
+        raise InputError(
+            f"{path}: floating-point pixels have no defined range; convert to 8 or 16 bits first"
+        )
     if not image.mode.startswith("I"):
         return image
     levels = np.asarray(image).astype(np.int64)
     if levels.min() < 0 or levels.max() > 65535:
-        raise ValueError(f"levels from {levels.min()} to {levels.max()}, expected 16 bits")
+        raise InputError(f"{path}: levels from {levels.min()} to {levels.max()}; expected 0 to 65535")
     notes.append("16-bit grey scaled to 8 bits")
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
 

@@ -25,11 +25,12 @@ from wanedit.errors import InputError
 from wanedit.video.arrays import Clock, Frame
 from wanedit.video.display import Display
 from wanedit.video.ending import breaks_off, keeps_place
+from wanedit.video.images import count_pictures
 
 # Names of demuxers. Playlists, which open other files and addresses, and text rendered as video are left out.
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif,apng,ivf,asf,mxf,h264,hevc,obu,yuv4mpegpipe"
 
-SALVAGE_HINT = "salvage=True reads what is there"
+SALVAGE_HINT = "`wanedit edit --salvage`, in Python salvage=True, reads what is there"
 
 
 def open_video(path: Path, options: dict[str, str] | None = None) -> "InputContainer":
@@ -42,6 +43,10 @@ def open_video(path: Path, options: dict[str, str] | None = None) -> "InputConta
         container = av.open(os.path.abspath(path), options=options or {}, container_options=only_files)
     except (FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
+        if count_pictures(path):
+            raise InputError(
+                f"{path}: is a picture; expected a video, an animation or a folder of pictures"
+            ) from error
         raise InputError(f"{path}: not a readable video file ({reason})") from error
     if not container.streams.video:
         container.close()
