@@ -76,7 +76,7 @@ def test_the_keyframes_have_the_style_and_are_the_source_where_it_was(
     ("changes", "message"),
     [
         ({"keyframes": [["a.png", 0]]}, "keyframes and a style are given"),
-        ({"controller_options": {"tau": 1.0}}, "controller residual has no option 'tau'"),
+        ({"controller_options": {"tau": 1.0}}, "controller exponential has no option 'tau'"),
         ({"model": "nowhere"}, "nowhere"),
         ({"num_inference_steps": 0}, "num_inference_steps is 0"),
         ({"size": "30*30"}, "30"),
