@@ -17,6 +17,7 @@ from wanedit.errors import InputError, MissingWeightsError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.stylists.protocol import Estimate, Request, Styled, StyleGuide, StyleReference, Verdict
 from wanedit.video import load_image, probe, read_frames, write_lossless, write_png
+from wanedit.video.sound import silent
 from wanedit.wan.catalog import find_known
 
 PLAIN = Image.new("RGB", (32, 32), (90, 40, 160))
@@ -93,7 +94,7 @@ def edits(monkeypatch: pytest.MonkeyPatch) -> list[EditConfig]:
 
     def noted(config: EditConfig, **_: Any) -> SimpleNamespace:
         asked.append(config)
-        return SimpleNamespace(frames=[])
+        return SimpleNamespace(frames=[], sound_of=silent)
 
     monkeypatch.setattr("wanedit.jobs.edit.pipeline.edit", noted)
     return asked

@@ -121,6 +121,8 @@ def load_grid(folder: Path) -> Grid:
         InputError: no such file, no YAML, an unknown or missing key, or a value of another type.
     """
     path = folder / GRID_FILE
+    if not path.exists():
+        raise InputError(f"{folder} has no {GRID_FILE}; expected the folder of an experiment")
     lines = read_lines(path)
     with told_where([lines]):
         grid = _grid(yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}, path)
