@@ -19,7 +19,7 @@ from setuptools import Distribution
 
 import wanedit
 from wanedit import GenerationConfig
-from wanedit.cli import build_parser
+from wanedit.cli import build_parser, main
 from wanedit.wan.catalog import find_known
 
 ROOT = Path(__file__).parent.parent
@@ -57,13 +57,15 @@ def parse(*configs: Path, command: str = "generate"):
 def test_every_key_of_a_preset_is_read(path):
     settings = parse(path)
     given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert given
+    assert given.pop("preset")
     assert given.keys() <= GenerationConfig.__dataclass_fields__.keys()
     assert {name: settings[name] for name in given} == given
 
 
 def test_base_holds_every_default():
-    assert yaml.safe_load(read("configs/base.yaml")) == asdict(GenerationConfig())
+    own = ("job", "resize_policy", "output")
+    defaults = {name: value for name, value in asdict(GenerationConfig()).items() if name not in own}
+    assert yaml.safe_load(read("configs/base.yaml")) == {"preset": True, **defaults}
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
@@ -85,12 +87,31 @@ def test_presets_merge_left_to_right():
     assert (merged.model, merged.num_inference_steps, merged.shift) == ("Wan2.1-FLF2V-14B-720P", 8, 16.0)
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in CONFIGS if path.stem not in ("base", "smoothing")], ids=lambda path: path.stem
-)
-def test_a_preset_is_for_edits_too(path):
-    given, settings = yaml.safe_load(path.read_text(encoding="utf-8")), parse(path, command="edit")
-    assert {name: settings[name] for name in given} == given
+@pytest.mark.parametrize("command", ["edit", "style", "evaluate", "ablate", "report"])
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_preset_is_for_every_command(path, command, capsys):
+    words = ["run"] if command == "report" else []
+    given = build_parser(command).parse_args([command, "--config", str(path), *words])[command]
+    plain = build_parser(command).parse_args([command, *words])[command]
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    left = [name for name in values if name not in plain and name != "preset"]
+    assert {name: given[name] for name in values if name in plain} == {
+        name: value for name, value in values.items() if name in plain
+    }
+    said = capsys.readouterr().err
+    told = f"wanedit: preset: {command} has no {', '.join(left)}, which other commands have: left out\n"
+    assert said == (told if left else "")
+    if path.stem == "base":  # which changes nothing anywhere; "" and [] are as good as null
+        assert all((given[name] or None) == (plain[name] or None) for name in values if name in plain)
+
+
+def test_a_slip_in_a_preset_is_refused(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("preset: true\nenable_smoothing: true\nstepz: 3\n")
+    assert main(["edit", "film.mp4", "--config", str(tmp_path / "mine.yaml")]) == 2
+    assert "mine.yaml:3" in capsys.readouterr().err
+    (tmp_path / "mine.yaml").write_text("preset: 3\n")
+    assert main(["edit", "film.mp4", "--config", str(tmp_path / "mine.yaml")]) == 2
+    assert "preset is 3; expected true or false" in capsys.readouterr().err
 
 
 def test_other_names_of_settings_are_understood_in_files_and_flags(tmp_path):

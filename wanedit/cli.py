@@ -3,34 +3,57 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from wanedit import commands
 from wanedit.errors import InputError, WaneditError, nearest
-from wanedit.runtime.settings import ALIASES, canonical
+from wanedit.runtime.settings import ALIASES, canonical, words_for
 from wanedit.runtime.settingsfile import read_lines, told_where
+
+if TYPE_CHECKING:
+    from wanedit.commands.support import Parser
 
 INTERRUPT_EXIT = 130
 MAX_ERROR_LINES = 8
 
 
+@dataclass(frozen=True)
+class Line:
+    """A command line as its parser takes it.
+
+    Attributes:
+        words: `--config FILE` pairs first, so that flags win over files wherever they stand; settings by their names.
+        files: of `--config`, in their order.
+        typed: by the name of each setting that a flag gives, the flag's own.
+    """
+
+    words: list[str]
+    files: list[Path]
+    typed: dict[str, str]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 done, 2 usage or input, 3 weights, 4 resources, 5 service, 1 other)."""
-    from wanedit.commands.support import complain
+    from wanedit.commands.support import Parser, complain
 
     words = list(sys.argv[1:] if argv is None else argv)
+    typed: dict[str, str] = {}
     try:
-        files = [read_lines(path) for path in _config_files(words)]
-        with told_where(files, _flags(words)):
-            settings = _parse(words)
+        asked = words[0] if words and words[0] in commands.names() else None
+        own = commands.load(asked).parser() if asked else Parser()
+        line = read_line(words, [action.dest for action in own._actions])
+        typed = line.typed
+        with told_where([read_lines(path) for path in line.files], typed):
+            settings = _parse(line, own, asked)
             return commands.load(settings.command).run(settings[settings.command])
     except WaneditError as error:
-        complain(str(error))
+        complain(_as_typed(str(error), typed))
         return error.exit_code
     except KeyboardInterrupt:
         complain("interrupted before anything was sampled")
@@ -41,8 +64,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def build_parser(asked: str | None = None) -> ArgumentParser:
-    """The parser of `wanedit`: with the flags of the command that is asked for, else with a line of help for each."""
+def read_line(argv: Sequence[str], known: Collection[str]) -> Line:
+    """The words after `wanedit`.
+
+    Args:
+        known: the settings of the command; only of these other names are understood.
+
+    Raises:
+        InputError: one setting is given twice, under whatever names; `--tiled` that is neither true nor false.
+    """
+    pairs, rest, files, typed = [], [], [], {}
+    words = list(argv[1:])
+    while words:
+        word, *words = words
+        flag, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--"):
+            rest.append(word)
+            continue
+        if flag == "config":
+            value, words = (value, words) if equals else ("".join(words[:1]), words[1:])
+            files.append(Path(value))
+            pairs += ["--config", value]
+            continue
+        setting = flag if flag in known or ALIASES.get(flag) not in known else ALIASES[flag]
+        if setting in typed and not flag.endswith("+"):
+            names = " and ".join(dict.fromkeys(f"--{name}" for name in (typed[setting], flag)))
+            raise InputError(f"{setting} is given twice, by {names}; expected it once")
+        typed[setting] = flag
+        if flag == "tiled" and setting == "tile":
+            # A switch, bare or told, of a setting that is a number.
+            if not equals and words and isinstance(yaml.safe_load(words[0]), bool | int):
+                value, *words = words
+            told = canonical({"tiled": yaml.safe_load(value or "true")})
+            equals, value = "=", told["tile"] or "null"
+        rest.append(f"--{setting}{equals}{value}")
+    return Line([*argv[:1], *pairs, *rest], files, typed)
+
+
+def _as_typed(message: str, typed: Mapping[str, str]) -> str:
+    """A message that begins with a setting, with the flag by whose other name it was given."""
+    setting = message.partition(" ")[0]
+    flag = typed.get(setting, setting)
+    return message if flag == setting else f"{flag} ({setting}){message.removeprefix(setting)}"
+
+
+def build_parser(asked: str | None = None, own: ArgumentParser | None = None) -> ArgumentParser:
+    """The parser of `wanedit`: with that of the command that is asked for, else with a line of help for each.
+
+    Args:
+        own: the command's, where that is made already.
+    """
     from wanedit import __version__
 
     parser = ArgumentParser(
@@ -56,78 +127,50 @@ def build_parser(asked: str | None = None) -> ArgumentParser:
     found = {name: commands.load(name) for name in ([asked] if asked else commands.names())}
     for name, command in sorted(found.items(), key=lambda one: one[1].ORDER):
         # A parser takes time to build, and only one is needed.
-        places.add_subcommand(name, command.parser() if asked else ArgumentParser(), help=command.HELP)
+        one = (own or command.parser()) if asked else ArgumentParser()
+        places.add_subcommand(name, one, help=command.HELP)
     return parser
 
 
-def _parse(words: list[str]) -> Namespace:
-    names = commands.names()
-    asked = words[0] if words and words[0] in names else None
-    parser = build_parser(asked)
+def _parse(line: Line, own: "Parser", asked: str | None) -> Namespace:
+    parser = build_parser(asked, own)
     try:
-        return parser.parse_args(_configs_first(words) or ["--help"])
+        settings = parser.parse_args(line.words or ["--help"])
     except ArgumentError as error:
-        valid = names if asked is None else [action.dest for action in commands.load(asked).parser()._actions]
-        raise InputError(_shortened(str(error), valid)) from None
+        raise InputError(_shortened(str(error), own, asked)) from None
+    for word, setting in own.positional.items():
+        bare = settings[settings.command][word]
+        if bare and setting in line.typed:
+            flag = line.typed[setting]
+            raise InputError(
+                f"{setting} is given twice, by --{flag} and by {bare} without a flag; expected it once"
+            )
+    return settings
 
 
-def _configs_first(argv: list[str]) -> list[str]:
-    """Flags win over files wherever they stand: `--config FILE` pairs are moved to the front, in their order."""
-    files, rest, words = [], [], argv[1:]
-    while words:
-        word, *words = words
-        if word.partition("=")[0] == "--tiled":
-            # A switch, bare or told, of a setting that is a number.
-            told = words[:1] if "=" not in word and words and words[0].lower() in ("true", "false") else []
-            words = words[len(told) :]
-            value = yaml.safe_load(told[0] if told else word.partition("=")[2] or "true")
-            rest.append(f"--tile={canonical({'tiled': value})['tile'] or 'null'}")
-        elif word == "--config":
-            files += [word, *words[:1]]
-            words = words[1:]
-        else:
-            (files if word.startswith("--config=") else rest).append(_own_name(word))
-    return [*argv[:1], *files, *rest]
-
-
-def _config_files(argv: Sequence[str]) -> list[Path]:
-    """The files of `--config FILE` that are there, in their order; of others jsonargparse tells."""
-    pairs = zip(argv, [*argv[1:], ""], strict=True)
-    named = [
-        after if word == "--config" else word.removeprefix("--config=")
-        for word, after in pairs
-        if word == "--config" or word.startswith("--config=")
-    ]
-    return [path for path in map(Path, named) if path.is_file()]
-
-
-def _flags(argv: Sequence[str]) -> set[str]:
-    """The settings that flags give, by their own names."""
-    return {_own_name(word).removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")}
-
-
-def _own_name(word: str) -> str:
-    """A flag by the name of its setting."""
-    name, equals, value = word.partition("=")
-    own = ALIASES.get(name.removeprefix("--")) if name.startswith("--") else None
-    return word if own is None else f"--{own}{equals}{value}"
-
-
-def _shortened(message: str, valid: Sequence[str]) -> str:
+def _shortened(message: str, own: "Parser", asked: str | None) -> str:
     """The cause in few lines, with the nearest valid key where a key is wrong."""
+    valid = [action.dest for action in own._actions] if asked else commands.names()
     union = re.search(r'key "([\w.]+)".*Subtypes: \[(.*?)\]\n.*Given value: (.*)', message, re.DOTALL)
-    if union:
-        kinds = " or ".join(_in_words(kind) for kind in re.split(r", (?=<class|typing)", union[2]))
-        return f"{union[1]} is {union[3].strip()!r}; expected {kinds}"
     plain = re.search(r'key "([\w.]+)":\s*Expected an? (.*?)\. Got value: (.*)', message, re.DOTALL)
-    if plain:
-        return f"{plain[1]} is {plain[3].strip()!r}; expected {_in_words(plain[2])}"
-    group = re.search(
-        r"""Parser key "([\w.]+)":\s*Unable to load config ['"](.*?)['"]\n""", message, re.DOTALL
-    )
-    if group:
-        parts = [name for name in valid if name.startswith(f"{group[1]}.")]
-        return f"{group[1]} is {group[2]!r}; expected its parts: {', '.join(parts)}"
+    if found := union or plain:
+        name, got = found[1], found[3].strip()
+        shown = got if re.fullmatch(r"[-+]?[\d.]+", got) else repr(got)
+        if name in own.kinds:
+            return f"{name} is {shown}; expected {words_for(*own.kinds[name])}"
+    if found := re.search(r"""key "([\w.]+)":\s*Unable to load config ['"](.*?)['"]\n""", message, re.DOTALL):
+        return f"{found[1]} is {found[2]!r}; expected its parts: {', '.join(own.parts(found[1]))}"
+    if found := re.search(r"argument --([\w.]+)\S*: expected one argument", message):
+        name = found[1]
+        return f"{name} has no value; expected one, as --{name}=VALUE where it begins with a minus"
+    if found := re.search(r"arguments are required: (?:\w+\.)?(\w+)", message):
+        meant = next((action.help for action in own._actions if action.dest == found[1]), "one")
+        return f"no {found[1]} given; expected {meant}"
+    if found := re.search(r"argument (\w+): invalid choice: '(.*)' \(choose from (.*)\)", message):
+        names = found[3].replace("'", "")
+        near = nearest(found[2], names.split(", "))
+        hint = f"\nDid you mean {near!r}?" if near else ""
+        return f"{found[1]} is {found[2]!r}; expected one of {names}{hint}"
     nested = re.search(r"Subcommand '\w+' does not accept option '(\w+)\.([\w.-]+)'", message)
     if nested and nested[1] in commands.names():
         return (
@@ -136,31 +179,22 @@ def _shortened(message: str, valid: Sequence[str]) -> str:
         )
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = "\n".join(lines[:MAX_ERROR_LINES])
-    wrong = re.findall(
-        r"--([A-Za-z_][\w.-]*)|option '([\w.-]+)'|[Kk]ey '([\w.-]+)'|choice: '([\w.-]+)'", message
-    )
-    for word in dict.fromkeys(next(filter(None, groups)) for groups in wrong):
-        near = None if word in valid else nearest(word, valid)
-        if near:
+    names = [*valid, *(name for name, setting in ALIASES.items() if setting in valid)]
+    wrong = re.findall(r"--([A-Za-z_][\w.-]*)|option '([\w.-]+)'|[Kk]ey '([\w.-]+)'", message)
+    for word in dict.fromkeys(next(filter(None, groups), "") for groups in wrong):
+        if word in names:
+            continue
+        if where := _commands_with(ALIASES.get(word, word)):
+            return f"{text}\n{word} is a setting of {', '.join(where)}; {asked} has none of the name"
+        if near := nearest(word, names):
             return f"{text}\nDid you mean {near!r}?"
     return text
 
 
-def _in_words(kind: str) -> str:
-    """A type as jsonargparse prints it."""
-    names = {
-        "float": "a number",
-        "int": "an integer",
-        "bool": "true or false",
-        "dict": "a mapping",
-        "str": "text",
-        "NoneType": "null",
-    }
-    literal = re.search(r"Literal\[(.*)\]", kind)
-    if literal:
-        return "one of " + literal[1].replace("'", "")
-    name = re.sub(r"<class '(\w+)'>", r"\1", kind)
-    return names.get(name, name)
+def _commands_with(setting: str) -> list[str]:
+    """The commands that have a setting."""
+    parsers = {name: commands.load(name).parser() for name in commands.names()}
+    return [name for name, one in parsers.items() if setting in (action.dest for action in one._actions)]
 
 
 def entry() -> NoReturn:

@@ -7,6 +7,7 @@ the input alone decides it.
 import difflib
 import re
 from collections.abc import Iterable
+from itertools import takewhile
 
 
 class WaneditError(Exception):
@@ -45,6 +46,8 @@ class NumericalError(WaneditError):
 
 # A word as like another as `stepz` is to `steps`, or `controler` to `controller`.
 ALIKE = 0.75
+# Letters that two names of one stem begin with.
+STEM = 5
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:
@@ -59,6 +62,13 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
             return name
         likeness = difflib.SequenceMatcher(None, "_".join(wanted), "_".join(parts)).ratio()
         part = len(word) > 2 and any(parts[i : i + len(wanted)] == wanted for i in range(len(parts)))
+        # `tracker` for `tracking`: one stem, another ending.
+        stem = sum(
+            1
+            for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word.lower(), name.lower(), strict=False))
+        )
+        if stem >= STEM and stem >= 0.6 * max(len(word), len(name)):
+            likeness = max(likeness, ALIKE)
         # Of names that hold the word, those that end on it, and the shortest: less was left out.
         last = part and parts[-len(wanted) :] == wanted
         best[name] = ALIKE + (likeness + last) / 8 if part else likeness

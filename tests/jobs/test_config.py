@@ -173,7 +173,7 @@ def folder_of(place: Path, *names: str) -> Path:
             "say no times; they follow each other 2.5 s",
         ),
         (("b.png", "a.png"), {"a": 0, "b": 2.5}, "say no times"),
-        (("k9.png", "k10.png"), {"k9": 0, "k10": 2.5}, "say no times"),
+        (("k9.png", "k10.png"), {"k9": 0, "k10": 2.5}, "2.5 s apart, by name: k9.png, k10.png"),
         (("0.5.png", "12.png"), {"0.5": 0, "12": 2.5}, "say no times"),
     ],
 )
@@ -187,6 +187,8 @@ def test_a_folder_of_keyframes_says_their_times(
         assert {k.path.stem: k.seconds for k in found} == pytest.approx(times)
         assert [k.seconds for k in found] == sorted(k.seconds for k in found)
     assert says in notes[0]
+    with pytest.raises(InputError, match=r"empty holds no pictures and no keyframes\.json"):
+        parse_keyframes(folder_of(tmp_path / "empty"))
 
 
 def test_styled_keyframes_stand_at_their_frames(tmp_path: Path) -> None:

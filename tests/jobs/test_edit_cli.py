@@ -108,7 +108,7 @@ def test_flags_win_over_files_and_options_are_mappings(overlay: Path) -> None:
         (["--keyframe", "a.png:0"], "Did you mean 'keyframes'?"),
         (["--alpha", "much"], "alpha is 'much'; expected a number"),
         (["--controller", "pid"], "controller is 'pid'; expected one of covariance, exponential, "),
-        (["--method_options", "3"], "method_options is '3'; expected a mapping"),
+        (["--method_options", "3"], "method_options is 3; expected a mapping"),
         (["--t5_cpu", "maybe"], "t5_cpu is 'maybe'; expected true or false"),
         (["--method", "magic", "a.mp4"], "method is 'magic'; expected one of"),
         (["--num_inference_steps", "2.5"], "num_inference_steps"),

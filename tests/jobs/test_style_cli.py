@@ -258,7 +258,7 @@ def test_a_stylist_from_outside(
     assert main([*words, "--stylist", "faded_outside:None_such"]) == 2
     assert "expected package.module:Name" in capsys.readouterr().err
     # Those of the package take options too, over their sections.
-    assert main([*words, "--style.description", "ink", "--stylist_options", '{"paper": 2.0}']) == 2
+    assert main([*words, "--stylist_options", '{"paper": 2.0}']) == 2
     assert "palette.paper is 2.0" in capsys.readouterr().err
 
 

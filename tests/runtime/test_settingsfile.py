@@ -52,6 +52,11 @@ def said(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, *fl
         ("generate:\n  prompt: x\n", "settings.yaml:1: 'generate' is the name of a command and no setting"),
         (GOOD + "fps: 0\n", "settings.yaml:3: fps is 0.0; expected a positive number up to 1000 or null"),
         (GOOD + "crf: x\n", "settings.yaml:3: crf is 'x'; expected an integer"),
+        (
+            GOOD + "size: 13\n",
+            'settings.yaml:3: size is 13; expected "width*height" such as "1280*720", or null',
+        ),
+        (GOOD + "gpu_ids: 1.5\n", "settings.yaml:3: gpu_ids is 1.5; expected text or a list of integers"),
         (GOOD + "crf: 99\n", "settings.yaml:3: crf is 99; expected an integer from 0 to 51"),
         (GOOD + "sample_steps: -2\n", "settings.yaml:3: num_inference_steps is -2"),
         (GOOD + "negative_prompt: no\n", "settings.yaml:3: negative_prompt is 'False'; expected text"),

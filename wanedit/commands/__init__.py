@@ -6,9 +6,12 @@ imported before `run`.
 
 import importlib
 import pkgutil
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
+
+if TYPE_CHECKING:
+    from wanedit.commands.support import Parser
 
 SHARED = "support"
 
@@ -20,7 +23,7 @@ class Command(Protocol):
     HELP: str
     ORDER: int
 
-    def parser(self) -> ArgumentParser:
+    def parser(self) -> "Parser":
         """Its flags."""
         ...
 

@@ -18,6 +18,7 @@ def parser() -> Parser:
         AblationConfig,
     )
     made.add_argument("folder", nargs="?", type=str, default="", help="the same as --experiment")
+    made.positional["folder"] = "experiment"
     add_run_flags(made)
     return made
 

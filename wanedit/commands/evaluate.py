@@ -20,7 +20,6 @@ def parser() -> Parser:
         EvaluationConfig,
     )
     add_source(made)
-    made.add_argument("--out", type=str, default="", help="the same as --output, over which it wins")
     made.add_argument("--quiet", action="store_true", help="print nothing")
     return made
 
@@ -28,8 +27,8 @@ def parser() -> Parser:
 def run(settings: Namespace) -> int:
     """Measure, print and write. Returns the exit code."""
     values, folders = unpack(settings)
-    quiet, out = values.pop("quiet"), values.pop("out")
-    config = EvaluationConfig(**{**values, **({"output": out} if out else {})})
+    quiet = values.pop("quiet")
+    config = EvaluationConfig(**values)
     find_files(config, folders)
     from wanedit.jobs.evaluate.run import evaluate, print_evaluation, write
 

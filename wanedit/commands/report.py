@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from wanedit.commands.support import Parser, new_parser
+from wanedit.commands.support import Parser, add_config, new_parser
 from wanedit.errors import InputError
 from wanedit.runtime.events import progress_bars
 from wanedit.runtime.inputs import run_folder
@@ -20,6 +20,7 @@ def parser() -> Parser:
         "Write one HTML file that needs nothing else: videos that play and scrub together, junctions, curves, "
         "metrics, plan, settings and hashes of a run; of several runs, a comparison."
     )
+    add_config(made)
     made.add_argument("runs", nargs="+", type=str, help="folders of runs, or their finished videos")
     made.add_argument(
         "--output",

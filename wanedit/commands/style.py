@@ -18,7 +18,6 @@ def parser() -> Parser:
     )
     add_source(made)
     add_run_flags(made)
-    made.add_argument("--out", type=str, default="", help="the same as --output, over which it wins")
     return made
 
 
@@ -26,8 +25,7 @@ def run(settings: Namespace) -> int:
     """Restyle, or print the plan. Returns the exit code."""
     values, folders = unpack(settings)
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
-    out = values.pop("out")
-    config = style_config({**values, **({"output": out} if out else {})})
+    config = style_config(values)
     if dry_run or verbose:
         from wanedit.jobs.style.plan import print_style_plan
 

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
+from wanedit import commands
 from wanedit.errors import InputError, ServiceError, WaneditError
 from wanedit.files import Json
 from wanedit.runtime.launch import Interrupted
@@ -25,15 +26,17 @@ WIDTH = 110
 read_yaml: Callable[[str], object] = get_loader("yaml")
 
 
-# The text of the config file that is being read: only there are the keys of a mapping names of settings. In a flag's
-# value, such as `--method_options '{"seed": 1}'`, they are somebody else's.
-_config_text: ContextVar[str | None] = ContextVar("config_text", default=None)
+# The text of the config file that is being read, and the parser that reads it: only there are the keys of a mapping
+# names of settings. In a flag's value, such as `--method_options '{"seed": 1}'`, they are somebody else's.
+_reading: ContextVar["tuple[str, Parser] | None"] = ContextVar("reading", default=None)
 
 
 def load_yaml(text: str) -> object:
-    """YAML; in a config file the other names of settings are understood."""
-    values = read_yaml(text)
-    return canonical(values) if isinstance(values, dict) and text == _config_text.get() else values
+    """YAML; in a config file the other names of settings are understood, and presets."""
+    values, (content, parser) = read_yaml(text), _reading.get() or (None, None)
+    if parser is None or not isinstance(values, dict) or text != content:
+        return values
+    return parser.own_settings(canonical(values))
 
 
 # jsonargparse reads each value of a flag with it, too.
@@ -55,18 +58,56 @@ class Parser(ArgumentParser):
 
     Attributes:
         everyday: the flags of the short help, in its order, each with the heading that it stands under.
+        kinds: by flag, the dataclass and the field that it sets.
+        positional: by word without a flag, the setting that it gives.
     """
 
     registries: dict[str, Registered] = {}  # noqa: RUF012  a parser with some has its own
     everyday: dict[str, str] = {}  # noqa: RUF012  likewise
+    kinds: dict[str, tuple[type, str]] = {}  # noqa: RUF012  likewise
+    positional: dict[str, str] = {}  # noqa: RUF012  likewise
 
     def parse_string(self, content: str, *arguments: Any, **named: Any) -> Namespace:
         """The settings of a config file."""
-        before = _config_text.set(content)
+        before = _reading.set((content, self))
         try:
             return super().parse_string(content, *arguments, **named)
         finally:
-            _config_text.reset(before)
+            _reading.reset(before)
+
+    def parts(self, name: str) -> list[str]:
+        """The names of the parts of a setting that has some."""
+        found = (action.dest for action in self._actions if action.dest.startswith(f"{name}."))
+        return [dest for dest in found if dest.count(".") == 1]
+
+    def own_settings(self, values: Json) -> Json:
+        """What a config file says to this command.
+
+        Of a file that says `preset: true` that is what the command has; what only others have is left out with a note.
+
+        Raises:
+            InputError: `preset` is no switch; something else than parts for a setting that has parts.
+        """
+        preset = values.pop("preset", False)
+        if preset not in (True, False):
+            raise InputError(f"preset is {preset!r}; expected true or false")
+        for name, value in values.items():
+            if not isinstance(value, dict) and (parts := self.parts(name)):
+                raise InputError(f"{name} is {value!r}; expected its parts: {', '.join(parts)}")
+        if not preset:
+            return values
+        strange = set(values) - self.settings()
+        elsewhere = set().union(
+            *(commands.load(name).parser().settings() for name in commands.names() if strange)
+        )
+        if left := [name for name in values if name in strange & elsewhere]:
+            command = self.prog.split()[-1]
+            complain(f"preset: {command} has no {', '.join(left)}, which other commands have: left out")
+        return {name: value for name, value in values.items() if name not in left}
+
+    def settings(self) -> set[str]:
+        """The names that a config file may have at its top."""
+        return {action.dest.partition(".")[0] for action in self._actions}
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Its help. Only here the registries are read, which imports what they hold."""
@@ -108,17 +149,20 @@ class Parser(ArgumentParser):
 def new_parser(description: str, config: type | None = None) -> Parser:
     """A parser of one command; with `config`, of `--config FILE` and a flag for each field of that dataclass."""
     parser = Parser(exit_on_error=False, allow_abbrev=False, add_help=False, description=description)
-    parser.registries, parser.everyday = {}, {}
+    parser.registries, parser.everyday, parser.kinds, parser.positional = {}, {}, {}, {}
     parser.add_argument(
         "-h", "--help", action=Help, nargs="?", const="", default=SUPPRESS, dest=SUPPRESS,
         help="show what is used most; `--help all`: every flag",
     )  # fmt: skip
     if config is not None:
-        parser.add_argument(
-            "--config", action="config", help="YAML file of settings; repeatable, later ones win"
-        )
+        add_config(parser)
         add_settings(parser, config)
     return parser
+
+
+def add_config(parser: Parser) -> None:
+    """`--config FILE`."""
+    parser.add_argument("--config", action="config", help="YAML file of settings; repeatable, later ones win")
 
 
 def add_settings(parser: Parser, config: type, prefix: str = "") -> None:
@@ -132,6 +176,7 @@ def _note_settings(parser: Parser, config: type, prefix: str) -> None:
     """What the types of settings say for help."""
     for name, hint in get_type_hints(config, include_extras=True).items():
         flag = f"{prefix}.{name}" if prefix else name
+        parser.kinds[flag] = config, name
         if isinstance(hint, type) and is_dataclass(hint):
             _note_settings(parser, hint, flag)
         for about in getattr(hint, "__metadata__", ()):
@@ -167,11 +212,12 @@ def add_run_flags(parser: Parser) -> None:
     parser.everyday |= dict.fromkeys(("config", "dry_run", "quiet"), "the run")
 
 
-def add_source(parser: ArgumentParser) -> None:
+def add_source(parser: Parser) -> None:
     """The video as the first word of a command, without a flag."""
     parser.add_argument(
-        "source", nargs="?", type=str, default="", help="the same as --video, over which it wins"
+        "source", nargs="?", type=str, default="", help="the same as --video; wins over a config file"
     )
+    parser.positional["source"] = "video"
 
 
 def allow_bare_flags(parser: ArgumentParser) -> None:

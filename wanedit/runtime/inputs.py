@@ -313,6 +313,10 @@ def _timed_images(folder: Path, fps: float, spacing: float, tell: Callable[[str]
         ],
     )
     names = [path.stem for path in paths]
+    if not paths:
+        raise InputError(
+            f"keyframes: {folder} holds no pictures and no {KEYFRAMES_JSON}; expected at least two pictures"
+        )
     if all(re.fullmatch(r"\d+(\.\d+)?s|\d+\.\d+", name) for name in names):
         seconds = [float(name.removesuffix("s")) for name in names]
         tell(f"{folder.name}: the names of its images are seconds")
@@ -325,7 +329,8 @@ def _timed_images(folder: Path, fps: float, spacing: float, tell: Callable[[str]
         seconds = [k * spacing for k in range(len(paths))]
         tell(
             f"{folder.name}: the names of its {len(paths)} images say no times; they follow each other {spacing:g} s "
-            "apart (1.5.png or 3s.png would be at these seconds, 0024.png at this frame)"
+            f"apart, by name: {', '.join(path.name for path in paths)} (1.5.png or 3s.png would be at "
+            "these seconds, 0024.png at this frame)"
         )
     order = sorted(range(len(paths)), key=seconds.__getitem__)
     return [_Entry(str(paths[k]), seconds[k]) for k in order]

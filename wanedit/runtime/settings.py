@@ -25,7 +25,7 @@ from typing import (
     runtime_checkable,
 )
 
-from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
+from annotated_types import DocInfo, Ge, Gt, Le, MinLen, MultipleOf, doc
 
 from wanedit.errors import InputError, nearest
 from wanedit.files import Json
@@ -42,6 +42,7 @@ FINAL_NAME = "output_final.mp4"
 # What an ending looks like: "film.avi" is meant as a file, "alpha_0.5" as a folder.
 _ENDING = re.compile(r"\.[a-z][a-z0-9]{1,4}")
 SMALLEST_SIDE = 32
+PLURALS = {"text": "texts", "a number": "numbers", "an integer": "integers"}
 MAX_PIXELS = 4096 * 4096
 
 # Types of fields with the range that makes sense; `check_settings` enforces it, the command line's help shows the type.
@@ -50,6 +51,9 @@ Index = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Rate = Annotated[float, Gt(0), Le(MAX_FPS)]
+AnyRate = Annotated[
+    Rate | str | None, doc(f'a number above 0 up to {MAX_FPS:g}, a fraction such as "30000/1001", or null')
+]
 Named = Annotated[str, MinLen(1)]
 # A file or folder: what programs pass as a path, `PlainValues` makes text.
 FileName = Annotated[str, MinLen(1)] | os.PathLike[str]
@@ -166,8 +170,12 @@ class RunSettings(TrackingSettings):
     negative_prompt: str | None = None
     model: Annotated[FileName, Everyday("the model")] = "tiny"
     ckpt_dir: FileName | None = None
-    size: Annotated[str | Sequence[int] | None, Everyday("what comes out")] = None
-    fps: Rate | str | None = None
+    size: Annotated[
+        str | Sequence[int] | None,
+        Everyday("what comes out"),
+        doc('"width*height" such as "1280*720", or null'),
+    ] = None
+    fps: AnyRate = None
     base_seed: int | None = None
     cpu_threads: Count | None = None
     offload_model: bool | None = None
@@ -317,7 +325,7 @@ def _check_value(kind: type, name: str, value: object, within: str, convert: boo
         except (ValidationError, TypeError, ValueError):
             got = "empty" if value == "" else repr(value)
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            raise InputError(f"{within}{name} is {got}; expected {_words_of(expected, number)}") from None
+            raise InputError(f"{within}{name} is {got}; expected {words_for(kind, name, number)}") from None
     if registry is not None:
         registry.renew(str(value))
         # Raises for a name that it does not know, and lists those that it does.
@@ -386,27 +394,37 @@ def field_hints(kind: type) -> dict[str, Any]:
             unknown[error.name] = Any
 
 
-def _words_of(expected: "TypeAdapter[object]", number: bool) -> str:
+def words_for(kind: type, name: str, number: bool = False) -> str:
+    """What a field of a dataclass takes, for a message: its own words, or its type's and range's.
+
+    Args:
+        number: one was given; of a field that takes some, their range alone is told, and not that a text would do.
+    """
     from pydantic import PydanticUserError
 
+    about = getattr(field_hints(kind)[name], "__metadata__", ())
+    own = next((one.documentation for one in about if isinstance(one, DocInfo)), None)
+    expected = _expected(kind, name)[0]
     try:
         schema = expected.json_schema()
-        others = [one for one in schema.get("anyOf", []) if one.get("type") != "string"]
-        # Whoever gave a number out of range is told of the range, and not that a text would do.
-        told = number and any(one.get("type") in ("integer", "number") for one in others)
-        return _in_words({"anyOf": others} if told else schema)
     except PydanticUserError:  # of a type that no file can hold
-        return f"a value of {expected._type}"
+        return own or f"a value of {expected._type}"
+    others = [one for one in schema.get("anyOf", []) if one.get("type") != "string"]
+    if number and any(one.get("type") in ("integer", "number") for one in others):
+        return _in_words({"anyOf": others})
+    return own or _in_words(schema)
 
 
 def _in_words(schema: Json) -> str:
     """What a JSON schema lets pass: "an integer from 0 to 51", "a positive number or null"."""
     if "anyOf" in schema:
-        return " or ".join(map(_in_words, schema["anyOf"]))
+        *others, last = map(_in_words, schema["anyOf"])
+        return f"{', '.join(others)} or {last}"
     if options := schema.get("enum", [schema["const"]] if "const" in schema else None):
         return "one of " + ", ".join(map(str, options))
     parts = schema.get("items") or schema.get("additionalProperties")
-    each = f", each {_in_words(parts)}" if isinstance(parts, dict) else ""
+    each = _in_words(parts) if isinstance(parts, dict) else ""
+    each = f" of {PLURALS[each]}" if each in PLURALS else f", each {each}" if each else ""
     kind = schema.get("type")
     if kind not in ("integer", "number"):
         words = {
@@ -443,6 +461,7 @@ ALIASES = {
     "sample_solver": "solver",
     "seed": "base_seed",
     "save_file": "output",
+    "out": "output",
     "tiled": "tile",
 }
 # Side of VAE tiles under `tiled`; four tiles of 256 cover 480p.

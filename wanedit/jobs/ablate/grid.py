@@ -131,6 +131,7 @@ def load_grid(folder: Path) -> Grid:
     for overlay in (folder / name for name in grid.overlays):
         read_lines(overlay)  # raises, with the line, for what is no mapping of settings
         settings = yaml.safe_load(overlay.read_text(encoding="utf-8-sig")) or {}
+        settings.pop("preset", None)  # its settings count like any here: what the command has not is told
         merged = merge(merged, canonical(settings))
     return replace(grid, base=merge(merged, canonical(grid.base)))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wanedit.errors import InputError
+from wanedit.errors import InputError, nearest
 from wanedit.jobs.evaluate import METRICS
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited, run_folder
 from wanedit.runtime.outputs import check_outputs
@@ -87,7 +87,9 @@ def check_evaluation(config: EvaluationConfig) -> list[str] | None:
         raise InputError(f"metrics is {config.metrics!r}; {known}")
     for name in names:
         if ":" not in name and name not in METRICS:
-            raise InputError(f"metrics names {name!r}; {known}")
+            near = nearest(name, METRICS)
+            hint = f"\nDid you mean {near!r}?" if near else ""
+            raise InputError(f"metrics names {name!r}; {known}{hint}")
     return names
 
 

@@ -10,13 +10,13 @@ from annotated_types import Ge, Le
 
 from wanedit.errors import InputError
 from wanedit.runtime.settings import (
+    AnyRate,
     Count,
     Everyday,
     FileName,
     Index,
     PlainValues,
     Positive,
-    Rate,
     Registered,
     check_modules,
     check_settings,
@@ -101,7 +101,7 @@ class StyleConfig(Styling):
     style: StyleSource = field(default_factory=StyleSource)
     start: Index = 0
     num_frames: Count | None = None
-    fps: Rate | str | None = None
+    fps: AnyRate = None
     decoder: Literal["pyav", "decord"] = "pyav"
     module_folders: list[str] = field(default_factory=list)
     force_regenerate: bool = False
