@@ -38,8 +38,6 @@ def run(settings: Namespace) -> int:
     with resumable(kept, kept):
         result = style(config, folders, verbose=not quiet)
     if not quiet:
-        print(
-            f"{result.folder}: {len(result.indices)} keyframe{'s' * (len(result.indices) != 1)} at {list(result.indices)}"
-        )
+        print(f"{result.folder}: keyframes at {list(result.indices)}")
         print(f"{result.contact_sheet}: source over result")
     return 0

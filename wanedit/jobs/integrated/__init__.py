@@ -81,9 +81,7 @@ def with_styled_keyframes(
         check_output(plan.config, plan.source.path, plan.keyframes)
     result = restyle(styling, folders, verbose=verbose, say=say)
     if verbose:
-        say(
-            f"{len(result.indices)} keyframe{'s' * (len(result.indices) != 1)} at {list(result.indices)}: {result.contact_sheet}"
-        )
+        say(f"styled keyframes at {list(result.indices)}: {result.contact_sheet}")
     return replace(config, keyframes=str(result.folder))
 
 
