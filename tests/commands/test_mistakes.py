@@ -183,6 +183,7 @@ def test_help_is_short_unless_all_is_asked_for(command: str, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         main([command, "--help", "all"])
     every = capsys.readouterr().out
+    assert "SUPPRESS" not in every
     assert [
         line.split()[0] for line in short if line.startswith("  --") and line.split()[0] not in every
     ] == []

@@ -87,3 +87,9 @@ def test_inputs_that_do_not_fit() -> None:
         reach(source, source[:5], {0: truth[0]})
     with pytest.raises(InputError, match="expected some"):
         reach(source, source, {})
+
+
+def test_a_further_keyframe_is_advised_only_where_keyframes_are_followed() -> None:
+    followed, copied = (Reach((at, 0.0, 0.0, 0.0), (1.0,) * 4, (0,)) for at in (1.0, 0.0))
+    assert "add a keyframe near" in followed.told()[1]
+    assert copied.told()[1].endswith("the keyframes themselves lack it, so more would not help")

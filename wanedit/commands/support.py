@@ -151,7 +151,7 @@ def new_parser(description: str, config: type | None = None) -> Parser:
     parser = Parser(exit_on_error=False, allow_abbrev=False, add_help=False, description=description)
     parser.registries, parser.everyday, parser.kinds, parser.positional = {}, {}, {}, {}
     parser.add_argument(
-        "-h", "--help", action=Help, nargs="?", const="", default=SUPPRESS, dest=SUPPRESS,
+        "-h", "--help", action=Help, nargs="?", const="", default=SUPPRESS, dest=SUPPRESS, metavar="all",
         help="show what is used most; `--help all`: every flag",
     )  # fmt: skip
     if config is not None:

@@ -95,11 +95,18 @@ class Reach:
             f"the edit reached: {self.mean:.0%} of it is carried off the keyframes on average, least at frame {at} "
             f"({self.worst:.0%})"
         ]
+        # Where not even a keyframe has its edit, the method follows none, and another would not help.
+        kept = any(self.shares[k] >= LACKS for k in self.keyframes)
         for first, last in self._stretches(lambda share: share < LACKS):
             share = float(np.mean(self.shares[first : last + 1]))
             carried = next(words for most, words in WORDS if share < most)
             free = max(range(first, last + 1), key=lambda t: min(abs(t - k) for k in self.keyframes))
-            lines.append(f"{_frames(first, last)}: {carried} of the edit carried; add a keyframe near {free}")
+            advice = (
+                f"add a keyframe near {free}"
+                if kept
+                else "the keyframes themselves lack it, so more would not help"
+            )
+            lines.append(f"{_frames(first, last)}: {carried} of the edit carried; {advice}")
         unknown = self._stretches(lambda share: math.isnan(share))
         if unknown:
             named = ", ".join(_frames(*ends) for ends in unknown)
