@@ -248,3 +248,8 @@ def test_a_class_of_settings_takes_the_other_names_and_hints_at_slips(kind: type
     assert "num_inference_steps" in inspect.signature(kind).parameters
     # A palette's own `seed` is no other name of base_seed.
     assert PaletteSettings(seed=3).seed == 3
+
+
+def test_a_keyframe_that_is_no_path_is_told() -> None:
+    with pytest.raises(InputError, match="keyframe 0 is of ndarray; expected the path of a picture"):
+        parse_keyframes([(np.zeros((4, 4, 3), np.uint8), 0.0)])

@@ -229,6 +229,11 @@ def _entry(given: object, index: int, *names: str) -> _Entry:
         name = next(name for name in given if name != "path")
         return _Entry(str(given["path"]), given[name], timed=name in _TIMES)
     if isinstance(given, list | tuple) and len(given) == 2:
+        if not isinstance(given[0], str | os.PathLike):
+            kind = type(given[0]).__name__
+            raise InputError(
+                f"keyframe {index} is of {kind}; expected the path of a picture: save it to a file first"
+            )
         return _Entry(str(given[0]), given[1])
     raise InputError(f"keyframe {index} is {given!r}; expected [path, {names[0]}]")
 
