@@ -63,7 +63,7 @@ def test_a_dry_run_makes_nothing(
     assert main(words) == 0
     text = capsys.readouterr().out
     assert not (tmp_path / "out").exists()
-    for part in ("frames 0 … 40 of 41", "cuts       none", "0 to 0", "nothing", "2.00"):
+    for part in ("frames 0 … 40 of 41", "cuts       none", "calls      of no service", "nothing", "2.00"):
         assert part in text
 
 

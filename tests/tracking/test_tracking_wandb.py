@@ -305,3 +305,17 @@ def test_help_loads_no_backend() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_run_opens_without_a_warning(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys, wandb\nfrom wanedit.tracking.backends import RunInfo\n"
+        "from wanedit.tracking.weights_and_biases import WandbTracker\n"
+        "tracker = WandbTracker()\n"
+        "tracker.start(RunInfo('one', pathlib.Path(sys.argv[1]), 'edit', 'wanedit', '', {}))\ntracker.finish(0)\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=True, env={**os.environ, "WANDB_MODE": "offline"}
+    )
+    assert "anonymous" not in done.stdout + done.stderr

@@ -215,5 +215,7 @@ def _opened(run: RunInfo, mode: str) -> "wandb.Run":
         mode=mode,
         settings=settings,
     )
+    # The logger passes one that W&B no longer knows, of which each run would warn.
+    logger._wandb_init.pop("anonymous", None)
     with as_rank_zero():
         return logger.experiment  # pyright: ignore[reportReturnType]

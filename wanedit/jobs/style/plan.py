@@ -219,7 +219,9 @@ def print_style_plan(config: StyleConfig, folders: Sequence[Path] = ()) -> None:
         "cuts": cuts,
         "style": " + ".join(part for part in ("" if plan.image is None else str(plan.image), words) if part),
         "stylist": plan.made_by.get("stylist", config.stylist),
-        "calls": f"{least} to {most} of a service; what the cache of an earlier run holds is not asked again",
+        "calls": f"{least} to {most} of a service; what the cache of an earlier run holds is not asked again"
+        if most
+        else "of no service",
         "price": "nothing" if not high else f"{low:.2f} to {high:.2f} US dollars, estimated",
         "output": config.folder,
     }
