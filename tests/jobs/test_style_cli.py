@@ -93,7 +93,7 @@ def test_a_dry_run_of_gemini_needs_no_key(
 def test_by_command(film: Path, painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["style", str(film), "--style.image", str(painting), "--indices", "0,20", "--out", str(tmp_path)]
     assert main(words) == 0
-    assert "2 keyframes at [0, 20]" in capsys.readouterr().out
+    assert ": keyframes at [0, 20]" in capsys.readouterr().out
     assert main([*words, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
     record = json.loads((tmp_path / "keyframes.json").read_text(encoding="utf-8"))
