@@ -11,8 +11,8 @@ from tests.video.scenes import numbered, panning
 from tests.video.test_cases import PATCHES
 from wanedit.errors import InputError
 from wanedit.video import probe, read_frames, read_source, write_video
-from wanedit.video.display import KNEE, PEAK, WHITE, to_bt709
 from wanedit.video.libav import kept_rate, scan
+from wanedit.video.light import KNEE, PEAK, WHITE, to_bt709
 
 BT2020, P3 = 9, 12
 # R'G'B' of the six patches at 16 bits, as FFmpeg's zscale made them from BT.709 (npl=203), through a lossy codec.

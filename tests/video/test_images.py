@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.video.scenes import texture
 from wanedit.errors import InputError
-from wanedit.video.images import fit, load_image
+from wanedit.video.images import fit, from_pillow, load_image
 
 PICTURE = texture(30, 40)
 
@@ -250,3 +250,82 @@ def test_pixels_without_a_range_are_not_called_damaged(tmp_path):
     Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(tmp_path / "b.tif")
     with pytest.raises(InputError, match=r"b\.tif: levels from 70000 to 70000; expected 0 to 65535"):
         load_image(tmp_path / "b.tif")
+
+
+RED = (230, 30, 30)
+# The red above in other colours, by the code points of ITU-T H.273: Display P3 by LittleCMS, PQ by FFmpeg's zscale
+# (npl=203), HLG by ITU-R BT.2087 and BT.2100 at 1000 cd/m2; linear light by IEC 61966-2-1.
+TAGGED = {
+    "Display P3": (12, 13, (211, 55, 45)),
+    "PQ, BT.2020": (9, 16, (129, 80, 58)),
+    "HLG, BT.2020": (9, 18, (160, 70, 43)),
+    "linear light": (1, 8, (202, 3, 3)),
+}
+
+
+def with_cicp(path, colour, *, tags, **options):
+    save(path, np.full((32, 32, 3), colour, np.uint8), **options)
+    data, chunk = path.read_bytes(), b"cICP" + bytes(tags)
+    path.write_bytes(
+        data[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+    )
+
+
+def with_nclx(path, colour, *, primaries, transfer, matrix=6):
+    Image.fromarray(np.full((32, 32, 3), colour, np.uint8)).save(path, quality=100, subsampling="4:4:4")
+    before, after = path.read_bytes().split(b"colrnclx")
+    path.write_bytes(before + b"colrnclx" + struct.pack(">3H", primaries, transfer, matrix) + after[6:])
+
+
+@pytest.mark.parametrize("kind", TAGGED)
+@pytest.mark.parametrize("suffix", ["png", "avif", "heic"])
+def test_colours_that_tags_say_become_srgb(tmp_path, suffix, kind):
+    primaries, transfer, stored = TAGGED[kind]
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "png":
+        with_cicp(path, stored, tags=(primaries, transfer, 0, 1))
+    elif suffix == "avif":
+        with_nclx(path, stored, primaries=primaries, transfer=transfer)
+    else:
+        pytest.importorskip("pillow_heif").register_heif_opener()
+        tags = {"color_primaries": primaries, "transfer_characteristics": transfer, "matrix_coefficients": 6}
+        Image.fromarray(np.full((32, 32, 3), stored, np.uint8)).save(path, quality=100, chroma=444, **tags)
+    image = load_image(path)
+    # Of dark linear light one level is nine of sRGB, and YCbCr is off by one.
+    lossy = 10 if kind == "linear light" and suffix != "png" else 4
+    np.testing.assert_allclose(image.pixels[16, 16], RED, atol=7 if kind.startswith(("PQ", "HLG")) else lossy)
+    assert len(image.notes) == 1
+    assert kind in image.notes[0]
+    in_memory = Image.open(path)
+    assert np.array_equal(from_pillow(in_memory).pixels, image.pixels)
+    assert np.array_equal(from_pillow(in_memory).pixels, image.pixels)  # which is decoded by now
+
+
+def test_tags_of_srgb_change_nothing(tmp_path):
+    with_cicp(tmp_path / "a.png", RED, tags=(1, 13, 0, 1))
+    image = load_image(tmp_path / "a.png")
+    assert (image.pixels == RED).all()
+    assert image.notes == ()
+
+
+def test_cicp_comes_before_a_profile(tmp_path):
+    from PIL import ImageCms
+
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    with_cicp(tmp_path / "a.png", TAGGED["Display P3"][2], tags=(12, 13, 0, 1), icc_profile=lab)
+    image = load_image(tmp_path / "a.png")
+    np.testing.assert_allclose(image.pixels[16, 16], RED, atol=4)
+    assert image.notes == ("colours converted from Display P3 to BT.709",)
+
+
+@pytest.mark.parametrize("tags", [(12, 13, 0, 0), (3, 13, 0, 1)], ids=["narrow range", "reserved primaries"])
+def test_tags_that_nothing_converts_are_refused(tmp_path, tags):
+    with_cicp(tmp_path / "a.png", RED, tags=tags)
+    with pytest.raises(InputError, match=r"a\.png.*primaries.*export it as sRGB"):
+        load_image(tmp_path / "a.png")
+
+
+def test_a_colour_matrix_that_is_not_known_is_refused(tmp_path):
+    with_nclx(tmp_path / "ictcp.avif", RED, primaries=9, transfer=16, matrix=14)
+    with pytest.raises(InputError, match=r"ictcp\.avif.*another colour matrix"):
+        load_image(tmp_path / "ictcp.avif")

@@ -16,7 +16,6 @@ from jaxtyping import Float
 from wanedit.errors import InputError
 from wanedit.progress import counted
 from wanedit.video.arrays import AnyFrame, Frame, Frames, FrameSequence, require_same_size
-from wanedit.video.display import UNSPECIFIED
 from wanedit.video.formats import own_names
 from wanedit.video.images import is_animation, load_animation
 from wanedit.video.libav import (
@@ -31,6 +30,7 @@ from wanedit.video.libav import (
     scan,
     video_stream,
 )
+from wanedit.video.light import UNSPECIFIED
 
 
 @runtime_checkable

@@ -8,12 +8,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
+from av.error import FFmpegError
+from av.video.reformatter import ColorRange
 from jaxtyping import Float32, UInt8
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from wanedit.errors import InputError
 from wanedit.video.arrays import AnyFrame, Frame, require_frame, size_text
+from wanedit.video.light import UNSPECIFIED, colour_notes, converts, is_known, to_bt709
 
 Size = tuple[int, int]
 
@@ -52,11 +56,13 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage
     """Read and fully decode one image.
 
     EXIF rotation is applied, alpha is laid over white, 16-bit levels are scaled (not clipped), grey, palette
-    and CMYK become RGB, an embedded colour profile is converted to sRGB. Of an animation the first frame counts.
+    and CMYK become RGB, an embedded colour profile is converted to sRGB, and so are HDR and wide colours that tags say
+    (cICP of PNG, nclx of AVIF and HEIC). Of an animation the first frame counts.
 
     Raises:
-        InputError: no such file, not an image, truncated, or of more than `max_pixels` pixels; the last is
-            read in the header, before any pixel is decoded. HEIC where pillow-heif is not installed.
+        InputError: no such file, not an image, truncated, tagged with colours that nothing here converts, or of more
+            than `max_pixels` pixels; the last is read in the header, before any pixel is decoded. HEIC where
+            pillow-heif is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -199,6 +205,7 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     notes = ["16-bit colour reduced to 8 bits"] if deep else []
     alpha = None
     try:
+        tags = _colour_tags(image, path)  # while its file is still open
         # Pillow turns a TIFF upright itself while it decodes it, and says nothing afterwards.
         turned = image.getexif().get(_ORIENTATION, 1) if image.format == "TIFF" else 1
         if turned in range(5, 9):
@@ -223,7 +230,12 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
         elif image.mode in ("P", "RGBX"):
             notes.append(f"{image.mode} converted to RGB")
             image = image.convert("RGB")
-        if icc:
+        if tags:
+            notes += colour_notes(*tags)
+        if tags and converts(*tags):
+            levels = np.asarray(image.convert("RGB")).astype(np.uint16) * 257
+            image = Image.fromarray(to_bt709(levels, *tags))
+        elif icc and not tags:
             image = _to_srgb(image, icc, notes)
         if image.mode != "RGB":
             notes.append(f"{image.mode} converted to RGB")
@@ -231,12 +243,60 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
         pixels = np.array(image)
     except _UNREADABLE as error:
         raise InputError(f"{path}: the image is truncated or corrupt ({error})") from error
+    except RuntimeError as error:  # libavif's word for colour matrices that it does not know
+        raise InputError(
+            f"{path}: cannot be decoded ({error}); export it as PNG, or with another colour matrix"
+        ) from error
     if alpha is not None and alpha.min() == 255:
         alpha = None
     if alpha is not None:
         notes.append(OVER_WHITE)
         pixels = over_white(pixels, alpha)
     return LoadedImage(pixels, path, size, mode, tuple(notes), alpha)
+
+
+def _colour_tags(image: Image.Image, path: Path) -> tuple[int, int] | None:
+    """(primaries, transfer) of ITU-T H.273 where it is they that count, and not an embedded profile.
+
+    In a PNG cICP comes before a profile, and that before gAMA and cHRM (PNG, third edition, section 4.3), which FFmpeg
+    reads so. In AVIF and HEIC a profile comes first, and nclx then says how YCbCr was made (ISO/IEC 23000-22, 7.3.6.4).
+    """
+    profiled = bool(image.info.get("icc_profile"))
+    demuxer = {"PNG": "png_pipe", "AVIF": None if profiled else "mov"}.get(image.format or "")
+    primaries, transfer, narrow = UNSPECIFIED, UNSPECIFIED, False
+    if image.format == "HEIF" and not profiled:
+        nclx = image.info.get("nclx_profile") or {}
+        primaries = int(nclx.get("color_primaries", UNSPECIFIED))
+        transfer = int(nclx.get("transfer_characteristics", UNSPECIFIED))
+    elif isinstance(image, ImageFile.ImageFile) and demuxer:
+        try:
+            with av.open(io.BytesIO(_bytes_of(image)), format=demuxer) as container:
+                codec = container.streams.video[0].codec_context
+                primaries, transfer = int(codec.color_primaries), int(codec.color_trc)
+                narrow = demuxer == "png_pipe" and codec.color_range == ColorRange.MPEG
+        except (FFmpegError, IndexError):
+            return None  # what is damaged is told when the pixels are read
+    if (primaries, transfer) == (UNSPECIFIED, UNSPECIFIED):
+        return None
+    if narrow or not is_known(primaries, transfer):
+        got = f"primaries {primaries}, transfer {transfer}{', narrow range' if narrow else ''}"
+        raise InputError(
+            f"{path}: its colours are tagged as {got} (ITU-T H.273), which nothing here converts; export it as sRGB, "
+            "Display P3, or HDR (PQ, HLG) of full range"
+        )
+    return primaries, transfer
+
+
+def _bytes_of(image: ImageFile.ImageFile) -> bytes:
+    """The file of an image; none where it was decoded before from one that has no name or is gone."""
+    if image.tile and image.fp:
+        at = image.fp.tell()
+        image.fp.seek(0)
+        data = image.fp.read()
+        image.fp.seek(at)
+        return data
+    path = Path(str(image.filename))
+    return path.read_bytes() if path.is_file() else b""
 
 
 def _eight_bits(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:
