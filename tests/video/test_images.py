@@ -263,12 +263,16 @@ TAGGED = {
 }
 
 
-def with_cicp(path, colour, *, tags, **options):
+def with_chunk(path, colour, chunk, **options):
     save(path, np.full((32, 32, 3), colour, np.uint8), **options)
-    data, chunk = path.read_bytes(), b"cICP" + bytes(tags)
+    data = path.read_bytes()
     path.write_bytes(
         data[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
     )
+
+
+def with_cicp(path, colour, *, tags, **options):
+    with_chunk(path, colour, b"cICP" + bytes(tags), **options)
 
 
 def with_nclx(path, colour, *, primaries, transfer, matrix=6):
@@ -288,8 +292,9 @@ def test_colours_that_tags_say_become_srgb(tmp_path, suffix, kind):
         with_nclx(path, stored, primaries=primaries, transfer=transfer)
     else:
         pytest.importorskip("pillow_heif").register_heif_opener()
+        picture = Image.fromarray(np.full((32, 32, 3), stored, np.uint8))
         tags = {"color_primaries": primaries, "transfer_characteristics": transfer, "matrix_coefficients": 6}
-        Image.fromarray(np.full((32, 32, 3), stored, np.uint8)).save(path, quality=100, chroma=444, **tags)
+        picture.save(path, "HEIF", quality=100, chroma=444, **tags)  # pyright: ignore[reportArgumentType]
     image = load_image(path)
     # Of dark linear light one level is nine of sRGB, and YCbCr is off by one.
     lossy = 10 if kind == "linear light" and suffix != "png" else 4
@@ -316,6 +321,17 @@ def test_cicp_comes_before_a_profile(tmp_path):
     image = load_image(tmp_path / "a.png")
     np.testing.assert_allclose(image.pixels[16, 16], RED, atol=4)
     assert image.notes == ("colours converted from Display P3 to BT.709",)
+
+
+def test_a_profile_comes_before_a_gamma(tmp_path):
+    from PIL import ImageCms
+
+    path = tmp_path / "a.png"
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    with_chunk(path, RED, b"gAMA" + struct.pack(">I", 100_000), icc_profile=srgb)
+    image = load_image(path)
+    assert (image.pixels == RED).all()
+    assert image.notes == ()
 
 
 @pytest.mark.parametrize("tags", [(12, 13, 0, 0), (3, 13, 0, 1)], ids=["narrow range", "reserved primaries"])

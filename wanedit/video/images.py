@@ -57,7 +57,7 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage
 
     EXIF rotation is applied, alpha is laid over white, 16-bit levels are scaled (not clipped), grey, palette
     and CMYK become RGB, an embedded colour profile is converted to sRGB, and so are HDR and wide colours that tags say
-    (cICP of PNG, nclx of AVIF and HEIC). Of an animation the first frame counts.
+    (cICP, cHRM and gAMA of PNG, nclx of AVIF and HEIC). Of an animation the first frame counts.
 
     Raises:
         InputError: no such file, not an image, truncated, tagged with colours that nothing here converts, or of more
@@ -258,22 +258,25 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
 def _colour_tags(image: Image.Image, path: Path) -> tuple[int, int] | None:
     """(primaries, transfer) of ITU-T H.273 where it is they that count, and not an embedded profile.
 
-    In a PNG cICP comes before a profile, and that before gAMA and cHRM (PNG, third edition, section 4.3), which FFmpeg
-    reads so. In AVIF and HEIC a profile comes first, and nclx then says how YCbCr was made (ISO/IEC 23000-22, 7.3.6.4).
+    In a PNG cICP comes before a profile, and that before sRGB, gAMA and cHRM (PNG, third edition, section 4.3). In AVIF
+    and HEIC a profile comes first, and nclx then says how YCbCr was made (ISO/IEC 23000-22).
     """
-    profiled = bool(image.info.get("icc_profile"))
-    demuxer = {"PNG": "png_pipe", "AVIF": None if profiled else "mov"}.get(image.format or "")
+    data = _bytes_of(image) if image.format in ("PNG", "AVIF") else b""
+    if image.info.get("icc_profile") and b"cICP" not in data[: max(0, data.find(b"IDAT"))]:
+        return None
     primaries, transfer, narrow = UNSPECIFIED, UNSPECIFIED, False
-    if image.format == "HEIF" and not profiled:
+    if image.format == "HEIF":
         nclx = image.info.get("nclx_profile") or {}
         primaries = int(nclx.get("color_primaries", UNSPECIFIED))
         transfer = int(nclx.get("transfer_characteristics", UNSPECIFIED))
-    elif isinstance(image, ImageFile.ImageFile) and demuxer:
+    elif data:
         try:
-            with av.open(io.BytesIO(_bytes_of(image)), format=demuxer) as container:
+            with av.open(
+                io.BytesIO(data), format="png_pipe" if image.format == "PNG" else "mov"
+            ) as container:
                 codec = container.streams.video[0].codec_context
                 primaries, transfer = int(codec.color_primaries), int(codec.color_trc)
-                narrow = demuxer == "png_pipe" and codec.color_range == ColorRange.MPEG
+                narrow = image.format == "PNG" and codec.color_range == ColorRange.MPEG
         except (FFmpegError, IndexError):
             return None  # what is damaged is told when the pixels are read
     if (primaries, transfer) == (UNSPECIFIED, UNSPECIFIED):
@@ -287,8 +290,10 @@ def _colour_tags(image: Image.Image, path: Path) -> tuple[int, int] | None:
     return primaries, transfer
 
 
-def _bytes_of(image: ImageFile.ImageFile) -> bytes:
+def _bytes_of(image: Image.Image) -> bytes:
     """The file of an image; none where it was decoded before from one that has no name or is gone."""
+    if not isinstance(image, ImageFile.ImageFile):
+        return b""
     if image.tile and image.fp:
         at = image.fp.tell()
         image.fp.seek(0)
