@@ -80,6 +80,9 @@ def run_here(monkeypatch):
 def planned(monkeypatch) -> list[GenerationConfig]:
     """The configurations whose plan was asked for, in place of the printed plan."""
     seen = []
+    # What is checked before, files, models and devices, has tests of its own.
+    monkeypatch.setattr("wanedit.commands.generate.find_keyframes", lambda config, folders: [])
+    monkeypatch.setattr("wanedit.commands.generate.check_output", lambda *arguments: None)
     monkeypatch.setattr(report_plan, "print_plan", lambda config, folders: seen.append(config))
     return seen
 

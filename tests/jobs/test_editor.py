@@ -98,7 +98,7 @@ def test_tiles_on_more_than_a_tile(inputs: Inputs, monkeypatch: pytest.MonkeyPat
 def test_tiled_can_be_turned_off_again(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "wanedit.jobs.edit.pipeline.edit", lambda config, verbose: seen.append(config.tile) or 1 / 0
+        "wanedit.jobs.edit.pipeline.edit", lambda config, **_: seen.append(config.tile) or 1 / 0
     )
     pipeline = WanVideoEditorPipeline(tile=64)
     for tiled in (None, True, False):

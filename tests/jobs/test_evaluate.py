@@ -259,14 +259,15 @@ def test_a_run_that_is_not_complete_is_refused(edited: EditResult, tmp_path: Pat
     (tmp_path / "run" / "segments" / "progress.json").unlink()
     with pytest.raises(InputError, match="is not complete for its inputs as they are; run it again"):
         evaluate(EvaluationConfig(run=str(tmp_path / "run")))
-    with pytest.raises(InputError, match=r"has no config\.yaml that can be read"):
+    with pytest.raises(InputError, match=r"holds no run: neither metrics\.jsonl"):
         evaluate(EvaluationConfig(run=str(tmp_path)))
-    (tmp_path / "config.yaml").write_text("[1]")
+    run = tmp_path / "run"
+    (run / "config.yaml").write_text("[1]")
     with pytest.raises(InputError, match="holds no settings"):
-        evaluate(EvaluationConfig(run=str(tmp_path)))
-    (tmp_path / "config.yaml").write_text("video: a.mp4\nvidoe: b.mp4")
+        evaluate(EvaluationConfig(run=str(run)))
+    (run / "config.yaml").write_text("video: a.mp4\nvidoe: b.mp4")
     with pytest.raises(InputError, match="has 'vidoe', which this version does not know"):
-        evaluate(EvaluationConfig(run=str(tmp_path)))
+        evaluate(EvaluationConfig(run=str(run)))
 
 
 def test_exit_codes(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,7 +328,9 @@ def test_a_mask_may_be_an_animation(
     files: dict[str, str], tmp_path: Path, name: str, background: tuple[int, ...]
 ) -> None:
     first, *others = white_right(24, background)
-    ways = {"lossless": True} if name.endswith("webp") else {"quality": 100} if name.endswith("avif") else {}
+    ways: dict[str, Any] = (
+        {"lossless": True} if name.endswith("webp") else {"quality": 100} if name.endswith("avif") else {}
+    )
     ways = {"disposal": 2} if name.endswith("gif") else ways
     first.save(tmp_path / f"moving-{name}", save_all=True, append_images=others, duration=60, **ways)
     columns, _ = outside(files, tmp_path / f"moving-{name}")

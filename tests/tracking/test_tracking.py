@@ -245,13 +245,15 @@ def records_in(result: EditResult) -> dict[str, Any]:
 
 
 def test_a_tracking_json_that_cannot_be_written_stops_nothing(
-    edit_config: Callable[..., EditConfig], spies
+    edit_config: Callable[..., EditConfig], spies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refused(path: Path, text: str) -> None:
+        raise InputError(f"{path} cannot be written")
+
     spies()
-    config = edit_config(**TRACKED)
-    (config.folder / "tracking.json").mkdir(parents=True)
+    monkeypatch.setattr("wanedit.tracking.record.write_text", refused)
     lines: list[str] = []
-    assert edit(config, say=lines.append).video.exists()
+    assert edit(edit_config(**TRACKED), say=lines.append).video.exists()
     assert len([line for line in lines if line.startswith("tracking failed (InputError: ")]) == 1
 
 
