@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asked = words[0] if words and words[0] in commands.names() else None
         own = commands.load(asked).parser() if asked else Parser()
+        assert isinstance(own, Parser), "a command makes its parser by support.new_parser"
         line = read_line(words, [action.dest for action in own._actions])
         typed = line.typed
         with told_where([read_lines(path) for path in line.files], typed):

@@ -6,12 +6,9 @@ imported before `run`.
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from jsonargparse import Namespace
-
-if TYPE_CHECKING:
-    from wanedit.commands.support import Parser
+from jsonargparse import ArgumentParser, Namespace
 
 SHARED = "support"
 
@@ -23,7 +20,7 @@ class Command(Protocol):
     HELP: str
     ORDER: int
 
-    def parser(self) -> "Parser":
+    def parser(self) -> ArgumentParser:
         """Its flags."""
         ...
 

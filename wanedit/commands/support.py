@@ -96,18 +96,14 @@ class Parser(ArgumentParser):
                 raise InputError(f"{name} is {value!r}; expected its parts: {', '.join(parts)}")
         if not preset:
             return values
-        strange = set(values) - self.settings()
+        strange = set(values) - settings_of(self)
         elsewhere = set().union(
-            *(commands.load(name).parser().settings() for name in commands.names() if strange)
+            *(settings_of(commands.load(name).parser()) for name in commands.names() if strange)
         )
         if left := [name for name in values if name in strange & elsewhere]:
             command = self.prog.split()[-1]
             complain(f"preset: {command} has no {', '.join(left)}, which other commands have: left out")
         return {name: value for name, value in values.items() if name not in left}
-
-    def settings(self) -> set[str]:
-        """The names that a config file may have at its top."""
-        return {action.dest.partition(".")[0] for action in self._actions}
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Its help. Only here the registries are read, which imports what they hold."""
@@ -144,6 +140,11 @@ class Parser(ArgumentParser):
                 lines.append(line if len(line) <= WIDTH else f"{line[: WIDTH - 2]} …")
         flags = sum(1 for one in actions.values() if one.option_strings)
         return "\n".join([*lines, f"All {flags} flags, with types and defaults: --help all"]) + "\n"
+
+
+def settings_of(parser: ArgumentParser) -> set[str]:
+    """The names that a config file of a command may have at its top."""
+    return {action.dest.partition(".")[0] for action in parser._actions}
 
 
 def new_parser(description: str, config: type | None = None) -> Parser:
