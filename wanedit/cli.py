@@ -72,7 +72,7 @@ def read_line(argv: Sequence[str], known: Collection[str]) -> Line:
         known: the settings of the command; only of these other names are understood.
 
     Raises:
-        InputError: one setting is given twice, under whatever names; `--tiled` that is neither true nor false.
+        InputError: one setting is given under two names; `--tiled` that is neither true nor false.
     """
     pairs, rest, files, typed = [], [], [], {}
     words = list(argv[1:])
@@ -88,9 +88,9 @@ def read_line(argv: Sequence[str], known: Collection[str]) -> Line:
             pairs += ["--config", value]
             continue
         setting = flag if flag in known or ALIASES.get(flag) not in known else ALIASES[flag]
-        if setting in typed and not flag.endswith("+"):
-            names = " and ".join(dict.fromkeys(f"--{name}" for name in (typed[setting], flag)))
-            raise InputError(f"{setting} is given twice, by {names}; expected it once")
+        # The same flag again wins, as everywhere: scripts append to a line of defaults. Of two names no order is meant.
+        if (before := typed.get(setting, flag)) != flag and not flag.endswith("+"):
+            raise InputError(f"{setting} is given twice, by --{before} and --{flag}; expected it once")
         typed[setting] = flag
         if flag == "tiled" and setting == "tile":
             # A switch, bare or told, of a setting that is a number.

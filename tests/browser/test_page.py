@@ -70,7 +70,7 @@ def test_every_figure_is_there(kind: str, reports: dict[str, Path], look: Look) 
         )
         assert all(natural > 0 and width > 0 for natural, width in sizes)
         charts = seen.page.locator("figure.chart svg")
-        assert charts.count() == (0 if kind == "generation" else 3)
+        assert charts.count() == {"generation": 0, "edit": 4, "comparison": 4}[kind]
         for k in range(charts.count()):
             box = charts.nth(k).bounding_box()
             assert box["width"] > 100

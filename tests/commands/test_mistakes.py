@@ -64,7 +64,6 @@ MISTAKES = [
     (f"report {DEMO} --output /tmp/x.html", 2, "holds settings, but no run"),
     ("evaluate --run examples/edit_a_video", 2, "holds settings, but no run"),
     (f"generate --keyframes {PAIR} --steps 4 --num_inference_steps 5", 2, "by --steps and --num_inference_steps"),
-    (f"generate --keyframes {PAIR} --crf 4 --crf 5", 2, "crf is given twice, by --crf"),
     (f"generate --keyframes {PAIR} --tiled --tile 64", 2, "tile is given twice, by --tiled and --tile"),
     (f"edit {FILM} --video {FILM}", 2, f"video is given twice, by --video and by {FILM} without a flag"),
     (f"evaluate {FILM} --out a.json --output b.json", 2, "output is given twice, by --out and --output"),
