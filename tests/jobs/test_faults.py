@@ -107,7 +107,9 @@ def test_num_gpus_starts_its_own_workers(keyframes, finished: GenerationResult, 
 @pytest.mark.network
 def test_wrong_input_under_torchrun_ends_every_rank(keyframes, tmp_path: Path) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "wanedit"]
-    process = start_process([*launcher, *command(keyframes, tmp_path / "out", "--fps=200")])
+    process = start_process(
+        [*launcher, *command(keyframes, tmp_path / "out", "--fps=200", "--long_segments=error")]
+    )
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert re.search(r"wanedit: segment 0 needs 51 frames", errors)
