@@ -214,10 +214,13 @@ def test_only_results_are_replaced(
     assert out.read_text() == record
 
 
-def test_out_wins_over_output(files: dict[str, str], tmp_path: Path) -> None:
-    words = ["--out", f"{tmp_path}/a.json", "--output", f"{tmp_path}/b.json", "--metrics", "none", "--quiet"]
+def test_out_is_another_name_of_output(files: dict[str, str], tmp_path: Path) -> None:
+    words = ["--out", f"{tmp_path}/a.json", "--metrics", "none", "--quiet"]
     assert main(["evaluate", files["video.mkv"], *words]) == 0
-    assert sorted(path.name for path in tmp_path.glob("?.json")) == ["a.json"]
+    assert (tmp_path / "a.json").is_file()
+    # Of the two names neither wins.
+    assert main(["evaluate", files["video.mkv"], *words, "--output", f"{tmp_path}/b.json"]) == 2
+    assert not (tmp_path / "b.json").exists()
 
 
 def test_a_measure_without_a_value_is_null(files: dict[str, str], tmp_path: Path) -> None:
