@@ -18,10 +18,12 @@ one class, in the package or out of it; it is shown the video frame by frame, fo
             return {"mean": float(np.mean(self.levels))}
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from inspect import isabstract
 from itertools import repeat
 from typing import Any, ClassVar, Literal
 
@@ -228,9 +230,9 @@ class Metric(torchmetrics.Metric):
     def update(self, moment: Moment) -> None:
         """Take the next frame. Raises InputError for one that does not fit; NotGivenError."""
 
+    @abstractmethod
     def compute(self) -> Values:
         """All that can be said of the frames so far: numbers by row. Raises as `update`."""
-        raise NotImplementedError
 
 
 METRICS: Registry[type[Metric]] = evaluate.METRICS
@@ -240,7 +242,7 @@ def find_metric(name: str) -> type[Metric]:
     """A group by its name or as `package.module:Group`. Raises InputError where there is none."""
     METRICS.renew(name)
     found = METRICS[name]
-    if found.compute is Metric.compute:
+    if isabstract(found):
         raise InputError(f"metric {name} has no compute; expected a class with update and compute")
     return found
 

@@ -108,10 +108,10 @@ def endpoint_error(source: Step, output: Step) -> tuple[float, float]:
     return error, error / moved if moved >= SPEED else float("nan")
 
 
-def reduced(frame: AnyFrame) -> UInt8[np.ndarray, "_ _ 3"]:
-    """A frame whose longer side is at most `SIDE`."""
+def reduced(frame: AnyFrame, side: int = SIDE) -> UInt8[np.ndarray, "_ _ 3"]:
+    """A frame (H, W, 3) whose longer side is at most `side` pixels, by means of areas."""
     height, width = frame.shape[:2]
-    scale = SIDE / max(height, width)
+    scale = side / max(height, width)
     if scale >= 1:
         return frame
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

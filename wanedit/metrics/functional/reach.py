@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from wanedit.errors import InputError
+from wanedit.metrics.functional.motion import reduced
 from wanedit.video.arrays import AnyFrame, Clip
 from wanedit.video.motion import Flow, Weight, consistency, motion_between, warp
 
@@ -146,7 +147,8 @@ class _Asked:
 
     @classmethod
     def of(cls, source: AnyFrame, keyframe: AnyFrame) -> "_Asked":
-        small, change = _reduced(source), _reduced(keyframe).astype(np.float32) - _reduced(source)
+        small = reduced(source, SIDE)
+        change = reduced(keyframe, SIDE).astype(np.float32) - small
         change = np.where(np.abs(change).max(-1, keepdims=True) > EDITED, change, np.float32(0))
         return cls(small, change, np.square(change).sum(-1))
 
@@ -207,8 +209,8 @@ class ReachSeries:
 
     def update(self, source: AnyFrame, result: AnyFrame) -> None:
         """Take the next frame of both."""
-        small = _reduced(source)
-        self.held.append((small, _reduced(result).astype(np.float32) - small))
+        small = reduced(source, SIDE)
+        self.held.append((small, reduced(result, SIDE).astype(np.float32) - small))
         if len(self.found) + len(self.held) - 1 in self.asked:
             self._close()
 
@@ -303,12 +305,3 @@ def _colours(frame: AnyFrame) -> np.ndarray:
     """(h, w) number of the colour of each pixel, of `COLOURS` steps a channel."""
     steps = frame.astype(np.int64) * COLOURS // 256
     return (steps[..., 0] * COLOURS + steps[..., 1]) * COLOURS + steps[..., 2]
-
-
-def _reduced(frame: AnyFrame) -> AnyFrame:
-    height, width = frame.shape[:2]
-    scale = SIDE / max(height, width)
-    if scale >= 1:
-        return frame
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
