@@ -61,7 +61,7 @@ def test_a_group_from_outside_is_named_by_its_class(outside: Path) -> None:
     assert (better(name, ["off"]), better(name, ["mean"])) == ("lower", "neither")
     with pytest.raises(InputError, match=f"{name}: no reference is given"):
         evaluate(EvaluationConfig(video=given["video"], metrics=name))
-    with pytest.raises(InputError, match="Old has no compute; expected a class with update and compute"):
+    with pytest.raises(InputError, match="Old lacks compute; expected what"):
         evaluate(EvaluationConfig(**given, metrics="brightness_of_mine:Old"))
     with pytest.raises(InputError, match=r"expected a class .*Metric"):
         evaluate(EvaluationConfig(**given, metrics="brightness_of_mine:Values"))
