@@ -165,9 +165,9 @@ def make_edit_plan(
         keyframes=pictures.keyframes,
         keyframe_indices=indices,
         prompt=config.prompt,
-        source_prompt=config.source_prompt or "",
-        negative_prompt=config.negative_prompt or "",
-        seed=config.base_seed or 0,
+        source_prompt=filled(config.source_prompt),
+        negative_prompt=filled(config.negative_prompt),
+        seed=filled(config.base_seed),
         digest=digest(decides),
         originals=originals,
     )
