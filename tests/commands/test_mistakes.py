@@ -19,6 +19,7 @@ from wanedit.stylists import STYLISTS
 
 DEMO = "examples/multi_keyframe_demo"
 FILM, BOARD = "examples/edit_a_video/source.mp4", "examples/edit_a_video/board.jpg"
+LONG = f"/tmp/{'n' * 300}"
 PAIR = f"{DEMO}/start.png:0,{DEMO}/rise.png:0.5"
 # Words of a command line, its exit code and what it is told.
 MISTAKES = [
@@ -83,6 +84,14 @@ MISTAKES = [
     ("models chek", 2, "action is 'chek'; expected one of list, check\nDid you mean 'check'?"),
     ("repot", 2, "expected one of generate, style, edit, evaluate, ablate, report, models, doctor\nDid you mean"),
     ("ablate nowhere", 2, "nowhere has no grid.yaml"),
+    (f"edit {FILM} --keyframes {BOARD}:0 --dry_run --output /proc/x", 2, "output /proc/x cannot be written: No such"),
+    (f"generate --keyframes {PAIR} --dry_run --output {FILM}/x", 2, "x cannot be written: Not a directory; choose"),
+    (f"style {FILM} --style.description ink --dry_run --output /proc/x", 2, "output /proc/x cannot be written"),
+    (f"evaluate {FILM} --output /proc/x/y.json", 2, "output /proc/x cannot be written"),
+    (f"evaluate {FILM} --prompt x --vbench {LONG}", 2, "cannot be written: File name too long; choose another output"),
+    (f"report THEIRS --output {LONG}.html", 2, "cannot be written: File name too long; choose another output"),
+    ("ablate experiments/08_steps --dry_run --output /proc/x", 2, "output /proc/x cannot be written"),
+    ("ablate experiments/08_steps --results THEIRS", 2, "table.md was not written by wanedit and would be replaced"),
     ("models check nowhere", 2, "'nowhere' is neither a folder nor a known model"),
 ]  # fmt: skip
 # What is planned; and what is refused by the class of a method, which comes with torch.
@@ -117,7 +126,7 @@ def test_a_command_imports_no_more_than_it_needs(
     cases: list[tuple[str, int, str]], brought: list[str], repository: Path, tmp_path: Path
 ) -> None:
     holiday(tmp_path / "holiday.mp4")
-    for name in ("notes.json", "page.html", "config.yaml", "metrics.jsonl"):
+    for name in ("notes.json", "table.md", "page.html", "config.yaml", "metrics.jsonl"):
         (tmp_path / name).write_text("{}")
     words = json.dumps([words.replace("THEIRS", str(tmp_path)).split() for words, _, _ in cases])
     done = subprocess.run(

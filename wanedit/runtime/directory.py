@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.files import PARTIAL_SUFFIX, file_sha256, write_text
-from wanedit.runtime.outputs import check_outputs, is_own, require_apart
+from wanedit.runtime.outputs import check_outputs, is_own, require_apart, require_writable
 from wanedit.runtime.settings import check_values
 
 JOURNAL_VERSION = 1
@@ -52,6 +52,7 @@ class RunDirectory:
 
     def check(self, inputs: Sequence[Path]) -> None:
         """See that the run's files may be written. Raises InputError as `outputs.check_outputs`."""
+        require_writable(self.config)  # a name that is too long is told in words, which what follows would not do
         require_apart(self.segments.glob("*"), inputs)
         check_outputs(self.written, inputs, self.recorded)
 
@@ -103,7 +104,8 @@ class RunDirectory:
             # Not emptied before it is locked: it names the owner.
             file = (self.root / ".wanedit.lock").open("a+", encoding="utf-8", errors="replace")
         except OSError as error:
-            raise InputError(f"output {self.root}: {os.strerror(error.errno or 0)}") from None
+            why = os.strerror(error.errno or 0)
+            raise InputError(f"output {self.root} cannot be written: {why}; choose another output") from None
         with file:
             try:
                 # The kernel's lock ends with the process; a file that says "locked" would outlive a kill.
@@ -131,7 +133,8 @@ def _create(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"output {folder}: {os.strerror(error.errno or 0)}") from None
+        why = os.strerror(error.errno or 0)
+        raise InputError(f"output {folder} cannot be written: {why}; choose another output") from None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """What a command may write over: what wanedit itself wrote, and nothing that the command reads."""
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from wanedit.errors import InputError
 from wanedit.video.formats import FORMATS, own_names
@@ -18,7 +20,8 @@ _MARKS = {".yaml": RECORD_MARK, ".html": _PAGE_MARK, ".htm": _PAGE_MARK}
 
 
 def check_outputs(written: Iterable[Path], inputs: Iterable[Path] = (), recorded: bool = False) -> None:
-    """See that no file of another origin and no input would be replaced, before anything is made.
+    """See that files can be written and that none of another origin and no input would be replaced, before anything is
+    made.
 
     Args:
         written: all files that the command will write, there already or not.
@@ -30,6 +33,8 @@ def check_outputs(written: Iterable[Path], inputs: Iterable[Path] = (), recorded
         InputError: naming the file.
     """
     written = list(written)
+    for path in written:
+        require_writable(path)
     require_apart(written, inputs)
     for path in filter(Path.exists, written):
         if path.is_dir():
@@ -39,6 +44,24 @@ def check_outputs(written: Iterable[Path], inputs: Iterable[Path] = (), recorded
                 f"output {path} was not written by wanedit and would be replaced; choose another output, or move it "
                 "away"
             )
+
+
+def require_writable(path: Path) -> None:
+    """Raise InputError where no file of this name, or none of its missing folders, could be made. Leaves no trace."""
+    whole = path.absolute()
+    place = next(folder for folder in whole.parents if os.path.lexists(folder))
+    missing = whole.relative_to(place).parts
+    try:
+        # Tried, since permissions tell neither of /proc nor of a disk that may only be read.
+        with TemporaryFile(dir=place):
+            pass
+        for part in missing:
+            with suppress(FileNotFoundError):
+                os.lstat(place / part)  # raises for a name that is too long there
+    except OSError as error:
+        raise InputError(
+            f"output {place / missing[0]} cannot be written: {os.strerror(error.errno or 0)}; choose another output"
+        ) from None
 
 
 def require_apart(written: Iterable[Path], inputs: Iterable[Path]) -> None:

@@ -1,15 +1,19 @@
 """What `wanedit ablate` can be told; imports nothing heavy, for the command line reads it."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from wanedit.errors import InputError
 from wanedit.runtime import launch
+from wanedit.runtime.outputs import check_outputs, is_own, require_writable
 from wanedit.runtime.settings import FileName, PlainValues, Registered, TrackingSettings, require_folder
 
 GRID_FILE = "grid.yaml"
+# What is written of every grid, beside its figures.
+TABLES, RECORD = ("results.csv", "summary.csv", "table.md"), "record.json"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def check_ablation(config: AblationConfig, world: launch.World) -> None:
     """Refuse what makes no sense on any grid.
 
     Raises:
-        InputError: naming the setting, or no grid there.
+        InputError: naming the setting, no grid there, or an output that cannot be written or is somebody's.
     """
     from wanedit.tracking import check_tracking
 
@@ -91,3 +95,13 @@ def check_ablation(config: AblationConfig, world: launch.World) -> None:
         raise InputError(f"jobs is {config.jobs} under torchrun, whose processes share the runs; expected 1")
     if not (config.folder / GRID_FILE).exists():
         raise InputError(f"{config.folder} has no {GRID_FILE}; expected the folder of an experiment")
+    require_writable(config.runs_folder / ".wanedit.lock")
+    check_results(config.results_folder)
+
+
+def check_results(folder: Path, figures: Sequence[str] = ()) -> None:
+    """See that tables and figures replace only those of an experiment. Raises InputError, naming the file."""
+    record = folder / RECORD
+    require_writable(record)
+    written = [folder / name for name in (*TABLES, *figures)]
+    check_outputs([*written, record], recorded=record.is_file() and is_own(record))

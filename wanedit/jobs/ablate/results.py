@@ -12,7 +12,6 @@ from wanedit.files import write_text
 from wanedit.jobs.ablate.grid import Figure, Grid, Settings, column_names, label_text, same_point
 from wanedit.jobs.ablate.runs import Run, rows
 from wanedit.metrics.functional.bootstrap import Interval, interval
-from wanedit.runtime.outputs import check_outputs, is_own
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,13 +97,6 @@ def collect(grid: Grid, runs: Sequence[Run], root: Path) -> Results:
         found.append(Row(run.name, run.item.name, run.item.group, run.seed, point, measure, value))
     missing = {run.name: run.failure(root) or "not made yet" for run in runs if run.result(root) is None}
     return Results(columns, found, missing)
-
-
-def check_results(grid: Grid, folder: Path) -> None:
-    """See that tables and figures replace only those of an experiment. Raises InputError, naming the file."""
-    tables = [folder / name for name in ("results.csv", "summary.csv", "table.md", "record.json")]
-    figures = [folder / f"{figure.name}.png" for figure in grid.figures]
-    check_outputs((*tables, *figures), recorded=tables[-1].is_file() and is_own(tables[-1]))
 
 
 def write_results(grid: Grid, results: Results, folder: Path, record: Settings) -> None:

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from wanedit.errors import ResourceError
-from wanedit.jobs.ablate.config import AblationConfig, check_ablation
+from wanedit.jobs.ablate.config import AblationConfig, check_ablation, check_results
 from wanedit.jobs.ablate.grid import Grid, column_names, label_text, load_grid
-from wanedit.jobs.ablate.results import Results, check_results, collect, draw_figures, write_results
+from wanedit.jobs.ablate.results import Results, collect, draw_figures, write_results
 from wanedit.jobs.ablate.runs import Run, expand, make, unfinished
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
@@ -37,27 +37,34 @@ def ablate(config: AblationConfig, verbose: bool = True, say: Say = print) -> Re
         verbose: a progress bar, and each failure as it happens.
 
     Raises:
-        InputError: the grid is wrong, or more than one process is asked for under torchrun.
+        InputError: the grid is wrong, more than one process is asked for under torchrun, or results cannot be written
+            or would replace somebody's files.
         ResourceError: another process works on these runs.
         launch.Interrupted: SIGINT or SIGTERM; finished runs stay.
     """
     world = launch.current_world()
     check_ablation(config, world)
+    grid = _open_grid(config)
     launch.join(world)
     try:
         # One invocation at a time owns the runs, so that none is made twice.
         root = config.runs_folder
         owned = RunDirectory(root, root / "-").lock() if world.rank == 0 else nullcontext()
         with launch.interruptible(), owned:
-            return _ablate(config, world, say if verbose and world.rank == 0 else None)
+            return _ablate(config, grid, world, say if verbose and world.rank == 0 else None)
     finally:
         launch.leave(world)
 
 
-def _ablate(config: AblationConfig, world: launch.World, say: Say | None) -> Results:
-    start, root = time.monotonic(), config.runs_folder
+def _open_grid(config: AblationConfig) -> Grid:
+    """The grid, where its figures may be written too. Raises InputError."""
     grid = load_grid(config.folder)
-    check_results(grid, config.results_folder)
+    check_results(config.results_folder, [f"{figure.name}.png" for figure in grid.figures])
+    return grid
+
+
+def _ablate(config: AblationConfig, grid: Grid, world: launch.World, say: Say | None) -> Results:
+    start, root = time.monotonic(), config.runs_folder
     runs = expand(grid, config.folder, config.items)
     todo = launch.on_rank_zero(world, lambda: unfinished(runs, root, config.force))
     if say is not None:
@@ -188,8 +195,7 @@ def _conclude(
 def print_ablation_plan(config: AblationConfig, console: Console | None = None) -> None:
     """Every point of the grid with its runs, and how many of them are complete."""
     console = console or wide_console()
-    grid = load_grid(config.folder)
-    check_results(grid, config.results_folder)
+    grid = _open_grid(config)
     runs, columns = expand(grid, config.folder, config.items), column_names(grid)
     counts: dict[tuple[str, ...], list[int]] = {}
     for run in runs:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wanedit.errors import InputError, nearest
 from wanedit.jobs.evaluate import METRICS
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited, run_folder
-from wanedit.runtime.outputs import check_outputs
+from wanedit.runtime.outputs import check_outputs, require_writable
 from wanedit.runtime.settings import FileName, Index, TrackingSettings, check_settings
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def find_files(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[s
         run_folder(find_path(config.run, folders, what="run", folder=True))
     if config.keyframes:
         find_keyframes(config, folders)
+    if config.vbench is not None:
+        require_writable(Path(config.vbench).expanduser() / "prompt_file.json")
     if config.output is not None:
         _check_output(Path(config.output).expanduser(), read)
     return names

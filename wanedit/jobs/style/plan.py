@@ -15,7 +15,7 @@ from wanedit.jobs.style.config import StyleConfig, Styling, check_style, parse_i
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import KEYFRAMES_JSON, find_path
-from wanedit.runtime.outputs import check_outputs
+from wanedit.runtime.outputs import check_outputs, require_writable
 from wanedit.runtime.record import own_record
 from wanedit.runtime.settings import IsDataclass, with_changes
 from wanedit.stylists import STYLISTS
@@ -174,6 +174,7 @@ def check_output(plan: StylePlan, directory: StyleDirectory) -> None:
         InputError: the reference or the video lies among the files that the run writes, or those among the video's; or
             one of these files is another job's or another program's.
     """
+    require_writable(directory.config)
     # Each file speaks for itself: a folder's name, or a record beside it, tells nothing of who made or retouched it.
     own_record("style", directory)
     inputs = [path for path in (plan.image, plan.clip.path) if path is not None]
