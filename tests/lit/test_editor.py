@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.lit.clips import FAST, edit_task, loaded, moving, tiny
-from wanedit.errors import NumericalError, ResourceError
+from wanedit.errors import InputError, NumericalError, ResourceError
 from wanedit.flow.covariance import Derivative, covariance_product
 from wanedit.flow.editing import Method, at_slots
 from wanedit.flow.keyframes import Controller, Covariance, Exponential, Replacement, Residual
@@ -77,6 +77,27 @@ def test_an_edit_that_changes_nothing_gives_the_source_back(
 def test_an_edit_that_changes_something_does_not(editor: FlowMatchingEditor, edit_branch: str) -> None:
     source, edited = identity(editor, Exponential(), edit_branch, changed=0.5)
     assert (edited - source).abs().max() > 0.1
+
+
+def test_a_denoised_branch_that_is_told_what_the_clip_is_told_is_refused_for_it_corrects_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    editor = loaded(edit_task(), ResidualCorrectedFlow(edit_branch="denoised"))
+
+    def largest_residual(*indices: int) -> float:
+        task, norms = edit_task(indices=indices), []
+        problem = editor.problem(task, torch.device("cpu"))
+        with torch.no_grad():
+            model = WanVideoModel(editor, task.size, task.negative_prompt)
+            editor.method(model, problem, editor.schedule, lambda step, metrics: norms.append(metrics["r_k_norm"]))
+        return max(norms)
+
+    assert largest_residual(8) > 1e-2
+    assert largest_residual(0, 8) > 1e-2
+    with pytest.raises(InputError, match="is the main branch itself"):
+        largest_residual(0)
+    monkeypatch.setattr(ResidualCorrectedFlow, "_require_apart", lambda *_: None)
+    assert largest_residual(0) < 1e-5
 
 
 @pytest.mark.parametrize("frames", [9, 10])

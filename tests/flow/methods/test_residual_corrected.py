@@ -211,12 +211,15 @@ def test_the_joint_sequence_moves_the_clip_without_any_controller() -> None:
     assert moved[2] > moved[3] > moved[4] > 0
 
 
-def test_the_refused_run_would_have_reported_nothing_but_zeros() -> None:
+def test_the_refused_run_would_have_reported_nothing_but_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both branches from one noise, at one position, told nothing: they are one, whatever the edit."""
     said = "a denoised edit branch that starts from pure noise"
     refuses(ResidualCorrectedFlow(edit_branch="denoised"), said, show_keyframes=False)
     blind = ResidualCorrectedFlow(edit_branch="denoised")
     object.__setattr__(blind, "show_keyframes", False)
+    with pytest.raises(InputError, match="is the main branch itself"):
+        blind(Mixing(), problem(), schedule(10, 3.0))
+    monkeypatch.setattr(ResidualCorrectedFlow, "_require_apart", lambda *_: None)
     norms = []
     blind(Mixing(), problem(), schedule(10, 3.0), lambda step, metrics: norms.append(metrics["r_k_norm"]))
     assert max(norms) < 1e-12

@@ -17,6 +17,7 @@ from wanedit.flow.path import Schedule, Step, interpolate, schedule
 from wanedit.flow.sampling import check_strength, fresh_noise
 from wanedit.flow.solvers import Velocity, finite
 from wanedit.timeline import STRIDE
+from wanedit.timeline import slot as slot_of
 
 # (z, z_e, noise, step) -> v and v_e before control, and the model's own velocity of the clip, without the drift.
 Velocities = Callable[[Tensor, Tensor, Tensor, Step], tuple[Tensor, Tensor, Tensor]]
@@ -35,7 +36,8 @@ class ResidualCorrectedFlow(Method):
         source_weight: lambda. At 1 an edit that changes nothing gives the source back exactly; 0 lets go of it.
         strength: noise level to start from, in (0, 1]; below 1 from the noised source.
         edit_branch: "analytic": the straight path from eps_e to x_e. "denoised": by the model, in one sequence
-            `[S slots of the clip; K slots]` with the frame ids `[0 … S-1, K]`.
+            `[S slots of the clip; K slots]` with the frame ids `[0 … S-1, K]`. A keyframe at frame 0 that the clip is
+            shown too is the clip there, and corrects nothing; such a run with no other keyframe is refused.
         keyframe_ids: temporal positions of those K slots. "slot": their slot numbers. "frame": p / 4, fractional.
         show_keyframes: a denoised edit branch is shown x_e in the condition of its slots.
         renew_noise: exchange the noise of both branches for a fresh draw at every step, as FlowEdit does
@@ -160,7 +162,9 @@ class ResidualCorrectedFlow(Method):
 
     def _joint(self, model: VideoModel, edit: Edit) -> tuple[Callable[[Tensor], Velocity], Velocities]:
         slots, total = edit.slots, edit.num_slots
-        ids = (*map(float, range(total)), *self._keyframe_ids(edit))
+        places = self._keyframe_ids(edit)
+        self._require_apart(edit, places)
+        ids = (*map(float, range(total)), *places)
         kept = torch.cat([edit.source, at_slots(edit.source, slots)], dim=2)
         shown = (edit.edited, kept[:, :, total:]) if self.show_keyframes else (None, None)
         views = [
@@ -179,6 +183,23 @@ class ResidualCorrectedFlow(Method):
             return lambda z, step: target(torch.cat([z, z_e], dim=2), step)[:, :, :total]
 
         return given, velocities
+
+    def _require_apart(self, edit: Edit, places: list[float]) -> None:
+        """Refuse two branches of which all that the model is given is equal, and so every answer: noise, position, and
+        what is known of the slot. Slot 0 is known whole where frame 0 is shown, a later one in a part of its frames."""
+        known = {slot: "whole" if slot == 0 else "in part" for slot in map(slot_of, edit.target.images)}
+        beside = "whole" if self.show_keyframes else "not"
+        equal = [
+            place == slot and known.get(slot, "not") == beside
+            for slot, place in zip(edit.slots, places, strict=True)
+        ]
+        if self.strength == 1 and all(equal):
+            raise InputError(
+                "a denoised edit branch that starts from the clip's noise, at the clip's place, and is shown what the "
+                "clip is shown there (a keyframe at frame 0) is the main branch itself: every residual would be zero "
+                "whatever the edit. Expected strength < 1, a further keyframe, condition_keyframes false, or "
+                "edit_branch 'analytic'"
+            )
 
     def _keyframe_ids(self, edit: Edit) -> list[float]:
         if self.keyframe_ids == "slot":
