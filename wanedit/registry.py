@@ -209,4 +209,4 @@ class Registered:
 
     def words(self) -> str:
         """Its names, for help."""
-        return f"One of {', '.join(self.registry)}; or package.module:Name."
+        return f"one of {', '.join(self.registry)}, or package.module:Name"

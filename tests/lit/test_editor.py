@@ -89,7 +89,9 @@ def test_a_denoised_branch_that_is_told_what_the_clip_is_told_is_refused_for_it_
         problem = editor.problem(task, torch.device("cpu"))
         with torch.no_grad():
             model = WanVideoModel(editor, task.size, task.negative_prompt)
-            editor.method(model, problem, editor.schedule, lambda step, metrics: norms.append(metrics["r_k_norm"]))
+            editor.method(
+                model, problem, editor.schedule, lambda step, metrics: norms.append(metrics["r_k_norm"])
+            )
         return max(norms)
 
     assert largest_residual(8) > 1e-2

@@ -17,7 +17,8 @@ def parser() -> Parser:
         "summary.csv, table.md and figures beside the grid. A run that fails is listed; the others go on.",
         AblationConfig,
     )
-    made.add_argument("folder", nargs="?", type=str, default="", help="the same as --experiment")
+    about = "a folder with a grid.yaml: the same as --experiment"
+    made.add_argument("folder", nargs="?", type=str, default="", help=about)
     made.positional["folder"] = "experiment"
     add_run_flags(made)
     return made

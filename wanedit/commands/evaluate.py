@@ -21,6 +21,7 @@ def parser() -> Parser:
     )
     add_source(made)
     made.add_argument("--quiet", action="store_true", help="print nothing")
+    made.everyday |= {"config": "the run"}
     return made
 
 

@@ -32,6 +32,7 @@ def parser() -> Parser:
         "--metrics", type=str, default="auto", help='"auto", "none", or names as in `wanedit evaluate`'
     )
     made.add_argument("--quiet", action="store_true", help="print nothing")
+    made.everyday |= {"metrics": "how", "output": "what comes out", "config": "the run", "quiet": "the run"}
     return made
 
 

@@ -1,8 +1,10 @@
 """What the commands share: parsers over dataclasses, `--config FILE` overlays, messages, how to run again."""
 
+import json
 import re
 import shlex
 import sys
+import textwrap
 from argparse import SUPPRESS, Action, HelpFormatter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from wanedit import commands
 from wanedit.errors import InputError, ServiceError, WaneditError
 from wanedit.files import Json
 from wanedit.runtime.launch import Interrupted
-from wanedit.runtime.settings import Everyday, Registered, canonical, field_hints, plain_type
+from wanedit.runtime.settings import Everyday, Registered, canonical, field_hints, plain_type, words_for
 
 # Characters of a line of the short help.
 WIDTH = 110
@@ -78,7 +80,7 @@ class Parser(ArgumentParser):
     def parts(self, name: str) -> list[str]:
         """The names of the parts of a setting that has some."""
         found = (action.dest for action in self._actions if action.dest.startswith(f"{name}."))
-        return [dest for dest in found if dest.count(".") == 1]
+        return [dest for dest in found if dest.count(".") == name.count(".") + 1]
 
     def own_settings(self, values: Json) -> Json:
         """What a config file says to this command.
@@ -106,40 +108,76 @@ class Parser(ArgumentParser):
         return {name: value for name, value in values.items() if name not in left}
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
-        """Its help. Only here the registries are read, which imports what they hold."""
-        for action in self._actions:
-            if registered := self.registries.pop(action.dest, None):
-                action.help = f"{action.help} {registered.words()}"
-        return super().format_help(formatter)
+        """Every flag with all that is said of it. Only here the registries are read, which imports what they hold."""
+        lines = self._head()
+        for heading, actions in self._sections(every=True).items():
+            lines += [f"{heading}:"]
+            for action in actions:
+                said = f"{self._said(action).rstrip('.')} ({self._takes(action)})"
+                lines += textwrap.wrap(
+                    f"  {_flags(action):24} {said}", WIDTH, subsequent_indent=" " * 27, break_on_hyphens=False
+                )
+        return "\n".join(lines) + "\n"
 
     def short_help(self) -> str:
-        """What is used most, a line a flag; of a command whose flags are few, all of its help."""
-        if not self.everyday:
-            return self.format_help()
-        actions = {action.dest: action for action in self._actions}
-        words = "".join(f" {name.upper()}" for name, one in actions.items() if not one.option_strings)
-        lines = [
-            f"usage: {self.prog.replace('[options] ', '')}{words} [--flag value ...]",
-            "",
-            self.description or "",
-        ]
-        headings = get_args(field_hints(Everyday)["heading"])
-        for heading in (one for one in headings if one in self.everyday.values()):
+        """What is used most, a line a flag."""
+        lines = self._head()
+        for heading, actions in self._sections(every=False).items():
             lines += [f"{heading}:"]
-            for name in (name for name, under in self.everyday.items() if under == heading):
-                said = re.split(r"[.;:] |[.;:]$", (actions[name].help or "").split(" (type:")[0], maxsplit=1)[
-                    0
-                ]
-                default = actions[name].default
-                shown = (
-                    f" [{default}]"
-                    if isinstance(default, str | int | float) and default not in ("", False)
-                    else ""
-                )
-                line = f"  --{name:20} {said}{shown}"
+            for action in actions:
+                said = re.split(r"[.;:] |[.;:]$", self._said(action), maxsplit=1)[0]
+                known = isinstance(action.default, str | int | float) and action.default not in ("", False)
+                line = f"  {_flags(action):24} {said}" + (f" [{action.default}]" if known else "")
                 lines.append(line if len(line) <= WIDTH else f"{line[: WIDTH - 2]} …")
-        flags = sum(1 for one in actions.values() if one.option_strings)
-        return "\n".join([*lines, f"All {flags} flags, with types and defaults: --help all"]) + "\n"
+        flags = sum(1 for one in self._actions if one.option_strings and not isinstance(one, Help))
+        if flags:
+            lines.append(f"All flags ({flags}), with what each takes: --help all")
+        return "\n".join(lines) + "\n"
+
+    def _head(self) -> list[str]:
+        bare = [one for one in self._actions if not one.option_strings]
+        words = "".join(f" [{_flags(one)}]" if one.nargs == "?" else f" {_flags(one)} ..." for one in bare)
+        usage = f"usage: {self.prog.replace('[options] ', '')}{words} [--flag value ...]"
+        return [usage, *textwrap.wrap(self.description or "", WIDTH)]
+
+    def _sections(self, every: bool) -> dict[str, list[Action]]:
+        """What help shows by its headings: words, and the flags used most; or every one, parts under their own name."""
+        found: dict[str, list[Action]] = {
+            heading: [] for heading in get_args(field_hints(Everyday)["heading"])
+        }
+        actions = {action.dest: action for action in self._actions if not isinstance(action, Help)}
+        words = [name for name, action in actions.items() if not action.option_strings]
+        for name in dict.fromkeys([*words, *self.everyday, *(actions if every else ())]):
+            part = name.partition(".")[0] if "." in name else "what else"
+            heading = self.everyday.get(name, "what goes in" if name in words else part)
+            found.setdefault(heading, []).append(actions[name])
+        return {heading: shown for heading, shown in found.items() if shown}
+
+    def _said(self, action: Action) -> str:
+        return "its parts" if self.parts(action.dest) else action.help or ""
+
+    def _takes(self, action: Action) -> str:
+        """What values a flag takes, and its default, as a config file would have them."""
+        if action.nargs == 0:
+            return "a switch"
+        if self.parts(action.dest):
+            return "a file"
+        if registered := self.registries.get(action.dest):
+            taken = registered.words()
+        elif kind := self.kinds.get(action.dest):
+            taken = words_for(*kind)
+        else:
+            plain = "true or false" if isinstance(action.default, bool) else "text"
+            taken = " or ".join(action.choices or [plain])
+        default = action.default
+        if default in (SUPPRESS, "") or (default is None and "null" not in taken):
+            return taken
+        return f"{taken}; default {default if isinstance(default, str) else json.dumps(default)}"
+
+
+def _flags(action: Action) -> str:
+    """A flag as help shows it; the word that is given without one."""
+    return f"--{action.dest}" if action.option_strings else action.dest.upper()
 
 
 def settings_of(parser: ArgumentParser) -> set[str]:
@@ -210,13 +248,17 @@ def add_run_flags(parser: Parser) -> None:
     parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
     parser.add_argument("--verbose", action="store_true", help="print the plan, then run")
     parser.add_argument("--quiet", action="store_true", help="no messages, no progress bar")
-    parser.everyday |= dict.fromkeys(("config", "dry_run", "quiet"), "the run")
+    parser.everyday |= dict.fromkeys(("config", "dry_run"), "the run")
 
 
 def add_source(parser: Parser) -> None:
     """The video as the first word of a command, without a flag."""
     parser.add_argument(
-        "source", nargs="?", type=str, default="", help="the same as --video; wins over a config file"
+        "source",
+        nargs="?",
+        type=str,
+        default="",
+        help="a video file or a folder of images: the same as --video; wins over a config file",
     )
     parser.positional["source"] = "video"
 

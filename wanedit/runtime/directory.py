@@ -52,7 +52,9 @@ class RunDirectory:
 
     def check(self, inputs: Sequence[Path]) -> None:
         """See that the run's files may be written. Raises InputError as `outputs.check_outputs`."""
-        require_writable(self.config)  # a name that is too long is told in words, which what follows would not do
+        require_writable(
+            self.config
+        )  # a name that is too long is told in words, which what follows would not do
         require_apart(self.segments.glob("*"), inputs)
         check_outputs(self.written, inputs, self.recorded)
 

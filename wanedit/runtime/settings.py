@@ -418,8 +418,8 @@ def words_for(kind: type, name: str, number: bool = False) -> str:
 def _in_words(schema: Json) -> str:
     """What a JSON schema lets pass: "an integer from 0 to 51", "a positive number or null"."""
     if "anyOf" in schema:
-        *others, last = map(_in_words, schema["anyOf"])
-        return f"{', '.join(others)} or {last}"
+        *others, last = dict.fromkeys(map(_in_words, schema["anyOf"]))
+        return f"{', '.join(others)} or {last}" if others else last
     if options := schema.get("enum", [schema["const"]] if "const" in schema else None):
         return "one of " + ", ".join(map(str, options))
     parts = schema.get("items") or schema.get("additionalProperties")

@@ -9,7 +9,14 @@ from typing import Annotated
 from wanedit.errors import InputError
 from wanedit.runtime import launch
 from wanedit.runtime.outputs import check_outputs, is_own, require_writable
-from wanedit.runtime.settings import FileName, PlainValues, Registered, TrackingSettings, require_folder
+from wanedit.runtime.settings import (
+    Everyday,
+    FileName,
+    PlainValues,
+    Registered,
+    TrackingSettings,
+    require_folder,
+)
 
 GRID_FILE = "grid.yaml"
 # What is written of every grid, beside its figures.
@@ -35,10 +42,10 @@ class AblationConfig(PlainValues):
     """
 
     experiment: str | os.PathLike[str] = ""
-    jobs: int = 1
-    output: FileName | None = None
-    results: FileName | None = None
-    items: int | None = None
+    jobs: Annotated[int, Everyday("how")] = 1
+    output: Annotated[FileName | None, Everyday("what comes out")] = None
+    results: Annotated[FileName | None, Everyday("what comes out")] = None
+    items: Annotated[int | None, Everyday("how")] = None
     force: bool = False
     tracking: Annotated[str, Registered("wanedit.tracking.backends:TRACKERS")] = "none"
     tracking_project: str = "wanedit"

@@ -86,7 +86,7 @@ class EditConfig(RunSettings):
     prompt: Annotated[str, Everyday("what goes in")] = ""
     source_prompt: str | None = None
     start: Index = 0
-    num_frames: Annotated[Count | None, Everyday("what goes in")] = None
+    num_frames: Count | None = None
     decoder: Literal["pyav", "decord"] = "pyav"
     salvage: bool = False
     resize_policy: Literal["auto", "crop", "pad", "stretch"] = "auto"
@@ -96,16 +96,14 @@ class EditConfig(RunSettings):
     method_options: dict[str, Any] = field(default_factory=dict)
     controller: Annotated[str, Registered("wanedit.flow:CONTROLLERS"), Everyday("how")] = "exponential"
     controller_options: dict[str, Any] = field(default_factory=dict)
-    alpha: Annotated[NotNegative, Everyday("how")] = 10.0
+    alpha: NotNegative = 10.0
     beta: NotNegative = 0.0
-    guidance_scale: Annotated[NotNegative | None, Everyday("how")] = None
+    guidance_scale: NotNegative | None = None
     source_guidance_scale: NotNegative | None = None
     num_inference_steps: Annotated[Count | None, Everyday("how")] = None
     shift: Positive | None = None
     keyframe_encoding: Literal["single", "group", "warped", "anchored"] = "anchored"
-    restore: Annotated[
-        Literal["auto", "none", "source", "residual", "keyframes"], Everyday("what comes out")
-    ] = "auto"
+    restore: Literal["auto", "none", "source", "residual", "keyframes"] = "auto"
     output_size: Literal["auto", "model", "source"] = "auto"
     condition_keyframes: bool = True
     gpu_id: Index | None = None

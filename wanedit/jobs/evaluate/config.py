@@ -5,13 +5,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from wanedit.errors import InputError, nearest
 from wanedit.jobs.evaluate import METRICS
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited, run_folder
 from wanedit.runtime.outputs import check_outputs, require_writable
-from wanedit.runtime.settings import FileName, Index, TrackingSettings, check_settings
+from wanedit.runtime.settings import Everyday, FileName, Index, TrackingSettings, check_settings
 
 if TYPE_CHECKING:
     from wanedit.video.source import OpenedSource
@@ -44,17 +44,17 @@ class EvaluationConfig(TrackingSettings):
     """
 
     video: str | os.PathLike[str] = ""
-    run: FileName | None = None
-    junctions: str = ""
-    reference: FileName | None = None
+    run: Annotated[FileName | None, Everyday("what goes in")] = None
+    junctions: Annotated[str, Everyday("what goes in")] = ""
+    reference: Annotated[FileName | None, Everyday("what goes in")] = None
     scene: FileName | None = None
-    mask: FileName | None = None
-    keyframes: str | os.PathLike[str] | Sequence[Any] = ""
+    mask: Annotated[FileName | None, Everyday("what goes in")] = None
+    keyframes: Annotated[str | os.PathLike[str] | Sequence[Any], Everyday("what goes in")] = ""
     first_number: Index | None = None
-    metrics: str = "auto"
+    metrics: Annotated[str, Everyday("how")] = "auto"
     vbench: FileName | None = None
     prompt: str | None = None
-    output: FileName | None = None
+    output: Annotated[FileName | None, Everyday("what comes out")] = None
 
 
 def check_evaluation(config: EvaluationConfig) -> list[str] | None:
