@@ -1,8 +1,12 @@
 """`python -m math_verification`: run the claims, print one table, draw the figures; 1 if a claim fails."""
 
+if __name__ == "__main__":
+    from wanedit.interrupts import watch
+
+    watch()  # before torch is imported, which takes seconds
+
 import argparse
 import math
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from math_verification.claims import CLAIMS
 from math_verification.figures import save, style
 from math_verification.report import FULL, QUICK, print_table
 from math_verification.store import write
+from wanedit.interrupts import run
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -59,4 +64,4 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

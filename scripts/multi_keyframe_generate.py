@@ -9,7 +9,7 @@ Every field of GenerationConfig is a flag, and a key of the YAML files that `--c
 
 import sys
 
-from wanedit.cli import main
+from wanedit.__main__ import entry
 
 if __name__ == "__main__":
-    sys.exit(main(["generate", *sys.argv[1:]]))
+    entry(["generate", *sys.argv[1:]])

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 # `from wanedit import __version__` reads a string of the package, which stands on no floor.
-FOUNDATION = {"rng", "timeline", "errors", "files", "outside", "progress", "registry", "__version__"}
+FOUNDATION = {
+    "rng",
+    "timeline",
+    "errors",
+    "files",
+    "outside",
+    "progress",
+    "registry",
+    "interrupts",
+    "__version__",
+}
 WINGS = {"flow", "wan", "video", "metrics", "sprites", "stylists"}
 RUNTIME = WINGS | {"lit", "runtime"}
 # Packages beside this one in the repository, which build on it.

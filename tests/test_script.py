@@ -68,6 +68,8 @@ def run_here(monkeypatch):
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        # Else the signals of the tests would be the script's.
+        monkeypatch.setattr("wanedit.interrupts.run", lambda main: sys.exit(main()))
         with pytest.raises(SystemExit) as stop:
             runpy.run_path(str(SCRIPT), run_name="__main__")
         assert isinstance(stop.value.code, int)

@@ -3,6 +3,11 @@
 Prints every quantity beside what is asked of it. Exit code 0 when all was measured, whether or not every bar is met.
 """
 
+if __name__ == "__main__":
+    from wanedit.interrupts import watch
+
+    watch()  # before torch is imported, which takes seconds
+
 import argparse
 import json
 import math
@@ -23,6 +28,7 @@ from tiny.sheet import write_sheet
 from wanedit import __version__
 from wanedit.errors import InputError, WaneditError
 from wanedit.flow.solvers import SOLVERS
+from wanedit.interrupts import Interrupted, run
 from wanedit.runtime.outputs import check_outputs
 from wanedit.sprites.scene import SPLITS
 from wanedit.wan import load
@@ -206,8 +212,11 @@ def main(arguments: list[str] | None = None) -> int:
     except WaneditError as error:
         print(f"tiny.scorecard: {error}", file=sys.stderr)
         return error.exit_code
+    except Interrupted as reason:
+        print(f"tiny.scorecard: {reason}: stopped; nothing was written", file=sys.stderr)
+        return reason.exit_code
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -5,6 +5,11 @@ it is started again with the same `out` and the same settings. Exit code 0 when 
 and one line that says why, for settings or files that cannot be used.
 """
 
+if __name__ == "__main__":
+    from wanedit.interrupts import watch
+
+    watch()  # before torch is imported, which takes seconds
+
 import shutil
 import sys
 from pathlib import Path
@@ -31,6 +36,7 @@ from tiny.plan import SMALL_FRAMES, SMALL_SIZE, TrainTiny, keep_plan
 from tiny.vae import build_vae, train_vae_stage
 from wanedit.errors import InputError, WaneditError
 from wanedit.files import atomic_path
+from wanedit.interrupts import Interrupted, run
 from wanedit.sprites.scene import caption, sample_scene
 from wanedit.wan.catalog import NEGATIVE_FLF2V, NEGATIVE_PROMPT
 from wanedit.wan.condition import TOKENIZER
@@ -207,8 +213,14 @@ def main(arguments: list[str] | None = None) -> int:
     except WaneditError as error:
         print(f"tiny.train: {error}", file=sys.stderr)
         return error.exit_code
+    except Interrupted as reason:
+        print(
+            f"tiny.train: {reason}: stopped; the same command goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+        return reason.exit_code
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

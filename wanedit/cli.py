@@ -6,20 +6,20 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from wanedit import commands
 from wanedit.errors import InputError, WaneditError, nearest
+from wanedit.interrupts import GOES_ON, Interrupted, speaks
 from wanedit.runtime.settings import ALIASES, canonical, words_for
 from wanedit.runtime.settingsfile import read_lines, told_where
 
 if TYPE_CHECKING:
     from wanedit.commands.support import Parser
 
-INTERRUPT_EXIT = 130
 MAX_ERROR_LINES = 8
 
 
@@ -56,9 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WaneditError as error:
         complain(_as_typed(str(error), typed))
         return error.exit_code
-    except KeyboardInterrupt:
-        complain("interrupted before anything was sampled")
-        return INTERRUPT_EXIT
+    except Interrupted as reason:
+        if speaks():
+            complain(f"{reason}: {GOES_ON}")
+        return reason.exit_code
     except BrokenPipeError:
         # The reader of our output left (`wanedit models | head`): nothing to tell it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -196,12 +197,3 @@ def _commands_with(setting: str) -> list[str]:
     """The commands that have a setting."""
     parsers = {name: commands.load(name).parser() for name in commands.names()}
     return [name for name, one in parsers.items() if setting in (action.dest for action in one._actions)]
-
-
-def entry() -> NoReturn:
-    """The console script."""
-    sys.exit(main())
-
-
-if __name__ == "__main__":
-    entry()

@@ -1,5 +1,10 @@
 """`python -m paper.make`: every figure, table and number of the paper; the same bytes in every run."""
 
+if __name__ == "__main__":
+    from wanedit.interrupts import watch
+
+    watch()  # before the figures are imported, which takes seconds
+
 import argparse
 import sys
 import time
@@ -11,6 +16,7 @@ from paper.make import ablations, claims, junctions, propagation, real_frames, t
 from paper.make.look import PAPER as LOOK
 from paper.make.records import PAPER, MissingRecordError
 from paper.make.tex import Numbers
+from wanedit.interrupts import run
 
 
 def make(out: Path) -> None:
@@ -48,4 +54,4 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -13,13 +13,13 @@ import pytest
 from tests.runs import EditRun, Run
 from wanedit import EditConfig, EditResult, GenerationResult, edit
 from wanedit.errors import InputError
+from wanedit.interrupts import Interrupted
 from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.run import evaluate
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.runtime.events import append_event
-from wanedit.runtime.launch import Interrupted
 from wanedit.tracking import TRACKERS, RunInfo, Tracker, TrackingSettings, check_tracking, guard, open_tracker
 from wanedit.tracking.record import find_record, new_rows, save_record, write_metrics_csv
 

@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 from wanedit import commands
 from wanedit.errors import InputError, ServiceError, WaneditError
 from wanedit.files import Json
-from wanedit.runtime.launch import Interrupted
+from wanedit.interrupts import Interrupted
 from wanedit.runtime.settings import Everyday, Registered, canonical, field_hints, plain_type, words_for
 
 # Characters of a line of the short help.

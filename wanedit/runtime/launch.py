@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,57 +17,6 @@ from wanedit.runtime.settings import RunSettings
 T = TypeVar("T")
 WORKER_ERROR = ".worker_error.json"
 WORKER_LOG = "workers.log"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_pending: list[int] = []
-
-
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM. No Exception, so that nothing on the way swallows it.
-
-    `exit_code` is the shell's convention: 128 plus the signal's number.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `Interrupted` inside the block; a no-op outside the main thread."""
-
-    try:
-        before = {name: signal.signal(name, _stop) for name in SIGNALS}
-    except ValueError:
-        yield
-        return
-    _pending.clear()
-    try:
-        yield
-    finally:
-        _pending.clear()
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-
-def _stop(number: int, frame: object) -> None:
-    _pending.append(number)
-    raise Interrupted(number)
-
-
-def raise_if_interrupted() -> None:
-    """Raise `Interrupted` again: Python discards what a handler raises while an object is being finalised."""
-    if _pending:
-        raise Interrupted(_pending[0])
-
-
-def reclaim_signals() -> None:
-    """Take SIGINT and SIGTERM back from a library that put its own handlers over ours."""
-    import threading
-
-    if threading.current_thread() is threading.main_thread():
-        for name in SIGNALS:
-            signal.signal(name, _stop)
 
 
 @dataclass(frozen=True)

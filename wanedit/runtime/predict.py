@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from wanedit.errors import ResourceError
 from wanedit.files import atomic_path, file_sha256
+from wanedit.interrupts import reclaim_signals
 from wanedit.lit.tasks import EditedClip, SampledSegment, Work
 from wanedit.progress import counted
 from wanedit.runtime.directory import Entry, RunDirectory
-from wanedit.runtime.launch import World, choose_devices, reclaim_signals, threads
+from wanedit.runtime.launch import World, choose_devices, threads
 from wanedit.runtime.settings import RunSettings
 from wanedit.video import write_lossless
 

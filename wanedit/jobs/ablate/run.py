@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wanedit.errors import ResourceError
+from wanedit.interrupts import held_back, interruptible
 from wanedit.jobs.ablate.config import AblationConfig, check_ablation, check_results
 from wanedit.jobs.ablate.grid import Grid, column_names, label_text, load_grid
 from wanedit.jobs.ablate.results import Results, collect, draw_figures, write_results
@@ -40,7 +40,7 @@ def ablate(config: AblationConfig, verbose: bool = True, say: Say = print) -> Re
         InputError: the grid is wrong, more than one process is asked for under torchrun, or results cannot be written
             or would replace somebody's files.
         ResourceError: another process works on these runs.
-        launch.Interrupted: SIGINT or SIGTERM; finished runs stay.
+        Interrupted: SIGINT or SIGTERM; finished runs stay.
     """
     world = launch.current_world()
     check_ablation(config, world)
@@ -50,7 +50,7 @@ def ablate(config: AblationConfig, verbose: bool = True, say: Say = print) -> Re
         # One invocation at a time owns the runs, so that none is made twice.
         root = config.runs_folder
         owned = RunDirectory(root, root / "-").lock() if world.rank == 0 else nullcontext()
-        with launch.interruptible(), owned:
+        with interruptible(), owned:
             return _ablate(config, grid, world, say if verbose and world.rank == 0 else None)
     finally:
         launch.leave(world)
@@ -118,10 +118,8 @@ def run_all(
     from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
     def opened() -> ProcessPoolExecutor:
-        # One process each: when one dies, it is known which run it was at, and the others go on. Ctrl-C reaches the
-        # whole group; this process ends the others.
-        ignored = (signal.SIGINT, signal.SIG_IGN)
-        return ProcessPoolExecutor(1, timeout=IDLE_SECONDS, initializer=signal.signal, initargs=ignored)
+        # One process each: when one dies, it is known which run it was at, and the others go on.
+        return ProcessPoolExecutor(1, timeout=IDLE_SECONDS)
 
     waiting = list(reversed(runs))
     pools = [opened() for _ in range(min(jobs, len(runs)))]
@@ -131,7 +129,9 @@ def run_all(
         while waiting or busy:
             while waiting and idle:
                 worker, run = idle.pop(), waiting.pop()
-                busy[pools[worker].submit(make, run, root, worker, logged)] = worker, run
+                # Ctrl-C and a closed terminal reach the whole group, and this process ends the others.
+                with held_back():
+                    busy[pools[worker].submit(make, run, root, worker, logged)] = worker, run
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
                 worker, run = busy.pop(future)
                 error = future.exception()

@@ -9,6 +9,7 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.files import OnDisk
 from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Step, schedule
+from wanedit.interrupts import interruptible
 from wanedit.jobs.edit.config import EditConfig, check_edit, check_output
 from wanedit.jobs.edit.method import describe_method, guidance
 from wanedit.jobs.edit.plan import EditPlan, is_complete, make_edit_plan, resolve_edit
@@ -93,7 +94,7 @@ def edit(
     """
     tell: Say = say if verbose else lambda text: None
     world, directory = launch.World(), RunDirectory(config.folder, config.final_path)
-    with launch.interruptible(), progress_bars(verbose):
+    with interruptible(), progress_bars(verbose):
         if (size := launch.current_world().size) > 1:
             raise InputError(
                 f"torchrun started {size} processes; an edit is one clip and one device's work, expected 1"
@@ -181,7 +182,6 @@ def sample(
         def on_step(clip: int, step: Step, metrics: Metrics) -> None:
             nonlocal seen
             seen += 1
-            launch.raise_if_interrupted()
             advance()
             # Not with the result: a run that diverges has its steps on record.
             append_event(directory.metrics, {"event": "step", **step_record(step, metrics)})
@@ -220,7 +220,6 @@ def sample(
         else:
             module = FlowMatchingEditor(plan.model, plan.method, plan.settings, on_step)
         predict(module, [plan.task], save, plan.config, world)
-    launch.raise_if_interrupted()
 
 
 def advice(error: float | None, plan: EditPlan) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.files import OnDisk
+from wanedit.interrupts import interruptible
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check, check_output
 from wanedit.jobs.generate.plan import (
@@ -86,7 +87,7 @@ def generate(
     tell = say if verbose and world.rank == 0 else None
     launch.join(world)
     try:
-        with launch.interruptible(), progress_bars(tell is not None), contextlib.ExitStack() as stack:
+        with interruptible(), progress_bars(tell is not None), contextlib.ExitStack() as stack:
             # One rank decides, and owns the folder until the run ends; the others receive the plan or the error.
             plan, todo = launch.on_rank_zero(
                 world, lambda: _decide(config, folders, directory, world, stack, tell)
@@ -199,7 +200,6 @@ def sample(
     with counting_together("sampling", "steps", all_steps, place, world.rank, world.size) as advance:
 
         def on_step(segment: int, step: int) -> None:
-            launch.raise_if_interrupted()
             advance()
             follow()
 
@@ -231,7 +231,6 @@ def sample(
 
         predict(FLF2VChain(plan.folder, plan.settings, on_step), todo, save, plan.config, world)
         launch.barrier(world)
-    launch.raise_if_interrupted()
 
 
 def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] = ()) -> FinishedRun:

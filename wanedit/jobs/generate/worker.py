@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from wanedit.errors import WaneditError
+from wanedit.interrupts import Interrupted, interruptible
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan, remaining
 from wanedit.jobs.generate.run import sample
@@ -25,7 +26,7 @@ def main(config_path: str, talk: str = "--verbose") -> int:
     world = launch.current_world()
     launch.join(world)
     try:
-        with launch.interruptible(), progress_bars(talk == "--verbose" and world.rank == 0):
+        with interruptible(), progress_bars(talk == "--verbose" and world.rank == 0):
             plan = make_plan(config)
             # All ranks see the same work: none begins before all have met in Lightning's set-up.
             todo = remaining(plan, directory)
@@ -33,7 +34,7 @@ def main(config_path: str, talk: str = "--verbose") -> int:
     except WaneditError as error:
         launch.report_error(path, world.rank, error)
         return error.exit_code
-    except launch.Interrupted as signal:
+    except Interrupted as signal:
         return signal.exit_code
     finally:
         launch.leave(world)

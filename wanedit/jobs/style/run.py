@@ -13,10 +13,10 @@ import numpy as np
 from wanedit import __version__
 from wanedit.errors import WaneditError
 from wanedit.files import OnDisk, write_text
+from wanedit.interrupts import interruptible
 from wanedit.jobs.style.config import StyleConfig, resolved
 from wanedit.jobs.style.plan import OWN_NAME, Say, StyleDirectory, StylePlan, check_output, make_style_plan
 from wanedit.progress import counting
-from wanedit.runtime import launch
 from wanedit.runtime.events import progress_bars
 from wanedit.runtime.record import write_record
 from wanedit.stylists.cache import Cache, Journal, picture_hash
@@ -74,7 +74,7 @@ def style(
         RejectedKeyframesError: the stylist accepted none of the attempts at a keyframe.
         ServiceError, ResourceError: the service or the disk gave out; the same call goes on where it stopped.
     """
-    with launch.interruptible():
+    with interruptible():
         return asyncio.run(style_async(config, folders, stylist=stylist, verbose=verbose, say=say))
 
 
