@@ -303,3 +303,31 @@ def test_words_that_it_does_not_understand_are_named(words: str, lost: list[str]
     notes = PaletteStylist().check_reference(StyleReference(picture, words))
     assert len(notes) == bool(lost)
     assert all(f'"{one}"' in notes[0] for one in lost)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "refused"),
+    [
+        ("a watercolour, not noir", ["watercolour"], ["not noir"]),
+        ("not noir but sunset", ["sunset"], ["not noir"]),
+        ("neither ink nor comic, pastel", ["pastel"], ["neither ink nor comic"]),
+        ("Without any neon or ink: oil", ["oil"], ["Without any neon or ink"]),
+        ("it isn't sepia; winter", ["winter"], ["isn't sepia"]),
+        ("pastel rather than neon", ["pastel"], ["rather than neon"]),
+        ("not only ink, also neon", ["ink", "neon"], []),
+        ("a noirish notion of snow", ["winter"], []),
+    ],
+)
+def test_a_look_of_which_is_said_no_is_left_out_and_told(
+    words: str, asked: list[str], refused: list[str]
+) -> None:
+    notes = PaletteStylist().check_reference(StyleReference(None, words))
+    assert find_words(words) == asked
+    assert [note for note in notes if "as it is told" in note] == [
+        f'"{one}": the palette stylist leaves this look out, as it is told' for one in refused
+    ]
+
+
+def test_only_looks_that_are_not_wanted_are_no_style() -> None:
+    with pytest.raises(InputError, match="names none that it knows"):
+        PaletteStylist().check_reference(StyleReference(None, "not noir"))

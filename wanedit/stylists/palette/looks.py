@@ -164,8 +164,25 @@ def known_words() -> str:
     return ", ".join(LOOKS)
 
 
+# From a word that says no to the end of what it is said of: "not noir", "without ink or neon", "neither ink nor sepia".
+_REFUSED = re.compile(
+    r"\b(?:not(?! only)|no|non|never|without|neither|nor|avoid|instead of|rather than|anything but|\w+n['’]t)\b"
+    r".*?(?=\bbut\b|[,;.:!?()]|$)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def refused_words(description: str) -> list[str]:
+    """What a description says that it does not want of the looks, in its words: "not noir"."""
+    return [part.strip() for part in _REFUSED.findall(description) if _looks_in(part)]
+
+
 def find_words(description: str) -> list[str]:
-    """The looks that a description names, in its order, each once."""
+    """The looks that a description asks for, in its order, each once; not those of which it says no."""
+    return _looks_in(_REFUSED.sub(" ", description))
+
+
+def _looks_in(description: str) -> list[str]:
     tokens = re.findall(r"[^\W\d_]+", description.lower())
     return list(dict.fromkeys(name for t in tokens if (name := SYNONYMS.get(t, t)) in LOOKS))
 
@@ -198,8 +215,10 @@ GRAMMAR = frozenset(
 def unknown_words(description: str) -> list[str]:
     """What a description says that is not understood, in its order: "Van Gogh" of "a sunset by Van Gogh"."""
     found: list[list[str]] = [[]]
+    for refused in refused_words(description):
+        description = description.replace(refused, ",")
     for token in re.findall(r"[^\W\d_]+", description):
-        if find_words(token) or token.lower() in GRAMMAR:
+        if _looks_in(token) or token.lower() in GRAMMAR:
             found.append([])
         else:
             found[-1].append(token)

@@ -18,6 +18,7 @@ from wanedit.stylists.palette.looks import (
     find_words,
     known_words,
     look_of,
+    refused_words,
     unknown_words,
 )
 from wanedit.stylists.palette.transport import (
@@ -185,7 +186,7 @@ def judge(kept: float, distances: tuple[float, float], same_map: bool, strength:
 
 
 # Raised when a change to the code changes what the same settings make.
-ALGORITHM = 2
+ALGORITHM = 3
 NAMED = 6  # colours in a guide
 SOFTENED = 0.5  # of the drawing, for a keyframe that was rejected
 GRAIN = 0.06  # deviation of brightness under all of the paper
@@ -252,19 +253,21 @@ class PaletteStylist:
         return {"stylist": "palette", "algorithm": ALGORITHM, **asdict(self._settings)}
 
     def check_reference(self, reference: StyleReference) -> list[str]:
-        """Say at once whether it can be used; returns a note of the words that it will not follow.
+        """Say at once whether it can be used; returns notes of the words that it will not follow.
 
         Raises:
             InputError: neither a picture nor a known word.
         """
         _look(reference)
-        if not (lost := unknown_words(reference.description)):
-            return []
-        named = ", ".join(f'"{words}"' for words in lost)
-        return [
-            f"the palette stylist does not understand {named} and leaves it out; it knows {known_words()}. The gemini "
-            "stylist reads free text (--stylist gemini)"
-        ]
+        refused = refused_words(reference.description)
+        notes = [f'"{words}": the palette stylist leaves this look out, as it is told' for words in refused]
+        if lost := unknown_words(reference.description):
+            named = ", ".join(f'"{words}"' for words in lost)
+            notes.append(
+                f"the palette stylist does not understand {named} and leaves it out; it knows {known_words()}. The "
+                "gemini stylist reads free text (--stylist gemini)"
+            )
+        return notes
 
     async def analyse(self, reference: StyleReference, keyframes: tuple[Picture, ...]) -> StyleGuide:
         """Name the reference's main colours, and the way of drawing that its words ask for.
