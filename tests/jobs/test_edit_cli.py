@@ -52,7 +52,7 @@ def test_a_dry_run_shows_the_plan_and_loads_nothing(
     for words in (
         "frames 0 … 8 of 9, 16 fps",
         "9 frames, 3 slots, 12 tokens",
-        "Exponential",
+        "method     residual_corrected, controller exponential (alpha 10, beta 0)\n",
         "this run   edits",
     ):
         assert words in text

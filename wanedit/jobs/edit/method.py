@@ -1,5 +1,6 @@
 """From the fields of an EditConfig to a method: its options checked, and what of the configuration it leaves unread."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -141,6 +142,34 @@ def describe_method(method: object) -> Json:
         values[name] = to_jsonable_python(value, fallback=repr)
     known = {name: code for name, code in outside.items() if code}
     return values | ({"code": digest(known)} if known else {})
+
+
+def method_words(name: str, method: object) -> str:
+    """A method as a plan names it: where it is from, its controller with its gains, and whatever is no default."""
+    told = [name + _origin(method)]
+    for f in _fields(method).values():
+        value = getattr(method, f.name)
+        if f.name == "controller" and isinstance(value, IsDataclass):
+            gains = ", ".join(f"{gain} {_short(getattr(value, gain))}" for gain in _fields(value))
+            called = f"controller {CONTROLLERS.name_of(type(value))}{_origin(value)}"
+            told.append(f"{called} ({gains})" if gains else called)
+        # The run's seed has a line of its own.
+        elif f.name != "seed" and value != (
+            f.default if f.default_factory is MISSING else f.default_factory()
+        ):
+            told.append(f"{f.name} {_short(value)}")
+    return ", ".join(told)
+
+
+def _origin(made: object) -> str:
+    kind = type(made)
+    return "" if kind.__module__.startswith("wanedit.") else f" from {inspect.getfile(kind)}"
+
+
+def _short(value: object) -> str:
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def from_outside(described: Json) -> bool:

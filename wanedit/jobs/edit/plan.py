@@ -22,6 +22,7 @@ from wanedit.jobs.edit.method import (
     from_outside,
     guidance,
     hashed_method,
+    method_words,
     unused,
 )
 from wanedit.jobs.edit.pictures import (
@@ -356,7 +357,6 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
     at = "" if inner == (height, width) else f", sampled at {inner[1]}*{inner[0]}"
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     done = "skips: complete" if is_complete(plan, directory) else "edits"
-    options = ", ".join(f"{name} {value}" for name, value in describe_method(plan.method).items())
     where = cost = ""
     if isinstance(plan.model, WanFolder):
         where = f" ({plan.model.path})"
@@ -369,7 +369,7 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
             f"restored: {settings.restore}",
             *([f"sound      of the source, from {float(plan.sound.start):.3f} s"] if plan.sound else []),
             f"model      {plan.model.name}{where}",
-            f"method     {plan.config.method} ({options})",
+            f"method     {method_words(plan.config.method, plan.method)}",
             f"schedule   {settings.solver}, {len(levels)} steps, shift {settings.shift:g}, largest h "
             f"{max(step.h for step in levels):.3g}; guidance {settings.guidance_scale:g}, source "
             f"{settings.source_guidance_scale:g}",
