@@ -120,6 +120,23 @@ class Registry(Mapping[str, T]):
             modules += [f"{home}.{module.name}" for module in pkgutil.iter_modules(inside)]
         return {name: module for module in modules for name in _registered(module)}
 
+    def options(self, name: str) -> list[str] | None:
+        """The options of one of the package's own that is a dataclass, read from its source: it is not imported, which
+        may take seconds. None where only the class itself can tell.
+
+        A field that holds an object, whose default is another name or made by a call, is no option.
+        """
+        node = _registered(self._places[name])[name] if name in self._places else None
+        base = self.base.partition(":")[2]
+        if not isinstance(node, ast.ClassDef) or [getattr(one, "id", "") for one in node.bases] != [base]:
+            return None
+        lines = [one for one in node.body if isinstance(one, ast.AnnAssign)]
+        settings = [one for one in lines if "ClassVar" not in ast.unparse(one.annotation)]
+        if not all(isinstance(one.value, ast.Constant | ast.Name | ast.Call) for one in settings):
+            return None
+        plain = [one.target for one in settings if isinstance(one.value, ast.Constant)]
+        return [target.id for target in plain if isinstance(target, ast.Name)]
+
     def code(self, name: str) -> str:
         """SHA-256 of all code from outside that one is made of, for the hash of whatever it makes; "" for one of the
         package's own. See `wanedit.outside` for what is not seen.
@@ -182,16 +199,16 @@ class Registry(Mapping[str, T]):
         return ""
 
 
-def _registered(module: str) -> list[str]:
-    """The names that a module's source gives by `@….register("name")`, in its order."""
+def _registered(module: str) -> dict[str, ast.stmt]:
+    """What a module's source registers by `@….register("name")`, in its order."""
     spec = importlib.util.find_spec(module)
     loader = spec and spec.loader
     source = loader.get_source(module) if isinstance(loader, InspectLoader) else None
-    names = []
+    names: dict[str, ast.stmt] = {}
     for node in ast.parse(source or "").body:
         for call in getattr(node, "decorator_list", []):
             if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "register":
-                names += [word.value for word in call.args if isinstance(word, ast.Constant)]
+                names |= {str(word.value): node for word in call.args if isinstance(word, ast.Constant)}
     return names
 
 

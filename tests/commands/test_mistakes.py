@@ -15,6 +15,7 @@ from wanedit.commands.support import WIDTH
 from wanedit.errors import nearest
 from wanedit.flow import CONTROLLERS, SOLVERS
 from wanedit.flow.methods import METHODS
+from wanedit.jobs.edit.method import options_of
 from wanedit.jobs.evaluate import METRICS
 from wanedit.registry import Registry
 from wanedit.stylists import STYLISTS
@@ -85,6 +86,8 @@ MISTAKES = [
     (f"generate --keyframes {PAIR} --fps 0", 2, "fps is 0.0; expected a positive number up to 1000 or null"),
     ("models chek", 2, "action is 'chek'; expected one of list, check\nDid you mean 'check'?"),
     ("repot", 2, "expected one of generate, style, edit, evaluate, ablate, report, models, doctor\nDid you mean"),
+    (f"edit {FILM} --keyframes {BOARD}:8 --method_options.strenght 0.5", 2, "Did you mean 'strength'?"),
+    (f"edit {FILM} --keyframes {BOARD}:8 --controller_options.nosuch 1", 2, "no option 'nosuch'"),
     ("ablate nowhere", 2, "nowhere has no grid.yaml"),
     (f"edit {FILM} --keyframes {BOARD}:0 --dry_run --output /proc/x", 2, "output /proc/x cannot be written: No such"),
     (f"generate --keyframes {PAIR} --dry_run --output {FILM}/x", 2, "x cannot be written: Not a directory; choose"),
@@ -101,9 +104,7 @@ PLANS = [
     (f"edit {FILM} --keyframes {BOARD}:8 --num_frames 9 --dry_run", 0, ""),
     (f"edit {FILM} --keyframes {BOARD}:8 --num_frames 9 --method flowedit --dry_run", 0, ""),
     (f"edit {FILM} --style.description ink --num_frames 9 --dry_run", 0, ""),
-    (f"edit {FILM} --keyframes {BOARD}:8 --method_options.strenght 0.5", 2, "no option 'strenght'"),
     (f"edit {FILM} --keyframes {BOARD}:8 --method_options.strength much", 2, "expected"),
-    (f"edit {FILM} --keyframes {BOARD}:8 --controller_options.nosuch 1", 2, "no option 'nosuch'"),
     (f"generate --keyframes {PAIR} --dry_run", 0, ""),
     (f"style {FILM} --style.description ink --indices 0,8 --dry_run", 0, ""),
 ]
@@ -146,6 +147,13 @@ def test_names_known_without_importing_are_those_that_are_registered(registry: R
     assert known == sorted(known)
     assert all(registry[name] is not None for name in known)
     assert set(known) == set(registry._own)
+
+
+@pytest.mark.parametrize("registry", [METHODS, CONTROLLERS])
+def test_options_known_without_importing_are_those_that_are_taken(registry: Registry) -> None:
+    read = {name: registry.options(name) for name in registry}
+    assert None not in read.values()
+    assert read == {name: options_of(registry[name]) for name in registry}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from PIL import Image
 
 from tests.video.test_cases import PATCHES, is_upright, number, patches
 from wanedit import EditConfig, GenerationConfig
+from wanedit.cli import main
+from wanedit.jobs.edit.pipeline import pixels_of
 from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.inputs import read_inputs
@@ -39,6 +41,20 @@ def test_an_edit_of_hdr_works_in_the_colours_of_its_keyframe() -> None:
     assert np.abs(patches(source[0]) - PATCHES).max() <= 6
     assert np.abs(patches(keyframe) - PATCHES).max() <= 2
     assert any("HDR (HLG, BT.2020)" in warning for warning in plan.warnings)
+
+
+@pytest.mark.parametrize("more", [["--dry_run"], ["--method", "copy_source"]])
+def test_an_edit_that_styles_says_once_what_was_done_to_its_source(
+    more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--style.description", "ink", "--num_frames", "5", "--output", str(tmp_path / "out")]
+    assert main(["edit", str(CASES / "hdr_hlg.mov"), *words, *more]) == 0
+    assert capsys.readouterr().out.count("HDR (HLG, BT.2020) brought to SDR") == 1
+
+
+def test_pictures_in_memory_say_what_was_done_to_them() -> None:
+    with Image.open(CASES / "key_p3_rgba.png") as picture, pytest.warns(UserWarning, match="Display P3"):
+        assert np.abs(patches(pixels_of(picture, "keyframe 0")) - PATCHES).max() <= 2.5
 
 
 def test_an_edit_keeps_the_shape_that_is_shown() -> None:

@@ -52,7 +52,7 @@ def run(settings: Namespace) -> int:
             from wanedit.jobs.style.plan import print_style_plan
 
             styling = styling_of(style, config)
-            print_style_plan(styling, folders)
+            print_style_plan(styling, folders, of_an_edit=True)
             with unstyled(styling, config, folders) as rehearsal:
                 print_edit_plan(rehearsal, folders)
         else:

@@ -4,16 +4,16 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic_core import to_jsonable_python
 
 from wanedit.errors import InputError
 from wanedit.files import Json, digest, file_sha256
 from wanedit.flow.editing import Method, Part
-from wanedit.flow.keyframes import CONTROLLERS
+from wanedit.flow.keyframes import CONTROLLERS, Controller
 from wanedit.flow.methods import METHODS
-from wanedit.jobs.edit.config import EditConfig
+from wanedit.jobs.edit.config import EditConfig, require_options
 from wanedit.outside import code_of, named_error
 from wanedit.runtime.settings import (
     IsDataclass,
@@ -91,22 +91,22 @@ def _construct(kind: type[T], given: dict[str, object], options: dict[str, objec
         InputError: an option that it does not have or cannot take, or one that it lacks.
     """
     with named_error(what):
-        hints = field_hints(kind)
-        # Functions and controllers are objects: no configuration can hold one.
-        known = [
-            name
-            for name in _fields(kind, what)
-            if get_origin(hints[name]) is not Callable and name != "controller"
-        ]
-        for name in options:
-            if name not in known:
-                expected = f"some of {', '.join(known)}" if known else "none"
-                raise InputError(f"{what} has no option {name!r}; expected {expected}")
+        require_options(what, options, options_of(kind, what))
         values = given | check_values(kind, options, f"{what}: ", convert=True)
         for f in _fields(kind, what).values():
             if f.default is MISSING and f.default_factory is MISSING and f.name not in values:
                 raise InputError(f"{what} lacks the option {f.name!r}")
         return kind(**values)
+
+
+def options_of(kind: type[Any], what: str = "") -> list[str]:
+    """The fields that a configuration can set: no functions and no controllers, which are objects."""
+    hints = field_hints(kind)
+    return [
+        name
+        for name in _fields(kind, what)
+        if get_origin(hints[name]) is not Callable and name != "controller"
+    ]
 
 
 def _check_declared(method: Method, what: str) -> None:
@@ -149,7 +149,7 @@ def method_words(name: str, method: object) -> str:
     told = [name + _origin(method)]
     for f in _fields(method).values():
         value = getattr(method, f.name)
-        if f.name == "controller" and isinstance(value, IsDataclass):
+        if isinstance(value, Controller):
             gains = ", ".join(f"{gain} {_short(getattr(value, gain))}" for gain in _fields(value))
             called = f"controller {CONTROLLERS.name_of(type(value))}{_origin(value)}"
             told.append(f"{called} ({gains})" if gains else called)

@@ -326,17 +326,19 @@ def _source(video: Any, scratch: Path, fps: Seconds | str = FOLDER_FPS) -> str:
 
 
 def pixels_of(picture: Picture, what: str) -> AnyFrame:
-    """A picture as uint8 RGB (H, W, 3), whatever it comes as.
+    """A picture as uint8 RGB (H, W, 3), whatever it comes as; warnings say what was done to it, each once.
 
     Raises:
         InputError: a file that is no picture, or an array of another kind; `what` names it.
     """
     from wanedit.video.images import from_pillow, load_image
 
-    if isinstance(picture, str | os.PathLike):
-        return load_image(Path(picture)).pixels
-    if isinstance(picture, Image.Image):
-        return from_pillow(picture, what).pixels
+    if isinstance(picture, str | os.PathLike | Image.Image):
+        pillow = isinstance(picture, Image.Image)
+        loaded = from_pillow(picture, what) if pillow else load_image(Path(picture))
+        for note in loaded.notes:
+            warnings.warn(note, stacklevel=3)
+        return loaded.pixels
     if isinstance(picture, torch.Tensor):
         picture = picture.cpu().numpy()
     return require_frame(picture, what)

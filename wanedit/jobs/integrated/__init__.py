@@ -79,7 +79,11 @@ def with_styled_keyframes(
         directory = RunDirectory(config.folder, config.final_path)
         plan = make_edit_plan(resolve_edit(rehearsal, directory), folders)
         check_output(plan.config, plan.source.path, plan.keyframes)
-    result = restyle(styling, folders, verbose=verbose, say=say)
+    # What was done to the source is told by the edit.
+    told_there = tuple(f": {note}" for note in plan.source.notes)
+    result = restyle(
+        styling, folders, verbose=verbose, say=lambda line: None if line.endswith(told_there) else say(line)
+    )
     if verbose:
         say(f"styled keyframes at {list(result.indices)}: {result.contact_sheet}")
     return replace(config, keyframes=str(result.folder))

@@ -190,8 +190,11 @@ def check_output(plan: StylePlan, directory: StyleDirectory) -> None:
         )
 
 
-def print_style_plan(config: StyleConfig, folders: Sequence[Path] = ()) -> None:
+def print_style_plan(config: StyleConfig, folders: Sequence[Path] = (), of_an_edit: bool = False) -> None:
     """Print which frames would be restyled, how often the stylist would be asked, and what that may cost.
+
+    Args:
+        of_an_edit: its own plan follows, which says what was done to the source.
 
     Raises:
         InputError: as the run itself would.
@@ -201,7 +204,10 @@ def print_style_plan(config: StyleConfig, folders: Sequence[Path] = ()) -> None:
     plan = make_style_plan(config, folders)
     check_output(plan, StyleDirectory(config.folder))
     clip, console = plan.clip, wide_console()
+    told_there = {f"{clip.path.name}: {note}" for note in clip.notes if of_an_edit}
     for note in plan.notes:
+        if note in told_there:
+            continue
         console.print(f"note: {note}", style="yellow")
     table = Table(title="Keyframes", title_justify="left")
     for column in ("#", "frame", "of the source", "seconds", "scene"):
