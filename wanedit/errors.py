@@ -60,20 +60,36 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
         parts = _parts(name)
         if wanted == parts:
             return name
-        likeness = difflib.SequenceMatcher(None, "_".join(wanted), "_".join(parts)).ratio()
+        likeness = _likeness(word, name)
         part = len(word) > 2 and any(parts[i : i + len(wanted)] == wanted for i in range(len(parts)))
         # `tracker` for `tracking`: one stem, another ending.
-        stem = sum(
-            1
-            for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word.lower(), name.lower(), strict=False))
-        )
+        letters = takewhile(lambda pair: pair[0] == pair[1], zip(word.lower(), name.lower(), strict=False))
+        stem = sum(1 for _ in letters) if "." not in word else 0
         if stem >= STEM and stem >= 0.6 * max(len(word), len(name)):
             likeness = max(likeness, ALIKE)
         # Of names that hold the word, those that end on it, and the shortest: less was left out.
         last = part and parts[-len(wanted) :] == wanted
         best[name] = ALIKE + (likeness + last) / 8 if part else likeness
-    found = max(best, key=lambda name: best[name], default=None)
+    found = max(best, key=lambda name: (best[name], _ratio(word, name)), default=None)
     return found if found is not None and best[found] >= ALIKE else None
+
+
+def _likeness(word: str, name: str) -> float:
+    """From 0 to 1; of a word with a dot, of what stands behind it, and 0 for a name that has no part like the word's.
+
+    As a whole, `style.strengt` would be like `style.stylist`, with which it shares the part and nothing else.
+    """
+    *within, own = word.lower().split(".")
+    *parts, last = name.lower().split(".")
+    if not within:
+        return _ratio(word, name)
+    if any(max((_ratio(one, part) for part in parts), default=0) < ALIKE for one in within):
+        return 0
+    return _ratio(own, last)
+
+
+def _ratio(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, "_".join(_parts(a)), "_".join(_parts(b))).ratio()
 
 
 def _parts(name: str) -> list[str]:

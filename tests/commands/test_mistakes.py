@@ -109,7 +109,7 @@ PLANS = [
     (f"style {FILM} --style.description ink --indices 0,8 --dry_run", 0, ""),
 ]
 UNRELATED = """banana cutoff weather stereo codec bitrate lora mask_blur denoise upscale interpolation watermark x
-    zz clip_skip scheduler batch hires"""
+    zz clip_skip scheduler batch hires style.weight style.cutoff palette.stereo gemini.lora nothing.prompt"""
 RUN = """
 import contextlib, io, json, sys
 from wanedit.cli import main
@@ -177,6 +177,9 @@ def flags() -> list[str]:
         ("negative", "negative_prompt"),
         ("promt", "prompt"),
         ("ouput", "output"),
+        ("style.strengt", "style.palette.strength"),
+        ("palete.strenth", "palette.strength"),
+        ("style.descripton", "style.description"),
     ],
 )
 def test_a_slip_is_answered_with_what_was_meant(word: str, meant: str, flags: list[str]) -> None:
