@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from wanedit.errors import InputError, WaneditError, nearest
 from wanedit.interrupts import GOES_ON, Interrupted, speaks
 from wanedit.runtime.settings import ALIASES, canonical, words_for
 from wanedit.runtime.settingsfile import read_lines, told_where
+from wanedit.runtime.workers import tell_torchrun
 
 if TYPE_CHECKING:
     from wanedit.commands.support import Parser
 
 MAX_ERROR_LINES = 8
+HOLD_TONGUE = 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings = _parse(line, own, asked)
             return commands.load(settings.command).run(settings[settings.command])
     except WaneditError as error:
-        complain(_as_typed(str(error), typed))
+        told = _as_typed(str(error), typed)
+        if not error.told:
+            if not speaks():
+                # What is wrong for every rank rank 0 says, and torchrun then ends the others.
+                time.sleep(HOLD_TONGUE)
+            complain(told)
+            tell_torchrun(told)
         return error.exit_code
     except Interrupted as reason:
         if speaks():

@@ -11,9 +11,13 @@ from itertools import takewhile
 
 
 class WaneditError(Exception):
-    """A failure with no better class. Exit code 1."""
+    """A failure with no better class. Exit code 1.
+
+    told: another process of the run says it to the user.
+    """
 
     exit_code = 1
+    told = False
 
 
 class InputError(WaneditError):

@@ -7,11 +7,13 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.jobs.test_generate import latents_of
 from tests.runs import command, run_cli, start_process
 from wanedit import GenerationResult
+from wanedit.errors import ResourceError
 
 # Enough steps that a signal sent after segment 0 lands inside segment 1.
 MANY_STEPS = "--num_inference_steps=80"
@@ -32,8 +34,12 @@ def wait_for_segments(process: subprocess.Popen, out: Path, count: int, seconds:
         time.sleep(0.02)
 
 
+def journal(out: Path) -> dict[str, dict]:
+    return json.loads((out / "segments" / "progress.json").read_text())["segments"]
+
+
 def hashes(out: Path) -> list[str]:
-    entries = json.loads((out / "segments" / "progress.json").read_text())["segments"].values()
+    entries = journal(out).values()
     return [entry["latents_sha256"] for entry in sorted(entries, key=lambda entry: entry["index"])]
 
 
@@ -112,4 +118,67 @@ def test_wrong_input_under_torchrun_ends_every_rank(keyframes, tmp_path: Path) -
     )
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert re.search(r"wanedit: segment 0 needs 51 frames", errors)
+    # Said once, before torchrun's own words, and in its table.
+    said = re.findall("^wanedit: segment 0 needs 51 frames", errors, re.MULTILINE)
+    assert len(said) == 1
+    assert "Traceback" not in errors.partition("wanedit: segment 0")[0]
+    assert "traceback : segment 0 needs 51 frames" in errors
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_worker_that_is_killed_is_told_with_its_segment(keyframes, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start_process(["-m", "wanedit", *command(keyframes, out, MANY_STEPS, "--num_gpus=2")])
+    # The third segment is the longest and rank 0's; rank 1 has the others.
+    wait_for_segments(process, out, 2)
+    time.sleep(0.3)
+    ranks = {
+        child.environ()["RANK"]: child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "RANK" in child.environ()
+    }
+    (last,) = {0, 1, 2} - {entry["index"] for entry in journal(out).values()}
+    ranks["1"].kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == ResourceError.exit_code
+    assert errors.startswith(
+        f"wanedit: rank 1 was ended by SIGKILL at segment {last}; 2 of 3 segments are kept in {out / 'segments'}. "
+    )
+    assert "where memory runs out. Run the same command again" in errors
+    assert "Traceback" not in errors
+    assert run_cli(*command(keyframes, out, MANY_STEPS, "--quiet")).code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_rank_that_is_killed_under_torchrun_leaves_no_traceback_of_ours(keyframes, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "wanedit"]
+    process = start_process([*launcher, *command(keyframes, out, MANY_STEPS)])
+    wait_for_segments(process, out, 1)
+    ranks = {
+        child.environ()["RANK"]: child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "RANK" in child.environ()
+    }
+    ranks["1"].kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert errors.count("Traceback") == 1, errors  # torchrun's own
+    assert "SIGKILL" in errors
+    assert "finished segments are kept" in errors
+    assert not list(out.rglob("*.partial"))
+
+
+def test_a_run_that_is_refused_leaves_no_folder(keyframes, tmp_path: Path) -> None:
+    out = tmp_path / "outputs" / "out"
+    refused = run_cli(*command(keyframes, out, "--resume_from=1"))
+    assert refused.code == 2
+    assert "segments [0] are not complete" in refused.err
+    assert not out.exists()
+    # One that was there before stays, as does what is in it.
+    (out / "notes").mkdir(parents=True)
+    assert run_cli(*command(keyframes, out, "--resume_from=1")).code == 2
+    assert (out / "notes").is_dir()

@@ -1,11 +1,13 @@
 """Which devices a run takes, decided without having any."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from wanedit.errors import InputError, ResourceError, WaneditError
 from wanedit.jobs.generate.config import GenerationConfig
-from wanedit.runtime import launch
+from wanedit.runtime import launch, workers
 from wanedit.runtime.launch import World
 
 
@@ -44,11 +46,43 @@ def test_device_ids_count_within_what_is_visible(ids: list[int], inherited: str 
     assert launch.visible_devices(ids, inherited) == visible
 
 
-def test_a_workers_error_keeps_its_class(tmp_path) -> None:
-    record = tmp_path / "config.yaml"
-    launch.report_error(record, 1, ResourceError("disk full"))
-    launch.report_error(record, 0, InputError("later"))
-    error = launch._worker_error(tmp_path / launch.WORKER_ERROR, 1)
+def test_a_workers_error_keeps_its_class(tmp_path: Path) -> None:
+    record, report, log = (tmp_path / name for name in ("config.yaml", workers.ERROR_FILE, workers.LOG_FILE))
+    log.write_text(
+        "ValueError: of a library\nW1127 19:00:00.1 torch/x.py:1] Sending process 7 closing signal\n"
+    )
+    workers.report_error(record, 1, ResourceError("disk full"))
+    workers.report_error(record, 0, InputError("later"))
+    error = workers._worker_error(report, log, str)
     assert isinstance(error, ResourceError)
-    assert "rank 1: disk full" in str(error)
-    assert type(launch._worker_error(tmp_path / launch.WORKER_ERROR, 7)) is WaneditError
+    assert str(error) == "rank 1: disk full"
+    # One that could not tell: its report is gone.
+    silent = workers._worker_error(report, log, str)
+    assert type(silent) is WaneditError
+    assert str(silent) == (
+        "a worker failed. Run the same command again: it goes on. Its last words, of "
+        f"{log}:\n  ValueError: of a library"
+    )
+
+
+def test_torchruns_table_shows_our_own_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    workers.tell_torchrun("segment 0 needs 51 frames")
+    failure = ProcessFailure(local_rank=0, pid=7, exitcode=2, error_file=str(tmp_path / "error.json"))
+    assert "traceback : segment 0 needs 51 frames" in str(ChildFailedError("wanedit", {0: failure}))
+
+
+def test_a_process_that_is_lost_to_the_others_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*arguments: object, **options: object) -> None:
+        raise RuntimeError(
+            "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242\nmore"
+        )
+
+    monkeypatch.setattr("torch.distributed.barrier", lost)
+    with pytest.raises(
+        WaneditError, match=r"another process of this run was lost \(.*closed by peer"
+    ) as found:
+        launch.barrier(World(rank=0, size=2, local_size=2, under_torchrun=True))
+    assert found.value.told

@@ -24,7 +24,7 @@ from wanedit.runtime.events import wide_console
 from wanedit.stylists.gemini.settings import GeminiSettings, find_key
 
 HELP = "what works on this machine, and which Gemini models your key can use"
-ORDER = 8
+ORDER = 9
 OK, MISSING, WRONG = "ok", "not here", "wrong"
 STYLES = {OK: "green", MISSING: "yellow", WRONG: "red"}
 GEMINI_TIMEOUT_S = 8.0

@@ -7,7 +7,7 @@ from wanedit.errors import MissingWeightsError
 from wanedit.runtime.events import wide_console
 
 HELP = "list known models; check their layout or a folder"
-ORDER = 7
+ORDER = 8
 
 
 def parser() -> Parser:

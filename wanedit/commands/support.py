@@ -19,7 +19,8 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 from wanedit import commands
 from wanedit.errors import InputError, ServiceError, WaneditError
 from wanedit.files import Json
-from wanedit.interrupts import Interrupted
+from wanedit.interrupts import Interrupted, speaks
+from wanedit.runtime.launch import current_world
 from wanedit.runtime.settings import Everyday, Registered, canonical, field_hints, plain_type, words_for
 
 # Characters of a line of the short help.
@@ -289,6 +290,8 @@ def command_again() -> str:
     started = Path(sys.argv[0])
     names = {"wanedit": "wanedit", "__main__": f"{shlex.quote(sys.executable)} -m wanedit"}
     program = names.get(started.stem, f"{shlex.quote(sys.executable)} {shlex.quote(str(started))}")
+    if current_world().under_torchrun:
+        program = "torchrun … -m wanedit"
     return " ".join([program, *map(shlex.quote, sys.argv[1:])])
 
 
@@ -311,5 +314,5 @@ def resumable(kept: str, answered: str = "") -> Iterator[None]:
             raise
         words = f"{reason}: {kept}" if signalled else f"{reason}\n{answered}"
         stopped = WaneditError(f"{words}:\n  {command_again()}")
-        stopped.exit_code = reason.exit_code
+        stopped.exit_code, stopped.told = reason.exit_code, signalled and not speaks()
         raise stopped from None

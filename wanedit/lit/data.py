@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from wanedit.lit.tasks import Work, share
+from wanedit.lit.tasks import Work, shares
 
 Prediction = TypeVar("Prediction")
 
@@ -40,8 +40,7 @@ class _ShareSampler(DistributedSampler):
 
     def __init__(self, tasks: list[Work], rank: int, world_size: int) -> None:
         super().__init__(tasks, world_size, rank, shuffle=False)  # pyright: ignore[reportArgumentType]
-        # Attention makes the cost of a task grow faster than its tokens; the order is what counts here.
-        self.indices = share([task.tokens**2 for task in tasks], world_size)[rank]
+        self.indices = shares(tasks, world_size)[rank]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)

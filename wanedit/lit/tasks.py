@@ -3,7 +3,7 @@
 Without Lightning, whose import costs a plan more than the plan.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -244,6 +244,12 @@ class EditedClip:
     seconds: float
     evaluations: int
     steps: tuple[Metrics, ...] = ()
+
+
+def shares(tasks: Sequence[Work], world_size: int) -> list[list[int]]:
+    """For every rank the indices of its tasks, see `share`."""
+    # Attention makes the cost of a task grow faster than its tokens; the order is what counts here.
+    return share([task.tokens**2 for task in tasks], world_size)
 
 
 def share(costs: list[int], world_size: int) -> list[list[int]]:

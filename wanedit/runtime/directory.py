@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -101,6 +101,7 @@ class RunDirectory:
             InputError: the folder cannot be created or written to, or its file of that name is another program's.
             ResourceError: another living run owns it; the message says which.
         """
+        new = not self.root.exists()
         _create(self.root)
         try:
             # Not emptied before it is locked: it names the owner.
@@ -128,7 +129,20 @@ class RunDirectory:
             file.write(f"{_OWNER} {os.getpid()} on {socket.gethostname()}")
             file.flush()
             self.lock_descriptor = file.fileno()
-            yield
+            try:
+                yield
+            finally:
+                if new:
+                    self._remove_empty(Path(file.name))
+
+    def _remove_empty(self, lock: Path) -> None:
+        """A run that was refused before it wrote anything leaves no folder."""
+        if any(path != lock and not path.is_dir() for path in self.root.rglob("*")):
+            return
+        with suppress(OSError):
+            lock.unlink()
+            for folder in sorted([self.root, *self.root.rglob("*")], reverse=True):
+                folder.rmdir()
 
 
 def _create(folder: Path) -> None:

@@ -1,22 +1,16 @@
 """Where a run's processes are: this one, a torchrun that we started, or a torchrun that started us."""
 
 import contextlib
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar, cast
 
 from wanedit.errors import InputError, WaneditError
 from wanedit.runtime.settings import RunSettings
 
 T = TypeVar("T")
-WORKER_ERROR = ".worker_error.json"
-WORKER_LOG = "workers.log"
 
 
 @dataclass(frozen=True)
@@ -63,8 +57,11 @@ def on_rank_zero(world: World, decide: Callable[[], T]) -> T:
             box[0] = decide()
         except Exception as error:
             box[0] = error
-    dist.broadcast_object_list(box, src=0)
+    with _all_there():
+        dist.broadcast_object_list(box, src=0)
     decided = box[0]
+    if isinstance(decided, WaneditError):
+        decided.told = world.rank > 0
     if isinstance(decided, Exception):
         raise decided
     return cast(T, decided)
@@ -75,7 +72,18 @@ def barrier(world: World) -> None:
     if world.under_torchrun:
         import torch.distributed as dist
 
-        dist.barrier()
+        with _all_there():
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def _all_there() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # gloo has no class of its own for it
+        lost = WaneditError(f"another process of this run was lost ({str(error).splitlines()[0]})")
+        lost.told = True  # by torchrun, which saw it end
+        raise lost from None
 
 
 def leave(world: World) -> None:
@@ -152,66 +160,3 @@ def visible_devices(ids: list[int], inherited: str | None) -> str:
         return ",".join(map(str, ids))
     names = inherited.split(",")
     return ",".join(names[i] for i in ids)
-
-
-def run_workers(module: str, config_path: Path, config: RunSettings, lock: int, verbose: bool) -> None:
-    """Sample a run's segments with `num_gpus` processes under torchrun and wait for them.
-
-    The rendezvous takes a free port, so that runs on one machine do not collide.
-
-    Args:
-        module: of a worker; takes the path of the recorded run, and --verbose or --quiet.
-        config_path: the recorded run.
-        config: the same, read.
-        lock: file descriptor of the run's lock. torchrun inherits it: should this process be killed, the folder
-            stays locked while workers live.
-        verbose: whether rank 0 draws a progress bar.
-
-    Raises:
-        WaneditError: a worker failed; the class, and so the exit code, is that of the worker's own error.
-    """
-    report = config_path.parent / WORKER_ERROR
-    report.unlink(missing_ok=True)
-    # Several processes on the same cores: idle OpenMP threads must sleep, not spin.
-    environment = {"OMP_WAIT_POLICY": "passive"} | os.environ | {"OMP_NUM_THREADS": str(config.cpu_threads)}
-    if config.devices:
-        inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
-        environment["CUDA_VISIBLE_DEVICES"] = visible_devices(config.devices, inherited)
-    command = [
-        sys.executable, "-m", "torch.distributed.run",
-        "--nnodes=1", f"--nproc-per-node={config.num_processes}",
-        "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
-        "-m", module, str(config_path), "--verbose" if verbose else "--quiet",
-    ]  # fmt: skip
-    # torchrun answers a lost worker with pages of tracebacks: they go to a file, our own error to the user.
-    log = config_path.parent / WORKER_LOG
-    with log.open("w") as noise:
-        process = subprocess.Popen(command, env=environment, pass_fds=(lock,), stderr=noise)
-        try:
-            code = process.wait()
-        except BaseException:
-            # torchrun passes it on to its workers and waits for them: none is left sampling behind us.
-            process.terminate()
-            process.wait()
-            raise
-    if code:
-        raise _worker_error(report, code)
-    log.unlink()
-
-
-def report_error(config_path: Path, rank: int, error: WaneditError) -> None:
-    """Leave a worker's error for the process that started it; the first one counts."""
-    with contextlib.suppress(FileExistsError), (config_path.parent / WORKER_ERROR).open("x") as file:
-        json.dump({"class": type(error).__name__, "message": f"rank {rank}: {error}"}, file)
-
-
-def _worker_error(report: Path, code: int) -> WaneditError:
-    from wanedit import errors
-
-    if not report.exists():
-        return WaneditError(
-            f"a worker failed (see {report.with_name(WORKER_LOG)}); finished segments stay, run again to resume"
-        )
-    told = json.loads(report.read_text())
-    report.unlink()
-    return getattr(errors, told["class"], WaneditError)(told["message"])

@@ -18,7 +18,7 @@ from wanedit.lit.model import OutsideModel
 from wanedit.lit.tasks import EditedClip
 from wanedit.metrics.functional.reach import Reach, ReachSeries
 from wanedit.progress import counted, counting
-from wanedit.runtime import launch
+from wanedit.runtime import launch, leftovers
 from wanedit.runtime.cost import LOSSLESS_SHARE, require_memory
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, number, progress_bars, read_events, recorded_steps
@@ -136,6 +136,8 @@ def edit(
                     "seed": result.seed,
                 }
                 track_result(tracking, directory, digests, numbers)
+                for line in leftovers.told(directory, digests):
+                    tell(line)
     return result
 
 

@@ -22,8 +22,8 @@ from wanedit.jobs.generate.plan import (
     resolve,
     show_plan,
 )
-from wanedit.lit.tasks import SampledSegment, SegmentTask
-from wanedit.runtime import launch
+from wanedit.lit.tasks import SampledSegment, SegmentTask, shares
+from wanedit.runtime import launch, leftovers, workers
 from wanedit.runtime.cost import disk_bytes
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, counting_together, progress_bars
@@ -110,6 +110,8 @@ def generate(
                     "seed": plan.seed,
                 }
                 track_result(tracking, directory, digests, numbers)
+                for line in leftovers.told(directory, digests) if tell is not None else ():
+                    say(line)
     finally:
         launch.leave(world)
     return GenerationResult(
@@ -164,6 +166,7 @@ def _decide(
             for image in plan.keyframes
         ],
         warnings=list(plan.warnings),
+        segments=[task.digest for task in plan.tasks],
         to_sample=[task.index for task in todo],
     )
     return plan, todo
@@ -191,8 +194,21 @@ def sample(
     if not todo:
         return
     if plan.config.num_gpus > 1 and not world.under_torchrun:
-        launch.run_workers(
-            "wanedit.jobs.generate.worker", directory.config, plan.config, directory.lock_descriptor, verbose
+
+        def doing(rank: int) -> str:
+            journal = Manifest(directory).read()
+            mine = [todo[i] for i in shares(todo, plan.config.num_gpus)[rank]]
+            at = next((f" at segment {task.index}" for task in mine if task.digest not in journal), "")
+            kept = sum(task.digest in journal for task in plan.tasks)
+            return f"{at}; {kept} of {len(plan.tasks)} segments are kept in {directory.segments}"
+
+        workers.run_workers(
+            "wanedit.jobs.generate.worker",
+            directory.config,
+            plan.config,
+            directory.lock_descriptor,
+            verbose,
+            doing,
         )
         return
     steps = plan.settings.num_inference_steps

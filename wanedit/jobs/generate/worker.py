@@ -15,6 +15,7 @@ from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import progress_bars
 from wanedit.runtime.record import recorded_config
 from wanedit.runtime.settings import canonical
+from wanedit.runtime.workers import report_error
 
 
 def main(config_path: str, talk: str = "--verbose") -> int:
@@ -32,7 +33,7 @@ def main(config_path: str, talk: str = "--verbose") -> int:
             todo = remaining(plan, directory)
             sample(plan, todo, directory, world, verbose=False)
     except WaneditError as error:
-        launch.report_error(path, world.rank, error)
+        report_error(path, world.rank, error)
         return error.exit_code
     except Interrupted as signal:
         return signal.exit_code

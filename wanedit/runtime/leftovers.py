@@ -1,0 +1,88 @@
+"""What a run's folder holds that the run, as it was last started, has no use for."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wanedit.errors import InputError
+from wanedit.files import PARTIAL_SUFFIX
+from wanedit.runtime.directory import Manifest, RunDirectory
+from wanedit.runtime.events import read_events
+from wanedit.runtime.workers import ERROR_FILE, LOG_FILE
+
+_SEGMENT = re.compile(r"segment_\d{3,}_[0-9a-f]{12}\.(mkv|safetensors)")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file that may go.
+
+    Attributes:
+        why: of earlier settings; in no journal; half-written; of workers that failed.
+        size: bytes.
+    """
+
+    path: Path
+    why: str
+    size: int
+
+
+def leftovers(directory: RunDirectory, digests: Iterable[str]) -> list[Leftover]:
+    """The files of a run's folder that wanedit wrote and that a run of these segments does not need.
+
+    Args:
+        digests: of the segments of the run, or of its one edit.
+
+    Raises:
+        InputError: the journal cannot be read.
+    """
+    journal, needed = Manifest(directory).read(), set(digests)
+    known = {Path(entry.file).stem: name in needed for name, entry in journal.items()}
+    found: list[tuple[Path, str]] = []
+    for path in sorted(directory.segments.glob("segment_*")):
+        if _SEGMENT.fullmatch(path.name) and not known.get(path.stem):
+            found.append((path, "of earlier settings" if path.stem in known else "in no journal"))
+    for folder in filter(Path.is_dir, directory.folders):
+        found += [(path, "half-written") for path in sorted(folder.glob(f".*.[0-9]*{PARTIAL_SUFFIX}"))]
+    found += [(directory.root / name, "of workers that failed") for name in (ERROR_FILE, LOG_FILE)]
+    return [Leftover(path, why, path.stat().st_size) for path, why in found if path.is_file()]
+
+
+def last_started(directory: RunDirectory) -> list[str]:
+    """The digests of the segments, or of the edit, that the folder's last run was started for.
+
+    Raises:
+        InputError: nothing says so.
+    """
+    for event in reversed(read_events(directory.metrics)):
+        if event.get("event") == "start":
+            named = event.get("segments", [event.get("edit")])
+            if isinstance(named, list) and named and all(isinstance(name, str) for name in named):
+                return named
+            break
+    raise InputError(
+        f"{directory.metrics} does not say which segments the run has, as those of earlier versions do not; run the "
+        "same command again, which samples nothing anew"
+    )
+
+
+def remove(directory: RunDirectory, found: Sequence[Leftover]) -> None:
+    """Take segments out of the journal, then files from the disk; what is stopped between finds them in no journal."""
+    gone = {leftover.path.stem for leftover in found}
+    journal = Manifest(directory)
+    journal.forget({name for name, entry in journal.read().items() if Path(entry.file).stem in gone})
+    for leftover in found:
+        leftover.path.unlink(missing_ok=True)
+
+
+def told(directory: RunDirectory, digests: Iterable[str]) -> list[str]:
+    """A line for the end of a run; none where nothing could go."""
+    found = leftovers(directory, digests)
+    if not found:
+        return []
+    size = sum(leftover.size for leftover in found)
+    return [
+        f"{directory.root} holds {len(found)} files that this run does not need, {size / 1e6:.1f} MB: wanedit clean "
+        "lists and removes them"
+    ]
