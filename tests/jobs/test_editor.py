@@ -10,8 +10,9 @@ from PIL import Image
 from tests.runs import EDIT, Inputs, moving_square
 from wanedit import EditResult, WanVideoEditorPipeline
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.jobs.edit.pipeline import _source, frame_numbers, pixels_of
+from wanedit.jobs.edit.pipeline import _source, frame_numbers
 from wanedit.video import load_image, read_frames
+from wanedit.video.tensors import pixels_of
 
 SETTINGS = {name: value for name, value in EDIT.items() if name != "base_seed"}
 

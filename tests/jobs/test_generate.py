@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.runtime.directory import RunDirectory
-from wanedit.video import probe, read_frames
+from wanedit.video import load_image, probe, read_frames
 
 FRAMES = (0, 4, 8, 13)
 
@@ -310,6 +311,25 @@ def test_the_pipeline_is_the_same_run(keyframes, finished: GenerationResult, tmp
     assert result.segments == finished.segments
     assert latents_of(result) == latents_of(finished)
     assert pipeline.plan(keyframes).timeline.keyframe_frames == FRAMES
+
+
+def test_keyframes_in_memory_are_those_of_files_and_kept_with_the_run(
+    keyframes, finished: GenerationResult, tmp_path: Path
+) -> None:
+    pipeline, out = MultiKeyframePipeline(**FAST), tmp_path / "run"
+    (first, *_), times = [Image.open(path) for path, _ in keyframes], [time for _, time in keyframes]
+    arrays = [load_image(Path(path)).pixels for path, _ in keyframes[1:]]
+    given = list(zip([first, arrays[0], torch.from_numpy(arrays[1]), keyframes[3][0]], times, strict=True))
+    assert pipeline.plan(given).timeline.keyframe_frames == FRAMES
+    with pytest.raises(InputError, match="expected distinct times"):
+        pipeline.run([(first, 0.0), (arrays[0], 0.0)], "", out, verbose=False)
+    with pytest.raises(InputError, match="keyframe 1: expected a uint8 array"):
+        pipeline.run([(first, 0.0), (arrays[0] / 255, 1.0)], "", out, verbose=False)
+    assert not out.exists()
+    result = pipeline.run(given, "", out, verbose=False)
+    assert result.segments == finished.segments
+    assert len(list((out / "keyframes").iterdir())) == 3
+    assert pipeline.run(given, "", out, verbose=False).sampled == ()
 
 
 @pytest.mark.parametrize(("given", "planned"), [(7, 7), (None, 0), (-1, 0)])

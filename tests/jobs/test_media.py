@@ -10,7 +10,6 @@ from PIL import Image
 from tests.video.test_cases import PATCHES, is_upright, number, patches
 from wanedit import EditConfig, GenerationConfig
 from wanedit.cli import main
-from wanedit.jobs.edit.pipeline import pixels_of
 from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.inputs import read_inputs
@@ -18,6 +17,7 @@ from wanedit.jobs.generate.plan import announce, make_plan
 from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.plan import make_style_plan
 from wanedit.video import load_image, read_frames
+from wanedit.video.tensors import pixels_of
 
 CASES = Path(__file__).parents[1] / "cases"
 

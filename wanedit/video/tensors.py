@@ -1,12 +1,21 @@
 """The one bridge between frames of files and a model's clips; what reads and checks files imports no torch."""
 
+import os
+import warnings
+from pathlib import Path
+
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from wanedit.errors import NumericalError
-from wanedit.video.arrays import Frames
+from wanedit.video.arrays import AnyFrame, Frames, require_frame
+from wanedit.video.images import from_pillow, load_image
+
+# What programs pass as a picture: in memory (H, W, 3) uint8, or the path of a file.
+Picture = Image.Image | np.ndarray | Tensor | str | os.PathLike[str]
 
 
 def to_uint8(video: Float[Tensor, "3 t h w"]) -> Frames:
@@ -38,3 +47,18 @@ def require_finite(video: Float[Tensor, "3 t h w"]) -> None:
             f"{int(bad.sum())} of {video.numel()} pixel values are NaN or infinite, first in frame {frame}; "
             "written as 8 bits they would be black"
         )
+
+
+def pixels_of(picture: Picture, what: str) -> AnyFrame:
+    """A picture as uint8 RGB (H, W, 3), whatever it comes as; warnings say what was done to it, each once.
+
+    Raises:
+        InputError: a file that is no picture, or an array of another kind; `what` names it.
+    """
+    if isinstance(picture, str | os.PathLike | Image.Image):
+        pillow = isinstance(picture, Image.Image)
+        loaded = from_pillow(picture, what) if pillow else load_image(Path(picture))
+        for note in loaded.notes:
+            warnings.warn(note, stacklevel=3)
+        return loaded.pixels
+    return require_frame(picture.cpu().numpy() if isinstance(picture, Tensor) else picture, what)

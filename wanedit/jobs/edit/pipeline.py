@@ -22,13 +22,13 @@ from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.settings import canonical, with_changes
 from wanedit.timeline import Seconds, rate_of
 from wanedit.video import write_lossless, write_png, write_video
-from wanedit.video.arrays import AnyFrame, require_frame, require_same_size, size_text
+from wanedit.video.arrays import require_same_size, size_text
 from wanedit.video.formats import Format, format_of
 from wanedit.video.sound import Sound, SoundOf, silent
 from wanedit.video.source import FOLDER_FPS
+from wanedit.video.tensors import Picture, pixels_of
 
 StrPath = str | os.PathLike[str]
-Picture = Image.Image | np.ndarray | torch.Tensor | StrPath
 Number = int | float | np.number
 # Fields of EditConfig that the call has arguments for.
 TAKEN = {"video": "source_video", "keyframes": "edited_keyframes", "base_seed": "seed"}
@@ -323,25 +323,6 @@ def _source(video: Any, scratch: Path, fps: Seconds | str = FOLDER_FPS) -> str:
     path = scratch / "source.mkv"
     write_lossless(path, np.stack(list(require_same_size(frames, "source_video"))), rate_of(fps))
     return str(path)
-
-
-def pixels_of(picture: Picture, what: str) -> AnyFrame:
-    """A picture as uint8 RGB (H, W, 3), whatever it comes as; warnings say what was done to it, each once.
-
-    Raises:
-        InputError: a file that is no picture, or an array of another kind; `what` names it.
-    """
-    from wanedit.video.images import from_pillow, load_image
-
-    if isinstance(picture, str | os.PathLike | Image.Image):
-        pillow = isinstance(picture, Image.Image)
-        loaded = from_pillow(picture, what) if pillow else load_image(Path(picture))
-        for note in loaded.notes:
-            warnings.warn(note, stacklevel=3)
-        return loaded.pixels
-    if isinstance(picture, torch.Tensor):
-        picture = picture.cpu().numpy()
-    return require_frame(picture, what)
 
 
 def save_video(

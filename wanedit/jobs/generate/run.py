@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -12,7 +13,7 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.files import OnDisk
 from wanedit.interrupts import interruptible
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
-from wanedit.jobs.generate.config import GenerationConfig, check, check_output
+from wanedit.jobs.generate.config import GenerationConfig, check, check_output, find_keyframes
 from wanedit.jobs.generate.plan import (
     Plan,
     Say,
@@ -34,7 +35,9 @@ from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.runtime.settings import with_changes
 from wanedit.tracking import check_tracking
 from wanedit.tracking.runs import track, track_result
-from wanedit.video.arrays import FrameSequence
+from wanedit.video import write_png
+from wanedit.video.arrays import FrameSequence, pixels_sha256
+from wanedit.video.tensors import pixels_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -277,6 +280,26 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
     )
 
 
+def _filed(keyframes: KeyframesLike | None, folder: Path) -> KeyframesLike | None:
+    """Keyframes whose pictures in memory are files of a folder, named by their pixels; all else as it is given."""
+    if keyframes is None or isinstance(keyframes, str | os.PathLike):
+        return keyframes
+    filed: list[object] = []
+    for k, given in enumerate(keyframes):
+        if (
+            isinstance(given, list | tuple)
+            and len(given) == 2
+            and not isinstance(given[0], str | os.PathLike)
+        ):
+            pixels = pixels_of(given[0], f"keyframe {k}")
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{pixels_sha256(pixels)[:16]}.png"
+            write_png(path, pixels)
+            given = (path, given[1])
+        filed.append(given)
+    return filed
+
+
 class MultiKeyframePipeline:
     """Generates long videos through timed keyframes.
 
@@ -304,7 +327,8 @@ class MultiKeyframePipeline:
         """Make one video; resumes if `output_path` holds an unfinished run of the same settings.
 
         Args:
-            keyframes: pairs (path, seconds), "a.png:0.0,b.png:3.0", or a folder; the config's own when None.
+            keyframes: pairs (path, seconds), "a.png:0.0,b.png:3.0", or a folder; the config's own when None. In the
+                place of a path a picture: PIL image, array or tensor (H, W, 3) uint8; it is kept in the run's folder.
             global_prompt: what the whole video shows.
             output_path: the run's folder, or the final .mp4 inside it.
             verbose: print the plan's warnings and progress bars.
@@ -313,7 +337,14 @@ class MultiKeyframePipeline:
         Raises:
             InputError, MissingWeightsError, ResourceError, NumericalError: as `generate`.
         """
-        return generate(self._configured(keyframes, global_prompt, output_path, settings), verbose=verbose)
+        with tempfile.TemporaryDirectory(prefix="wanedit-") as scratch:
+            # Refused before anything is written where it will stay.
+            filed = _filed(keyframes, Path(scratch))
+            config = self._configured(filed, global_prompt, output_path, settings)
+            check_output(config, find_keyframes(config))
+        if keyframes is not None:
+            config = with_changes(config, keyframes=_filed(keyframes, config.folder / "keyframes"))
+        return generate(config, verbose=verbose)
 
     def plan(
         self,
@@ -323,10 +354,11 @@ class MultiKeyframePipeline:
         **settings: object,
     ) -> Plan:
         """What `run` would do, decided without loading a weight. Arguments as `run`."""
-        config = self._configured(keyframes, global_prompt, output_path, settings)
-        # A seed that the run would draw is not drawn for a plan.
-        drawn = config.base_seed is None or config.base_seed < 0
-        return make_plan(with_changes(config, base_seed=0) if drawn else config)
+        with tempfile.TemporaryDirectory(prefix="wanedit-") as scratch:
+            config = self._configured(_filed(keyframes, Path(scratch)), global_prompt, output_path, settings)
+            # A seed that the run would draw is not drawn for a plan.
+            drawn = config.base_seed is None or config.base_seed < 0
+            return make_plan(with_changes(config, base_seed=0) if drawn else config)
 
     def _configured(
         self,

@@ -20,11 +20,9 @@ from wanedit.files import OnDisk, write_text
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.pipeline import (
     Number,
-    Picture,
     StrPath,
     WanVideoEditorPipeline,
     frame_numbers,
-    pixels_of,
     sound_beside,
 )
 from wanedit.jobs.integrated import STYLED
@@ -43,6 +41,7 @@ from wanedit.video.formats import format_of
 from wanedit.video.sheets import comparison_sheet, contact_indices
 from wanedit.video.sound import SoundOf, silent
 from wanedit.video.source import read_source
+from wanedit.video.tensors import Picture, pixels_of
 
 FRAMES = "frames"
 REFERENCE_KEYS = ("image_path", "description")
