@@ -181,6 +181,8 @@ def find_inputs(config: EditConfig, folders: Sequence[Path] = (), styled: bool =
     require_model(config.source)
     total, sides = _look(path, config.salvage)
     found = EditInputs(path, total, sides, tuple(keyframes))
+    if found.frames(config) is None:
+        opened()  # which refuses the stretch
     if indices and (frames := found.frames(config)) is not None:
         timeline.check_keyframes(len(indices), indices, frames)
     return found

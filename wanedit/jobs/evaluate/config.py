@@ -107,11 +107,25 @@ def find_files(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[s
         run_folder(find_path(config.run, folders, what="run", folder=True))
     if config.keyframes:
         find_keyframes(config, folders)
+    if joins := junctions_of(config):
+        from wanedit.video.source import open_source
+
+        last = len(open_source(find_path(config.video, folders, what="video", folder=True)).frames) - 2
+        if outside := [join for join in joins if not 1 <= join <= last]:
+            raise InputError(f"junctions are {outside}; expected frames 1 … {last}")
     if config.vbench is not None:
         require_writable(Path(config.vbench).expanduser() / "prompt_file.json")
     if config.output is not None:
         _check_output(Path(config.output).expanduser(), read)
     return names
+
+
+def junctions_of(config: EvaluationConfig) -> tuple[int, ...]:
+    """The frames of the joins that are given. Raises InputError."""
+    words = [word.strip() for word in config.junctions.split(",") if word.strip()]
+    if any(not word.isdecimal() for word in words):
+        raise InputError(f"junctions is {config.junctions!r}; expected frame numbers such as 24,48")
+    return tuple(map(int, words))
 
 
 def _check_output(path: Path, read: Sequence[Path]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from wanedit.errors import InputError
-from wanedit.jobs.evaluate.config import EvaluationConfig, find_keyframes
+from wanedit.jobs.evaluate.config import EvaluationConfig, find_keyframes, junctions_of
 from wanedit.jobs.evaluate.metric import Inputs, SceneTruth
 from wanedit.metrics.functional.fidelity import Mask
 from wanedit.metrics.functional.junctions import check_junctions
@@ -73,10 +73,7 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
     clip = open_source(find_path(config.video, folders, what="video", folder=True))
     frames, (height, width) = clip.frames, clip.frames.shape[1:3]
     noted: Noted = [(clip.path, clip.notes)]
-    words = [word.strip() for word in config.junctions.split(",") if word.strip()]
-    if any(not word.isdecimal() for word in words):
-        raise InputError(f"junctions is {config.junctions!r}; expected frame numbers such as 24,48")
-    if junctions := tuple(int(word) for word in words):
+    if junctions := junctions_of(config):
         check_junctions(len(frames), junctions)
     reference = None
     if config.reference is not None:
