@@ -13,7 +13,7 @@ from tiny.plan import write_json
 from tiny.vae import VAE_CONFIG
 from wanedit.errors import InputError
 from wanedit.files import PARTIAL_SUFFIX, atomic_path
-from wanedit.wan.condition import TOKENIZER
+from wanedit.wan.formats.layouts import OFFICIAL_TOKENIZER
 
 # What wan-tiny is sampled with by default; see the model card.
 SAMPLING = {
@@ -108,7 +108,7 @@ def check_start(folder: Path) -> None:
     Raises:
         InputError: a weight file or the tokenizer is missing.
     """
-    needed = (_VAE, _TRANSFORMER, _TEXT, _IMAGE, f"{TOKENIZER}/tokenizer.json")
+    needed = (_VAE, _TRANSFORMER, _TEXT, _IMAGE, f"{OFFICIAL_TOKENIZER}/tokenizer.json")
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
         raise InputError(f"start: {folder} lacks {', '.join(missing)}; expected a folder of wan-tiny")

@@ -177,7 +177,7 @@ def table(rows: Sequence[Row]) -> str:
 def record(e: Evaluation, rows: Sequence[Row]) -> dict[str, object]:
     """The table with all that decides its numbers: weights, split, clips, settings, machine. Plain values, no NaN."""
     folder = e.wan.folder
-    parts = [*load.transformer_parts(folder), load.vae_part(folder.path)]
+    parts = [*load.transformer_parts(folder), load.vae_part(folder.source)]
     files = [file for part in parts for file in part.files()]
     return {
         "wanedit": __version__,

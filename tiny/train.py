@@ -39,7 +39,7 @@ from wanedit.files import atomic_path
 from wanedit.interrupts import Interrupted, run
 from wanedit.sprites.scene import caption, sample_scene
 from wanedit.wan.catalog import NEGATIVE_FLF2V, NEGATIVE_PROMPT
-from wanedit.wan.condition import TOKENIZER
+from wanedit.wan.formats.layouts import OFFICIAL_TOKENIZER
 
 TEXT_LEN = TRANSFORMER_CONFIG["text_len"]
 
@@ -135,11 +135,11 @@ def trained_vae(plan: TrainTiny) -> nn.Module:
 
 def kept_tokenizer(plan: TrainTiny, model: Path) -> PreTrainedTokenizerFast:
     """The tokenizer in `model`: a copy of the one that the plan names, or a new one."""
-    path = model / TOKENIZER
+    path = model / OFFICIAL_TOKENIZER
     if not path.exists():
         part = path.with_name(path.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
-        source = plan.tokenizer or (plan.start and plan.start / TOKENIZER)
+        source = plan.tokenizer or (plan.start and plan.start / OFFICIAL_TOKENIZER)
         if source:
             shutil.copytree(source, part)
         else:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from wanedit.lit.chain import FLF2VChain
 from wanedit.lit.networks import encode_pictures, encode_texts
 from wanedit.lit.tasks import ChainSettings, SegmentTask
-from wanedit.wan.condition import build_text_encoder, read_text_config, text_part
+from wanedit.wan.condition import OFFICIAL_TEXT, build_text_encoder, text_part
 from wanedit.wan.load import open_wan
 
 
@@ -29,15 +29,15 @@ def _task() -> SegmentTask:
 def _folder_with_a_large_encoder(path: Path) -> int:
     """wan-tiny with a text encoder of about 200 MB in its place; returns its size in bytes."""
     shutil.copytree(open_wan("tiny").path, path)
-    for old in path.glob(f"{text_part(path).stem}*.safetensors"):
-        old.unlink()
-    config = read_text_config(path) | {"dim_ffn": 32768, "num_layers": 4}
+    source = open_wan(path).source
+    (file,) = text_part(source).files()
+    config = OFFICIAL_TEXT | source.config("text encoder")[0] | {"dim_ffn": 32768, "num_layers": 4}
     (path / "text_encoder_config.json").write_text(json.dumps(config))
     with torch.device("meta"):
         model = build_text_encoder(config)
     # Stored in bfloat16, so that loading to float32 makes a copy in memory and not a view of the file.
     tensors = {name: torch.zeros(t.shape, dtype=torch.bfloat16) for name, t in model.state_dict().items()}
-    save_file(tensors, path / f"{text_part(path).stem}.safetensors")
+    save_file(tensors, file)
     return sum(4 * tensor.numel() for tensor in tensors.values())
 
 

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from wanedit.wan.condition import TOKENIZER
+from wanedit.wan.formats.layouts import OFFICIAL_TOKENIZER
 from wanedit.wan.load import Wan, load_wan, open_wan
 
 
@@ -14,4 +14,4 @@ def wan() -> Wan:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    return AutoTokenizer.from_pretrained(str(open_wan("tiny").path / TOKENIZER))
+    return AutoTokenizer.from_pretrained(str(open_wan("tiny").path / OFFICIAL_TOKENIZER))

@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wanedit.errors import MissingWeightsError
-from wanedit.wan import checkpoint
-from wanedit.wan.checkpoint import fill, find_weights, layout_hash, read_shapes, read_tensors, sha256
+from wanedit.wan.checkpoint import fill, layout_hash, sha256
+from wanedit.wan.formats import numbers
+from wanedit.wan.formats.layouts import find_weights
+from wanedit.wan.formats.numbers import Weights, stored
 
 STEM = "part"
 needs_proc = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads /proc")
@@ -49,6 +51,10 @@ def as_legacy_pth(tensors: dict[str, Tensor], folder: Path) -> None:
     torch.save(tensors, folder / f"{STEM}.pth", _use_new_zipfile_serialization=False)
 
 
+def weights(folder: Path) -> Weights:
+    return Weights.of(find_weights(folder, STEM))
+
+
 LAYOUTS = [as_single, as_shards, as_pth, as_wrapped_pth, as_legacy_pth]
 nothing = lambda name, tensor: False  # noqa: E731
 keep = lambda dtype: lambda name: torch.int64 if name.endswith("tracked") else dtype  # noqa: E731
@@ -59,7 +65,7 @@ keep = lambda dtype: lambda name: torch.int64 if name.endswith("tracked") else d
 def test_every_layout_fills_a_module(tmp_path: Path, write, dtype: torch.dtype) -> None:
     tensors = net().state_dict()
     write(tensors, tmp_path)
-    module = fill(net("meta"), find_weights(tmp_path, STEM), keep(dtype))
+    module = fill(net("meta"), weights(tmp_path), keep(dtype))
     assert not module.training
     for name, value in module.state_dict().items():
         assert value.dtype == keep(dtype)(name)
@@ -77,20 +83,19 @@ def test_tensors_come_once_and_whole_whatever_the_window(tmp_path: Path, write, 
         (1 << 20, ("0.weight", "1.bias")),
         (64, tuple(tensors)),
     ):
-        monkeypatch.setattr(checkpoint, "_WINDOW", window)
-        found = list(read_tensors(find_weights(tmp_path, STEM), lambda name, _: name in kept))  # noqa: B023
+        monkeypatch.setattr(numbers, "_WINDOW", window)
+        found = list(weights(tmp_path).read(lambda name, _: name in kept))  # noqa: B023
         assert sorted(name for name, _ in found) == sorted(tensors)
         assert all(torch.equal(value, tensors[name]) for name, value in found)
 
 
-def test_prefix_and_ignored_names(tmp_path: Path) -> None:
-    tensors = {f"visual.{name}": value for name, value in net().state_dict().items()}
-    as_single(tensors | {"textual.a": torch.zeros(1), "log_scale": torch.zeros(())}, tmp_path)
-    files = find_weights(tmp_path, STEM)
-    module = fill(net("meta"), files, keep(torch.float32), prefix="visual.", ignore=("textual.", "log_scale"))
-    assert torch.equal(module.get_parameter("0.weight"), tensors["visual.0.weight"])
-    with pytest.raises(MissingWeightsError, match=r"2 extra: log_scale, textual.a$"):
-        fill(net("meta"), files, keep(torch.float32), prefix="visual.")
+def test_what_nothing_is_computed_with_may_be_missing_and_is_nan(tmp_path: Path) -> None:
+    tensors = net().state_dict()
+    del tensors["0.bias"]
+    as_single(tensors, tmp_path)
+    module = fill(net("meta"), weights(tmp_path), keep(torch.float32), unread=("0.bias",))
+    assert module.get_parameter("0.bias").isnan().all()
+    assert torch.equal(module.get_parameter("0.weight"), tensors["0.weight"])
 
 
 @pytest.mark.parametrize("write", LAYOUTS)
@@ -100,13 +105,13 @@ def test_differences_are_listed(tmp_path: Path, write) -> None:
     write(tensors | {"0.weight": torch.zeros(4, 5), "2.weight": torch.zeros(2)}, tmp_path)
     said = r"2 missing: 0.bias, 1.weight; 1 extra: 2.weight; 1 misshapen: 0.weight is \(4, 5\), expected \(4, 6\)"
     with pytest.raises(MissingWeightsError, match=f"{STEM}.*: {said}"):
-        fill(net("meta"), find_weights(tmp_path, STEM), keep(torch.float32))
+        fill(net("meta"), weights(tmp_path), keep(torch.float32))
 
 
 def test_a_long_difference_is_cut(tmp_path: Path) -> None:
     as_single({f"t{k}": torch.zeros(1) for k in range(300)} | net().state_dict(), tmp_path)
     with pytest.raises(MissingWeightsError, match=r"300 extra: t0, t1, t10, t100 … and 296 more"):
-        fill(net("meta"), find_weights(tmp_path, STEM), keep(torch.float32))
+        fill(net("meta"), weights(tmp_path), keep(torch.float32))
 
 
 @pytest.mark.parametrize("write", [as_single, as_shards, as_pth, as_legacy_pth])
@@ -116,7 +121,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, write, left: float) -> None:
     path = sorted(tmp_path.glob("*.safetensors" if "pth" not in write.__name__ else "*.pth"))[-1]
     os.truncate(path, int(path.stat().st_size * left))
     with pytest.raises(MissingWeightsError, match=f"{path.name}.*(truncated or corrupt|refused)"):
-        list(read_tensors(find_weights(tmp_path, STEM), nothing))
+        list(weights(tmp_path).read(nothing))
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])
@@ -130,7 +135,7 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path, kind: str) -> N
             bad[place] ^= 0x55
         path.write_bytes(bad)
         try:
-            list(read_tensors([path], nothing))
+            list(Weights.of([path]).read(nothing))
         except MissingWeightsError:
             refused += 1
     assert refused > 30
@@ -156,7 +161,7 @@ def test_a_pickle_bomb_is_refused_and_does_not_go_off(tmp_path: Path, disguise: 
     else:
         torch.save(tensors, path, _use_new_zipfile_serialization=disguise == "zip")
     with pytest.raises(MissingWeightsError, match="refused: it is no plain file of tensors") as caught:
-        read_shapes([path])
+        stored([path])
     assert not target.exists()
     assert "weights_only" not in str(caught.value)  # torch's own message advises to execute it
     assert disguise == "raw" or "it asks for" in str(caught.value)
@@ -168,7 +173,7 @@ def test_a_pickle_bomb_is_refused_and_does_not_go_off(tmp_path: Path, disguise: 
 def test_a_pth_of_other_things_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / f"{STEM}.pth")
     with pytest.raises(MissingWeightsError, match="holds a list; expected named tensors"):
-        read_shapes(find_weights(tmp_path, STEM))
+        stored(find_weights(tmp_path, STEM))
 
 
 def test_an_index_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
@@ -200,7 +205,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_file({"twice": torch.ones(1)}, tmp_path / f"{name}.safetensors")
     with pytest.raises(MissingWeightsError, match="repeats tensors of an earlier shard: twice"):
-        read_shapes(sorted(tmp_path.glob("*.safetensors")))
+        stored(sorted(tmp_path.glob("*.safetensors")))
 
 
 def test_layout_hash_is_diffsynths_own(tmp_path: Path) -> None:
@@ -209,7 +214,7 @@ def test_layout_hash_is_diffsynths_own(tmp_path: Path) -> None:
     tensors = net().state_dict()
     for write in (as_single, as_pth):
         write(tensors, tmp_path)
-    shapes = read_shapes([tmp_path / f"{STEM}.safetensors"])
+    shapes = Weights.of([tmp_path / f"{STEM}.safetensors"]).shapes
     assert layout_hash(shapes) == hash_state_dict_keys(tensors)
     assert layout_hash(shapes) == hash_model_file(str(tmp_path / f"{STEM}.pth"))
     assert layout_hash(shapes | {"0.weight": (6, 4)}) != layout_hash(shapes)
@@ -255,7 +260,7 @@ def mapped(path: Path) -> tuple[list[range], int]:
 
 @needs_proc
 def test_a_tensor_of_the_right_dtype_stays_a_view_of_the_file(big: Path) -> None:
-    module = fill(wide(), [big], lambda _: torch.float32)
+    module = fill(wide(), Weights.of([big]), lambda _: torch.float32)
     ranges, resident = mapped(big)
     assert all(any(p.data_ptr() in r for r in ranges) for p in module.parameters())
     assert resident < 2 * MEGABYTE  # nothing is read before it is used
@@ -264,14 +269,14 @@ def test_a_tensor_of_the_right_dtype_stays_a_view_of_the_file(big: Path) -> None
 
 @needs_proc
 def test_conversion_keeps_no_second_copy(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "_WINDOW", MEGABYTE)
+    monkeypatch.setattr(numbers, "_WINDOW", MEGABYTE)
     peaks = []
 
     def dtype_of(name: str) -> torch.dtype:
         peaks.append(mapped(big)[1])
         return torch.float32 if name == "7.weight" else torch.bfloat16
 
-    module = fill(wide(), [big], dtype_of)
+    module = fill(wide(), Weights.of([big]), dtype_of)
     assert max(peaks) <= 4 * MEGABYTE
     # One view stays, with its mapping; the pages of those that were converted are gone.
     assert len(mapped(big)[0]) == 1

@@ -15,6 +15,7 @@ from wanedit.lit.velocity import GuidedVelocity
 from wanedit.wan import load_transformer, load_vae, load_wan, open_wan
 from wanedit.wan.catalog import locate
 from wanedit.wan.condition import count_tokens, load_image_encoder, load_text_encoder
+from wanedit.wan.formats.layouts import open_source
 from wanedit.wan.layout import check_folder
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 
@@ -157,7 +158,7 @@ def test_experts_switch_at_timestep_900(tmp_path: Path) -> None:
         values["timestep"] = torch.tensor([timestep])
         assert relative_error(pair(**values), expert(**values)) < CLOSE
     assert load_wan(folder).image_encoder is None
-    assert [c.part for c in check_folder(folder) if c.ok][:2] == ["high_noise_model", "low_noise_model"]
+    assert [c.part for c in check_folder(folder) if c.ok][:2] == ["transformer", "low-noise transformer"]
 
 
 def test_experts_under_guidance(tmp_path: Path) -> None:
@@ -227,9 +228,10 @@ def test_the_bundled_model_is_always_there(name: str) -> None:
 
 
 def test_prompts_end_in_zeros(whole: Path) -> None:
-    encoder = load_text_encoder(whole, 10, torch.float32)
+    source = open_source(whole)
+    encoder = load_text_encoder(source, 10, torch.float32)
     prompts = ["a red ball", "a very small blue square on green moves to the left and back again"]
-    both, counts = encoder(prompts), count_tokens(whole, prompts)
+    both, counts = encoder(prompts), count_tokens(source, prompts)
     assert both.shape == (2, 10, folders.TEXT["dim"])
     assert counts[0] < 10 < counts[1]
     assert both[0, counts[0] - 1].any()
@@ -242,7 +244,7 @@ def test_prompts_end_in_zeros(whole: Path) -> None:
 
 
 def test_images_give_257_tokens_whatever_their_size(whole: Path) -> None:
-    encoder = load_image_encoder(whole, torch.float32)
+    encoder = load_image_encoder(open_source(whole), torch.float32)
     images = torch.rand(2, 3, 40, 64) * 2 - 1
     tokens = encoder(images)
     assert tokens.shape == (2, 257, folders.IMAGE["dim"])

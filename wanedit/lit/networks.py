@@ -221,7 +221,7 @@ def encode_texts(
     prompts = sorted(set(prompts))
     if not prompts:
         return {}
-    encoder = load_text_encoder(folder.path, folder.config.text_len, dtype, device)
+    encoder = load_text_encoder(folder.source, folder.config.text_len, dtype, device)
     with torch.no_grad():
         features = {p: encoder([p]).cpu() for p in counted(prompts, "reading prompts", "prompts")}
     del encoder
@@ -237,7 +237,7 @@ def encode_pictures(
     if not unique or not folder.config.image_tokens:
         return {}
     # In float32: it is gone before the transformer comes, and official float16 would only round.
-    encoder = load_image_encoder(folder.path, torch.float32, device)
+    encoder = load_image_encoder(folder.source, torch.float32, device)
     with torch.no_grad():
         tokens = {
             key: encoder(unique[key][None].to(device)).cpu()

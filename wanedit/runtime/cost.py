@@ -57,15 +57,15 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     cross *= config.num_layers * bytes_per_weight
     transformers = [part.num_weights() for part in transformer_parts(folder)]
     weights = max(transformers) * len(transformers) * bytes_per_weight
-    weights += 4 * vae_part(folder.path).num_weights()
+    weights += 4 * vae_part(folder.source).num_weights()
     pixels = task.sampled_frames * task.first.shape[1] * task.first.shape[2]
-    base_width = read_vae_config(folder.path)["dim"]
+    base_width = read_vae_config(folder.source)["dim"]
     # The decoder's last level holds a chunk of 4 frames at full size, beside the clip. Twenty copies of the chunk
     # are what wan-tiny's peak grew by from 128*128 to 256*256 at 33 frames.
     decoding = 4 * (4 * pixels // task.sampled_frames * base_width * 20 + 3 * 2 * pixels)
-    encoders = [text_part(folder.path).num_weights()]
+    encoders = [text_part(folder.source).num_weights()]
     if config.image_tokens:
-        encoders.append(image_part(folder.path).num_weights())
+        encoders.append(image_part(folder.source).num_weights())
     return Memory(max(encoders) * bytes_per_weight, weights + cross + max(activations, decoding))
 
 

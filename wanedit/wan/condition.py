@@ -11,15 +11,13 @@ from torch import Tensor, nn
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import Json
 from wanedit.wan.checkpoint import Part
-from wanedit.wan.config import MASK_CHANNELS, read_overrides
+from wanedit.wan.config import MASK_CHANNELS, checked
+from wanedit.wan.formats.layouts import Source
+from wanedit.wan.formats.names import IMAGE, TEXT
+from wanedit.wan.formats.tensors import read_file
 from wanedit.wan.vae import STRIDE_TIME
 
 Image = Float[Tensor, "3 height width"]
-
-TOKENIZER = Path("google/umt5-xxl")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-TEXT_CONFIG = "text_encoder_config.json"
-IMAGE_CONFIG = "image_encoder_config.json"
 
 # UMT5-XXL as Wan 2.1 uses it (`wan/modules/t5.py`, `umt5_xxl`).
 OFFICIAL_TEXT: Json = {
@@ -83,65 +81,84 @@ def build_text_encoder(config: Json) -> nn.Module:
     return WanTextEncoder(**config)
 
 
-def read_text_config(folder: Path) -> Json:
-    """The folder's own sizes, or the official ones where it says none."""
-    return OFFICIAL_TEXT | read_overrides(folder / TEXT_CONFIG, OFFICIAL_TEXT)
+def text_part(source: Source) -> Part:
+    """The text encoder of a model, of the sizes that its config says, or the official ones."""
+    said, path = source.config(TEXT)
+    return Part(TEXT, source, lambda: build_text_encoder(OFFICIAL_TEXT | checked(said, path, OFFICIAL_TEXT)))
 
 
-def text_part(folder: Path) -> Part:
-    """The text encoder of a Wan folder."""
-    return Part(
-        "text encoder", folder, "models_t5_umt5-xxl-enc", lambda: build_text_encoder(read_text_config(folder))
-    )
+class SentencePieces:
+    """The tokenizer that ComfyUI's text encoder files hold in themselves, called as diffsynth's is."""
+
+    def __init__(self, file: Path, seq_len: int) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        tensor = read_file(file).get("spiece_model")
+        if tensor is None:
+            raise MissingWeightsError(
+                f"{file} holds no tokenizer (spiece_model); name its folder by --tokenizer"
+            )
+        self.pieces = SentencePieceProcessor(model_proto=bytes(tensor.read().numpy()))
+        self.seq_len = seq_len
+
+    def count(self, prompt: str) -> int:
+        """Tokens of a prompt, the end mark included."""
+        return len(self.pieces.encode(prompt)) + 1
+
+    def __call__(self, prompts: list[str], **_) -> tuple[Tensor, Tensor]:
+        """Ids (B, seq_len), and a mask that is 1 on tokens: cut to the length, the end mark last, zeros after it."""
+        ids = torch.zeros(len(prompts), self.seq_len, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            tokens = self.pieces.encode(_one_line(prompt))[: self.seq_len - 1]
+            tokens.append(self.pieces.eos_id())
+            ids[row, : len(tokens)], mask[row, : len(tokens)] = torch.tensor(tokens), 1
+        return ids, mask
 
 
-def find_tokenizer(folder: Path) -> Path:
-    """The tokenizer's own folder.
-
-    Raises:
-        MissingWeightsError: one of its files is absent.
-    """
-    path = folder / TOKENIZER
-    missing = [name for name in TOKENIZER_FILES if not (path / name).is_file()]
-    if missing:
-        raise MissingWeightsError(f"{path} lacks {', '.join(missing)}; expected the UMT5 tokenizer")
-    return path
+def _one_line(prompt: str) -> str:
+    return " ".join(prompt.split())
 
 
 def load_text_encoder(
-    folder: Path, text_len: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    source: Source, text_len: int, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> TextEncoder:
-    """Load encoder and tokenizer of a Wan folder.
+    """Load encoder and tokenizer of a model.
 
     Raises:
         MissingWeightsError: weights or tokenizer are absent or do not fit.
     """
-    tokenizer = find_tokenizer(folder)
+    place = source.tokenizer()
     from diffsynth.models.wan_video_text_encoder import HuggingfaceTokenizer
 
-    model = text_part(folder).load(lambda _: dtype, device)
-    return TextEncoder(model, HuggingfaceTokenizer(str(tokenizer), seq_len=text_len, clean="whitespace"))
+    model = text_part(source).load(lambda _: dtype, device)
+    if place.is_file():
+        return TextEncoder(model, SentencePieces(place, text_len))
+    return TextEncoder(model, HuggingfaceTokenizer(str(place), seq_len=text_len, clean="whitespace"))
 
 
-def count_tokens(folder: Path, prompts: list[str]) -> list[int]:
+def count_tokens(source: Source, prompts: list[str]) -> list[int]:
     """Tokens of every prompt, the end mark included, before any cut. Loads the tokenizer's table and no more.
 
     Raises:
         MissingWeightsError: no tokenizer.
     """
+    place, lines = source.tokenizer(), [_one_line(prompt) for prompt in prompts]
+    if place.is_file():
+        return [SentencePieces(place, 1).count(line) for line in lines]
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(find_tokenizer(folder) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return [len(encoding.ids) for encoding in tokenizer.encode_batch([" ".join(p.split()) for p in prompts])]
+    return [len(encoding.ids) for encoding in tokenizer.encode_batch(lines)]
 
 
-def prompt_doubts(folder: Path, limit: int, prompts: list[str]) -> list[str]:
+def prompt_doubts(source: Source, limit: int, prompts: list[str]) -> list[str]:
     """A note for every prompt of which the model does not read the end: `limit` is its text_len."""
     notes = [
         f"a prompt of {count} tokens is cut to the model's {limit}: {prompt[:60]!r} …"
-        for prompt, count in zip(prompts, count_tokens(folder, prompts), strict=True)
+        for prompt, count in zip(prompts, count_tokens(source, prompts), strict=True)
         if count > limit
     ]
     return list(dict.fromkeys(notes))
@@ -174,25 +191,24 @@ def build_image_encoder(config: Json) -> nn.Module:
     return VisionTransformer(**config)
 
 
-def image_part(folder: Path) -> Part:
-    """The image encoder of a Wan folder, whose file also holds the text half of CLIP, which no Wan model reads."""
+def image_part(source: Source) -> Part:
+    """The image encoder of a model. Its tokens come out of the last block but one, so that not all of it is read."""
+    said, path = source.config(IMAGE)
+    config = OFFICIAL_IMAGE | checked(said, path, OFFICIAL_IMAGE)
     return Part(
-        "image encoder",
-        folder,
-        "models_clip_open-clip-xlm-roberta-large-vit-huge-14",
-        lambda: build_image_encoder(OFFICIAL_IMAGE | read_overrides(folder / IMAGE_CONFIG, OFFICIAL_IMAGE)),
-        prefix="visual.",
-        unused=("textual.", "log_scale"),
+        IMAGE, source, lambda: build_image_encoder(config), ("head", "post_norm.weight", "post_norm.bias")
     )
 
 
-def load_image_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str = "cpu") -> ImageEncoder:
-    """Load the image encoder of a Wan folder.
+def load_image_encoder(
+    source: Source, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> ImageEncoder:
+    """Load the image encoder of a model.
 
     Raises:
         MissingWeightsError: weights are absent or do not fit.
     """
-    return ImageEncoder(image_part(folder).load(lambda _: dtype, device))
+    return ImageEncoder(image_part(source).load(lambda _: dtype, device))
 
 
 def frame_mask(known: set[int], num_frames: int, height: int, width: int) -> Float[Tensor, "1 4 s h w"]:

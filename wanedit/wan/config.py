@@ -1,9 +1,11 @@
 """The sizes of a Wan transformer, as its `config.json` gives them."""
 
 import json
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import ClassVar
 
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import Json
@@ -56,6 +58,8 @@ class WanConfig:
     cross_attn_norm: bool = True
     image_tokens: bool | None = None
 
+    HEAD_DIM: ClassVar[int] = 128
+
     def __post_init__(self) -> None:
         if self.model_type not in MODEL_TYPES:
             raise InputError(f"model_type is {self.model_type!r}; expected one of {', '.join(MODEL_TYPES)}")
@@ -88,6 +92,28 @@ class WanConfig:
         if not self.image_tokens:
             return 0
         return 2 if self.model_type == "flf2v" else 1
+
+    @classmethod
+    def sizes_of(cls, shapes: Mapping[str, tuple[int, ...]]) -> Json:
+        """What the tensors of a transformer say of it; heads are taken to be as wide as the published models' are."""
+        dim = shapes["head.modulation"][-1]
+        in_dim, out_dim = (
+            shapes["patch_embedding.weight"][1],
+            shapes["head.head.weight"][0] // math.prod(PATCH_SIZE),
+        )
+        tokens = "img_emb.proj.0.weight" in shapes
+        return {
+            "model_type": "flf2v" if "img_emb.emb_pos" in shapes else "i2v" if in_dim > out_dim else "t2v",
+            "dim": dim,
+            "num_heads": dim // cls.HEAD_DIM,
+            "ffn_dim": shapes["blocks.0.ffn.0.weight"][0],
+            "num_layers": len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
+            "in_dim": in_dim,
+            "out_dim": out_dim,
+            "freq_dim": shapes["time_embedding.0.weight"][1],
+            "text_dim": shapes["text_embedding.0.weight"][1],
+            "image_tokens": tokens,
+        } | ({"image_dim": shapes["img_emb.proj.0.weight"][0]} if tokens else {})
 
     @classmethod
     def from_dict(cls, values: Json, source: str = "config") -> "WanConfig":
@@ -128,12 +154,16 @@ def read_json(path: Path) -> Json:
 
 
 def read_overrides(path: Path, known: Collection[str]) -> Json:
-    """The values of a JSON file that need not exist; {} where it does not.
+    """The values of a JSON file that need not exist; {} where it does not. Raises as `checked`."""
+    return checked(read_json(path) if path.exists() else {}, path, known)
+
+
+def checked(values: Json, path: Path, known: Collection[str]) -> Json:
+    """The values of a file.
 
     Raises:
-        InputError: it has a key that is not among `known`.
+        InputError: one has a key that is not among `known`.
     """
-    values = read_json(path) if path.exists() else {}
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise InputError(f"{path}: unknown keys {unknown}; expected some of {', '.join(known)}")

@@ -14,7 +14,8 @@ from torch import nn
 from wanedit.errors import MissingWeightsError
 from wanedit.wan import condition, load
 from wanedit.wan.catalog import IMAGE_ENCODER_HASH, TEXT_ENCODER_HASH, VAE_HASH, KnownModel
-from wanedit.wan.checkpoint import Part, Shapes, difference, layout_hash, module_shapes, read_shapes
+from wanedit.wan.checkpoint import Part, Shapes, layout_hash, module_shapes
+from wanedit.wan.formats.numbers import stored
 from wanedit.wan.transformer import WanTransformer
 
 
@@ -47,7 +48,8 @@ def check_known(model: KnownModel) -> list[PartCheck]:
     ]
     if model.config.image_tokens:
         # The published hash covers the half of CLIP that Wan reads and the half that it does not.
-        vision = _shapes(lambda: condition.build_image_encoder(condition.OFFICIAL_IMAGE), "visual.")
+        vision = _shapes(lambda: condition.build_image_encoder(condition.OFFICIAL_IMAGE))
+        vision = {f"visual.{name}": shape for name, shape in vision.items()}
         parts.append(("image encoder", vision | clip_text_shapes() | {"log_scale": ()}, IMAGE_ENCODER_HASH))
     checks = []
     for part, shapes, published in parts:
@@ -92,25 +94,23 @@ def check_folder(source: str | Path) -> list[PartCheck]:
     checks = [_check_files(folder.name, part) for part in load.all_parts(folder)]
     problem = None
     try:
-        condition.find_tokenizer(folder.path)
+        files = list(folder.source.tokenizer().glob("*"))
     except MissingWeightsError as error:
-        problem = str(error)
-    size = sum(file.stat().st_size for file in (folder.path / condition.TOKENIZER).glob("*"))
+        problem, files = str(error), []
+    size = sum(file.stat().st_size for file in files)
     return [*checks, PartCheck(folder.name, "tokenizer", "", None, problem, size)]
 
 
 def _check_files(model: str, part: Part) -> PartCheck:
     try:
         files = part.files()
-        shapes = read_shapes(files)
+        layout = layout_hash({name: tensor.shape for name, tensor in stored(files).items()})
+        problem = load.misfit(part)
     except MissingWeightsError as error:
         return PartCheck(model, part.name, "", None, str(error))
-    read = {name: shape for name, shape in shapes.items() if not name.startswith(part.unused)}
-    problem = difference(_shapes(part.build, part.prefix), read)
-    size = sum(file.stat().st_size for file in files)
-    return PartCheck(model, part.name, layout_hash(shapes), None, problem, size)
+    return PartCheck(model, part.name, layout, None, problem, sum(file.stat().st_size for file in files))
 
 
-def _shapes(build: Callable[[], nn.Module], prefix: str = "") -> Shapes:
+def _shapes(build: Callable[[], nn.Module]) -> Shapes:
     with torch.device("meta"):
-        return module_shapes(build(), prefix)
+        return module_shapes(build())

@@ -1,6 +1,6 @@
 """A Wan folder, known by name or path, and the modules that it holds."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -10,27 +10,31 @@ from torch import nn
 
 from wanedit.errors import MissingWeightsError
 from wanedit.files import Json
-from wanedit.wan.catalog import KnownModel, Sampling, find_known, locate, recognise, sampling_in
-from wanedit.wan.checkpoint import DtypeOf, Part, find_weights, read_shapes, sha256
+from wanedit.wan.catalog import (
+    TEXT_ENCODER_HASH,
+    VAE_HASH,
+    KnownModel,
+    Sampling,
+    find_known,
+    locate,
+    recognise,
+    sampling_in,
+)
+from wanedit.wan.checkpoint import DtypeOf, Part, difference, layout_hash, module_shapes, sha256
 from wanedit.wan.condition import (
-    IMAGE_CONFIG,
-    TEXT_CONFIG,
-    TOKENIZER,
     ImageEncoder,
     TextEncoder,
-    find_tokenizer,
     image_part,
     load_image_encoder,
     load_text_encoder,
     text_part,
 )
-from wanedit.wan.config import WanConfig, read_json, read_overrides
+from wanedit.wan.config import WanConfig, checked
+from wanedit.wan.formats.layouts import Source, open_source
+from wanedit.wan.formats.names import TRANSFORMER, VAE
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 from wanedit.wan.vae import OFFICIAL_MEAN, OFFICIAL_STD, WanVAE
 
-TRANSFORMER_STEM = "diffusion_pytorch_model"
-VAE_CONFIG = "vae_config.json"
-EXPERTS = ("high_noise_model", "low_noise_model")
 # Bytes of weights that take a disk several seconds to read: whoever waits is told why.
 SLOW_TO_HASH = 4e9
 
@@ -62,10 +66,15 @@ _FLOAT32_PARTS = (
 class WanFolder:
     """A model on disk, opened but not loaded."""
 
-    path: Path
+    source: Source
     config: WanConfig
     sampling: Sampling
     known: KnownModel | None
+
+    @property
+    def path(self) -> Path:
+        """The folder or file that it was opened by."""
+        return self.source.path
 
     @property
     def name(self) -> str:
@@ -93,12 +102,6 @@ class WanFolder:
         ends = (0, num_frames - 1) if self.config.model_type == "flf2v" else (0,)
         return tuple(frame for frame in frames if frame in ends)
 
-    @property
-    def transformer_folders(self) -> tuple[Path, ...]:
-        """One folder, or the two experts of Wan 2.2, high noise first."""
-        experts = tuple(self.path / name for name in EXPERTS)
-        return experts if experts[0].is_dir() else (self.path,)
-
 
 def default_dtype(device: torch.device | str) -> torch.dtype:
     """bfloat16 on an accelerator, as the official code computes; float32 on a CPU, where it is faster."""
@@ -111,26 +114,29 @@ def compute_kind() -> str:
     return f"{device} {default_dtype(device)}"
 
 
-def open_wan(source: str | Path) -> WanFolder:
-    """Find a model by folder or known name and read its sizes. Loads no weight.
+def open_wan(source: str | Path, parts: Mapping[str, str | Path] | None = None) -> WanFolder:
+    """Find a model by folder, file or known name and read its sizes. Loads no weight.
 
     A known name other than "tiny" is looked for in the current folder, in its folder `models` and in $WANEDIT_MODELS.
 
+    Args:
+        parts: files or folders of single parts, by the names in `wanedit.wan.formats.layouts.CHOICES`.
+
     Raises:
-        MissingWeightsError: no such folder; the message says how to download the model.
-        InputError: the name is neither a folder nor known.
+        MissingWeightsError: no such folder; the message says how to download the model. Or it holds no Wan.
+        InputError: the name is neither a folder nor known, or a config has an unknown key.
     """
-    path = locate(str(source))
-    transformer = path / EXPERTS[0] if (path / EXPERTS[0]).is_dir() else path
-    values = read_json(transformer / "config.json")
-    shapes = read_shapes(find_weights(transformer, TRANSFORMER_STEM))
-    config = WanConfig.from_dict(
-        values | {"image_tokens": any(name.startswith("img_emb.") for name in shapes)},
-        str(transformer / "config.json"),
-    )
+    found = open_source(locate(str(source)), parts)
+    part = Part(TRANSFORMER, found, lambda: WanTransformer(config))
+    shapes = part.weights().shapes
+    said, path = found.config(TRANSFORMER)
+    sizes = WanConfig.sizes_of(shapes)
+    if not said and sizes["dim"] % WanConfig.HEAD_DIM:
+        raise MissingWeightsError(f"{path} does not exist; expected it beside the weights, to say num_heads")
+    config = WanConfig.from_dict(sizes | said | {"image_tokens": sizes["image_tokens"]}, str(path))
     named = find_known(str(source))
-    known = named if named is not None and named.config == config else recognise(config, path.resolve())
-    return WanFolder(path, config, sampling_in(path, known), known)
+    known = named if named is not None and named.config == config else recognise(config, found.path.resolve())
+    return WanFolder(found, config, sampling_in(found.path, known), known)
 
 
 def transformer_dtype(dtype: torch.dtype) -> DtypeOf:
@@ -139,37 +145,39 @@ def transformer_dtype(dtype: torch.dtype) -> DtypeOf:
 
 
 def transformer_parts(folder: WanFolder) -> list[Part]:
-    """The transformer, or the two experts of Wan 2.2, named as their folders are."""
-    paths = folder.transformer_folders
-    names = ["transformer"] if len(paths) == 1 else [path.name for path in paths]
-    return [
-        Part(name, path, TRANSFORMER_STEM, lambda: WanTransformer(folder.config))
-        for name, path in zip(names, paths, strict=True)
-    ]
+    """The transformer, or the two experts of Wan 2.2, high noise first."""
+    source = folder.source
+    return [Part(name, source, lambda: WanTransformer(folder.config)) for name in source.transformers]
 
 
-def vae_part(path: Path) -> Part:
-    """The VAE of a folder."""
-    return Part("VAE", path, "Wan2.1_VAE", lambda: build_vae(read_vae_config(path)))
+def vae_part(source: Source) -> Part:
+    """The VAE of a model."""
+    return Part(VAE, source, lambda: build_vae(read_vae_config(source)))
 
 
 def all_parts(folder: WanFolder) -> list[Part]:
     """Every module of a model; nothing is read yet."""
-    encoders = [image_part(folder.path)] if folder.config.image_tokens else []
-    return [*transformer_parts(folder), vae_part(folder.path), text_part(folder.path), *encoders]
+    encoders = [image_part(folder.source)] if folder.config.image_tokens else []
+    return [*transformer_parts(folder), vae_part(folder.source), text_part(folder.source), *encoders]
 
 
-def deciding_files(folder: WanFolder) -> list[Path]:
-    """Every file that decides what the model computes.
+def deciding_files(folder: WanFolder) -> dict[str, Path]:
+    """Every file that decides what the model computes, by its path in the folder, or by its part and name.
 
     Raises:
         MissingWeightsError: a part is absent.
     """
-    configs = [path / "config.json" for path in folder.transformer_folders]
-    configs += [folder.path / name for name in (VAE_CONFIG, TEXT_CONFIG, IMAGE_CONFIG)]
-    weights = [file for part in all_parts(folder) for file in part.files()]
-    files = [*configs, *weights, *sorted((folder.path / TOKENIZER).glob("*.json"))]
-    return [file for file in files if file.is_file()]
+    parts, tokenizer = all_parts(folder), folder.source.tokenizer()
+    found = [(part.name, folder.source.config(part.name)[1]) for part in parts]
+    found += [(part.name, file) for part in parts for file in part.files()]
+    found += [("tokenizer", file) for file in sorted(tokenizer.glob("*.json"))]
+    return {
+        str(file.relative_to(folder.path))
+        if file.is_relative_to(folder.path)
+        else f"{part}/{file.name}": file
+        for part, file in found
+        if file.is_file()
+    }
 
 
 def load_transformer(
@@ -186,10 +194,11 @@ def load_transformer(
     return models[0] if len(models) == 1 else ExpertPair(*models)
 
 
-def read_vae_config(path: Path) -> Json:
-    """Constructor arguments and latent statistics: the folder's own, or the official ones."""
+def read_vae_config(source: Source) -> Json:
+    """Constructor arguments and latent statistics: the model's own, or the official ones."""
     official = OFFICIAL_VAE | {"latents_mean": OFFICIAL_MEAN, "latents_std": OFFICIAL_STD}
-    return official | read_overrides(path / VAE_CONFIG, official)
+    said, path = source.config(VAE)
+    return official | checked(said, path, official)
 
 
 def build_vae(config: Json) -> nn.Module:
@@ -206,8 +215,8 @@ def load_vae(source: str | Path | WanFolder, device: torch.device | str = "cpu")
     Raises:
         MissingWeightsError: the weights are absent or do not fit.
     """
-    path = source.path if isinstance(source, WanFolder) else locate(str(source))
-    model, config = vae_part(path).load(lambda _: torch.float32, device), read_vae_config(path)
+    found = source.source if isinstance(source, WanFolder) else open_source(locate(str(source)))
+    model, config = vae_part(found).load(lambda _: torch.float32, device), read_vae_config(found)
     return WanVAE(model, config["latents_mean"], config["latents_std"]).to(device)
 
 
@@ -218,22 +227,23 @@ def hash_files(folder: WanFolder, say: Callable[[str], None]) -> dict[str, str]:
         say: told once if that takes long.
     """
     files = deciding_files(folder)
-    size = sum(file.stat().st_size for file in files)
+    size = sum(file.stat().st_size for file in files.values())
     if size > SLOW_TO_HASH:
         say(f"hashing {size / 1e9:.0f} GB of weights; this is remembered until the files change")
-    return {str(file.relative_to(folder.path)): sha256(file) for file in files}
+    return {name: sha256(file) for name, file in files.items()}
 
 
 def require_parts(folder: WanFolder) -> None:
-    """See that every part is there before the first is loaded, which takes minutes on a full-size model.
+    """See that every part is there, and fits, before the first is loaded, which takes minutes on a full-size model.
 
     Raises:
-        MissingWeightsError: a part is absent.
+        MissingWeightsError: a part is absent, or its names or shapes are not what they must be.
     """
     try:
         for part in all_parts(folder):
-            part.files()
-        find_tokenizer(folder.path)
+            if problem := misfit(part):
+                raise MissingWeightsError(f"{part.files()[0]}: {problem}")
+        folder.source.tokenizer()
     except MissingWeightsError as error:
         known = folder.known
         advice = (
@@ -242,6 +252,15 @@ def require_parts(folder: WanFolder) -> None:
             else ""
         )
         raise MissingWeightsError(f"{error}{advice}") from None
+
+
+def misfit(part: Part) -> str | None:
+    """What is wrong with the names and shapes of a part, from headers alone; None for nothing."""
+    shapes = part.weights().shapes
+    # Two parts have one published size, known by hash: their modules, whose import takes seconds, are not built.
+    if layout_hash(shapes) in (TEXT_ENCODER_HASH, VAE_HASH):
+        return None
+    return difference(module_shapes(part.module()), shapes, part.unread)
 
 
 @dataclass(frozen=True)
@@ -269,6 +288,6 @@ def load_wan(source: str | Path, device: torch.device | str = "cpu", dtype: torc
         folder,
         load_transformer(folder, device, dtype),
         load_vae(folder, device),
-        load_text_encoder(folder.path, folder.config.text_len, dtype, device),
-        load_image_encoder(folder.path, torch.float32, device) if folder.config.image_tokens else None,
+        load_text_encoder(folder.source, folder.config.text_len, dtype, device),
+        load_image_encoder(folder.source, torch.float32, device) if folder.config.image_tokens else None,
     )

@@ -67,12 +67,12 @@ class ModelManager:
     def load_models(self, places: Sequence[StrPath | Sequence[StrPath]]) -> None:
         """Find a model by its names, folders or files; several are parts of one."""
         from wanedit.lit.model import open_model
-        from wanedit.wan.load import EXPERTS
+        from wanedit.wan.formats.layouts import EXPERTS
 
         for place in _list(places, "models"):
             source = os.fspath(place if isinstance(place, str | os.PathLike) else next(iter(place)))
             if (file := Path(source).expanduser()).is_file():
-                source = str(file.parent.parent if file.parent.name in EXPERTS else file.parent)
+                source = str(file.parent.parent if file.parent.name in EXPERTS.values() else file.parent)
             if self.model is not None and Path(source) != Path(self.model):
                 raise InputError(
                     f"{source} is another model than {self.model}; expected the folder of one model, or files in it"

@@ -186,7 +186,7 @@ def make_edit_plan(
             if getattr(given, name) != getattr(EditConfig, name)
         ]
     elif works and isinstance(model, WanFolder):
-        doubts += prompt_doubts(model.path, model.config.text_len, [task.prompt, task.source_prompt])
+        doubts += prompt_doubts(model.source, model.config.text_len, [task.prompt, task.source_prompt])
     doubts += [*(_doubts(config, model, task, settings, rehearsal) if works else []), *own_doubts]
     if settings.window is not None and works:
         doubts.append(

@@ -249,7 +249,7 @@ def _doubts(folder: WanFolder, texts: list[str]) -> list[str]:
         notes.append(
             f"{folder.name} was trained on a first frame alone; it may miss the last keyframe of a segment"
         )
-    return notes + prompt_doubts(folder.path, folder.config.text_len, texts)
+    return notes + prompt_doubts(folder.source, folder.config.text_len, texts)
 
 
 def resolve(config: GenerationConfig, directory: RunDirectory, world: World) -> GenerationConfig:

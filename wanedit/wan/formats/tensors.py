@@ -1,0 +1,161 @@
+"""Files that hold named tensors: safetensors, PyTorch's own, GGUF. Headers are read first, tensors late."""
+
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from wanedit.errors import MissingWeightsError
+
+SUFFIXES = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".gguf")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a file.
+
+    Attributes:
+        shape: as a module has it.
+        kind: its numbers' format: torch's name for it ("bfloat16", "float8_e4m3fn") or GGUF's ("Q4_K").
+        num_bytes: in the file.
+        place: read in this order, a disk is fastest.
+        read: the tensor; a view of the mapped file, or float32 out of a GGUF block format.
+    """
+
+    shape: tuple[int, ...]
+    kind: str
+    num_bytes: int
+    place: int
+    read: Callable[[], Tensor]
+
+
+def read_file(path: Path) -> dict[str, Stored]:
+    """Every tensor of a file by its name there; no number is read yet.
+
+    Raises:
+        MissingWeightsError: the file is truncated, corrupt, or holds something else than named tensors.
+    """
+    if path.suffix == ".gguf":
+        return _gguf(path)
+    return {
+        name: Stored(
+            tuple(tensor.shape),
+            str(tensor.dtype).removeprefix("torch."),
+            tensor.nbytes,
+            tensor.data_ptr(),
+            lambda tensor=tensor: tensor,
+        )
+        for name, tensor in (_safetensors if path.suffix in (".safetensors", ".sft") else _pickled)(
+            path
+        ).items()
+    }
+
+
+def mappable(path: Path) -> bool:
+    """Whether its tensors are views of a mapping: not of a pickled file of before PyTorch 1.6, which is no zip archive,
+    nor of a GGUF, which is read.
+    """
+    return path.suffix in (".safetensors", ".sft") or (path.suffix != ".gguf" and zipfile.is_zipfile(path))
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from None
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself beside its tensors; {} for any other."""
+    if path.suffix not in (".safetensors", ".sft"):
+        return {}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from None
+
+
+def _pickled(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable(path))
+    except pickle.UnpicklingError as error:
+        # torch's own message advises weights_only=False, which would execute what the file asks for.
+        forbidden = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {forbidden[1]}" if forbidden else "its pickle cannot be read"
+        raise MissingWeightsError(f"{path} refused: it is no plain file of tensors ({reason})") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise damaged(path, error) from None
+    # Trainers keep the tensors under a name, some beside counters and an optimiser's state.
+    while isinstance(loaded, dict) and not all(isinstance(value, Tensor) for value in loaded.values()):
+        inner = [
+            loaded[name] for name in ("state_dict", "model", "module", "model_state", "ema") if name in loaded
+        ]
+        inner = inner or (list(loaded.values()) if len(loaded) == 1 else [])
+        if len(inner) != 1 or not isinstance(inner[0], dict):
+            break
+        loaded = inner[0]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise MissingWeightsError(f"{path} holds a {type(loaded).__name__}; expected named tensors")
+    return loaded
+
+
+def _gguf(path: Path) -> dict[str, Stored]:
+    from gguf import GGMLQuantizationType, GGUFReader
+
+    try:
+        reader = GGUFReader(path)
+        found = {}
+        for tensor in reader.tensors:
+            shape = tuple(int(size) for size in reversed(tensor.shape))
+            # GGUF has four axes at most: who needs more writes the shape beside them.
+            own = reader.get_field(f"comfy.gguf.orig_shape.{tensor.name}")
+            if own is not None:
+                shape = tuple(int(own.parts[k][0]) for k in own.data)
+            if math.prod(shape) != int(tensor.n_elements):
+                raise ValueError(f"{tensor.name} is {shape}, and holds {tensor.n_elements} numbers")
+            if tensor.data_offset + tensor.n_bytes > path.stat().st_size:
+                raise ValueError(f"{tensor.name} ends behind the file's end")
+            kind = GGMLQuantizationType(tensor.tensor_type)
+            found[tensor.name] = Stored(
+                shape,
+                {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}.get(kind.name, kind.name),
+                int(tensor.n_bytes),
+                int(tensor.data_offset),
+                _block_reader(
+                    path, int(tensor.data_offset), tensor.data.shape, tensor.data.dtype, kind, shape
+                ),
+            )
+        return found
+    except Exception as error:  # the reader looks nothing up before it uses it
+        raise damaged(path, error) from None
+
+
+def _block_reader(path: Path, offset: int, stored: Sequence[int], dtype, kind, shape: tuple[int, ...]):
+    """Reads instead of mapping: what is dequantised needs no second life in a mapping's pages."""
+
+    def read() -> Tensor:
+        from gguf.quants import dequantize
+
+        raw = np.fromfile(path, dtype, math.prod(stored), offset=offset).reshape(stored)
+        if kind.name == "BF16":
+            return torch.from_numpy(raw).view(torch.bfloat16).reshape(shape)
+        return torch.from_numpy(raw if kind.name in ("F32", "F16") else dequantize(raw, kind)).reshape(shape)
+
+    return read
+
+
+def damaged(path: Path, error: Exception) -> MissingWeightsError:
+    """What is said of a file that cannot be read."""
+    size = path.stat().st_size if path.exists() else 0
+    reason = f"{type(error).__name__} {error}".splitlines()[0]
+    return MissingWeightsError(f"{path} ({size} bytes) is truncated or corrupt: {reason}")
