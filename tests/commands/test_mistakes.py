@@ -35,7 +35,7 @@ MISTAKES = [
     (f"generate --keyframes {PAIR} --ckpt_dir /nowhere", 3, "no folder /nowhere; expected the folder of a checkpoint"),
     (f"generate --keyframes {PAIR} --ckpt_dir /x/Wan2.1-T2V-14B", 3, "hf download Wan-AI/Wan2.1-T2V-14B --local"),
     (f"generate --keyframes {PAIR} --model 14B", 3, "hf download alibaba-pai/Wan2.1-Fun-14B-InP --local-dir models/"),
-    (f"generate --keyframes {PAIR} --model Wan9", 2, "'Wan9' is neither a folder nor a known model"),
+    (f"generate --keyframes {PAIR} --model Wan9", 2, "'Wan9' is neither a file, a folder nor a known model"),
     (f"generate --keyframes {PAIR} --stepz 3", 2, "unrecognized arguments: --stepz"),
     (f"edit nowhere.mp4 --keyframes {BOARD}:0", 2, "video: no file or folder"),
     (f"edit {FILM} --keyframes nowhere.png:0", 2, "keyframe 0: no file"),
@@ -100,7 +100,7 @@ MISTAKES = [
     (f"report THEIRS --output {LONG}.html", 2, "cannot be written: File name too long; choose another output"),
     ("ablate experiments/08_steps --dry_run --output /proc/x", 2, "output /proc/x cannot be written"),
     ("ablate experiments/08_steps --results THEIRS", 2, "table.md was not written by wanedit and would be replaced"),
-    ("models check nowhere", 2, "'nowhere' is neither a folder nor a known model"),
+    ("models check nowhere", 2, "'nowhere' is neither a file, a folder nor a known model"),
 ]  # fmt: skip
 # What is planned; and what is refused by the class of a method, which comes with torch.
 PLANS = [

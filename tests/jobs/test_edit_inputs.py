@@ -284,7 +284,7 @@ def test_a_folder_of_other_names_is_refused(tmp_path: Path) -> None:
             "every residual would be zero whatever the edit",
         ),
         ({"method_options": {"edit_branch": "denoised"}, "keyframes": 0}, "is the main branch itself"),
-        ({"model": "no-such-model"}, "neither a folder nor a known model"),
+        ({"model": "no-such-model"}, "neither a file, a folder nor a known model"),
         ({"output": ""}, "output is empty"),
     ],
     ids=str,

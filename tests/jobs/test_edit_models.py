@@ -133,7 +133,7 @@ def test_on_the_command_line_and_in_the_pipeline(
     ("name", "says"),
     [
         ("nowhere_at_all:Model", "No module named"),
-        ("no_such_model", "neither a folder nor a known model"),
+        ("no_such_model", "neither a file, a folder nor a known model"),
         ("math:pi", "expected something that is called"),
         ("builtins:dict", "is a class without velocity, encode, decode"),
         ("tests.jobs.test_edit_models:Model", "Model without evaluations; expected"),

@@ -115,10 +115,10 @@ def test_vram_management() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(InputError, match="neither a folder nor a known model"):
+    with pytest.raises(InputError, match="neither a file, a folder nor a known model"):
         WanVideoEditorPipeline.from_pretrained("no-such-model")
     for name in ("", "x" * 5000):
-        with pytest.raises(InputError, match="neither a folder nor a known model"):
+        with pytest.raises(InputError, match="neither a file, a folder nor a known model"):
             WanVideoEditorPipeline.from_pretrained(name)
     with pytest.raises(MissingWeightsError, match="is not on this machine"):
         WanVideoEditorPipeline.from_pretrained("Wan2.1-FLF2V-14B-720P")

@@ -190,7 +190,7 @@ def test_threads_are_restored():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "nowhere"], "neither a folder nor a known model"),
+        (["--model", "nowhere"], "neither a file, a folder nor a known model"),
         (["--clips", "0"], "clips is 0; expected at least 1"),
         (["--clips", "8", "--large_clips", "9"], "large_clips is 9; expected at most clips, which is 8"),
         (["--out", f"{__file__}/scores.json"], "expected a folder that can be made"),

@@ -190,7 +190,7 @@ def test_a_known_name_that_is_absent_says_where_to_get_it(monkeypatch: pytest.Mo
         for folder in (Path.cwd(), Path.cwd() / "models", Path("/nowhere")):
             assert f"{folder / 'Wan2.1-FLF2V-14B-720P'}" in message
         assert "hf download Wan-AI/Wan2.1-FLF2V-14B-720P --local-dir models/Wan2.1-FLF2V-14B-720P" in message
-    with pytest.raises(InputError, match="'Wan9' is neither a folder nor a known model"):
+    with pytest.raises(InputError, match="'Wan9' is neither a file, a folder nor a known model"):
         open_wan("Wan9")
 
 
@@ -214,7 +214,9 @@ def test_a_path_without_a_folder_says_how_to_fill_it(tmp_path: Path, monkeypatch
     message = str(caught.value)
     assert f"no folder {tmp_path / 'models' / 'WAN-1.3B'}" in message
     assert "hf download alibaba-pai/Wan2.1-Fun-1.3B-InP --local-dir models/WAN-1.3B" in message
-    with pytest.raises(MissingWeightsError, match=r"no folder .*weights/mine; expected the folder of a che"):
+    with pytest.raises(
+        MissingWeightsError, match=r"no folder .*weights/mine; expected the folder or file of a che"
+    ):
         open_wan("weights/mine")
 
 

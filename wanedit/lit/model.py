@@ -3,7 +3,7 @@
 Without Lightning, whose import costs a plan more than the plan.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -103,14 +103,19 @@ class MakesModel(Protocol):
 MEMBERS = ("velocity", "encode", "decode", "evaluations")
 
 
-def open_model(source: str) -> WanFolder | OutsideModel:
+def open_model(source: str, parts: Mapping[str, str] | None = None) -> WanFolder | OutsideModel:
     """A model by folder, by known name, or from outside by `package.module:Class` or an entry point.
 
+    Args:
+        parts: files of single parts, as of `open_wan`.
+
     Raises:
-        InputError: none of them.
+        InputError: none of them, or single parts of one from outside.
         MissingWeightsError: a known model that is not on this machine, or one that lacks a part.
     """
     if comes_from_outside(source):
+        if parts:
+            raise InputError(f"model {source} is no Wan, and has no {', '.join(parts)} to choose")
         VIDEO_MODELS.renew(source)
         make = VIDEO_MODELS[source]
         methods = {name: getattr(make, name, None) for name in ("velocity", "encode", "decode")}
@@ -122,7 +127,7 @@ def open_model(source: str) -> WanFolder | OutsideModel:
                 f"with {', '.join(MEMBERS)}"
             )
         return OutsideModel(source, make)
-    folder = open_wan(source)
+    folder = open_wan(source, parts)
     require_parts(folder)
     return folder
 

@@ -26,7 +26,7 @@ from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import Event, append_event
 from wanedit.runtime.outputs import RECORD_MARK
-from wanedit.runtime.settings import IsDataclass, RunSettings, canonical
+from wanedit.runtime.settings import MODEL_FIELDS, IsDataclass, RunSettings, canonical
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence
 from wanedit.wan.catalog import find_known
 
@@ -123,7 +123,7 @@ def recorded(config: IsDataclass) -> Json:
     values = asdict(config)
     values |= {name: once for name, once in ONCE.items() if name in values}
     values["output"] = str(Path(values["output"]).expanduser().absolute())
-    for name in ("model", "ckpt_dir"):
+    for name in MODEL_FIELDS:
         # A name stays one.
         if (source := values.get(name)) and not (find_known(source) or comes_from_outside(source)):
             values[name] = str(Path(source).expanduser().absolute())

@@ -33,6 +33,10 @@ from wanedit.outside import look_in
 from wanedit.registry import Registered, Registry
 from wanedit.timeline import MAX_FPS, rate_of
 from wanedit.video.formats import FORMATS, format_of
+from wanedit.wan.config import PARTS
+
+# What of a run's settings names its model: text that may be a path.
+MODEL_FIELDS = ("model", "ckpt_dir", *PARTS)
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -142,9 +146,13 @@ class RunSettings(TrackingSettings):
     Attributes:
         job: whose settings these are; a record says it, and no other job takes it.
         negative_prompt: what to steer away from; null for the model's own, "" for none at all.
-        model: a known name (`wanedit models`) or a folder in the official layout; of an edit also package.module:Class
+        model: a known name (`wanedit models`), the folder of a checkpoint in any layout, or the file of its
+            transformer; of an edit also package.module:Class
             of a video model that is no Wan.
-        ckpt_dir: the folder of the checkpoint, or a known name; wins over `model`.
+        ckpt_dir: the folder of the checkpoint, its transformer's file, or a known name; wins over `model`.
+        transformer, transformer_low, vae, text_encoder, image_encoder, tokenizer: the file or folder of one part, in
+            place of what the model's own folder has; null for that. `transformer` is the high-noise expert where there
+            are two.
         size: "width*height", both even; null for the model's own. Where they are no multiples of 16, the model works on
             the next ones, the last row and column held, and the output is cut back to exactly this size.
         fps: frames a second, a number or a fraction such as "30000/1001", which 29.97 stands for; null for the model's
@@ -170,6 +178,12 @@ class RunSettings(TrackingSettings):
     negative_prompt: str | None = None
     model: Annotated[FileName, Everyday("the model")] = "tiny"
     ckpt_dir: FileName | None = None
+    transformer: FileName | None = None
+    transformer_low: FileName | None = None
+    vae: FileName | None = None
+    text_encoder: FileName | None = None
+    image_encoder: FileName | None = None
+    tokenizer: FileName | None = None
     size: Annotated[
         str | Sequence[int] | None,
         Everyday("what comes out"),
@@ -196,6 +210,11 @@ class RunSettings(TrackingSettings):
     def source(self) -> str:
         """The model's name or folder."""
         return os.fspath(self.ckpt_dir or self.model)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Files and folders of single parts, by the names in `wanedit.wan.config.PARTS`."""
+        return {name: os.fspath(place) for name in PARTS if (place := getattr(self, name))}
 
     @property
     def height_width(self) -> tuple[int, int] | None:

@@ -193,12 +193,14 @@ def recognise(config: WanConfig, path: Path) -> KnownModel | None:
 
 def sampling_in(path: Path, known: KnownModel | None) -> Sampling:
     """The settings that a folder's model was made for: its own sampling.json over those of the known model."""
+    if not (path / SAMPLING).is_file() and known is not None and known.bundled:
+        path = locate(known.name)  # wan-tiny in another format
     own = read_overrides(path / SAMPLING, [one.name for one in fields(Sampling)])
     return replace(known.sampling if known else Sampling(), **own)
 
 
 def locate(source: str) -> Path:
-    """The folder of a known name, a hub id or a path. A folder whose name is also a known one is meant by "./name".
+    """The folder of a known name or a hub id, or the folder or file of a path ("./name" of a known name).
 
     Raises:
         MissingWeightsError: a known model that is not on this machine, or a path without a folder; the message says
@@ -219,18 +221,18 @@ def locate(source: str) -> Path:
     else:
         # A name too long for any file is no folder; there, pathlib raises.
         with contextlib.suppress(OSError):
-            if source and path.is_dir():
+            if source and (path.is_dir() or path.is_file()):
                 return path
         if path.parent == Path() or len(source) > 200:
             name = source if len(source) < 200 else f"{source[:200]}…"
             raise InputError(
-                f"model {name!r} is neither a folder nor a known model; `wanedit models` lists them"
+                f"model {name!r} is neither a file, a folder nor a known model; `wanedit models` lists them"
             )
         known, looked, target = find_known(path.name), [path.absolute()], path
     missing = f"no folder {' or '.join(map(str, looked))}"
     if known is None:
         raise MissingWeightsError(
-            f"model {source}: {missing}; expected the folder of a checkpoint, or a name of `wanedit models`"
+            f"model {source}: {missing}; expected the folder or file of a checkpoint, or a name of `wanedit models`"
         )
     raise MissingWeightsError(
         f"{known.name} is not on this machine: {missing}. Download it:\n"

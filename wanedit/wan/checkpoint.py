@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from wanedit.errors import MissingWeightsError, WaneditError
 from wanedit.files import file_sha256, write_text
+from wanedit.wan.config import IMAGE, TEXT, TRANSFORMER, VAE
 from wanedit.wan.formats.layouts import Source
-from wanedit.wan.formats.names import IMAGE, TEXT, TRANSFORMER, VAE, officially
+from wanedit.wan.formats.names import officially
 from wanedit.wan.formats.numbers import Weights, some
 
 Shapes = dict[str, tuple[int, ...]]

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import Json
 from wanedit.wan.checkpoint import Part
-from wanedit.wan.config import MASK_CHANNELS, checked
+from wanedit.wan.config import IMAGE, MASK_CHANNELS, TEXT, checked
 from wanedit.wan.formats.layouts import Source
-from wanedit.wan.formats.names import IMAGE, TEXT
 from wanedit.wan.formats.tensors import read_file
 from wanedit.wan.vae import STRIDE_TIME
 

@@ -14,6 +14,16 @@ PATCH_SIZE = (1, 2, 2)
 LATENT_CHANNELS = 16
 MASK_CHANNELS = 4
 IMAGE_TOKENS = 257  # class token + 16 x 16 patches of a 224 x 224 image
+# The parts of a model, by what chooses a file for each on the command line and in Python.
+PARTS = {
+    "transformer": "transformer",
+    "transformer_low": "low-noise transformer",
+    "vae": "VAE",
+    "text_encoder": "text encoder",
+    "image_encoder": "image encoder",
+    "tokenizer": "tokenizer",
+}
+TRANSFORMER, TRANSFORMER_LOW, VAE, TEXT, IMAGE, TOKENIZER = PARTS.values()
 MODEL_TYPES = ("t2v", "i2v", "flf2v")
 
 # Keys that official files carry and that decide no size here.

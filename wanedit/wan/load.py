@@ -29,9 +29,8 @@ from wanedit.wan.condition import (
     load_text_encoder,
     text_part,
 )
-from wanedit.wan.config import WanConfig, checked
+from wanedit.wan.config import TRANSFORMER, VAE, WanConfig, checked
 from wanedit.wan.formats.layouts import Source, open_source
-from wanedit.wan.formats.names import TRANSFORMER, VAE
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 from wanedit.wan.vae import OFFICIAL_MEAN, OFFICIAL_STD, WanVAE
 
@@ -120,7 +119,7 @@ def open_wan(source: str | Path, parts: Mapping[str, str | Path] | None = None) 
     A known name other than "tiny" is looked for in the current folder, in its folder `models` and in $WANEDIT_MODELS.
 
     Args:
-        parts: files or folders of single parts, by the names in `wanedit.wan.formats.layouts.CHOICES`.
+        parts: files or folders of single parts, by the names in `wanedit.wan.config.PARTS`.
 
     Raises:
         MissingWeightsError: no such folder; the message says how to download the model. Or it holds no Wan.

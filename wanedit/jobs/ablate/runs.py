@@ -115,13 +115,13 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
         MissingWeightsError: the model is not there.
     """
     found: dict[str, Run] = {}
-    models: dict[str, str] = {}
+    models: dict[tuple[object, ...], str] = {}
     measuring = {name: code for name in grid.metrics if (code := METRICS.code(name))}
     for point in points(grid):
         settings = merge({"cpu_threads": 1} | grid.base, point.settings)
         config = _checked(grid.command, settings, point.labels)
-        if (source := config.source) not in models:
-            model = open_model(source)
+        if (source := (config.source, *config.parts.items())) not in models:
+            model = open_model(config.source, config.parts)
             if grid.command == "generate":
                 require_wan(model)
             outside = isinstance(model, OutsideModel)

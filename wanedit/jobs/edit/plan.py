@@ -121,7 +121,7 @@ def make_edit_plan(
     path, sides, keyframes = found.video, found.sides, found.keyframes
     indices = tuple(keyframe.index for keyframe in keyframes)
     method = build_method(config)
-    model = open_model(config.source)
+    model = open_model(config.source, config.parts)
     given, own = config, model.sampling
     config = fill(config, own)
     ignored = unused(given, config, method)

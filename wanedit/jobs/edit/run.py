@@ -24,6 +24,7 @@ from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, number, progress_bars, read_events, recorded_steps
 from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.record import FinishedRun, record_start, recorded_config
+from wanedit.runtime.settings import MODEL_FIELDS
 from wanedit.tracking import Tracking, check_tracking
 from wanedit.tracking.runs import track, track_result
 from wanedit.video import read_frames, write_png, write_video
@@ -311,7 +312,7 @@ def metadata(plan: EditPlan) -> dict[str, str]:
 
     config = asdict(plan.config)
     config["keyframes"] = [{"file": k.path.name, "frame": k.index} for k in plan.keyframes]
-    for name in ("video", "output", "model", "ckpt_dir"):
+    for name in ("video", "output", *MODEL_FIELDS):
         config[name] = config[name] and Path(config[name]).name
     config["module_folders"] = [Path(folder).name for folder in config["module_folders"]]
     return {

@@ -11,6 +11,7 @@ from wanedit.errors import InputError
 from wanedit.jobs.generate.plan import Plan
 from wanedit.progress import counted
 from wanedit.runtime.directory import Manifest, RunDirectory
+from wanedit.runtime.settings import MODEL_FIELDS
 from wanedit.timeline import Segment
 from wanedit.video import (
     Piece,
@@ -106,7 +107,7 @@ def metadata(plan: Plan) -> dict[str, str]:
         {"file": image.keyframe.path.name, "seconds": image.keyframe.seconds, "sha256": image.sha256}
         for image in plan.keyframes
     ]
-    for name in ("output", "model", "ckpt_dir", "audio"):
+    for name in ("output", "audio", *MODEL_FIELDS):
         config[name] = config[name] and Path(config[name]).name
     config["module_folders"] = [Path(folder).name for folder in config["module_folders"]]
     return {

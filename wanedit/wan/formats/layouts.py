@@ -14,22 +14,27 @@ from typing import ClassVar
 
 from wanedit.errors import MissingWeightsError
 from wanedit.files import Json
-from wanedit.wan.config import read_json
-from wanedit.wan.formats.names import IMAGE, TEXT, TRANSFORMER, VAE, parts_in, what_it_is
+from wanedit.wan.config import (
+    IMAGE,
+    PARTS,
+    TEXT,
+    TOKENIZER,
+    TRANSFORMER,
+    TRANSFORMER_LOW,
+    VAE,
+    read_json,
+)
+from wanedit.wan.formats.names import parts_in, what_it_is
 from wanedit.wan.formats.tensors import SUFFIXES, read_file
 
-TRANSFORMER_LOW, TOKENIZER = "low-noise transformer", "tokenizer"
-# What a part is chosen by, on the command line and in Python.
-CHOICES = {
-    "transformer": TRANSFORMER,
-    "transformer_low": TRANSFORMER_LOW,
-    "vae": VAE,
-    "text_encoder": TEXT,
-    "image_encoder": IMAGE,
-    "tokenizer": TOKENIZER,
-}
 OFFICIAL_TOKENIZER = Path("google", "umt5-xxl")
 EXPERTS = {TRANSFORMER: "high_noise_model", TRANSFORMER_LOW: "low_noise_model"}
+STEMS = {
+    TRANSFORMER: "diffusion_pytorch_model",
+    VAE: "Wan2.1_VAE",
+    TEXT: "models_t5_umt5-xxl-enc",
+    IMAGE: "models_clip_open-clip-xlm-roberta-large-vit-huge-14",
+}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -61,9 +66,10 @@ class Source(ABC):
         Raises:
             MissingWeightsError: the file cannot be read.
         """
-        path = self.config_file(part)
-        if part in self.chosen:
-            place = self.chosen[part]
+        place = self.chosen.get(part)
+        if place is None:
+            path = self.config_file(part)
+        else:
             path = place.with_suffix(".json") if place.is_file() else place / "config.json"
         return _in_official_words(read_json(path)) if path.is_file() else {}, path
 
@@ -112,11 +118,7 @@ class OfficialFolder(Source):
 
     def found(self, part: str) -> list[Path]:
         folder = self._folder(part)
-        stem = {
-            VAE: "Wan2.1_VAE",
-            TEXT: "models_t5_umt5-xxl-enc",
-            IMAGE: "models_clip_open-clip-xlm-roberta-large-vit-huge-14",
-        }.get(part, "diffusion_pytorch_model")
+        stem = STEMS.get(part, STEMS[TRANSFORMER])
         if not any(folder.glob(f"{stem}*")) and (others := holding([folder], part)):
             return only(others, part)
         return find_weights(folder, stem)
@@ -227,12 +229,12 @@ def open_source(path: Path, chosen: Mapping[str, str | Path] | None = None) -> S
     """Which layout a folder or file has.
 
     Args:
-        chosen: part, as a key of `CHOICES`, -> file or folder.
+        chosen: part, as a key of `wanedit.wan.config.PARTS`, -> file or folder.
 
     Raises:
         MissingWeightsError: the file is no part of a Wan, or a chosen one is not there.
     """
-    parts = {CHOICES[name]: Path(place).expanduser() for name, place in (chosen or {}).items()}
+    parts = {PARTS[name]: Path(place).expanduser() for name, place in (chosen or {}).items()}
     for part, place in parts.items():
         if not place.exists():
             raise MissingWeightsError(f"{part} {place}: there is no such file or folder")
@@ -245,7 +247,7 @@ def open_source(path: Path, chosen: Mapping[str, str | Path] | None = None) -> S
     if (path / "model_index.json").is_file():
         return DiffusersFolder(path, parts)
     folders = {name for names in SingleFiles.kinds.values() for name in names}
-    official = ("config.json", "diffusion_pytorch_model*", *EXPERTS.values())
+    official = ("config.json", *(f"{stem}*" for stem in STEMS.values()), *EXPERTS.values())
     bare = not any(any(path.glob(pattern)) for pattern in official)
     if bare and (any((path / name).is_dir() for name in folders) or any(_weights(path))):
         return SingleFiles(path, parts)
@@ -274,7 +276,7 @@ def only(groups: list[list[Path]], part: str) -> list[Path]:
     Raises:
         MissingWeightsError: there is none, or there are several.
     """
-    flag = "--" + next(name for name, kind in CHOICES.items() if kind == part)
+    flag = "--" + next(name for name, kind in PARTS.items() if kind == part)
     if not groups:
         raise MissingWeightsError(f"no file holds the {part}; name one by {flag} FILE")
     if len(groups) > 1:
@@ -360,9 +362,8 @@ def _in_official_words(values: Json) -> Json:
             "out_dim": values["out_channels"],
             "image_dim": values.get("image_dim"),
         }
-        same = {
-            n: values.get(n) for n in ("num_layers", "ffn_dim", "freq_dim", "text_dim", "eps", "patch_size")
-        }
+        names = ("num_layers", "ffn_dim", "freq_dim", "text_dim", "text_len", "eps", "patch_size")
+        same = {n: values.get(n) for n in names}
     elif "base_dim" in values:
         sizes = {"dim": values["base_dim"]}
         names = ("z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample")

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from wanedit.errors import MissingWeightsError
+from wanedit.wan.config import IMAGE, TEXT, TRANSFORMER, VAE
 from wanedit.wan.formats.numbers import Entry, joined, some
 
 # A pattern and what it becomes, one after another over a whole name. "#k" at a result's end says that the tensor is
 # the k-th piece of the official one, along its first axis; an empty result that no Wan reads it.
 Rules = Iterable[tuple[str, str]]
-
-TRANSFORMER, VAE, TEXT, IMAGE = "transformer", "VAE", "text encoder", "image encoder"
 
 
 @dataclass(frozen=True)

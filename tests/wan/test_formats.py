@@ -1,0 +1,181 @@
+"""Every format that people have on disk gives the weights, and the latents, of the official folder."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.wan import converted
+from tests.wan.golden import relative_error
+from wanedit import MultiKeyframePipeline
+from wanedit.errors import MissingWeightsError
+from wanedit.wan import open_wan
+from wanedit.wan.load import all_parts, require_parts
+
+
+def weights_of(folder) -> dict[str, dict[str, torch.Tensor]]:
+    return {part.name: dict(part.weights().read(lambda *_: False)) for part in all_parts(folder)}
+
+
+def official() -> dict[str, dict[str, torch.Tensor]]:
+    return weights_of(open_wan("tiny"))
+
+
+def differences(folder) -> dict[str, float]:
+    """The relative error of all numbers together, part by part."""
+    expected, found = official(), weights_of(folder)
+    assert found.keys() == expected.keys()
+    errors = {}
+    for part, tensors in expected.items():
+        unread = {"head", "post_norm.weight", "post_norm.bias"} if part == "image encoder" else set()
+        assert tensors.keys() - unread <= found[part].keys() <= tensors.keys()
+        pairs = [(found[part][name].float(), tensors[name].float()) for name in found[part]]
+        errors[part] = float(
+            torch.cat([(a - b).flatten() for a, b in pairs]).norm()
+            / torch.cat([b.flatten() for _, b in pairs]).norm()
+        )
+    return errors
+
+
+@pytest.fixture(scope="module")
+def diffusers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return converted.diffusers_folder(tmp_path_factory.mktemp("diffusers") / "Tiny-Diffusers")
+
+
+def latents(model: Path | str, folder: Path) -> torch.Tensor:
+    """Of nine frames, as `wanedit generate` samples them."""
+    demo = Path("examples/multi_keyframe_demo")
+    run = MultiKeyframePipeline(
+        model=model, size="64*64", sample_steps=2, base_seed=1, save_latents=True
+    ).run(
+        keyframes=[(str(demo / "start.png"), 0.0), (str(demo / "rise.png"), 0.5)],
+        global_prompt="a yellow star",
+        output_path=str(folder),
+    )
+    (file,) = Path(run.video).parent.rglob("*.safetensors")
+    return load_file(file)["latents"]
+
+
+@pytest.fixture(scope="module")
+def official_latents(tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
+    return latents("tiny", tmp_path_factory.mktemp("official") / "run")
+
+
+def test_a_run_of_every_unrounded_format_has_the_same_latents(
+    diffusers: Path, official_latents: torch.Tensor, tmp_path: Path
+) -> None:
+    comfy = converted.comfy_folders(tmp_path / "models")
+    gguf = converted.comfy_folders(tmp_path / "gguf")
+    (gguf / "diffusion_models" / "tiny.safetensors").unlink()
+    converted.gguf_file(converted.TRANSFORMER, gguf / "diffusion_models" / "tiny.gguf", "F32")
+    for number, place in enumerate((diffusers, comfy, comfy / "diffusion_models" / "tiny.safetensors", gguf)):
+        found = latents(place, tmp_path / f"run{number}")
+        assert relative_error(found, official_latents) < 1e-6, place
+
+
+def test_a_diffusers_folder_is_the_same_model(diffusers: Path) -> None:
+    folder = open_wan(diffusers)
+    require_parts(folder)
+    assert folder.source.layout == "diffusers folder"
+    assert folder.config == open_wan("tiny").config
+    assert max(differences(folder).values()) == 0
+
+
+def test_comfyui_files_are_the_same_model(tmp_path: Path) -> None:
+    root = converted.comfy_folders(tmp_path / "models")
+    for place in (root, root / "diffusion_models" / "tiny.safetensors"):
+        folder = open_wan(place)
+        require_parts(folder)
+        assert folder.config == open_wan("tiny").config
+        assert max(differences(folder).values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("write", "bound"),
+    [
+        (converted.fp8_plain, 0.04),
+        (converted.fp8_scaled_old, 0.04),
+        (converted.fp8_scaled_new, 0.04),
+        (converted.fp8_rows, 0.04),
+        (converted.int8_rows, 0.02),
+    ],
+)
+def test_eight_bits_come_back_to_their_rounding(tmp_path: Path, write: Callable, bound: float) -> None:
+    folder = open_wan(converted.comfy_folders(tmp_path / "models", write))
+    require_parts(folder)
+    errors = differences(folder)
+    assert 1e-3 < errors.pop("transformer") < bound
+    assert max(errors.values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "bound"),
+    [("F32", 0.0), ("F16", 1e-3), ("BF16", 4e-3), ("Q8_0", 0.01), ("Q5_0", 0.08), ("Q4_0", 0.15)],
+)
+def test_gguf_comes_back_to_its_rounding(tmp_path: Path, kind: str, bound: float) -> None:
+    root = converted.comfy_folders(tmp_path / "models")
+    (root / "diffusion_models" / "tiny.safetensors").unlink()
+    converted.gguf_file(converted.TRANSFORMER, root / "diffusion_models" / "tiny.gguf", kind)
+    (root / "text_encoders" / "umt5.safetensors").unlink()
+    converted.gguf_file(
+        converted.llama_t5(converted.TEXT), root / "text_encoders" / "umt5.gguf", "F32", "t5encoder"
+    )
+    folder = open_wan(root)
+    require_parts(folder)
+    errors = differences(folder)
+    assert errors["transformer"] <= bound
+    assert errors["text encoder"] == 0
+
+
+STRANGERS = {
+    "blocks.0.self_attn.q.lora_A.weight": "a LoRA: give it as --lora FILE beside a model",
+    "double_blocks.0.img_attn.qkv.weight": "a model of the Hunyuan or Flux family",
+    "transformer_blocks.0.attn1.to_q.weight": "a model of another family",
+    "model.diffusion_model.input_blocks.0.0.weight": "a Stable Diffusion model",
+    "decoder.middle.0.residual.0.gamma": "the VAE of a Wan",
+    "encoder.block.0.layer.0.SelfAttention.q.weight": "the text encoder of a Wan",
+    "weird": "no part of a Wan",
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_file_of_something_else_is_called_what_it_is(tmp_path: Path, name: str) -> None:
+    path = converted.save({name: torch.zeros(2, 2)}, tmp_path / "file.safetensors")
+    with pytest.raises(MissingWeightsError, match=f"{path} is {STRANGERS[name]}"):
+        open_wan(path)
+
+
+def test_two_candidates_are_never_chosen_between_by_chance(tmp_path: Path) -> None:
+    root = converted.comfy_folders(tmp_path / "models")
+    shutil.copy(root / "vae" / "tiny_vae.safetensors", root / "vae" / "other.safetensors")
+    with pytest.raises(
+        MissingWeightsError, match=r"2 files hold a VAE: other\S+, tiny_vae\S+; choose one by --vae"
+    ):
+        require_parts(open_wan(root))
+    folder = open_wan(root, {"vae": root / "vae" / "tiny_vae.safetensors"})
+    require_parts(folder)
+    assert max(differences(folder).values()) == 0
+
+
+def test_a_missing_part_and_a_missing_choice_are_named(tmp_path: Path) -> None:
+    root = converted.comfy_folders(tmp_path / "models")
+    (root / "clip_vision" / "clip.safetensors").unlink()
+    with pytest.raises(
+        MissingWeightsError, match="no file holds the image encoder; name one by --image_encoder FILE"
+    ):
+        require_parts(open_wan(root))
+    with pytest.raises(MissingWeightsError, match="VAE nowhere: there is no such file or folder"):
+        open_wan(root, {"vae": "nowhere"})
+
+
+def test_a_scaled_format_of_tomorrow_is_named(tmp_path: Path) -> None:
+    def nvfp4(tensors: converted.Tensors) -> tuple[converted.Tensors, None]:
+        said = torch.tensor(list(b'{"format": "nvfp4"}'), dtype=torch.uint8)
+        return tensors | {"blocks.0.self_attn.q.comfy_quant": said}, None
+
+    root = converted.comfy_folders(tmp_path / "models", nvfp4)
+    with pytest.raises(MissingWeightsError, match=r"is stored as 'nvfp4'.*expected float8_e4m3fn"):
+        open_wan(root)
