@@ -32,7 +32,7 @@ MISTAKES = [
     (f"generate --keyframes {PAIR} --size wide", 2, "size is 'wide'"),
     (f"generate --keyframes {PAIR} --solver eulr", 2, "Did you mean 'euler'?"),
     (f"generate --keyframes {PAIR} --sub_prompts [a,b]", 2, "2 sub_prompts for 1 segments"),
-    (f"generate --keyframes {PAIR} --ckpt_dir /nowhere", 3, "no folder /nowhere; expected the folder of a checkpoint"),
+    (f"generate --keyframes {PAIR} --ckpt_dir /nowhere", 3, "expected the folder or file of a checkpoint"),
     (f"generate --keyframes {PAIR} --ckpt_dir /x/Wan2.1-T2V-14B", 3, "hf download Wan-AI/Wan2.1-T2V-14B --local"),
     (f"generate --keyframes {PAIR} --model 14B", 3, "hf download alibaba-pai/Wan2.1-Fun-14B-InP --local-dir models/"),
     (f"generate --keyframes {PAIR} --model Wan9", 2, "'Wan9' is neither a file, a folder nor a known model"),

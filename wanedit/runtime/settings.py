@@ -150,9 +150,13 @@ class RunSettings(TrackingSettings):
             transformer; of an edit also package.module:Class
             of a video model that is no Wan.
         ckpt_dir: the folder of the checkpoint, its transformer's file, or a known name; wins over `model`.
-        transformer, transformer_low, vae, text_encoder, image_encoder, tokenizer: the file or folder of one part, in
-            place of what the model's own folder has; null for that. `transformer` is the high-noise expert where there
-            are two.
+        transformer: the file or folder of the transformer, or of the high-noise expert, in place of what the model has;
+            null for that.
+        transformer_low: likewise of the low-noise expert, which makes the model one of two experts.
+        vae: likewise of the VAE.
+        text_encoder: likewise of the text encoder.
+        image_encoder: likewise of the image encoder.
+        tokenizer: likewise the folder of the text encoder's tokenizer.
         size: "width*height", both even; null for the model's own. Where they are no multiples of 16, the model works on
             the next ones, the last row and column held, and the output is cut back to exactly this size.
         fps: frames a second, a number or a fraction such as "30000/1001", which 29.97 stands for; null for the model's
