@@ -37,7 +37,7 @@ def test_tokens_are_counted_in_patches() -> None:
 def test_a_text_only_model_is_refused() -> None:
     known = find_known("Wan2.1-T2V-1.3B")
     assert known is not None
-    folder = WanFolder(open_wan("tiny").path, known.config, known.sampling, known)
+    folder = WanFolder(open_wan("tiny").source, known.config, known.sampling, known)
     with pytest.raises(InputError, match="reads no images"):
         FLF2VChain(folder, ChainSettings(2, 5.0, 1.0))
 

@@ -50,7 +50,7 @@ def picture(frame: int) -> torch.Tensor:
 def known(name: str) -> WanFolder:
     model = find_known(name)
     assert model is not None
-    return WanFolder(tiny().path, model.config, model.sampling, model)
+    return WanFolder(tiny().source, model.config, model.sampling, model)
 
 
 @pytest.mark.parametrize(
