@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from wanedit import commands
 from wanedit.errors import InputError, WaneditError, nearest
+from wanedit.files import system_errors
 from wanedit.interrupts import GOES_ON, Interrupted, speaks
 from wanedit.runtime.settings import ALIASES, canonical, words_for
 from wanedit.runtime.settingsfile import read_lines, told_where
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert isinstance(own, Parser), "a command makes its parser by support.new_parser"
         line = read_line(words, [action.dest for action in own._actions])
         typed = line.typed
-        with told_where([read_lines(path) for path in line.files], typed):
+        with system_errors(), told_where([read_lines(path) for path in line.files], typed):
             settings = _parse(line, own, asked)
             return commands.load(settings.command).run(settings[settings.command])
     except WaneditError as error:

@@ -81,9 +81,9 @@ class Registry(Mapping[str, T]):
         Raises:
             InputError: the message lists those that there are.
         """
-        known = list(self)
-        if ":" in name or name in known:
+        if ":" in name or name in self:
             return
+        known = list(self)
         near = nearest(name, known)
         raise InputError(
             f"{self.kind} is {name!r}; expected one of {', '.join(known)}, or package.module:Name"
@@ -99,7 +99,8 @@ class Registry(Mapping[str, T]):
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return name in list(self)
+        # Installed packages are asked last: to read what they offer takes longer than all else.
+        return name in self._own or name in self._places or name in self._outside()
 
     def name_of(self, implementation: T) -> str:
         """The name that one is registered under; `package.module:Name` for one from outside."""

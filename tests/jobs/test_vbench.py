@@ -23,7 +23,9 @@ def prompt_of(name: str) -> str:
 def test_videos_are_named_by_prompt_and_index(tmp_path: Path) -> None:
     video = moving_square(5)
     export(tmp_path, video, 16, "a red  square-3\n", video[0])
-    (note,) = export(tmp_path, video, 16, "a red  square-3\n", video[0])
+    (note,) = export(tmp_path, video[::-1], 16, "a red  square-3\n", video[0])
+    again = export(tmp_path, video[::-1], 16, "a red  square-3\n", video[0])
+    assert again == (note,)  # a video is added once
     export(tmp_path, video, 8, "a blue square")
     names = {path.name for path in (tmp_path / "videos").iterdir()}
     assert names == {"a red square-3-0.mp4", "a red square-3-1.mp4", "a blue square-0.mp4"}
@@ -68,7 +70,9 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds a list; expected file names and prompts"):
         export(tmp_path, moving_square(2), 16, "a square")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"vbench .*file"):
+    with pytest.raises(
+        InputError, match=r"file/under/prompt_file.json: Not a directory; choose another path"
+    ):
         export(tmp_path / "file" / "under", moving_square(2), 16, "a square")
 
 

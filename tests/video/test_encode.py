@@ -301,7 +301,7 @@ def test_a_full_disk_is_a_resource_error_and_leaves_nothing(tmp_path, call):
     """)
     done = limited(script, tmp_path, 20_000)
     assert done.returncode == 4, done.stderr
-    assert f"{tmp_path}/out.mp4: not written" in done.stdout
+    assert f"{tmp_path}/out.mp4: File too large; make room and run again" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -327,10 +327,19 @@ def fail_with(number, path):
         raise OSError(number, os.strerror(number))
 
 
-def test_atomic_path_translates_only_what_it_knows(tmp_path):
-    for number, expected in ((errno.EDQUOT, ResourceError), (errno.EROFS, InputError), (errno.EIO, OSError)):
-        with pytest.raises(expected):
-            fail_with(number, tmp_path / "x")
+@pytest.mark.parametrize(
+    ("number", "expected", "advice"),
+    [
+        (errno.EDQUOT, ResourceError, "make room and run again"),
+        (errno.EROFS, ResourceError, "allow it, or choose another output"),
+        (errno.EMFILE, ResourceError, "allow more at a time"),
+        (errno.EIO, ResourceError, "see what is wrong there and run again"),
+        (errno.ENAMETOOLONG, InputError, "choose another path"),
+    ],
+)
+def test_atomic_path_says_what_the_system_refuses_and_what_to_do(tmp_path, number, expected, advice):
+    with pytest.raises(expected, match=f"{tmp_path}/x: {os.strerror(number)}; {advice}"):
+        fail_with(number, tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
 

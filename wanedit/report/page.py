@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from wanedit import __version__
 from wanedit.errors import InputError
-from wanedit.files import write_text
+from wanedit.files import system_errors, write_text
 from wanedit.report import charts, facts
 from wanedit.report.clips import (
     Clips,
@@ -82,6 +82,7 @@ class Header:
     tiles: Sequence[tuple[str, str]] = ()
 
 
+@system_errors()
 def write_report(root: Path, output: Path | None = None, metrics: str = "auto") -> Path:
     """Write the page of one run, whole or not, and return where it is.
 
@@ -99,6 +100,7 @@ def write_report(root: Path, output: Path | None = None, metrics: str = "auto") 
     return target
 
 
+@system_errors()
 def write_comparison(roots: Sequence[Path], output: Path, metrics: str = "auto") -> Path:
     """Write one page that compares runs. Arguments and errors as `write_report`.
 

@@ -1,6 +1,7 @@
 """What a run's folder has on record, read without a model and without its inputs; whole or not."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from wanedit.errors import InputError, WaneditError
+from wanedit.errors import InputError
 from wanedit.files import texts
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
 from wanedit.runtime.events import Event, parse_events, recorded_steps
@@ -119,7 +120,7 @@ def read_record(path: Path) -> Record:
     root = run_folder(path)
     try:
         values = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"run: {root} has no config.yaml that can be read ({reason}); expected a run"
@@ -131,7 +132,7 @@ def read_record(path: Path) -> Record:
     config, notes = canonical({str(name): value for name, value in values.items()}), []
     try:
         lines = list(parse_events((root / "metrics.jsonl").read_bytes()))
-    except OSError:
+    except FileNotFoundError:
         lines = []
         notes.append("there is no metrics.jsonl: steps, model files and times are not known")
     events = [event for event in lines if event is not None]
@@ -156,9 +157,7 @@ def _video(root: Path, recorded: str) -> Path | None:
     elif output.suffix.lower() in FORMATS:
         places.append(output)
     for place in places:
-        try:
+        with suppress(InputError):
             if place.is_file() and probe(place).frames:
                 return place
-        except (WaneditError, OSError):
-            continue
     return None

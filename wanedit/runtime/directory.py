@@ -6,17 +6,18 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
 
 from wanedit.errors import InputError, ResourceError
-from wanedit.files import PARTIAL_SUFFIX, file_sha256, write_text
+from wanedit.files import drop_partials, file_sha256, system_errors, write_text
 from wanedit.runtime.outputs import check_outputs, is_own, require_apart, require_writable
 from wanedit.runtime.settings import check_values
 
 JOURNAL_VERSION = 1
-_OWNER = "process "  # what a lock says, before who has it
+_OWNER = b"process "  # what a lock says, before who has it
 
 
 class RunDirectory:
@@ -59,16 +60,10 @@ class RunDirectory:
         check_outputs(self.written, inputs, self.recorded)
 
     def prepare(self) -> None:
-        """Create the folders and drop what a killed run left half-written.
-
-        Raises:
-            InputError: the folder cannot be created or written to.
-        """
+        """Create the folders and drop what a killed run left half-written."""
         for folder in self.folders:
-            _create(folder)
-            # The names of `files.atomic_path`: what others call partial is theirs.
-            for partial in folder.glob(f".*.[0-9]*{PARTIAL_SUFFIX}"):
-                partial.unlink(missing_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            drop_partials(folder)
 
     def require_space(self, need: int) -> None:
         """Raises ResourceError where the disk has fewer than `need` bytes left."""
@@ -98,59 +93,51 @@ class RunDirectory:
         A child that inherits `lock_descriptor` owns it too, until it ends.
 
         Raises:
-            InputError: the folder cannot be created or written to, or its file of that name is another program's.
-            ResourceError: another living run owns it; the message says which.
+            InputError: the folder cannot be one, or its file of that name is another program's.
+            ResourceError: the folder cannot be created or written to, or another living run owns it; the message says
+                which.
         """
-        new = not self.root.exists()
-        _create(self.root)
-        try:
-            # Not emptied before it is locked: it names the owner.
-            file = (self.root / ".wanedit.lock").open("a+", encoding="utf-8", errors="replace")
-        except OSError as error:
-            why = os.strerror(error.errno or 0)
-            raise InputError(f"output {self.root} cannot be written: {why}; choose another output") from None
-        with file:
-            try:
-                # The kernel's lock ends with the process; a file that says "locked" would outlive a kill.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                owner = file.read().strip() or "another process"
-                raise ResourceError(
-                    f"{self.root} is in use by {owner}; wait for it, or choose another output"
-                ) from None
-            file.seek(0)
-            if (found := file.read(len(_OWNER))) and not found.startswith(_OWNER):
-                raise InputError(
-                    f"{file.name} was not written by wanedit and would be replaced; choose another output, or move it "
-                    "away"
-                )
-            file.truncate(0)
-            file.write(f"{_OWNER} {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+        path = self.root / ".wanedit.lock"
+        with ExitStack() as stack:
+            with system_errors(path):
+                new = not self.root.exists()
+                self.root.mkdir(parents=True, exist_ok=True)
+                # Not emptied before it is locked: it names the owner. Nor buffered: closed, it would write once more.
+                file = stack.enter_context(path.open("ab+", buffering=0))
+                self._take(file)
             self.lock_descriptor = file.fileno()
             try:
                 yield
             finally:
                 if new:
-                    self._remove_empty(Path(file.name))
+                    self._remove_empty(path)
 
     def _remove_empty(self, lock: Path) -> None:
         """A run that was refused before it wrote anything leaves no folder."""
-        if any(path != lock and not path.is_dir() for path in self.root.rglob("*")):
-            return
         with suppress(OSError):
+            if any(path != lock and not path.is_dir() for path in self.root.rglob("*")):
+                return
             lock.unlink()
             for folder in sorted([self.root, *self.root.rglob("*")], reverse=True):
                 folder.rmdir()
 
-
-def _create(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = os.strerror(error.errno or 0)
-        raise InputError(f"output {folder} cannot be written: {why}; choose another output") from None
+    def _take(self, file: FileIO) -> None:
+        try:
+            # The kernel's lock ends with the process; a file that says "locked" would outlive a kill.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().decode(errors="replace").strip() or "another process"
+            raise ResourceError(
+                f"{self.root} is in use by {owner}; wait for it, or choose another output"
+            ) from None
+        file.seek(0)
+        if (found := file.read(len(_OWNER))) and not found.startswith(_OWNER):
+            raise InputError(
+                f"{file.name} was not written by wanedit and would be replaced; choose another output, or move it away"
+            )
+        file.truncate(0)
+        file.write(_OWNER + f"{os.getpid()} on {socket.gethostname()}".encode())
 
 
 @dataclass(frozen=True)
@@ -192,16 +179,16 @@ class Manifest:
             InputError: the file is no journal of this version.
         """
         path = self.directory.progress
-        if not path.exists():
-            return {}
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_bytes())
             if values["version"] != JOURNAL_VERSION:
                 raise ValueError(f"version {values['version']}")
             for entry in values["segments"].values():
                 check_values(Entry, entry)
             return {name: Entry(**entry) for name, entry in values["segments"].items()}
-        except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except FileNotFoundError:
+            return {}
+        except (InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{path} is no journal of wanedit ({error}); move it away to start afresh"
             ) from None
@@ -249,7 +236,10 @@ class Manifest:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # Opened so that nothing in it is lost, whoever wrote it.
-        with (self.directory.segments / ".progress.lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        path = self.directory.segments / ".progress.lock"
+        with ExitStack() as stack:
+            with system_errors(path):
+                # Opened so that nothing in it is lost, whoever wrote it.
+                file = stack.enter_context(path.open("a"))
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield

@@ -4,15 +4,13 @@ people.
 
 import json
 import math
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wanedit.errors import ResourceError
-from wanedit.files import PARTIAL_SUFFIX, Json
+from wanedit.files import PARTIAL_SUFFIX, Json, append_line
 from wanedit.progress import Advance, counting, listening
 
 if TYPE_CHECKING:
@@ -23,18 +21,11 @@ NOT_FINITE = ("inf", "-inf", "nan")
 
 
 def append_event(path: Path, event: Event) -> None:
-    """Add one line to a JSONL file, in one write: appends are not torn between ranks.
+    """Add one line to a JSONL file, as `append_line`.
 
     A number that is not finite, for which JSON has no word, is written as the string "inf", "-inf" or "nan".
-
-    Raises:
-        ResourceError: the disk is full.
     """
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_spelt(event), ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        raise ResourceError(f"{path}: not written, {os.strerror(error.errno or 0)}") from None
+    append_line(path, json.dumps(_spelt(event), ensure_ascii=False, allow_nan=False))
 
 
 def _spelt(value: object) -> object:
@@ -59,7 +50,7 @@ def read_events(path: Path) -> list[Event]:
     """The events of a metrics.jsonl that can be read, in order; none of a file that is not there."""
     try:
         return [event for event in parse_events(path.read_bytes()) if event is not None]
-    except OSError:
+    except FileNotFoundError:
         return []
 
 
@@ -233,4 +224,5 @@ def counting_together(
             ended.set()
             watcher.join()
             for path in files:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # `prepare` drops those that stay
+                    path.unlink()

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from wanedit.errors import InputError
+from wanedit.files import WRONG_NAME, is_refused, system_errors
 from wanedit.video.formats import FORMATS, own_names
 
 MADE_WITH = "wanedit"
@@ -47,21 +48,26 @@ def check_outputs(written: Iterable[Path], inputs: Iterable[Path] = (), recorded
 
 
 def require_writable(path: Path) -> None:
-    """Raise InputError where no file of this name, or none of its missing folders, could be made. Leaves no trace."""
+    """Raise as `system_errors` where no file of this name, or none of its missing folders, could be made. Leaves no
+    trace."""
     whole = path.absolute()
     place = next(folder for folder in whole.parents if os.path.lexists(folder))
     missing = whole.relative_to(place).parts
-    try:
-        # Tried, since permissions tell neither of /proc nor of a disk that may only be read.
-        with TemporaryFile(dir=place):
-            pass
-        for part in missing:
-            with suppress(FileNotFoundError):
-                os.lstat(place / part)  # raises for a name that is too long there
-    except OSError as error:
-        raise InputError(
-            f"output {place / missing[0]} cannot be written: {os.strerror(error.errno or 0)}; choose another output"
-        ) from None
+    with system_errors():
+        try:
+            # Tried, since permissions tell neither of /proc nor of a disk that may only be read.
+            with TemporaryFile(dir=place):
+                pass
+            for part in missing:
+                with suppress(FileNotFoundError):
+                    os.lstat(place / part)  # raises for a name that is too long there
+        except OSError as error:
+            error.filename = place / missing[0]  # not the one that was tried
+            if error.errno not in WRONG_NAME:
+                raise
+            raise InputError(
+                f"output {error.filename} cannot be written: {error.strerror}; choose another output"
+            ) from None
 
 
 def require_apart(written: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -86,14 +92,11 @@ def is_own(path: Path) -> bool:
     if path.stat().st_size == 0:
         return True
     ending = path.suffix.lower()
-    with suppress(OSError, ValueError):
+    with suppress(ValueError):
         if ending in FORMATS:
             return _film_is_own(path)
         if ending == ".png":
-            from PIL import Image
-
-            with Image.open(path) as picture:
-                return str(picture.info.get("Software", "")).startswith(MADE_WITH)
+            return _picture_is_own(path)
         if mark := _MARKS.get(ending):
             with path.open("rb") as file:
                 return mark.encode() in file.read(4096)
@@ -112,14 +115,28 @@ def _names_version(values: object) -> bool:
     return isinstance(values, dict) and bool(re.match(r"\d+\.\d", str(values.get(MADE_WITH))))
 
 
+def _picture_is_own(path: Path) -> bool:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return str(picture.info.get("Software", "")).startswith(MADE_WITH)
+    except UnidentifiedImageError:
+        return False
+
+
 def _film_is_own(path: Path) -> bool:
     import av
     from av.error import FFmpegError
 
+    with path.open("rb") as file:
+        file.read(1)  # what the disk refuses tells nothing of who wrote the file
     try:
         # An absolute path, since 'a:b.mp4' would be read as protocol 'a'.
         with av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"}) as film:
             names = own_names(dict(film.metadata))
-    except (FFmpegError, ValueError):
+    except (FFmpegError, ValueError) as error:
+        if is_refused(error):
+            raise
         return False
     return any(name.startswith(MADE_WITH) for name in names) or MADE_WITH in names.get("comment", "")

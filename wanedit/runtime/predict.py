@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wanedit.errors import ResourceError
 from wanedit.files import atomic_path, file_sha256
 from wanedit.interrupts import reclaim_signals
 from wanedit.lit.tasks import EditedClip, SampledSegment, Work
@@ -80,16 +79,11 @@ def write_piece(
 
 def save_latents(directory: RunDirectory, name: str, latents: Tensor) -> None:
     """Keep normalised latents beside their video, as safetensors."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    path = latents_path(directory, name)
-    with atomic_path(path) as partial:
-        try:
-            save_file({"latents": latents.contiguous()}, str(partial))
-        except SafetensorError as error:
-            # The library knows no errno: a file that cannot be written here is a disk that is full.
-            raise ResourceError(f"{path}: not written, {error}") from None
+    with atomic_path(latents_path(directory, name)) as partial:
+        # Not by the library, whose errors do not say what the system refused.
+        partial.write_bytes(save({"latents": latents.contiguous()}))
 
 
 def latents_path(directory: RunDirectory, name: str) -> Path:

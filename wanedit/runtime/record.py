@@ -4,7 +4,6 @@ run holds for whoever measures or shows it.
 
 import importlib
 import importlib.util
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -81,8 +80,6 @@ def _read_record(directory: RunDirectory) -> Json:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return {}
-    except OSError as error:
-        raise InputError(f"output {directory.root}: {os.strerror(error.errno or 0)}") from None
     if not text.startswith(RECORD_MARK):
         raise InputError(
             f"{path} is not a record of wanedit and would be overwritten; choose another output, or "
@@ -111,8 +108,9 @@ def record_start(directory: RunDirectory, config: RunSettings, **about: object) 
         "seed": config.base_seed,
         "cpu_threads": config.cpu_threads,
     }
-    append_event(directory.metrics, started | about)
+    # The record first: it says whose the other files are, should the first line be torn.
     write_record(directory, config)
+    append_event(directory.metrics, started | about)
 
 
 def recorded(config: IsDataclass) -> Json:
@@ -192,7 +190,7 @@ def read_run(root: Path, folders: Sequence[Path] = ()) -> FinishedRun:
     path = root / "config.yaml"
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"run: {root} has no config.yaml that can be read ({error})") from None
     if not isinstance(record, dict):
         raise InputError(f"run: {path} holds no settings; expected a record of wanedit")

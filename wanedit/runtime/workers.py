@@ -79,7 +79,7 @@ def report_error(config_path: Path, rank: int, error: WaneditError) -> None:
 
 
 def _report(path: Path, values: Json) -> None:
-    with contextlib.suppress(FileExistsError), path.open("x") as file:
+    with contextlib.suppress(OSError), path.open("x") as file:
         json.dump(values, file)
 
 

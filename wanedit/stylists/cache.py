@@ -1,7 +1,6 @@
 """What a styling run keeps: answers by the hash of all that decides them, and the journal of what became of each."""
 
 import json
-import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from wanedit.errors import InputError, ResourceError
-from wanedit.files import atomic_path, digest
+from wanedit.errors import InputError
+from wanedit.files import append_line, digest, write_text
 from wanedit.stylists.protocol import Record, Styled
 from wanedit.video.arrays import AnyFrame, pixels_sha256
 from wanedit.video.encode import write_png
@@ -85,14 +84,13 @@ class Cache:
             return None
         try:
             record = json.loads(self._place(key, ".json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
+        except (FileNotFoundError, ValueError, RecursionError):
+            return None  # what cannot be read for another reason may have cost money: it is not made anew
         return record if isinstance(record, dict) and record.get("key") == key else None
 
     def _write(self, key: str, record: Record) -> None:
         text = json.dumps({"key": key, **record}, ensure_ascii=False, indent=1)
-        with atomic_path(self._place(key, ".json")) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_text(self._place(key, ".json"), text)
 
     def _place(self, key: str, suffix: str) -> Path:
         return self.folder / f"{key[:32]}{suffix}"
@@ -100,7 +98,7 @@ class Cache:
 
 def is_journal(path: Path) -> bool:
     """Whether a file is the journal of a styling run: it begins, torn or not, as `Journal.append` writes."""
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(FileNotFoundError), path.open("rb") as file:
         return file.read(8).startswith(b'{"time":')
     return False
 
@@ -114,7 +112,6 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
 
     def append(self, state: BaseModel) -> None:
         """Write one state with the time; returns once it is on disk.
@@ -124,11 +121,4 @@ class Journal:
         """
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": time, **state.model_dump(mode="json")}, ensure_ascii=False)
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n" * self._torn + line + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise ResourceError(f"{self.path}: not written, {os.strerror(error.errno or 0)}") from None
-        self._torn = False
+        append_line(self.path, line, synced=True)

@@ -8,6 +8,7 @@ a run that was killed asks the very same questions again and finds their answers
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar, cast
 
@@ -164,13 +165,19 @@ class Workflow:
             # The first alone: all others are shown it, so that one style runs through the video.
             await self._rounds(tracks[:1], guide, tracks)
             await self._rounds(tracks[1:], guide, tracks)
+            self._count()
             return Outcome(guide, tuple(tracks))
-        except asyncio.CancelledError:
-            self.journal.append(Cancelled())
+        except BaseException as error:
+            # That it cannot be written down, too, is not the news.
+            with suppress(WaneditError):
+                if isinstance(error, asyncio.CancelledError):
+                    self.journal.append(Cancelled())
+                self._count()
             raise
-        finally:
-            if spent := getattr(self.stylist, "spent", None):
-                self.journal.append(Spent(calls=spent[0], price_usd=spent[1]))
+
+    def _count(self) -> None:
+        if spent := getattr(self.stylist, "spent", None):
+            self.journal.append(Spent(calls=spent[0], price_usd=spent[1]))
 
     async def _analyse(self) -> StyleGuide:
         # The guide is part of every later key: one that was read anew would have all keyframes paid for again.
@@ -280,7 +287,8 @@ class Workflow:
         try:
             return await answer
         except Exception as error:
-            self.journal.append(Failed(frame=frame, error=f"{type(error).__name__}: {error}"))
+            with suppress(WaneditError):
+                self.journal.append(Failed(frame=frame, error=f"{type(error).__name__}: {error}"))
             if isinstance(error, WaneditError) and frame is not None:
                 reword(error, f"frame {frame}: {error}")
             raise

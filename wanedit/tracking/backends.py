@@ -1,6 +1,7 @@
 """What a backend of tracking is, and those that need no server: plain files and TensorBoard's event files."""
 
 import csv
+import io
 import json
 import os
 import shlex
@@ -158,15 +159,15 @@ class CsvTracker(Tracker):
     def _write_rows(self, path: Path, rows: Sequence[Mapping[str, Cell]]) -> list[str]:
         """All rows anew, an image by its path from the run's folder; returns the columns."""
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, columns, lineterminator="\n")
-            table.writeheader()
-            for row in rows:
-                shown = {
-                    k: os.path.relpath(v, self.run_folder) if isinstance(v, Path) else v
-                    for k, v in row.items()
-                }
-                table.writerow(shown)
+        text = io.StringIO()
+        table = csv.DictWriter(text, columns, lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            shown = {
+                k: os.path.relpath(v, self.run_folder) if isinstance(v, Path) else v for k, v in row.items()
+            }
+            table.writerow(shown)
+        write_text(path, text.getvalue())
         return columns
 
     def _add(self, name: str, values: Mapping[str, object]) -> None:

@@ -84,7 +84,7 @@ def _read(folder: Path) -> dict[str, Record]:
             if not all(isinstance(count, int) and count >= 0 for count in counts):
                 return {}
             found[name] = record
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     return found
 

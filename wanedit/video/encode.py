@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from wanedit.errors import InputError, WaneditError
-from wanedit.files import PARTIAL_SUFFIX, atomic_path
+from wanedit.files import PARTIAL_SUFFIX, atomic_path, temporary
 from wanedit.progress import counted
 from wanedit.timeline import rate_of
 from wanedit.video.arrays import (
@@ -195,7 +195,7 @@ def _write_gif(
     kept = path.with_name(f".{path.name[:60]}.{os.getpid()}.frames{PARTIAL_SUFFIX}")
     kind, tick = format_of(path), Fraction(1, 100)
     unit = (1 / fps if clock is None else clock.time_base) / tick
-    try:
+    with temporary(kept):
         count = write_lossless(kept, frames, fps)
         with atomic_path(path) as partial:
             choosing, using = Graph(), Graph()
@@ -228,8 +228,6 @@ def _write_gif(
             container.close()
             _comment_gif(partial, json.dumps(dict(metadata)))
             _read_back(partial, path, count)
-    finally:
-        kept.unlink(missing_ok=True)
     return count
 
 

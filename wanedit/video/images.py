@@ -16,6 +16,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from wanedit.errors import InputError
+from wanedit.files import is_refused
 from wanedit.video.arrays import AnyFrame, Frame, require_frame, size_text
 from wanedit.video.light import UNSPECIFIED, colour_notes, converts, is_known, to_bt709
 
@@ -170,6 +171,8 @@ def _opened(path: Path, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: too many pixels ({error})") from error
     except _UNREADABLE as error:
+        if is_refused(error):
+            raise
         if "HEIF" not in formats and _is_heic(path):
             raise InputError(
                 f"{path}: is HEIC, as iPhones save, which needs pillow-heif: pip install 'wanedit[heif]'; or export it "

@@ -22,6 +22,7 @@ from av.error import FFmpegError, InvalidDataError
 from av.stream import Disposition
 
 from wanedit.errors import InputError
+from wanedit.files import is_refused
 from wanedit.video.arrays import Clock, Frame
 from wanedit.video.display import Display
 from wanedit.video.ending import breaks_off, keeps_place
@@ -42,6 +43,8 @@ def open_video(path: Path, options: dict[str, str] | None = None) -> "InputConta
         # an absolute path, since 'a:b.mp4' would be read as protocol 'a'
         container = av.open(os.path.abspath(path), options=options or {}, container_options=only_files)
     except (FFmpegError, ValueError) as error:
+        if is_refused(error):
+            raise
         reason = getattr(error, "strerror", None) or error
         if count_pictures(path):
             raise InputError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wanedit.files import write_text
+from wanedit.files import atomic_path, write_text
 from wanedit.jobs.ablate.grid import Figure, Grid, Settings, column_names, label_text, same_point
 from wanedit.jobs.ablate.runs import Run, rows
 from wanedit.metrics.functional.bootstrap import Interval, interval
@@ -206,8 +206,9 @@ def draw_figures(grid: Grid, results: Results, folder: Path) -> list[Path]:
             canvas.suptitle(figure.title, fontsize=10)
         made.append(folder / f"{figure.name}.png")
         folder.mkdir(parents=True, exist_ok=True)
-        # No name of the software: the same results give the same file.
-        canvas.savefig(made[-1], dpi=130, metadata={"Software": None})
+        with atomic_path(made[-1]) as partial:
+            # No name of the software: the same results give the same file.
+            canvas.savefig(partial, format="png", dpi=130, metadata={"Software": None})
     return made
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wanedit.errors import ResourceError
+from wanedit.files import system_errors
 from wanedit.interrupts import held_back, interruptible
 from wanedit.jobs.ablate.config import AblationConfig, check_ablation, check_results
 from wanedit.jobs.ablate.grid import Grid, column_names, label_text, load_grid
@@ -30,6 +31,7 @@ Say = Callable[[str], None]
 IDLE_SECONDS = 60
 
 
+@system_errors()
 def ablate(config: AblationConfig, verbose: bool = True, say: Say = print) -> Results:
     """Make every run of a grid that is not complete, then its results; under torchrun each rank a share.
 
@@ -163,7 +165,7 @@ def _conclude(
     # What earlier commands made; drawing again makes nothing.
     try:
         earlier = json.loads((config.results_folder / "record.json").read_text(encoding="utf-8"))["made"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         earlier = []
     made_now = [{"runs": made, "jobs": config.jobs, "seconds": round(seconds, 1)}] if made else []
     record = {

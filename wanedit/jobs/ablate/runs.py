@@ -98,7 +98,7 @@ def _read(path: Path) -> Settings:
     """A record; empty if there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -234,11 +234,14 @@ def make(run: Run, root: Path, worker: int | None = None, logged: TrackingSettin
             track_measures(config, finished, folder, found, lambda line: None)
         # JSON has no word for numbers that are not finite; a table that lacks them has fewer clips in `n`.
         run.succeed(root, {name: value for name, value in found.items() if np.isfinite(value)})
-    except WaneditError as error:
-        run.fail(root, str(error))
     except Exception as error:
         # A fault of one run, ours or a library's, must not cost the others.
-        run.fail(root, f"{type(error).__name__}: {error}")
+        try:
+            run.fail(
+                root, str(error) if isinstance(error, WaneditError) else f"{type(error).__name__}: {error}"
+            )
+        except (OSError, WaneditError):
+            raise error from None  # what it came from is the news, not that it cannot be written down
 
 
 def measure_run(made: FinishedRun, scene: SceneTruth | None, more: Sequence[str] = ()) -> dict[str, float]:

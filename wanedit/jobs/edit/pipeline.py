@@ -222,7 +222,7 @@ class WanVideoEditorPipeline:
         if tiled is not None:
             changes["tiled"] = tiled
         changes = canonical(changes)
-        with tempfile.TemporaryDirectory(prefix="wanedit-") as folder:
+        with tempfile.TemporaryDirectory(prefix="wanedit-", ignore_cleanup_errors=True) as folder:
             scratch = Path(folder)
             sound_of = sound_of or getattr(source_video, "sound_of", None)
             video, pairs = (

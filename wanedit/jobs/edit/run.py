@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from wanedit.errors import InputError, ResourceError
-from wanedit.files import OnDisk
+from wanedit.errors import InputError
+from wanedit.files import OnDisk, system_errors
 from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Step, schedule
 from wanedit.interrupts import interruptible
@@ -73,6 +73,7 @@ class EditResult(OnDisk):
         return str(self.video)
 
 
+@system_errors()
 def edit(
     config: EditConfig,
     folders: Sequence[Path] = (),
@@ -195,13 +196,10 @@ def sample(
 
         def save(clip: EditedClip) -> None:
             name = segment_file(clip.index, clip.digest)
-            try:
-                if plan.config.save_latents and clip.latents is not None:
-                    save_latents(directory, name, clip.latents)
-                entry = write_piece(directory, name, clip, plan.fps, 0)
-                Manifest(directory).record(clip.digest, entry)
-            except ResourceError as error:
-                raise ResourceError(f"{error}. Make room and run again") from None
+            if plan.config.save_latents and clip.latents is not None:
+                save_latents(directory, name, clip.latents)
+            entry = write_piece(directory, name, clip, plan.fps, 0)
+            Manifest(directory).record(clip.digest, entry)
             measured = [step["keyframe_error"] for step in clip.steps if "keyframe_error" in step]
             line = {
                 "event": "edited",

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wanedit import __version__
-from wanedit.files import write_text
+from wanedit.files import system_errors, write_text
 from wanedit.jobs.evaluate.config import HEADER, EvaluationConfig, find_files
 from wanedit.jobs.evaluate.inputs import read_inputs, read_mask, read_scene
 from wanedit.jobs.evaluate.metric import Inputs, Values, find_metric, measure
@@ -36,6 +36,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
 
+@system_errors()
 def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = print) -> Evaluation:
     """Measure a video, export it and log it where that is asked for. Its frames are read as they are measured.
 
@@ -105,6 +106,7 @@ def flat(values: Values, places: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
             yield (*places, name), value
 
 
+@system_errors()
 def write(result: Evaluation, path: Path) -> None:
     """The results as JSON, and beside it as CSV with the same digits; what is not a number is null, or empty."""
     values = {"wanedit": __version__, **asdict(result)}

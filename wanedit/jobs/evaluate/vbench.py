@@ -1,6 +1,6 @@
 """A video added to a folder as VBench reads it.
 
-    DIR/videos/{prompt}-{index}.mp4     the video; the index is the first free one of its prompt
+    DIR/videos/{prompt}-{index}.mp4     the video; the index is the first free one of its prompt; a video is added once
     DIR/prompt_file.json                {file name: prompt}
     DIR/images/{prompt}.png             the picture that it was made from, for VBench-I2V
 
@@ -14,14 +14,16 @@ import hashlib
 import json
 import os
 import re
+from filecmp import cmp
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from wanedit.errors import InputError
-from wanedit.files import write_text
+from wanedit.files import system_errors, temporary, write_text
 from wanedit.runtime.outputs import check_outputs
 from wanedit.video import write_png, write_video
 from wanedit.video.arrays import Clip
@@ -35,6 +37,7 @@ CRF = 10
 _UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
 
 
+@system_errors()
 def export(
     folder: Path,
     frames: Clip,
@@ -42,25 +45,28 @@ def export(
     prompt: str,
     picture: UInt8[np.ndarray, "_ _ 3"] | None = None,
 ) -> tuple[str, ...]:
-    """Add one video. Returns what a person should know: where it is, and what its name or size could not keep.
+    """Add one video, unless it is there already. Returns what a person should know: where it is, and what its name or
+    size could not keep.
 
     Raises:
-        InputError: no prompt; or a folder that cannot be written, or whose prompt file is not one.
+        InputError: no prompt; or a folder that cannot be one, or whose prompt file is not one.
     """
     prompt = " ".join(prompt.split())
     if not prompt:
         raise InputError("vbench: the video has no prompt; expected one, by which VBench names it")
     stem, videos = file_stem(prompt), folder / "videos"
     prompts = _prompts(folder / "prompt_file.json")
-    try:
-        videos.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"vbench {folder}: {os.strerror(error.errno or 0)}") from None
-    name = next(name for k in range(1 << 30) if not (videos / (name := f"{stem}-{k}.mp4")).exists())
-    image = folder / "images" / f"{stem}.png"
+    videos.mkdir(parents=True, exist_ok=True)
+    image, names = folder / "images" / f"{stem}.png", (f"{stem}-{k}.mp4" for k in count())
     check_outputs([] if picture is None else [image])
-    height, width = format_of(name).fitted(*frames.shape[1:3])
-    write_video(videos / name, frames, fps, crf=CRF)
+    with temporary(folder / f".{os.getpid()}.mp4") as made:
+        write_video(made, frames, fps, crf=CRF)
+        height, width = format_of(made).fitted(*frames.shape[1:3])
+        # The same film again, as after a call that was cut short, is in its place already.
+        name = next(
+            name for name in names if not (place := videos / name).exists() or cmp(place, made, shallow=False)
+        )
+        os.replace(made, videos / name)
     write_text(
         folder / "prompt_file.json", json.dumps(prompts | {name: prompt}, ensure_ascii=False, indent=1) + "\n"
     )
@@ -94,11 +100,11 @@ def file_stem(prompt: str) -> str:
 
 
 def _prompts(path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
         raise InputError(f"vbench: {path} cannot be read as JSON: {error}") from None
     if not isinstance(values, dict):
         raise InputError(f"vbench: {path} holds a {type(values).__name__}; expected file names and prompts")

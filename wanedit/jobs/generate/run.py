@@ -9,8 +9,8 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-from wanedit.errors import InputError, ResourceError
-from wanedit.files import OnDisk
+from wanedit.errors import InputError
+from wanedit.files import OnDisk, system_errors
 from wanedit.interrupts import interruptible
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check, check_output, find_keyframes
@@ -66,6 +66,7 @@ class GenerationResult(OnDisk):
         return str(self.video)
 
 
+@system_errors()
 def generate(
     config: GenerationConfig,
     folders: Sequence[Path] = (),
@@ -224,15 +225,10 @@ def sample(
 
         def save(segment: SampledSegment) -> None:
             name = segment_file(segment.index, segment.digest)
-            try:
-                if plan.config.save_latents:
-                    save_latents(directory, name, segment.latents)
-                entry = write_piece(directory, name, segment, plan.timeline.fps, world.rank)
-                Manifest(directory).record(segment.digest, entry)
-            except ResourceError as error:
-                raise ResourceError(
-                    f"segment {segment.index}: {error}. Finished segments stay; make room and run again"
-                ) from None
+            if plan.config.save_latents:
+                save_latents(directory, name, segment.latents)
+            entry = write_piece(directory, name, segment, plan.timeline.fps, world.rank)
+            Manifest(directory).record(segment.digest, entry)
             line = {
                 "event": "segment",
                 "segment": segment.index,

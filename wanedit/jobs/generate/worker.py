@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from wanedit.errors import WaneditError
+from wanedit.files import system_errors
 from wanedit.interrupts import Interrupted, interruptible
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan, remaining
@@ -27,7 +28,7 @@ def main(config_path: str, talk: str = "--verbose") -> int:
     world = launch.current_world()
     launch.join(world)
     try:
-        with interruptible(), progress_bars(talk == "--verbose" and world.rank == 0):
+        with system_errors(), interruptible(), progress_bars(talk == "--verbose" and world.rank == 0):
             plan = make_plan(config)
             # All ranks see the same work: none begins before all have met in Lightning's set-up.
             todo = remaining(plan, directory)

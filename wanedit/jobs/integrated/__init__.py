@@ -98,7 +98,7 @@ def unstyled(styling: StyleConfig, config: EditConfig, folders: Sequence[Path] =
 
     plan = make_style_plan(styling, folders)
     keyframes = read_keyframes(plan.clip, plan.indices, plan.cuts)
-    with tempfile.TemporaryDirectory(prefix="wanedit-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="wanedit-", ignore_cleanup_errors=True) as scratch:
         for index, frame in zip(keyframes.indices, keyframes.frames, strict=True):
             write_png(Path(scratch) / f"{index:04d}.png", frame)
         yield replace(config, keyframes=scratch)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from wanedit import __version__
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.files import OnDisk, write_text
+from wanedit.files import OnDisk, drop_partials, system_errors, write_text
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.pipeline import (
     Number,
@@ -291,6 +291,7 @@ class IntegratedVideoEditor:
             **settings,
         )
 
+    @system_errors()
     def save_results(
         self,
         frames: Sequence[Picture] | np.ndarray,
@@ -378,14 +379,14 @@ class IntegratedVideoEditor:
                 "are written",
                 stacklevel=2,
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for place in {path.parent, *(place.parent for place in saved.frames)}:
+            place.mkdir(parents=True, exist_ok=True)
+            drop_partials(place)
         said = {"comment": "made with wanedit", "wanedit_version": __version__}
         sound = sound_beside(getattr(frames, "sound_of", self.sound_of), len(pictures), rate, kind)
         write_video(path, pictures, rate, said, self.config.crf if crf is None else crf, sound=sound)
         for place in stale:
             place.unlink()
-        for place in saved.frames[:1]:
-            place.parent.mkdir(exist_ok=True)
         for place, frame in zip(saved.frames, pictures, strict=bool(folder)):
             write_png(place, frame)
         for index, place in saved.keyframes.items():
@@ -436,14 +437,13 @@ def _stale(folder: Path, saved: SavedResults) -> list[Path]:
     """Frames of an earlier call that this one does not write.
 
     Raises:
-        InputError: the folder holds a run, or frames that no earlier call wrote.
+        InputError: the folder holds a run, or other files among its frames.
     """
     if (folder / RunDirectory(folder, saved.video).config.name).exists():
         raise InputError(f"{folder} holds a run; expected another folder for results")
-    found = sorted((folder / FRAMES).iterdir()) if (folder / FRAMES).exists() else []
-    foreign = [place for place in found if not re.fullmatch(r"\d{4,}\.png", place.name)]
-    if foreign or (found and not saved.metadata.exists()):
-        raise InputError(f"{(foreign or found)[0]} was not written by save_results; expected another folder")
+    found = [*(folder / FRAMES).glob("[!.]*")]
+    if foreign := [place for place in found if not re.fullmatch(r"\d{4,}\.png", place.name)]:
+        raise InputError(f"{min(foreign)} was not written by save_results; expected another folder")
     return [place for place in found if place not in saved.frames]
 
 

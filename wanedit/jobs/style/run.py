@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from wanedit import __version__
 from wanedit.errors import WaneditError
-from wanedit.files import OnDisk, write_text
+from wanedit.files import OnDisk, system_errors, write_text
 from wanedit.interrupts import interruptible
 from wanedit.jobs.style.config import StyleConfig, resolved
 from wanedit.jobs.style.plan import OWN_NAME, Say, StyleDirectory, StylePlan, check_output, make_style_plan
@@ -87,16 +87,19 @@ async def style_async(
     say: Say = print,
 ) -> StyleResult:
     """`style` for a running event loop; it does not handle signals."""
-    plan = make_style_plan(config, folders, stylist)
-    directory = StyleDirectory(config.folder)
-    check_output(plan, directory)
-    if ready := getattr(plan.stylist, "ready", None):
-        ready()  # one that needs a key says so before a folder is made
-    with directory.lock():
-        directory.prepare()
-        for note in plan.notes if verbose else ():
-            say(f"note: {note}")
-        try:
+    with system_errors():
+        plan = make_style_plan(config, folders, stylist)
+        directory = StyleDirectory(config.folder)
+        check_output(plan, directory)
+        if ready := getattr(plan.stylist, "ready", None):
+            ready()  # one that needs a key says so before a folder is made
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(directory.lock())
+            directory.prepare()
+            for note in plan.notes if verbose else ():
+                say(f"note: {note}")
+            await stack.enter_async_context(_closing(plan.stylist))
+            stack.enter_context(_told_of_earlier(plan, directory))
             # Decoding takes seconds, and the event loop may be the caller's own.
             keyframes = await asyncio.to_thread(read_keyframes, plan.clip, plan.indices, plan.cuts)
             # What had to be done to frames to read them is known once they are read.
@@ -121,19 +124,40 @@ async def style_async(
                 )
                 outcome = await workflow.run()
             return _write(plan, directory, keyframes, outcome)
-        except WaneditError as error:
-            another = False
-            # What stands there may be taken for the result of this run, unless it is of this very style and stylist.
-            own = json.loads(json.dumps([_style(plan), plan.made_by]))
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-                record = json.loads(directory.final.read_text(encoding="utf-8"))
-                another = [record["style"], record["stylist"]] != own
-            if another:
-                reword(error, f"{error}. {directory.root} still holds the keyframes of an earlier style")
-            raise
-        finally:
-            if close := getattr(plan.stylist, "aclose", None):
-                await close()
+
+
+@contextlib.asynccontextmanager
+async def _closing(stylist: Stylist) -> AsyncIterator[None]:
+    """Close the stylist's connections after the block; that they do not close hides no error of the block."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await _close(stylist)
+        raise
+    await _close(stylist)
+
+
+async def _close(stylist: Stylist) -> None:
+    if close := getattr(stylist, "aclose", None):
+        await close()
+
+
+@contextlib.contextmanager
+def _told_of_earlier(plan: StylePlan, directory: StyleDirectory) -> Iterator[None]:
+    """Say of a failure that what stands in the folder is no result of this run, unless it is of this very style."""
+    try:
+        with system_errors():
+            yield
+    except WaneditError as error:
+        another = False
+        own = json.loads(json.dumps([_style(plan), plan.made_by]))
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            record = json.loads(directory.final.read_text(encoding="utf-8"))
+            another = [record["style"], record["stylist"]] != own
+        if another:
+            reword(error, f"{error}. {directory.root} still holds the keyframes of an earlier style")
+        raise
 
 
 def _style(plan: StylePlan) -> Record:
