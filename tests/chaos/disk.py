@@ -156,7 +156,7 @@ class Disk:
         self.meet("create" if changes else "open", file)
         if not changes or isinstance(file, int):
             return function(file, mode, buffering, *rest, **named)
-        raw = _Raw(self, file, mode.replace("b", "").replace("t", ""))
+        raw = _Raw(self, file, mode.replace("b", "").replace("t", ""), named.pop("opener", None))
         if buffering == 0:
             return raw
         buffer = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
@@ -176,8 +176,8 @@ class Disk:
 
 
 class _Raw(io.FileIO):
-    def __init__(self, disk: Disk, file: Any, mode: str) -> None:
-        super().__init__(file, mode)
+    def __init__(self, disk: Disk, file: Any, mode: str, opener: Any) -> None:
+        super().__init__(file, mode, opener=opener)
         self.disk = disk
 
     def write(self, data: Any, /) -> int:

@@ -64,7 +64,8 @@ def run_workers(
             process.terminate()
             process.wait()
             for path in (log, report):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
             raise
     if code:
         raise _worker_error(report, log, doing)
