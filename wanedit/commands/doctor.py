@@ -66,7 +66,6 @@ def parser() -> Parser:
         # Also as `wanedit style` spells them, so that its flags can be copied.
         made.add_argument(f"--{name}", f"--gemini.{name}", type=kind, default=default, help=words)
     allow_bare_flags(made)
-    made.everyday |= dict.fromkeys(("gemini", *(name for name, *_ in flags)), "how")
     return made
 
 

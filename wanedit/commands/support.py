@@ -148,8 +148,10 @@ class Parser(ArgumentParser):
         }
         actions = {action.dest: action for action in self._actions if not isinstance(action, Help)}
         words = [name for name, action in actions.items() if not action.option_strings]
+        # A command of few flags says of none that it is used most.
+        every, rest = every or not self.everyday, "what else" if self.everyday else "how"
         for name in dict.fromkeys([*words, *self.everyday, *(actions if every else ())]):
-            part = name.partition(".")[0] if "." in name else "what else"
+            part = name.partition(".")[0] if "." in name else rest
             heading = self.everyday.get(name, "what goes in" if name in words else part)
             found.setdefault(heading, []).append(actions[name])
         return {heading: shown for heading, shown in found.items() if shown}
