@@ -33,23 +33,20 @@ def test_psnr_counts_only_the_mask(video):
 
 
 def test_ssim_is_one_for_equal_frames_and_falls_with_noise(video):
-    np.testing.assert_allclose(frame_ssim(video, video), 1, atol=1e-6)
+    np.testing.assert_allclose(frame_ssim(video, video), 1, atol=1e-12)
     mild = np.clip(video + np.random.default_rng(1).normal(0, 8, video.shape), 0, 255).astype(np.uint8)
     hard = np.clip(video + np.random.default_rng(1).normal(0, 40, video.shape), 0, 255).astype(np.uint8)
     assert (frame_ssim(mild, video) > frame_ssim(hard, video)).all()
 
 
-@pytest.mark.parametrize("rows", [24, 63, 64, 65, 70, 150])
-def test_ssim_frame_by_frame_is_that_of_the_whole_clip(rows):
-    """torchmetrics on all frames at once, which for a long clip no memory holds; rows over one band and several."""
-    video = np.random.default_rng(0).integers(20, 230, (3, rows, 32, 3), dtype=np.uint8)
+def test_ssim_and_psnr_frame_by_frame_are_torchmetrics_of_the_whole_clip():
+    video = np.random.default_rng(0).integers(20, 230, (3, 70, 32, 3), dtype=np.uint8)
     other = np.clip(video + np.random.default_rng(1).normal(0, 20, video.shape), 0, 255).astype(np.uint8)
-    pair = [torch.from_numpy(v).movedim(-1, 1).float() / 255 for v in (other, video)]
+    # In doubles: in floats its mean is 7e-6 off on real frames.
+    pair = [torch.from_numpy(v).movedim(-1, 1).double() / 255 for v in (other, video)]
     whole = structural_similarity_index_measure(pair[0], pair[1], data_range=1.0, reduction="none")
-    np.testing.assert_allclose(frame_ssim(other, video), whole, atol=1e-6)
-    psnr = peak_signal_noise_ratio(
-        pair[0].double(), pair[1].double(), data_range=1.0, reduction="none", dim=(1, 2, 3)
-    )
+    np.testing.assert_allclose(frame_ssim(other, video), whole, atol=1e-9)
+    psnr = peak_signal_noise_ratio(pair[0], pair[1], data_range=1.0, reduction="none", dim=(1, 2, 3))
     np.testing.assert_allclose(frame_psnr(other, video), psnr, rtol=1e-6)
 
 
@@ -66,7 +63,7 @@ def test_a_clip_that_stays_in_its_file_is_measured_alike(video, tmp_path):
 def test_ssim_of_two_constants_is_its_luminance_term():
     a, b = np.full((1, 16, 16, 3), 60, np.uint8), np.full((1, 16, 16, 3), 180, np.uint8)
     x, y, c = 60 / 255, 180 / 255, 0.01**2
-    np.testing.assert_allclose(frame_ssim(a, b), (2 * x * y + c) / (x * x + y * y + c), rtol=3e-4)
+    np.testing.assert_allclose(frame_ssim(a, b), (2 * x * y + c) / (x * x + y * y + c), rtol=1e-9)
 
 
 def test_changes_and_seams_of_a_ramp():

@@ -10,7 +10,8 @@ A cut is a pair whose two measures together are large, and stand out from the pa
 colour alone. A flash, after which the scene is as it was before, is no cut. Dissolves are not found.
 """
 
-from collections import Counter
+import math
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -232,49 +233,43 @@ def thumb_of(frame: AnyFrame) -> Thumb:
     return Thumb(pixels, lab, cube.ravel().astype(np.float32))
 
 
-def measures(before: Thumb, after: Thumb) -> tuple[float, float]:
-    """(colour, unexplained) of two frames, each 0 to 1; see the module."""
+def differ(before: Thumb, after: Thumb) -> tuple[float, float]:
+    """How much two frames differ as a cut does, the geometric mean of both measures of the module; and in colour alone.
+
+    Each 0 to 1.
+    """
     colour = 0.5 * float(np.abs(before.histogram - after.histogram).sum())
     moved = warp(after.lab, dis_flow(before.pixels, after.pixels))
     unexplained = float((np.linalg.norm(moved - before.lab, axis=-1) > DIFFERENT).mean())
-    return colour, unexplained
-
-
-def change(before: Thumb, after: Thumb) -> float:
-    """How much two frames differ as a cut does, 0 to 1: the geometric mean of both measures."""
-    return float(np.sqrt(np.prod(measures(before, after))))
-
-
-def cuts_of(thumbs: Sequence[Thumb]) -> list[int]:
-    """The first frame of each scene after the first, ascending."""
-    pairs = np.array([measures(a, b) for a, b in pairwise(thumbs)]).reshape(-1, 2)
-    scores = np.sqrt(pairs.prod(1))
-    found = [
-        i + 1
-        for i in range(len(pairs))
-        if scores[i] >= SCORE and all(_stands_out(v, i) for v in (scores, pairs[:, 0]))
-    ]
-    return _without_flashes(found, thumbs, scores)
+    return math.sqrt(colour * unexplained), colour
 
 
 def find_cuts(frames: Iterable[AnyFrame]) -> list[int]:
-    """`cuts_of` for frames that are read one by one; only thumbnails are kept."""
-    return cuts_of([thumb_of(frame) for frame in frames])
+    """The first frame of each scene after the first, ascending; of the frames a few thumbnails are held."""
+    held: deque[Thumb] = deque(maxlen=FLASH + 2)
+    pairs: list[tuple[float, float]] = []
+    # (pair before a flash, pair after it) -> how much the frames around it differ; pair i lies before frame i + 1.
+    across: dict[tuple[int, int], float] = {}
+    for t, frame in enumerate(frames):
+        held.append(thumb_of(frame))
+        if t:
+            pairs.append(differ(held[-2], held[-1]))
+        for start in range(max(0, t - 1 - FLASH), t - 1):
+            if min(pairs[start][0], pairs[-1][0]) >= SCORE:
+                across[start, t - 1], _ = differ(held[start - t - 1], held[-1])
+    scores, colours = np.array(pairs).reshape(-1, 2).T
+    kept: list[int] = []
+    for cut in np.flatnonzero(scores >= SCORE).tolist():
+        if not (_stands_out(scores, cut) and _stands_out(colours, cut)):
+            continue
+        before = kept[-1] if kept else -1
+        if across.get((before, cut), math.inf) < ALIKE * min(scores[before], scores[cut]):
+            kept.pop()
+        else:
+            kept.append(cut)
+    return [pair + 1 for pair in kept]
 
 
 def _stands_out(values: np.ndarray, i: int) -> bool:
     around = np.concatenate([values[max(0, i - AROUND) : i], values[i + 1 : i + 1 + AROUND]])
     return not len(around) or bool(values[i] >= RATIO * np.median(around))
-
-
-def _without_flashes(found: list[int], thumbs: Sequence[Thumb], scores: np.ndarray) -> list[int]:
-    kept: list[int] = []
-    for cut in found:
-        start = kept[-1] if kept else None
-        if start is not None and cut - start <= FLASH and start > 0:
-            limit = ALIKE * min(scores[start - 1], scores[cut - 1])
-            if change(thumbs[start - 1], thumbs[cut]) < limit:
-                kept.pop()
-                continue
-        kept.append(cut)
-    return kept

@@ -18,8 +18,9 @@ taken over the pixels of these colours. Where neither motion nor colour tells, t
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
+from tempfile import SpooledTemporaryFile
 
 import cv2
 import numpy as np
@@ -177,9 +178,38 @@ class _Asked:
         return float((sure * self.energy).sum() / max(float(self.energy.sum()), 1e-6))
 
 
+class _Pairs:
+    """Frames of source and result in order, reduced, that can be read from either end: 0.2 MB a pair.
+
+    The next keyframe may be thousands of them away; what is over 64 MB lies in a temporary file.
+    """
+
+    def __init__(self) -> None:
+        self.shape, self.count = (0,), 0
+        # Gone with the pairs themselves.
+        self.file = SpooledTemporaryFile(max_size=64 * 2**20)  # noqa: SIM115
+
+    def __len__(self) -> int:
+        return self.count
+
+    def append(self, source: AnyFrame, result: AnyFrame) -> None:
+        pair = np.stack([source, result])
+        self.file.seek(self.count * pair.nbytes)
+        self.file.write(pair.tobytes())
+        self.shape, self.count = pair.shape, self.count + 1
+
+    def read(self, order: Iterable[int]) -> Iterator[tuple[AnyFrame, Change]]:
+        """The source's frame and the change of the result against it, at these places."""
+        size = math.prod(self.shape)
+        for place in order:
+            self.file.seek(place * size)
+            pair = np.frombuffer(self.file.read(size), np.uint8).reshape(self.shape)
+            yield pair[0], pair[1].astype(np.float32) - pair[0]
+
+
 @dataclass(eq=False)
 class ReachSeries:
-    """`Reach` of frames in order. Between two keyframes the frames are held, reduced: 0.4 MB each.
+    """`Reach` of frames in order.
 
     Args:
         keyframes: frame -> edited picture.
@@ -189,18 +219,18 @@ class ReachSeries:
         InputError: no keyframes, or sources of other frames.
     """
 
-    keyframes: Mapping[int, AnyFrame]
-    sources: Mapping[int, AnyFrame]
-    held: list[tuple[AnyFrame, Change]] = field(default_factory=list)
+    keyframes: InitVar[Mapping[int, AnyFrame]]
+    sources: InitVar[Mapping[int, AnyFrame]]
+    held: _Pairs = field(default_factory=_Pairs)
     found: list[list[tuple[float, float, float]]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        if not self.keyframes or set(self.keyframes) != set(self.sources):
+    def __post_init__(self, keyframes: Mapping[int, AnyFrame], sources: Mapping[int, AnyFrame]) -> None:
+        if not keyframes or set(keyframes) != set(sources):
             raise InputError(
-                f"keyframes at {sorted(self.keyframes)} and their sources at {sorted(self.sources)}; expected some, at "
-                "the same frames"
+                f"keyframes at {sorted(keyframes)} and their sources at {sorted(sources)}; expected some, at the same "
+                "frames"
             )
-        self.asked = {k: _Asked.of(self.sources[k], self.keyframes[k]) for k in sorted(self.keyframes)}
+        self.asked = {k: _Asked.of(sources[k], keyframes[k]) for k in sorted(keyframes)}
 
     @property
     def edits(self) -> bool:
@@ -209,8 +239,7 @@ class ReachSeries:
 
     def update(self, source: AnyFrame, result: AnyFrame) -> None:
         """Take the next frame of both."""
-        small = reduced(source, SIDE)
-        self.held.append((small, reduced(result, SIDE).astype(np.float32) - small))
+        self.held.append(reduced(source, SIDE), reduced(result, SIDE))
         if len(self.found) + len(self.held) - 1 in self.asked:
             self._close()
 
@@ -229,17 +258,19 @@ class ReachSeries:
 
     def _close(self) -> None:
         """What the keyframes on both sides say of the frames that are held."""
-        first = len(self.found)
-        told: list[list[tuple[float, float, float]]] = [[] for _ in self.held]
-        before, after = max((k for k in self.asked if k < first), default=None), first + len(self.held) - 1
+        first, count = len(self.found), len(self.held)
+        told: list[list[tuple[float, float, float]]] = [[] for _ in range(count)]
+        before, after = max((k for k in self.asked if k < first), default=None), first + count - 1
         if before is not None and self.asked[before].edits:
-            for i, (share, known) in enumerate(_followed(self.asked[before], self.held)):
+            onward = self.held.read(range(count))
+            for i, (share, known) in enumerate(_followed(self.asked[before], onward)):
                 told[i].append((share, known, first + i - before))
         if after in self.asked and self.asked[after].edits:
-            for i, (share, known) in enumerate(_followed(self.asked[after], self.held[::-1])):
-                told[len(self.held) - 1 - i].append((share, known, i))
+            backward = self.held.read(reversed(range(count)))
+            for i, (share, known) in enumerate(_followed(self.asked[after], backward)):
+                told[count - 1 - i].append((share, known, i))
         self.found += told
-        self.held = []
+        self.held = _Pairs()
 
 
 def reach(source: Clip, result: Clip, keyframes: Mapping[int, AnyFrame]) -> Reach:
