@@ -10,7 +10,7 @@ from paper.make.tex import Numbers, escape, write_table
 
 # The fault of rows at places where nothing was joined.
 CLEAN = "no join"
-FOOTAGE = "bottles"
+FOOTAGE, TEXTURE = "bottles", "texture: "
 Cells = dict[str, list[dict[str, str]]]
 
 
@@ -53,21 +53,22 @@ def _seen(rows: list[dict[str, str]], fault: str) -> set[str]:
 
 def _numbers(numbers: Numbers, rows: list[dict[str, str]], faults: list[str]) -> None:
     clips, spoilt = _clips(rows), [fault for fault in faults if fault != "none"]
+    textures = sum(name.startswith(TEXTURE) for name in clips)
     numbers.add("junctions.clips", len(clips))
-    numbers.add("junctions.drawn", len(clips) - 1)
+    numbers.add("junctions.drawn", len(clips) - 1 - textures)
+    numbers.add("junctions.textures", textures)
     numbers.add("junctions.faults", len(spoilt))
     numbers.add("junctions.pairs", len(clips) * len(spoilt))
     missed = [fault for fault in spoilt if len(_seen(rows, fault)) < len(clips)]
     numbers.add("junctions.missed", ", ".join(map(escape, missed)) or "none")
+    numbers.add("junctions.none", len(_seen(rows, "none")))
     numbers.add("junctions.found", sum(len(_seen(rows, fault)) for fault in spoilt))
-    places: dict[str, dict[tuple[str, str], bool]] = {
-        "drawn": defaultdict(bool),
-        "footage": defaultdict(bool),
-    }
+    places: dict[str, dict[tuple[str, str], bool]] = defaultdict(lambda: defaultdict(bool))
     for row in rows:
         if row["fault"] == CLEAN:
-            kind = "footage" if row["clip"] == FOOTAGE else "drawn"
-            places[kind][row["clip"], row["junction"]] |= bool(int(row["shows"]))
+            name = row["clip"]
+            kind = "footage" if name == FOOTAGE else "textures" if name.startswith(TEXTURE) else "drawn"
+            places[kind][name, row["junction"]] |= bool(int(row["shows"]))
     for kind, found in places.items():
         numbers.add(f"junctions.places.{kind}", len(found))
         numbers.add(f"junctions.false.{kind}", sum(found.values()))

@@ -1,5 +1,7 @@
 """A group of measures is one class, in the package or out of it, and what it declares is what it does."""
 
+import gc
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import pytest
 from tests.runs import moving_square
 from wanedit.errors import InputError
 from wanedit.jobs.evaluate.config import EvaluationConfig
-from wanedit.jobs.evaluate.metric import METRICS, Inputs, SceneTruth, better, measure
+from wanedit.jobs.evaluate.metric import METRICS, Inputs, Metric, Moment, SceneTruth, Values, better, measure
 from wanedit.jobs.evaluate.run import evaluate, flat
+from wanedit.metrics.functional import reach
 from wanedit.video import write_lossless
+from wanedit.video.decode import open_frames
 
 OUTSIDE = '''
 import numpy as np
@@ -100,3 +104,49 @@ def test_every_group_stands_in_the_documentation(name: str, repository: Path) ->
     (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
     given = {"junctions", "reference", "mask", "keyframes"} & set(METRICS[name].needs)
     assert all(f"`--{what}`" in line for what in given)
+
+
+class Held(Metric):
+    """Bytes that all groups, and what reads the clips, hold after each frame."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.held: list[int] = []
+
+    def update(self, moment: Moment) -> None:
+        gc.collect()
+        self.held.append(tracemalloc.get_traced_memory()[0])
+
+    def compute(self) -> Values:
+        return {"held": self.held}
+
+
+def test_no_group_holds_frames_however_long_the_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "HELD", 1)
+    board = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    video = np.stack([np.roll(board, t, axis=1) for t in range(31)])
+    for name, clip in (("source", video), ("edit", 255 - video)):
+        write_lossless(tmp_path / f"{name}.mkv", clip, 16)
+    edit, source = (open_frames(tmp_path / f"{name}.mkv") for name in ("edit", "source"))
+    mask = np.broadcast_to(board[..., 0] > 99, video.shape[:3])
+    inputs = Inputs(edit, (15,), source, mask, {0: 255 - video[0], 30: 255 - video[30]})
+    groups = [
+        "junctions",
+        "seams",
+        "temporal",
+        "fidelity",
+        "mask",
+        "keyframes",
+        "reach",
+        "truth",
+        "motion",
+        "structure_surrogate",
+    ]
+    tracemalloc.start()
+    found, _ = measure(inputs, [*groups, f"{__name__}:Held"])
+    tracemalloc.stop()
+    held = found[f"{__name__}:Held"]["held"]
+    # Numbers, and no frame, of the frames after the first window of motion.
+    assert (held[29] - held[18]) / 11 < video[0].nbytes / 4

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from wanedit.errors import InputError
-from wanedit.metrics.functional.junctions import JunctionScore, check_junctions, junction_scores, score
+from wanedit.metrics.functional.junctions import (
+    MEASURES,
+    JunctionScore,
+    Series,
+    Transitions,
+    check_junctions,
+    junction_scores,
+    score,
+)
 
 JOIN = 20
 
@@ -100,22 +108,78 @@ def test_a_still_clip_shows_nothing() -> None:
 
 def test_the_ratio_is_to_the_median_away_from_all_joins() -> None:
     values = np.array([np.nan, *[2.0] * 9, 8.0, *[2.0] * 9])
-    assert score("mse", values, 10, [10]) == JunctionScore(8.0, 2.0, 4.0, True)
-    assert score("mse", values, 5, [5]) == JunctionScore(2.0, 2.0, 1.0, False)
+    assert score("mse", Series(values), 10, [10]) == JunctionScore(8.0, 2.0, 4.0, True)
+    assert score("mse", Series(values), 5, [5]) == JunctionScore(2.0, 2.0, 1.0, False)
     # The worst of the interior is worse: the clip does this anyway.
     values[15] = 9.0
-    assert score("mse", values, 10, [10]).shows is False
+    assert score("mse", Series(values), 10, [10]).shows is False
 
 
-@pytest.mark.parametrize(("measure", "value"), [("warp", 14.0), ("colour", 1.0), ("sharpness", 0.6)])
-def test_a_join_shows_by_its_size_where_the_interior_is_as_bad(measure: str, value: float) -> None:
-    """A clip that pulses everywhere, so that no ratio says anything; the same speed excuses more where all is fast."""
-    values, slow = np.full(30, value), np.full(30, 0.5)
-    found = score(measure, values, 10, [10, 20], slow)
-    assert (found.ratio, found.shows, found.beyond) == (1.0, True, True)
-    assert not score(measure, values / 3, 10, [10, 20], slow).shows
-    assert score(measure, values, 10, [10, 20], np.full(30, 9.0)).shows == (measure == "colour")
-    assert not score("mse", np.full(30, 1e4), 10, [10, 20], slow).shows
+LIMITED = [("warp", 14.0), ("colour", 1.0), ("sharpness", 0.6)]
+
+
+def half_bad(value: float, calm: float) -> np.ndarray:
+    """Every second pair of frames is bad, as where a picture pulses at keyframes four apart."""
+    return np.where(np.arange(30) % 4 < 2, value, calm)
+
+
+@pytest.mark.parametrize(("measure", "value"), LIMITED)
+def test_a_join_shows_by_its_size_where_half_of_the_interior_is_as_bad(measure: str, value: float) -> None:
+    slow, fast = np.full(30, 0.5), np.full(30, 9.0)
+    values = half_bad(value, value / 5)
+    found = score(measure, Series(values, slow), 12, [12, 20])
+    assert (found.shows, found.beyond) == (True, True)
+    # Far below the limit, or with a limit that fast motion raises, or without one.
+    assert not score(measure, Series(values / 3, slow), 12, [12, 20]).shows
+    assert score(measure, Series(values, fast), 12, [12, 20]).shows == (measure == "colour")
+    assert not score("mse", Series(half_bad(1e4, 1.0), slow), 12, [12, 20]).shows
+
+
+@pytest.mark.parametrize(("measure", "value"), LIMITED)
+def test_a_film_that_is_above_the_limit_throughout_has_no_limit(measure: str, value: float) -> None:
+    for calm in (value, value / 3):
+        assert not score(measure, Series(half_bad(value, calm), np.full(30, 0.5)), 12, [12, 20]).shows
+
+
+@pytest.mark.parametrize(("measure", "value"), LIMITED)
+def test_a_join_where_the_reference_is_above_the_limit_is_within_it(measure: str, value: float) -> None:
+    slow, ours, theirs = np.full(30, 0.5), half_bad(value, 0.0), np.zeros(30)
+    clean = Series(theirs.copy(), slow)
+    theirs[12] = value
+    found = [score(measure, Series(ours, slow), j, [12, 20], Series(theirs, slow)).shows for j in (12, 20)]
+    assert found == [False, True]
+    assert score(measure, Series(ours, slow), 12, [12, 20], clean).shows
+
+
+def test_what_the_reference_does_at_a_join_is_no_fault(clip: np.ndarray) -> None:
+    """A cut, with and without a flash that is the video's own."""
+    cut = np.concatenate([clip[:JOIN], clip[:JOIN, ::-1, ::-1]])
+    assert {"mse", "warp"} <= shown(cut)
+    assert not any(s.shows for s in junction_scores(cut, [JOIN], cut)[JOIN].values())
+    darker = junction_scores(recoloured(clip), [JOIN], clip)[JOIN]
+    assert darker["colour"].shows
+    with pytest.raises(InputError, match="reference has 39 frames; expected the video's 40"):
+        junction_scores(clip, [JOIN], clip[1:])
+
+
+def panned(cell: int, speed: float, frames: int = 30) -> np.ndarray:
+    """Random blocks of all colours in motion: nothing is joined, and much of it is above the limits."""
+    rng, width = np.random.default_rng(0), 160 + 80
+    board = (
+        rng.integers(0, 256, (90 // cell, width // cell, 3), dtype=np.uint8).repeat(cell, 0).repeat(cell, 1)
+    )
+    shifts = (np.array([[1, 0, -speed * t], [0, 1, 0]], np.float32) for t in range(frames))
+    return np.stack([cv2.warpAffine(board, shift, (160, 90), flags=cv2.INTER_CUBIC) for shift in shifts])
+
+
+@pytest.mark.parametrize(("cell", "speed"), [(1, 1.0), (2, 2.5), (5, 0.4)])
+def test_fine_texture_in_motion_shows_no_join(cell: int, speed: float) -> None:
+    clip = panned(cell, speed)
+    over = [MEASURES[m].share_of_limit(Transitions.of(clip).series(m)) for m in ("warp", "colour")]
+    assert max(np.nanmax(share) for share in over) > 1
+    found = Transitions.of(clip)
+    places = [found.scores([j])[j] for j in range(4, 26)]
+    assert not any(s.shows for scores in places for s in scores.values())
 
 
 def pulsing(clip: np.ndarray) -> np.ndarray:

@@ -134,7 +134,7 @@ def _cell(value: object) -> Cell | None:
         others = [
             f"{name} {_short(x)}" for name, x in value.items() if not isinstance(x, bool) and name != "ratio"
         ]
-        others += ["more than clean footage has anywhere"] if value.get("beyond") else []
+        others += ["above the limit of this measure"] if value.get("beyond") else []
         ratio = float(x) if isinstance(x := value["ratio"], int | float) else math.nan
         return Cell(f"{_short(ratio)}×", ratio, bool(value["shows"]), ", ".join(others) or None)
     if isinstance(value, dict | list | tuple):

@@ -17,7 +17,14 @@ from wanedit.metrics.functional.fidelity import (
     mean_by_distance,
     structure_distance,
 )
-from wanedit.metrics.functional.junctions import OF_PIXELS, Transitions, change_between, score, seam_ratio
+from wanedit.metrics.functional.junctions import (
+    OF_PIXELS,
+    Series,
+    Transitions,
+    change_between,
+    score,
+    seam_ratio,
+)
 from wanedit.metrics.functional.motion import MotionWindows, endpoint_error, step_between
 from wanedit.metrics.functional.reach import ReachSeries
 from wanedit.metrics.functional.temporal import (
@@ -33,18 +40,24 @@ from wanedit.sprites.truth import frame_errors, trace
 
 @METRICS.register("junctions")
 class Junctions(Metric):
+    """What the reference does at a join, the video may do."""
+
     needs = ("junctions",)
+    uses = ("reference",)
     lower = OF_PIXELS
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__(inputs)
         self.transitions = Transitions()
+        self.of_reference = Transitions() if inputs.has("reference") else None
 
     def update(self, moment: Moment) -> None:
         self.transitions.update(moment.frame, moment.step)
+        if self.of_reference is not None:
+            self.of_reference.update(given(moment.reference), moment.reference_step)
 
     def compute(self) -> Values:
-        found = self.transitions.scores(self.inputs.junctions)
+        found = self.transitions.scores(self.inputs.junctions, self.of_reference)
         return {
             str(j): {name: asdict(value) for name, value in scores.items()} for j, scores in found.items()
         }
@@ -383,8 +396,9 @@ class PerceptualDistance(Averaged):
         self.lpips = Lpips.load()
         if not any(inputs.has(name) for name in ("reference", "keyframes", "junctions")):
             raise NotGivenError("neither a reference, nor keyframes, nor junctions are given")
-        self.before: np.ndarray | None = None
-        self.steps: list[float] = []
+        self.before: tuple[np.ndarray | None, ...] = (None, None)
+        # From frame to frame, of the video and of the reference.
+        self.steps: tuple[list[float], ...] = ([], [])
 
     def update(self, moment: Moment) -> None:
         if moment.reference is not None:
@@ -394,14 +408,20 @@ class PerceptualDistance(Averaged):
         if (picture := (self.inputs.keyframes or {}).get(moment.index)) is not None:
             self.add(keyframes=self.lpips.distance(moment.frame, picture))
         if self.inputs.junctions:
-            before, self.before = self.before, moment.frame
-            self.steps.append(math.nan if before is None else self.lpips.distance(before, moment.frame))
+            now = (moment.frame, moment.reference)
+            for steps, first, second in zip(self.steps, self.before, now, strict=True):
+                if first is None or second is None:
+                    steps.append(math.nan)
+                else:
+                    steps.append(self.lpips.distance(first, second))
+            self.before = now
 
     def compute(self) -> Values:
         values, joins = super().compute(), self.inputs.junctions
         if joins:
-            steps = np.array(self.steps)
-            values["junctions"] = {str(j): asdict(score("lpips", steps, j, joins)) for j in joins}
+            ours, theirs = (Series(np.array(steps)) for steps in self.steps)
+            of = theirs if self.inputs.has("reference") else None
+            values["junctions"] = {str(j): asdict(score("lpips", ours, j, joins, of)) for j in joins}
         return values
 
 

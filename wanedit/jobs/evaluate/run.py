@@ -149,7 +149,7 @@ def print_evaluation(result: Evaluation, console: Console | None = None) -> None
     if joins:
         columns = list(dict.fromkeys(name for found in joins.values() for name in found))
         marked = sum(any(text[-1] in "*!" for text in found.values()) for found in joins.values())
-        title = f"Junctions: ratio to the interior; {marked} of {len(joins)} show: * by it, ! beyond all clean footage"
+        title = f"Junctions: ratio to the interior; {marked} of {len(joins)} show: * by it, ! by size"
         table = Table(title=title, title_justify="left")
         for column in ("frame", *columns):
             table.add_column(column, justify="right")

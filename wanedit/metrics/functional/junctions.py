@@ -2,8 +2,11 @@
 
 A join at frame j lies before frame j, between two pieces; where both share a frame, j is that frame. Every measure is
 taken over the whole clip, and the worst value about the join is given as its ratio to the median of the interior, which
-lies away from all joins: what the clip does everywhere is no fault of its joins. That excuses a clip which is bad
-everywhere, so three measures also have a limit of their own, which no clean footage reaches (`Measure.most`).
+lies away from all joins: what the clip does everywhere is no fault of its joins. That excuses a clip which is bad at
+every keyframe, joined there or not, so three measures also have a limit of their own (`Measure.most`). Footage may be
+above it, too: fine texture that moves by parts of a pixel, water, noise. So a limit holds only where the calmest
+quarter of the interior is far below the join, and neither it nor a ratio says anything against a join where the
+reference, such as the source of an edit, does the same at that very place.
 
 | measure | of | sees |
 |---|---|---|
@@ -35,6 +38,9 @@ from wanedit.video.arrays import AnyFrame, Clip
 REACH, LEAST = 2, 4
 # A clip whose one join lies at frame 1: it, what it reaches, the interior, and the two ends.
 SHORTEST = 1 + REACH + LEAST + 2
+# Above its limit a join must be so many times as bad as the calmest quarter of the interior. A clip that pulses at each
+# keyframe is calm between two; of clean footage above a limit few places vary that much (docs/evaluation.md).
+CALM = 4.0
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,10 @@ class Measure:
             the interior. Both were set on two real clips, so that no place of theirs shows where nothing was joined.
         unit: of the series.
         reach: frames before and after the join at which it may show.
-        most, by_speed: a value above `most + by_speed * speed` shows whatever the interior does; speed is the mean
-            motion of the same step in pixels of the reduced clip, for what moves fast blurs, and is laid back less
-            well. Of 1,143 steps of three real clips and twelve drawn scenes, in which nothing was joined, none is
-            above: the nearest come to 0.87 (warp), 0.86 (colour) and 0.88 (sharpness) of it; docs/evaluation.md.
+        most, by_speed, by_warp: the limit is `most + by_speed * speed + by_warp * warp`, of the same step: speed is its
+            mean motion in pixels of the reduced clip, for what moves fast blurs, and is laid back less well; warp is
+            the measure of that name, for what is laid back badly changes in colour. Of 1,143 steps of three real clips
+            and twelve drawn scenes, in which nothing was joined, none is above: docs/evaluation.md.
     """
 
     floor: float
@@ -60,6 +66,12 @@ class Measure:
     reach: tuple[int, int]
     most: float = math.inf
     by_speed: float = 0.0
+    by_warp: float = 0.0
+
+    def share_of_limit(self, series: "Series") -> Float[np.ndarray, " t"]:
+        """Above 1 where a value is above the limit; 0 without a limit."""
+        speed, warp = np.nan_to_num(series.speed), np.nan_to_num(series.warp)
+        return series.values / (self.most + self.by_speed * speed + self.by_warp * warp)
 
 
 MEASURES = {
@@ -67,7 +79,7 @@ MEASURES = {
     "acceleration": Measure(0.1, 2.0, 2.0, "px / frame^2", (1, 1)),
     "turn": Measure(0.1, 1.5, 1.25, "share", (1, 1)),
     "warp": Measure(0.5, 1.5, 1.25, "levels", (0, 1), most=9.5, by_speed=1.5),
-    "colour": Measure(0.05, 3.0, 1.25, "CIELAB", (0, 1), most=0.8),
+    "colour": Measure(0.05, 3.0, 1.25, "CIELAB", (0, 1), most=0.8, by_warp=0.1),
     "sharpness": Measure(0.1, 2.0, 1.25, "log ratio", (1, 2), most=0.3, by_speed=0.15),
     "duplicate": Measure(0.05, 3.0, 2.0, "levels", (0, 1)),
     "lpips": Measure(0.005, 2.0, 1.25, "LPIPS", (0, 1)),
@@ -85,7 +97,7 @@ class JunctionScore:
         interior: the median away from all joins.
         ratio: how much worse the join is; 1 where it is as the interior.
         shows: whether a person should look at it: for its ratio, or for its size.
-        beyond: whether it shows for its size, which clean footage has nowhere.
+        beyond: whether it shows for its size, above the measure's limit.
     """
 
     value: float
@@ -95,17 +107,36 @@ class JunctionScore:
     beyond: bool = False
 
 
-def junction_scores(video: Clip, junctions: Sequence[int]) -> dict[int, dict[str, JunctionScore]]:
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A measure at every frame.
+
+    Attributes:
+        values: (T,); NaN where there is none.
+        speed, warp: (T,) of the step that leads to every frame; 0 for measures without a limit.
+    """
+
+    values: Float[np.ndarray, " t"]
+    speed: Float[np.ndarray, " t"] | float = 0.0
+    warp: Float[np.ndarray, " t"] | float = 0.0
+
+
+def junction_scores(
+    video: Clip, junctions: Sequence[int], reference: Clip | None = None
+) -> dict[int, dict[str, JunctionScore]]:
     """Every measure of every join: {join: {measure: score}}.
 
+    Args:
+        reference: the source of an edit, or what the video should show: what it does at a join, the video may do.
+
     Raises:
-        InputError: a join outside the clip, or a clip too short to have an interior.
+        InputError: a join outside the clip, a clip too short to have an interior, a reference of another length.
     """
     check_junctions(len(video), junctions)
-    found, steps = Transitions(), follow(video)
-    for t, frame in enumerate(video):
-        found.update(frame, next(steps) if t else None)
-    return found.scores(junctions)
+    if reference is not None and len(reference) != len(video):
+        raise InputError(f"reference has {len(reference)} frames; expected the video's {len(video)}")
+    theirs = None if reference is None else Transitions.of(reference)
+    return Transitions.of(video).scores(junctions, theirs)
 
 
 def check_junctions(frames: int, junctions: Sequence[int]) -> None:
@@ -137,29 +168,21 @@ def interior(frames: int, junctions: Sequence[int]) -> np.ndarray:
 
 
 def score(
-    name: str,
-    values: Float[np.ndarray, " t"],
-    junction: int,
-    junctions: Sequence[int],
-    speed: Float[np.ndarray, " t"] | None = None,
+    name: str, series: Series, junction: int, junctions: Sequence[int], reference: Series | None = None
 ) -> JunctionScore:
-    """A join's value against the interior's and against clean footage, by the measure's own rule.
+    """A join's value against the interior's and the measure's limit, by the measure's own rule.
 
     What shows is decided here alone, for evaluations, reports and ablations.
 
     Args:
-        values: of every frame; NaN where there is none.
         junctions: all joins of the clip.
-        speed: of the step that leads to every frame; 0 where there is none.
+        reference: the same measure of the reference.
     """
-    measure = MEASURES[name]
+    measure, values = MEASURES[name], series.values
     near = slice(max(junction - measure.reach[0], 0), junction + measure.reach[1] + 1)
-    fast = np.zeros(len(values)) if speed is None else np.nan_to_num(speed)
-    beyond = bool((values[near] > measure.most + measure.by_speed * fast[near]).any())
-    away = values[interior(len(values), junctions)]
-    away = away[np.isfinite(away)]
+    away = interior(len(values), junctions) & np.isfinite(values)
     about = values[near][np.isfinite(values[near])]
-    median, low, high = float(np.median(away)), float(away.min()), float(away.max())
+    median, low, high = (float(f(values[away])) for f in (np.median, np.min, np.max))
     if name == "duplicate":
         # The floor keeps a clip that stands still, and repeats its frames everywhere, at a ratio of 1.
         value = float(about.min())
@@ -167,7 +190,13 @@ def score(
     else:
         value = float(about.max())
         ratio, worse = max(value, measure.floor) / max(median, measure.floor), value > high * measure.margin
-    return JunctionScore(value, median, ratio, beyond or (worse and ratio > measure.limit), beyond)
+    share = measure.share_of_limit(series)
+    beyond = bool((share[near] > max(1.0, CALM * np.quantile(share[away], 0.25))).any())
+    least = measure.limit
+    if reference is not None:
+        beyond = beyond and not (measure.share_of_limit(reference)[near] > 1).any()
+        least = max(least, measure.margin * score(name, reference, junction, junctions).ratio)
+    return JunctionScore(value, median, ratio, beyond or (worse and ratio > least), beyond)
 
 
 @dataclass(eq=False)
@@ -201,13 +230,26 @@ class Transitions:
         self.speed.append(step.speed if step else 0.0)
         self.before, self.sharp = step, sharp
 
-    def scores(self, junctions: Sequence[int]) -> dict[int, dict[str, JunctionScore]]:
+    @classmethod
+    def of(cls, video: Clip) -> "Transitions":
+        """Of a whole clip."""
+        found, steps = cls(), follow(video)
+        for t, frame in enumerate(video):
+            found.update(frame, next(steps) if t else None)
+        return found
+
+    def series(self, name: str) -> Series:
+        """One measure so far."""
+        return Series(*map(np.array, (self.values[name], self.speed, self.values["warp"])))
+
+    def scores(
+        self, junctions: Sequence[int], reference: "Transitions | None" = None
+    ) -> dict[int, dict[str, JunctionScore]]:
         """{join: {measure: score}}. Raises InputError as `junction_scores`."""
         check_junctions(len(self.speed), junctions)
-        series = {name: np.array(values) for name, values in self.values.items()}
-        speed = np.array(self.speed)
+        pairs = {name: (self.series(name), reference and reference.series(name)) for name in self.values}
         return {
-            j: {name: score(name, values, j, junctions, speed) for name, values in series.items()}
+            j: {name: score(name, ours, j, junctions, theirs) for name, (ours, theirs) in pairs.items()}
             for j in junctions
         }
 

@@ -35,6 +35,8 @@ Change = Float32[np.ndarray, "h w 3"]
 
 # All of it is asked of frames whose longer side is at most this.
 SIDE = 256
+# Bytes of frames between two keyframes that are held in memory; more of them lie in a temporary file.
+HELD = 64 * 2**20
 # A keyframe edits a pixel that it changes by more than this many levels; less is what coding does.
 EDITED = 10.0
 # Share of the pixels that must be edited for there to be an edit to speak of.
@@ -181,13 +183,13 @@ class _Asked:
 class _Pairs:
     """Frames of source and result in order, reduced, that can be read from either end: 0.2 MB a pair.
 
-    The next keyframe may be thousands of them away; what is over 64 MB lies in a temporary file.
+    The next keyframe may be thousands of them away: what is over `HELD` lies on disk.
     """
 
     def __init__(self) -> None:
         self.shape, self.count = (0,), 0
         # Gone with the pairs themselves.
-        self.file = SpooledTemporaryFile(max_size=64 * 2**20)  # noqa: SIM115
+        self.file = SpooledTemporaryFile(max_size=HELD)  # noqa: SIM115
 
     def __len__(self) -> int:
         return self.count
