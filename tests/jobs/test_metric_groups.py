@@ -148,5 +148,5 @@ def test_no_group_holds_frames_however_long_the_video(
     found, _ = measure(inputs, [*groups, f"{__name__}:Held"])
     tracemalloc.stop()
     held = found[f"{__name__}:Held"]["held"]
-    # Numbers, and no frame, of the frames after the first window of motion.
-    assert (held[29] - held[18]) / 11 < video[0].nbytes / 4
+    # After the first window of motion: numbers, and no frame nor half of one.
+    assert (held[29] - held[18]) / 11 < video[0].nbytes / 2
