@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Job:
     name: str
     run: Act
     before: tuple[Act, ...] = ()
-    undo: Act = field(default=lambda place: None)
+    undo: Act | None = None
 
 
 def given(place: Path) -> Path:
@@ -186,10 +186,12 @@ class Remembered:
 
     def __init__(self) -> None:
         self.made: dict[str, tuple[list[Any], Any]] = {}
+        self.asked: list[str] = []
 
     def __call__(self, module: Any, tasks: Any, save: Callable[[Any], None], config: Any, world: Any) -> None:
         on_step = module.on_step
         for task in tasks:
+            self.asked.append(task.digest)
             if task.digest not in self.made:
                 steps: list[Any] = []
                 module.on_step = lambda *told, steps=steps: steps.append(told)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
@@ -53,11 +54,15 @@ class RunDirectory:
 
     def check(self, inputs: Sequence[Path]) -> None:
         """See that the run's files may be written. Raises InputError as `outputs.check_outputs`."""
-        require_writable(
-            self.config
-        )  # a name that is too long is told in words, which what follows would not do
+        # A name that is too long is told in words, which what follows would not do.
+        require_writable(self.config)
         require_apart(self.segments.glob("*"), inputs)
         check_outputs(self.written, inputs, self.recorded)
+        if not self.recorded:
+            # Segments are overwritten that are not as they were journalled, but only those of a run.
+            known = {Path(entry.file).stem for entry in Manifest(self).read().values()}
+            pieces = (path for path in self.segments.glob("*") if _SEGMENT_FILE.fullmatch(path.name))
+            check_outputs([path for path in pieces if path.stem not in known])
 
     def prepare(self) -> None:
         """Create the folders and drop what a killed run left half-written."""
@@ -158,6 +163,10 @@ class Entry:
     latents_sha256: str
     seconds: float
     rank: int
+
+
+# As `segment_file` has it, and the latents beside it.
+_SEGMENT_FILE = re.compile(r"segment_\d{3,}_[0-9a-f]{1,12}\.(mkv|safetensors)")
 
 
 def segment_file(index: int, name: str) -> str:

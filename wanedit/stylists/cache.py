@@ -1,6 +1,7 @@
 """What a styling run keeps: answers by the hash of all that decides them, and the journal of what became of each."""
 
 import json
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,10 @@ def key_of(**parts: object) -> str:
 def picture_hash(picture: AnyFrame | None) -> str:
     """SHA-256 of a picture's shape and pixels; "" for none."""
     return "" if picture is None else pixels_sha256(picture)
+
+
+# Of an entry's files.
+ENTRY_NAME = re.compile(r"[0-9a-f]{32}\.(json|png)")
 
 
 class Cache:
@@ -100,6 +105,14 @@ def is_journal(path: Path) -> bool:
     """Whether a file is the journal of a styling run: it begins, torn or not, as `Journal.append` writes."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         return file.read(8).startswith(b'{"time":')
+    return False
+
+
+def is_entry(path: Path) -> bool:
+    """Whether a file is the record of an entry: it names its key, as its own name does."""
+    with suppress(ValueError, RecursionError):
+        record = json.loads(path.read_bytes())
+        return isinstance(record, dict) and str(record.get("key")).startswith(path.stem)
     return False
 
 

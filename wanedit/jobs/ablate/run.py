@@ -68,7 +68,7 @@ def _open_grid(config: AblationConfig) -> Grid:
 def _ablate(config: AblationConfig, grid: Grid, world: launch.World, say: Say | None) -> Results:
     start, root = time.monotonic(), config.runs_folder
     runs = expand(grid, config.folder, config.items)
-    todo = launch.on_rank_zero(world, lambda: unfinished(runs, root, config.force))
+    todo = launch.on_rank_zero(world, lambda: _to_make(runs, root, config.force))
     if say is not None:
         say(f"{grid.title}: {len(runs)} runs, {len(todo)} to make, in {root}")
     with (
@@ -101,6 +101,13 @@ def _ablate(config: AblationConfig, grid: Grid, world: launch.World, say: Say | 
             raise ResourceError(f"no run of {config.folder} has a result; the first: {first}")
         _conclude(config, grid, results, runs, len(todo), time.monotonic() - start)
     return results
+
+
+def _to_make(runs: Sequence[Run], root: Path, force: bool) -> list[Run]:
+    todo = unfinished(runs, root, force)
+    for run in todo:
+        run.check(root)
+    return todo
 
 
 def run_all(

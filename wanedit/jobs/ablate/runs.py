@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,9 +20,11 @@ from wanedit.jobs.evaluate.metric import METRICS, Inputs, SceneTruth, measure
 from wanedit.jobs.evaluate.run import flat
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.lit.model import OutsideModel, hash_code, open_model, require_wan
+from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import number
+from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.record import FinishedRun, read_run
-from wanedit.runtime.settings import TrackingSettings, check_values
+from wanedit.runtime.settings import FINAL_NAME, TrackingSettings, check_values
 from wanedit.tracking.guard import NAME_LIMIT
 from wanedit.tracking.runs import track_measures
 from wanedit.wan.load import hash_files
@@ -78,9 +79,19 @@ class Run:
         """Why it ended early; None if it did not."""
         return None if self.result(root) is not None else _read(self.folder(root) / FAILURE).get("error")
 
+    def check(self, root: Path) -> None:
+        """See that it would replace nothing of another origin. Raises InputError."""
+        folder = self.folder(root)
+        if folder.exists():
+            directory, tables = RunDirectory(folder, folder / FINAL_NAME), (folder / RESULT, folder / FAILURE)
+            directory.check(())
+            theirs = [path for path in tables if _read(path).get("run") != self.name]
+            check_outputs(theirs, recorded=directory.recorded)
+
     def succeed(self, root: Path, measures: dict[str, float]) -> None:
         """Write what was measured: from now on the run is complete."""
         self._write(root, RESULT, {"measures": measures})
+        (self.folder(root) / FAILURE).unlink(missing_ok=True)
 
     def fail(self, root: Path, error: str) -> None:
         """Write why it ended; an earlier result is no longer one."""
@@ -214,10 +225,15 @@ def make(run: Run, root: Path, worker: int | None = None, logged: TrackingSettin
     gpu = worker % torch.cuda.device_count() if worker is not None and torch.cuda.is_available() else None
     folder = run.folder(root)
     try:
-        shutil.rmtree(folder, ignore_errors=True)
         material = prepare(run.item, root / "clips")
         given = merge(material.settings, run.settings)
-        config = replace(_config(run.command, given), base_seed=run.seed, output=str(folder))
+        config = replace(
+            _config(run.command, given),
+            base_seed=run.seed,
+            output=str(folder),
+            # One that failed goes on with what it finished; one that is made again is made anew.
+            force_regenerate=run.result(root) is not None,
+        )
         if logged is not None and logged.tracking != "none":
             config = replace(config, **{**asdict(logged), "run_name": run.title[:NAME_LIMIT]})
         if isinstance(config, EditConfig):

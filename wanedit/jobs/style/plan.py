@@ -19,7 +19,7 @@ from wanedit.runtime.outputs import check_outputs, require_writable
 from wanedit.runtime.record import own_record
 from wanedit.runtime.settings import IsDataclass, with_changes
 from wanedit.stylists import STYLISTS
-from wanedit.stylists.cache import is_journal
+from wanedit.stylists.cache import ENTRY_NAME, is_entry, is_journal
 from wanedit.stylists.extract import Clip, check_indices, choose_indices, open_clip, scene_cuts
 from wanedit.stylists.protocol import Estimate, Record, StyleReference, Stylist
 from wanedit.stylists.workflow import PLAIN_RANGE
@@ -181,7 +181,11 @@ def check_output(plan: StylePlan, directory: StyleDirectory) -> None:
     # Pictures that are no longer keyframes are removed.
     pictures = [path for path in directory.keyframes.glob("*") if OWN_NAME.fullmatch(path.name)]
     check_outputs((directory.contact_sheet, directory.final, *pictures), inputs)
-    check_outputs([directory.journal], inputs, is_journal(directory.journal))
+    ours = is_journal(directory.journal)
+    check_outputs([directory.journal], inputs, ours)
+    entries = [path for path in directory.cache.glob("*") if ENTRY_NAME.fullmatch(path.name)]
+    # Where there is a journal, what is no entry is one that was damaged.
+    check_outputs([path for path in entries if not (ours or is_entry(path))], inputs)
     source, root = plan.clip.path.resolve(), directory.root.resolve()
     own = [folder.resolve() for folder in (directory.keyframes, directory.work, directory.cache)]
     if source.is_dir() and (root.is_relative_to(source) or source in own):

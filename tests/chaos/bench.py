@@ -1,0 +1,117 @@
+"""One job, run again and again from one start, and what must hold after each of its runs."""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+from tests.chaos.disk import REMOVES, Call, Disk, Fault
+from tests.chaos.jobs import Job, given, results
+from wanedit.errors import ResourceError, WaneditError
+from wanedit.files import PARTIAL_SUFFIX
+
+HANG = 10  # seconds
+# Written whole or not at all, and always the same.
+EXACT = (".mp4", ".gif", ".png", ".safetensors", ".txt")
+
+
+class Bench:
+    """Runs one job again and again, from the same start in the same place, on a disk that fails.
+
+    Attributes:
+        wanted: what the job leaves when nothing fails. calls: of it.
+        started: what lies there before.
+    """
+
+    def __init__(self, home: Path, job: Job) -> None:
+        self.job, self.place, self.work = job, home / "place", home / "place" / "work"
+        self.start = home / "start"
+        given(self.place)
+        for act in (*job.before, *([job.undo] if job.undo else [])):
+            act(self.place)
+        self.started = results(self.work)
+        shutil.copytree(self.place, self.start)
+        job.run(self.place)  # fills the cache
+        shutil.copytree(self.place / "cache", self.start / "cache", dirs_exist_ok=True)
+        self.begin()
+        with Disk(self.place) as disk:
+            job.run(self.place)
+        self.wanted, self.calls = results(self.work), disk.calls
+        self.resumed: set[str] = set()
+
+    def begin(self) -> None:
+        """Put the place into the state in which the job starts."""
+        shutil.rmtree(self.place)
+        shutil.copytree(self.start, self.place)
+
+    def fail(self, fault: Fault, at: int) -> None:
+        """Run the job with a fault at a call: it must say so, lose nothing, and run again to the same result."""
+        self.begin()
+        began = time.monotonic()
+        with Disk(self.place, fault=fault, at=at) as disk:
+            error, said = self.attempt()
+        assert time.monotonic() - began < HANG
+        assert disk.failed, "the call was not made"
+        # That a temporary file stays is told where nothing else went wrong, by nobody: it is dropped later.
+        told = [c for c in disk.failed if not (c.name in REMOVES and Path(c.path).name.startswith("."))]
+        if error is not None:
+            check_told(error, fault, (told or disk.failed)[0])
+        self.check_after(error, told and os.strerror(fault.number) in said, len(told) < len(disk.failed))
+
+    def attempt(self) -> tuple[WaneditError | None, str]:
+        """Run the job; its error, and what it said."""
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            try:
+                self.job.run(self.place)
+            except WaneditError as error:
+                return error, said.getvalue()
+        return None, said.getvalue()
+
+    def check_after(self, error: WaneditError | None, told: object, littered: bool) -> None:
+        """Nothing is lost or half-written, and the job, run again, comes to the same result."""
+        left = results(self.work)
+        for name, text in left.items():
+            path = self.work / name
+            if path.name.lstrip(".").startswith("mine"):
+                assert text == self.started[name]
+            elif path.name.endswith(PARTIAL_SUFFIX) or (littered and path.name.startswith(".")):
+                assert littered or name in self.started, f"{name} was left behind"
+            elif path.suffix in EXACT:
+                assert text in (self.started.get(name), self.wanted.get(name)), f"{name} is half-written"
+            elif path.suffix == ".html":
+                assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
+            elif path.suffix == ".csv":
+                assert path.read_bytes()[-1:] == b"\n"
+        assert not [name for name in self.started if name.endswith(".txt") and name not in left]
+        if error is None and not littered:
+            changed = differing(left, self.wanted)
+            assert told or not changed, f"nothing was said of {changed}"
+        ends = [path.read_bytes()[-1:] for path in sorted(self.work.rglob("*.jsonl"))]
+        state = f"{sorted(left.items())} {ends}"
+        if state not in self.resumed and left != self.wanted:
+            self.resumed.add(state)
+            error, _ = self.attempt()
+            assert error is None, f"does not go on: {error}"
+            changed = differing(results(self.work), self.wanted)
+            assert not changed, f"goes on to another result: {changed}"
+
+
+def check_told(error: WaneditError, fault: Fault, first: Call) -> None:
+    """The error of the first call that failed, in one line: which file, what was refused, what to do."""
+    text = str(error)
+    assert isinstance(error, ResourceError), repr(error)
+    assert "\n" not in text
+    assert os.strerror(fault.number) in text
+    assert "; " in text.split(os.strerror(fault.number))[1], f"says not what to do: {text}"
+    path = Path(first.path)
+    final = re.sub(r"^\.(.*?)\.\d+(\.frames)?(\.\d+)?\.partial$", r"\1", path.name)
+    assert final in text or str(path.parent) in text, f"{first} is not named: {text}"
+
+
+def differing(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    """Names of files that are not the same, or not there."""
+    return [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]

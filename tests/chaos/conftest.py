@@ -1,0 +1,37 @@
+"""Jobs whose computing is done once."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.bench import Bench
+from tests.chaos.jobs import JOBS, Remembered
+from wanedit.jobs.ablate.runs import Run, make
+from wanedit.runtime.settings import TrackingSettings
+
+
+@pytest.fixture(scope="package", autouse=True)
+def computed() -> Iterator[list[str]]:
+    """What was asked of a model so far, which is asked nothing twice."""
+    remembered, patch = Remembered(), pytest.MonkeyPatch()
+    for job in ("generate", "edit"):
+        patch.setattr(f"wanedit.jobs.{job}.run.predict", remembered)
+
+    def here(
+        runs: list[Run], root: Path, jobs: int, done: Callable[[Run], None], logged: TrackingSettings
+    ) -> None:
+        for run in runs:
+            make(run, root, logged=logged)
+            done(run)
+
+    patch.setattr("wanedit.jobs.ablate.run.run_all", here)
+    yield remembered.asked
+    patch.undo()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Bench]:
+    """Of a job's name."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "place" / "cache"))
+    return lambda name: Bench(tmp_path, JOBS[name])
