@@ -40,6 +40,7 @@ def signalled(words: list[str], number: signal.Signals, delay: float) -> tuple[i
     return process.returncode, errors, time.monotonic() - sent
 
 
+@pytest.mark.fault(2)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux what a process catches")
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ def test_round_up() -> None:
     assert [round_up(n) for n in range(1, 11)] == [1, 5, 5, 5, 5, 9, 9, 9, 9, 13]
 
 
+@pytest.mark.fault(10)
 @pytest.mark.parametrize(
     ("times", "fps", "said"),
     [

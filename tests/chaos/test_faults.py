@@ -38,12 +38,14 @@ def inject(bench: Bench, faults: list[tuple[str, int]]) -> None:
     assert not wrong, f"{len(wrong)} of {len(faults)} faults:\n" + "\n".join(wrong)
 
 
+@pytest.mark.fault(3)
 @pytest.mark.parametrize("name", ["generate, resumed", "style"])
 def test_a_few_calls_that_fail(bench: Callable[[str], Bench], name: str) -> None:
     made = bench(name)
     inject(made, random.Random(SEED).sample(faults_of(made.calls), 8))
 
 
+@pytest.mark.fault(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS)
 def test_every_call_that_fails(
@@ -55,6 +57,7 @@ def test_every_call_that_fails(
     record_property("faults", len(faults))
 
 
+@pytest.mark.fault(3)
 # Python's own files are among those that the kernel limits, and FFmpeg's and every other library's.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["generate", "generate, gif", "edit", "report"])

@@ -25,6 +25,7 @@ ODD_NAMES = [
 ]
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_keyframe_paths_of_any_name(tmp_path: Path, name: str) -> None:
     for file in (name, "second.png"):

@@ -444,6 +444,7 @@ def test_a_journal_is_json_whatever_is_measured(tmp_path: Path) -> None:
     assert line == {"a": ["inf", 1.5], "b": {"c": "nan"}, "d": "-inf"}
 
 
+@pytest.mark.fault(32)
 def test_two_runs_cannot_share_a_folder(run_edit: EditRun, tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "out", tmp_path / "out" / "output_final.mp4")
     with directory.lock(), pytest.raises(ResourceError, match="in use by process"):

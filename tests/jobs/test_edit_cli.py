@@ -126,6 +126,7 @@ def test_mistakes_are_told_in_few_lines(
     assert "Traceback" not in text
 
 
+@pytest.mark.fault(27)
 def test_a_typo_in_a_file(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overlay.write_text(overlay.read_text() + "num_inference_step: 3\n")
     assert main(["edit", "--config", str(overlay)]) == 2

@@ -106,6 +106,7 @@ def test_a_measure_that_cannot_be_taken_does_not_stop_the_others(tmp_path: Path)
         evaluate(EvaluationConfig(**given, metrics="fidelity"))
 
 
+@pytest.mark.fault(31)
 def test_a_random_file_under_the_name_of_weights_gives_no_score(
     files: dict[str, str], tmp_path: Path
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_random_file_under_the_name_of_weights_gives_no_score(
         evaluate(everything(files, metrics="lpips"))
 
 
+@pytest.mark.fault(31)
 def test_a_metric_that_is_named_must_be_possible(files: dict[str, str]) -> None:
     with pytest.raises(InputError, match="fidelity: no reference is given"):
         evaluate(EvaluationConfig(video=files["video.mkv"], metrics="temporal, fidelity"))

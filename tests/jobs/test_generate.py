@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.runs import FAST, Run, draw_keyframe
+from tests.runs import FAST, Run, command, draw_keyframe, run_cli
 from wanedit import GenerationResult, MultiKeyframePipeline
 from wanedit.errors import InputError, MissingWeightsError, NumericalError, ResourceError
 from wanedit.flow.path import Schedule
@@ -158,6 +159,7 @@ def test_resume_from_needs_what_lies_before(run: Run) -> None:
         run(resume_from=3)
 
 
+@pytest.mark.fault(16)
 def test_a_drawn_seed_is_recorded_and_reused(run: Run) -> None:
     first = run(base_seed=-1)
     assert first.seed >= 0
@@ -172,6 +174,7 @@ def test_noise_does_not_depend_on_the_process(run: Run, finished: GenerationResu
     assert latents_of(run()) == latents_of(finished)
 
 
+@pytest.mark.fault(15)
 def test_guidance_one_skips_the_unconditional_pass(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[GuidedVelocity] = []
     original = GuidedVelocity.__init__
@@ -185,6 +188,7 @@ def test_guidance_one_skips_the_unconditional_pass(run: Run, monkeypatch: pytest
     assert [velocity.evaluations for velocity in seen] == [2, 2, 2]
 
 
+@pytest.mark.fault(9)
 def test_nan_names_segment_rank_and_step_and_keeps_what_is_done(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +206,7 @@ def test_nan_names_segment_rank_and_step_and_keeps_what_is_done(
     assert run().sampled == (1, 2)
 
 
+@pytest.mark.fault(32)
 def test_two_runs_cannot_share_a_folder(run: Run, tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "out", tmp_path / "out" / "output_final.mp4")
     with directory.lock(), pytest.raises(ResourceError, match="in use by process"):
@@ -209,6 +214,7 @@ def test_two_runs_cannot_share_a_folder(run: Run, tmp_path: Path) -> None:
     assert run().sampled == (0, 1, 2)
 
 
+@pytest.mark.fault(3)
 def test_a_full_disk_is_seen_before_anything_is_sampled(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
@@ -216,6 +222,7 @@ def test_a_full_disk_is_seen_before_anything_is_sampled(run: Run, monkeypatch: p
         run()
 
 
+@pytest.mark.fault(28)
 def test_a_journal_cannot_lead_out_of_the_folder(run: Run) -> None:
     result = run()
     path = result.video.parent / "segments" / "progress.json"
@@ -296,6 +303,32 @@ def test_other_ways_to_the_same_place(run: Run, changes: dict) -> None:
     assert probe(result.video).frames == 14
 
 
+@pytest.mark.fault(12)
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ([0.0], r"1 keyframe\(s\); expected at least two"),
+        ([0.0, 0.01], r"both fall on frame 0 at 16 fps"),
+    ],
+)
+def test_no_segment_is_refused_before_a_model_is_loaded(
+    run: Run, keyframes, times: list[float], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        run(keyframes=[[path, time] for (path, _), time in zip(keyframes, times, strict=False)])
+
+
+@pytest.mark.fault(14)
+def test_a_length_that_is_not_4n_plus_1_is_planned_and_comes_out(
+    finished: GenerationResult, keyframes, tmp_path: Path
+) -> None:
+    plan = run_cli(*command(keyframes, tmp_path / "out", "--dry_run"))
+    assert re.search(r"8 … 13 \(6\) +│ 9 ", plan.out)
+    assert len(read_frames(finished.video)) == finished.num_frames == 14
+
+
+@pytest.mark.fault(11)
 def test_disorder_is_refused_or_sorted(run: Run, keyframes) -> None:
     shuffled = [keyframes[2], keyframes[0], keyframes[3], keyframes[1]]
     with pytest.raises(InputError, match="sort_keyframes"):

@@ -56,6 +56,7 @@ def record(out: Path) -> dict[str, Any]:
     return json.loads((out / "keyframes.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.fault(29)
 def test_the_folder_is_what_edit_reads(film: Path, painting: Path, tmp_path: Path) -> None:
     out = tmp_path / "styled = keyframes"
     result = run(film, out, style=StyleSource(str(painting)))
@@ -202,6 +203,7 @@ def test_relative_paths_are_found_beside_the_config(film: Path, painting: Path, 
     assert style(config, [film.parent], verbose=False).indices == (0,)
 
 
+@pytest.mark.fault(32)
 def test_two_runs_in_one_folder(film: Path, tmp_path: Path) -> None:
     with (
         RunDirectory(tmp_path, tmp_path / "keyframes.json").lock(),
@@ -340,6 +342,7 @@ def test_no_input_is_overwritten(film: Path, painting: Path, tmp_path: Path) -> 
     assert hashlib.sha256(reference.read_bytes()).digest() == before
 
 
+@pytest.mark.fault(28)
 def test_a_name_in_a_record_cannot_lead_out_of_the_folder(film: Path, tmp_path: Path) -> None:
     run(film, tmp_path, FakeStylist())
     for name in ("../film.png", "/etc/passwd", "keyframes/../../x.png"):

@@ -244,6 +244,7 @@ def test_what_is_shown_can_be_turned_off(editor: FlowMatchingEditor) -> None:
     assert not hidden.reference.images
 
 
+@pytest.mark.fault(9)
 def test_nan_names_clip_rank_and_step(editor: FlowMatchingEditor, monkeypatch: pytest.MonkeyPatch) -> None:
     task = edit_task(index=5, keyframes=moving(9)[[0, 8]])
     original = GuidedVelocity.__call__
@@ -257,6 +258,7 @@ def test_nan_names_clip_rank_and_step(editor: FlowMatchingEditor, monkeypatch: p
         editor.predict_step(task)
 
 
+@pytest.mark.fault(30)
 def test_running_out_of_memory_names_the_knobs(
     editor: FlowMatchingEditor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

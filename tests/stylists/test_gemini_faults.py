@@ -67,6 +67,7 @@ def fails(bench: Bench, kind: type[ServiceError], action=restyle) -> str:
 # -- overloaded, broken, unreachable ---------------------------------------------------------------------------
 
 
+@pytest.mark.fault(17)
 def test_retry_info_is_honoured_with_jitter_on_top(bench: Bench) -> None:
     bench.fake.then(rate_limited("7s"), rate_limited("1.5s"))
     styled = restyle(bench)
@@ -91,6 +92,7 @@ def test_without_a_hint_the_pauses_double_to_a_bound(bench: Bench) -> None:
     assert bench.pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
+@pytest.mark.fault(17)
 def test_too_many_429_stop_and_say_that_the_run_resumes(bench: Bench) -> None:
     bench.fake.then(*[rate_limited("3s")] * 5)
     said = fails(bench, errors.RateLimitedError)
@@ -111,6 +113,7 @@ def test_a_used_up_quota_of_the_day_is_not_waited_for(bench: Bench) -> None:
     assert (len(bench.fake.calls), bench.pauses) == (1, [])
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize("fault", [BROKEN, BUSY, RESET, HTML], ids=["500", "503", "reset", "html"])
 def test_a_passing_fault_costs_one_retry(bench: Bench, transport: str, fault: Reply) -> None:
     bench.fake.then(fault)
@@ -118,6 +121,7 @@ def test_a_passing_fault_costs_one_retry(bench: Bench, transport: str, fault: Re
     assert (len(bench.fake.calls), bench.pauses) == (2, [1.0])
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -153,6 +157,7 @@ def test_no_server_at_all(bench: Bench) -> None:
     assert bench.pauses == [1.0]
 
 
+@pytest.mark.fault(19)
 def test_a_timeout_is_retried_once_and_noted_as_perhaps_billed(bench: Bench, transport: str) -> None:
     bench.settings["timeout_s"] = 1.5
     bench.fake.then(Reply(structured(PASSED).body, delay=2.5))
@@ -182,6 +187,7 @@ def test_a_second_timeout_stops(bench: Bench) -> None:
 # -- refused ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize(
     ("reply", "kind", "words"),
     [
@@ -210,6 +216,7 @@ def withheld(finish: str) -> Reply:
     return answer(finish=finish)
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize(
     ("reply", "kind", "words"),
     [
@@ -254,6 +261,7 @@ def test_without_rephrasing_there_is_one_call(bench: Bench) -> None:
     assert len(bench.fake.calls) == 1
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("quality", [None, 70])
 def test_the_source_is_never_passed_off_as_a_result(bench: Bench, quality: int | None) -> None:
     def echo(call) -> Reply:
@@ -280,6 +288,7 @@ def test_a_source_larger_than_its_canvas_is_known_too(bench: Bench, levels: int)
         bench.run(lambda one: one.restyle(request_for(noise)))
 
 
+@pytest.mark.fault(21)
 def test_another_size_of_the_same_ratio_is_mapped_back(bench: Bench) -> None:
     def large(call) -> Reply:
         image = Image.fromarray(negative(call.pictures[0])).resize((1920, 1080), Image.Resampling.LANCZOS)
@@ -293,6 +302,7 @@ def test_another_size_of_the_same_ratio_is_mapped_back(bench: Bench) -> None:
     assert "off" in styled.provenance["notes"][0]
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize(
     ("data", "mime", "words"),
     [
@@ -317,6 +327,7 @@ def test_a_wrong_mime_of_a_good_picture_is_accepted_and_noted(bench: Bench) -> N
     assert "said to be image/png, is JPEG" in restyle(bench).provenance["notes"]
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize(
     "bad",
     [

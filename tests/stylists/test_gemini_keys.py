@@ -54,6 +54,7 @@ def all_text(error: BaseException) -> str:
     return text
 
 
+@pytest.mark.fault(33)
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_no_failure_shows_the_key(
     bench: Bench, fault: Reply, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture

@@ -155,6 +155,7 @@ def test_it_says_how_to_sync(tracked: Tracked) -> None:
     assert said == [f"tracking: send it to W&B with: wandb sync {path.parent}" for path in tracked.files]
 
 
+@pytest.mark.fault(33)
 @pytest.mark.slow
 def test_nothing_holds_the_key_or_a_folder(tracked: Tracked, inputs: Inputs) -> None:
     assert canaries(tracked.folder) == []
@@ -208,6 +209,7 @@ def test_names_of_artifacts() -> None:
     assert artifact_name("") == "result"
 
 
+@pytest.mark.fault(23)
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.parametrize("key", ["x", "local-" + "a" * 7])
@@ -234,6 +236,7 @@ def test_a_key_that_is_none_is_no_reason_to_stop(
     assert json.loads(file.read_text())["data"] == [["a", 0.5, "1"], ["b", None, "no weights"]]
 
 
+@pytest.mark.fault(23)
 @pytest.mark.slow
 @pytest.mark.network
 def test_a_server_that_does_not_answer_stops_nothing(inputs: Inputs, tmp_path: Path) -> None:

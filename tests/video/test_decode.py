@@ -94,6 +94,7 @@ def test_a_decoder_can_be_added_and_its_count_is_checked(clip, monkeypatch):
         read_frames(clip, decoder="short")
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.99])
 def test_a_truncated_mp4_says_both_counts(tmp_path, share):
     path = tmp_path / "cut.mp4"
@@ -117,6 +118,7 @@ def test_an_mp4_cut_before_its_index_is_refused(tmp_path):
             read_frames(path, salvage=salvage)
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_truncated_matroska_says_both_counts(tmp_path, share):
     path = tmp_path / "cut.mkv"
@@ -130,6 +132,7 @@ def test_a_truncated_matroska_says_both_counts(tmp_path, share):
     np.testing.assert_array_equal(saved, frames[: len(saved)])
 
 
+@pytest.mark.fault(5)
 def test_a_header_that_declares_too_many_frames(tmp_path):
     path = tmp_path / "liar.mp4"
     write_video(path, numbered(10), 16)

@@ -29,6 +29,7 @@ def test_names_with_anything_in_them(tmp_path, name):
     assert load_image(save(tmp_path / f"{name}.png", PICTURE)).path.stem == name
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize(
     ("orientation", "expected"),
     [(2, np.fliplr), (3, lambda a: np.rot90(a, 2)), (6, lambda a: np.rot90(a, -1)), (8, np.rot90)],
@@ -42,6 +43,7 @@ def test_exif_rotation_is_applied_and_noted(tmp_path, orientation, expected):
     assert image.notes == (f"EXIF orientation {orientation} applied",)
 
 
+@pytest.mark.fault(8)
 def test_alpha_is_laid_over_white(tmp_path):
     rgba = np.dstack([PICTURE, np.full(PICTURE.shape[:2], 255, np.uint8)])
     rgba[:10, :, 3] = 0
@@ -61,6 +63,7 @@ def test_a_transparent_palette_is_laid_over_white(tmp_path):
     assert "transparent" in image.notes[0]
 
 
+@pytest.mark.fault(8)
 def test_grey_becomes_rgb(tmp_path):
     grey = PICTURE[..., 0]
     image = load_image(save(tmp_path / "a.png", grey))
@@ -68,6 +71,7 @@ def test_grey_becomes_rgb(tmp_path):
     assert image.notes == ("L converted to RGB",)
 
 
+@pytest.mark.fault(8)
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
     levels = np.linspace(0, 65535, 30 * 40).reshape(30, 40).astype(np.uint16)
     image = load_image(save(tmp_path / "a.png", levels))
@@ -78,6 +82,7 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
     assert image.pixels.max() == 255
 
 
+@pytest.mark.fault(8)
 def test_16_bit_colour_is_scaled_not_clipped(tmp_path):
     import cv2
 
@@ -87,6 +92,7 @@ def test_16_bit_colour_is_scaled_not_clipped(tmp_path):
     assert image.notes == ("16-bit colour reduced to 8 bits",)
 
 
+@pytest.mark.fault(8)
 def test_cmyk_becomes_rgb(tmp_path):
     Image.fromarray(PICTURE).convert("CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
     image = load_image(tmp_path / "a.jpg")
@@ -117,6 +123,7 @@ def test_an_animation_gives_its_first_frame(tmp_path):
     assert image.notes == ("first of 2 frames taken",)
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "bmp"])
 def test_a_truncated_image_names_its_file(tmp_path, suffix):
     path = save(tmp_path / f"cut.{suffix}", texture(200, 200))
@@ -133,6 +140,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("sides", [(100_000, 100_000), (12_000, 12_000)])
 def test_an_image_bomb_is_refused_by_its_header(tmp_path, sides):
     (tmp_path / "bomb.png").write_bytes(png_header(*sides))
@@ -168,6 +176,7 @@ def test_fit_to_its_own_size_changes_nothing():
         assert (record.aspect_change, record.warning) == (0, None)
 
 
+@pytest.mark.fault(13)
 def test_crop_keeps_the_middle():
     wide = np.zeros((20, 80, 3), np.uint8)
     wide[:, 30:50] = 255

@@ -98,6 +98,7 @@ def test_what_nothing_is_computed_with_may_be_missing_and_is_nan(tmp_path: Path)
     assert torch.equal(module.get_parameter("0.weight"), tensors["0.weight"])
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("write", LAYOUTS)
 def test_differences_are_listed(tmp_path: Path, write) -> None:
     tensors = net().state_dict()
@@ -114,6 +115,7 @@ def test_a_long_difference_is_cut(tmp_path: Path) -> None:
         fill(net("meta"), weights(tmp_path), keep(torch.float32))
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("write", [as_single, as_shards, as_pth, as_legacy_pth])
 @pytest.mark.parametrize("left", [0.0, 0.1, 0.6, 0.98])
 def test_a_truncated_file_is_named(tmp_path: Path, write, left: float) -> None:
@@ -151,6 +153,7 @@ class Bomb:
         return os.system, (f"{sys.executable} -c \"open(r'{self.target}', 'w')\"",)
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("disguise", ["zip", "legacy", "raw"])
 @pytest.mark.filterwarnings("ignore:.*pickle")
 def test_a_pickle_bomb_is_refused_and_does_not_go_off(tmp_path: Path, disguise: str) -> None:
@@ -176,6 +179,7 @@ def test_a_pth_of_other_things_is_refused(tmp_path: Path) -> None:
         stored(find_weights(tmp_path, STEM))
 
 
+@pytest.mark.fault(28)
 def test_an_index_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

@@ -203,6 +203,7 @@ def _guided(guidance: float, batched: bool, monkeypatch: pytest.MonkeyPatch) -> 
 STEP = Step(0, 0.5, 0.4, 500.0)
 
 
+@pytest.mark.fault(15)
 def test_guidance_of_one_skips_the_unconditional_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     velocity, x = _guided(1.0, True, monkeypatch)
     values = small.inputs(small.transformer())
