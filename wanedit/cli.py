@@ -120,6 +120,19 @@ def _as_typed(message: str, typed: Mapping[str, str]) -> str:
     return message if flag == setting else f"{flag} ({setting}){message.removeprefix(setting)}"
 
 
+class Overview(ArgumentParser):
+    """The parser of `wanedit` itself, whose help is a line for each command."""
+
+    def format_help(self, *_) -> str:
+        """What `wanedit --help` prints."""
+        found = {name: commands.load(name) for name in commands.names()}
+        names = sorted(found, key=lambda name: found[name].ORDER)
+        lines = ["usage: wanedit COMMAND [--flag value ...]", self.description or ""]
+        lines += [f"  {name:10}{found[name].HELP}" for name in names]
+        lines += ["More of a command: wanedit COMMAND --help. The version: wanedit --version", ""]
+        return "\n".join(lines)
+
+
 def build_parser(asked: str | None = None, own: ArgumentParser | None = None) -> ArgumentParser:
     """The parser of `wanedit`: with that of the command that is asked for, else with a line of help for each.
 
@@ -128,7 +141,7 @@ def build_parser(asked: str | None = None, own: ArgumentParser | None = None) ->
     """
     from wanedit import __version__
 
-    parser = ArgumentParser(
+    parser = Overview(
         prog="wanedit",
         description="Training-free long-video generation and editing on Wan video models.",
         version=__version__,

@@ -212,3 +212,14 @@ def test_help_is_short_unless_all_is_asked_for(command: str, capsys: pytest.Capt
     ] == []
     assert main([command, "--help", "some"]) == 2
     assert "--help some; expected --help, or --help all" in capsys.readouterr().err
+
+
+def test_the_overview_has_a_line_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:-1]] == sorted(
+        commands.names(), key=lambda name: commands.load(name).ORDER
+    )
+    assert max(map(len, lines)) <= 100

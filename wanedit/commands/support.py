@@ -128,8 +128,9 @@ class Parser(ArgumentParser):
             for action in actions:
                 said = re.split(r"[.;:] |[.;:]$", self._said(action), maxsplit=1)[0]
                 known = isinstance(action.default, str | int | float) and action.default not in ("", False)
-                line = f"  {_flags(action):24} {said}" + (f" [{action.default}]" if known else "")
-                lines.append(line if len(line) <= WIDTH else f"{line[: WIDTH - 2]} …")
+                line, default = f"  {_flags(action):24} {said}", f" [{action.default}]" if known else ""
+                room = WIDTH - len(default)
+                lines.append((line if len(line) <= room else f"{line[: room - 2]} …") + default)
         flags = sum(1 for one in self._actions if one.option_strings and not isinstance(one, Help))
         if flags:
             lines.append(f"All flags ({flags}), with what each takes: --help all")
