@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import time
+from argparse import HelpFormatter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ def _as_typed(message: str, typed: Mapping[str, str]) -> str:
 class Overview(ArgumentParser):
     """The parser of `wanedit` itself, whose help is a line for each command."""
 
-    def format_help(self, *_) -> str:
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """What `wanedit --help` prints."""
         found = {name: commands.load(name) for name in commands.names()}
         names = sorted(found, key=lambda name: found[name].ORDER)

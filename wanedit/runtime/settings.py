@@ -146,8 +146,8 @@ class RunSettings(TrackingSettings):
     Attributes:
         job: whose settings these are; a record says it, and no other job takes it.
         negative_prompt: what to steer away from; null for the model's own, "" for none at all.
-        model: a known name (`wanedit models`), or a checkpoint's folder or file; the folder may have any layout, the file
-            is its transformer's. Of an edit also package.module:Class of a video model that is no Wan.
+        model: a known name (`wanedit models`), or a checkpoint's folder or file; the folder may have any layout, the
+            file is its transformer's. Of an edit also package.module:Class of a video model that is no Wan.
         ckpt_dir: the folder of the checkpoint, its transformer's file, or a known name; wins over `model`.
         transformer: the file or folder of the transformer, or of the high-noise expert, in place of what the model has;
             null for that.
