@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from wanedit import commands
 from wanedit.errors import InputError, WaneditError, nearest
-from wanedit.files import system_errors
+from wanedit.files import reading, system_errors
 from wanedit.interrupts import GOES_ON, Interrupted, speaks
 from wanedit.runtime.settings import ALIASES, canonical, words_for
 from wanedit.runtime.settingsfile import read_lines, told_where
@@ -106,12 +106,21 @@ def read_line(argv: Sequence[str], known: Collection[str]) -> Line:
         typed[setting] = flag
         if flag == "tiled" and setting == "tile":
             # A switch, bare or told, of a setting that is a number.
-            if not equals and words and isinstance(yaml.safe_load(words[0]), bool | int):
+            if not equals and words and isinstance(_yaml(words[0]), bool | int):
                 value, *words = words
-            told = canonical({"tiled": yaml.safe_load(value or "true")})
+            told = canonical({"tiled": _yaml(value or "true")})
             equals, value = "=", told["tile"] or "null"
         rest.append(f"--{setting}{equals}{value}")
     return Line([*argv[:1], *pairs, *rest], files, typed)
+
+
+def _yaml(word: str) -> object:
+    """What a word says in YAML; itself where that is nothing."""
+    try:
+        with reading(word, "YAML"):
+            return yaml.safe_load(word)
+    except InputError:
+        return word
 
 
 def _as_typed(message: str, typed: Mapping[str, str]) -> str:

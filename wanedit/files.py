@@ -1,20 +1,35 @@
-"""Files as bytes: one exists only if it is complete, and is known by its SHA-256, as settings are."""
+"""Files as bytes: one exists only if it is complete, is read through one door, and is known by its SHA-256.
+
+Whatever a file holds, only a `WaneditError` comes out of reading it: see `reading`.
+"""
 
 import errno
 import hashlib
 import json
 import os
+import stat
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from wanedit.errors import InputError, ResourceError
+from wanedit.errors import InputError, ResourceError, WaneditError
+
+if TYPE_CHECKING:
+    import yaml
 
 # An object of a JSON or YAML file; whoever takes it checks its entries.
 Json = dict[str, Any]
+Item = TypeVar("Item")
 PARTIAL_SUFFIX = ".partial"
+# How lone surrogates are written, which JSON, YAML and names of files may hold and UTF-8 may not: as JSON spells them.
+NO_UNICODE = "backslashreplace"
+# Bytes of a text file, of which the largest real ones are the records of runs with thousands of segments.
+MAX_TEXT = 1 << 26
+# Values that a YAML file may spell out. Aliases of aliases make billions of some hundred bytes.
+MAX_VALUES = 1_000_000
 
 # What to do about what the system refuses, by errno; anything else is a disk or a network that fails.
 _MAKE_ROOM = "make room and run again; what is finished stays"
@@ -134,10 +149,168 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def reading(path: str | Path, expected: str, raises: type[WaneditError] = InputError) -> Iterator[None]:
+    """The door to bytes from anywhere: what a parser raises in the block is told as an error about its file.
+
+    Warnings of the libraries, which would reach a terminal raw, are dropped. Not around a `yield`.
+
+    Damaged files make libraries raise anything: TypeError, IndexError and RuntimeError as well as errors of their own.
+    That is why every exception is taken here, and nowhere else. Put what parses into the block, and nothing that works
+    with what was parsed: a mistake there is ours, and its traceback tells where.
+
+    Args:
+        path: names the file, or whatever else is read, in messages.
+        expected: what it should hold.
+
+    Raises:
+        raises: the file is damaged, of another kind, not there or may not be read.
+        ResourceError: the system refuses it, see `system_errors`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except WaneditError:
+        raise
+    except Exception as error:
+        if is_refused(error) or (type(error) is OSError and error.errno == errno.EIO):
+            with system_errors(Path(path)):
+                raise
+        raise raises(f"{path}{_line(error)}: {_reason(error)}; expected {expected}") from error
+
+
+def read_each(
+    items: Iterator[Item], path: str | Path, expected: str, raises: type[WaneditError] = InputError
+) -> Iterator[Item]:
+    """What an iterator parses, item by item; raises as `reading`."""
+    end = object()
+    while True:
+        with reading(path, expected, raises):
+            item = next(items, end)
+        if item is end:
+            return
+        yield item  # pyright: ignore[reportReturnType]
+
+
+def _line(error: Exception) -> str:
+    """ ":12" of an error that says in which line it is, as JSON's, YAML's and those of texts do."""
+    match error:
+        case json.JSONDecodeError():
+            return f":{error.lineno}"
+        case UnicodeDecodeError():
+            return f":{error.object.count(10, 0, error.start) + 1}"
+        case _:
+            mark = getattr(error, "problem_mark", None)
+            return "" if mark is None else f":{mark.line + 1}"
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, in a line."""
+    match error:
+        case RecursionError():
+            return "is nested too deeply"
+        case MemoryError():
+            return "asks for more memory than there is"
+        case UnicodeDecodeError():
+            return "is not UTF-8 text"
+        case json.JSONDecodeError():
+            return f"is not JSON ({error.msg}, column {error.colno})"
+        case FileNotFoundError():
+            return "does not exist"
+        case OSError(errno=number, strerror=str(words)) if number in WRONG_NAME | {errno.ENXIO}:
+            return words
+        case _:
+            said = next(iter(str(getattr(error, "problem", "") or error).splitlines()), "")[:200]
+            return f"is truncated, damaged or of another kind ({type(error).__name__}{': ' if said else ''}{said})"
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def require_file(path: Path, expected: str, raises: type[WaneditError] = InputError) -> int:
+    """The size of a regular file; else an error as of `reading`: a pipe waits for its writer, a device never ends."""
+    with reading(path, expected, raises):
+        found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file")
+        raise raises(f"{path}: is {kind}; expected {expected}")
+    return found.st_size
+
+
+def read_text(path: Path, expected: str, raises: type[WaneditError] = InputError) -> str:
+    """A text file, of `MAX_TEXT` bytes at most; raises as `reading`."""
+    if (size := require_file(path, expected, raises)) > MAX_TEXT:
+        raise raises(f"{path}: has {size} bytes; expected {expected}, of {MAX_TEXT} bytes at most")
+    with reading(path, expected, raises):
+        return path.read_text(encoding="utf-8-sig")
+
+
+def read_json(path: Path, expected: str, raises: type[WaneditError] = InputError) -> Json:
+    """The object of a JSON file; raises as `reading`, also for any other value."""
+    text = read_text(path, expected, raises)
+    with reading(path, expected, raises):
+        values = json.loads(text)
+    if not isinstance(values, dict):
+        raise raises(f"{path}: holds a {type(values).__name__}; expected {expected}")
+    return values
+
+
+def read_yaml(path: Path, expected: str) -> object:
+    """The value of a YAML file, of `MAX_VALUES` values at most; raises as `reading`."""
+    text = read_text(path, expected)
+    with reading(path, expected):
+        return parse_yaml(text)
+
+
+def parse_yaml(text: str) -> object:
+    """The value of a YAML text.
+
+    Raises:
+        YAMLError: as `require_finite`; besides, whatever PyYAML raises.
+    """
+    import yaml
+
+    loader = yaml.SafeLoader(text)
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    require_finite(node)
+    return loader.construct_document(node)
+
+
+def require_finite(node: "yaml.Node") -> None:
+    """Raise YAMLError where a YAML node, its aliases written out, has over `MAX_VALUES` values, or holds itself."""
+    import yaml
+
+    counts: dict[int, int | None] = {}
+
+    def count(node: "yaml.Node") -> int:
+        if id(node) not in counts:
+            counts[id(node)] = None  # until its parts are counted
+            parts = node.value if isinstance(node.value, list) else []
+            inside = [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
+            counts[id(node)] = 1 + sum(map(count, inside))
+        found = counts[id(node)]
+        if found is None:
+            raise yaml.YAMLError("an alias in it holds itself")
+        if found > MAX_VALUES:
+            raise yaml.YAMLError(f"it spells out more than {MAX_VALUES} values")
+        return found
+
+    count(node)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a text file; raises as `atomic_path`."""
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors=NO_UNICODE)
 
 
 def append_line(path: Path, line: str, synced: bool = False) -> None:
@@ -155,7 +328,7 @@ def append_line(path: Path, line: str, synced: bool = False) -> None:
         if file.tell():
             file.seek(-1, os.SEEK_END)
         ended = file.read(1) in (b"", b"\n")
-        file.write((b"" if ended else b"\n") + line.encode() + b"\n")
+        file.write((b"" if ended else b"\n") + line.encode(errors=NO_UNICODE) + b"\n")
         if synced:
             file.flush()
             os.fsync(file.fileno())

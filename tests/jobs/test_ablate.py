@@ -87,7 +87,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"baseline": {"beta": 0.0}}, "baseline names 'beta'; expected some of alpha"),
         ({"figures": [{"x": "beta", "y": "psnr_off"}]}, "a figure names 'beta'"),
         ({"figures": [{"x": "alpha"}]}, "expected some of x, y"),
-        ({"overlays": ["gone.yaml"]}, "gone.yaml: No such file or directory; expected a file of settings"),
+        ({"overlays": ["gone.yaml"]}, "gone.yaml: does not exist; expected a file of settings"),
         ({"axes": {"alpa": [1.0]}}, "grid at alpa 1.0: unknown setting 'alpa' of edit"),
         ({"axes": {"controller": ["residual", "best"]}}, "grid at controller best: controller is 'best'"),
         (

@@ -240,7 +240,7 @@ def test_what_is_no_run_is_refused(edit_copy: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "empty").glob("*.html")] == []
     (tmp_path / "empty" / "metrics.jsonl").touch()
     (tmp_path / "empty" / "config.yaml").unlink()
-    with pytest.raises(InputError, match=r"no config\.yaml"):
+    with pytest.raises(InputError, match=r"config\.yaml: does not exist"):
         write_report(tmp_path / "empty")
     (tmp_path / "empty" / "config.yaml").write_text("just words")
     with pytest.raises(InputError, match="holds no settings"):

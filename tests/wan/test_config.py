@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.wan.config import WanConfig, read_json
+from wanedit.wan.config import WanConfig, read_model_json
 
 OFFICIAL = {
     "_class_name": "WanModel",
@@ -69,11 +69,16 @@ def test_missing_keys_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(None, "does not exist"), ("{", "is not JSON"), ("[1]", "holds a list"), ("\udcff", "is not JSON")],
+    [
+        (None, "does not exist"),
+        ("{", "is not JSON"),
+        ("[1]", "holds a list"),
+        ("\udcff", "is not UTF-8 text"),
+    ],
 )
 def test_unreadable_json(tmp_path: Path, text: str | None, said: str) -> None:
     path = tmp_path / "config.json"
     if text is not None:
         path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(MissingWeightsError, match=f"config.json.*{said}"):
-        read_json(path)
+        read_model_json(path)

@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 from wanedit import commands
 from wanedit.errors import InputError, ServiceError, WaneditError
-from wanedit.files import Json
+from wanedit.files import Json, reading
 from wanedit.interrupts import Interrupted, speaks
 from wanedit.runtime.launch import current_world
 from wanedit.runtime.settings import Everyday, Registered, canonical, field_hints, plain_type, words_for
@@ -36,7 +36,12 @@ _reading: ContextVar["tuple[str, Parser] | None"] = ContextVar("reading", defaul
 
 def load_yaml(text: str) -> object:
     """YAML; in a config file the other names of settings are understood, and presets."""
-    values, (content, parser) = read_yaml(text), _reading.get() or (None, None)
+    try:
+        with reading("value", "YAML"):
+            values = read_yaml(text)
+    except InputError as error:  # jsonargparse takes what is no YAML for a text
+        raise yaml.YAMLError(str(error)) from error
+    content, parser = _reading.get() or (None, None)
     if parser is None or not isinstance(values, dict) or text != content:
         return values
     return parser.own_settings(canonical(values))

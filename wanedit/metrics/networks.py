@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from wanedit.errors import InputError
+from wanedit.files import reading
 from wanedit.metrics.functional.fidelity import Mask, masked_mean
 from wanedit.metrics.weights import (
     ALEXNET,
@@ -244,15 +245,25 @@ def _heads(net: Net, trunk: Path) -> nn.Module:
         # Its heads come with it; its trunk would be downloaded, and is filled here instead.
         network = LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
     own = network.net.state_dict()
-    stored = torch.load(trunk, map_location="cpu", weights_only=True)
+    stored = _tensors(trunk)
     wanted = {name: "features." + name.split(".", 1)[1] for name in own}
     missing = [name for name in wanted.values() if name not in stored]
     if missing:
         raise InputError(
             f"{trunk} has no {missing[0]}; expected the weights of torchvision's trunk for {net!r}"
         )
-    network.net.load_state_dict({name: stored[source] for name, source in wanted.items()})
+    with reading(trunk, f"the weights of torchvision's trunk for {net!r}"):
+        network.net.load_state_dict({name: stored[source] for name, source in wanted.items()})
     return network.eval()
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    expected = "named tensors, as torch saves them"
+    with reading(path, expected):
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(stored, dict) or not all(isinstance(one, Tensor) for one in stored.values()):
+        raise InputError(f"{path} holds a {type(stored).__name__}; expected {expected}")
+    return stored
 
 
 def _signed(frame: AnyFrame) -> Float[Tensor, "1 3 height width"]:
@@ -303,8 +314,7 @@ class Raft:
 
 @cache
 def _flow_network(weights: Path, build: Build) -> nn.Module:
-    network = build()
-    stored = torch.load(weights, map_location="cpu", weights_only=True)
+    network, stored = build(), _tensors(weights)
     try:
         network.load_state_dict(stored)
     except RuntimeError as error:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from wanedit import __version__
 from wanedit.errors import InputError
-from wanedit.files import system_errors, write_text
+from wanedit.files import NO_UNICODE, system_errors, write_text
 from wanedit.report import charts, facts
 from wanedit.report.clips import (
     Clips,
@@ -149,7 +149,7 @@ def page(title: str, header: Header, sections: Mapping[str, Section | None]) -> 
         )
 
     # The page tells its own size.
-    return filled(len(filled(0).encode()))
+    return filled(len(filled(0).encode(errors=NO_UNICODE)))
 
 
 def run_page(record: Record, metrics: str) -> str:

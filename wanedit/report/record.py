@@ -7,15 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wanedit.errors import InputError
-from wanedit.files import texts
+from wanedit.files import reading, texts
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
 from wanedit.runtime.events import Event, parse_events, recorded_steps
 from wanedit.runtime.inputs import run_folder
 from wanedit.runtime.privacy import Discreet
-from wanedit.runtime.record import recorded_job
+from wanedit.runtime.record import read_settings, recorded_job
 from wanedit.runtime.settings import FINAL_NAME, canonical
 from wanedit.video import probe
 from wanedit.video.decode import VideoInfo
@@ -96,8 +94,12 @@ class Record:
         """The digests of the segments that the finished video is made of, in order."""
         metadata = self.info.metadata if self.info else {}
         listed = metadata.get("wanedit_segments")
-        named = json.loads(listed) if listed else [self.edit_digest]
-        known = [name for name in named if isinstance(name, str) and name in self.entries]
+        try:
+            with reading(self.root, "the digests of segments"):
+                named = json.loads(listed) if listed else [self.edit_digest]
+        except InputError:
+            named = []
+        known = [name for name in listing(named) if isinstance(name, str) and name in self.entries]
         # An unfinished run has no video that says which; then all that is there.
         return known or sorted(self.entries, key=lambda name: self.entries[name].index)
 
@@ -118,18 +120,12 @@ def read_record(path: Path) -> Record:
         InputError: it is no run of wanedit.
     """
     root = run_folder(path)
-    try:
-        values = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"run: {root} has no config.yaml that can be read ({reason}); expected a run"
-        ) from None
-    if not isinstance(values, dict) or "keyframes" not in values:
+    values, notes = read_settings(root / "config.yaml"), list[str]()
+    if "keyframes" not in values:
         raise InputError(
             f"run: {root / 'config.yaml'} holds no settings of a run; expected a record of wanedit"
         )
-    config, notes = canonical({str(name): value for name, value in values.items()}), []
+    config = canonical(values)
     try:
         lines = list(parse_events((root / "metrics.jsonl").read_bytes()))
     except FileNotFoundError:

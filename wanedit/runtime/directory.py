@@ -13,7 +13,7 @@ from io import FileIO
 from pathlib import Path
 
 from wanedit.errors import InputError, ResourceError
-from wanedit.files import drop_partials, file_sha256, system_errors, write_text
+from wanedit.files import drop_partials, file_sha256, read_json, reading, system_errors, write_text
 from wanedit.runtime.outputs import check_outputs, is_own, require_apart, require_writable
 from wanedit.runtime.settings import check_values
 
@@ -187,20 +187,16 @@ class Manifest:
         Raises:
             InputError: the file is no journal of this version.
         """
-        path = self.directory.progress
-        try:
-            values = json.loads(path.read_bytes())
+        path, expected = self.directory.progress, "a journal of wanedit; move it away to start afresh"
+        if not path.exists():
+            return {}
+        values = read_json(path, expected)
+        with reading(path, expected):
             if values["version"] != JOURNAL_VERSION:
                 raise ValueError(f"version {values['version']}")
             for entry in values["segments"].values():
-                check_values(Entry, entry)
+                check_values(Entry, entry, f"{path}: ")
             return {name: Entry(**entry) for name, entry in values["segments"].items()}
-        except FileNotFoundError:
-            return {}
-        except (InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(
-                f"{path} is no journal of wanedit ({error}); move it away to start afresh"
-            ) from None
 
     def record(self, name: str, entry: Entry) -> None:
         """Add one complete segment. Its file must already be in place."""

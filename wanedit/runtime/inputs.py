@@ -1,6 +1,6 @@
 """What settings name outside of themselves: files, found beside the config file too, and keyframes in every form."""
 
-import json
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 from wanedit.errors import InputError
+from wanedit.files import read_json, reading
 from wanedit.runtime.settings import FINAL_NAME
 from wanedit.runtime.settingsfile import read_lines, told_where
 from wanedit.timeline import Keyframe
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 KeyframesLike = str | os.PathLike[str] | Sequence[object]
 KEYFRAMES_JSON = "keyframes.json"
+_LISTED = '{"keyframes": [{"file": "0000.png", "frame": 0}]}'
 # One of them stands in the folder of every run that began.
 RECORDS = ("metrics.jsonl", "segments/progress.json")
 
@@ -250,7 +252,7 @@ def _seconds(value: object, index: int) -> float:
         if isinstance(value, bool) or not isinstance(value, str | SupportsFloat):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"keyframe {index}: time is {value!r}; expected seconds") from None
 
 
@@ -302,12 +304,14 @@ def _timed_images(folder: Path, fps: float, spacing: float, tell: Callable[[str]
     """
     if (folder / KEYFRAMES_JSON).is_file():
         entries = _of_folder(folder)
-        record = json.loads((folder / KEYFRAMES_JSON).read_text(encoding="utf-8"))
+        record = read_json(folder / KEYFRAMES_JSON, _LISTED)
         if all("seconds" in row for row in record["keyframes"]):  # frames of a video may be unevenly spaced
             tell(f"{folder.name}: times are those of its {KEYFRAMES_JSON}")
             rows = zip(entries, record["keyframes"], strict=True)
             return [_Entry(entry.path, row["seconds"]) for entry, row in rows]
         rate = record.get("fps") or fps
+        if type(rate) not in (int, float) or not 0 < rate < math.inf:
+            raise InputError(f"{folder / KEYFRAMES_JSON}: fps is {rate!r}; expected a positive number")
         tell(f"{folder.name}: times are the frames of its {KEYFRAMES_JSON} at {rate:g} fps")
         return [_Entry(entry.path, _frame(entry.number, k) / rate) for k, entry in enumerate(entries)]
     # Picture 10 after picture 9: text and numbers alternate, so that like is compared with like.
@@ -366,9 +370,10 @@ def _of_folder(
         if clip is not None and clip.path.is_dir():
             return _by_name(folder, images, clip)
         return _by_number(folder, images, first_number)
-    try:
-        values = json.loads(record.read_text(encoding="utf-8"))
+    values = read_json(record, _LISTED)
+    with reading(record, _LISTED):
         entries = [(str(entry["file"]), entry["frame"]) for entry in values["keyframes"]]
+    try:
         for k, (_, frame) in enumerate(entries):
             _frame(frame, k)
     except InputError as error:
@@ -377,11 +382,6 @@ def _of_folder(
         with suppress(InputError), told_where([read_lines(record)]):
             raise told from None
         raise told from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(
-            f'{record}{line}: {error!r}; expected {{"keyframes": [{{"file": "0000.png", "frame": 0}}]}}'
-        ) from None
     # A folder is passed on between people: what it names must not reach other files of the machine.
     outside = [name for name, _ in entries if Path(name).is_absolute() or ".." in Path(name).parts]
     if outside:

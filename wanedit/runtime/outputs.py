@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from wanedit.errors import InputError
-from wanedit.files import WRONG_NAME, is_refused, system_errors
+from wanedit.files import WRONG_NAME, read_json, reading, system_errors
 from wanedit.video.formats import FORMATS, own_names
 
 MADE_WITH = "wanedit"
@@ -92,16 +92,19 @@ def is_own(path: Path) -> bool:
     if path.stat().st_size == 0:
         return True
     ending = path.suffix.lower()
-    with suppress(ValueError):
+    with suppress(InputError), reading(path, "a file of wanedit's"):
         if ending in FORMATS:
             return _film_is_own(path)
         if ending == ".png":
-            return _picture_is_own(path)
+            from PIL import Image
+
+            with Image.open(path) as picture:
+                return str(picture.info.get("Software", "")).startswith(MADE_WITH)
         if mark := _MARKS.get(ending):
             with path.open("rb") as file:
                 return mark.encode() in file.read(4096)
         if ending == ".json":
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path, "a record of wanedit")
             # A list of versions that somebody keeps names wanedit too, and nothing but texts.
             return _names_version(values) and any(isinstance(part, dict | list) for part in values.values())
         if ending == ".jsonl":
@@ -115,28 +118,12 @@ def _names_version(values: object) -> bool:
     return isinstance(values, dict) and bool(re.match(r"\d+\.\d", str(values.get(MADE_WITH))))
 
 
-def _picture_is_own(path: Path) -> bool:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            return str(picture.info.get("Software", "")).startswith(MADE_WITH)
-    except UnidentifiedImageError:
-        return False
-
-
 def _film_is_own(path: Path) -> bool:
     import av
-    from av.error import FFmpegError
 
     with path.open("rb") as file:
         file.read(1)  # what the disk refuses tells nothing of who wrote the file
-    try:
-        # An absolute path, since 'a:b.mp4' would be read as protocol 'a'.
-        with av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"}) as film:
-            names = own_names(dict(film.metadata))
-    except (FFmpegError, ValueError) as error:
-        if is_refused(error):
-            raise
-        return False
+    # An absolute path, since 'a:b.mp4' would be read as protocol 'a'.
+    with av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"}) as film:
+        names = own_names(dict(film.metadata))
     return any(name.startswith(MADE_WITH) for name in names) or MADE_WITH in names.get("comment", "")

@@ -4,6 +4,7 @@ run holds for whoever measures or shows it.
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import yaml
 from jaxtyping import Bool
 
 from wanedit.errors import InputError
-from wanedit.files import Json, texts, write_text
+from wanedit.files import Json, read_text, read_yaml, texts, write_text
 from wanedit.lit import comes_from_outside
 from wanedit.outside import folders_of
 from wanedit.registry import Registry
@@ -76,19 +77,15 @@ def own_record(job: str, directory: RunDirectory) -> Json:
 def _read_record(directory: RunDirectory) -> Json:
     """The recorded configuration of this folder's earlier run; empty if there was none."""
     path = directory.config
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return {}
+    text = read_text(path, "a record of wanedit")
     if not text.startswith(RECORD_MARK):
         raise InputError(
             f"{path} is not a record of wanedit and would be overwritten; choose another output, or "
             "move it away"
         )
-    try:
-        return canonical(dict(yaml.safe_load(text) or {}))
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); move it away to start afresh") from None
+    return canonical(read_settings(path))
 
 
 def write_record(directory: RunDirectory, config: IsDataclass) -> None:
@@ -188,12 +185,7 @@ def read_run(root: Path, folders: Sequence[Path] = ()) -> FinishedRun:
         MissingWeightsError: its model is not on this machine: the hash of the run holds the model's.
     """
     path = root / "config.yaml"
-    try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"run: {root} has no config.yaml that can be read ({error})") from None
-    if not isinstance(record, dict):
-        raise InputError(f"run: {path} holds no settings; expected a record of wanedit")
+    record = read_settings(path)
     job = recorded_job(record)
     own = f"wanedit.jobs.{job}"
     load: LoadRun | None = None
@@ -204,6 +196,14 @@ def read_run(root: Path, folders: Sequence[Path] = ()) -> FinishedRun:
     if load is None:
         raise InputError(f"run: {path} is of the job {job!r}, whose runs nothing installed here can read")
     return load(root, canonical(record), folders)
+
+
+def read_settings(path: Path) -> Json:
+    """The settings of a config.yaml, as they were recorded. Raises InputError where it holds none."""
+    values = read_yaml(path, "a record of wanedit")
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise InputError(f"{path}: holds no settings; expected a record of wanedit")
+    return values
 
 
 def recorded_config(kind: type[Config], record: Mapping[str, object], root: Path) -> Config:

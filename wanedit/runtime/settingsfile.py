@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from wanedit.errors import InputError
+from wanedit.files import read_text, reading, require_finite
 from wanedit.runtime.settings import ALIASES
 
 # What YAML 1.1 takes for true or false.
@@ -34,31 +35,26 @@ def read_lines(path: Path) -> SettingsFile:
     Raises:
         InputError: it cannot be read, is no UTF-8, no YAML, no mapping, or has a key twice; with file and line.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected a file of settings") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}:{line}: is not UTF-8 text; expected the file to be saved as UTF-8"
-        ) from None
-    try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
+    expected = "a file of settings, saved as UTF-8"
+    text = read_text(path, expected)
+    with reading(path, expected):
+        try:
+            loader = yaml.SafeLoader(text)
+            root = loader.get_single_node()
+            if root is not None:
+                require_finite(root)
+        except yaml.YAMLError as error:
+            raise InputError(_syntax(path, text, error)) from None
         found = SettingsFile(path, {}, {})
         if root is None:
             raise InputError(f"{path}: holds no setting; expected lines such as prompt: a red ball")
         if not isinstance(root, yaml.MappingNode):
             raise InputError(f"{path}:1: holds no mapping; expected lines such as prompt: a red ball")
         _walk(root, "", found)
-        _construct(loader, root, path)
-    except yaml.YAMLError as error:
-        raise InputError(_syntax(path, text, error)) from None
-    except RecursionError:
-        raise InputError(f"{path}: an alias in it holds itself; expected settings that end") from None
+        try:
+            _construct(loader, root, path)
+        except yaml.YAMLError as error:
+            raise InputError(_syntax(path, text, error)) from None
     return found
 
 
@@ -67,7 +63,7 @@ def _construct(loader: yaml.SafeLoader, node: yaml.Node, path: Path) -> None:
     if isinstance(node, yaml.ScalarNode):
         try:
             loader.construct_object(node)
-        except ValueError as error:
+        except (ValueError, LookupError, AttributeError) as error:  # what PyYAML's own constructors raise
             raise InputError(
                 f"{path}:{node.start_mark.line + 1}: {node.value} is no value that YAML can read ({error}); "
                 "a text stands in quotes"

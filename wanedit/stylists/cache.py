@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from wanedit.errors import InputError
-from wanedit.files import append_line, digest, write_text
+from wanedit.files import append_line, digest, read_json, write_text
 from wanedit.stylists.protocol import Record, Styled
 from wanedit.video.arrays import AnyFrame, pixels_sha256
 from wanedit.video.encode import write_png
@@ -88,10 +88,10 @@ class Cache:
         if self.renew:
             return None
         try:
-            record = json.loads(self._place(key, ".json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError, RecursionError):
-            return None  # what cannot be read for another reason may have cost money: it is not made anew
-        return record if isinstance(record, dict) and record.get("key") == key else None
+            record = read_json(self._place(key, ".json"), "an answer kept")
+        except InputError:
+            return None  # what the disk refuses may have cost money: it is not made anew
+        return record if record.get("key") == key else None
 
     def _write(self, key: str, record: Record) -> None:
         text = json.dumps({"key": key, **record}, ensure_ascii=False, indent=1)

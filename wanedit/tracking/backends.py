@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from PIL import Image
 
-from wanedit.files import write_text
+from wanedit.files import read_json, reading, write_text
 from wanedit.registry import Registry
 
 if TYPE_CHECKING:
@@ -135,7 +135,10 @@ class CsvTracker(Tracker):
             # The first row of this attempt, or a value that earlier rows lack: a new column, and so the file anew.
             earlier = []
             if path.is_file():
-                with path.open(encoding="utf-8", newline="") as file:
+                with (
+                    reading(path, "rows of an earlier attempt"),
+                    path.open(encoding="utf-8", newline="") as file,
+                ):
                     earlier = list(csv.DictReader(file))
             columns = self._write_rows(path, [*earlier, row])
         else:
@@ -172,7 +175,7 @@ class CsvTracker(Tracker):
 
     def _add(self, name: str, values: Mapping[str, object]) -> None:
         path = self.folder / name
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        before = read_json(path, "values of an earlier attempt") if path.is_file() else {}
         write_text(path, json.dumps(before | dict(values), indent=1, ensure_ascii=False) + "\n")
 
 

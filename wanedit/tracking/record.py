@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from wanedit.files import write_text
+from wanedit.errors import InputError
+from wanedit.files import read_json, write_text
 from wanedit.runtime.events import NOT_FINITE, parse_events, read_events
 from wanedit.tracking.backends import Scalar
 
@@ -71,7 +72,7 @@ def _read(folder: Path) -> dict[str, Record]:
     """All records; a file that is none is as good as absent, for nothing but ids would be lost."""
     known, found = {f.name for f in fields(Record)}, {}
     try:
-        values = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        values = read_json(folder / FILE_NAME, "the runs of trackers")
         if values["version"] != VERSION:
             return {}
         for name, run in values["runs"].items():
@@ -84,7 +85,7 @@ def _read(folder: Path) -> dict[str, Record]:
             if not all(isinstance(count, int) and count >= 0 for count in counts):
                 return {}
             found[name] = record
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (InputError, KeyError, TypeError, AttributeError, ValueError):
         return {}
     return found
 

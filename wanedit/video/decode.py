@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wanedit.errors import InputError
+from wanedit.files import read_each, reading
 from wanedit.progress import counted
 from wanedit.video.arrays import AnyFrame, Frame, Frames, FrameSequence, require_same_size
 from wanedit.video.formats import own_names
@@ -31,6 +32,8 @@ from wanedit.video.libav import (
     video_stream,
 )
 from wanedit.video.light import UNSPECIFIED
+
+_WHOLE = "a whole video"
 
 
 @runtime_checkable
@@ -96,7 +99,7 @@ def describe(path: Path, index: PacketIndex) -> VideoInfo:
         (height, width), codec, pixel_format, rotation = first.pixels.shape[:2], "webp", first.mode, 0
         metadata, notes = dict[str, str](), first.notes
     else:
-        with open_video(path) as container:
+        with reading(path, _WHOLE), open_video(path) as container:
             picture = first_picture(container, path)
             stream, display = video_stream(container), display_of(container, path)
             codec, metadata = stream.codec_context.name, own_names(dict(container.metadata))
@@ -227,22 +230,23 @@ def _reader(path: Path, decoder: str) -> Decoder:
 
 def index_of(path: Path) -> PacketIndex:
     """The frames of a file, whole or not. Raises InputError as `libav.open_video`."""
-    if not is_animation(path):
-        return scan(path)
-    # A frame of no time, as some programs write it, is shown for a tenth of a second by browsers.
-    shown = [duration or 100 for _, duration in load_animation(path)]
-    *starts, end = accumulate(shown, initial=0)
-    clock = Fraction(1, 1000)
-    return PacketIndex(
-        pts=tuple(starts),
-        end=end,
-        keys=tuple(range(len(shown))),
-        time_base=clock,
-        fps=kept_rate(starts, end, clock, None),
-        seekable=True,
-        declared=len(shown),
-        finished=True,
-    )
+    with reading(path, _WHOLE):
+        if not is_animation(path):
+            return scan(path)
+        # A frame of no time, as some programs write it, is shown for a tenth of a second by browsers.
+        shown = [duration or 100 for _, duration in load_animation(path)]
+        *starts, end = accumulate(shown, initial=0)
+        clock = Fraction(1, 1000)
+        return PacketIndex(
+            pts=tuple(starts),
+            end=end,
+            keys=tuple(range(len(shown))),
+            time_base=clock,
+            fps=kept_rate(starts, end, clock, None),
+            seekable=True,
+            declared=len(shown),
+            finished=True,
+        )
 
 
 class AnimationDecoder:
@@ -272,7 +276,8 @@ def scanned(path: Path, salvage: bool) -> PacketIndex:
 
 def _counted(frames: Iterator[AnyFrame], path: Path, expected: int, salvage: bool) -> Iterator[AnyFrame]:
     count = 0
-    for frame in require_same_size(frames, str(path)):  # a stream may change its size on the way
+    # A stream may change its size on the way.
+    for frame in require_same_size(read_each(frames, path, _WHOLE), str(path)):
         count += 1
         yield frame
     if count != expected and not salvage:

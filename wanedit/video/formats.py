@@ -123,7 +123,7 @@ def format_of(path: str | Path) -> Format:
 def own_names(metadata: dict[str, str]) -> dict[str, str]:
     """A film's metadata by the names it was given: Matroska stores capitals, a GIF has one comment for all."""
     found = {name.lower(): text for name, text in metadata.items()}
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         inside = json.loads(found.get("comment", ""))
         found |= inside if isinstance(inside, dict) else {}
     return found

@@ -2,8 +2,6 @@
 
 import io
 import re
-import struct
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from wanedit.errors import InputError
-from wanedit.files import is_refused
+from wanedit.files import reading, require_file
 from wanedit.video.arrays import AnyFrame, Frame, require_frame, size_text
 from wanedit.video.light import UNSPECIFIED, colour_notes, converts, is_known, to_bt709
 
@@ -30,8 +28,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF
 _PLAYED = ("GIF", "PNG", "WEBP", "AVIF")
 _ORIENTATION = 0x0112
 _NAMED = 3  # at most, in an error
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
-
 
 OVER_WHITE = "transparent places laid over white"
 
@@ -66,8 +62,7 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage
             pillow-heif is not installed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such image'}")
+    require_file(path, "an image")
     return _loaded(_opened(path, max_pixels), path)
 
 
@@ -84,7 +79,7 @@ def is_animation(path: Path) -> bool:
     """Whether a file is an animated WebP. Other animations, GIF and APNG, are read as videos."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
+    with reading(path, "a picture or a video"), path.open("rb") as file:
         # RIFF container, extended WebP; the second bit of its flags says that it is animated (RFC 9649, section 2.7.1).
         head = file.read(21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:21] and head[20] & 2)
@@ -92,16 +87,14 @@ def is_animation(path: Path) -> bool:
 
 def count_pictures(path: Path) -> int:
     """How many pictures an image file plays one after the other; 0 for what is no image, such as a video."""
+    if not path.is_file():
+        return 0
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=known_formats()) as image:
-                # Pages of a TIFF and the two views of a stereo photograph are not played.
-                return getattr(image, "n_frames", 1) if image.format in _PLAYED else 1
-    except Image.DecompressionBombError:
-        return 1
-    except _UNREADABLE:
-        return int(_is_heic(path))
+        with reading(path, "a picture"), Image.open(path, formats=known_formats()) as image:
+            # Pages of a TIFF and the two views of a stereo photograph are not played.
+            return getattr(image, "n_frames", 1) if image.format in _PLAYED else 1
+    except InputError as error:
+        return int(isinstance(error.__cause__, Image.DecompressionBombError) or _is_heic(path))
 
 
 def load_animation(path: Path) -> Iterator[tuple[LoadedImage, int]]:
@@ -110,16 +103,16 @@ def load_animation(path: Path) -> Iterator[tuple[LoadedImage, int]]:
     Raises:
         InputError: truncated, or of too many pixels a picture.
     """
-    image = _opened(path, MAX_PIXELS)
-    for number in range(getattr(image, "n_frames", 1)):
-        try:
+    image, expected = _opened(path, MAX_PIXELS), "a whole animation"
+    with reading(path, expected):
+        count = getattr(image, "n_frames", 1)
+    for number in range(count):
+        with reading(f"{path}: frame {number}", expected):
             image.seek(number)
             image.load()
-        except _UNREADABLE as error:
-            raise InputError(f"{path}: frame {number} is damaged ({error})") from error
-        shown = image.copy()
-        shown.info = image.info
-        yield _loaded(shown, path), int(image.info.get("duration", 0))
+            shown, duration = image.copy(), int(image.info.get("duration", 0))
+            shown.info = image.info
+        yield _loaded(shown, path), duration
 
 
 def over_white(rgb: AnyFrame, alpha: UInt8[np.ndarray, "_ _"]) -> AnyFrame:
@@ -165,25 +158,24 @@ def known_formats() -> tuple[str, ...]:
 def _opened(path: Path, max_pixels: int) -> Image.Image:
     formats = known_formats()
     try:
-        with warnings.catch_warnings():  # Pillow warns of sizes that the cap below decides on
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with reading(path, "an image"):
             image = Image.open(path, formats=formats)
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: too many pixels ({error})") from error
-    except _UNREADABLE as error:
-        if is_refused(error):
+    except InputError as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            raise InputError(f"{path}: too many pixels ({error.__cause__})") from error
+        if getattr(error.__cause__, "errno", None):  # it cannot even be opened
             raise
         if "HEIF" not in formats and _is_heic(path):
             raise InputError(
                 f"{path}: is HEIC, as iPhones save, which needs pillow-heif: pip install 'wanedit[heif]'; or export it "
                 "as JPEG or PNG"
             ) from error
-        with path.open("rb") as file:
+        with reading(path, "an image"), path.open("rb") as file:
             head = file.read(16)
-        for name in formats:
-            begins = Image.OPEN[name][1] if name in Image.OPEN else None
-            if begins and begins(head):
-                raise InputError(f"{path}: begins as {name} does, and is truncated or damaged") from error
+            tests = {name: Image.OPEN[name][1] for name in formats if name in Image.OPEN}
+            begun = [name for name, begins in tests.items() if begins and begins(head)]
+        if begun:
+            raise InputError(f"{path}: begins as {begun[0]} does, and is truncated or damaged") from error
         raise InputError(f"{path}: not an image of a known format ({', '.join(formats)})") from error
     if image.width * image.height > max_pixels:
         got = f"{image.width}x{image.height}"
@@ -194,7 +186,7 @@ def _opened(path: Path, max_pixels: int) -> Image.Image:
 
 def _is_heic(path: Path) -> bool:
     # ISO/IEC 23008-12, annex B: the brands of still pictures and sequences in HEVC.
-    with path.open("rb") as file:
+    with reading(path, "an image"), path.open("rb") as file:
         head = file.read(64)
     brands = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
     return head[4:8] == b"ftyp" and any(brand in head[8:] for brand in brands)
@@ -207,7 +199,7 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     deep = not image.mode.startswith("I") and any(";16" in raw for raw in raw_modes)
     notes = ["16-bit colour reduced to 8 bits"] if deep else []
     alpha = None
-    try:
+    with reading(path, "a whole image; export it anew, as PNG"):
         tags = _colour_tags(image, path)  # while its file is still open
         # Pillow turns a TIFF upright itself while it decodes it, and says nothing afterwards.
         turned = image.getexif().get(_ORIENTATION, 1) if image.format == "TIFF" else 1
@@ -244,12 +236,6 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
             notes.append(f"{image.mode} converted to RGB")
             image = image.convert("RGB")
         pixels = np.array(image)
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: the image is truncated or corrupt ({error})") from error
-    except RuntimeError as error:  # libavif's word for colour matrices that it does not know
-        raise InputError(
-            f"{path}: cannot be decoded ({error}); export it as PNG, or with another colour matrix"
-        ) from error
     if alpha is not None and alpha.min() == 255:
         alpha = None
     if alpha is not None:
@@ -336,7 +322,7 @@ def _to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
         converted = ImageCms.profileToProfile(
             image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
-    except (ImageCms.PyCMSError, OSError) as error:
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
         notes.append(f"colour profile ignored, it cannot be used ({error})")
         return image
     notes.append(f"{image.mode} converted to sRGB by the embedded profile {name!r}")

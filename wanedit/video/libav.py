@@ -22,7 +22,7 @@ from av.error import FFmpegError, InvalidDataError
 from av.stream import Disposition
 
 from wanedit.errors import InputError
-from wanedit.files import is_refused
+from wanedit.files import is_refused, require_file
 from wanedit.video.arrays import Clock, Frame
 from wanedit.video.display import Display
 from wanedit.video.ending import breaks_off, keeps_place
@@ -36,8 +36,7 @@ SALVAGE_HINT = "`wanedit edit --salvage`, in Python salvage=True, reads what is 
 
 def open_video(path: Path, options: dict[str, str] | None = None) -> "InputContainer":
     """Open a video file with PyAV. Raises InputError if it is missing, no file, no video, or unreadable."""
-    if not path.is_file():  # a named pipe would wait for a writer for ever
-        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+    require_file(path, "a video")
     only_files = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
         # an absolute path, since 'a:b.mp4' would be read as protocol 'a'

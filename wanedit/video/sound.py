@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ from av.filter import Graph
 from av.stream import Disposition
 
 from wanedit.errors import InputError
+from wanedit.files import read_each, reading, require_file
 from wanedit.video.arrays import Clock
 from wanedit.video.formats import Format
 from wanedit.video.images import is_animation
@@ -30,6 +32,8 @@ PREROLL_FRAMES = 2
 BITS_PER_CHANNEL = 96_000
 # Sound that outlasts the pictures by less is the rest of its last packet.
 NEGLIGIBLE = Fraction(1, 10)
+
+_HEARD = "a whole file of sound or video"
 
 Notes = list[str]
 
@@ -106,7 +110,7 @@ def left_out(path: Path) -> Notes:
     """
     if is_animation(path):
         return []
-    with _open(path) as container:
+    with reading(path, _HEARD), _open(path) as container:
         tracks, chapters = container.streams.subtitles, len(container.chapters())
     said = [track.metadata.get("language", "und") for track in tracks]
     held = {"subtitles": ", ".join(said), "chapters": str(chapters) if chapters else ""}
@@ -154,11 +158,12 @@ def sound_packets(sound: Sound, film: OutputContainer, kind: Format) -> Iterator
     Nothing of the film may be written before; the file is read as packets are taken.
     """
     container = _open(sound.path)
-    streams = _tracks(container)
-    tracks: dict[int, _Track] = {}
-    for stream in streams:
-        kept = _copies(kind, stream)
-        tracks[stream.index] = (_Copied if kept else _Encoded)(stream, film, kind, sound)
+    with reading(sound.path, _HEARD):
+        streams = _tracks(container)
+        tracks: dict[int, _Track] = {}
+        for stream in streams:
+            kept = _copies(kind, stream)
+            tracks[stream.index] = (_Copied if kept else _Encoded)(stream, film, kind, sound)
 
     def packets() -> Iterator[Packet]:
         with container:
@@ -176,9 +181,10 @@ def sound_packets(sound: Sound, film: OutputContainer, kind: Format) -> Iterator
             except FFmpegError:  # damage between packets: what was read so far is all there is
                 pass
             for track in tracks.values():
-                yield from track.rest()
+                with suppress(FFmpegError):  # of a track that broke off at once
+                    yield from track.rest()
 
-    return packets()
+    return read_each(packets(), sound.path, _HEARD)
 
 
 class _Track(Protocol):
@@ -277,8 +283,7 @@ class _Encoded:
 
 
 def _open(path: Path) -> InputContainer:
-    if not path.is_file():
-        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+    require_file(path, _HEARD)
     only = {"protocol_whitelist": "file", "format_whitelist": f"{CONTAINERS},{SOUND_CONTAINERS}"}
     try:
         return av.open(os.path.abspath(path), container_options=only)
@@ -302,14 +307,14 @@ class _Heard:
 
 
 def _listen(path: Path, kind: Format) -> _Heard:
-    with _open(path) as container:
+    with reading(path, _HEARD), _open(path) as container:
         tracks = _tracks(container)
         films = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
         begins = [
             one.start_time * one.time_base for one in (*tracks, *films) if one.start_time and one.time_base
         ]
         # What is heard or seen before 0 is a codec's lead, and not played.
-        begin = min(begins) if len(begins) == len(tracks) + len(films) else Fraction(0)
+        begin = min(begins, default=Fraction(0)) if len(begins) == len(tracks) + len(films) else Fraction(0)
         ends = [end for track in tracks if (end := _end(track)) is not None]
         notes = [note for track in tracks if kind.sound is not None for note in _changes(track, kind)]
         if lost := len(container.streams.audio) - len(tracks):

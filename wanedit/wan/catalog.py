@@ -6,7 +6,7 @@ Layout hashes are diffsynth's (`diffsynth/configs/model_configs.py`, 2.1.12): md
 import contextlib
 import os
 import shlex
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from wanedit.errors import InputError, MissingWeightsError
@@ -43,6 +43,11 @@ class Sampling:
     size: str = "1280*720"
     full_size: bool = True
     """Whether the segment lengths that full-size models handle badly deserve a warning."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_inference_steps", "shift", "fps", "max_frames"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)!r}; expected a positive number")
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,7 @@ def sampling_in(path: Path, known: KnownModel | None) -> Sampling:
     """The settings that a folder's model was made for: its own sampling.json over those of the known model."""
     if not (path / SAMPLING).is_file() and known is not None and known.bundled:
         path = locate(known.name)  # wan-tiny in another format
-    own = read_overrides(path / SAMPLING, [one.name for one in fields(Sampling)])
+    own = read_overrides(path / SAMPLING, asdict(Sampling()))
     return replace(known.sampling if known else Sampling(), **own)
 
 

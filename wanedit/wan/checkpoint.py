@@ -2,18 +2,21 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from wanedit.errors import MissingWeightsError, WaneditError
-from wanedit.files import file_sha256, write_text
+from wanedit.files import file_sha256, read_json, reading, write_text
 from wanedit.wan.config import IMAGE, TEXT, TRANSFORMER, VAE
 from wanedit.wan.formats.layouts import Source
 from wanedit.wan.formats.names import officially
@@ -21,6 +24,11 @@ from wanedit.wan.formats.numbers import Weights, some
 
 Shapes = dict[str, tuple[int, ...]]
 DtypeOf = Callable[[str], torch.dtype]
+
+# Of one part; the largest published one, of 14 B weights, has 1,500.
+MAX_PARAMETERS = 10_000
+# Formats as `Entry.kind` names them, into which a damaged header may turn weights.
+WHOLE_NUMBERS = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"}
 
 
 def layout_hash(shapes: Mapping[str, Sequence[int]]) -> str:
@@ -76,6 +84,10 @@ def fill(
     """
     # All names and shapes before the first tensor: a wrong file is told in a second, not after minutes.
     problem = difference(module_shapes(module), weights.shapes, unread)
+    whole = {name for name, tensor in module.state_dict().items() if not tensor.is_floating_point()}
+    odd = [n for n, entry in weights.entries.items() if entry.kind in WHOLE_NUMBERS and n not in whole]
+    if odd and problem is None:
+        problem = f"{len(odd)} of whole numbers, which are no weights: {some(odd)}"
     if problem:
         raise MissingWeightsError(f"{weights.files[0]}: {problem}")
     on_cpu = torch.device(device).type == "cpu"
@@ -127,8 +139,17 @@ class Part:
         return Weights(found.files, officially(found.entries, kind, str(found.files[0])))
 
     def module(self) -> nn.Module:
-        """The module without weights, on the meta device."""
-        with torch.device("meta"):
+        """The module without weights, on the meta device.
+
+        Raises:
+            MissingWeightsError, InputError: there is none of the sizes that its config says.
+        """
+        config = f"{self.source.config(self.name)[1]}: {self.name}"
+        with (
+            reading(config, "the sizes of a model", MissingWeightsError),
+            torch.device("meta"),
+            _few_parameters(config),
+        ):
             return self.build()
 
     def num_weights(self) -> int:
@@ -140,16 +161,34 @@ class Part:
         return fill(self.module(), self.weights(), dtype_of, device, self.unread)
 
 
+@contextlib.contextmanager
+def _few_parameters(config: str) -> Iterator[None]:
+    """Stop building a module of more than `MAX_PARAMETERS`: a wrong number of layers would build for hours."""
+    numbers = itertools.count(1)
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if next(numbers) > MAX_PARAMETERS:
+            raise MissingWeightsError(
+                f"{config} has over {MAX_PARAMETERS} tensors; expected the sizes of a model"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, remembered by (path, size, mtime) in the user's cache, since weights are large."""
     status = path.stat()
     key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
     cache_path = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wanedit" / "sha256.json"
     try:
-        cache = json.loads(cache_path.read_text())
-    except (OSError, ValueError):
+        cache = read_json(cache_path, "hashes of weights")
+    except WaneditError:
         cache = {}
-    if key in cache:
+    if re.fullmatch(r"[0-9a-f]{64}", str(cache.get(key))):
         return cache[key]
     cache[key] = file_sha256(path)
     # A cache that cannot be written (read-only home, full disk) costs time, not correctness.

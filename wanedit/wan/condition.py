@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.files import Json
+from wanedit.files import Json, reading
 from wanedit.wan.checkpoint import Part
 from wanedit.wan.config import IMAGE, MASK_CHANNELS, TEXT, checked
 from wanedit.wan.formats.layouts import Source
@@ -35,7 +35,7 @@ OFFICIAL_IMAGE: Json = {
     "image_size": 224,
     "patch_size": 14,
     "dim": 1280,
-    "mlp_ratio": 4,
+    "mlp_ratio": 4.0,
     "out_dim": 1024,
     "num_heads": 16,
     "num_layers": 32,
@@ -97,7 +97,8 @@ class SentencePieces:
             raise MissingWeightsError(
                 f"{file} holds no tokenizer (spiece_model); name its folder by --tokenizer"
             )
-        self.pieces = SentencePieceProcessor(model_proto=bytes(tensor.read().numpy()))
+        with reading(file, "a tokenizer as spiece_model", MissingWeightsError):
+            self.pieces = SentencePieceProcessor(model_proto=bytes(tensor.read().numpy()))
         self.seq_len = seq_len
 
     def count(self, prompt: str) -> int:
@@ -128,29 +129,52 @@ def load_text_encoder(
         MissingWeightsError: weights or tokenizer are absent or do not fit.
     """
     place = source.tokenizer()
+    tokenizer, size = load_tokenizer(place, text_len)
+    model = text_part(source).load(lambda _: dtype, device)
+    vocabulary = model.get_parameter("token_embedding.weight").shape[0]
+    if size > vocabulary:
+        raise MissingWeightsError(
+            f"{place} has {size} tokens; expected no more than the text encoder's {vocabulary}"
+        )
+    return TextEncoder(model, tokenizer)
+
+
+def load_tokenizer(place: Path, text_len: int) -> tuple[Callable[..., tuple[Tensor, Tensor]], int]:
+    """The tokenizer of `Source.tokenizer`, which cuts and fills to `text_len`, and how many tokens it knows.
+
+    Raises:
+        MissingWeightsError: it cannot be read, or lacks what encoding needs.
+    """
+    if place.is_file():
+        pieces = SentencePieces(place, text_len)
+        return pieces, pieces.pieces.vocab_size()
     from diffsynth.models.wan_video_text_encoder import HuggingfaceTokenizer
 
-    model = text_part(source).load(lambda _: dtype, device)
-    if place.is_file():
-        return TextEncoder(model, SentencePieces(place, text_len))
-    return TextEncoder(model, HuggingfaceTokenizer(str(place), seq_len=text_len, clean="whitespace"))
+    with reading(place, "the UMT5 tokenizer", MissingWeightsError):
+        # Nothing outside of the folder: its files may name another repository, or code to run.
+        tokenizer = HuggingfaceTokenizer(
+            str(place), text_len, "whitespace", local_files_only=True, trust_remote_code=False
+        )
+        tokenizer("")
+        return tokenizer, len(tokenizer.tokenizer)
 
 
 def count_tokens(source: Source, prompts: list[str]) -> list[int]:
     """Tokens of every prompt, the end mark included, before any cut. Loads the tokenizer's table and no more.
 
     Raises:
-        MissingWeightsError: no tokenizer.
+        MissingWeightsError: no tokenizer, or one that cannot be read.
     """
     place, lines = source.tokenizer(), [_one_line(prompt) for prompt in prompts]
     if place.is_file():
         return [SentencePieces(place, 1).count(line) for line in lines]
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return [len(encoding.ids) for encoding in tokenizer.encode_batch(lines)]
+    with reading(place, "the UMT5 tokenizer", MissingWeightsError):
+        tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(lines)]
 
 
 def prompt_doubts(source: Source, limit: int, prompts: list[str]) -> list[str]:
@@ -185,6 +209,10 @@ class ImageEncoder(nn.Module):
 
 def build_image_encoder(config: Json) -> nn.Module:
     """The bare vision transformer, uninitialised, on whatever device is current."""
+    if config["image_size"] % config["patch_size"]:
+        raise InputError(
+            f"image_size {config['image_size']} is no multiple of patch_size {config['patch_size']}; expected one"
+        )
     from diffsynth.models.wan_video_image_encoder import VisionTransformer
 
     return VisionTransformer(**config)

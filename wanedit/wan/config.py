@@ -1,14 +1,13 @@
 """The sizes of a Wan transformer, as its `config.json` gives them."""
 
-import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.files import Json
+from wanedit.files import Json, read_json
 
 PATCH_SIZE = (1, 2, 2)
 LATENT_CHANNELS = 16
@@ -75,13 +74,15 @@ class WanConfig:
             raise InputError(f"model_type is {self.model_type!r}; expected one of {', '.join(MODEL_TYPES)}")
         for name in _SIZES:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise InputError(f"{name} is {value!r}; expected a positive integer")
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise InputError(
                 f"dim {self.dim} over num_heads {self.num_heads} gives a head of size "
                 f"{self.dim / self.num_heads:g}; expected an even integer"
             )
+        if not (_is_like(self.eps, 1e-6) and self.eps >= 0):
+            raise InputError(f"eps is {self.eps!r}; expected a number, zero or more")
         if not (self.qk_norm and self.cross_attn_norm):
             raise InputError("qk_norm and cross_attn_norm must be true: every published Wan has both")
         if self.image_tokens is None:
@@ -132,7 +133,8 @@ class WanConfig:
         Raises:
             InputError: a key is unknown, one is missing, or `patch_size` is not (1, 2, 2).
         """
-        patch = tuple(values.get("patch_size", PATCH_SIZE))
+        patch = values.get("patch_size", PATCH_SIZE)
+        patch = tuple(patch) if isinstance(patch, list) else patch
         if patch != PATCH_SIZE:
             raise InputError(f"{source}: patch_size is {patch}; expected {PATCH_SIZE}")
         known = {field.name: field for field in fields(cls)}
@@ -146,35 +148,38 @@ class WanConfig:
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
-def read_json(path: Path) -> Json:
-    """Read a JSON object.
-
-    Raises:
-        MissingWeightsError: the file is absent or is not a JSON object.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingWeightsError(f"{path} does not exist; expected it beside the weights") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MissingWeightsError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise MissingWeightsError(f"{path} holds a {type(values).__name__}; expected a JSON object")
-    return values
+def read_model_json(path: Path) -> Json:
+    """The object of a JSON file that belongs to a model; raises MissingWeightsError for anything else."""
+    return read_json(path, "a JSON object, beside the weights", MissingWeightsError)
 
 
-def read_overrides(path: Path, known: Collection[str]) -> Json:
+def read_overrides(path: Path, standard: Json) -> Json:
     """The values of a JSON file that need not exist; {} where it does not. Raises as `checked`."""
-    return checked(read_json(path) if path.exists() else {}, path, known)
+    return checked(read_model_json(path) if path.exists() else {}, path, standard)
 
 
-def checked(values: Json, path: Path, known: Collection[str]) -> Json:
+def checked(values: Json, path: Path, standard: Json) -> Json:
     """The values of a file.
 
+    Args:
+        standard: what they may replace, each by one of its kind: a number by a number, a list by one of such elements.
+
     Raises:
-        InputError: one has a key that is not among `known`.
+        InputError: one has a key that is not among those, or is of another kind.
     """
-    unknown = sorted(set(values) - set(known))
+    unknown = sorted(set(values) - set(standard))
     if unknown:
-        raise InputError(f"{path}: unknown keys {unknown}; expected some of {', '.join(known)}")
+        raise InputError(f"{path}: unknown keys {unknown}; expected some of {', '.join(standard)}")
+    for name, value in values.items():
+        if not _is_like(value, standard[name]):
+            raise InputError(f"{path}: {name} is {value!r}; expected a value such as {standard[name]!r}")
     return values
+
+
+def _is_like(value: object, standard: object) -> bool:
+    if isinstance(standard, list | tuple):
+        like = standard[0] if standard else 0.0
+        return isinstance(value, list | tuple) and all(_is_like(one, like) for one in value)
+    if isinstance(standard, float):
+        return type(value) in (int, float) and math.isfinite(value)  # pyright: ignore[reportArgumentType]
+    return type(value) is type(standard)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from wanedit.errors import MissingWeightsError
+from wanedit.errors import MissingWeightsError, WaneditError
 from wanedit.wan import condition, load
 from wanedit.wan.catalog import IMAGE_ENCODER_HASH, TEXT_ENCODER_HASH, VAE_HASH, KnownModel
 from wanedit.wan.checkpoint import Part, Shapes, layout_hash, module_shapes
@@ -106,7 +106,7 @@ def _check_files(model: str, part: Part) -> PartCheck:
         files = part.files()
         layout = layout_hash({name: tensor.shape for name, tensor in stored(files).items()})
         problem = load.misfit(part)
-    except MissingWeightsError as error:
+    except WaneditError as error:
         return PartCheck(model, part.name, "", None, str(error))
     return PartCheck(model, part.name, layout, None, problem, sum(file.stat().st_size for file in files))
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from wanedit.errors import MissingWeightsError
-from wanedit.files import Json
+from wanedit.files import Json, reading
 from wanedit.wan.catalog import (
     TEXT_ENCODER_HASH,
     TINY,
@@ -130,7 +130,8 @@ def open_wan(source: str | Path, parts: Mapping[str, str | Path] | None = None) 
     part = Part(TRANSFORMER, found, lambda: WanTransformer(config))
     shapes = part.weights().shapes
     said, path = found.config(TRANSFORMER)
-    sizes = WanConfig.sizes_of(shapes)
+    with reading(part.files()[0], "the transformer of a Wan", MissingWeightsError):
+        sizes = WanConfig.sizes_of(shapes)
     if not said and sizes["dim"] % WanConfig.HEAD_DIM:
         raise MissingWeightsError(f"{path} does not exist; expected it beside the weights, to say num_heads")
     config = WanConfig.from_dict(sizes | said | {"image_tokens": sizes["image_tokens"]}, str(path))

@@ -25,9 +25,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from wanedit.errors import InputError
+from wanedit.files import read_yaml
 from wanedit.jobs.ablate.config import GRID_FILE
 from wanedit.jobs.evaluate.metric import find_metric
 from wanedit.metrics.functional.junctions import MEASURES
@@ -125,15 +124,20 @@ def load_grid(folder: Path) -> Grid:
         raise InputError(f"{folder} has no {GRID_FILE}; expected the folder of an experiment")
     lines = read_lines(path)
     with told_where([lines]):
-        grid = _grid(yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}, path)
+        grid = _grid(_settings(path), path)
         check_grid(grid, path)
     merged: Settings = {}
     for overlay in (folder / name for name in grid.overlays):
         read_lines(overlay)  # raises, with the line, for what is no mapping of settings
-        settings = yaml.safe_load(overlay.read_text(encoding="utf-8-sig")) or {}
+        settings = _settings(overlay)
         settings.pop("preset", None)  # its settings count like any here: what the command has not is told
         merged = merge(merged, canonical(settings))
     return replace(grid, base=merge(merged, canonical(grid.base)))
+
+
+def _settings(path: Path) -> Settings:
+    values = read_yaml(path, "settings")
+    return values if isinstance(values, dict) else {}
 
 
 def _grid(values: Settings, path: Path) -> Grid:

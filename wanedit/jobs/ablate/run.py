@@ -1,6 +1,5 @@
 """An experiment from its grid to its tables and figures; what is complete is not made again."""
 
-import json
 import os
 import re
 import time
@@ -13,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from wanedit.errors import ResourceError
-from wanedit.files import system_errors
+from wanedit.errors import InputError, ResourceError
+from wanedit.files import read_json, system_errors
 from wanedit.interrupts import held_back, interruptible
 from wanedit.jobs.ablate.config import AblationConfig, check_ablation, check_results
 from wanedit.jobs.ablate.grid import Grid, column_names, label_text, load_grid
@@ -171,9 +170,9 @@ def _conclude(
 
     # What earlier commands made; drawing again makes nothing.
     try:
-        earlier = json.loads((config.results_folder / "record.json").read_text(encoding="utf-8"))["made"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
-        earlier = []
+        earlier = read_json(config.results_folder / "record.json", "the record of an experiment").get("made")
+    except InputError:
+        earlier = None
     made_now = [{"runs": made, "jobs": config.jobs, "seconds": round(seconds, 1)}] if made else []
     record = {
         "wanedit": __version__,
@@ -182,7 +181,7 @@ def _conclude(
         "cores": os.cpu_count(),
         "items": config.items,
         "runs": len(runs),
-        "made": earlier + made_now,
+        "made": (earlier if isinstance(earlier, list) else []) + made_now,
         "missing": results.missing,
         "settings": asdict(grid),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wanedit.errors import InputError, WaneditError
-from wanedit.files import digest, write_text
+from wanedit.files import digest, read_json, write_text
 from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.ablate.clips import Item, fingerprint, make_items, prepare
 from wanedit.jobs.ablate.grid import COLUMNS, Grid, Settings, label_text, merge, points
@@ -108,10 +108,9 @@ class Run:
 def _read(path: Path) -> Settings:
     """A record; empty if there is none that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+        return read_json(path, "the record of a run")
+    except InputError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:

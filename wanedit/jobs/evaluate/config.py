@@ -1,6 +1,5 @@
 """What an evaluation can be told, and the checks that read no video: nothing heavy, for the command line reads it."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from wanedit.errors import InputError, nearest
+from wanedit.files import read_json
 from wanedit.jobs.evaluate import METRICS
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited, run_folder
 from wanedit.runtime.outputs import check_outputs, require_writable
@@ -133,11 +133,7 @@ def _check_output(path: Path, read: Sequence[Path]) -> None:
     table = path.with_suffix(".csv")
     check_outputs([path], read)
     # Records of other jobs are wanedit's too.
-    if (
-        path.exists()
-        and path.stat().st_size
-        and "metrics" not in json.loads(path.read_text(encoding="utf-8"))
-    ):
+    if path.exists() and path.stat().st_size and "metrics" not in read_json(path, "results of an evaluation"):
         raise InputError(f"output {path} is no result of an evaluation; expected one, or another output")
     ours = False
     if table.is_file():

@@ -13,22 +13,23 @@ A scene is a small JSON file, from which its exact truth is drawn:
 | `edit` | null; a kind, of which the seed draws one; or `{"kind": …, "sprite": …, "value": …}` |
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from wanedit.errors import InputError
+from wanedit.files import Json, read_json, reading
 from wanedit.jobs.evaluate.config import EvaluationConfig, find_keyframes, junctions_of
 from wanedit.jobs.evaluate.metric import Inputs, SceneTruth
 from wanedit.metrics.functional.fidelity import Mask
 from wanedit.metrics.functional.junctions import check_junctions
 from wanedit.runtime.inputs import find_path
-from wanedit.runtime.settings import FileName, check_values
+from wanedit.runtime.settings import FileName, Index, check_values
 from wanedit.sprites import (
     Background,
     Edit,
@@ -41,6 +42,7 @@ from wanedit.sprites import (
 )
 from wanedit.sprites.sets import Clip as SceneClip
 from wanedit.sprites.sets import demo_scene
+from wanedit.timeline import MAX_FPS
 from wanedit.video import load_image, to_uint8
 from wanedit.video.arrays import Clip, FrameSequence, size_text
 from wanedit.video.images import (
@@ -163,13 +165,13 @@ def _white(picture: LoadedImage, notes: list[str]) -> np.ndarray:
 class SceneFile:
     """What the JSON file says."""
 
-    seed: int | None = None
+    seed: Index | None = None
     split: str = "test"
-    sprites: int | None = None
-    duration: float | None = None
+    sprites: Annotated[int, Ge(0), Le(100)] | None = None
+    duration: Annotated[float, Ge(1e-3), Le(1e6)] | None = None
     demo: bool = False
-    fps: float = 16.0
-    start: float = 0.0
+    fps: Annotated[float, Ge(1e-3), Le(MAX_FPS)] = 16.0
+    start: Annotated[float, Ge(0), Le(1e6)] = 0.0
     edit: str | dict[str, object] | None = None
 
 
@@ -179,20 +181,17 @@ def read_scene(path: Path, video: Clip) -> SceneTruth:
     Raises:
         InputError: a file that holds no scene, an unknown field or value, an edit that the scene does not allow.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"scene {path} cannot be read as JSON: {error}") from None
     known = [field.name for field in fields(SceneFile)]
-    unknown = sorted(set(values) - set(known)) if isinstance(values, dict) else [type(values).__name__]
+    values = read_json(path, f"a scene: an object with some of {', '.join(known)}")
+    unknown = sorted(set(values) - set(known))
     if unknown:
         raise InputError(
             f"scene {path} has {unknown[0]!r}; expected an object with some of {', '.join(known)}"
         )
     check_values(SceneFile, values, f"scene {path}: ")
     said = SceneFile(**values)
-    if (said.seed is None) != said.demo or not said.fps > 0:
-        raise InputError(f"scene {path}: expected a seed, or demo alone, and fps > 0")
+    if (said.seed is None) != said.demo:
+        raise InputError(f"scene {path}: expected a seed, or demo alone")
     try:
         return _drawn(said, len(video), (video.shape[1], video.shape[2]))
     except InputError as error:
@@ -225,16 +224,11 @@ def _drawn(said: SceneFile, frames: int, size: tuple[int, int]) -> SceneTruth:
     return SceneTruth(FrameSequence((frames, *size, 3), drawn), changed, clip)
 
 
-def _edit(values: dict[str, Any]) -> Edit:
+def _edit(values: Json) -> Edit:
     """An edit that the file spells out; a background's colours are two names."""
-    try:
-        if isinstance(ground := values.get("value"), dict):
-            others: dict[str, Any] = {name: value for name, value in ground.items() if name != "colours"}
-            match ground.get("colours", []):
-                case [str(first), str(second)]:
-                    values = values | {"value": Background(colours=(first, second), **others)}
-                case colours:
-                    raise InputError(f"colours is {colours!r}; expected two names")
-        return Edit(**values)
-    except TypeError as error:
-        raise InputError(f"edit: {error}; expected kind, sprite and value") from None
+    with reading("edit", "kind, sprite and value"):
+        if isinstance(given := values.get("value"), dict):
+            ground: Json = check_values(Background, {"colours": []} | given, "value.", convert=True)
+            values = values | {"value": Background(**ground)}
+        checked: Json = check_values(Edit, values, "edit.")
+        return Edit(**checked)

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from wanedit.errors import InputError
-from wanedit.files import system_errors, temporary, write_text
+from wanedit.files import read_json, system_errors, temporary, write_text
 from wanedit.runtime.outputs import check_outputs
 from wanedit.video import write_png, write_video
 from wanedit.video.arrays import Clip
@@ -100,12 +100,6 @@ def file_stem(prompt: str) -> str:
 
 
 def _prompts(path: Path) -> dict[str, str]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"vbench: {path} cannot be read as JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"vbench: {path} holds a {type(values).__name__}; expected file names and prompts")
-    return values
+    return read_json(path, "file names and prompts, as VBench reads them")

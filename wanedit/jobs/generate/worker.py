@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-import yaml
-
 from wanedit.errors import WaneditError
 from wanedit.files import system_errors
 from wanedit.interrupts import Interrupted, interruptible
@@ -14,7 +12,7 @@ from wanedit.jobs.generate.run import sample
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import progress_bars
-from wanedit.runtime.record import recorded_config
+from wanedit.runtime.record import read_settings, recorded_config
 from wanedit.runtime.settings import canonical
 from wanedit.runtime.workers import report_error
 
@@ -22,7 +20,7 @@ from wanedit.runtime.workers import report_error
 def main(config_path: str, talk: str = "--verbose") -> int:
     """Sample what the run at `config_path` still lacks, together with the other ranks."""
     path = Path(config_path)
-    record = canonical(yaml.safe_load(path.read_text(encoding="utf-8")))
+    record = canonical(read_settings(path))
     config = recorded_config(GenerationConfig, record, path.parent)
     directory = RunDirectory(config.folder, config.final_path)
     world = launch.current_world()

@@ -12,7 +12,7 @@ import numpy as np
 
 from wanedit import __version__
 from wanedit.errors import WaneditError
-from wanedit.files import OnDisk, system_errors, write_text
+from wanedit.files import OnDisk, read_json, system_errors, write_text
 from wanedit.interrupts import interruptible
 from wanedit.jobs.style.config import StyleConfig, resolved
 from wanedit.jobs.style.plan import OWN_NAME, Say, StyleDirectory, StylePlan, check_output, make_style_plan
@@ -152,9 +152,9 @@ def _told_of_earlier(plan: StylePlan, directory: StyleDirectory) -> Iterator[Non
     except WaneditError as error:
         another = False
         own = json.loads(json.dumps([_style(plan), plan.made_by]))
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            record = json.loads(directory.final.read_text(encoding="utf-8"))
-            another = [record["style"], record["stylist"]] != own
+        with contextlib.suppress(WaneditError):
+            record = read_json(directory.final, "the record of a style")
+            another = "style" in record and [record["style"], record.get("stylist")] != own
         if another:
             reword(error, f"{error}. {directory.root} still holds the keyframes of an earlier style")
         raise

@@ -7,13 +7,13 @@ place. Padding mirrors the picture, since flat bars tempt a model to fill or fra
 
 import io
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from wanedit.errors import InputError
+from wanedit.files import reading
 from wanedit.stylists.gemini.faults import WrongImageError
 from wanedit.stylists.protocol import Record
 from wanedit.video.arrays import AnyFrame
@@ -154,12 +154,13 @@ def decode(data: bytes, mime: str, max_pixels: int = MAX_PIXELS) -> tuple[AnyFra
         WrongImageError: not an image, truncated, or of more than `max_pixels` pixels, read from its header.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with reading("the answer", "an image"):
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise WrongImageError(f"the answer's image has more than the {max_pixels} pixels allowed") from None
-    except (OSError, SyntaxError, ValueError):
+    except InputError as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            raise WrongImageError(
+                f"the answer's image has more than the {max_pixels} pixels allowed"
+            ) from None
         raise WrongImageError(
             f"the answer says {mime} and holds {len(data)} bytes that are no image of a known format"
         ) from None

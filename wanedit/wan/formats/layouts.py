@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from wanedit.errors import MissingWeightsError
-from wanedit.files import Json
+from wanedit.files import Json, reading
 from wanedit.wan.config import (
     IMAGE,
     PARTS,
@@ -22,7 +22,7 @@ from wanedit.wan.config import (
     TRANSFORMER,
     TRANSFORMER_LOW,
     VAE,
-    read_json,
+    read_model_json,
 )
 from wanedit.wan.formats.names import parts_in, what_it_is
 from wanedit.wan.formats.tensors import SUFFIXES, read_file
@@ -71,7 +71,11 @@ class Source(ABC):
             path = self.config_file(part)
         else:
             path = place.with_suffix(".json") if place.is_file() else place / "config.json"
-        return _in_official_words(read_json(path)) if path.is_file() else {}, path
+        if not path.is_file():
+            return {}, path
+        values = read_model_json(path)
+        with reading(path, "the sizes of a part of Wan", MissingWeightsError):
+            return _in_official_words(values), path
 
     @property
     def transformers(self) -> tuple[str, ...]:
@@ -321,7 +325,7 @@ def find_weights(folder: Path, stem: str) -> list[Path]:
         names = ", ".join(index.name for index in indices)
         raise MissingWeightsError(f"{folder} holds {names}; expected one index")
     if indices:
-        weight_map = read_json(indices[0]).get("weight_map")
+        weight_map = read_model_json(indices[0]).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise MissingWeightsError(f"{indices[0]} has no weight_map")
         # Names come from a file: only the name itself counts, never a path out of the folder.

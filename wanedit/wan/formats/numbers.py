@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wanedit.errors import MissingWeightsError
+from wanedit.files import reading
 from wanedit.wan.formats.tensors import Stored, mappable, metadata, read_file
 
 # Bytes of one mapping of which pages are read only to be converted.
@@ -124,20 +125,17 @@ def _scaled(name: str, tensor: Stored, scale_name: str, scale: Stored) -> Entry:
 
 def _require_formats(found: Mapping[str, Stored], files: Iterable[Path]) -> None:
     """Formats are said layer by layer: beside the layer, as JSON in bytes, or together in the file's metadata."""
-    said = {
-        name.removesuffix(".comfy_quant"): bytes(tensor.read().tolist())
-        for name, tensor in found.items()
-        if name.endswith(".comfy_quant")
-    }
-    try:
+    files = list(files)
+    with reading(files[0], "the number formats of its layers", MissingWeightsError):
+        said = {
+            name.removesuffix(".comfy_quant"): bytes(tensor.read().tolist())
+            for name, tensor in found.items()
+            if name.endswith(".comfy_quant")
+        }
         formats = {layer: json.loads(text).get("format") for layer, text in said.items()}
         for path in files:
             layers = json.loads(metadata(path).get("_quantization_metadata", "{}")).get("layers", {})
             formats |= {layer: about.get("format") for layer, about in layers.items()}
-    except (ValueError, AttributeError) as error:
-        raise MissingWeightsError(
-            f"what the file says of its number formats cannot be read: {error}"
-        ) from None
     strange = {layer: kind for layer, kind in formats.items() if kind not in LAYER_FORMATS}
     if strange:
         layer, kind = next(iter(strange.items()))

@@ -5,15 +5,17 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from wanedit.errors import MissingWeightsError
+from wanedit.files import reading, require_file
 
 SUFFIXES = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".gguf")
 
@@ -67,34 +69,27 @@ def mappable(path: Path) -> bool:
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
-    except (SafetensorError, OSError) as error:
-        raise damaged(path, error) from None
+    with reading_tensors(path), safe_open(path, framework="pt", device="cpu") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
 
 
 def metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says of itself beside its tensors; {} for any other."""
     if path.suffix not in (".safetensors", ".sft"):
         return {}
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise damaged(path, error) from None
+    with reading_tensors(path), safe_open(path, framework="pt", device="cpu") as file:
+        return file.metadata() or {}
 
 
 def _pickled(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable(path))
-    except pickle.UnpicklingError as error:
-        # torch's own message advises weights_only=False, which would execute what the file asks for.
-        forbidden = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it asks for {forbidden[1]}" if forbidden else "its pickle cannot be read"
-        raise MissingWeightsError(f"{path} refused: it is no plain file of tensors ({reason})") from None
-    except Exception as error:  # a damaged pickle can raise anything
-        raise damaged(path, error) from None
+    with reading_tensors(path):
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable(path))
+        except pickle.UnpicklingError as error:
+            # torch's own message advises weights_only=False, which would execute what the file asks for.
+            forbidden = re.search(r"GLOBAL (\S+)", str(error))
+            reason = f"it asks for {forbidden[1]}" if forbidden else "its pickle cannot be read"
+            raise MissingWeightsError(f"{path} refused: it is no plain file of tensors ({reason})") from None
     # Trainers keep the tensors under a name, some beside counters and an optimiser's state.
     while isinstance(loaded, dict) and not all(isinstance(value, Tensor) for value in loaded.values()):
         inner = [
@@ -112,7 +107,7 @@ def _pickled(path: Path) -> dict[str, Tensor]:
 def _gguf(path: Path) -> dict[str, Stored]:
     from gguf import GGMLQuantizationType, GGUFReader
 
-    try:
+    with reading_tensors(path):  # the reader looks nothing up before it uses it
         reader = GGUFReader(path)
         found = {}
         for tensor in reader.tensors:
@@ -136,8 +131,6 @@ def _gguf(path: Path) -> dict[str, Stored]:
                 ),
             )
         return found
-    except Exception as error:  # the reader looks nothing up before it uses it
-        raise damaged(path, error) from None
 
 
 def _block_reader(path: Path, offset: int, stored: Sequence[int], dtype, kind, shape: tuple[int, ...]):
@@ -146,16 +139,17 @@ def _block_reader(path: Path, offset: int, stored: Sequence[int], dtype, kind, s
     def read() -> Tensor:
         from gguf.quants import dequantize
 
-        raw = np.fromfile(path, dtype, math.prod(stored), offset=offset).reshape(stored)
-        if kind.name == "BF16":
-            return torch.from_numpy(raw).view(torch.bfloat16).reshape(shape)
-        return torch.from_numpy(raw if kind.name in ("F32", "F16") else dequantize(raw, kind)).reshape(shape)
+        with reading_tensors(path):
+            raw = np.fromfile(path, dtype, math.prod(stored), offset=offset).reshape(stored)
+            if kind.name == "BF16":
+                return torch.from_numpy(raw).view(torch.bfloat16).reshape(shape)
+            values = raw if kind.name in ("F32", "F16") else dequantize(raw, kind)
+            return torch.from_numpy(values).reshape(shape)
 
     return read
 
 
-def damaged(path: Path, error: Exception) -> MissingWeightsError:
-    """What is said of a file that cannot be read."""
-    size = path.stat().st_size if path.exists() else 0
-    reason = f"{type(error).__name__} {error}".splitlines()[0]
-    return MissingWeightsError(f"{path} ({size} bytes) is truncated or corrupt: {reason}")
+def reading_tensors(path: Path) -> AbstractContextManager[None]:
+    """`files.reading` of a file of tensors; raises MissingWeightsError."""
+    size = require_file(path, "a file of tensors", MissingWeightsError)
+    return reading(path, f"a whole file of named tensors ({size} bytes are there)", MissingWeightsError)
