@@ -29,7 +29,7 @@ help:
 	@echo 'make test         the tests, but for the slow ones'
 	@echo 'make test-slow    the slow ones: kills, ranks, browser, training, long proofs'
 	@echo 'make test-all     both'
-	@echo 'make lint         ruff (rules and format) and pyright'
+	@echo 'make lint         ruff (rules and format), pyright, and whether what is installed is pinned'
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make docs         the documentation as a site: outputs/site/index.html'
 	@echo 'make showcase     the moving pictures of the README, from two examples'
@@ -58,6 +58,7 @@ lint: $(DEV)
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 	$(BIN) -m pyright
+	$(BIN) scripts/supply.py
 
 format: $(DEV)
 	$(BIN) -m ruff check --fix .

@@ -48,7 +48,7 @@ def test_encoders_leave_no_memory_behind(tmp_path: Path) -> None:
     def encode(path: Path | str) -> tuple[dict, dict]:
         folder = open_wan(path)
         text = encode_texts(folder, [task.prompt, task.negative_prompt], cpu, torch.float32)
-        return text, encode_pictures(folder, [task.first, task.last], cpu)
+        return text, encode_pictures(folder, task.keyframes(), 2, cpu)
 
     # A first round pays for imports and allocator arenas; only the second is measured.
     encode("tiny")

@@ -50,7 +50,7 @@ class FLF2VChain(WanModule[SegmentTask]):
     def pictures(self, task: SegmentTask) -> list[Tensor]:
         # A first-last model reads both keyframes; an inpainting one (Fun-InP) reads the first and sees the last
         # through its condition channels.
-        return [task.first, task.last][: self.folder.config.num_images]
+        return task.keyframes()[: self.folder.config.num_images]
 
     def predict_step(self, batch: SegmentTask, batch_idx: int = 0, dataloader_idx: int = 0) -> SampledSegment:
         """Sample one segment from noise that the task alone decides, and decode it.
@@ -62,7 +62,7 @@ class FLF2VChain(WanModule[SegmentTask]):
         with self.working_on(f"segment {task.index}", task, "Finished segments stay; lower size or fps"):
             transformer, vae = self.ready(task)
             started, device = time.perf_counter(), vae.mean.device
-            first, last = (hold_edges(picture).to(device) for picture in (task.first, task.last))
+            first, last = (hold_edges(picture).to(device) for picture in task.keyframes())
             known = {0: first, task.sampled_frames - 1: last}
             condition = build_condition(known, task.sampled_frames, self.encode)
             self.bring(device)

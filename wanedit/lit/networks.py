@@ -116,15 +116,19 @@ class WanModule(LightningModule, ABC, Generic[Task]):
         device = torch.device(device)
         text_device = torch.device("cpu") if self.t5_cpu else device
         texts = {text for task in tasks for text in self.texts(task)} - self.encodings.text.keys()
-        images = {picture_key(image): image for task in tasks for image in self.pictures(task)}
-        new = [image for key, image in images.items() if key not in self.encodings.pictures]
+        # By their tasks: of a long chain the pictures themselves would fill the memory.
+        found = {
+            picture_key(shown): (task, k) for task in tasks for k, shown in enumerate(self.pictures(task))
+        }
+        new = {key: place for key, place in found.items() if key not in self.encodings.pictures}
         # Ordinary tensors, also under a Trainer in inference mode: they outlive it.
         with torch.inference_mode(False):
             if texts or new:
                 self._send_away(device)
             # In the device's number format also under t5_cpu, as officially.
             self.encodings.text.update(encode_texts(self.folder, texts, text_device, default_dtype(device)))
-            self.encodings.pictures.update(encode_pictures(self.folder, new, device))
+            shown = (self.pictures(task)[k] for task, k in new.values())
+            self.encodings.pictures.update(encode_pictures(self.folder, shown, len(new), device))
             if self.networks is None:
                 self.load_networks(device)
 
@@ -230,18 +234,21 @@ def encode_texts(
 
 
 def encode_pictures(
-    folder: WanFolder, images: Iterable[Float[Tensor, "3 height width"]], device: torch.device
+    folder: WanFolder, images: Iterable[Float[Tensor, "3 height width"]], count: int, device: torch.device
 ) -> dict[str, Tensor]:
-    """`picture_key` -> 257 tokens (1, 257, dim), on the CPU; empty for a model that reads none."""
-    unique = {picture_key(image): image for image in images}
-    if not unique or not folder.config.image_tokens:
+    """`picture_key` -> 257 tokens (1, 257, dim), on the CPU; empty for a model that reads none.
+
+    Args:
+        images: `count` of them, one in memory at a time.
+    """
+    if not count or not folder.config.image_tokens:
         return {}
     # In float32: it is gone before the transformer comes, and official float16 would only round.
     encoder = load_image_encoder(folder.source, torch.float32, device)
     with torch.no_grad():
         tokens = {
-            key: encoder(unique[key][None].to(device)).cpu()
-            for key in counted(unique, "looking at keyframes", "pictures")
+            picture_key(image): encoder(image[None].to(device)).cpu()
+            for image in counted(images, "looking at keyframes", "pictures", count)
         }
     del encoder
     release(device)

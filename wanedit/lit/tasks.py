@@ -36,6 +36,20 @@ Task = TypeVar("Task", bound=Work)
 OnStep = Callable[[int, int], None]
 
 
+@runtime_checkable
+class StoredPicture(Protocol):
+    """A picture that is read when it is needed, so that the pictures of a long chain are never all in memory."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, height, width)."""
+        ...
+
+    def read(self) -> Float[Tensor, "3 height width"]:
+        """The picture in [-1, 1]."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class SegmentTask:
     """A pure, idempotent piece of work: with the model and the sampler's settings, all that decides its pixels.
@@ -43,8 +57,8 @@ class SegmentTask:
     Attributes:
         index: position in the chain; with `seed` it names the noise.
         sampled_frames: 4n+1.
-        first, last: keyframes in [-1, 1], of one size, which the frames get too; the model works on the next multiples
-            of 16, see `hold_edges`.
+        first, last: keyframes in [-1, 1], or where they are read, of one size, which the frames get too; the model
+            works on the next multiples of 16, see `hold_edges`.
         prompt, negative_prompt: complete, sub-prompt joined.
         seed: the run's base seed.
         digest: hash of all that decides the pixels; names the segment's file.
@@ -52,12 +66,16 @@ class SegmentTask:
 
     index: int
     sampled_frames: int
-    first: Float[Tensor, "3 height width"]
-    last: Float[Tensor, "3 height width"]
+    first: Float[Tensor, "3 height width"] | StoredPicture
+    last: Float[Tensor, "3 height width"] | StoredPicture
     prompt: str
     negative_prompt: str = ""
     seed: int = 0
     digest: str = ""
+
+    def keyframes(self) -> list[Float[Tensor, "3 height width"]]:
+        """First and last, read."""
+        return [one.read() if isinstance(one, StoredPicture) else one for one in (self.first, self.last)]
 
     @property
     def grid(self) -> tuple[int, int, int]:

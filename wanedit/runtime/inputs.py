@@ -3,10 +3,11 @@
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
@@ -28,6 +29,9 @@ RECORDS = ("metrics.jsonl", "segments/progress.json")
 
 # Where an entry of "a.png:0.0,b.png:3.0" may end: a colon, a number, and a comma or the end.
 _NUMBER = re.compile(r":(?P<number>[-+]?(?:[0-9.]+(?:[eE][-+]?[0-9]+)?|nan|inf))\s*(?:,\s*|$)")
+
+# Characters, as Linux has it.
+LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True)
@@ -205,12 +209,24 @@ def _split(text: str, folders: Sequence[Path]) -> tuple[list[_Entry], str]:
     """
     entries: list[_Entry] = []
     text = text.strip()
-    while ends := [end for end in _NUMBER.finditer(text) if text[: end.start()].strip()]:
-        there = (end for end in ends if _is_file(text[: end.start()].strip(), folders))
-        end = next(there, ends[0])
-        entries.append(_Entry(text[: end.start()].strip(), end["number"]))
-        text = text[end.end() :]
-    return entries, text
+    at, missing = 0, False
+    while first := next(ends := _ends(text, at), None):
+        # Once a file is missing, which is the error to come, nothing more is looked for.
+        there = (end for end in chain([first], ends) if _is_file(text[at : end.start()].strip(), folders))
+        end = first if missing else next(there, None)
+        missing, end = end is None or missing, end or first
+        entries.append(_Entry(text[at : end.start()].strip(), end["number"]))
+        at = end.end()
+    return entries, text[at:]
+
+
+def _ends(text: str, start: int) -> Iterator[re.Match[str]]:
+    """Where the entry that begins at `start` may end: behind a path, none of which is longer than `LONGEST_PATH`."""
+    for end in _NUMBER.finditer(text, start):
+        if end.start() - start > LONGEST_PATH:
+            return
+        if text[start : end.start()].strip():
+            yield end
 
 
 def _is_file(name: str, folders: Sequence[Path]) -> bool:
@@ -271,7 +287,9 @@ def _frame_at(
             f"keyframe {index} is at {seconds:g} s ({path}); the source lasts {times[-1]:g} s. A number without a "
             "decimal point is a frame"
         )
-    frame = min(range(len(times) - 1), key=lambda i: abs(times[i] - seconds))
+    last = len(times) - 2  # behind it stands the end
+    after = bisect_left(times, seconds, 0, last)
+    frame = min((max(after - 1, 0), after), key=lambda i: abs(times[i] - seconds))
     exact = abs(times[frame] - seconds) < 1e-3
     return frame, None if exact else f"{seconds:g} s is nearest to frame {frame}, at {times[frame]:.4g} s"
 

@@ -28,7 +28,7 @@ from typing import (
 from annotated_types import DocInfo, Ge, Gt, Le, MinLen, MultipleOf, doc
 
 from wanedit.errors import InputError, nearest
-from wanedit.files import Json
+from wanedit.files import Json, texts
 from wanedit.outside import look_in
 from wanedit.registry import Registered, Registry
 from wanedit.timeline import MAX_FPS, rate_of
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 FINAL_NAME = "output_final.mp4"
+LONGEST_PROMPT = 100_000
 # What an ending looks like: "film.avi" is meant as a file, "alpha_0.5" as a folder.
 _ENDING = re.compile(r"\.[a-z][a-z0-9]{1,4}")
 SMALLEST_SIDE = 32
@@ -376,6 +377,12 @@ def check_run(config: RunSettings) -> None:
     # The system's calls take no path with one, and say so as a ValueError from deep inside.
     if "\0" in os.fspath(config.output):
         raise InputError("output holds a zero byte; expected a folder or the path of a video")
+    for name in (name for name in vars(config) if "prompt" in name):
+        longest = max(map(len, texts(getattr(config, name))), default=0)
+        if longest > LONGEST_PROMPT:
+            raise InputError(
+                f"{name} has {longest} characters; expected at most {LONGEST_PROMPT}: models read 512 tokens of it"
+            )
     kind = format_of(config.final_path)
     if config.fps is not None:
         kind.require_rate(rate_of(config.fps))

@@ -11,6 +11,8 @@ from wanedit.errors import InputError
 from wanedit.video.arrays import AnyFrame, Frame, Frames, Rate
 
 PAPER, INK, FAINT, ACCENT = (255, 255, 255), (28, 30, 34), (128, 132, 140), (226, 74, 36)
+# Rows or columns of a sheet.
+MOST = 24
 MARGIN, GAP, CAPTION, TITLE, FRAME_LINE, FONT = 24, 14, 26, 40, 4, 15
 
 
@@ -26,6 +28,13 @@ def contact_indices(count: int, keyframes: Sequence[int] = (), limit: int = 12) 
         parts[steps.index(max(steps))] += 1
     inner = zip(gaps, parts, strict=True)
     return sorted({round(i) for (a, b), part in inner for i in np.linspace(a, b, part + 1)} | {*fixed})
+
+
+def spread(items: Sequence[int], most: int = MOST) -> list[int]:
+    """At most `most` of the items, evenly, the first and the last among them: no viewer shows a page of hundreds."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, most)]
 
 
 def contact_sheet(

@@ -179,12 +179,12 @@ def count_tokens(source: Source, prompts: list[str]) -> list[int]:
 
 def prompt_doubts(source: Source, limit: int, prompts: list[str]) -> list[str]:
     """A note for every prompt of which the model does not read the end: `limit` is its text_len."""
-    notes = [
+    different = list(dict.fromkeys(prompts))
+    return [
         f"a prompt of {count} tokens is cut to the model's {limit}: {prompt[:60]!r} …"
-        for prompt, count in zip(prompts, count_tokens(source, prompts), strict=True)
+        for prompt, count in zip(different, count_tokens(source, different), strict=True)
         if count > limit
     ]
-    return list(dict.fromkeys(notes))
 
 
 class ImageEncoder(nn.Module):

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,19 +60,40 @@ class Results:
 
     def points(self) -> list[Key]:
         """In the order of the grid."""
-        return list(dict.fromkeys(row.point for row in self.rows))
+        return list(dict.fromkeys(point for point, _ in self._places))
 
     def measures(self) -> list[str]:
         """In the order in which they were measured."""
-        return list(dict.fromkeys(row.measure for row in self.rows))
+        return list(dict.fromkeys(measure for _, measure in self._places))
 
     def labels(self, point: Key) -> dict[str, str]:
         """The values of a point by their columns; "" for a setting that means nothing there."""
         return dict(zip(self.columns, point, strict=True))
 
+    @cached_property
+    def _places(self) -> dict[tuple[Key, str], dict[tuple[str, int], Row]]:
+        found: dict[tuple[Key, str], dict[tuple[str, int], Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.point, row.measure), {})[row.item, row.seed] = row
+        return found
+
     def of(self, point: Key, measure: str) -> dict[tuple[str, int], Row]:
         """The rows of a point and measure by clip and seed."""
-        return {(r.item, r.seed): r for r in self.rows if r.point == point and r.measure == measure}
+        return self._places.get((point, measure), {})
+
+    @cached_property
+    def _tables(self) -> dict[Key, dict[Key, list[Key]]]:
+        return {}
+
+    def at(self, wanted: Mapping[str, str]) -> list[Key]:
+        """The points that have these values, by their columns."""
+        names = tuple(wanted)
+        if names not in self._tables:
+            table = self._tables[names] = {}
+            for point in self.points():
+                labels = self.labels(point)
+                table.setdefault(tuple(label_text(labels.get(name)) for name in names), []).append(point)
+        return self._tables[names].get(tuple(wanted.values()), [])
 
     def mean(self, point: Key, measure: str) -> Interval | None:
         """None where nothing was measured."""
@@ -154,8 +176,7 @@ def gain_over_baseline(grid: Grid, results: Results, point: Key, measure: str) -
     """The paired differences to the point that has the baseline's values and this point's others; None for that one."""
     labels = results.labels(point) | {name: label_text(value) for name, value in grid.baseline.items()}
     # An empty label, of an axis that means nothing there, agrees with any value.
-    wanted = [(name, value) for name, value in labels.items() if value != ""]
-    over = [p for p in results.points() if same_point(results.labels(p), wanted)]
+    over = results.at({name: value for name, value in labels.items() if value != ""})
     # Several: an axis means nothing at this point, and the baseline does not say which of its values is meant.
     return None if len(over) != 1 or over[0] == point else results.gain(point, over[0], measure)
 

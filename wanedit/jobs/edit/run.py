@@ -30,7 +30,7 @@ from wanedit.tracking.runs import track, track_result
 from wanedit.video import read_frames, write_png, write_video
 from wanedit.video.arrays import Frames
 from wanedit.video.decode import open_frames
-from wanedit.video.sheets import comparison_sheet, contact_indices
+from wanedit.video.sheets import comparison_sheet, contact_indices, spread
 from wanedit.video.sound import SoundOf, silent
 
 Say = Callable[[str], None]
@@ -255,13 +255,20 @@ def _finish(plan: EditPlan, directory: RunDirectory, edited: bool) -> EditResult
         sound=plan.sound,
         clock=plan.clock,
     )
-    shown = contact_indices(len(frames), task.keyframe_indices, max(SHEET_FRAMES, len(task.keyframe_indices)))
+    keys = spread(task.keyframe_indices)
+    shown = contact_indices(len(frames), keys, max(SHEET_FRAMES, len({0, len(frames) - 1, *keys})))
+    title = (
+        f"{len(keys)} of {len(task.keyframe_indices)} keyframes"
+        if tuple(keys) != task.keyframe_indices
+        else ""
+    )
     clips = {"source": task.pictures.frames, "edited": frames}
     rows = {name: dict(zip(shown, clip[shown], strict=True)) for name, clip in clips.items()}
     times = plan.clock and [float(at * plan.clock.time_base - plan.clock.start) for at in plan.clock.pts]
     rows["keyframes"] = dict(zip(task.keyframe_indices, task.pictures.keyframes, strict=True))
     write_png(
-        directory.contact_sheet, comparison_sheet(rows, shown, task.keyframe_indices, plan.fps, times=times)
+        directory.contact_sheet,
+        comparison_sheet(rows, shown, task.keyframe_indices, plan.fps, title, times=times),
     )
     events = [event for event in read_events(directory.metrics) if event.get("digest") == task.digest]
     done = [event for event in events if event.get("event") == "edited"]

@@ -25,7 +25,7 @@ from wanedit.video import (
     write_png,
     write_video,
 )
-from wanedit.video.sheets import contact_indices, junction_indices
+from wanedit.video.sheets import contact_indices, junction_indices, spread
 
 JUNCTION_RADIUS = 4
 THUMBNAIL = 480
@@ -40,7 +40,7 @@ def assemble(plan: Plan, directory: RunDirectory) -> None:
     import cv2
 
     count, keys, fps = plan.timeline.num_frames, plan.timeline.keyframe_frames, float(plan.timeline.fps)
-    joins = keys[1:-1]
+    joins = spread(keys[1:-1])
     shown, near = contact_indices(count, keys), junction_indices(count, joins, JUNCTION_RADIUS)
     wanted, kept = {*shown, *near}, {}
 
@@ -61,15 +61,21 @@ def assemble(plan: Plan, directory: RunDirectory) -> None:
     write_png(directory.contact_sheet, contact_sheet(chosen, keys, fps, shown, title))
     if joins:
         chosen = np.stack([kept[i] for i in near])
-        sheet = junction_sheet(chosen, joins, JUNCTION_RADIUS, fps, near, "joins: four frames on either side")
+        some = f"{len(joins)} of {len(keys) - 2} " if len(joins) < len(keys) - 2 else ""
+        title = f"{some}joins: four frames on either side"
+        sheet = junction_sheet(chosen, joins, JUNCTION_RADIUS, fps, near, title)
         write_png(directory.junctions, sheet)
 
 
 def final_frames(plan: Plan, directory: RunDirectory) -> Iterator[np.ndarray]:
     """The frames of the output, uint8 (H, W, 3), exactly `timeline.num_frames` of them."""
-    manifest = Manifest(directory)
+    journal = Manifest(directory).read()
     pieces = (
-        Piece(segment.start, segment.end, segment_frames(plan, segment, manifest.path(task.digest)))
+        Piece(
+            segment.start,
+            segment.end,
+            segment_frames(plan, segment, directory.inside(journal[task.digest].file)),
+        )
         for segment, task in zip(plan.timeline.segments, plan.tasks, strict=True)
     )
     config, timeline = plan.config, plan.timeline
@@ -88,8 +94,8 @@ def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
             f"segment {segment.index}: {error}. Delete {path} and run again: it is sampled anew"
         ) from None
     if plan.config.colour_correction:
-        ends = plan.keyframes[segment.index].pixels, plan.keyframes[segment.index + 1].pixels
-        frames = correct_segment(frames, *ends)
+        first, last = plan.keyframes[segment.index : segment.index + 2]
+        frames = correct_segment(frames, first.pixels(), last.pixels())
     # A segment beyond the model's limit is always stretched along its motion: a blend would only double it.
     method = "optical_flow" if segment.frames > segment.sampled_frames else plan.config.retime_method
     return retime(frames, segment.frames, method)

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
+from jaxtyping import Float
 from rich.table import Table
+from torch import Tensor
 
 from wanedit import timeline
 from wanedit.errors import InputError
@@ -34,7 +35,7 @@ from wanedit.runtime.record import resolve_seed, resolve_threads
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
-from wanedit.video.arrays import pixels_sha256
+from wanedit.video.arrays import Frame, pixels_sha256
 from wanedit.video.formats import format_of
 from wanedit.video.sound import Sound, sound_file
 from wanedit.wan.catalog import fitting
@@ -49,22 +50,38 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class KeyframeImage:
-    """A keyframe at the size of the run.
+    """A keyframe at the size of the run, read anew whenever it is needed: hundreds would fill the memory.
 
     Attributes:
-        pixels: uint8 (H, W, 3).
+        sha256: of its pixels.
         notes: what was normalised when it was read.
         fit: how it came to its size.
     """
 
     keyframe: Keyframe
-    pixels: np.ndarray
+    sha256: str
     notes: tuple[str, ...]
     fit: FitRecord
 
     @property
-    def sha256(self) -> str:
-        return pixels_sha256(self.pixels)
+    def shape(self) -> tuple[int, int, int]:
+        """(3, height, width)."""
+        return (3, *self.fit.target)
+
+    def pixels(self) -> Frame:
+        """uint8 (H, W, 3).
+
+        Raises:
+            InputError: the file is not what it was when the run was planned.
+        """
+        pixels, _ = fit(load_image(self.keyframe.path).pixels, self.fit.target, self.fit.policy)
+        if pixels_sha256(pixels) != self.sha256:
+            raise InputError(f"{self.keyframe.path} has changed since the run was planned; run it again")
+        return pixels
+
+    def read(self) -> Float[Tensor, "3 height width"]:
+        """Its pixels in [-1, 1]."""
+        return from_uint8(self.pixels()[None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         pixels, record = fit(loaded.pixels, height_width, config.resize_policy)
         said = [*loaded.notes, *([record.warning] if record.warning else [])]
         notes += [f"{keyframe.path.name}: {note}" for note in said]
-        images.append(KeyframeImage(keyframe, pixels, loaded.notes, record))
+        images.append(KeyframeImage(keyframe, pixels_sha256(pixels), loaded.notes, record))
     if (inner := sampled_size(height_width)) != height_width:
         notes.append(
             f"{size} are no multiples of 16: the model works on {inner[1]}*{inner[0]}, the last row and column of the "
@@ -200,7 +217,6 @@ def _tasks(
     model: str,
 ) -> Iterator[SegmentTask]:
     """One task for each segment; `texts` are their prompts, `model` is the hash of the model's files."""
-    tensors = [from_uint8(image.pixels[None])[:, 0] for image in images]
     for segment, prompt in zip(chain.segments, texts, strict=True):
         k = segment.index
         # Whatever changes a pixel stands here and nothing else: a segment is found again by this hash.
@@ -227,8 +243,8 @@ def _tasks(
         yield SegmentTask(
             index=k,
             sampled_frames=segment.sampled_frames,
-            first=tensors[k],
-            last=tensors[k + 1],
+            first=images[k],
+            last=images[k + 1],
             prompt=prompt,
             negative_prompt=negative_prompt,
             seed=seed,

@@ -25,7 +25,7 @@ from wanedit.stylists.protocol import Record, Stylist, reword
 from wanedit.stylists.workflow import Outcome, Rules, Workflow
 from wanedit.video import write_png
 from wanedit.video.arrays import Frames
-from wanedit.video.sheets import comparison_sheet
+from wanedit.video.sheets import comparison_sheet, spread
 
 FORMAT = 1
 
@@ -183,7 +183,9 @@ def _write(plan: StylePlan, directory: StyleDirectory, keyframes: Keyframes, out
             old.unlink()
     source = dict(zip(keyframes.indices, keyframes.frames, strict=True))
     rows = {"source": source, "styled": pictures}
-    write_png(directory.contact_sheet, comparison_sheet(rows, list(pictures), times=plan.clip.times))
+    shown = spread(list(pictures))
+    title = f"{len(shown)} of {len(pictures)} keyframes" if len(shown) < len(pictures) else ""
+    write_png(directory.contact_sheet, comparison_sheet(rows, shown, title=title, times=plan.clip.times))
     final = resolved(plan.config, plan.clip.path, plan.image, plan.indices)
     write_record(directory, final)
     metadata = _metadata(plan, outcome, names)
