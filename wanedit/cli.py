@@ -1,5 +1,6 @@
 """The command line: finds the command, reads files and flags; short errors, stable exit codes."""
 
+import json
 import os
 import re
 import sys
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         asked = words[0] if words and words[0] in commands.names() else None
         own = commands.load(asked).parser() if asked else Parser()
         assert isinstance(own, Parser), "a command makes its parser by support.new_parser"
-        line = read_line(words, [action.dest for action in own._actions])
+        line = read_line(words, [action.dest for action in own._actions], own.repeated)
         typed = line.typed
         with system_errors(), told_where([read_lines(path) for path in line.files], typed):
             settings = _parse(line, own, asked)
@@ -77,16 +78,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def read_line(argv: Sequence[str], known: Collection[str]) -> Line:
+def read_line(argv: Sequence[str], known: Collection[str], repeated: Collection[str] = ()) -> Line:
     """The words after `wanedit`.
 
     Args:
         known: the settings of the command; only of these other names are understood.
+        repeated: those of which each flag gives one entry more, or a whole list in brackets.
 
     Raises:
         InputError: one setting is given under two names; `--tiled` that is neither true nor false.
     """
     pairs, rest, files, typed = [], [], [], {}
+    lists: dict[str, list[object]] = {}
     words = list(argv[1:])
     while words:
         word, *words = words
@@ -104,6 +107,10 @@ def read_line(argv: Sequence[str], known: Collection[str]) -> Line:
         if (before := typed.get(setting, flag)) != flag and not flag.endswith("+"):
             raise InputError(f"{setting} is given twice, by --{before} and --{flag}; expected it once")
         typed[setting] = flag
+        if setting in repeated and (equals or (words and not words[0].startswith("--"))):
+            value, words = (value, words) if equals else (words[0], words[1:])
+            lists.setdefault(setting, []).extend(yaml.safe_load(value) if value.startswith("[") else [value])
+            continue
         if flag == "tiled" and setting == "tile":
             # A switch, bare or told, of a setting that is a number.
             if not equals and words and isinstance(_yaml(words[0]), bool | int):
@@ -111,6 +118,7 @@ def read_line(argv: Sequence[str], known: Collection[str]) -> Line:
             told = canonical({"tiled": _yaml(value or "true")})
             equals, value = "=", told["tile"] or "null"
         rest.append(f"--{setting}{equals}{value}")
+    rest += [f"--{setting}={json.dumps(entries)}" for setting, entries in lists.items()]
     return Line([*argv[:1], *pairs, *rest], files, typed)
 
 

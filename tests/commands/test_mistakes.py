@@ -111,7 +111,7 @@ PLANS = [
     (f"generate --keyframes {PAIR} --dry_run", 0, ""),
     (f"style {FILM} --style.description ink --indices 0,8 --dry_run", 0, ""),
 ]
-UNRELATED = """banana cutoff weather stereo codec bitrate lora mask_blur denoise upscale interpolation watermark x
+UNRELATED = """banana cutoff weather stereo codec bitrate seamless mask_blur denoise upscale interpolation watermark x
     zz clip_skip scheduler batch hires style.weight style.cutoff palette.stereo gemini.lora nothing.prompt"""
 RUN = """
 import contextlib, io, json, sys

@@ -21,7 +21,15 @@ from wanedit.errors import InputError, ServiceError, WaneditError
 from wanedit.files import Json, reading
 from wanedit.interrupts import Interrupted, speaks
 from wanedit.runtime.launch import current_world
-from wanedit.runtime.settings import Everyday, Registered, canonical, field_hints, plain_type, words_for
+from wanedit.runtime.settings import (
+    Everyday,
+    Registered,
+    Repeated,
+    canonical,
+    field_hints,
+    plain_type,
+    words_for,
+)
 
 # Characters of a line of the short help.
 WIDTH = 110
@@ -68,12 +76,14 @@ class Parser(ArgumentParser):
         everyday: the flags of the short help, in its order, each with the heading that it stands under.
         kinds: by flag, the dataclass and the field that it sets.
         positional: by word without a flag, the setting that it gives.
+        repeated: settings of which each flag gives one entry more.
     """
 
     registries: dict[str, Registered] = {}  # noqa: RUF012  a parser with some has its own
     everyday: dict[str, str] = {}  # noqa: RUF012  likewise
     kinds: dict[str, tuple[type, str]] = {}  # noqa: RUF012  likewise
     positional: dict[str, str] = {}  # noqa: RUF012  likewise
+    repeated: set[str] = set()  # noqa: RUF012  likewise
 
     def parse_string(self, content: str, *arguments: Any, **named: Any) -> Namespace:
         """The settings of a config file."""
@@ -197,7 +207,13 @@ def settings_of(parser: ArgumentParser) -> set[str]:
 def new_parser(description: str, config: type | None = None) -> Parser:
     """A parser of one command; with `config`, of `--config FILE` and a flag for each field of that dataclass."""
     parser = Parser(exit_on_error=False, allow_abbrev=False, add_help=False, description=description)
-    parser.registries, parser.everyday, parser.kinds, parser.positional = {}, {}, {}, {}
+    parser.registries, parser.everyday, parser.kinds, parser.positional, parser.repeated = (
+        {},
+        {},
+        {},
+        {},
+        set(),
+    )
     parser.add_argument(
         "-h", "--help", action=Help, nargs="?", const="", default=SUPPRESS, dest=SUPPRESS, metavar="all",
         help="show what is used most; `--help all`: every flag",
@@ -230,6 +246,8 @@ def _note_settings(parser: Parser, config: type, prefix: str) -> None:
         for about in getattr(hint, "__metadata__", ()):
             if isinstance(about, Registered):
                 parser.registries[flag] = about
+            elif isinstance(about, Repeated):
+                parser.repeated.add(flag)
             elif isinstance(about, Everyday):
                 parser.everyday[flag] = about.heading
 

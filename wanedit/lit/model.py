@@ -3,7 +3,7 @@
 Without Lightning, whose import costs a plan more than the plan.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ from wanedit.flow.editing import VideoModel, View
 from wanedit.lit import VIDEO_MODELS, comes_from_outside
 from wanedit.outside import named_error
 from wanedit.wan.catalog import Sampling
+from wanedit.wan.config import ChosenLora
 from wanedit.wan.load import WanFolder, open_wan, require_parts
 
 
@@ -103,19 +104,26 @@ class MakesModel(Protocol):
 MEMBERS = ("velocity", "encode", "decode", "evaluations")
 
 
-def open_model(source: str, parts: Mapping[str, str] | None = None) -> WanFolder | OutsideModel:
+def open_model(
+    source: str,
+    parts: Mapping[str, str] | None = None,
+    loras: Sequence[ChosenLora] = (),
+    lora_partial: bool = False,
+) -> WanFolder | OutsideModel:
     """A model by folder, by known name, or from outside by `package.module:Class` or an entry point.
 
     Args:
-        parts: files of single parts, as of `open_wan`.
+        parts, loras, lora_partial: as of `open_wan`.
 
     Raises:
-        InputError: none of them, or single parts of one from outside.
+        InputError: none of them, or single parts or LoRAs of one from outside.
         MissingWeightsError: a known model that is not on this machine, or one that lacks a part.
     """
     if comes_from_outside(source):
         if parts:
             raise InputError(f"model {source} is no Wan, and has no {', '.join(parts)} to choose")
+        if loras:
+            raise InputError(f"model {source} is no Wan; expected no lora, which is merged into a Wan")
         VIDEO_MODELS.renew(source)
         make = VIDEO_MODELS[source]
         methods = {name: getattr(make, name, None) for name in ("velocity", "encode", "decode")}
@@ -127,7 +135,7 @@ def open_model(source: str, parts: Mapping[str, str] | None = None) -> WanFolder
                 f"with {', '.join(MEMBERS)}"
             )
         return OutsideModel(source, make)
-    folder = open_wan(source, parts)
+    folder = open_wan(source, parts, loras, lora_partial)
     require_parts(folder)
     return folder
 

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -122,6 +122,8 @@ def recorded(config: IsDataclass) -> Json:
         # A name stays one.
         if (source := values.get(name)) and not (find_known(source) or comes_from_outside(source)):
             values[name] = str(Path(source).expanduser().absolute())
+    if isinstance(config, RunSettings):
+        values["lora"] = [str(replace(one, path=one.path.expanduser().absolute())) for one in config.loras]
     if "module_folders" in values:
         given = [str(Path(folder).expanduser().absolute()) for folder in values["module_folders"]]
         values["module_folders"] = list(dict.fromkeys([*given, *folders_of(texts(values))]))

@@ -33,7 +33,7 @@ from wanedit.outside import look_in
 from wanedit.registry import Registered, Registry
 from wanedit.timeline import MAX_FPS, rate_of
 from wanedit.video.formats import FORMATS, format_of
-from wanedit.wan.config import PARTS
+from wanedit.wan.config import PARTS, ChosenLora
 
 # What of a run's settings names its model: text that may be a path.
 MODEL_FIELDS = ("model", "ckpt_dir", *PARTS)
@@ -69,6 +69,11 @@ class Everyday:
     """Beside a field's type: the short help of a command has its flag, under this heading."""
 
     heading: Literal["what goes in", "how", "the model", "what comes out", "the run"]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Beside the type of a list: its flag takes one entry and may be given again for a further one."""
 
 
 class _Called(type):
@@ -157,6 +162,9 @@ class RunSettings(TrackingSettings):
         text_encoder: likewise of the text encoder.
         image_encoder: likewise of the image encoder.
         tokenizer: likewise the folder of the text encoder's tokenizer.
+        lora: LoRAs to merge into the transformer as it is loaded, each as FILE[:strength[:high|low]] or as a list of
+            these; high and low are the experts of Wan 2.2. The flag may be repeated.
+        lora_partial: leave out, with a note, what of a LoRA has no place in the model, instead of refusing it.
         size: "width*height", both even; null for the model's own. Where they are no multiples of 16, the model works on
             the next ones, the last row and column held, and the output is cut back to exactly this size.
         fps: frames a second, a number or a fraction such as "30000/1001", which 29.97 stands for; null for the model's
@@ -188,6 +196,13 @@ class RunSettings(TrackingSettings):
     text_encoder: FileName | None = None
     image_encoder: FileName | None = None
     tokenizer: FileName | None = None
+    lora: Annotated[
+        FileName | Sequence[Any],
+        Everyday("the model"),
+        Repeated(),
+        doc('a list of "FILE:strength" or "FILE:strength:high" (or low)'),
+    ] = field(default_factory=list)
+    lora_partial: bool = False
     size: Annotated[
         str | Sequence[int] | None,
         Everyday("what comes out"),
@@ -219,6 +234,12 @@ class RunSettings(TrackingSettings):
     def parts(self) -> dict[str, str]:
         """Files and folders of single parts, by the names in `wanedit.wan.config.PARTS`."""
         return {name: os.fspath(place) for name in PARTS if (place := getattr(self, name))}
+
+    @property
+    def loras(self) -> list[ChosenLora]:
+        """`lora`, entry by entry. Raises InputError as `ChosenLora.of`."""
+        given = [self.lora] if isinstance(self.lora, str | os.PathLike) else self.lora
+        return [ChosenLora.of(entry) for entry in given]
 
     @property
     def height_width(self) -> tuple[int, int] | None:
@@ -389,6 +410,7 @@ def check_run(config: RunSettings) -> None:
     if config.cpu_threads is not None and config.cpu_threads > (os.cpu_count() or 1):
         raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
     _ = config.height_width  # raises for a size that there is not
+    _ = config.loras  # likewise
 
 
 @functools.cache
@@ -492,6 +514,7 @@ ALIASES = {
     "save_file": "output",
     "out": "output",
     "tiled": "tile",
+    "loras": "lora",
 }
 # Side of VAE tiles under `tiled`; four tiles of 256 cover 480p.
 TILE = 256

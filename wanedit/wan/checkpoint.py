@@ -19,6 +19,7 @@ from wanedit.errors import MissingWeightsError, WaneditError
 from wanedit.files import file_sha256, read_json, reading, write_text
 from wanedit.wan.config import IMAGE, TEXT, TRANSFORMER, VAE
 from wanedit.wan.formats.layouts import Source
+from wanedit.wan.formats.lora import Lora
 from wanedit.wan.formats.names import officially
 from wanedit.wan.formats.numbers import Weights, some
 
@@ -117,12 +118,14 @@ class Part:
         source: where its files are.
         build: the module, uninitialised, on whatever device is current.
         unread: names of its weights that no Wan is computed with, and that not every publisher keeps.
+        loras: that are merged into its weights as they are read.
     """
 
     name: str
     source: Source
     build: Callable[[], nn.Module]
     unread: tuple[str, ...] = ()
+    loras: tuple[Lora, ...] = ()
 
     def files(self) -> list[Path]:
         """As `Source.files`."""
@@ -136,7 +139,10 @@ class Part:
         """
         found = Weights.of(self.files())
         kind = self.name if self.name in (VAE, TEXT, IMAGE) else TRANSFORMER
-        return Weights(found.files, officially(found.entries, kind, str(found.files[0])))
+        entries = officially(found.entries, kind, str(found.files[0]))
+        for lora in self.loras:
+            entries = lora.onto(self.name, entries)
+        return Weights(found.files, entries)
 
     def module(self) -> nn.Module:
         """The module without weights, on the meta device.

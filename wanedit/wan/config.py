@@ -1,6 +1,8 @@
 """The sizes of a Wan transformer, as its `config.json` gives them."""
 
 import math
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,6 +25,11 @@ PARTS = {
     "tokenizer": "tokenizer",
 }
 TRANSFORMER, TRANSFORMER_LOW, VAE, TEXT, IMAGE, TOKENIZER = PARTS.values()
+# "FILE:0.8:high": what follows the file is a strength, an expert, or both.
+_LORA = re.compile(
+    r"(?P<file>.+?)(?::(?P<strength>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?(?::(?P<expert>high|low))?",
+    re.DOTALL,
+)
 MODEL_TYPES = ("t2v", "i2v", "flf2v")
 
 # Keys that official files carry and that decide no size here.
@@ -40,6 +47,52 @@ _SIZES = (
     "text_dim",
     "image_dim",
 )
+
+
+@dataclass(frozen=True)
+class ChosenLora:
+    """A LoRA as it is asked for.
+
+    Attributes:
+        path: its file, or its name in a folder of LoRAs.
+        strength: what its difference is multiplied by; may be negative.
+        expert: "high" or "low" for one expert of Wan 2.2, "" for every transformer.
+    """
+
+    path: Path
+    strength: float = 1.0
+    expert: str = ""
+
+    @classmethod
+    def of(cls, given: object) -> "ChosenLora":
+        """Of "FILE[:strength[:high|low]]", or of [FILE, strength, "high" or "low"], of which the first alone must be.
+
+        Raises:
+            InputError: neither.
+        """
+        if isinstance(given, os.PathLike):
+            return cls(Path(given))
+        parts = [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else []
+        if len(parts) == 1 and (found := _LORA.fullmatch(str(parts[0]))):
+            parts = [found["file"], float(found["strength"] or 1), found["expert"] or ""]
+        path, strength, expert = (*parts, *(None, 1.0, "")[len(parts) :])[:3] if parts else (None, 1.0, "")
+        if (
+            not path
+            or not isinstance(path, str | os.PathLike)
+            or len(parts) > 3
+            or expert not in ("", "high", "low")
+        ):
+            raise InputError(
+                f"lora is {given!r}; expected FILE, FILE:strength or FILE:strength:high (or low), or a list of these "
+                "three"
+            )
+        if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
+            raise InputError(f"lora {path} has strength {strength!r}; expected a number such as 0.8")
+        return cls(Path(path), float(strength), expert)
+
+    def __str__(self) -> str:
+        """As `of` reads it."""
+        return f"{self.path}:{self.strength!r}" + (f":{self.expert}" if self.expert else "")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A Wan folder, known by name or path, and the modules that it holds."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -30,8 +30,9 @@ from wanedit.wan.condition import (
     load_text_encoder,
     text_part,
 )
-from wanedit.wan.config import TRANSFORMER, VAE, WanConfig, checked
+from wanedit.wan.config import TRANSFORMER, VAE, ChosenLora, WanConfig, checked
 from wanedit.wan.formats.layouts import Source, open_source
+from wanedit.wan.formats.lora import Lora
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 from wanedit.wan.vae import OFFICIAL_MEAN, OFFICIAL_STD, WanVAE
 
@@ -70,6 +71,7 @@ class WanFolder:
     config: WanConfig
     sampling: Sampling
     known: KnownModel | None
+    loras: tuple[Lora, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -114,16 +116,24 @@ def compute_kind() -> str:
     return f"{device} {default_dtype(device)}"
 
 
-def open_wan(source: str | Path, parts: Mapping[str, str | Path] | None = None) -> WanFolder:
+def open_wan(
+    source: str | Path,
+    parts: Mapping[str, str | Path] | None = None,
+    loras: Sequence[ChosenLora] = (),
+    lora_partial: bool = False,
+) -> WanFolder:
     """Find a model by folder, file or known name and read its sizes. Loads no weight.
 
     A known name other than "tiny" is looked for in the current folder, in its folder `models` and in $WANEDIT_MODELS.
 
     Args:
         parts: files or folders of single parts, by the names in `wanedit.wan.config.PARTS`.
+        loras: that are merged into its transformers as they are loaded.
+        lora_partial: leave out, with a note, what of a LoRA has no place in the model.
 
     Raises:
-        MissingWeightsError: no such folder; the message says how to download the model. Or it holds no Wan.
+        MissingWeightsError: no such folder; the message says how to download the model. Or it holds no Wan. A LoRA is
+            none, or does not fit.
         InputError: the name is neither a folder nor known, or a config has an unknown key.
     """
     found = open_source(locate(str(source)), parts)
@@ -137,7 +147,11 @@ def open_wan(source: str | Path, parts: Mapping[str, str | Path] | None = None) 
     config = WanConfig.from_dict(sizes | said | {"image_tokens": sizes["image_tokens"]}, str(path))
     named = find_known(str(source))
     known = named if named is not None and named.config == config else recognise(config, found.path.resolve())
-    return WanFolder(found, config, sampling_in(found.path, known), known)
+    folder = WanFolder(found, config, sampling_in(found.path, known), known)
+    if not loras:
+        return folder
+    bare = {part.name: part.weights().shapes for part in transformer_parts(folder)}
+    return replace(folder, loras=tuple(Lora.fitted(one, one.path, bare, lora_partial) for one in loras))
 
 
 def transformer_dtype(dtype: torch.dtype) -> DtypeOf:
@@ -148,7 +162,10 @@ def transformer_dtype(dtype: torch.dtype) -> DtypeOf:
 def transformer_parts(folder: WanFolder) -> list[Part]:
     """The transformer, or the two experts of Wan 2.2, high noise first."""
     source = folder.source
-    return [Part(name, source, lambda: WanTransformer(folder.config)) for name in source.transformers]
+    return [
+        Part(name, source, lambda: WanTransformer(folder.config), loras=folder.loras)
+        for name in source.transformers
+    ]
 
 
 def vae_part(source: Source) -> Part:
@@ -172,9 +189,16 @@ def deciding_files(folder: WanFolder) -> dict[str, Path]:
     found = [(part.name, folder.source.config(part.name)[1]) for part in parts]
     found += [(part.name, file) for part in parts for file in part.files()]
     found += [("tokenizer", file) for file in sorted(tokenizer.glob("*.json"))]
+    # Of strength 0 a LoRA decides nothing.
+    found += [
+        (f"LoRA {k} x {lora.chosen.strength!r} {lora.chosen.expert}".rstrip(), file)
+        for k, lora in enumerate(folder.loras)
+        if lora.chosen.strength
+        for file in lora.files
+    ]
     return {
         str(file.relative_to(folder.path))
-        if file.is_relative_to(folder.path)
+        if file.is_relative_to(folder.path) and not part.startswith("LoRA ")
         else f"{part}/{file.name}": file
         for part, file in found
         if file.is_file()

@@ -130,8 +130,8 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
     for point in points(grid):
         settings = merge({"cpu_threads": 1} | grid.base, point.settings)
         config = _checked(grid.command, settings, point.labels)
-        if (source := (config.source, *config.parts.items())) not in models:
-            model = open_model(config.source, config.parts)
+        if (source := (config.source, *config.parts.items(), *config.loras)) not in models:
+            model = open_model(config.source, config.parts, config.loras, config.lora_partial)
             if grid.command == "generate":
                 require_wan(model)
             outside = isinstance(model, OutsideModel)

@@ -121,7 +121,7 @@ def make_edit_plan(
     path, sides, keyframes = found.video, found.sides, found.keyframes
     indices = tuple(keyframe.index for keyframe in keyframes)
     method = build_method(config)
-    model = open_model(config.source, config.parts)
+    model = open_model(config.source, config.parts, config.loras, config.lora_partial)
     given, own = config, model.sampling
     config = fill(config, own)
     ignored = unused(given, config, method)
@@ -186,6 +186,7 @@ def make_edit_plan(
             if getattr(given, name) != getattr(EditConfig, name)
         ]
     elif works and isinstance(model, WanFolder):
+        doubts += [note for lora in model.loras for note in lora.notes]
         doubts += prompt_doubts(model.source, model.config.text_len, [task.prompt, task.source_prompt])
     doubts += [*(_doubts(config, model, task, settings, rehearsal) if works else []), *own_doubts]
     if settings.window is not None and works:
@@ -357,9 +358,9 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
     at = "" if inner == (height, width) else f", sampled at {inner[1]}*{inner[0]}"
     levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
     done = "skips: complete" if is_complete(plan, directory) else "edits"
-    where = cost = ""
+    where, cost, loras = "", "", ()
     if isinstance(plan.model, WanFolder):
-        where = f" ({plan.model.path})"
+        where, loras = f" ({plan.model.path})", plan.model.loras
         cost = f", {forward_flops(plan.model.config, task.tokens) / 1e12:.3g} TFLOP a pass"
     return "\n".join(
         (
@@ -369,6 +370,7 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
             f"restored: {settings.restore}",
             *([f"sound      of the source, from {float(plan.sound.start):.3f} s"] if plan.sound else []),
             f"model      {plan.model.name}{where}",
+            *(f"LoRA       {lora}" for lora in loras),
             f"method     {method_words(plan.config.method, plan.method)}",
             f"schedule   {settings.solver}, {len(levels)} steps, shift {settings.shift:g}, largest h "
             f"{max(step.h for step in levels):.3g}; guidance {settings.guidance_scale:g}, source "

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wanedit.errors import InputError
@@ -319,6 +319,7 @@ def metadata(plan: EditPlan) -> dict[str, str]:
     config["keyframes"] = [{"file": k.path.name, "frame": k.index} for k in plan.keyframes]
     for name in ("video", "output", *MODEL_FIELDS):
         config[name] = config[name] and Path(config[name]).name
+    config["lora"] = [str(replace(one, path=Path(one.path.name))) for one in plan.config.loras]
     config["module_folders"] = [Path(folder).name for folder in config["module_folders"]]
     return {
         "comment": "made with wanedit",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +115,7 @@ def metadata(plan: Plan) -> dict[str, str]:
     ]
     for name in ("output", "audio", *MODEL_FIELDS):
         config[name] = config[name] and Path(config[name]).name
+    config["lora"] = [str(replace(one, path=Path(one.path.name))) for one in plan.config.loras]
     config["module_folders"] = [Path(folder).name for folder in config["module_folders"]]
     return {
         "comment": "made with wanedit",

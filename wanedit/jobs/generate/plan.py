@@ -127,7 +127,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     find_keyframes(config, folders)
     if (seed := config.base_seed) is None or seed < 0:
         raise InputError(f"base_seed is {seed}; expected a number >= 0: a run draws one before it is planned")
-    folder = require_wan(open_model(config.source, config.parts))
+    folder = require_wan(open_model(config.source, config.parts, config.loras, config.lora_partial))
     if not folder.config.condition_channels:
         raise InputError(
             f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v or i2v model"
@@ -265,6 +265,7 @@ def _doubts(folder: WanFolder, texts: list[str]) -> list[str]:
         notes.append(
             f"{folder.name} was trained on a first frame alone; it may miss the last keyframe of a segment"
         )
+    notes += [note for lora in folder.loras for note in lora.notes]
     return notes + prompt_doubts(folder.source, folder.config.text_len, texts)
 
 
@@ -392,6 +393,7 @@ def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str
             f"output     {directory.final}: {plan.timeline.num_frames} frames, {width}*{height}, "
             f"{float(plan.timeline.fps):g} fps",
             f"model      {plan.folder.name} ({plan.folder.path})",
+            *(f"LoRA       {lora}" for lora in plan.folder.loras),
             f"sampler    {settings.solver}, {settings.num_inference_steps} steps, shift {settings.shift:g}, "
             f"guidance {settings.guidance_scale:g}",
             f"seed       {plan.seed}",

@@ -192,12 +192,9 @@ NAMINGS = (
     ),
 )
 
+LORA = r"lora_(A|B|up|down)|\.lora\.|_lora\.|lora_linear_layer|\.diff(_b|_m)?$"
 # What people take for a Wan model, by a pattern of its names: what it is, and what to do.
 STRANGERS = (
-    (
-        r"lora_(A|B|up|down)|\.lora\.|_lora\.|lora_linear_layer|\.diff(_b|_m)?$",
-        "a LoRA: give it as --lora FILE beside a model",
-    ),
     (r"^(.*\.)?(double_blocks|single_blocks)\.", "a model of the Hunyuan or Flux family"),
     (
         r"^(.*\.)?transformer_blocks\.",
@@ -230,10 +227,26 @@ def what_it_is(names: Collection[str]) -> str:
     """What a file is that was taken for another: a part of Wan, a known stranger, or its first names."""
     if parts := parts_in(names):
         return f"the {' and the '.join(parts)} of a Wan"
-    for pattern, what in STRANGERS:
-        if any(re.search(pattern, name) for name in names):
-            return what
+    stranger = next((w for pattern, w in STRANGERS if any(re.search(pattern, name) for name in names)), None)
+    if any(re.search(LORA, name) for name in names):
+        return f"a LoRA for {stranger}" if stranger else "a LoRA: give it as --lora FILE beside a model"
+    if stranger:
+        return stranger
     return f"no part of a Wan (it holds {some(sorted(names), 2)})" if names else "empty"
+
+
+def officially_named(name: str, part: str) -> str:
+    """The official name of one tensor that is called as any publisher does; one that none knows stays what it is."""
+    for naming in NAMINGS:
+        if naming.part == part and (found := _renamed(name, naming.rules((name,)))) != name:
+            return found
+    return name
+
+
+def _renamed(name: str, rules: Rules) -> str:
+    for pattern, result in rules:
+        name = re.sub(pattern, result, name)
+    return name
 
 
 def officially(entries: Mapping[str, Entry], part: str, said: str) -> dict[str, Entry]:
@@ -258,13 +271,10 @@ def officially(entries: Mapping[str, Entry], part: str, said: str) -> dict[str, 
         for name, entry in entries.items()
         if name.startswith(prefix) or not name.startswith(others)
     }
-    rules = [(re.compile(pattern), result) for pattern, result in naming.rules(inside)]
+    rules = list(naming.rules(inside))
     pieces: dict[str, dict[int, tuple[str, Entry]]] = {}
     for name, entry in inside.items():
-        official = name
-        for pattern, result in rules:
-            official = pattern.sub(result, official)
-        official, _, piece = official.partition("#")
+        official, _, piece = _renamed(name, rules).partition("#")
         if not official:
             continue
         taken = pieces.setdefault(official, {})
