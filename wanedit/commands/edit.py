@@ -22,8 +22,7 @@ ORDER = 3
 def parser() -> Parser:
     """Its flags."""
     made = new_parser(
-        "Edit a video: its edited keyframes are spread over all of it; with --style.image or --style.description they "
-        "are made first.",
+        "Edit a video: its edited keyframes spread over all of it. --style.image or --style.description makes them.",
         EditConfig,
     )
     add_settings(made, EditStyle, "style")
