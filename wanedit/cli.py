@@ -56,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert isinstance(own, Parser), "a command makes its parser by support.new_parser"
         line = read_line(words, [action.dest for action in own._actions], own.repeated)
         typed = line.typed
-        with system_errors(), told_where([read_lines(path) for path in line.files], typed):
+        with (
+            system_errors(Path("standard output")),
+            told_where([read_lines(path) for path in line.files], typed),
+        ):
             settings = _parse(line, own, asked)
             return commands.load(settings.command).run(settings[settings.command])
     except WaneditError as error:

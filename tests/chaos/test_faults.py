@@ -1,13 +1,18 @@
 """Whatever call to the file system fails, in whatever job: one line, exit code 4, nothing lost, and the job goes on."""
 
 import random
+import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.bench import Bench, differing
-from tests.chaos.disk import FAULTS, READS, Call, room
-from tests.chaos.jobs import JOBS
+from tests.chaos.disk import FAULTS, READS, Call, Disk, room
+from tests.chaos.jobs import JOBS, given
+from tests.runs import run_cli
 from wanedit.errors import ResourceError
 
 SEED = 14
@@ -72,3 +77,29 @@ def test_a_disk_that_is_full_at_any_byte(bench: Callable[[str], Bench], name: st
         assert isinstance(error, ResourceError), f"{size} bytes: {error!r}"
         assert "File too large; make room" in str(error)
         made.check_after(error, True, False)
+
+
+@pytest.mark.fault(3)
+def test_a_command_says_one_line_and_ends_with_4(tmp_path: Path) -> None:
+    place = given(tmp_path / "place")
+    film, out = place / "given" / "film.mkv", place / "work" / "out"
+    words = ["style", str(film), "--style.description", "ink", "--indices", "0,8", "--output", str(out)]
+    with Disk(place) as disk:
+        assert run_cli(*words).code == 0
+    for at in range(0, len(disk.calls), len(disk.calls) // 4):
+        with Disk(place, fault=FAULTS["full"], at=at) as disk:
+            done = run_cli(*words, "--quiet", "--force_regenerate")
+        assert disk.failed
+        assert done.code == 4
+        assert re.fullmatch(r"wanedit: .*: No space left on device; make room and run again; .*\n", done.err)
+        assert not done.out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_an_output_that_is_full_is_told_as_a_file_is() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "wanedit", "models"], stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 4
+    assert re.fullmatch(rb"wanedit: standard output: No space left on device; .*\n", done.stderr)
