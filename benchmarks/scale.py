@@ -1,6 +1,6 @@
 """How time and memory grow with a run: each case at n, 2n and 4n, each in a process of its own.
 
-python -m benchmarks.scale                # all; five minutes on two CPU cores
+python -m benchmarks.scale                # all; ten minutes on two CPU cores
 python -m benchmarks.scale plan journal   # some
 
 Nothing is sampled: segments are a cross-fade of their keyframes, so that what is left is wanedit's own work.
@@ -70,7 +70,7 @@ def keyframes_in_a_folder(n: int, folder: Path) -> Work:
     return lambda: parse_keyframes(str(folder))
 
 
-@case(250)
+@case(100)
 def plan(n: int, folder: Path) -> Work:
     """The plan of n keyframes of 1280*720, printed."""
     from wanedit.jobs.generate.config import GenerationConfig
@@ -84,9 +84,9 @@ def plan(n: int, folder: Path) -> Work:
     return lambda: print_plan(config)
 
 
-@case(100)
+@case(25)
 def generate(n: int, folder: Path) -> Work:
-    """A generation of n keyframes of 320*192, eight frames apart, with its film and sheets."""
+    """A generation of n keyframes of 320*192, half a second apart, with its film and sheets."""
     import numpy as np
     import torch
 
@@ -124,7 +124,16 @@ def generate(n: int, folder: Path) -> Work:
     return lambda: run.generate(config, verbose=False)
 
 
-@case(500)
+@case(25)
+def report(n: int, folder: Path) -> Work:
+    """The page of that generation, without measures."""
+    generate(n, folder)()
+    from wanedit.report import write_report
+
+    return lambda: write_report(folder / "out", folder / "page.html", "none")
+
+
+@case(250)
 def journal(n: int, folder: Path) -> Work:
     """n segments, each put into the journal as it is finished."""
     from wanedit.runtime.directory import Entry, Manifest, RunDirectory
