@@ -218,7 +218,7 @@ def _shortened(message: str, own: "Parser", asked: str | None) -> str:
         hint = f"\nDid you mean {near!r}?" if near else ""
         return f"{found[1]} is {found[2]!r}; expected one of {names}{hint}"
     nested = re.search(r"Subcommand '\w+' does not accept option '(\w+)\.([\w.-]+)'", message)
-    if nested and nested[1] in commands.names():
+    if nested and nested[1] in commands.names() and not own.parts(nested[1]):
         return (
             f"{nested[1]!r} is the name of a command and no setting; expected {nested[2]} and the others without it, "
             "at the left margin"

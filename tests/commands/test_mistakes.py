@@ -22,6 +22,7 @@ from wanedit.stylists import STYLISTS
 
 DEMO = "examples/multi_keyframe_demo"
 FILM, BOARD = "examples/edit_a_video/source.mp4", "examples/edit_a_video/board.jpg"
+SMALL = "examples/style_a_video/source.mkv"
 LONG = f"/tmp/{'n' * 300}"
 PAIR = f"{DEMO}/start.png:0,{DEMO}/rise.png:0.5"
 # Words of a command line, its exit code and what it is told.
@@ -91,6 +92,15 @@ MISTAKES = [
     (f"edit {FILM} --keyframes {BOARD}:0 --start 100", 2, "start is frame 100, the source has frames 0 to 32"),
     (f"evaluate {FILM} --junctions 99999", 2, "junctions are [99999]; expected frames 1 … 31"),
     (f"evaluate {FILM} --junctions a", 2, "junctions is 'a'; expected frame numbers such as 24,48"),
+    (f"evaluate {FILM} --junctions 12 --reference {BOARD}", 2, "board.jpg: is a picture; expected a video"),
+    (f"evaluate {FILM} --reference {DEMO}/config.yaml", 2, "config.yaml: not a readable video file"),
+    (f"evaluate {FILM} --reference {SMALL}", 2, "expected the video's 33 frames of 640x360"),
+    (f"evaluate {FILM} --mask {DEMO}/start.png", 2, "mask is 128x128; expected 640x360"),
+    (f"evaluate {FILM} --keyframes {BOARD}:33", 2, "keyframe 33 lies outside the video's frames 0 … 32"),
+    (f"evaluate {BOARD}", 2, "board.jpg: is a picture; expected a video"),
+    (f"edit {FILM} --keyframes {DEMO}/config.yaml:0", 2, "config.yaml: not an image of a known format"),
+    (f"generate --keyframes {DEMO}/start.png:0,{FILM}:1", 2, "source.mp4: not an image of a known format"),
+    (f"edit {FILM} --keyframes {BOARD}:0 --vae no.safetensors", 3, "vae no.safetensors: there is no such file"),
     ("ablate nowhere", 2, "nowhere has no grid.yaml"),
     (f"edit {FILM} --keyframes {BOARD}:0 --dry_run --output /proc/x", 2, "output /proc/x cannot be written: No such"),
     (f"generate --keyframes {PAIR} --dry_run --output {FILM}/x", 2, "x cannot be written: Not a directory; choose"),

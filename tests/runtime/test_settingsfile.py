@@ -89,6 +89,15 @@ def test_the_last_file_and_no_flag_is_named(tmp_path: Path, capsys: pytest.Captu
     assert told.startswith("wanedit: crf is 60")
 
 
+def test_a_wrong_part_of_a_group_is_told_the_right_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("prompt: x\nstyle:\n  stylistt: palette\n")
+    assert main(["edit", "--config", str(path)]) == 2
+    assert "Did you mean 'style.stylist'?" in capsys.readouterr().err
+
+
 def test_yes_and_no_say_what_yaml_makes_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = said(tmp_path, capsys, b"prompt: no\n")
     assert (

@@ -1,16 +1,18 @@
 """What a file says of its pictures besides their pixels, for kinds that tests/cases has no file of."""
 
+import io
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.video.files import encode, turn
 from tests.video.scenes import numbered, panning
-from tests.video.test_cases import PATCHES
+from tests.video.test_cases import CASES, PATCHES
 from wanedit.errors import InputError
-from wanedit.video import probe, read_frames, read_source, write_video
+from wanedit.video import load_image, probe, read_frames, read_source, write_video
 from wanedit.video.libav import kept_rate, scan
 from wanedit.video.light import KNEE, PEAK, WHITE, to_bt709
 
@@ -118,6 +120,43 @@ def test_a_mirrored_picture_is_shown_mirrored(tmp_path, matrix, mirror):
     assert np.abs(read.astype(int) - mirror(frames)).mean() < 4
     info = probe(tmp_path / "selfie.mp4")
     assert (info.height, info.width) == read.shape[1:3]
+
+
+@pytest.mark.parametrize("kind", ["APNG", "PNG in MOV"])
+def test_a_profile_of_pictures_in_png_is_followed(tmp_path, kind):
+    with Image.open(CASES / "key_p3_rgba.png") as picture:
+        pictures, profile = [picture.convert("RGB")] * 2, picture.info["icc_profile"]
+    path = tmp_path / ("a.png" if kind == "APNG" else "a.mov")
+    if kind == "APNG":
+        one = Image.new("RGB", pictures[0].size)
+        pictures[0].save(path, save_all=True, append_images=[one], duration=40, icc_profile=profile)
+    else:
+        stored = io.BytesIO()
+        pictures[0].save(stored, "png", icc_profile=profile)
+        with av.open(path, "w") as out:
+            stream = out.add_stream("png", rate=24)
+            stream.width, stream.height, stream.pix_fmt = *pictures[0].size, "rgb24"
+            packet = av.Packet(stored.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 24)
+            packet.is_keyframe = True
+            out.mux(packet)
+    notes = []
+    frame = read_frames(path, notes=notes)[0]
+    truth = load_image(CASES / "edited0.png").pixels
+    assert np.abs(frame.astype(int) - truth).mean() < 0.5
+    assert "Display P3" in notes[0]
+
+
+def test_transparency_of_an_animated_avif_is_seen(tmp_path):
+    shown = np.full((32, 32, 4), (230, 30, 30, 255), np.uint8)
+    shown[:, 16:, 3] = 0
+    pictures = [Image.fromarray(shown), Image.fromarray(shown[:, ::-1])]
+    pictures[0].save(tmp_path / "a.avif", save_all=True, append_images=pictures[1:], duration=40, quality=100)
+    source = read_source(tmp_path / "a.avif")
+    assert (len(source.frames), source.fps) == (2, 25)
+    assert source.frames[0][:, 20:].min() > 250
+    assert np.abs(source.frames[1][:, 20:].mean(axis=(0, 1)) - (230, 30, 30)).max() < 3
+    assert "transparent places laid over white" in source.notes
 
 
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tests.video.scenes import texture
 from wanedit.errors import InputError
@@ -101,8 +101,6 @@ def test_cmyk_becomes_rgb(tmp_path):
 
 
 def test_a_colour_profile_is_followed(tmp_path):
-    from PIL import ImageCms
-
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
     save(tmp_path / "a.png", PICTURE, icc_profile=lab)
     assert "colour profile" in load_image(tmp_path / "a.png").notes[0]
@@ -315,6 +313,28 @@ def test_colours_that_tags_say_become_srgb(tmp_path, suffix, kind):
     assert np.array_equal(from_pillow(in_memory).pixels, image.pixels)  # which is decoded by now
 
 
+def test_a_profile_of_linear_light_is_followed_though_it_is_called_srgb(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Its curve, parametric of type 3 with 2.4 first, as one of type 0 with 1.0 (ICC.1, section 10.18).
+    linear = srgb.replace(b"para\0\0\0\0\0\3\0\0\0\2\x66\x66", b"para\0\0\0\0\0\0\0\0\0\1\0\0")
+    assert linear != srgb
+    save(tmp_path / "a.png", np.full((8, 8, 3), 55, np.uint8), icc_profile=linear)
+    image = load_image(tmp_path / "a.png")
+    assert np.abs(image.pixels.astype(int) - 128).max() <= 1  # 55 / 255 of light
+    assert "sRGB" in image.notes[0]
+
+
+def test_a_transparent_level_of_16_bit_grey_is_transparent(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.repeat(np.array([[1000, 1001]], np.uint16), 8, axis=0)).save(path)
+    data, chunk = path.read_bytes(), b"tRNS" + struct.pack(">H", 1000)
+    length, checksum = struct.pack(">I", 2), struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(data[:33] + length + chunk + checksum + data[33:])
+    alpha = load_image(path).alpha
+    assert alpha is not None
+    np.testing.assert_array_equal(alpha, np.repeat([[0, 255]], 8, axis=0))
+
+
 def test_tags_of_srgb_change_nothing(tmp_path):
     with_cicp(tmp_path / "a.png", RED, tags=(1, 13, 0, 1))
     image = load_image(tmp_path / "a.png")
@@ -323,8 +343,6 @@ def test_tags_of_srgb_change_nothing(tmp_path):
 
 
 def test_cicp_comes_before_a_profile(tmp_path):
-    from PIL import ImageCms
-
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     with_cicp(tmp_path / "a.png", TAGGED["Display P3"][2], tags=(12, 13, 0, 1), icc_profile=lab)
     image = load_image(tmp_path / "a.png")
@@ -333,8 +351,6 @@ def test_cicp_comes_before_a_profile(tmp_path):
 
 
 def test_a_profile_comes_before_a_gamma(tmp_path):
-    from PIL import ImageCms
-
     path = tmp_path / "a.png"
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     with_chunk(path, RED, b"gAMA" + struct.pack(">I", 100_000), icc_profile=srgb)

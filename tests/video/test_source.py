@@ -115,7 +115,7 @@ def test_what_cannot_be_meant_is_refused(video, options, message):
 
 
 def test_no_source_at_all(tmp_path, folder):
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="does not exist; expected a video"):
         read_source(tmp_path / "absent.mp4")
     with pytest.raises(InputError, match="no images"):
         read_source(tmp_path)

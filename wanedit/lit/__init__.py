@@ -1,10 +1,11 @@
 """Wan and the methods brought together, as LightningModules. Here where a model is, before anything is loaded."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wanedit.errors import MissingWeightsError
 from wanedit.registry import Registry
 from wanedit.wan.catalog import find_known, locate
 
@@ -23,8 +24,12 @@ def comes_from_outside(source: str) -> bool:
     return ":" in source or source in VIDEO_MODELS
 
 
-def require_model(source: str) -> Path | None:
+def require_model(source: str, parts: Mapping[str, str]) -> Path | None:
     """The folder of a model, by its name or place alone; what it holds is seen when it is opened.
+
+    Args:
+        source: its name or folder.
+        parts: files and folders of single parts, see `RunSettings.parts`.
 
     Returns:
         None for a model from outside.
@@ -32,6 +37,9 @@ def require_model(source: str) -> Path | None:
     Raises:
         InputError: neither a folder nor a known name.
         MissingWeightsError: a known model that is not on this machine, or no such folder; the message says how to get
-            it.
+            it. Or a part that is not there.
     """
+    for part, place in parts.items():
+        if not os.path.exists(Path(place).expanduser()):
+            raise MissingWeightsError(f"{part} {place}: there is no such file or folder")
     return None if comes_from_outside(source) else locate(source)

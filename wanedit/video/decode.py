@@ -61,6 +61,7 @@ class VideoInfo:
     frames: whole frames found by packet scan; declared: what the header says (None if nothing).
     fps: frames a second; where they are not evenly spaced, on average.
     height, width: as shown, that is of square pixels and after `rotation` (degrees counter-clockwise).
+    codec: FFmpeg's name; "animation" of what Pillow reads.
     duration: seconds that `frames` last. times: seconds of each frame from the first one.
     notes: what is done to the first picture to show it, one line each.
     """
@@ -96,7 +97,7 @@ def describe(path: Path, index: PacketIndex) -> VideoInfo:
     """`probe` of a file that was scanned already."""
     if is_animation(path):
         first, _ = next(load_animation(path))
-        (height, width), codec, pixel_format, rotation = first.pixels.shape[:2], "webp", first.mode, 0
+        (height, width), codec, pixel_format, rotation = first.pixels.shape[:2], "animation", first.mode, 0
         metadata, notes = dict[str, str](), first.notes
     else:
         with reading(path, _WHOLE), open_video(path) as container:
@@ -250,7 +251,7 @@ def index_of(path: Path) -> PacketIndex:
 
 
 class AnimationDecoder:
-    """Animated WebP, which FFmpeg does not decode, through Pillow. Implements `Decoder`."""
+    """Animations that FFmpeg does not decode, or not wholly, through Pillow. Implements `Decoder`."""
 
     def __init__(self) -> None:
         self.notes: tuple[str, ...] = ()

@@ -39,13 +39,14 @@ class Display:
     Args:
         path: of the file, for messages.
         aspect: width of a stored pixel over its height; None or 1 for square ones.
+        png_profile: of pictures in PNG, their colour profile, empty for none; None for those of any other codec.
 
     Attributes:
         notes: what was done to the pictures shown so far, one line each, in order.
     """
 
-    def __init__(self, path: Path, aspect: Fraction | None) -> None:
-        self.path, self.aspect = path, aspect or Fraction(1)
+    def __init__(self, path: Path, aspect: Fraction | None, png_profile: bytes | None = None) -> None:
+        self.path, self.aspect, self.png_profile = path, aspect or Fraction(1), png_profile
         self._notes: dict[str, None] = {}
         # One for all: a picture's own scaler has a context and threads of its own.
         self._scaler = VideoReformatter()
@@ -57,7 +58,7 @@ class Display:
     def sides(self, picture: VideoFrame) -> Size:
         """(height, width) of a picture as it is shown."""
         height, width = self._square((picture.height, picture.width))
-        a, b, _, _ = _turn(picture)
+        a, b, _, _ = self._turn(picture)
         return (width, height) if abs(b) > abs(a) else (height, width)
 
     def __call__(self, picture: VideoFrame) -> Frame:
@@ -76,11 +77,11 @@ class Display:
             shape = f"{stored[1]}x{stored[0]} of pixels {self.aspect.numerator}:{self.aspect.denominator}"
             self._note(f"{shape} shown as {square[1]}x{square[0]} of square ones")
             rgb = fit(rgb, square, "stretch")[0]
-        return np.ascontiguousarray(_upright(rgb, _turn(picture)))
+        return np.ascontiguousarray(_upright(rgb, self._turn(picture)))
 
     def alters(self, picture: VideoFrame) -> str:
         """What a reader would miss that only decodes a picture and converts its colour matrix; empty for nothing."""
-        primaries, transfer, turn = int(picture.color_primaries), int(picture.color_trc), _turn(picture)
+        primaries, transfer, turn = int(picture.color_primaries), int(picture.color_trc), self._turn(picture)
         said = colour_notes(primaries, transfer)
         found = {
             "is interlaced": picture.interlaced_frame,
@@ -140,7 +141,7 @@ class Display:
 
     def _colours(self, picture: VideoFrame) -> AnyFrame:
         primaries, transfer = int(picture.color_primaries), int(picture.color_trc)
-        dolby = _side_data(picture, Type.DOVI_METADATA) or _side_data(picture, Type.DOVI_RPU_BUFFER)
+        dolby = self._side_data(picture, Type.DOVI_METADATA) or self._side_data(picture, Type.DOVI_RPU_BUFFER)
         if dolby and (transfer, primaries) == (UNSPECIFIED, UNSPECIFIED):
             raise InputError(
                 f"{self.path}: is in Dolby Vision's own colours (profile 5), which nothing here shows rightly; "
@@ -169,21 +170,34 @@ class Display:
             self._note(note)
         if deep:
             return to_bt709(rgb, primaries, transfer)
-        if profile := _side_data(picture, Type.ICC_PROFILE):
+        if profile := self._side_data(picture, Type.ICC_PROFILE):
             rgb, said = by_profile(rgb, profile)
             for note in said:
                 self._note(note)
         return rgb
 
+    def _turn(self, picture: VideoFrame) -> tuple[int, int, int, int]:
+        """(a, b, c, d) of the display matrix: a point (x, y) is shown at (ax + cy, bx + dy)."""
+        if self.png_profile is not None:  # of which mirrors stay untold
+            turned = np.deg2rad(picture.rotation)
+            cosine, sine = (round(0x10000 * float(part)) for part in (np.cos(turned), np.sin(turned)))
+            return cosine, -sine, sine, cosine
+        if matrix := self._side_data(picture, Type.DISPLAYMATRIX):
+            a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
+            return a, b, c, d
+        return UPRIGHT
 
-def _side_data(picture: VideoFrame, kind: Type) -> bytes:
-    """What comes with a picture; empty where nothing of the kind does."""
-    # Not `picture.side_data`: it and the picture then hold each other until the garbage collector comes by. (The stub
-    # of this class has no argument, and names for what is in it.)
-    for data in SideDataContainer(picture):  # pyright: ignore[reportCallIssue]
-        if isinstance(data, SideData) and data.type == kind:
-            return bytes(data)
-    return b""
+    def _side_data(self, picture: VideoFrame, kind: Type) -> bytes:
+        """What comes with a picture; empty where nothing of the kind does."""
+        # PyAV 18 frees metadata of side data twice, which ends the process; FFmpeg gives some to PNG's profiles alone.
+        if self.png_profile is not None:
+            return self.png_profile if kind == Type.ICC_PROFILE else b""
+        # Not `picture.side_data`: it and the picture then hold each other until the garbage collector comes by. (The
+        # stub of this class has no argument, and names for what is in it.)
+        for data in SideDataContainer(picture):  # pyright: ignore[reportCallIssue]
+            if isinstance(data, SideData) and data.type == kind:
+                return bytes(data)
+        return b""
 
 
 def _alpha(picture: VideoFrame) -> UInt8[np.ndarray, "h w"] | None:
@@ -199,14 +213,6 @@ def _may_be_transparent(picture: VideoFrame) -> bool:
 
 UPRIGHT = (0x10000, 0, 0, 0x10000)  # the display matrix, in 16.16 fixed point, that does nothing
 UPSIDE_DOWN = (-0x10000, 0, 0, -0x10000)
-
-
-def _turn(picture: VideoFrame) -> tuple[int, int, int, int]:
-    """(a, b, c, d) of the display matrix: a point (x, y) is shown at (ax + cy, bx + dy)."""
-    if matrix := _side_data(picture, Type.DISPLAYMATRIX):
-        a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
-        return a, b, c, d
-    return UPRIGHT
 
 
 def _upright(rgb: AnyFrame, turn: tuple[int, int, int, int]) -> AnyFrame:

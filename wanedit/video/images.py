@@ -28,6 +28,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF
 _PLAYED = ("GIF", "PNG", "WEBP", "AVIF")
 _ORIENTATION = 0x0112
 _NAMED = 3  # at most, in an error
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+_ROUNDING = 2  # levels by which sRGB's own profiles, of several makers, differ
 
 OVER_WHITE = "transparent places laid over white"
 
@@ -66,6 +68,12 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> LoadedImage
     return _loaded(_opened(path, max_pixels), path)
 
 
+def require_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> None:
+    """See by its header that a file is an image. Raises InputError as `load_image`, but for damage of its pixels."""
+    require_file(path, "an image")
+    _opened(path, max_pixels).close()
+
+
 def from_pillow(image: Image.Image, name: str = "image") -> LoadedImage:
     """The same for an image in memory: its pixels are those that a file of it would have.
 
@@ -76,13 +84,27 @@ def from_pillow(image: Image.Image, name: str = "image") -> LoadedImage:
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a file is an animated WebP. Other animations, GIF and APNG, are read as videos."""
+    """Whether a file is an animation for Pillow: WebP, or AVIF with opacity, of which FFmpeg sees the colours alone.
+
+    Others, such as GIF and APNG, are read as videos.
+    """
     if not path.is_file():
         return False
     with reading(path, "a picture or a video"), path.open("rb") as file:
-        # RIFF container, extended WebP; the second bit of its flags says that it is animated (RFC 9649, section 2.7.1).
         head = file.read(21)
+        if (
+            head[4:12] == b"ftypavis"
+        ):  # ISO/IEC 23000-22, section 4.1: how an auxiliary picture or track says so
+            return b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha" in file.read()
+    # RIFF container, extended WebP; the second bit of its flags says that it is animated (RFC 9649, section 2.7.1).
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:21] and head[20] & 2)
+
+
+def is_animated_png(path: Path) -> bool:
+    """Whether a PNG plays more than one picture."""
+    with reading(path, "a picture or a video"), path.open("rb") as file:
+        begins = file.read(8) == b"\x89PNG\r\n\x1a\n"
+    return begins and count_pictures(path) > 1
 
 
 def count_pictures(path: Path) -> int:
@@ -305,7 +327,10 @@ def _eight_bits(image: Image.Image, path: Path, notes: list[str]) -> Image.Image
     if levels.min() < 0 or levels.max() > 65535:
         raise InputError(f"{path}: levels from {levels.min()} to {levels.max()}; expected 0 to 65535")
     notes.append("16-bit grey scaled to 8 bits")
-    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    grey = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    if (clear := image.info.get("transparency")) is None:
+        return grey
+    return Image.merge("LA", (grey, Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8))))
 
 
 def _to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
@@ -317,16 +342,21 @@ def _to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
         space = getattr(profile.profile, "xcolor_space", "")
         if space.strip() == "RGB" and image.mode in ("L", "1"):
             image = image.convert("RGB")
-        if "srgb" in name.lower() and image.mode == "RGB":
+        if image.mode == "RGB" and _is_srgb(profile):
             return image
-        converted = ImageCms.profileToProfile(
-            image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        converted = ImageCms.profileToProfile(image, profile, _SRGB, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         notes.append(f"colour profile ignored, it cannot be used ({error})")
         return image
     notes.append(f"{image.mode} converted to sRGB by the embedded profile {name!r}")
     return converted or image
+
+
+def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    """Whether a profile does nothing to speak of, whatever its name: linear light is called sRGB by some."""
+    levels = np.stack(np.meshgrid(*[np.arange(0, 256, 51, dtype=np.uint8)] * 3), axis=-1).reshape(1, -1, 3)
+    converted = ImageCms.profileToProfile(Image.fromarray(levels), profile, _SRGB, outputMode="RGB")
+    return int(np.abs(np.asarray(converted).astype(int) - levels).max()) <= _ROUNDING
 
 
 def list_images(folder: str | Path) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 What a file holds is what its packets hold; what its header declares is only compared.
 """
 
+import io
 import os
 import threading
 from bisect import bisect_right
@@ -20,13 +21,14 @@ from av import CodecContext, Packet, VideoCodecContext, VideoFrame, VideoStream,
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 from av.stream import Disposition
+from PIL import Image
 
 from wanedit.errors import InputError
-from wanedit.files import is_refused, require_file
+from wanedit.files import is_refused, reading, require_file
 from wanedit.video.arrays import Clock, Frame
 from wanedit.video.display import Display
 from wanedit.video.ending import breaks_off, keeps_place
-from wanedit.video.images import count_pictures
+from wanedit.video.images import count_pictures, is_animated_png
 
 # Names of demuxers. Playlists, which open other files and addresses, and text rendered as video are left out.
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif,apng,ivf,asf,mxf,h264,hevc,obu,yuv4mpegpipe"
@@ -39,8 +41,13 @@ def open_video(path: Path, options: dict[str, str] | None = None) -> "InputConta
     require_file(path, "a video")
     only_files = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
-        # an absolute path, since 'a:b.mp4' would be read as protocol 'a'
-        container = av.open(os.path.abspath(path), options=options or {}, container_options=only_files)
+        container = av.open(
+            os.path.abspath(path),  # since 'a:b.mp4' would be read as protocol 'a'
+            # FFmpeg looks for what tells an animation in a PNG's first bytes only, where a colour profile may stand.
+            format="apng" if is_animated_png(path) else None,
+            options=options or {},
+            container_options=only_files,
+        )
     except (FFmpegError, ValueError) as error:
         if is_refused(error):
             raise
@@ -340,7 +347,19 @@ class PyAVDecoder:
 
 def display_of(container: InputContainer, path: Path) -> Display:
     """What shows the pictures of a file."""
-    return Display(path, video_stream(container).sample_aspect_ratio)
+    stream = video_stream(container)
+    profile = _png_profile(path) if stream.codec_context.name in ("png", "apng") else None
+    return Display(path, stream.sample_aspect_ratio, profile)
+
+
+def _png_profile(path: Path) -> bytes:
+    """The colour profile of the first picture of a film in PNG; empty where it has none."""
+    with open_video(path) as container, reading(path, "a whole video"):
+        first = next(packets(container, video_stream(container)))
+        # An animation's own stands before its first picture.
+        source = path if container.format.name == "apng" else io.BytesIO(bytes(first))
+        with Image.open(source, formats=["PNG"]) as picture:
+            return picture.info.get("icc_profile") or b""
 
 
 def first_picture(container: InputContainer, path: Path) -> VideoFrame:

@@ -178,13 +178,17 @@ def find_inputs(config: EditConfig, folders: Sequence[Path] = (), styled: bool =
     indices = [keyframe.index for keyframe in keyframes]
     if not styled:
         timeline.check_keyframes(len(indices), indices)
-    require_model(config.source)
+    require_model(config.source, config.parts)
     total, sides = _look(path, config.salvage)
     found = EditInputs(path, total, sides, tuple(keyframes))
     if found.frames(config) is None:
         opened()  # which refuses the stretch
     if indices and (frames := found.frames(config)) is not None:
         timeline.check_keyframes(len(indices), indices, frames)
+    from wanedit.video.images import require_image  # brings NumPy, which other mistakes do without
+
+    for keyframe in keyframes:
+        require_image(keyframe.path)
     return found
 
 

@@ -14,6 +14,7 @@ from wanedit.runtime.outputs import check_outputs, require_writable
 from wanedit.runtime.settings import Everyday, FileName, Index, TrackingSettings, check_settings
 
 if TYPE_CHECKING:
+    from wanedit.video.images import LoadedImage
     from wanedit.video.source import OpenedSource
 
 # Of the table of results.
@@ -94,10 +95,13 @@ def check_evaluation(config: EvaluationConfig) -> list[str] | None:
 
 
 def find_files(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[str] | None:
-    """`check_evaluation`, that every file is there, and that the results may be written.
+    """`check_evaluation`, that every file is there and fits the video, and that the results may be written.
+
+    Nothing heavy is imported, so that mistakes are told at once.
 
     Raises:
-        InputError: a value, a file that is not there, or results that would replace an input or somebody's file.
+        InputError: a value, a file that is not there, cannot be read or does not fit, or results that would replace an
+            input or somebody's file.
     """
     names, read = check_evaluation(config), list[Path]()
     for what in ("video", "reference", "mask", "scene"):
@@ -105,14 +109,16 @@ def find_files(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[s
             read.append(find_path(name, folders, what=what, folder=True))
     if config.run:
         run_folder(find_path(config.run, folders, what="run", folder=True))
-    if config.keyframes:
-        find_keyframes(config, folders)
-    if joins := junctions_of(config):
-        from wanedit.video.source import open_source
-
-        last = len(open_source(find_path(config.video, folders, what="video", folder=True)).frames) - 2
-        if outside := [join for join in joins if not 1 <= join <= last]:
-            raise InputError(f"junctions are {outside}; expected frames 1 … {last}")
+    else:
+        shape = _opened(config.video, "video", folders).frames.shape
+        if outside := [join for join in junctions_of(config) if not 1 <= join <= shape[0] - 2]:
+            raise InputError(f"junctions are {outside}; expected frames 1 … {shape[0] - 2}")
+        if config.reference is not None:
+            open_like(config.reference, "reference", shape, folders)
+        if config.mask is not None:
+            open_mask(config.mask, shape, folders)
+        for entry in find_keyframes(config, folders) if config.keyframes else ():
+            load_keyframe(entry, shape)
     if config.vbench is not None:
         require_writable(Path(config.vbench).expanduser() / "prompt_file.json")
     if config.output is not None:
@@ -126,6 +132,57 @@ def junctions_of(config: EvaluationConfig) -> tuple[int, ...]:
     if any(not word.isdecimal() for word in words):
         raise InputError(f"junctions is {config.junctions!r}; expected frame numbers such as 24,48")
     return tuple(map(int, words))
+
+
+def _opened(name: FileName, what: str, folders: Sequence[Path]) -> "OpenedSource":
+    from wanedit.video.source import open_source
+
+    return open_source(find_path(name, folders, what=what, folder=True))
+
+
+def open_like(name: FileName, what: str, shape: tuple[int, ...], folders: Sequence[Path]) -> "OpenedSource":
+    """A clip of the video's shape (T, H, W, 3). Raises InputError for one of another."""
+    found = _opened(name, what, folders)
+    if found.frames.shape != shape:
+        sizes = [
+            f"{frames} frames of {width}x{height}" for frames, height, width, _ in (found.frames.shape, shape)
+        ]
+        raise InputError(f"{what} has {sizes[0]}; expected the video's {sizes[1]}")
+    return found
+
+
+def open_mask(
+    name: FileName, shape: tuple[int, ...], folders: Sequence[Path]
+) -> "LoadedImage | OpenedSource":
+    """One picture of the video's size, or a clip of its shape (T, H, W, 3). Raises InputError for neither."""
+    from wanedit.video.images import count_pictures, load_image
+
+    path = find_path(name, folders, what="mask", folder=True)
+    if path.is_dir() or count_pictures(path) != 1:
+        return open_like(name, "mask", shape, folders)
+    picture = load_image(path)
+    if (said := _other_size(picture, shape)) is not None:
+        raise InputError(f"mask is {said}")
+    return picture
+
+
+def load_keyframe(entry: EditedFrame, shape: tuple[int, ...]) -> "LoadedImage":
+    """A picture that a video of shape (T, H, W, 3) should show. Raises InputError where it cannot."""
+    from wanedit.video.images import load_image
+
+    if not 0 <= entry.index < shape[0]:
+        raise InputError(f"keyframe {entry.index} lies outside the video's frames 0 … {shape[0] - 1}")
+    image = load_image(entry.path)
+    if (said := _other_size(image, shape)) is not None:
+        raise InputError(f"keyframe {entry.index} is {said}")
+    return image
+
+
+def _other_size(picture: "LoadedImage", shape: tuple[int, ...]) -> str | None:
+    height, width = picture.pixels.shape[:2]
+    if (height, width) == shape[1:3]:
+        return None
+    return f"{width}x{height}; expected {shape[2]}x{shape[1]}"
 
 
 def _check_output(path: Path, read: Sequence[Path]) -> None:
@@ -145,9 +202,9 @@ def _check_output(path: Path, read: Sequence[Path]) -> None:
 def find_keyframes(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[EditedFrame]:
     """The keyframes and their frames. Raises InputError as `parse_edited`."""
 
-    def opened() -> "OpenedSource":
-        from wanedit.video.source import open_source
-
-        return open_source(find_path(config.video, folders, what="video", folder=True))
-
-    return parse_edited(config.keyframes, folders, source=opened, first_number=config.first_number)
+    return parse_edited(
+        config.keyframes,
+        folders,
+        source=lambda: _opened(config.video, "video", folders),
+        first_number=config.first_number,
+    )

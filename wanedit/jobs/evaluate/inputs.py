@@ -24,7 +24,14 @@ from annotated_types import Ge, Le
 
 from wanedit.errors import InputError
 from wanedit.files import Json, read_json, reading
-from wanedit.jobs.evaluate.config import EvaluationConfig, find_keyframes, junctions_of
+from wanedit.jobs.evaluate.config import (
+    EvaluationConfig,
+    find_keyframes,
+    junctions_of,
+    load_keyframe,
+    open_like,
+    open_mask,
+)
 from wanedit.jobs.evaluate.metric import Inputs, SceneTruth
 from wanedit.metrics.functional.fidelity import Mask
 from wanedit.metrics.functional.junctions import check_junctions
@@ -43,8 +50,8 @@ from wanedit.sprites import (
 from wanedit.sprites.sets import Clip as SceneClip
 from wanedit.sprites.sets import demo_scene
 from wanedit.timeline import MAX_FPS
-from wanedit.video import load_image, to_uint8
-from wanedit.video.arrays import Clip, FrameSequence, size_text
+from wanedit.video import to_uint8
+from wanedit.video.arrays import Clip, FrameSequence
 from wanedit.video.images import (
     OVER_WHITE,
     LoadedImage,
@@ -54,7 +61,7 @@ from wanedit.video.images import (
     load_images,
     under,
 )
-from wanedit.video.source import OpenedSource, open_source
+from wanedit.video.source import open_source
 
 NOT_MEASURED = "where it is transparent, nothing is measured"
 UNCHANGED = "where it is transparent, nothing may change"
@@ -73,13 +80,13 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
         InputError: see `evaluate`.
     """
     clip = open_source(find_path(config.video, folders, what="video", folder=True))
-    frames, (height, width) = clip.frames, clip.frames.shape[1:3]
+    frames = clip.frames
     noted: Noted = [(clip.path, clip.notes)]
     if junctions := junctions_of(config):
         check_junctions(len(frames), junctions)
     reference = None
     if config.reference is not None:
-        other = _like(config.reference, "reference", frames, folders)
+        other = open_like(config.reference, "reference", frames.shape, folders)
         noted.append((other.path, other.notes))
         reference = other.frames
     mask = None if config.mask is None else read_mask(config.mask, frames, folders, noted)
@@ -87,12 +94,7 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
     if config.keyframes:
         keyframes = {}
         for entry in find_keyframes(config, folders):
-            image, index = load_image(entry.path), entry.index
-            if not 0 <= index < len(frames) or image.pixels.shape[:2] != (height, width):
-                raise InputError(
-                    f"keyframe {index} is {size_text(image.pixels)}; expected {width}x{height}, at a frame from 0 to "
-                    f"{len(frames) - 1}"
-                )
+            image, index = load_keyframe(entry, frames.shape), entry.index
             keyframes[index] = image.pixels
             if image.alpha is not None:
                 # The video's own pixels, which differ from themselves by nothing.
@@ -101,14 +103,6 @@ def read_inputs(config: EvaluationConfig, folders: Sequence[Path] = ()) -> tuple
             said = [NOT_MEASURED if note == OVER_WHITE else note for note in image.notes]
             clip.notes.extend(f"{entry.path.name}: {note}" for note in (*said, entry.note) if note)
     return Inputs(frames, junctions, reference, mask, keyframes, fps=clip.fps), noted
-
-
-def _like(name: FileName, what: str, video: Clip, folders: Sequence[Path]) -> OpenedSource:
-    found = open_source(find_path(name, folders, what=what, folder=True))
-    if found.frames.shape != video.shape:
-        sizes = [f"{len(v)} frames of {v.shape[2]}x{v.shape[1]}" for v in (found.frames, video)]
-        raise InputError(f"{what} has {sizes[0]}; expected the video's {sizes[1]}")
-    return found
 
 
 def read_mask(name: FileName, video: Clip, folders: Sequence[Path], noted: Noted) -> Mask:
@@ -120,17 +114,12 @@ def read_mask(name: FileName, video: Clip, folders: Sequence[Path], noted: Noted
         InputError: none that fits; a video, other than an animated picture, that is transparent, where it is read.
     """
     path, notes = find_path(name, folders, what="mask", folder=True), []
-    pictures = 0 if path.is_dir() else count_pictures(path)
-    if pictures == 1:
-        picture = load_image(path)
-        if picture.pixels.shape[:2] != video.shape[1:3]:
-            raise InputError(
-                f"mask is {size_text(picture.pixels)}; expected {video.shape[2]}x{video.shape[1]}"
-            )
+    clip = open_mask(name, video.shape, folders)
+    if isinstance(clip, LoadedImage):
         noted.append((path, notes))
-        return np.broadcast_to(_white(picture, notes), video.shape[:3])
-    clip = _like(name, "mask", video, folders)
-    if pictures == 0 and not path.is_dir():
+        return np.broadcast_to(_white(clip, notes), video.shape[:3])
+    animated = not path.is_dir() and count_pictures(path) > 0
+    if not path.is_dir() and not animated:
         notes = clip.notes
     noted.append((path, notes))
 
@@ -138,7 +127,7 @@ def read_mask(name: FileName, video: Clip, folders: Sequence[Path], noted: Noted
         # Of a folder and of an animation, opacity is known; of a video, no more than that there is any.
         if path.is_dir():
             yield from (_white(image, notes) for image in load_images(list_images(path)[start:stop]))
-        elif pictures:
+        elif animated:
             yield from (_white(image, notes) for image, _ in islice(load_animation(path), start, stop))
         else:
             yield from (frame.mean(axis=-1) > 127 for frame in clip.frames.read(start, stop))

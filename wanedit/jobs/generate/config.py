@@ -137,13 +137,17 @@ def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> li
         from wanedit.video.sound import sound_file
 
         sound_file(find_path(config.audio, folders, what="audio"), Fraction(0), format_of(config.final_path))
-    path = require_model(config.source)
+    path = require_model(config.source, config.parts)
     known = find_known(config.source)
     if path is not None and known is not None:
         own = sampling_in(path, known)
         keyframes = timed_keyframes(config, folders, config.fps or own.fps, own.max_frames)
         seconds = [keyframe.seconds for keyframe in keyframes]
         timeline.plan(seconds, config.fps or own.fps, own.max_frames, config.long_segments == "stretch")
+    from wanedit.video.images import require_image  # brings NumPy, which other mistakes do without
+
+    for keyframe in keyframes:
+        require_image(keyframe.path)
     return keyframes
 
 
