@@ -1,5 +1,6 @@
 """Whatever call to the file system fails, in whatever job: one line, exit code 4, nothing lost, and the job goes on."""
 
+import os
 import random
 import re
 import subprocess
@@ -15,7 +16,7 @@ from tests.chaos.jobs import JOBS, given
 from tests.runs import run_cli
 from wanedit.errors import ResourceError
 
-SEED = 14
+SEED = int(os.environ.get("CHAOS_SEED", "14"))
 # Of the many calls that only read, one in so many.
 READ_SHARE = 8
 
@@ -52,6 +53,7 @@ def test_a_few_calls_that_fail(bench: Callable[[str], Bench], name: str) -> None
 
 @pytest.mark.fault(3)
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", JOBS)
 def test_every_call_that_fails(
     bench: Callable[[str], Bench], name: str, record_property: Callable[[str, object], None]
@@ -65,6 +67,7 @@ def test_every_call_that_fails(
 @pytest.mark.fault(3)
 # Python's own files are among those that the kernel limits, and FFmpeg's and every other library's.
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", ["generate", "generate, gif", "edit", "report"])
 def test_a_disk_that_is_full_at_any_byte(bench: Callable[[str], Bench], name: str) -> None:
     made = bench(name)

@@ -124,6 +124,8 @@ def collect(grid: Grid, runs: Sequence[Run], root: Path) -> Results:
 def write_results(grid: Grid, results: Results, folder: Path, record: Settings) -> None:
     """Write the four files."""
     folder.mkdir(parents=True, exist_ok=True)
+    # The record first: it says whose the others are, should they not be written.
+    write_text(folder / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     tidy = [[r.run, r.item, r.group, r.seed, *r.point, r.measure, repr(r.value)] for r in results.rows]
     header = ["run", "item", "group", "seed", *results.columns, "measure", "value"]
     write_text(folder / "results.csv", _csv([header, *tidy]))
@@ -137,7 +139,6 @@ def write_results(grid: Grid, results: Results, folder: Path, record: Settings) 
         folder / "summary.csv", _csv([[*results.columns, "measure", "mean", "low", "high", "n"], *means])
     )
     write_text(folder / "table.md", table(grid, results))
-    write_text(folder / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _csv(lines: Sequence[Sequence[object]]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wanedit.errors import InputError, WaneditError
-from wanedit.files import digest, read_json, write_text
+from wanedit.files import digest, read_json, system_errors, write_text
 from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.ablate.clips import Item, fingerprint, make_items, prepare
 from wanedit.jobs.ablate.grid import COLUMNS, Grid, Settings, label_text, merge, points
@@ -222,33 +222,8 @@ def make(run: Run, root: Path, worker: int | None = None, logged: TrackingSettin
 
     cv2.setNumThreads(int(run.settings.get("cpu_threads") or os.cpu_count() or 1))
     gpu = worker % torch.cuda.device_count() if worker is not None and torch.cuda.is_available() else None
-    folder = run.folder(root)
     try:
-        material = prepare(run.item, root / "clips")
-        given = merge(material.settings, run.settings)
-        config = replace(
-            _config(run.command, given),
-            base_seed=run.seed,
-            output=str(folder),
-            # One that failed goes on with what it finished; one that is made again is made anew.
-            force_regenerate=run.result(root) is not None,
-        )
-        if logged is not None and logged.tracking != "none":
-            config = replace(config, **{**asdict(logged), "run_name": run.title[:NAME_LIMIT]})
-        if isinstance(config, EditConfig):
-            from wanedit.jobs.edit.run import edit
-
-            edit(replace(config, gpu_id=gpu), verbose=False)
-        else:
-            from wanedit.jobs.generate.run import generate
-
-            generate(config if gpu is None else replace(config, gpu_ids=[gpu]), verbose=False)
-        scene = None if material.truth is None else SceneTruth(material.truth)
-        found = measure_run(finished := read_run(folder), scene, run.metrics)
-        if config.tracking != "none":
-            track_measures(config, finished, folder, found, lambda line: None)
-        # JSON has no word for numbers that are not finite; a table that lacks them has fewer clips in `n`.
-        run.succeed(root, {name: value for name, value in found.items() if np.isfinite(value)})
+        _make(run, root, gpu, logged)
     except Exception as error:
         # A fault of one run, ours or a library's, must not cost the others.
         try:
@@ -257,6 +232,35 @@ def make(run: Run, root: Path, worker: int | None = None, logged: TrackingSettin
             )
         except (OSError, WaneditError):
             raise error from None  # what it came from is the news, not that it cannot be written down
+
+
+@system_errors()
+def _make(run: Run, root: Path, gpu: int | None, logged: TrackingSettings | None) -> None:
+    folder, material = run.folder(root), prepare(run.item, root / "clips")
+    given = merge(material.settings, run.settings)
+    config = replace(
+        _config(run.command, given),
+        base_seed=run.seed,
+        output=str(folder),
+        # One that failed goes on with what it finished; one that is made again is made anew.
+        force_regenerate=run.result(root) is not None,
+    )
+    if logged is not None and logged.tracking != "none":
+        config = replace(config, **{**asdict(logged), "run_name": run.title[:NAME_LIMIT]})
+    if isinstance(config, EditConfig):
+        from wanedit.jobs.edit.run import edit
+
+        edit(replace(config, gpu_id=gpu), verbose=False)
+    else:
+        from wanedit.jobs.generate.run import generate
+
+        generate(config if gpu is None else replace(config, gpu_ids=[gpu]), verbose=False)
+    scene = None if material.truth is None else SceneTruth(material.truth)
+    found = measure_run(finished := read_run(folder), scene, run.metrics)
+    if config.tracking != "none":
+        track_measures(config, finished, folder, found, lambda line: None)
+    # JSON has no word for numbers that are not finite; a table that lacks them has fewer clips in `n`.
+    run.succeed(root, {name: value for name, value in found.items() if np.isfinite(value)})
 
 
 def measure_run(made: FinishedRun, scene: SceneTruth | None, more: Sequence[str] = ()) -> dict[str, float]:
