@@ -22,13 +22,14 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-all lint format docs showcase figures paper constraints clean
+.PHONY: help demo test test-slow test-all fuzz lint format docs showcase figures paper constraints clean
 
 help:
 	@echo 'make demo         bundled keyframes in, outputs/demo/output_final.mp4 out'
 	@echo 'make test         the tests, but for the slow ones'
 	@echo 'make test-slow    the slow ones: kills, ranks, browser, training, long proofs'
 	@echo 'make test-all     both'
+	@echo 'make fuzz         mutated files at every door, a minute each, two doors at a time'
 	@echo 'make lint         ruff (rules and format), pyright, and whether what is installed is pinned'
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make docs         the documentation as a site: outputs/site/index.html'
@@ -53,6 +54,9 @@ test-slow: $(DEV)
 
 test-all: $(DEV)
 	$(PYTEST) $(ARGS)
+
+fuzz: $(DEV)
+	$(BIN) benchmarks/fuzz.py --jobs 2 $(ARGS)
 
 lint: $(DEV)
 	$(BIN) -m ruff check .

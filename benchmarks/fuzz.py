@@ -16,6 +16,7 @@ import contextlib
 import copy
 import faulthandler
 import gc
+import io
 import json
 import mmap
 import os
@@ -35,6 +36,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +253,7 @@ def textwise(data: bytes, rng: random.Random) -> bytes | None:
         text = json.dumps(value)  # which YAML reads, too
     except (ValueError, RecursionError):
         return None
-    if len(text) > 1 << 20:  # as long as honest ones are
+    if len(text) > 1 << 17:  # as long as honest ones are; PyYAML reads 100 kB a second
         return None
     if isinstance(value, dict) and value and rng.random() < 0.1:
         text = text[:-1] + ", " + json.dumps({rng.choice(list(value)): rng.choice(VALUES)})[1:]  # a key twice
@@ -310,7 +312,7 @@ def picture_seeds(folder: Path) -> Iterator[Seed]:
 
 
 # libtiff writes to the terminal itself, and Pillow has no way to keep it from that.
-@door("image", picture_seeds, speaks=r"\w+Decode: .*|\w*\.tif: .*")
+@door("image", picture_seeds, speaks=r"\w+(Decode|Lib): .*|\w*\.tif: .*|.*TIFF.*|.* per pixel .*")
 def open_image(folder: Path, file: Path) -> None:
     from wanedit.stylists.gemini.pictures import decode
     from wanedit.video.images import count_pictures, load_animation, load_image
@@ -398,8 +400,6 @@ def sound_seeds(folder: Path) -> Iterator[Seed]:
 
 @door("sound", sound_seeds)
 def open_sound(folder: Path, file: Path) -> None:
-    from fractions import Fraction
-
     import numpy as np
 
     from wanedit.video.encode import write_video
@@ -698,6 +698,22 @@ def enter(door: Door, seed: Seed, content: bytes, place: Path, noise: Any) -> st
     return outcome
 
 
+def tried(door: Door, found: Path, folder: Path) -> str:
+    """What comes of a finding that was kept as DOOR-WHY.ENDING or, of one file of a folder, DOOR-WHY--NAME."""
+    name = found.name.partition("--")[2]
+    (folder / "seeds").mkdir(parents=True)
+    seeds = [seed for seed in door.seeds(folder / "seeds") if seed.file.name == name] if name else []
+    alone = folder / "alone" / found.name
+    with tempfile.TemporaryFile() as noise:
+        return enter(
+            door,
+            seeds[0] if seeds else Seed(alone.parent, alone),
+            found.read_bytes(),
+            folder / "place",
+            noise,
+        )
+
+
 def child(
     door: Door,
     seeds: Sequence[Seed],
@@ -817,7 +833,12 @@ def seeds_of(door: Door, folder: Path) -> list[Seed]:
     folder.mkdir(parents=True)
     seeds = list(door.seeds(folder))
     assert seeds, f"{door.name} has no seeds"
-    with tempfile.TemporaryFile() as noise:
+    quiet = io.StringIO()
+    with (
+        tempfile.TemporaryFile() as noise,
+        contextlib.redirect_stderr(quiet),
+        contextlib.redirect_stdout(quiet),
+    ):
         for seed in seeds:
             outcome = enter(door, seed, seed.file.read_bytes(), folder.parent / "place", noise)
             assert outcome in ("", "refused"), f"{door.name}: {seed.file.name}: {outcome}"

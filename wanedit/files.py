@@ -61,6 +61,14 @@ class OnDisk(os.PathLike[str]):
         return f"{type(self).__name__}({os.fspath(self)!r})"
 
 
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """A path, in which `~` is the home folder; as it stands where there is no such user, or where it is no path."""
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, ValueError):
+        return Path(path)
+
+
 @contextmanager
 def system_errors(path: Path | None = None) -> Iterator[None]:
     """Tell what the system refuses inside the block as an error of ours: which file, why, and what to do.

@@ -53,6 +53,8 @@ def test_images(model_type: str, image_tokens: bool | None, images: int) -> None
         ({"qk_norm": False}, "qk_norm and cross_attn_norm must be true"),
         ({"dim": "5120"}, "dim is '5120'; expected a positive integer"),
         ({"num_layers": -1}, "num_layers is -1; expected a positive integer"),
+        ({"eps": "small"}, "eps is .small.; expected a number, zero or more"),
+        ({"dim": True}, "dim is True; expected a positive integer"),
     ],
 )
 @pytest.mark.usefixtures("as_users_run_it")

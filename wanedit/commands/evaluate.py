@@ -1,10 +1,9 @@
 """`wanedit evaluate`: measure a finished video."""
 
-from pathlib import Path
-
 from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_source, new_parser, unpack
+from wanedit.files import at_home
 from wanedit.jobs.evaluate.config import EvaluationConfig, find_files
 from wanedit.runtime.events import progress_bars
 
@@ -39,5 +38,5 @@ def run(settings: Namespace) -> int:
     if not quiet:
         print_evaluation(result)
     if config.output is not None:
-        write(result, Path(config.output).expanduser())
+        write(result, at_home(config.output))
     return 0

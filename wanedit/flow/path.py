@@ -132,17 +132,23 @@ def visits(levels: Levels) -> Callable[[Solver], Solver]:
     return declared
 
 
+# Ten for each timestep that a model was trained with: nobody takes as many, and a slip of the keys takes all memory.
+MOST_STEPS = 10_000
+
+
 def schedule(num_inference_steps: int, shift: float, solver: str = "euler") -> Schedule:
     """The noise levels that a solver visits; of the package's own, those of the official Wan 2.1 code.
 
     Timesteps are 1000 sigma in float32, or truncated where the solver says so.
 
     Raises:
-        InputError: fewer than 1 step, a shift that is not positive, two steps at one noise level; no such solver, or
-            its levels are not what `Levels` says.
+        InputError: fewer than 1 step or more than `MOST_STEPS`, a shift that is not positive, two steps at one noise
+            level; no such solver, or its levels are not what `Levels` says.
     """
     if num_inference_steps < 1:
         raise InputError(f"num_inference_steps is {num_inference_steps}; expected at least 1")
+    if num_inference_steps > MOST_STEPS:
+        raise InputError(f"num_inference_steps is {num_inference_steps}; expected {MOST_STEPS} at most")
     if not (math.isfinite(shift) and shift > 0):
         raise InputError(f"shift is {shift:g}; expected a positive number")
     own: object = getattr(flow.SOLVERS[solver], "levels", Levels())

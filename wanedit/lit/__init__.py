@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanedit.errors import MissingWeightsError
+from wanedit.files import at_home
 from wanedit.registry import Registry
 from wanedit.wan.catalog import find_known, locate
 
@@ -19,7 +20,7 @@ VIDEO_MODELS: "Registry[Callable[[], VideoModel]]" = Registry("model", base="wan
 def comes_from_outside(source: str) -> bool:
     """Whether a model is `package.module:Class` or an entry point, and neither a folder nor a known Wan."""
     # os.path, because a name that is too long for a file is not there, which pathlib raises instead.
-    if find_known(source) is not None or os.path.exists(Path(source).expanduser()):
+    if find_known(source) is not None or os.path.exists(at_home(source)):
         return False
     return ":" in source or source in VIDEO_MODELS
 
@@ -40,6 +41,6 @@ def require_model(source: str, parts: Mapping[str, str]) -> Path | None:
             it. Or a part that is not there.
     """
     for part, place in parts.items():
-        if not os.path.exists(Path(place).expanduser()):
+        if not os.path.exists(at_home(place)):
             raise MissingWeightsError(f"{part} {place}: there is no such file or folder")
     return None if comes_from_outside(source) else locate(source)

@@ -188,7 +188,7 @@ class Manifest:
             InputError: the file is no journal of this version.
         """
         path, expected = self.directory.progress, "a journal of wanedit; move it away to start afresh"
-        if not path.exists():
+        if not os.path.lexists(path):
             return {}
         values = read_json(path, expected)
         with reading(path, expected):

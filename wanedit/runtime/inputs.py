@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 from wanedit.errors import InputError
-from wanedit.files import read_json, reading
+from wanedit.files import at_home, read_json, reading
 from wanedit.runtime.settings import FINAL_NAME
 from wanedit.runtime.settingsfile import read_lines, told_where
 from wanedit.timeline import Keyframe
@@ -70,7 +70,7 @@ def find_path(
     Raises:
         InputError: there is none; the message says where it was looked for.
     """
-    path = Path(name).expanduser()
+    path = at_home(name)
     places = list(dict.fromkeys([path, *(() if path.is_absolute() else (place / path for place in folders))]))
     # os.path, because a name that is too long for a file is not there, which pathlib raises instead.
     for place in places:
@@ -89,7 +89,7 @@ def run_folder(path: Path) -> Path:
     Raises:
         InputError: anything else; a video that is not a run's own and a folder of settings alone are none.
     """
-    path = path.expanduser()
+    path = at_home(path)
     if path.suffix.lower() in FORMATS and path.is_file():
         beside = path.with_suffix(".wanedit")
         if not beside.is_dir() and path.name != FINAL_NAME:
@@ -309,7 +309,7 @@ def _folder(text: str, folders: Sequence[Path]) -> Path | None:
     # "" is the current folder to pathlib, and nothing at all to whoever wrote it.
     if not text.strip():
         return None
-    path = Path(text).expanduser()
+    path = at_home(text)
     places = [path, *(() if path.is_absolute() else (place / path for place in folders))]
     return next((place for place in places if os.path.isdir(place)), None)
 

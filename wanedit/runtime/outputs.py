@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from wanedit.errors import InputError
-from wanedit.files import WRONG_NAME, read_json, reading, system_errors
+from wanedit.files import WRONG_NAME, at_home, read_json, reading, system_errors
 from wanedit.video.formats import FORMATS, own_names
 
 MADE_WITH = "wanedit"
@@ -80,7 +80,7 @@ def require_apart(written: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 def page_file(output: str | Path) -> Path:
     """Where a page is written. Raises InputError for another ending than .html, and as `check_outputs`."""
-    path = Path(output).expanduser()
+    path = at_home(output)
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"output is {path.name!r}; expected the name of an .html file")
     check_outputs([path])

@@ -17,7 +17,7 @@ import yaml
 from jaxtyping import Bool
 
 from wanedit.errors import InputError
-from wanedit.files import Json, read_text, read_yaml, texts, write_text
+from wanedit.files import Json, at_home, read_text, read_yaml, texts, write_text
 from wanedit.lit import comes_from_outside
 from wanedit.outside import folders_of
 from wanedit.registry import Registry
@@ -117,15 +117,15 @@ def recorded(config: IsDataclass) -> Json:
     """
     values = asdict(config)
     values |= {name: once for name, once in ONCE.items() if name in values}
-    values["output"] = str(Path(values["output"]).expanduser().absolute())
+    values["output"] = str(at_home(values["output"]).absolute())
     for name in MODEL_FIELDS:
         # A name stays one.
         if (source := values.get(name)) and not (find_known(source) or comes_from_outside(source)):
-            values[name] = str(Path(source).expanduser().absolute())
+            values[name] = str(at_home(source).absolute())
     if isinstance(config, RunSettings):
-        values["lora"] = [str(replace(one, path=one.path.expanduser().absolute())) for one in config.loras]
+        values["lora"] = [str(replace(one, path=at_home(one.path).absolute())) for one in config.loras]
     if "module_folders" in values:
-        given = [str(Path(folder).expanduser().absolute()) for folder in values["module_folders"]]
+        given = [str(at_home(folder).absolute()) for folder in values["module_folders"]]
         values["module_folders"] = list(dict.fromkeys([*given, *folders_of(texts(values))]))
     return values
 

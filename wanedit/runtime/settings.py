@@ -28,7 +28,7 @@ from typing import (
 from annotated_types import DocInfo, Ge, Gt, Le, MinLen, MultipleOf, doc
 
 from wanedit.errors import InputError, nearest
-from wanedit.files import Json, texts
+from wanedit.files import Json, at_home, texts
 from wanedit.outside import look_in
 from wanedit.registry import Registered, Registry
 from wanedit.timeline import MAX_FPS, rate_of
@@ -260,12 +260,12 @@ class RunSettings(TrackingSettings):
     def folder(self) -> Path:
         """The run's folder. Raises InputError as `film_of`."""
         film = film_of(self.output)
-        return Path(self.output).expanduser() if film is None else film.with_suffix(".wanedit")
+        return at_home(self.output) if film is None else film.with_suffix(".wanedit")
 
     @property
     def final_path(self) -> Path:
         """The finished video. Raises InputError as `film_of`."""
-        return film_of(self.output) or Path(self.output).expanduser() / FINAL_NAME
+        return film_of(self.output) or at_home(self.output) / FINAL_NAME
 
 
 def film_of(output: str | os.PathLike[str]) -> Path | None:
@@ -274,7 +274,7 @@ def film_of(output: str | os.PathLike[str]) -> Path | None:
     Raises:
         InputError: an ending that no film is written with.
     """
-    path = Path(output).expanduser()
+    path = at_home(output)
     ending = path.suffix.lower()
     if ending in FORMATS:
         return path
@@ -284,7 +284,7 @@ def film_of(output: str | os.PathLike[str]) -> Path | None:
 
 def require_folder(output: str | os.PathLike[str], expected: str = "a folder") -> Path:
     """An output that is a folder. Raises InputError for a name with an ending, by which a file is meant."""
-    path = Path(output).expanduser()
+    path = at_home(output)
     ending = path.suffix.lower()
     is_folder = os.fspath(output).endswith(("/", os.sep)) or os.path.isdir(path)
     if (ending in FORMATS or _ENDING.fullmatch(ending)) and not is_folder:

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from av import Packet, VideoFrame, VideoStream
 from av.container import OutputContainer
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.filter import Graph
 from av.filter.context import FilterContext
 from PIL import Image
@@ -169,12 +169,16 @@ def _write(
                 count += 1
             beside.mux(stream.encode(None), lasts)
             beside.mux_rest()
-        except BaseException:
+            container.close()
+        except BaseException as error:
             # Closing writes the trailer, which on a full disk fails a second time: the first failure is the news.
             with suppress(FFmpegError):
                 container.close()
+            if sound is not None and isinstance(error, InvalidDataError | ArgumentError):
+                raise InputError(
+                    f"{sound.path}: no film can hold its sound ({error.strerror}); expected a whole file"
+                ) from error
             raise
-        container.close()
         _read_back(partial, path, count)
     return count
 

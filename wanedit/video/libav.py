@@ -192,7 +192,8 @@ def kept_rate(pts: Sequence[int], end: int, time_base: Fraction, header: Fractio
     for rate in (header, *_USUAL, Fraction(ceil(low))):
         if rate and low <= rate <= high:
             return rate
-    denominator = next(d for d in count(1) if ceil(low * d) <= high * d)
+    # Of a frame every few years, too, the search begins where a numerator of 1 is possible.
+    denominator = next(d for d in count(max(1, ceil(1 / high))) if ceil(low * d) <= high * d)
     return Fraction(ceil(low * denominator), denominator)
 
 

@@ -165,6 +165,15 @@ def sound_packets(sound: Sound, film: OutputContainer, kind: Format) -> Iterator
             kept = _copies(kind, stream)
             tracks[stream.index] = (_Copied if kept else _Encoded)(stream, film, kind, sound)
 
+    newest: dict[int, int] = {}
+
+    def in_order(made: Iterator[Packet]) -> Iterator[Packet]:
+        for packet in made:
+            # A damaged file may go back in time, which no film can hold.
+            if packet.dts is not None and packet.dts > newest.get(packet.stream_index, packet.dts - 1):
+                newest[packet.stream_index] = packet.dts
+                yield packet
+
     def packets() -> Iterator[Packet]:
         with container:
             done: set[int] = set()
@@ -177,12 +186,12 @@ def sound_packets(sound: Sound, film: OutputContainer, kind: Format) -> Iterator
                         if len(done) == len(tracks):
                             break
                         continue
-                    yield from tracks[packet.stream_index].take(packet)
+                    yield from in_order(tracks[packet.stream_index].take(packet))
             except FFmpegError:  # damage between packets: what was read so far is all there is
                 pass
             for track in tracks.values():
                 with suppress(FFmpegError):  # of a track that broke off at once
-                    yield from track.rest()
+                    yield from in_order(track.rest())
 
     return read_each(packets(), sound.path, _HEARD)
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.files import at_home
 from wanedit.wan.config import WanConfig, read_overrides
 
 # `wan/configs/shared_config.py`, `wan_i2v_14B.py` and `__init__.py` of Wan 2.1.
@@ -212,7 +213,7 @@ def locate(source: str) -> Path:
             which folders were looked for and how to download it.
         InputError: neither a folder nor a known name.
     """
-    path, known = Path(source).expanduser(), find_known(source)
+    path, known = at_home(source), find_known(source)
     if known is not None and known.bundled:
         return Path(__file__).parent.parent / "assets" / "wan-tiny"
     if known is not None:

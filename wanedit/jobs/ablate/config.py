@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from wanedit.errors import InputError
+from wanedit.files import at_home
 from wanedit.runtime import launch
 from wanedit.runtime.outputs import check_outputs, is_own, require_writable
 from wanedit.runtime.settings import (
@@ -54,7 +55,7 @@ class AblationConfig(PlainValues):
     @property
     def folder(self) -> Path:
         """The experiment's."""
-        return Path(self.experiment).expanduser()
+        return at_home(self.experiment)
 
     @property
     def logged(self) -> TrackingSettings:
@@ -68,14 +69,14 @@ class AblationConfig(PlainValues):
     def runs_folder(self) -> Path:
         """The parent of all runs and of the clips that they work on."""
         if self.output is not None:
-            return Path(self.output).expanduser()
+            return at_home(self.output)
         return Path("outputs", "ablate", self.folder.resolve().name)
 
     @property
     def results_folder(self) -> Path:
         """Where tables and figures go; of a part of the clips, not among those of the whole."""
         if self.results is not None:
-            return Path(self.results).expanduser()
+            return at_home(self.results)
         return self.folder / "results" if self.items is None else self.runs_folder / "part"
 
 

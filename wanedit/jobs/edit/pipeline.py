@@ -16,6 +16,7 @@ from PIL import Image
 
 from wanedit import __version__
 from wanedit.errors import InputError
+from wanedit.files import at_home
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.run import EditResult, edit
 from wanedit.runtime.outputs import check_outputs
@@ -71,7 +72,7 @@ class ModelManager:
 
         for place in _list(places, "models"):
             source = os.fspath(place if isinstance(place, str | os.PathLike) else next(iter(place)))
-            if (file := Path(source).expanduser()).is_file():
+            if (file := at_home(source)).is_file():
                 source = str(file.parent.parent if file.parent.name in EXPERTS.values() else file.parent)
             if self.model is not None and Path(source) != Path(self.model):
                 raise InputError(
@@ -340,7 +341,7 @@ def save_video(
             origin, which would be replaced.
         ResourceError: the disk is full.
     """
-    path = Path(save_path).expanduser()
+    path = at_home(save_path)
     kind = format_of(path)
     if not 0 <= quality <= 10:
         raise InputError(f"{path} at quality {quality}; expected 0 to 10")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from wanedit.errors import InputError, nearest
-from wanedit.files import read_json
+from wanedit.files import at_home, read_json
 from wanedit.jobs.evaluate import METRICS
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited, run_folder
 from wanedit.runtime.outputs import check_outputs, require_writable
@@ -120,9 +120,9 @@ def find_files(config: EvaluationConfig, folders: Sequence[Path] = ()) -> list[s
         for entry in find_keyframes(config, folders) if config.keyframes else ():
             load_keyframe(entry, shape)
     if config.vbench is not None:
-        require_writable(Path(config.vbench).expanduser() / "prompt_file.json")
+        require_writable(at_home(config.vbench) / "prompt_file.json")
     if config.output is not None:
-        _check_output(Path(config.output).expanduser(), read)
+        _check_output(at_home(config.output), read)
     return names
 
 

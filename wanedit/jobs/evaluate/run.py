@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wanedit import __version__
-from wanedit.files import system_errors, write_text
+from wanedit.files import at_home, system_errors, write_text
 from wanedit.jobs.evaluate.config import HEADER, EvaluationConfig, find_files
 from wanedit.jobs.evaluate.inputs import read_inputs, read_mask, read_scene
 from wanedit.jobs.evaluate.metric import Inputs, Values, find_metric, measure
@@ -70,7 +70,7 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = 
     if config.vbench is not None:
         keyframes = inputs.keyframes or {}
         picture = keyframes[min(keyframes)] if keyframes else None
-        folder = Path(config.vbench).expanduser()
+        folder = at_home(config.vbench)
         exported = export(folder, inputs.video, inputs.fps, config.prompt or inputs.prompt, picture)
     # What had to be done to frames to read them is known once all are read.
     noted = [f"{path.name}: {note}" for path, notes in read for note in dict.fromkeys(notes)]
@@ -82,7 +82,7 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = 
             track_measures(config, made, root, numbers, say)
         else:
             # Its files stand beside the results.
-            place = Path(config.output or "").expanduser().with_suffix("")
+            place = at_home(config.output or "").with_suffix("")
             with open_tracker(config, place, "evaluate", {"video": title}, title, say) as tracking:
                 tracking.summary(numbers)
     return result

@@ -16,7 +16,7 @@ from PIL import Image
 
 from wanedit import __version__
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.files import OnDisk, drop_partials, system_errors, write_text
+from wanedit.files import OnDisk, at_home, drop_partials, system_errors, write_text
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.pipeline import (
     Number,
@@ -115,7 +115,7 @@ class IntegratedVideoEditor:
             raise InputError(f"{name} is no setting of the editor; expected it with each edit")
         if "model" in self.settings:
             raise InputError("model is given besides wan_model_size; expected one of them")
-        self.output = Path(str(self.settings.pop("output", output_dir))).expanduser()
+        self.output = at_home(str(self.settings.pop("output", output_dir)))
         self.config = with_changes(EditConfig(), **self.settings)
         self.pipeline: WanVideoEditorPipeline | None = None
         self.styled: StyleResult | None = None
@@ -327,8 +327,8 @@ class IntegratedVideoEditor:
             ResourceError: the disk is full.
         """
         film = film_of(output_path)
-        folder = Path(output_path).expanduser() if film is None else None
-        path = film or Path(output_path).expanduser() / FINAL_NAME
+        folder = at_home(output_path) if film is None else None
+        path = film or at_home(output_path) / FINAL_NAME
         kind = format_of(path)
         if not len(frames):
             raise InputError(f"no frames for {path}; expected some")
@@ -403,7 +403,7 @@ class IntegratedVideoEditor:
         self, path: Path, start: int | None, num_frames: int | None, verbose: bool, read: dict[str, Any]
     ) -> dict[str, int]:
         """`start` and `num_frames` of the frames of a video that are edited, remembered for the next call."""
-        path, own = path.expanduser(), self._own("start", "num_frames")
+        path, own = at_home(path), self._own("start", "num_frames")
         if start is None and num_frames is None:
             start, num_frames = self.stretches.get(path, (None, None))
         first: int = own.get("start", 0) if start is None else start
@@ -423,7 +423,7 @@ class IntegratedVideoEditor:
         return {"start": first, "num_frames": count}
 
     def _remember(self, *sources: StrPath | None) -> None:
-        self.sources |= {Path(source).expanduser() for source in sources if source is not None}
+        self.sources |= {at_home(source) for source in sources if source is not None}
 
     def _require_outside(self, *written: Path) -> None:
         """Refuse to write among the images of a source."""

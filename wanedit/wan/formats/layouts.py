@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from wanedit.errors import MissingWeightsError
-from wanedit.files import Json, reading
+from wanedit.files import Json, at_home, reading
 from wanedit.wan.config import (
     IMAGE,
     PARTS,
@@ -238,7 +238,7 @@ def open_source(path: Path, chosen: Mapping[str, str | Path] | None = None) -> S
     Raises:
         MissingWeightsError: the file is no part of a Wan, or a chosen one is not there.
     """
-    parts = {PARTS[name]: Path(place).expanduser() for name, place in (chosen or {}).items()}
+    parts = {PARTS[name]: at_home(place) for name, place in (chosen or {}).items()}
     for part, place in parts.items():
         if not place.exists():
             raise MissingWeightsError(f"{part} {place}: there is no such file or folder")
