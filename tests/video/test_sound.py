@@ -91,6 +91,28 @@ def edited(source, path, **stretch):
     return notes
 
 
+@pytest.mark.parametrize("ending", [".mkv", ".mov"])
+def test_pcm_is_cut_to_the_sample_however_long_its_packets_are(tmp_path, ending):
+    source = tmp_path / "source.mkv"
+    with opened(source, "w") as out:
+        video, track = out.add_stream("libx264", rate=FPS), out.add_stream("pcm_s16le", rate=RATE)
+        video.width, video.height, video.pix_fmt, track.layout = 64, 48, "yuv420p", "stereo"
+        for index, frame in enumerate(panning(48, 48, 64)):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = index, Fraction(1, FPS)
+            out.mux(video.encode(picture))
+        out.mux(video.encode(None))
+        counted = np.arange(2 * RATE, dtype=np.int32).astype(np.int16)
+        for at in range(0, 2 * RATE, 36_000):  # 0.75 s
+            piece = np.repeat(counted[None, at : at + 36_000], 2, axis=1)
+            sounding = av.AudioFrame.from_ndarray(piece, format="s16", layout="stereo")
+            sounding.sample_rate, sounding.time_base, sounding.pts = RATE, Fraction(1, RATE), at
+            out.mux(track.encode(sounding))
+    edited(source, tmp_path / f"out{ending}", start=12, num_frames=24)
+    wave, _ = heard(tmp_path / f"out{ending}")
+    np.testing.assert_array_equal(wave, counted[RATE // 2 : RATE // 2 + RATE])
+
+
 @pytest.mark.parametrize("ending", [".mp4", ".mov"])
 def test_all_of_a_film_keeps_every_packet(tmp_path, ending):
     source = film(tmp_path / "source.mp4", ("aac", "aac"))
@@ -138,7 +160,7 @@ def test_other_codecs_are_copied_too(tmp_path, codec, ending):
     source = film(tmp_path / "source.mkv", (codec,))
     assert edited(source, tmp_path / f"out{ending}", start=8, num_frames=24) == []
     assert bursts(tmp_path / f"out{ending}") == pytest.approx([1 / 6, 2 / 3], abs=0.006)
-    assert set(packets(tmp_path / f"out{ending}")) <= set(packets(source))
+    assert b"".join(packets(tmp_path / f"out{ending}")) in b"".join(packets(source))
 
 
 def test_sound_that_begins_later_or_ends_sooner_or_later(tmp_path):

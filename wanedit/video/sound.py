@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -221,11 +222,17 @@ class _Copied:
         self.hides_lead = kind.hides_lead
         self.lead = preroll if kind.hides_lead else _skipped(stream)
         self.next: int | None = None
+        # Bytes of a sample of all channels, where packets can be cut between any two.
+        plain = re.fullmatch(r"pcm_([suf]\d+(le|be)?|alaw|mulaw)", _codec(stream))
+        self.block = (context.bit_rate or 0) // stream.rate // 8 if plain else 0
 
     def take(self, packet: Packet) -> Iterator[Packet]:
         assert packet.pts is not None
         assert packet.time_base is not None
         seconds = packet.pts * packet.time_base - self.sound.start
+        if self.block:
+            yield from self._cut(packet, round(seconds / self.tick))
+            return
         lasts = (packet.duration or 0) * packet.time_base
         if seconds + (lasts if self.hides_lead else 0) < -self.lead:
             return
@@ -240,6 +247,21 @@ class _Copied:
         packet.time_base, packet.pts, packet.dts = self.tick, pts, pts
         packet.duration = max(1, min(length, left))
         yield packet
+
+    def _cut(self, packet: Packet, pts: int) -> Iterator[Packet]:
+        """What of a packet of PCM, which may last for seconds, is heard beside the pictures."""
+        assert packet.time_base is not None
+        if self.next is not None and abs(pts - self.next) * self.tick <= packet.time_base:
+            pts = self.next
+        data = bytes(packet)
+        self.next = pts + len(data) // self.block
+        first, last = max(pts, 0), min(self.next, round(self.sound.seconds / self.tick))
+        if first < last:
+            made = Packet(data[(first - pts) * self.block : (last - pts) * self.block])
+            made.stream, made.time_base = self.stream, self.tick
+            made.pts, made.dts, made.duration = first, first, last - first
+            made.is_keyframe = True
+            yield made
 
     def rest(self) -> Iterator[Packet]:
         return iter(())
