@@ -78,7 +78,7 @@ def test_a_manager_finds_its_model_by_name_folder_or_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MissingWeightsError, match=r"hf download .* --local-dir models/WAN-1\.3B"):
+    with pytest.raises(MissingWeightsError, match=r"wanedit models download .* --to models/WAN-1\.3B"):
         ModelManager(model_id_list=["models/WAN-1.3B"])
     shutil.copytree(TINY, tmp_path / "models" / "WAN-1.3B")
     folder = Path("models/WAN-1.3B")

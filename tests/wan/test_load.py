@@ -189,7 +189,7 @@ def test_a_known_name_that_is_absent_says_where_to_get_it(monkeypatch: pytest.Mo
         message = str(caught.value)
         for folder in (Path.cwd(), Path.cwd() / "models", Path("/nowhere")):
             assert f"{folder / 'Wan2.1-FLF2V-14B-720P'}" in message
-        assert "hf download Wan-AI/Wan2.1-FLF2V-14B-720P --local-dir models/Wan2.1-FLF2V-14B-720P" in message
+        assert "wanedit models download Wan2.1-FLF2V-14B-720P --to models/Wan2.1-FLF2V-14B-720P" in message
     with pytest.raises(InputError, match="'Wan9' is neither a file, a folder nor a known model"):
         open_wan("Wan9")
 
@@ -213,7 +213,7 @@ def test_a_path_without_a_folder_says_how_to_fill_it(tmp_path: Path, monkeypatch
         open_wan(Path("models/WAN-1.3B"))
     message = str(caught.value)
     assert f"no folder {tmp_path / 'models' / 'WAN-1.3B'}" in message
-    assert "hf download alibaba-pai/Wan2.1-Fun-1.3B-InP --local-dir models/WAN-1.3B" in message
+    assert "wanedit models download Wan2.1-Fun-1.3B-InP --to models/WAN-1.3B" in message
     with pytest.raises(
         MissingWeightsError, match=r"no folder .*weights/mine; expected the folder or file of a che"
     ):

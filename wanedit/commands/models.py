@@ -1,30 +1,46 @@
-"""`wanedit models`: what is known, and proof that it is known rightly."""
+"""`wanedit models`: what is known, what a file or folder is, proof that it is known rightly, and downloads."""
+
+from pathlib import Path
 
 from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, new_parser
-from wanedit.errors import MissingWeightsError
+from wanedit.errors import InputError, MissingWeightsError
+from wanedit.files import at_home
 from wanedit.runtime.events import wide_console
 
-HELP = "list known models; check their layout or a folder"
+HELP = "list known models; check one, a file or a LoRA; download one"
 ORDER = 8
 
 
 def parser() -> Parser:
     """Its flags."""
     made = new_parser(
-        "List the models that wanedit knows. `check` builds each on the meta device and compares its "
-        "layout hash with the published one; `check FOLDER` compares the files of a folder with its own configs."
+        "List the models that wanedit knows. `check` builds each on the meta device and compares its layout hash with "
+        "the published one; `check X` says what a folder, file or LoRA is and what it lacks; `download NAME` fetches."
     )
-    made.add_argument("action", nargs="?", choices=["list", "check"], default="list", help="list or check")
     made.add_argument(
-        "folder", nargs="?", default=None, help="a folder in the official layout, or a known name"
+        "action",
+        nargs="?",
+        choices=["list", "check", "download"],
+        default="list",
+        help="list, check or download",
+    )
+    made.add_argument(
+        "folder", nargs="?", default=None, help="a folder or file in any layout, a LoRA, or a known name"
+    )
+    made.add_argument(
+        "--to", type=str, default="", help="the folder of a download; left out, the hub's cache"
     )
     return made
 
 
 def run(settings: Namespace) -> int:
-    """List or check. Returns the exit code."""
+    """List, check or download. Returns the exit code."""
+    if settings.action == "download":
+        return download(settings.folder, settings.to)
+    if settings.to:
+        raise InputError(f"--to {settings.to} is of `models download`; `models {settings.action}` takes none")
     return check_models(settings.folder) if settings.action == "check" else list_models()
 
 
@@ -43,8 +59,9 @@ def list_models() -> int:
         config = model.config
         try:
             where = "bundled" if model.bundled else str(locate(model.name))
-        except MissingWeightsError:
-            where = "no"
+        except MissingWeightsError as error:
+            # Of several files one has to be chosen; any other is not here.
+            where = str(error) if "choose" in str(error) else "no"
         table.add_row(
             model.name,
             config.model_type + ("" if config.image_tokens or config.model_type == "t2v" else ", no CLIP"),
@@ -55,40 +72,70 @@ def list_models() -> int:
             model.repository,
             where,
         )
-    wide_console().print(table)
+    console = wide_console()
+    console.print(table)
+    console.print("what is not here comes by `wanedit models download NAME`", highlight=False)
     return 0
 
 
-def check_models(folder: str | None) -> int:
-    """Check a folder against its own configs or, without one, every known layout against its published hash.
+def check_models(source: str | None) -> int:
+    """Check a model or a LoRA or, without one, every known layout against its published hash.
 
     Returns:
         0 when everything fits, else the exit code of missing weights.
     """
     from rich.table import Table
 
-    from wanedit.wan.catalog import KNOWN_MODELS, locate
+    from wanedit.wan.catalog import KNOWN_MODELS, find_known, locate, locate_lora
 
-    if folder is not None:
-        locate(folder)  # before torch is imported
-    from wanedit.wan.layout import check_folder, check_known
+    lora = Path() if source is None or find_known(source) else locate_lora(Path(source))
+    if source is not None and not (lora != Path() and lora.exists()):
+        locate(source)  # before torch is imported
+    from wanedit.wan.layout import check_folder, check_known, describe_lora
 
-    if folder is not None:
-        checks = check_folder(folder)
+    console = wide_console()
+    if lora != Path() and (said := describe_lora(lora)):
+        console.print(said, highlight=False)
+        return 0
+    if source is not None:
+        checks = check_folder(source)
     else:
         checks = [check for model in KNOWN_MODELS if not model.bundled for check in check_known(model)]
         checks += check_folder("tiny")
-    table = Table()
-    for column in ("model", "part", "layout", "published", "result"):
+    table = Table(title=checks[0].format or None, title_justify="left")
+    for column in ("model", "part", "files", "numbers", "size", "layout", "published", "result"):
         table.add_column(column, overflow="fold")
     for check in checks:
-        result = "ok" if check.ok else check.problem or ""
-        if check.num_bytes:
-            result += f" ({check.num_bytes / 1e6:.1f} MB)"
-        row = (check.model, check.part, check.layout[:12], (check.published or "-")[:12], result)
-        table.add_row(*row, style=None if check.ok else "red")
-    console = wide_console()
+        size = f"{check.num_bytes / 1e6:.1f} MB" if check.num_bytes else "-"
+        layout, published = check.layout[:12] or "-", (check.published or "-")[:12]
+        row = (check.model, check.part, check.files or "-", check.numbers or "-", size, layout, published)
+        table.add_row(*row, check.problem or "ok", style=None if check.ok else "red")
     console.print(table)
     failed = [check for check in checks if not check.ok]
     console.print(f"{len(checks) - len(failed)} of {len(checks)} parts fit")
     return MissingWeightsError.exit_code if failed else 0
+
+
+def download(name: str | None, folder: str) -> int:
+    """Bring a known model, or any repository of the hub, to this machine; a broken transfer goes on. Returns 0.
+
+    Raises:
+        InputError: no name, or one that is neither known nor "owner/name".
+        ResourceError: it does not fit onto the disk.
+        ServiceError: the hub cannot be reached or answers otherwise.
+        MissingWeightsError: a file has another hash than the hub says; it is removed.
+    """
+    from wanedit.wan.catalog import find_known
+    from wanedit.wan.hub import fetch
+
+    known = find_known(name or "")
+    if not name or (known is None and name.count("/") != 1):
+        raise InputError(
+            f"download {name!r}; expected a name of `wanedit models`, or owner/name of a repository"
+        )
+    if known is not None and known.bundled:
+        print(f"{known.name} ships with wanedit")
+        return 0
+    place = fetch(known.repository if known else name, at_home(folder) if folder else None, print)
+    print(f"{place}: complete, every hash as the hub says")
+    return 0

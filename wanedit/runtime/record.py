@@ -28,7 +28,7 @@ from wanedit.runtime.events import Event, append_event
 from wanedit.runtime.outputs import RECORD_MARK
 from wanedit.runtime.settings import MODEL_FIELDS, IsDataclass, RunSettings, canonical
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence
-from wanedit.wan.catalog import find_known
+from wanedit.wan.catalog import find_known, locate_lora
 
 Config = TypeVar("Config", bound=RunSettings)
 
@@ -123,7 +123,9 @@ def recorded(config: IsDataclass) -> Json:
         if (source := values.get(name)) and not (find_known(source) or comes_from_outside(source)):
             values[name] = str(at_home(source).absolute())
     if isinstance(config, RunSettings):
-        values["lora"] = [str(replace(one, path=at_home(one.path).absolute())) for one in config.loras]
+        values["lora"] = [
+            str(replace(one, path=at_home(locate_lora(one.path)).absolute())) for one in config.loras
+        ]
     if "module_folders" in values:
         given = [str(at_home(folder).absolute()) for folder in values["module_folders"]]
         values["module_folders"] = list(dict.fromkeys([*given, *folders_of(texts(values))]))

@@ -5,6 +5,7 @@ Layout hashes are diffsynth's (`diffsynth/configs/model_configs.py`, 2.1.12): md
 
 import contextlib
 import os
+import re
 import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ VAE_HASH = "ccc42284ea13e1ad04693284c7a09be6"
 
 SAMPLING = "sampling.json"
 
-MODELS_VARIABLE = "WANEDIT_MODELS"
+MODELS_VARIABLE, COMFYUI_VARIABLE = "WANEDIT_MODELS", "COMFYUI"
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class KnownModel:
     about: str = ""
 
     def download(self, folder: Path) -> str:
-        """The command line that brings its files into a folder; `hf` comes with huggingface_hub."""
-        return f"hf download {self.repository} --local-dir {shlex.quote(str(folder))}"
+        """The command line that brings its files into a folder."""
+        return f"wanedit models download {self.name} --to {shlex.quote(str(folder))}"
 
 
 def _config(model_type: str, dim: int, ffn_dim: int, heads: int, layers: int, **other) -> WanConfig:
@@ -205,6 +206,65 @@ def sampling_in(path: Path, known: KnownModel | None) -> Sampling:
     return replace(known.sampling if known else Sampling(), **own)
 
 
+def model_roots() -> list[Path]:
+    """The folders that models and LoRAs are looked for in; the last is ComfyUI's."""
+    extra = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+    comfy = at_home(os.environ.get(COMFYUI_VARIABLE) or "~/ComfyUI") / "models"
+    return [Path.cwd(), Path.cwd() / "models", *(at_home(root) for root in extra if root), comfy]
+
+
+def locate_lora(path: Path) -> Path:
+    """A LoRA's file or folder: as it is said, else in the folder `loras` of where models are; as said if nowhere."""
+    places = [at_home(path), *(root / "loras" / path for root in model_roots())]
+    return next((place for place in places if place.exists()), path)
+
+
+def _cached(repository: str) -> Path | None:
+    """The snapshot of a repository in the hub's cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, local_files_only=True))
+    except LocalEntryNotFoundError:  # or a part of it alone, which a download completes
+        return None
+
+
+def _single_file(known: "KnownModel", roots: list[Path]) -> Path | None:
+    """The one file in ComfyUI's folders whose name says all that the model's name says, of two experts the first.
+
+    Raises:
+        MissingWeightsError: several do.
+    """
+
+    def words(name: str) -> set[str]:
+        return set(re.split(r"[-_]", name.lower().replace("-a14b", "-14b")))
+
+    folders = [root / name for root in roots for name in ("diffusion_models", "unet")]
+    files = [
+        file
+        for folder in folders
+        for file in sorted(folder.glob("**/*.*"))
+        if file.suffix in (".safetensors", ".gguf") and words(known.name) <= words(file.stem)
+    ]
+    files = [file for file in files if twin(file) is None or "high" in file.stem.lower()]
+    if len(files) > 1:
+        names = ", ".join(map(str, files))
+        raise MissingWeightsError(f"{known.name} may be {names}; choose one by --model FILE")
+    return files[0] if files else None
+
+
+def twin(file: Path) -> Path | None:
+    """The other expert's file: "high" in the one's name is "low" in the other's."""
+    other = re.sub(
+        r"(?i)(?<![a-z])(high|low)(?![a-z])",
+        lambda found: {"high": "low", "low": "high"}.get(found[0], found[0]),
+        file.stem,
+    )
+    path = file.with_stem(other)
+    return path if path != file and path.is_file() else None
+
+
 def locate(source: str) -> Path:
     """The folder of a known name or a hub id, or the folder or file of a path ("./name" of a known name).
 
@@ -217,13 +277,14 @@ def locate(source: str) -> Path:
     if known is not None and known.bundled:
         return Path(__file__).parent.parent / "assets" / "wan-tiny"
     if known is not None:
-        extra = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
-        roots = [Path.cwd(), Path.cwd() / "models", *(Path(root) for root in extra if root)]
+        *roots, comfy = model_roots()
         names = (known.name, known.repository, *known.aliases)
         for place in (root / name for root in roots for name in names):
             if place.is_dir():
                 return place
-        looked, target = [root / known.name for root in roots], Path("models") / known.name
+        if found := _cached(known.repository) or _single_file(known, [*roots, comfy]):
+            return found
+        looked, target = [*(root / known.name for root in roots), comfy], Path("models") / known.name
     else:
         # A name too long for any file is no folder; there, pathlib raises.
         with contextlib.suppress(OSError):

@@ -4,6 +4,8 @@ diffsynth publishes an md5 of the names and shapes in every official file. A mod
 config must hash to it; a folder on disk must hold what its config says.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,12 @@ from torch import nn
 
 from wanedit.errors import MissingWeightsError, WaneditError
 from wanedit.wan import condition, load
-from wanedit.wan.catalog import IMAGE_ENCODER_HASH, TEXT_ENCODER_HASH, VAE_HASH, KnownModel
+from wanedit.wan.catalog import IMAGE_ENCODER_HASH, KNOWN_MODELS, TEXT_ENCODER_HASH, VAE_HASH, KnownModel
 from wanedit.wan.checkpoint import Part, Shapes, layout_hash, module_shapes
-from wanedit.wan.formats.numbers import stored
+from wanedit.wan.formats.layouts import names_in
+from wanedit.wan.formats.lora import LoraFile
+from wanedit.wan.formats.names import is_lora
+from wanedit.wan.formats.numbers import some, stored
 from wanedit.wan.transformer import WanTransformer
 
 
@@ -29,6 +34,9 @@ class PartCheck:
     published: str | None
     problem: str | None = None
     num_bytes: int = 0
+    files: str = ""
+    numbers: str = ""
+    format: str = ""
 
     @property
     def ok(self) -> bool:
@@ -108,7 +116,43 @@ def _check_files(model: str, part: Part) -> PartCheck:
         problem = load.misfit(part)
     except WaneditError as error:
         return PartCheck(model, part.name, "", None, str(error))
-    return PartCheck(model, part.name, layout, None, problem, sum(file.stat().st_size for file in files))
+    size, names = sum(file.stat().st_size for file in files), ", ".join(file.name for file in files[:2])
+    names += f" … {len(files)} files" if len(files) > 2 else ""
+    kinds = ", ".join(part.weights().kinds)
+    return PartCheck(model, part.name, layout, None, problem, size, names, kinds, part.source.layout)
+
+
+def describe_lora(path: Path) -> str:
+    """What a LoRA is: its rank, alpha, targets, and the known models that it fits; "" for what is none.
+
+    Raises:
+        MissingWeightsError: the file cannot be read.
+    """
+    try:
+        file = LoraFile.read(path)
+    except MissingWeightsError:
+        if path.is_file() and is_lora(names_in(path)):
+            raise
+        return ""
+    targets = Counter(re.sub(r"^blocks[._]\d+[._]", "", layer) for _, layer in file.layers)
+    scales = {file.scale(*key) for key, roles in file.layers.items() if "down" in roles}
+    fits = []
+    for model in KNOWN_MODELS:
+        shapes = _shapes(lambda model=model: WanTransformer(model.config))
+        if not file.differences(shapes, {expert for expert, _ in file.layers})[1]:
+            fits.append(model.name)
+    sizes = f"{file.sizes[1]} blocks of {file.sizes[0]}" if file.sizes else "unknown"
+    return "\n".join(
+        (
+            f"LoRA       {path} ({file.files[0].stat().st_size / 1e6:.1f} MB, {len(file.tensors)} tensors)",
+            f"rank       {', '.join(map(str, file.ranks)) or 'none: whole differences'}",
+            f"alpha      {', '.join(f'{scale:g}' for scale in sorted(scales)) or '-'} times rank",
+            f"targets    {', '.join(f'{name} ({count})' for name, count in targets.items())}",
+            f"made for   {sizes}",
+            f"fits       {', '.join(fits) or 'no known model whole'}",
+            *([f"unknown    {some(list(file.unknown))}"] if file.unknown else []),
+        )
+    )
 
 
 def _shapes(build: Callable[[], nn.Module]) -> Shapes:

@@ -18,6 +18,7 @@ from wanedit.wan.catalog import (
     Sampling,
     find_known,
     locate,
+    locate_lora,
     recognise,
     sampling_in,
 )
@@ -151,7 +152,9 @@ def open_wan(
     if not loras:
         return folder
     bare = {part.name: part.weights().shapes for part in transformer_parts(folder)}
-    return replace(folder, loras=tuple(Lora.fitted(one, one.path, bare, lora_partial) for one in loras))
+    return replace(
+        folder, loras=tuple(Lora.fitted(one, locate_lora(one.path), bare, lora_partial) for one in loras)
+    )
 
 
 def transformer_dtype(dtype: torch.dtype) -> DtypeOf:

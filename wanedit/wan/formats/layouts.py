@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from wanedit.errors import MissingWeightsError
 from wanedit.files import Json, at_home, reading
+from wanedit.wan.catalog import twin
 from wanedit.wan.config import (
     IMAGE,
     PARTS,
@@ -195,11 +196,15 @@ class SingleFiles(Source):
         return only(holding([*here, *(folders or [self._root])], part), part)
 
     def config_file(self, part: str) -> Path:
-        return self.found(part)[0].with_suffix(".json")
+        try:
+            return self.found(part)[0].with_suffix(".json")
+        except MissingWeightsError:  # which `files` tells
+            return self._root / f"{part}.json"
 
     def _transformers(self) -> list[list[Path]]:
         if self.path.is_file():
-            return holding([self.path], TRANSFORMER)
+            other = twin(self.path)
+            return holding([self.path, *([other] if other else [])], TRANSFORMER)
         folders = [self._root / name for name in self.kinds[TRANSFORMER] if (self._root / name).is_dir()]
         return holding(folders or [self._root], TRANSFORMER)
 

@@ -223,12 +223,17 @@ def parts_in(names: Collection[str]) -> list[str]:
     return [part for part in dict.fromkeys(n.part for n in NAMINGS) if naming_of(names, part) is not None]
 
 
+def is_lora(names: Collection[str]) -> bool:
+    """Whether a file is a LoRA, of whatever model."""
+    return any(re.search(LORA, name) for name in names)
+
+
 def what_it_is(names: Collection[str]) -> str:
     """What a file is that was taken for another: a part of Wan, a known stranger, or its first names."""
     if parts := parts_in(names):
         return f"the {' and the '.join(parts)} of a Wan"
     stranger = next((w for pattern, w in STRANGERS if any(re.search(pattern, name) for name in names)), None)
-    if any(re.search(LORA, name) for name in names):
+    if is_lora(names):
         return f"a LoRA for {stranger}" if stranger else "a LoRA: give it as --lora FILE beside a model"
     if stranger:
         return stranger
