@@ -85,7 +85,7 @@ MISTAKES = [
     ("report", 2, "no runs given; expected folders of runs, or their finished videos"),
     ("generate --size -64*64", 2, "size has no value; expected one, as --size=VALUE where it begins with a minus"),
     (f"generate --keyframes {PAIR} --fps 0", 2, "fps is 0.0; expected a positive number up to 1000 or null"),
-    ("models chek", 2, "action is 'chek'; expected one of list, check\nDid you mean 'check'?"),
+    ("models chek", 2, "action is 'chek'; expected one of list, check, download\nDid you mean 'check'?"),
     ("repot", 2, "Did you mean 'report'?"),
     (f"edit {FILM} --keyframes {BOARD}:8 --method_options.strenght 0.5", 2, "Did you mean 'strength'?"),
     (f"edit {FILM} --keyframes {BOARD}:8 --controller_options.nosuch 1", 2, "no option 'nosuch'"),
