@@ -1,5 +1,6 @@
 """Every format that people have on disk gives the weights, and the latents, of the official folder."""
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.wan.golden import relative_error
 from wanedit import MultiKeyframePipeline
 from wanedit.errors import MissingWeightsError
 from wanedit.wan import open_wan
+from wanedit.wan.condition import count_tokens, load_tokenizer
 from wanedit.wan.load import all_parts, require_parts
 
 
@@ -179,3 +181,38 @@ def test_a_scaled_format_of_tomorrow_is_named(tmp_path: Path) -> None:
     root = converted.comfy_folders(tmp_path / "models", nvfp4)
     with pytest.raises(MissingWeightsError, match=r"is stored as 'nvfp4'.*expected float8_e4m3fn"):
         open_wan(root)
+
+
+def test_the_tokenizer_inside_of_a_text_encoder_is_that_of_transformers(tmp_path: Path) -> None:
+    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+    from transformers import T5Tokenizer
+
+    prompts = ["a yellow star rises", "  a\n blue   ball, rolling ", "", "雪 falls on 12 hills", "star " * 40]
+    corpus = iter([*prompts, "a small red star rises over the hills", "balls of snow are rolling down"] * 20)
+    made = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=corpus, model_writer=made, vocab_size=80, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+        character_coverage=1.0, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    root = converted.comfy_folders(tmp_path / "models")
+    shutil.rmtree(root / "google")
+    inside = {"spiece_model": torch.tensor(list(made.getvalue()), dtype=torch.uint8)}
+    converted.save(
+        converted.transformers_t5(converted.TEXT) | inside, root / "text_encoders" / "umt5.safetensors"
+    )
+    source = open_wan(root).source
+    tokenizer, size = load_tokenizer(source.tokenizer(), 16)
+
+    pieces = SentencePieceProcessor(model_proto=made.getvalue())
+    (tmp_path / "spiece.model").write_bytes(made.getvalue())
+    theirs = T5Tokenizer.from_pretrained(str(tmp_path), extra_ids=0)
+    assert size == pieces.vocab_size()
+    ids, mask = tokenizer(prompts, return_mask=True, add_special_tokens=True)
+    lines = [" ".join(prompt.split()) for prompt in prompts]
+    expected = theirs(lines, padding="max_length", truncation=True, max_length=16, return_tensors="pt")
+    assert torch.equal(ids, expected.input_ids)
+    assert torch.equal(mask, expected.attention_mask)
+    for row, line in zip(ids, lines, strict=True):
+        own = [*pieces.encode(line)[:15], pieces.eos_id()]
+        assert row.tolist() == own + [0] * (16 - len(own))
+    assert count_tokens(source, prompts) == [len(pieces.encode(line)) + 1 for line in lines]

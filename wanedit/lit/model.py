@@ -109,11 +109,13 @@ def open_model(
     parts: Mapping[str, str] | None = None,
     loras: Sequence[ChosenLora] = (),
     lora_partial: bool = False,
+    shows_images: bool = False,
 ) -> WanFolder | OutsideModel:
     """A model by folder, by known name, or from outside by `package.module:Class` or an entry point.
 
     Args:
         parts, loras, lora_partial: as of `open_wan`.
+        shows_images: whether it has to read images: a text-only Wan is refused before its parts are compared.
 
     Raises:
         InputError: none of them, or single parts or LoRAs of one from outside.
@@ -136,6 +138,10 @@ def open_model(
             )
         return OutsideModel(source, make)
     folder = open_wan(source, parts, loras, lora_partial)
+    if shows_images and not folder.reads_images:
+        raise InputError(
+            f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v or i2v model"
+        )
     require_parts(folder)
     return folder
 

@@ -269,6 +269,12 @@ def require_parts(folder: WanFolder) -> None:
     """
     ships = folder.source == open_source(locate(TINY.name))  # with the code that reads it
     try:
+        latents = vae_part(folder.source).weights().shapes.get("conv2.weight", (folder.config.out_dim,))[0]
+        if latents != folder.config.out_dim:
+            raise MissingWeightsError(
+                f"{folder.path}: the transformer has {folder.config.out_dim} latent channels and the VAE {latents}; "
+                "expected the VAE of the same model: Wan 2.2 TI2V-5B has one of 48, all others share one of 16"
+            )
         for part in all_parts(folder):
             if part.files() and not ships and (problem := misfit(part)):
                 raise MissingWeightsError(f"{part.files()[0]}: {problem}")

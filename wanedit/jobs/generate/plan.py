@@ -127,11 +127,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     find_keyframes(config, folders)
     if (seed := config.base_seed) is None or seed < 0:
         raise InputError(f"base_seed is {seed}; expected a number >= 0: a run draws one before it is planned")
-    folder = require_wan(open_model(config.source, config.parts, config.loras, config.lora_partial))
-    if not folder.config.condition_channels:
-        raise InputError(
-            f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v or i2v model"
-        )
+    folder = require_wan(open_model(config.source, config.parts, config.loras, config.lora_partial, True))
     own = folder.sampling
     settings = ChainSettings(
         num_inference_steps=_given(config.num_inference_steps, own.num_inference_steps),

@@ -26,7 +26,7 @@ from wanedit.wan.config import (
     read_model_json,
 )
 from wanedit.wan.formats.names import parts_in, what_it_is
-from wanedit.wan.formats.tensors import SUFFIXES, read_file
+from wanedit.wan.formats.tensors import SUFFIXES, metadata, read_file
 
 OFFICIAL_TOKENIZER = Path("google", "umt5-xxl")
 EXPERTS = {TRANSFORMER: "high_noise_model", TRANSFORMER_LOW: "low_noise_model"}
@@ -249,9 +249,9 @@ def open_source(path: Path, chosen: Mapping[str, str | Path] | None = None) -> S
             raise MissingWeightsError(f"{part} {place}: there is no such file or folder")
     if path.is_file():
         if TRANSFORMER not in parts and TRANSFORMER not in parts_in(names_in(path)):
-            raise MissingWeightsError(
-                f"{path} is {what_it_is(names_in(path))}; expected the transformer of a Wan"
-            )
+            kind = metadata(path).get("general.architecture") if not parts_in(names_in(path)) else None
+            what = f"a GGUF of the architecture {kind!r}" if kind else what_it_is(names_in(path))
+            raise MissingWeightsError(f"{path} is {what}; expected the transformer of a Wan")
         return SingleFiles(path, parts)
     if (path / "model_index.json").is_file():
         return DiffusersFolder(path, parts)

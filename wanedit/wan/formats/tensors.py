@@ -74,7 +74,13 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself beside its tensors; {} for any other."""
+    """What a safetensors file says of itself beside its tensors, and a GGUF of its architecture; {} for any other."""
+    if path.suffix == ".gguf":
+        from gguf import GGUFReader
+
+        with reading_tensors(path):
+            said = GGUFReader(path).get_field("general.architecture")
+            return {"general.architecture": str(said.contents())} if said else {}
     if path.suffix not in (".safetensors", ".sft"):
         return {}
     with reading_tensors(path), safe_open(path, framework="pt", device="cpu") as file:

@@ -1,0 +1,118 @@
+"""Ten files that people take for a model: each is called what it is at plan time, at once."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import wanedit.jobs.generate.plan  # noqa: F401  what imports take is not counted
+from tests.wan import converted, folders
+from wanedit.cli import main
+
+BOARD = "examples/multi_keyframe_demo"
+KEYFRAMES = f"{BOARD}/start.png:0.0,{BOARD}/rise.png:0.5"
+# Beside what importing torch takes, which is about two more.
+SECONDS = 1.0
+Made = tuple[list[str], str]
+
+
+def lora(place: Path) -> Made:
+    names = {
+        f"diffusion_model.blocks.0.self_attn.q.lora_{x}.weight": torch.zeros(4, 4) for x in ("up", "down")
+    }
+    return [
+        "--model",
+        str(converted.save(names, place / "style.safetensors")),
+    ], "is a LoRA: give it as --lora FILE"
+
+
+def stranger(name: str, what: str) -> Callable[[Path], Made]:
+    def made(place: Path) -> Made:
+        return ["--model", str(converted.save({name: torch.zeros(2, 2)}, place / "other.safetensors"))], what
+
+    return made
+
+
+def text_only(place: Path) -> Made:
+    return [
+        "--model",
+        str(folders.write_folder(place / "t2v", "t2v")),
+    ], "reads no images (t2v); expected a flf2v or i2v"
+
+
+def wrong_vae(place: Path) -> Made:
+    tensors = dict(converted.TRANSFORMER)
+    # As Fun-5B-InP: 48 latent channels, as many of the keyframes, and 4 of mask.
+    for name, axis, size in (
+        ("patch_embedding.weight", 1, 100),
+        ("head.head.weight", 0, 192),
+        ("head.head.bias", 0, 192),
+    ):
+        sizes = list(tensors[name].shape)
+        sizes[axis] = size
+        tensors[name] = torch.zeros(sizes)
+    root = converted.comfy_folders(place / "models", lambda _: (tensors, None))
+    config = {"in_dim": 100, "out_dim": 48}
+    path = root / "diffusion_models" / "tiny.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return ["--model", str(root)], "48 latent channels and the VAE 16"
+
+
+def vae_as_transformer(place: Path) -> Made:
+    vae = converted.save(converted.VAE, place / "vae.safetensors")
+    return ["--transformer", str(vae)], "is the VAE of a Wan; expected the transformer of a Wan"
+
+
+def truncated(place: Path) -> Made:
+    root = converted.comfy_folders(place / "models")
+    path = root / "diffusion_models" / "tiny.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    return ["--model", str(path)], "bytes are there"
+
+
+def shard_missing(place: Path) -> Made:
+    root = folders.write_folder(place / "model")
+    stem = "diffusion_pytorch_model"
+    (root / f"{stem}.safetensors").rename(root / f"{stem}-00001-of-00002.safetensors")
+    shards = {"a": f"{stem}-00001-of-00002.safetensors", "b": f"{stem}-00002-of-00002.safetensors"}
+    (root / f"{stem}.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    return ["--model", str(root)], "lacks 1 of 2 shards"
+
+
+def other_gguf(place: Path) -> Made:
+    path = converted.gguf_file(
+        {"blk.0.attn_q.weight": torch.zeros(32, 32)}, place / "model.gguf", "F32", "llama"
+    )
+    return ["--model", str(path)], "a GGUF of the architecture 'llama'"
+
+
+WRONG = {
+    "LoRA": lora,
+    "text-only": text_only,
+    "LTX": stranger("transformer_blocks.0.attn1.to_q.weight", "a model of another family (LTX"),
+    "Hunyuan": stranger("double_blocks.0.img_attn.qkv.weight", "a model of the Hunyuan or Flux family"),
+    "SD": stranger("model.diffusion_model.input_blocks.0.0.weight", "a Stable Diffusion model"),
+    "TI2V and VAE 2.1": wrong_vae,
+    "VAE as transformer": vae_as_transformer,
+    "truncated": truncated,
+    "shard missing": shard_missing,
+    "GGUF of llama": other_gguf,
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_file_is_told_at_plan_time_and_soon(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, what = WRONG[kind](tmp_path)
+    before = time.process_time()
+    code = main(["generate", "--keyframes", KEYFRAMES, "--dry_run", *words])
+    seconds = time.process_time() - before
+    told = capsys.readouterr().err
+    print(f"{kind}: {seconds:.2f} s of processor, {told.strip()}")
+    assert code in (2, 3), told
+    assert what in told
+    assert seconds < SECONDS
