@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks import fuzz
 from wanedit import files
@@ -20,7 +21,7 @@ from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.inputs import parse_edited, parse_keyframes
 from wanedit.runtime.record import read_settings
 from wanedit.runtime.settingsfile import read_lines
-from wanedit.video import load_image, probe
+from wanedit.video import decode, images, load_image, probe, sound, write_video
 from wanedit.video.formats import FORMATS
 from wanedit.video.sound import sound_file
 from wanedit.wan.checkpoint import Part, sha256
@@ -115,6 +116,55 @@ def test_our_own_errors_and_interrupts_pass_as_they_are() -> None:
         with pytest.raises(type(error)) as caught, reading("here", "a thing"):
             raise error
         assert caught.value is error
+
+
+PLANTED: dict[str, tuple[object, str, Callable[[Path], object]]] = {
+    "picture.png": (images, "_eight_bits", load_image),
+    "film.mp4": (decode, "scan", probe),
+    "shown.mp4": (decode, "display_of", probe),
+    "heard.mp4": (sound, "_tracks", READERS["sound.wav"]),
+}
+MISTAKES = {
+    "nothing_of_that_name": NameError,
+    "assert False": AssertionError,
+    "from wanedit import nothing_of_it": ImportError,
+    "import os; os.nothing": AttributeError,
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_mistake_of_ours_is_no_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, line: str
+) -> None:
+    path, (module, function, read) = tmp_path / name, PLANTED[name]
+    if path.suffix == ".png":
+        Image.new("RGB", (16, 16)).save(path)
+    else:
+        write_video(path, np.zeros((5, 32, 32, 3), np.uint8), 16)
+    wrong = {"__name__": "wanedit.planted"}
+    exec(f"def one(*_): {line}", wrong)
+    monkeypatch.setattr(module, function, wrong["one"])
+    with pytest.raises(MISTAKES[line]):
+        read(path)
+
+
+def test_whatever_our_own_work_on_a_picture_raises_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (16, 16)).save(path)
+    monkeypatch.setattr(images, "_eight_bits", mock.Mock(side_effect=TypeError("ours")))
+    with pytest.raises(TypeError, match="ours"):
+        load_image(path)
+
+
+def test_the_mistakes_of_parsers_are_damage() -> None:
+    def parse() -> None:
+        raise AssertionError("of a library")
+
+    with pytest.raises(InputError, match="of a library"), reading("here", "a thing"):
+        parse()
 
 
 def test_aliases_that_spell_out_billions_are_refused_at_once(tmp_path: Path) -> None:

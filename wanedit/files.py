@@ -13,6 +13,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wanedit.errors import InputError, ResourceError, WaneditError
@@ -165,7 +166,8 @@ def reading(path: str | Path, expected: str, raises: type[WaneditError] = InputE
 
     Damaged files make libraries raise anything: TypeError, IndexError and RuntimeError as well as errors of their own.
     That is why every exception is taken here, and nowhere else. Put what parses into the block, and nothing that works
-    with what was parsed: a mistake there is ours, and its traceback tells where.
+    with what was parsed: a mistake there is ours, and its traceback tells where. What can be nothing else
+    passes, see `_is_mistake`.
 
     Args:
         path: names the file, or whatever else is read, in messages.
@@ -182,10 +184,30 @@ def reading(path: str | Path, expected: str, raises: type[WaneditError] = InputE
     except WaneditError:
         raise
     except Exception as error:
+        if _is_mistake(error):
+            raise
         if is_refused(error) or (type(error) is OSError and error.errno == errno.EIO):
             with system_errors(Path(path)):
                 raise
         raise raises(f"{path}{_line(error)}: {_reason(error)}; expected {expected}") from error
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Whether a line of wanedit raised what no content of a file makes it raise: a wrong name, import or assertion.
+
+    Raised inside a library, the same says nothing: damaged files bring out the mistakes of parsers.
+    """
+    raised = error.__traceback__
+    while raised is not None and raised.tb_next is not None:
+        raised = raised.tb_next
+    if raised is None or raised.tb_frame.f_globals.get("__name__", "").partition(".")[0] != __package__:
+        return False
+    if isinstance(error, AttributeError):
+        # Of what was parsed, as None or a list where a mapping should be, the file is to blame.
+        return (
+            isinstance(error.obj, ModuleType) or type(error.obj).__module__.partition(".")[0] == __package__
+        )
+    return isinstance(error, NameError | ImportError | AssertionError)
 
 
 def read_each(

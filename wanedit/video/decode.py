@@ -231,23 +231,23 @@ def _reader(path: Path, decoder: str) -> Decoder:
 
 def index_of(path: Path) -> PacketIndex:
     """The frames of a file, whole or not. Raises InputError as `libav.open_video`."""
-    with reading(path, _WHOLE):
-        if not is_animation(path):
+    if not is_animation(path):
+        with reading(path, _WHOLE):
             return scan(path)
-        # A frame of no time, as some programs write it, is shown for a tenth of a second by browsers.
-        shown = [duration or 100 for _, duration in load_animation(path)]
-        *starts, end = accumulate(shown, initial=0)
-        clock = Fraction(1, 1000)
-        return PacketIndex(
-            pts=tuple(starts),
-            end=end,
-            keys=tuple(range(len(shown))),
-            time_base=clock,
-            fps=kept_rate(starts, end, clock, None),
-            seekable=True,
-            declared=len(shown),
-            finished=True,
-        )
+    # A frame of no time, as some programs write it, is shown for a tenth of a second by browsers.
+    shown = [duration or 100 for _, duration in load_animation(path)]
+    *starts, end = accumulate(shown, initial=0)
+    clock = Fraction(1, 1000)
+    return PacketIndex(
+        pts=tuple(starts),
+        end=end,
+        keys=tuple(range(len(shown))),
+        time_base=clock,
+        fps=kept_rate(starts, end, clock, None),
+        seekable=True,
+        declared=len(shown),
+        finished=True,
+    )
 
 
 class AnimationDecoder:

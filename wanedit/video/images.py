@@ -8,7 +8,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageCms, ImageFile, ImageOps
@@ -28,6 +27,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF
 _PLAYED = ("GIF", "PNG", "WEBP", "AVIF")
 _ORIENTATION = 0x0112
 _NAMED = 3  # at most, in an error
+_WHOLE = "a whole image; export it anew, as PNG"
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _ROUNDING = 2  # levels by which sRGB's own profiles, of several makers, differ
 
@@ -216,48 +216,37 @@ def _is_heic(path: Path) -> bool:
 
 def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     size, mode = (image.height, image.width), image.mode
+    tags = _colour_tags(image, path)  # while its file is still open
     # Pillow keeps only the high byte of each level of 16-bit colour while it decodes; it tells beforehand only.
     raw_modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
     deep = not image.mode.startswith("I") and any(";16" in raw for raw in raw_modes)
     notes = ["16-bit colour reduced to 8 bits"] if deep else []
-    alpha = None
-    with reading(path, "a whole image; export it anew, as PNG"):
-        tags = _colour_tags(image, path)  # while its file is still open
+    with reading(path, _WHOLE):
         # Pillow turns a TIFF upright itself while it decodes it, and says nothing afterwards.
         turned = image.getexif().get(_ORIENTATION, 1) if image.format == "TIFF" else 1
-        if turned in range(5, 9):
-            size = (size[1], size[0])
         image.load()
-        count = getattr(image, "n_frames", 1)
-        if count > 1:
-            notes.append(f"first of {count} frames taken")
+        count, icc = getattr(image, "n_frames", 1), image.info.get("icc_profile")
         orientation = image.getexif().get(_ORIENTATION, 1)
         if orientation in range(2, 9):
             image = ImageOps.exif_transpose(image)
-            turned = orientation
-        if turned in range(2, 9):
-            notes.append(f"EXIF orientation {turned} applied")
-        icc = image.info.get("icc_profile")
-        image = _eight_bits(image, path, notes)
-        if image.has_transparency_data:
-            rgba = image.convert("RGBA")
-            alpha = np.array(rgba.getchannel("A"))
-            # The profile is of the colours as stored, which of grey with alpha is grey.
-            image = image.convert("L") if image.mode in ("LA", "La") else rgba.convert("RGB")
-        elif image.mode in ("P", "RGBX"):
-            notes.append(f"{image.mode} converted to RGB")
-            image = image.convert("RGB")
-        if tags:
-            notes += colour_notes(*tags)
-        if tags and converts(*tags):
-            levels = np.asarray(image.convert("RGB")).astype(np.uint16) * 257
-            image = Image.fromarray(to_bt709(levels, *tags))
-        elif icc and not tags:
-            image = _to_srgb(image, icc, notes)
-        if image.mode != "RGB":
-            notes.append(f"{image.mode} converted to RGB")
-            image = image.convert("RGB")
-        pixels = np.array(image)
+    if turned in range(5, 9):
+        size = (size[1], size[0])
+    if count > 1:
+        notes.append(f"first of {count} frames taken")
+    applied = orientation if orientation in range(2, 9) else turned
+    if applied in range(2, 9):
+        notes.append(f"EXIF orientation {applied} applied")
+    image, alpha = _without_alpha(_eight_bits(image, path, notes), path)
+    if image.mode in ("P", "RGBX"):
+        image = _to_rgb(image, path, notes)
+    if tags:
+        notes += colour_notes(*tags)
+    if tags and converts(*tags):
+        levels = np.asarray(_to_rgb(image, path, [])).astype(np.uint16) * 257
+        image = Image.fromarray(to_bt709(levels, *tags))
+    elif icc and not tags:
+        image = _to_srgb(image, icc, notes)
+    pixels = np.array(_to_rgb(image, path, notes))
     if alpha is not None and alpha.min() == 255:
         alpha = None
     if alpha is not None:
@@ -266,13 +255,33 @@ def _loaded(image: Image.Image, path: Path) -> LoadedImage:
     return LoadedImage(pixels, path, size, mode, tuple(notes), alpha)
 
 
+def _without_alpha(image: Image.Image, path: Path) -> tuple[Image.Image, UInt8[np.ndarray, "h w"] | None]:
+    """The colours of an image, and its opacity; None where it has none."""
+    with reading(path, _WHOLE):
+        if not image.has_transparency_data:
+            return image, None
+        rgba = image.convert("RGBA")
+        # The profile is of the colours as stored, which of grey with alpha is grey.
+        colours = image.convert("L") if image.mode in ("LA", "La") else rgba.convert("RGB")
+        return colours, np.array(rgba.getchannel("A"))
+
+
+def _to_rgb(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    notes.append(f"{image.mode} converted to RGB")
+    with reading(path, _WHOLE):  # whose palette it is
+        return image.convert("RGB")
+
+
 def _colour_tags(image: Image.Image, path: Path) -> tuple[int, int] | None:
     """(primaries, transfer) of ITU-T H.273 where it is they that count, and not an embedded profile.
 
     In a PNG cICP comes before a profile, and that before sRGB, gAMA and cHRM (PNG, third edition, section 4.3). In AVIF
     and HEIC a profile comes first, and nclx then says how YCbCr was made (ISO/IEC 23000-22).
     """
-    data = _bytes_of(image) if image.format in ("PNG", "AVIF") else b""
+    with reading(path, _WHOLE):
+        data = _bytes_of(image) if image.format in ("PNG", "AVIF") else b""
     if image.info.get("icc_profile") and b"cICP" not in data[: max(0, data.find(b"IDAT"))]:
         return None
     primaries, transfer, narrow = UNSPECIFIED, UNSPECIFIED, False
@@ -281,14 +290,13 @@ def _colour_tags(image: Image.Image, path: Path) -> tuple[int, int] | None:
         primaries = int(nclx.get("color_primaries", UNSPECIFIED))
         transfer = int(nclx.get("transfer_characteristics", UNSPECIFIED))
     elif data:
+        kind = "png_pipe" if image.format == "PNG" else "mov"
         try:
-            with av.open(
-                io.BytesIO(data), format="png_pipe" if image.format == "PNG" else "mov"
-            ) as container:
+            with reading(path, _WHOLE), av.open(io.BytesIO(data), format=kind) as container:
                 codec = container.streams.video[0].codec_context
                 primaries, transfer = int(codec.color_primaries), int(codec.color_trc)
                 narrow = image.format == "PNG" and codec.color_range == ColorRange.MPEG
-        except (FFmpegError, IndexError):
+        except InputError:
             return None  # what is damaged is told when the pixels are read
     if (primaries, transfer) == (UNSPECIFIED, UNSPECIFIED):
         return None

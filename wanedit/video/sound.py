@@ -307,8 +307,8 @@ class _Encoded:
                 frame = cast(AudioFrame, self.graph.pull())
             except (BlockingIOError, EOFError):
                 return
-            assert frame.pts is not None
-            assert frame.time_base is not None
+            if frame.pts is None or frame.time_base is None:
+                continue  # what has no time has no place beside the pictures
             frame.pts -= round(self.start / frame.time_base)
             yield from self.stream.encode(frame)
 
