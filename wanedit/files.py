@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import warnings
 from abc import abstractmethod
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 Item = TypeVar("Item")
 PARTIAL_SUFFIX = ".partial"
+# As `atomic_path`, a GIF's frames and the ranks that count together have it: a process or a rank comes last.
+_PARTIAL = re.compile(r"\..+\.\d+(\.frames)?\.partial")
 # How lone surrogates are written, which JSON, YAML and names of files may hold and UTF-8 may not: as JSON spells them.
 NO_UNICODE = "backslashreplace"
 # Bytes of a text file, of which the largest real ones are the records of runs with thousands of segments.
@@ -144,10 +147,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             _sync(target.parent)
 
 
-def drop_partials(folder: Path) -> None:
-    """Remove what writers that were killed left half-written in a folder: what others call partial is theirs."""
-    for partial in folder.glob(f".*.[0-9]*{PARTIAL_SUFFIX}"):
-        partial.unlink(missing_ok=True)
+def partials(folder: Path, *names: str) -> list[Path]:
+    """What writers that were killed left half-written in a folder: what others call partial is theirs.
+
+    Args:
+        names: of files that only the caller writes; none where nobody else writes into the folder.
+    """
+    begun = tuple(f"{name[:60]}." for name in names) or ""
+    found = (path for path in folder.glob(f".*{PARTIAL_SUFFIX}") if _PARTIAL.fullmatch(path.name))
+    return sorted(path for path in found if path.name.lstrip(".").startswith(begun))
 
 
 def _sync(path: Path) -> None:

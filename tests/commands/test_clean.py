@@ -49,6 +49,7 @@ def test_segments_of_earlier_settings_are_listed_and_go(changed: Path, keyframes
 
 def test_what_wanedit_did_not_write_stays(changed: Path) -> None:
     strange = [changed / "segments" / name for name in ("segment_9.mkv", "notes.txt", "mine.partial")]
+    strange += [changed / name for name in ("workers.log", ".worker_error.json", ".archive.7z.partial")]
     for path in strange:
         path.write_text("mine")
     killed = changed / "segments" / ".segment_001.mkv.123.partial"

@@ -500,3 +500,15 @@ def test_a_size_between_multiples_of_16_is_kept_to_the_pixel(run: Run) -> None:
     assert start["keyframes"][0]["fit"]["target"] == [36, 44]
     pieces = sorted(result.video.parent.glob("segments/*.mkv"))
     assert [read_frames(piece).shape[1:] for piece in pieces] == [(36, 44, 3)] * 3
+
+
+@pytest.mark.parametrize("name", ["workers.log", ".worker_error.json"])
+def test_what_workers_would_write_over_is_refused(tmp_path: Path, keyframes: list, name: str) -> None:
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    refused = run_cli(*command(keyframes, theirs.parent, "--num_gpus", "2"))
+    assert refused.code == 2
+    assert f"{theirs} was not written by wanedit" in refused.err
+    assert theirs.read_text() == "mine"
+    assert run_cli(*command(keyframes, theirs.parent, "--dry_run")).code == 0

@@ -9,6 +9,7 @@ from wanedit.errors import InputError, ResourceError, WaneditError
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.runtime import launch, workers
 from wanedit.runtime.launch import World
+from wanedit.runtime.outputs import LOG_MARK
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_device_ids_count_within_what_is_visible(ids: list[int], inherited: str 
 def test_a_workers_error_keeps_its_class(tmp_path: Path) -> None:
     record, report, log = (tmp_path / name for name in ("config.yaml", workers.ERROR_FILE, workers.LOG_FILE))
     log.write_text(
-        "ValueError: of a library\nW1127 19:00:00.1 torch/x.py:1] Sending process 7 closing signal\n"
+        f"{LOG_MARK}ValueError: of a library\nW1127 19:00:00.1 torch/x.py:1] Sending process 7 closing signal\n"
     )
     workers.report_error(record, 1, ResourceError("disk full"))
     workers.report_error(record, 0, InputError("later"))

@@ -99,6 +99,43 @@ def test_an_input_is_refused_under_every_name_that_a_run_writes(tmp_path: Path) 
         path.unlink()
 
 
+def test_a_record_vouches_for_no_picture_and_no_film(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, tmp_path / "output_final.mp4")
+    directory.config.write_text(RECORD_MARK)
+    directory.metrics.write_text("torn")
+    (tmp_path / "metrics.csv").write_text("a,b\n")
+    directory.check(())
+    for path in (directory.contact_sheet, directory.junctions, directory.final):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path, format="png")
+        with pytest.raises(InputError, match=f"{path} was not written by wanedit"):
+            directory.check(())
+        path.unlink()
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("to", ["nowhere", "ours"])
+def test_a_link_is_replaced_by_nothing(tmp_path: Path, to: str, recorded: bool) -> None:
+    write_png(tmp_path / "ours", np.zeros((8, 8, 3), np.uint8))
+    for name in ("sheet.png", "film.mp4", "table.csv"):
+        (tmp_path / name).symlink_to(tmp_path / to)
+        with pytest.raises(InputError, match=f"{name} was not written by wanedit"):
+            check_outputs([tmp_path / name], recorded=recorded)
+
+
+def test_only_what_a_killed_run_began_is_dropped(tmp_path: Path) -> None:
+    root = tmp_path / "film.wanedit"
+    directory = RunDirectory(root, tmp_path / "film.mp4")
+    begun = [root / ".config.yaml.7.partial", directory.segments / ".sampling.0.partial"]
+    begun += [tmp_path / ".film.mp4.7.partial"]
+    theirs = [root / ".archive.7z.partial", root / "film.7.partial"]
+    theirs += [tmp_path / ".other.mp4.7.partial"]  # perhaps of a run that lives
+    directory.segments.mkdir(parents=True)
+    for path in (*begun, *theirs):
+        path.write_text("half")
+    directory.prepare()
+    assert [path.exists() for path in (*begun, *theirs)] == [False] * 3 + [True] * 3
+
+
 @pytest.mark.parametrize(
     ("output", "folder", "film"),
     [

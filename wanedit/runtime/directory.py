@@ -13,7 +13,7 @@ from io import FileIO
 from pathlib import Path
 
 from wanedit.errors import InputError, ResourceError
-from wanedit.files import drop_partials, file_sha256, read_json, reading, system_errors, write_text
+from wanedit.files import file_sha256, partials, read_json, reading, system_errors, write_text
 from wanedit.runtime.outputs import check_outputs, is_own, require_apart, require_writable
 from wanedit.runtime.settings import check_values
 
@@ -57,18 +57,29 @@ class RunDirectory:
         # A name that is too long is told in words, which what follows would not do.
         require_writable(self.config)
         require_apart(self.segments.glob("*"), inputs)
-        check_outputs(self.written, inputs, self.recorded)
+        # A record vouches for tables, which cannot say who wrote them; pictures and films are what people retouch.
+        tables = [path for path in self.written if path.suffix in (".csv", ".json", ".jsonl")]
+        check_outputs(tables, inputs, self.recorded)
+        check_outputs([path for path in self.written if path not in tables], inputs)
         if not self.recorded:
             # Segments are overwritten that are not as they were journalled, but only those of a run.
             known = {Path(entry.file).stem for entry in Manifest(self).read().values()}
-            pieces = (path for path in self.segments.glob("*") if _SEGMENT_FILE.fullmatch(path.name))
+            pieces = (path for path in self.segments.glob("*") if SEGMENT_FILE.fullmatch(path.name))
             check_outputs([path for path in pieces if path.stem not in known])
 
     def prepare(self) -> None:
         """Create the folders and drop what a killed run left half-written."""
         for folder in self.folders:
             folder.mkdir(parents=True, exist_ok=True)
-            drop_partials(folder)
+        for partial in self.half_written():
+            partial.unlink(missing_ok=True)
+
+    def half_written(self) -> list[Path]:
+        """What a killed run left; the lock sees that no living one writes it."""
+        inside = [partial for folder in self.folders for partial in partials(folder)]
+        # A film beside its folder stands among files of others.
+        beside = [] if self.final.parent == self.root else partials(self.final.parent, self.final.name)
+        return inside + beside
 
     def require_space(self, need: int) -> None:
         """Raises ResourceError where the disk has fewer than `need` bytes left."""
@@ -166,7 +177,7 @@ class Entry:
 
 
 # As `segment_file` has it, and the latents beside it.
-_SEGMENT_FILE = re.compile(r"segment_\d{3,}_[0-9a-f]{1,12}\.(mkv|safetensors)")
+SEGMENT_FILE = re.compile(r"segment_\d{3,}_[0-9a-f]{12}\.(mkv|safetensors)")
 
 
 def segment_file(index: int, name: str) -> str:

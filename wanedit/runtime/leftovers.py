@@ -1,17 +1,14 @@
 """What a run's folder holds that the run, as it was last started, has no use for."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wanedit.errors import InputError
-from wanedit.files import PARTIAL_SUFFIX
-from wanedit.runtime.directory import Manifest, RunDirectory
+from wanedit.runtime.directory import SEGMENT_FILE, Manifest, RunDirectory
 from wanedit.runtime.events import read_events
+from wanedit.runtime.outputs import is_own
 from wanedit.runtime.workers import ERROR_FILE, LOG_FILE
-
-_SEGMENT = re.compile(r"segment_\d{3,}_[0-9a-f]{12}\.(mkv|safetensors)")
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,11 @@ def leftovers(directory: RunDirectory, digests: Iterable[str]) -> list[Leftover]
     known = {Path(entry.file).stem: name in needed for name, entry in journal.items()}
     found: list[tuple[Path, str]] = []
     for path in sorted(directory.segments.glob("segment_*")):
-        if _SEGMENT.fullmatch(path.name) and not known.get(path.stem):
+        if SEGMENT_FILE.fullmatch(path.name) and not known.get(path.stem):
             found.append((path, "of earlier settings" if path.stem in known else "in no journal"))
-    for folder in filter(Path.is_dir, directory.folders):
-        found += [(path, "half-written") for path in sorted(folder.glob(f".*.[0-9]*{PARTIAL_SUFFIX}"))]
-    found += [(directory.root / name, "of workers that failed") for name in (ERROR_FILE, LOG_FILE)]
+    found += [(path, "half-written") for path in directory.half_written()]
+    of_workers = (directory.root / name for name in (ERROR_FILE, LOG_FILE))
+    found += [(path, "of workers that failed") for path in of_workers if path.is_file() and is_own(path)]
     return [Leftover(path, why, path.stat().st_size) for path, why in found if path.is_file()]
 
 

@@ -17,7 +17,8 @@ REPORT_NAME = "report.html"
 # What our text files begin with, or hold in their head.
 RECORD_MARK = "# Recorded by wanedit: the resolved configuration of this folder's run.\n"
 _PAGE_MARK = '<meta name="generator" content="wanedit'
-_MARKS = {".yaml": RECORD_MARK, ".html": _PAGE_MARK, ".htm": _PAGE_MARK}
+LOG_MARK = "# Written by wanedit: what the processes of this folder's run said.\n"
+_MARKS = {".yaml": RECORD_MARK, ".html": _PAGE_MARK, ".htm": _PAGE_MARK, ".log": LOG_MARK}
 
 
 def check_outputs(written: Iterable[Path], inputs: Iterable[Path] = (), recorded: bool = False) -> None:
@@ -37,10 +38,12 @@ def check_outputs(written: Iterable[Path], inputs: Iterable[Path] = (), recorded
     for path in written:
         require_writable(path)
     require_apart(written, inputs)
-    for path in filter(Path.exists, written):
+    for path in filter(os.path.lexists, written):
         if path.is_dir():
             raise InputError(f"output {path} is a folder; expected the name of a file to write")
-        if not (is_own(path) or (recorded and path.suffix.lower() not in FORMATS)):
+        vouched = recorded and path.suffix.lower() not in FORMATS
+        # A link would be replaced, not followed, and wanedit makes none.
+        if path.is_symlink() or not (vouched or is_own(path)):
             raise InputError(
                 f"output {path} was not written by wanedit and would be replaced; choose another output, or move it "
                 "away"

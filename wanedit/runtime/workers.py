@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from wanedit import __version__
 from wanedit.errors import ResourceError, WaneditError
 from wanedit.files import Json
 from wanedit.runtime.launch import visible_devices
+from wanedit.runtime.outputs import LOG_MARK, MADE_WITH
 from wanedit.runtime.settings import RunSettings
 
 ERROR_FILE = ".worker_error.json"
@@ -56,6 +58,8 @@ def run_workers(
     ]  # fmt: skip
     # torchrun answers a lost worker with pages of tracebacks: they go to a file, our own error to the user.
     with log.open("w") as noise:
+        noise.write(LOG_MARK)
+        noise.flush()
         process = subprocess.Popen(command, env=environment, pass_fds=(lock,), stderr=noise)
         try:
             code = process.wait()
@@ -81,7 +85,7 @@ def report_error(config_path: Path, rank: int, error: WaneditError) -> None:
 
 def _report(path: Path, values: Json) -> None:
     with contextlib.suppress(OSError), path.open("x") as file:
-        json.dump(values, file)
+        json.dump({MADE_WITH: __version__, "error": values}, file)
 
 
 def _worker_error(report: Path, log: Path, doing: Callable[[int], str]) -> WaneditError:
@@ -89,8 +93,8 @@ def _worker_error(report: Path, log: Path, doing: Callable[[int], str]) -> Waned
     from wanedit import errors
 
     told: Json = {}
-    with contextlib.suppress(OSError, ValueError):
-        told = json.loads(report.read_text())
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        told = json.loads(report.read_text())["error"]
         report.unlink()
     if "class" in told:
         return getattr(errors, told["class"], WaneditError)(told["message"])
@@ -99,7 +103,7 @@ def _worker_error(report: Path, log: Path, doing: Callable[[int], str]) -> Waned
         how = f"rank {told['rank']} {told['how']}{doing(told['rank'])}"
         if told["how"] == KILLED:
             kind, how = ResourceError, f"{how}. It is what the kernel sends where memory runs out"
-    lines = log.read_text(errors="replace").splitlines()
+    lines = log.read_text(errors="replace").removeprefix(LOG_MARK).splitlines()
     # torchrun's own begin with a letter, the day and the time.
     last = [line for line in lines if line.strip() and not re.match(r"[IWE]\d{4} ", line)][-LOG_LINES:]
     shown = "".join(f"\n  {line}" for line in last)

@@ -13,6 +13,7 @@ from wanedit.errors import InputError
 from wanedit.lit import require_model
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.inputs import find_path, parse_keyframes
+from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.settings import (
     Count,
     Everyday,
@@ -23,6 +24,7 @@ from wanedit.runtime.settings import (
     RunSettings,
     check_run,
 )
+from wanedit.runtime.workers import ERROR_FILE, LOG_FILE
 from wanedit.timeline import Keyframe
 from wanedit.video.formats import format_of
 from wanedit.wan.catalog import find_known, sampling_in
@@ -159,6 +161,8 @@ def check_output(
     if config.audio is not None:
         inputs.append(find_path(config.audio, folders, what="audio"))
     RunDirectory(config.folder, config.final_path).check(inputs)
+    if config.num_gpus > 1:
+        check_outputs([config.folder / name for name in (ERROR_FILE, LOG_FILE)], inputs)
 
 
 def timed_keyframes(

@@ -16,7 +16,7 @@ from PIL import Image
 
 from wanedit import __version__
 from wanedit.errors import InputError, MissingWeightsError
-from wanedit.files import OnDisk, at_home, drop_partials, system_errors, write_text
+from wanedit.files import OnDisk, at_home, partials, system_errors, write_text
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.pipeline import (
     Number,
@@ -381,7 +381,10 @@ class IntegratedVideoEditor:
             )
         for place in {path.parent, *(place.parent for place in saved.frames)}:
             place.mkdir(parents=True, exist_ok=True)
-            drop_partials(place)
+        for place in written:
+            # Others may be writing into the same folder.
+            for partial in partials(place.parent, place.name):
+                partial.unlink(missing_ok=True)
         said = {"comment": "made with wanedit", "wanedit_version": __version__}
         sound = sound_beside(getattr(frames, "sound_of", self.sound_of), len(pictures), rate, kind)
         write_video(path, pictures, rate, said, self.config.crf if crf is None else crf, sound=sound)
