@@ -144,6 +144,20 @@ def test_keyframes_of_a_folder_go_to_the_images_of_their_names(tmp_path: Path) -
         parse_edited(str(tmp_path / "keys"), source=lambda: open_source(tmp_path / "film"))
 
 
+def test_in_a_numbering_with_gaps_a_keyframe_says_where_it_lands(
+    edit_config: Config, inputs: Inputs, no_weights: None, tmp_path: Path
+) -> None:
+    numbers = (0, 1, 2, 3, 6, 7, 8, 9, 10)
+    folder = picture(tmp_path / "frames" / "0000.png").parent
+    for number in numbers:
+        picture(folder / f"{number:04d}.png")
+    edited = [[str(picture(tmp_path / "a.png")), 3], [str(picture(tmp_path / "0009.png")), 6]]
+    plan = make_edit_plan(edit_config(video=str(folder), keyframes=edited, num_frames=7, start=1))
+    told = [note for note in plan.warnings if "is 00" in note]
+    assert any("no image between 0003.png and 0006.png" in note for note in plan.warnings)
+    assert told == ["a.png: frame 3 is 0006.png"]  # the other bears the name of its image
+
+
 def test_keyframes_beside_the_config_file(tmp_path: Path) -> None:
     picture(tmp_path / "project" / "keys" / "0004.png")
     project = [tmp_path / "project"]
@@ -210,7 +224,15 @@ def test_a_broken_record_is_an_input_error(tmp_path: Path, record: str, words: s
         ("{}/missing.png:0", "keyframe 0: no file"),
         ("k.png:0," * 200, "keyframe 0: no file"),
         ([["x" * 5000, 0]], "keyframe 0: no file"),
-        (["a.png"], r"keyframe 0 is 'a.png'; expected \[path, frame\]"),
+        (
+            ["a.png"],
+            r"keyframe 0 is 'a.png'; expected the path of a picture and its frame, such as \[\"a.png\", 0\]",
+        ),
+        (
+            [None],
+            r"keyframe 0 is None; expected the path of a picture and its frame, such as \[\"a.png\", 0\]",
+        ),
+        ([[None, 3]], "keyframe 0 is None; expected the path of a picture"),
         ([["a.png", None]], "frame is None"),
         ([["a.png", "1e400"]], "keyframe 0 is at inf"),
         ([{"path": "a.png", "seconds": 1}], "keyframe 0 is at 1, .* is seconds"),

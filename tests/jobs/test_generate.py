@@ -20,10 +20,12 @@ from wanedit import GenerationResult, MultiKeyframePipeline
 from wanedit.errors import InputError, MissingWeightsError, NumericalError, ResourceError
 from wanedit.flow.path import Schedule
 from wanedit.flow.solvers import Observer, Velocity
+from wanedit.jobs.generate import run as run_module
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.launch import World
 from wanedit.video import load_image, probe, read_frames
 
 FRAMES = (0, 4, 8, 13)
@@ -433,6 +435,37 @@ def test_a_model_that_is_no_wan_is_refused_in_its_own_words(keyframes, no_weight
     says = "is no Wan, and generation samples with Wan alone" if "Model" in model else "expected to be called"
     with pytest.raises(InputError, match=says):
         make_plan(GenerationConfig(keyframes=keyframes, **FAST, model=model))
+
+
+@pytest.mark.parametrize(("num_gpus", "segments", "started"), [(9, 1, None), (9, 3, 3), (2, 3, 2)])
+def test_no_more_processes_start_than_there_are_segments(
+    keyframes,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    num_gpus: int,
+    segments: int,
+    started: int | None,
+) -> None:
+    launched, here = [], []
+    monkeypatch.setattr(run_module.workers, "run_workers", lambda *given: launched.append(given[2].num_gpus))
+    monkeypatch.setattr(run_module, "predict", lambda *given: here.append(given[3].num_gpus))
+    config = GenerationConfig(
+        model="tiny",
+        keyframes=keyframes[: segments + 1],
+        num_gpus=num_gpus,
+        base_seed=1,
+        output=str(tmp_path),
+    )
+    plan, directory = make_plan(config), RunDirectory(tmp_path, tmp_path / "a.mp4")
+    directory.prepare()
+    run_module.sample(plan, list(plan.tasks), directory, World(), verbose=False)
+    assert (launched, here) == (([], [1]) if started is None else ([started], []))
+    told = [
+        note
+        for note in plan.warnings
+        if note.startswith(f"num_gpus is {num_gpus} and the number of segments {segments},")
+    ]
+    assert len(told) == (num_gpus > segments)
 
 
 @pytest.mark.parametrize(("solver", "evaluations"), [("heun", 7), ("unipc", 4)])

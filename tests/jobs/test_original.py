@@ -89,6 +89,7 @@ def test_a_manager_finds_its_model_by_name_folder_or_files(
     ):
         pipe = WanVideoEditorPipeline.from_model_manager(manager, cfg_scale=1.0)
         assert (Path(pipe.config.source), pipe.config.guidance_scale) == (folder, 1.0)
+    assert ModelManager(model_id_list="tiny").model == ModelManager(file_path_list="tiny").model == "tiny"
     with pytest.raises(InputError, match="another model than"):
         ModelManager(model_id_list=["WAN-1.3B", "tiny"])
     with pytest.raises(InputError, match="has no model"):

@@ -8,6 +8,7 @@ from PIL import Image, ImageCms
 
 from tests.video.scenes import texture
 from wanedit.errors import InputError
+from wanedit.video import write_video
 from wanedit.video.images import fit, from_pillow, load_image
 
 PICTURE = texture(30, 40)
@@ -254,9 +255,33 @@ def test_pixels_without_a_range_are_not_called_damaged(tmp_path):
     Image.new("F", (8, 8)).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"a\.tif: floating-point pixels have no defined range; convert"):
         load_image(tmp_path / "a.tif")
-    Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(tmp_path / "b.tif")
-    with pytest.raises(InputError, match=r"b\.tif: levels from 70000 to 70000; expected 0 to 65535"):
-        load_image(tmp_path / "b.tif")
+    for high in (255, 4095, 70_000):
+        levels = np.linspace(0, high, 64).astype(np.int32).reshape(8, 8)
+        Image.fromarray(levels).save(tmp_path / "b.tif")
+        expected = rf"b\.tif: 32-bit .* no defined range \(0 to {high} here\); convert to 8 or 16 bits first"
+        with pytest.raises(InputError, match=expected):
+            load_image(tmp_path / "b.tif")
+
+
+def test_sixteen_bits_that_pillow_holds_in_32_are_scaled(tmp_path):
+    levels = (np.arange(64) * 1000).astype(">u2")
+    (tmp_path / "a.pgm").write_bytes(b"P5 8 8 65535\n" + levels.tobytes())
+    assert load_image(tmp_path / "a.pgm").pixels[..., 0].max() == round(63_000 / 257)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "mov"])
+def test_a_video_is_called_one_and_how_to_take_a_frame_is_said(tmp_path, suffix):
+    write_video(tmp_path / f"my film.{suffix}", np.zeros((5, 32, 32, 3), np.uint8), 16)
+    for name in (f"my film.{suffix}", "renamed.png"):
+        (tmp_path / "renamed.png").write_bytes((tmp_path / f"my film.{suffix}").read_bytes())
+        with pytest.raises(
+            InputError,
+            match=f"{name}: is a video; expected a picture, such as its first one, which `ffmpeg -i ",
+        ):
+            load_image(tmp_path / name)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"text\.png: not an image of a known format"):
+        load_image(tmp_path / "text.png")
 
 
 RED = (230, 30, 30)

@@ -73,6 +73,30 @@ def test_the_rate_of_a_folder_is_stated(folder):
     assert (clip.fps, clip.notes) == (16, ("images have no frame rate: 16 fps taken",))
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["0000", "0001", "0004", "0005"], "no image between 0001.png and 0004.png: frames are counted by"),
+        (
+            ["f_9", "f_10", "f_12", "f_13", "f_20"],
+            "no image between f_10.png and f_12.png, the first of 2 gaps",
+        ),
+        (["s2_1", "s2_2", "s2_4"], "no image between s2_2.png and s2_4.png"),
+        (["0000", "0001", "0002"], None),
+        (["0000", "0010", "0020", "0040"], None),
+        (["101500", "101533", "101567", "101568", "101601"], None),
+        (["a_0", "a_1", "b_0", "b_4"], None),
+        (["a", "b"], None),
+        (["0"], None),
+    ],
+)
+def test_gaps_in_a_numbering_are_told(tmp_path, names, said):
+    for name in names:
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
+    notes = open_source(tmp_path, fps=16).notes
+    assert (len(notes), said is None or said in notes[0]) == (said is not None, True)
+
+
 def test_what_was_normalised_is_noted_once(tmp_path):
     for number in range(3):
         Image.fromarray(numbered(1)[0][..., 0]).save(tmp_path / f"{number}.png")

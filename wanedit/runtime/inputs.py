@@ -248,12 +248,15 @@ def _entry(given: object, index: int, *names: str) -> _Entry:
         return _Entry(str(given["path"]), given[name], timed=name in _TIMES)
     if isinstance(given, list | tuple) and len(given) == 2:
         if not isinstance(given[0], str | os.PathLike):
-            kind = type(given[0]).__name__
+            what = "None" if given[0] is None else f"of {type(given[0]).__name__}"
             raise InputError(
-                f"keyframe {index} is of {kind}; expected the path of a picture: save it to a file first"
+                f"keyframe {index} is {what}; expected the path of a picture: save it to a file first"
             )
         return _Entry(str(given[0]), given[1])
-    raise InputError(f"keyframe {index} is {given!r}; expected [path, {names[0]}]")
+    raise InputError(
+        f"keyframe {index} is {given!r}; expected the path of a picture and its {names[0]}, "
+        f'such as ["a.png", {0.0 if names == _TIMES else 0}]'
+    )
 
 
 def _has_point(number: object) -> bool:

@@ -120,8 +120,10 @@ Clip = UInt8[np.ndarray, "_ _ _ 3"] | FrameSequence
 def require_frame(frame: object, what: str) -> Frame:
     """The same object, once it is known to be one uint8 RGB frame. Raises InputError otherwise."""
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
-        got = getattr(frame, "dtype", type(frame).__name__)
-        raise InputError(f"{what}: expected a uint8 array (H, W, 3), got {got}")
+        got = None if frame is None else getattr(frame, "dtype", type(frame).__name__)
+        raise InputError(
+            f"{what}: expected a uint8 array (H, W, 3), a picture's rows, columns and red, green and blue; got {got}"
+        )
     if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise InputError(f"{what}: expected a uint8 array (H, W, 3), got shape {frame.shape}")
     return frame

@@ -1,13 +1,17 @@
 """Reading images, alone or a folder of them as a clip, and bringing them to a size. What is changed is recorded."""
 
 import io
+import os
 import re
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import ColorRange
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageCms, ImageFile, ImageOps
@@ -23,6 +27,9 @@ MAX_PIXELS = 100_000_000
 
 # Formats that decode inside Pillow. EPS, for one, would start Ghostscript on the file.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+
+# FFmpeg's demuxers of films. Playlists, which open other files and addresses, and text rendered as video are left out.
+CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif,apng,ivf,asf,mxf,h264,hevc,obu,yuv4mpegpipe"
 
 _PLAYED = ("GIF", "PNG", "WEBP", "AVIF")
 _ORIENTATION = 0x0112
@@ -198,12 +205,28 @@ def _opened(path: Path, max_pixels: int) -> Image.Image:
             begun = [name for name, begins in tests.items() if begins and begins(head)]
         if begun:
             raise InputError(f"{path}: begins as {begun[0]} does, and is truncated or damaged") from error
+        if _is_video(path):
+            raise InputError(
+                f"{path}: is a video; expected a picture, such as its first one, which "
+                f"`ffmpeg -i {shlex.quote(str(path))} -frames:v 1 {shlex.quote(path.stem)}.png` takes, or with -ss 1.5 "
+                "before -i the one at 1.5 s"
+            ) from error
         raise InputError(f"{path}: not an image of a known format ({', '.join(formats)})") from error
     if image.width * image.height > max_pixels:
         got = f"{image.width}x{image.height}"
         image.close()
         raise InputError(f"{path}: {got} is more than the {max_pixels} pixels allowed; shrink it first")
     return image
+
+
+def _is_video(path: Path) -> bool:
+    """Whether FFmpeg finds a film in a file."""
+    only_files = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    try:
+        with reading(path, "a video"), av.open(os.path.abspath(path), container_options=only_files) as film:
+            return any(not stream.disposition & Disposition.attached_pic for stream in film.streams.video)
+    except InputError:
+        return False
 
 
 def _is_heic(path: Path) -> bool:
@@ -331,6 +354,14 @@ def _eight_bits(image: Image.Image, path: Path, notes: list[str]) -> Image.Image
         )
     if not image.mode.startswith("I"):
         return image
+    if image.mode == "I" and image.format not in (
+        "PPM",
+        "PNG",
+    ):  # whose 16 bits some versions of Pillow hold in 32
+        low, high = image.getextrema()
+        raise InputError(
+            f"{path}: 32-bit whole numbers have no defined range ({low} to {high} here); convert to 8 or 16 bits first"
+        )
     levels = np.asarray(image).astype(np.int64)
     if levels.min() < 0 or levels.max() > 65535:
         raise InputError(f"{path}: levels from {levels.min()} to {levels.max()}; expected 0 to 65535")
@@ -404,6 +435,22 @@ def list_images(folder: str | Path) -> tuple[Path, ...]:
             )
         seen[path.stem] = path.name
     return tuple(entries)
+
+
+def numbering_gaps(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Neighbours between which the numbering of a folder's images breaks off.
+
+    Only where at least half of the numbers go up by one, and nothing else in the names varies: those of others, such as
+    every tenth frame or times of day, are no numbering.
+    """
+    parts = [re.split(r"(\d+)", path.stem) for path in paths]
+    varied = [column for column in zip(*parts, strict=False) if len(set(column)) > 1]
+    if len(varied) != 1 or len(set(map(len, parts))) > 1 or not varied[0][0].isdecimal():
+        return []
+    steps = [int(b) - int(a) for a, b in pairwise(varied[0])]
+    if 2 * steps.count(1) < len(steps):
+        return []
+    return [pair for pair, step in zip(pairwise(paths), steps, strict=True) if step > 1]
 
 
 def load_images(paths: Iterable[Path], *, max_pixels: int = MAX_PIXELS) -> Iterator[LoadedImage]:

@@ -28,10 +28,7 @@ from wanedit.files import is_refused, reading, require_file
 from wanedit.video.arrays import Clock, Frame
 from wanedit.video.display import Display
 from wanedit.video.ending import breaks_off, keeps_place
-from wanedit.video.images import count_pictures, is_animated_png
-
-# Names of demuxers. Playlists, which open other files and addresses, and text rendered as video are left out.
-CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif,apng,ivf,asf,mxf,h264,hevc,obu,yuv4mpegpipe"
+from wanedit.video.images import CONTAINERS, count_pictures, is_animated_png
 
 SALVAGE_HINT = "`wanedit edit --salvage`, in Python salvage=True, reads what is there"
 

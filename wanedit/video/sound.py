@@ -21,8 +21,8 @@ from wanedit.errors import InputError
 from wanedit.files import read_each, reading, require_file
 from wanedit.video.arrays import Clock
 from wanedit.video.formats import Format
-from wanedit.video.images import is_animation
-from wanedit.video.libav import CONTAINERS, clock_seconds
+from wanedit.video.images import CONTAINERS, is_animation
+from wanedit.video.libav import clock_seconds
 
 # Demuxers of files that hold sound alone.
 SOUND_CONTAINERS = "mp3,wav,w64,flac,aac,ac3,eac3,aiff,caf,amr"

@@ -23,7 +23,7 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.timeline import fit_length, rate_of
 from wanedit.video.arrays import AnyFrame, Clock, Frames, FrameSequence, Rate
 from wanedit.video.decode import DECODERS, describe, frames_between, require_known, scanned, stack
-from wanedit.video.images import FitRecord, Size, fit, list_images, load_image, load_images
+from wanedit.video.images import FitRecord, Size, fit, list_images, load_image, load_images, numbering_gaps
 from wanedit.video.sound import SoundOf, silent, sound_of
 
 FOLDER_FPS = 16  # of a folder of images whose rate is not given: the rate of the Wan models
@@ -286,6 +286,12 @@ def _folder(path: Path, fps: Fraction | None, salvage: bool) -> _Source:
     paths = list_images(path)
     first = load_image(paths[0]).pixels
     notes = [] if fps else [f"images have no frame rate: {FOLDER_FPS} fps taken"]
+    if gaps := numbering_gaps(paths):
+        (before, after), among = gaps[0], f", the first of {len(gaps)} gaps" if len(gaps) > 1 else ""
+        notes.append(
+            f"no image between {before.name} and {after.name}{among}: frames are counted by their order, not by the "
+            "numbers in their names"
+        )
 
     def read(start: int, stop: int) -> Iterator[AnyFrame]:
         counts: Counter[str] = Counter()

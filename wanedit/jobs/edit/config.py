@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -185,11 +185,29 @@ def find_inputs(config: EditConfig, folders: Sequence[Path] = (), styled: bool =
         opened()  # which refuses the stretch
     if indices and (frames := found.frames(config)) is not None:
         timeline.check_keyframes(len(indices), indices, frames)
+        if path.is_dir():
+            found = replace(found, keyframes=_landed(keyframes, path, config.start))
     from wanedit.video.images import require_image  # brings NumPy, which other mistakes do without
 
     for keyframe in keyframes:
         require_image(keyframe.path)
     return found
+
+
+def _landed(keyframes: Sequence[EditedFrame], folder: Path, start: int) -> tuple[EditedFrame, ...]:
+    """Keyframes of a folder whose numbering has gaps say on which image they land, unless it bears their name."""
+    from wanedit.video.images import list_images, numbering_gaps
+
+    images = list_images(folder)
+    if not numbering_gaps(images):
+        return tuple(keyframes)
+    landed = [(k, images[start + k.index]) for k in keyframes]
+    return tuple(
+        k
+        if k.path.stem == image.stem
+        else replace(k, note=f"{k.note}; " * bool(k.note) + f"frame {k.index} is {image.name}")
+        for k, image in landed
+    )
 
 
 def _check_options(registry: Registry[Any], name: str, options: Json) -> None:

@@ -42,7 +42,7 @@ class ModelManager:
 
     Args:
         torch_dtype, device: of the weights; `WanVideoEditorPipeline.from_model_manager` says what becomes of them.
-        model_id_list: known names, hub ids or folders in the official layout.
+        model_id_list: known names, hub ids or folders in the official layout; a lone text is one of them.
         file_path_list: weight files, or lists of shards, which stand for the folder that they lie in.
 
     Raises:
@@ -58,19 +58,19 @@ class ModelManager:
         self,
         torch_dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
-        model_id_list: Sequence[StrPath] = (),
-        file_path_list: Sequence[StrPath | Sequence[StrPath]] = (),
+        model_id_list: StrPath | Sequence[StrPath] = (),
+        file_path_list: StrPath | Sequence[StrPath | Sequence[StrPath]] = (),
     ) -> None:
         self.torch_dtype, self.device = torch_dtype, device
         self.model: str | None = None
-        self.load_models([*model_id_list, *file_path_list])
+        self.load_models([*_several(model_id_list), *_several(file_path_list)])
 
-    def load_models(self, places: Sequence[StrPath | Sequence[StrPath]]) -> None:
+    def load_models(self, places: StrPath | Sequence[StrPath | Sequence[StrPath]]) -> None:
         """Find a model by its names, folders or files; several are parts of one."""
         from wanedit.lit.model import open_model
         from wanedit.wan.formats.layouts import EXPERTS
 
-        for place in _list(places, "models"):
+        for place in _list(_several(places), "models"):
             source = os.fspath(place if isinstance(place, str | os.PathLike) else next(iter(place)))
             if (file := at_home(source)).is_file():
                 source = str(file.parent.parent if file.parent.name in EXPERTS.values() else file.parent)
@@ -277,6 +277,11 @@ def _list(value: object, name: str) -> list[Any]:
     if isinstance(value, str | os.PathLike | Image.Image) or not isinstance(value, Iterable):
         raise InputError(f"{name} is {_short(value)}; expected a list of them")
     return list(value)
+
+
+def _several(places: StrPath | Sequence[Any]) -> Sequence[Any]:
+    """A list of names as it is; a lone one as a list."""
+    return [places] if isinstance(places, str | os.PathLike) else places
 
 
 def frame_numbers(value: object, name: str) -> list[int]:

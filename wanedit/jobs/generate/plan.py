@@ -160,6 +160,11 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
             f"keyframes held, and {size} come out"
         )
     texts = prompts(config, len(chain.segments))
+    if config.num_gpus > (most := len(chain.segments)):
+        notes.append(
+            f"num_gpus is {config.num_gpus} and the number of segments {most}, each the work of one process: no more "
+            "are started"
+        )
     notes += timeline.stretches(chain)
     notes += _doubts(folder, texts)
     if own.full_size:
@@ -304,6 +309,12 @@ def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
     return list(plan.tasks[start:])
 
 
+def for_segments(config: GenerationConfig, todo: Sequence[SegmentTask]) -> GenerationConfig:
+    """A configuration of no more processes than there are segments to sample: others would only load the model."""
+    needed = max(1, min(config.num_gpus, len(todo)))
+    return replace(config, num_gpus=needed, gpu_ids=config.devices[:needed])
+
+
 def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     """Print segments, frames, seeds, tokens, operations, memory, disk, and what a resume would skip.
 
@@ -394,6 +405,7 @@ def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str
             f"guidance {settings.guidance_scale:g}",
             f"seed       {plan.seed}",
             f"to sample  {len(todo)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the transformer",
+            f"processes  {for_segments(plan.config, todo).num_gpus}",
             f"memory     about {_gigabytes(peak.encoders)} to encode, "
             f"then {_gigabytes(peak.sampling)} to sample and decode, and 1.2 GB for the process itself",
             f"disk       about {disk_bytes(todo, plan.timeline.num_frames, plan.size) / 1e6:.0f} MB",

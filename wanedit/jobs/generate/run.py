@@ -18,6 +18,7 @@ from wanedit.jobs.generate.plan import (
     Plan,
     Say,
     announce,
+    for_segments,
     make_plan,
     remaining,
     resolve,
@@ -197,11 +198,12 @@ def sample(
     """
     if not todo:
         return
-    if plan.config.num_gpus > 1 and not world.under_torchrun:
+    config = plan.config if world.under_torchrun else for_segments(plan.config, todo)
+    if config.num_gpus > 1 and not world.under_torchrun:
 
         def doing(rank: int) -> str:
             journal = Manifest(directory).read()
-            mine = [todo[i] for i in shares(todo, plan.config.num_gpus)[rank]]
+            mine = [todo[i] for i in shares(todo, config.num_gpus)[rank]]
             at = next((f" at segment {task.index}" for task in mine if task.digest not in journal), "")
             kept = sum(task.digest in journal for task in plan.tasks)
             return f"{at}; {kept} of {len(plan.tasks)} segments are kept in {directory.segments}"
@@ -209,7 +211,7 @@ def sample(
         workers.run_workers(
             "wanedit.jobs.generate.worker",
             directory.config,
-            plan.config,
+            config,
             directory.lock_descriptor,
             verbose,
             doing,
@@ -244,7 +246,7 @@ def sample(
         # Brings Lightning, for which a plan and a run that is complete need not wait.
         from wanedit.lit.chain import FLF2VChain
 
-        predict(FLF2VChain(plan.folder, plan.settings, on_step), todo, save, plan.config, world)
+        predict(FLF2VChain(plan.folder, plan.settings, on_step), todo, save, config, world)
         launch.barrier(world)
 
 
