@@ -99,7 +99,7 @@ MISTAKES = [
     (f"evaluate {FILM} --keyframes {BOARD}:33", 2, "keyframe 33 lies outside the video's frames 0 … 32"),
     (f"evaluate {BOARD}", 2, "board.jpg: is a picture; expected a video"),
     (f"edit {FILM} --keyframes {DEMO}/config.yaml:0", 2, "config.yaml: not an image of a known format"),
-    (f"generate --keyframes {DEMO}/start.png:0,{FILM}:1", 2, "source.mp4: not an image of a known format"),
+    (f"generate --keyframes {DEMO}/start.png:0,{FILM}:1", 2, "source.mp4: is a video; expected a picture"),
     (f"edit {FILM} --keyframes {BOARD}:0 --vae no.safetensors", 3, "vae no.safetensors: there is no such file"),
     ("ablate nowhere", 2, "nowhere has no grid.yaml"),
     (f"edit {FILM} --keyframes {BOARD}:0 --dry_run --output /proc/x", 2, "output /proc/x cannot be written: No such"),
@@ -111,7 +111,15 @@ MISTAKES = [
     ("ablate experiments/08_steps --dry_run --output /proc/x", 2, "output /proc/x cannot be written"),
     ("ablate experiments/08_steps --results THEIRS", 2, "table.md was not written by wanedit and would be replaced"),
     ("models check nowhere", 2, "'nowhere' is neither a file, a folder nor a known model"),
+    (f"models check {DEMO}", 3, "has no diffusion_pytorch_model*.safetensors"),
+    (f"generate --keyframes {PAIR} --model {DEMO}", 3, "nor any other file of weights (.safetensors, .sft"),
+    (f"edit {FILM} --keyframes {BOARD}:8 --model {DEMO}", 3, "nor any other file of weights (.safetensors, .sft"),
 ]  # fmt: skip
+if not any(Path("/dev").glob("nvidia*")):
+    MISTAKES += [
+        (f"edit {FILM} --keyframes {BOARD}:8 --gpu_id 3", 2, "gpu_id [3] asked for; this machine has no GPU"),
+        (f"generate --keyframes {PAIR} --gpu_ids 3", 2, "gpu_ids [3] asked for; this machine has no GPU"),
+    ]
 # What is planned; and what is refused by the class of a method, which comes with torch.
 PLANS = [
     (f"edit {FILM} --keyframes {BOARD}:8 --num_frames 9 --dry_run", 0, ""),

@@ -14,6 +14,7 @@ from wanedit.commands.support import (
 from wanedit.jobs.edit.config import EditConfig, check_output, find_inputs
 from wanedit.jobs.integrated import EditStyle, styling_of
 from wanedit.jobs.style.config import parts_of
+from wanedit.runtime.launch import require_driver
 
 HELP = "an edited video from edited keyframes, or from a style"
 ORDER = 3
@@ -43,6 +44,8 @@ def run(settings: Namespace) -> int:
         find_style(styling_of(style, config), folders)
     found = find_inputs(config, folders, styled=style.asked)
     check_output(config, found.video, found.keyframes)
+    if not dry_run:
+        require_driver(config)
     if dry_run or verbose:
         from wanedit.jobs.edit.plan import print_edit_plan
 

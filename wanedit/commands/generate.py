@@ -5,7 +5,7 @@ from jsonargparse import Namespace
 from wanedit.commands.support import Parser, add_run_flags, new_parser, resumable, unpack
 from wanedit.errors import InputError
 from wanedit.jobs.generate.config import GenerationConfig, check_output, find_keyframes
-from wanedit.runtime.launch import current_world
+from wanedit.runtime.launch import current_world, require_driver
 
 HELP = "a long video through timed keyframes"
 ORDER = 1
@@ -36,6 +36,7 @@ def run(settings: Namespace) -> int:
 
         print_plan(config, folders)
         return 0
+    require_driver(config)
     from wanedit.jobs.generate.run import generate
 
     with resumable(f"finished segments are kept in {config.folder}. Resume with"):

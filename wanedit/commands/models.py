@@ -86,11 +86,11 @@ def check_models(source: str | None) -> int:
     """
     from rich.table import Table
 
-    from wanedit.wan.catalog import KNOWN_MODELS, find_known, locate, locate_lora
+    from wanedit.wan.catalog import KNOWN_MODELS, find_known, locate, locate_lora, require_weights
 
     lora = Path() if source is None or find_known(source) else locate_lora(Path(source))
-    if source is not None and not (lora != Path() and lora.exists()):
-        locate(source)  # before torch is imported
+    if source is not None:  # told before torch is imported
+        require_weights(lora if lora != Path() and lora.exists() else locate(source))
     from wanedit.wan.layout import check_folder, check_known, describe_lora
 
     console = wide_console()

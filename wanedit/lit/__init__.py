@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from wanedit.errors import MissingWeightsError
 from wanedit.files import at_home
 from wanedit.registry import Registry
-from wanedit.wan.catalog import find_known, locate
+from wanedit.wan.catalog import find_known, locate, require_weights
 
 if TYPE_CHECKING:
     from wanedit.flow.editing import VideoModel
@@ -26,7 +26,7 @@ def comes_from_outside(source: str) -> bool:
 
 
 def require_model(source: str, parts: Mapping[str, str]) -> Path | None:
-    """The folder of a model, by its name or place alone; what it holds is seen when it is opened.
+    """The folder of a model, by names alone; what its files hold is seen when it is opened.
 
     Args:
         source: its name or folder.
@@ -38,9 +38,14 @@ def require_model(source: str, parts: Mapping[str, str]) -> Path | None:
     Raises:
         InputError: neither a folder nor a known name.
         MissingWeightsError: a known model that is not on this machine, or no such folder; the message says how to get
-            it. Or a part that is not there.
+            it. Or a part that is not there, or a folder without weights.
     """
     for part, place in parts.items():
         if not os.path.exists(at_home(place)):
             raise MissingWeightsError(f"{part} {place}: there is no such file or folder")
-    return None if comes_from_outside(source) else locate(source)
+    if comes_from_outside(source):
+        return None
+    path = locate(source)
+    if not parts:
+        require_weights(path)
+    return path

@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar, cast
 
 from wanedit.errors import InputError, WaneditError
@@ -116,6 +118,24 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+# Where Linux shows a driver of NVIDIA's cards and boards, of AMD's, or of Windows below it.
+_DRIVERS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
+
+
+def require_driver(config: RunSettings) -> None:
+    """Refuse devices as `choose_devices` does, without torch, whose import takes seconds, where no driver is there."""
+    drivers = (path for name in _DRIVERS for path in Path("/dev").glob(name))
+    if config.devices and sys.platform == "linux" and not any(drivers):
+        raise _no_gpu(config)
+
+
+def _no_gpu(config: RunSettings) -> InputError:
+    name = "gpu_ids" if hasattr(config, "gpu_ids") else "gpu_id"
+    return InputError(
+        f"{name} {config.devices} asked for; this machine has no GPU. Leave {name} out to run on the CPU"
+    )
+
+
 def choose_devices(config: RunSettings, world: World) -> tuple[str, list[int] | int]:
     """Accelerator and devices for Lightning.
 
@@ -129,10 +149,7 @@ def choose_devices(config: RunSettings, world: World) -> tuple[str, list[int] | 
     ids = [] if world.under_torchrun else config.devices
     if available == 0:
         if ids:
-            name = "gpu_ids" if hasattr(config, "gpu_ids") else "gpu_id"
-            raise InputError(
-                f"{name} {ids} asked for; this machine has no GPU. Leave {name} out to run on the CPU"
-            )
+            raise _no_gpu(config)
         return "cpu", world.local_size
     missing = [i for i in ids if not 0 <= i < available]
     wanted = world.local_size if world.under_torchrun else config.num_processes

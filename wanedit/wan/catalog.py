@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import at_home
-from wanedit.wan.config import WanConfig, read_overrides
+from wanedit.wan.config import SUFFIXES, WanConfig, read_overrides
 
 # `wan/configs/shared_config.py`, `wan_i2v_14B.py` and `__init__.py` of Wan 2.1.
 NEGATIVE_PROMPT = (
@@ -263,6 +263,20 @@ def twin(file: Path) -> Path | None:
     )
     path = file.with_stem(other)
     return path if path != file and path.is_file() else None
+
+
+def require_weights(path: Path) -> None:
+    """See by names alone that a folder holds weights, as deep as any layout has them.
+
+    Raises:
+        MissingWeightsError: it holds no file that could be any.
+    """
+    files = (file for pattern in ("*", "*/*") for file in path.glob(pattern))
+    if path.is_dir() and not any(set(file.suffixes).intersection(SUFFIXES) for file in files):
+        raise MissingWeightsError(
+            f"{path} has no diffusion_pytorch_model*.safetensors and no diffusion_pytorch_model*.pth, nor any other "
+            f"file of weights ({', '.join(SUFFIXES)})"
+        )
 
 
 def locate(source: str) -> Path:

@@ -15,6 +15,8 @@ PATCH_SIZE = (1, 2, 2)
 LATENT_CHANNELS = 16
 MASK_CHANNELS = 4
 IMAGE_TOKENS = 257  # class token + 16 x 16 patches of a 224 x 224 image
+# Endings of files of weights.
+SUFFIXES = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".gguf")
 # The parts of a model, by what chooses a file for each on the command line and in Python.
 PARTS = {
     "transformer": "transformer",

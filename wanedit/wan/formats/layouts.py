@@ -18,6 +18,7 @@ from wanedit.wan.catalog import twin
 from wanedit.wan.config import (
     IMAGE,
     PARTS,
+    SUFFIXES,
     TEXT,
     TOKENIZER,
     TRANSFORMER,
@@ -26,7 +27,7 @@ from wanedit.wan.config import (
     read_model_json,
 )
 from wanedit.wan.formats.names import parts_in, what_it_is
-from wanedit.wan.formats.tensors import SUFFIXES, metadata, read_file
+from wanedit.wan.formats.tensors import metadata, read_file
 
 OFFICIAL_TOKENIZER = Path("google", "umt5-xxl")
 EXPERTS = {TRANSFORMER: "high_noise_model", TRANSFORMER_LOW: "low_noise_model"}

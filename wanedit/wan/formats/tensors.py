@@ -17,8 +17,6 @@ from torch import Tensor
 from wanedit.errors import MissingWeightsError
 from wanedit.files import reading, require_file
 
-SUFFIXES = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".gguf")
-
 
 @dataclass(frozen=True)
 class Stored:
