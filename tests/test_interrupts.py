@@ -179,6 +179,22 @@ interrupts.run(lambda: 3)
     assert (process.returncode, errors) == (3, "")
 
 
+def test_a_signal_while_python_takes_itself_apart_does_not_change_its_status(tmp_path: Path) -> None:
+    text = """
+import os
+class Last:
+    def __del__(self, kill=os.kill, process=os.getpid(), numbers=interrupts.SIGNALS):
+        for number in numbers:
+            kill(process, number)
+last = Last()
+print("ready", flush=True)
+interrupts.run(lambda: 4)
+"""
+    process = program(tmp_path, text)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (4, "")
+
+
 def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     text = """
 import signal

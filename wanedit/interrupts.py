@@ -1,5 +1,6 @@
 """Signals: Ctrl-C, `kill` and a closed terminal end what runs in order, with a word, at whatever moment they come."""
 
+import atexit
 import os
 import signal
 import sys
@@ -59,6 +60,13 @@ def run(main: Callable[[], int]) -> NoReturn:
         # It is done, and only the interpreter takes itself apart.
         signal.signal(number, lambda *_: os._exit(code))
     sys.exit(code)
+
+
+@atexit.register  # before others are, and so called after them
+def _ignore() -> None:
+    """Python now gives up its handlers, and a signal would kill it without a word; what is ignored stays so."""
+    for number in _before:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def watch() -> None:

@@ -2,15 +2,16 @@
 
 import inspect
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from wanedit import EditConfig
-from wanedit.errors import InputError
+from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.generate.config import GenerationConfig, check, prompts
-from wanedit.runtime.inputs import parse_keyframes
+from wanedit.runtime.inputs import find_path, parse_keyframes
 from wanedit.runtime.settings import ALIASES, parse_size, with_changes
 from wanedit.stylists.palette.looks import PaletteSettings
 
@@ -254,3 +255,14 @@ def test_a_class_of_settings_takes_the_other_names_and_hints_at_slips(kind: type
 def test_a_keyframe_that_is_no_path_is_told() -> None:
     with pytest.raises(InputError, match="keyframe 0 is of ndarray; expected the path of a picture"):
         parse_keyframes([(np.zeros((4, 4, 3), np.uint8), 0.0)])
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: object, **_: object) -> object:
+        raise PermissionError(13, os.strerror(13), str(path))
+
+    monkeypatch.setattr(os, "stat", refused)
+    with pytest.raises(ResourceError, match=r"film\.mp4: Permission denied; allow it"):
+        find_path(tmp_path / "film.mp4", what="video")

@@ -1,6 +1,7 @@
 """What may be replaced: files that wanedit wrote; never another's, and never what is read."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,13 @@ def test_a_link_is_replaced_by_nothing(tmp_path: Path, to: str, recorded: bool) 
         (tmp_path / name).symlink_to(tmp_path / to)
         with pytest.raises(InputError, match=f"{name} was not written by wanedit"):
             check_outputs([tmp_path / name], recorded=recorded)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_taken_for_an_empty_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "film.mp4")
+    with pytest.raises(InputError, match=r"film\.mp4 was not written by wanedit"):
+        check_outputs([tmp_path / "film.mp4"], recorded=True)
 
 
 def test_only_what_a_killed_run_began_is_dropped(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 from wanedit.errors import InputError
-from wanedit.files import at_home, read_json, reading
+from wanedit.files import at_home, is_refused, read_json, reading, system_errors
 from wanedit.runtime.settings import FINAL_NAME
 from wanedit.runtime.settingsfile import read_lines, told_where
 from wanedit.timeline import Keyframe
@@ -69,6 +69,7 @@ def find_path(
 
     Raises:
         InputError: there is none; the message says where it was looked for.
+        ResourceError: a folder may not be entered.
     """
     path = at_home(name)
     places = list(dict.fromkeys([path, *(() if path.is_absolute() else (place / path for place in folders))]))
@@ -79,6 +80,13 @@ def find_path(
     for place in places:
         if os.path.isdir(place):
             raise InputError(f"{what}: {place.absolute()} is a folder; expected a picture")
+    for place in places:
+        try:
+            os.stat(place)
+        except OSError as error:
+            if is_refused(error):  # a folder on the way that may not be entered: it is there perhaps
+                with system_errors(place):
+                    raise
     looked = " or ".join(str(place.absolute()) for place in places)
     raise InputError(f"{what}: no file {'or folder ' if folder else ''}{looked}")
 

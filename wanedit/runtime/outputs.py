@@ -42,8 +42,8 @@ def check_outputs(written: Iterable[Path], inputs: Iterable[Path] = (), recorded
         if path.is_dir():
             raise InputError(f"output {path} is a folder; expected the name of a file to write")
         vouched = recorded and path.suffix.lower() not in FORMATS
-        # A link would be replaced, not followed, and wanedit makes none.
-        if path.is_symlink() or not (vouched or is_own(path)):
+        # A link would be replaced, not followed, and a pipe is empty: wanedit makes neither.
+        if path.is_symlink() or not path.is_file() or not (vouched or is_own(path)):
             raise InputError(
                 f"output {path} was not written by wanedit and would be replaced; choose another output, or move it "
                 "away"
