@@ -239,7 +239,7 @@ def test_a_journal_cannot_lead_out_of_the_folder(run: Run) -> None:
     ("changes", "error", "words"),
     [
         ({"model": "no-such-model"}, InputError, "neither a file, a folder nor a known model"),
-        ({"model": "Wan2.1-FLF2V-14B-720P"}, MissingWeightsError, "Wan-AI/Wan2.1-FLF2V-14B-720P"),
+        ({"model": "Wan2.1-FLF2V-14B-720P"}, MissingWeightsError, "models download Wan2.1-FLF2V-14B-720P"),
         ({"ckpt_dir": "."}, MissingWeightsError, "has no diffusion_pytorch_model"),
         (
             {"fps": 200.0, "long_segments": "error"},
