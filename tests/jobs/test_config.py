@@ -257,6 +257,11 @@ def test_a_keyframe_that_is_no_path_is_told() -> None:
         parse_keyframes([(np.zeros((4, 4, 3), np.uint8), 0.0)])
 
 
+def test_a_name_with_a_zero_byte_is_no_file() -> None:
+    with pytest.raises(InputError, match="video: no file"):
+        find_path("film\0.mp4", what="video")
+
+
 def test_a_file_in_a_folder_that_may_not_be_entered_is_not_called_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,8 @@ def find_path(
             if is_refused(error):  # a folder on the way that may not be entered: it is there perhaps
                 with system_errors(place):
                     raise
+        except ValueError:  # a zero byte, which is in no name
+            pass
     looked = " or ".join(str(place.absolute()) for place in places)
     raise InputError(f"{what}: no file {'or folder ' if folder else ''}{looked}")
 
