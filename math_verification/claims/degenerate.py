@@ -32,6 +32,9 @@ class Unchecked(ResidualCorrectedFlow):
     def __post_init__(self) -> None:
         pass
 
+    def _require_apart(self, edit: Edit, places: list[float]) -> None:
+        pass
+
 
 @dataclass(frozen=True)
 class Degenerate:
