@@ -1,4 +1,6 @@
+import os
 import struct
+import time
 import warnings
 import zlib
 
@@ -10,6 +12,7 @@ from tests.video.scenes import texture
 from wanedit.errors import InputError
 from wanedit.video import write_video
 from wanedit.video.images import fit, from_pillow, load_image
+from wanedit.video.libav import scan
 
 PICTURE = texture(30, 40)
 
@@ -395,3 +398,15 @@ def test_a_colour_matrix_that_is_not_known_is_refused(tmp_path):
     with_nclx(tmp_path / "ictcp.avif", RED, primaries=9, transfer=16, matrix=14)
     with pytest.raises(InputError, match=r"ictcp\.avif.*export it anew, as PNG"):
         load_image(tmp_path / "ictcp.avif")
+
+
+def test_a_gif_of_zeros_is_refused_at_once(tmp_path):
+    path = tmp_path / "zeros.gif"
+    path.write_bytes(b"GIF89a")
+    os.truncate(path, 1 << 30)  # takes no room on the disk
+    began = time.process_time()
+    with pytest.raises(InputError, match="begins as GIF does, and is truncated or damaged"):
+        load_image(path)
+    with pytest.raises(InputError, match=r"zeros\.gif"):
+        scan(path)
+    assert time.process_time() - began < 5

@@ -119,7 +119,7 @@ def count_pictures(path: Path) -> int:
     if not path.is_file():
         return 0
     try:
-        with reading(path, "a picture"), Image.open(path, formats=known_formats()) as image:
+        with reading(path, "a picture"), _by_pillow(path) as image:
             # Pages of a TIFF and the two views of a stereo photograph are not played.
             return getattr(image, "n_frames", 1) if image.format in _PLAYED else 1
     except InputError as error:
@@ -188,7 +188,7 @@ def _opened(path: Path, max_pixels: int) -> Image.Image:
     formats = known_formats()
     try:
         with reading(path, "an image"):
-            image = Image.open(path, formats=formats)
+            image = _by_pillow(path)
     except InputError as error:
         if isinstance(error.__cause__, Image.DecompressionBombError):
             raise InputError(f"{path}: too many pixels ({error.__cause__})") from error
@@ -217,6 +217,14 @@ def _opened(path: Path, max_pixels: int) -> Image.Image:
         image.close()
         raise InputError(f"{path}: {got} is more than the {max_pixels} pixels allowed; shrink it first")
     return image
+
+
+def _by_pillow(path: Path) -> Image.Image:
+    """An opened image. A GIF only where FFmpeg finds one, too: Pillow goes through anything else byte by byte."""
+    with path.open("rb") as file:
+        if file.read(4) == b"GIF8" and not _is_video(path):
+            raise SyntaxError("no picture follows its head")
+    return Image.open(path, formats=known_formats())
 
 
 def _is_video(path: Path) -> bool:
