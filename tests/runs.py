@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -118,6 +119,12 @@ def run_cli(*arguments: str, env: Mapping[str, str] | None = None) -> Done:
     return Done(code, out.getvalue(), err.getvalue())
 
 
+def _heed_signals() -> None:
+    """A run of the tests that was started in the background ignores some, and its children would."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start_process(arguments: list[str], **options: Any) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | options.pop("env", {})
     return subprocess.Popen(
@@ -126,6 +133,7 @@ def start_process(arguments: list[str], **options: Any) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        preexec_fn=_heed_signals,
         **options,
     )
 

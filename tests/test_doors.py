@@ -247,7 +247,7 @@ def test_a_model_of_a_billion_layers_is_refused_before_it_is_built(tmp_path: Pat
 
 
 def fuzz_for_a_moment(door: fuzz.Door, tmp_path: Path, count: int = 1) -> fuzz.Tally:
-    with mock.patch.multiple(fuzz, LONGEST=0.5, MOST=1 << 30):
+    with mock.patch.multiple(fuzz, LONGEST=3.0, MOST=1 << 30):
         return fuzz.fuzz(door, 0, range(count), 1, tmp_path / "scratch", tmp_path / "kept")
 
 

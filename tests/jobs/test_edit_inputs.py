@@ -341,7 +341,7 @@ def test_misplaced_keyframes(edit_config: Config, inputs: Inputs, no_weights, in
 
 
 def test_missing_weights_are_named(edit_config: Config) -> None:
-    with pytest.raises(MissingWeightsError, match=r"alibaba-pai/Wan2\.1-Fun-1\.3B-InP"):
+    with pytest.raises(MissingWeightsError, match=r"wanedit models download Wan2\.1-Fun-1\.3B-InP"):
         edit(edit_config(model="1.3B"), verbose=False)
 
 

@@ -193,7 +193,7 @@ def test_threads_are_restored():
         (["--model", "nowhere"], "neither a file, a folder nor a known model"),
         (["--clips", "0"], "clips is 0; expected at least 1"),
         (["--clips", "8", "--large_clips", "9"], "large_clips is 9; expected at most clips, which is 8"),
-        (["--out", f"{__file__}/scores.json"], "expected a folder that can be made"),
+        (["--out", f"{__file__}/scores.json"], "cannot be written: Not a directory"),
         (["--sheet", "/"], "/ is a folder; expected the name of a file to write"),
         (["--footage", "none.mp4"], "footage: got none.mp4; expected existing files"),
         (["--footage", __file__], "has no frame that can be read"),

@@ -54,6 +54,8 @@ def require_writable(path: Path) -> None:
     """Raise as `system_errors` where no file of this name, or none of its missing folders, could be made. Leaves no
     trace."""
     whole = path.absolute()
+    if not whole.name:
+        raise InputError(f"output {path} is a folder; expected the name of a file to write")
     place = next(folder for folder in whole.parents if os.path.lexists(folder))
     missing = whole.relative_to(place).parts
     with system_errors():
