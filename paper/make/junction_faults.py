@@ -111,10 +111,8 @@ def _water() -> Iterator[np.ndarray]:
     rng = np.random.default_rng(0)
     fields = [cv2.GaussianBlur(rng.normal(size=SIZE).astype(np.float32), (0, 0), 4) for _ in range(6)]
     for t in range(FRAMES):
-        waves = sum(
-            np.cos(0.35 * t + k) * np.roll(field, (t * (k % 3 - 1), t), (0, 1))
-            for k, field in enumerate(fields)
-        )
+        moved = (np.roll(field, (t * (k % 3 - 1), t), (0, 1)) for k, field in enumerate(fields))
+        waves = sum((np.cos(0.35 * t + k) * field for k, field in enumerate(moved)), np.zeros(SIZE))
         yield np.array([70, 110, 140]) + 500 * waves[..., None]
 
 
