@@ -22,7 +22,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-all fuzz lint format docs showcase figures paper constraints clean
+.PHONY: help demo test test-slow test-all chaos fuzz lint format docs showcase figures paper constraints clean
 
 help:
 	@echo 'make demo         bundled keyframes in, outputs/demo/output_final.mp4 out'
@@ -50,7 +50,10 @@ test: $(DEV)
 	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: $(DEV)
-	$(PYTEST) -m slow $(ARGS)
+	$(PYTEST) -m "slow and not chaos" $(ARGS)
+
+chaos: $(DEV)
+	$(PYTEST) -m chaos $(ARGS)
 
 test-all: $(DEV)
 	$(PYTEST) $(ARGS)

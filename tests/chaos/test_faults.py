@@ -53,6 +53,7 @@ def test_a_few_calls_that_fail(bench: Callable[[str], Bench], name: str) -> None
 
 @pytest.mark.fault(3)
 @pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", JOBS)
 def test_every_call_that_fails(
@@ -67,6 +68,7 @@ def test_every_call_that_fails(
 @pytest.mark.fault(3)
 # Python's own files are among those that the kernel limits, and FFmpeg's and every other library's.
 @pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", ["generate", "generate, gif", "edit", "report"])
 def test_a_disk_that_is_full_at_any_byte(bench: Callable[[str], Bench], name: str) -> None:
