@@ -61,8 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             told_where([read_lines(path) for path in line.files], typed),
         ):
             settings = _parse(line, own, asked)
-            return commands.load(settings.command).run(settings[settings.command])
+            code = commands.load(settings.command).run(settings[settings.command])
+            sys.stdout.flush()  # what a full disk refuses is told as a file is
+            return code
     except WaneditError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
         told = _as_typed(str(error), typed)
         if not error.told:
             if not speaks():
@@ -76,9 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             complain(f"{reason}: {GOES_ON}")
         return reason.exit_code
     except BrokenPipeError:
-        # The reader of our output left (`wanedit models | head`): nothing to tell it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # its reader left (`wanedit models | head`): nothing to tell it
         return 0
+
+
+def _drop_output() -> None:
+    """Python writes what is left when it ends, and would fail once more, with a status of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read_line(argv: Sequence[str], known: Collection[str], repeated: Collection[str] = ()) -> Line:

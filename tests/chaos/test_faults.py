@@ -101,10 +101,14 @@ def test_a_command_says_one_line_and_ends_with_4(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_an_output_that_is_full_is_told_as_a_file_is() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_is_full_is_told_as_a_file_is(unbuffered: str) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "wanedit", "models"], stdout=full, stderr=subprocess.PIPE
+            [sys.executable, "-m", "wanedit", "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert done.returncode == 4
     assert re.fullmatch(rb"wanedit: standard output: No space left on device; .*\n", done.stderr)
