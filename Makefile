@@ -29,7 +29,7 @@ help:
 	@echo 'make test         the tests, but for the slow ones'
 	@echo 'make test-slow    the slow ones: kills, ranks, browser, training, long proofs'
 	@echo 'make test-all     both'
-	@echo 'make fuzz         mutated files at every door, a minute each, two doors at a time'
+	@echo 'make fuzz         5,000 mutated files at every door, a minute at most, two doors at a time'
 	@echo 'make lint         ruff (rules and format), pyright, and whether what is installed is pinned'
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make docs         the documentation as a site: outputs/site/index.html'
@@ -59,7 +59,7 @@ test-all: $(DEV)
 	$(PYTEST) $(ARGS)
 
 fuzz: $(DEV)
-	$(BIN) benchmarks/fuzz.py --jobs 2 $(ARGS)
+	$(BIN) benchmarks/fuzz.py --jobs 2 --inputs 5000 $(ARGS)
 
 lint: $(DEV)
 	$(BIN) -m ruff check .
