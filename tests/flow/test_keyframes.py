@@ -269,6 +269,16 @@ def test_the_residual_controller_switches_where_it_would_overshoot() -> None:
         assert made(s).gain == other(s).gain
 
 
+def test_doubts_are_about_the_levels_that_are_visited() -> None:
+    """By hand: of 1, .9, .6, .2 the largest h is .4, so alpha 5 is the bound, however many steps there are."""
+    (note,) = Residual(10.0).doubts(schedule(4, 5.0, noise_levels=(1.0, 0.9, 0.6, 0.2)))
+    assert "steps 1, 2, 3 of 4 are made by the controller exponential" in note or "steps 1, 2 of 4" in note
+    assert "The largest stable alpha for these noise levels is 5;" in note
+    assert Residual(4.9).doubts(schedule(4, 5.0, noise_levels=(1.0, 0.9, 0.6, 0.2))) == []
+    (even,) = Residual(10.0).doubts(schedule(4, 5.0))
+    assert "for 4 steps at shift 5 is 3.2; 22 steps would do" in even
+
+
 def test_every_controller_has_a_name() -> None:
     assert {type(made) for made in ALPHAS} == set(CONTROLLERS.values())
 

@@ -15,6 +15,7 @@ from wanedit.flow.path import (
     classifier_free,
     clean_estimate,
     interpolate,
+    rcm_levels,
     schedule,
     shift_sigma,
 )
@@ -170,3 +171,57 @@ def test_guidance() -> None:
     assert torch.equal(classifier_free(conditional, unconditional, 1.0), conditional)
     assert torch.equal(classifier_free(conditional, unconditional, 0.0), unconditional)
     assert torch.equal(classifier_free(conditional, unconditional, 5.0), torch.tensor([5.0, -6.0]))
+
+
+def test_four_steps_at_shift_5_are_those_of_a_distilled_model() -> None:
+    assert schedule(4, 5.0).sigmas == pytest.approx((1, 0.9375, 5 / 6, 0.625, 0), abs=1e-7)
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "dpm++", "unipc"])
+@pytest.mark.parametrize(("steps", "shift"), [(10, 2.7), (12, 3.0), (50, 16.0)])
+def test_the_levels_of_a_schedule_listed_are_that_schedule(solver: str, steps: int, shift: float) -> None:
+    own = schedule(steps, shift, solver)
+    listed = schedule(steps, 1.0, solver, own.sigmas[:-1])
+    assert listed == own
+    assert (listed.start, listed.shift, own.shift) == (1.0, None, shift)
+
+
+def test_fewer_steps_visit_the_first_of_listed_levels() -> None:
+    plan = schedule(2, 7.0, noise_levels=(1.0, 0.934, 0.862))
+    assert plan.sigmas == pytest.approx((1.0, 0.934, 0))
+    assert plan.timesteps == pytest.approx((1000, 934))
+    assert plan.after(0.95).sigmas == pytest.approx((0.934, 0))
+
+
+def test_a_first_level_below_pure_noise_begins_with_less_noise() -> None:
+    """Nothing is known of the data there: (1 - sigma) 0 + sigma eps. UniPC's own .9997 stands for pure noise."""
+    assert schedule(4, 1.0, "renoise", rcm_levels(200.0)).start == pytest.approx(200 / 201)
+    assert schedule(4, 1.0, "unipc", (0.998, 0.5, 0.2, 0.1)).start == pytest.approx(0.998)
+    assert schedule(4, 5.0, "unipc").start == schedule(4, 5.0, "euler").start == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "levels", "said"),
+    [
+        (3, (1.0, 0.5), "num_inference_steps is 3 and there are 2 noise_levels"),
+        (2, (1.0, 1.0), r"noise_levels\[1\] is 1 after 1; expected falling ones"),
+        (2, (0.5, 0.8, 0.2), r"noise_levels\[1\] is 0.8 after 0.5"),
+        (2, (0.9, 0.90000001), r"noise_levels\[1\] is 0.9 after 0.9"),
+        (2, (1.0, 0.0), r"noise_levels\[1\] is 0; expected sigma in \(0, 1\]"),
+        (1, (0.5, -0.1), r"noise_levels\[1\] is -0.1"),
+        (1, (math.nan,), r"noise_levels\[0\] is nan"),
+        (2, (1000.0, 750.0), r"noise_levels\[0\] is 1000; .*: 1 for the timestep 1000"),
+    ],
+)
+def test_listed_levels_that_no_solver_can_visit_are_named(steps: int, levels: tuple, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        schedule(steps, 5.0, "euler", levels)
+
+
+def test_levels_of_rcm() -> None:
+    """sin t / (cos t + sin t) is tan t / (1 + tan t): sigma_max / (1 + sigma_max) at atan(sigma_max)."""
+    tangents = (80.0, math.tan(1.5), math.tan(1.4), math.tan(1.0))
+    assert rcm_levels(80.0) == pytest.approx([t / (1 + t) for t in tangents])
+    assert rcm_levels(200.0)[1:] == rcm_levels(80.0)[1:]
+    with pytest.raises(InputError, match="sigma_max is 14; expected more than"):
+        rcm_levels(14.0)

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.runs import Inputs, moving_square
 from wanedit import EditConfig, edit
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.flow.path import schedule
 from wanedit.jobs.edit.config import check_edit
 from wanedit.jobs.edit.method import build_method, filled, guidance, unused
 from wanedit.jobs.edit.plan import fill, make_edit_plan
@@ -391,7 +392,7 @@ def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> 
     def doubts(**changes) -> list[str]:
         config = fill(edit_config(**changes), open_wan("tiny").sampling)
         method = build_method(config)
-        return method.doubts(filled(config.num_inference_steps), 1.0, guidance(config, method))
+        return method.doubts(schedule(filled(config.num_inference_steps), 1.0), guidance(config, method))
 
     default = EditConfig().guidance_scale
     assert default is None

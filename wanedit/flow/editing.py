@@ -202,8 +202,12 @@ class Method(ABC):
         named would give a stale result, so nothing is ignored unless a method says so, and the plan tries it out."""
         return frozenset()
 
-    def decides(self, num_inference_steps: int, shift: float) -> dict[str, object]:
-        """What, beside its fields or in their place, is part of the name that results are kept under: JSON values."""
+    def decides(self, levels: Schedule) -> dict[str, object]:
+        """What, beside its fields or in their place, is part of the name that results are kept under: JSON values.
+
+        Args:
+            levels: the whole schedule, of which the method may visit a part.
+        """
         return {}
 
     def guidance(self, target: float, source: float) -> tuple[float, float | None]:
@@ -212,9 +216,7 @@ class Method(ABC):
         asked = None if "reference" in self.ignores else source if own_source is None else own_source
         return target if own is None else own, asked
 
-    def doubts(
-        self, num_inference_steps: int, shift: float, guidance: tuple[float, float | None]
-    ) -> list[str]:
+    def doubts(self, levels: Schedule, guidance: tuple[float, float | None]) -> list[str]:
         """What will run on this schedule, and at this `guidance`, but perhaps not as meant."""
         return []
 

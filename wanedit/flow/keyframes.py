@@ -99,7 +99,7 @@ class Controller(ABC):
     def __call__(self, state: Branches) -> Correction:
         """The correction of one step."""
 
-    def doubts(self, num_inference_steps: int, shift: float) -> list[str]:
+    def doubts(self, levels: Schedule) -> list[str]:
         """What will run on this schedule, but perhaps not as meant."""
         return []
 
@@ -159,25 +159,28 @@ class Residual(Controller):
         """The steps at which it is the exponential controller."""
         return tuple(step.index for step in levels if self.switch and self._overshoots(step))
 
-    def doubts(self, num_inference_steps: int, shift: float) -> list[str]:
-        gain, levels = self.alpha + self.beta, schedule(num_inference_steps, shift)
+    def doubts(self, levels: Schedule) -> list[str]:
+        gain = self.alpha + self.beta
         worst = max(levels, key=lambda step: step.h)
         if not self._overshoots(worst):
             return []
-        enough = steps_for(gain, shift)
-        advice = f"{enough} steps would do" if enough else "no number of steps up to 2000 would do"
+        if levels.shift is None:
+            which, advice = "these noise levels", "only smaller steps between them would do"
+        else:
+            which, enough = f"{len(levels)} steps at shift {levels.shift:g}", steps_for(gain, levels.shift)
+            advice = f"{enough} steps would do" if enough else "no number of steps up to 2000 would do"
         named = "alpha + beta" if self.beta else "alpha"
         steps = self.switched(levels)
         done = (
-            f"{'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps))} of {num_inference_steps} "
+            f"{'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps))} of {len(levels)} "
             f"{'is' if len(steps) == 1 else 'are'} made by the controller exponential instead"
             if self.switch
             else "diverges"
         )
         return [
             f"the controller residual with {named} {gain:g}: {done}. {named} times h is {gain * worst.h:.2f} at step "
-            f"{worst.index} and must stay below 2. The largest stable {named} for {num_inference_steps} steps at shift "
-            f"{shift:g} is {largest_stable_alpha(levels):.3g}; {advice}; the controller exponential is stable always"
+            f"{worst.index} and must stay below 2. The largest stable {named} for {which} "
+            f"is {largest_stable_alpha(levels):.3g}; {advice}; the controller exponential is stable always"
         ]
 
     def decides(self, levels: Schedule) -> dict[str, object]:

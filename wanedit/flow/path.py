@@ -5,16 +5,18 @@ sigma runs from 1 (noise) to 0 (data): `x_sigma = (1 - sigma) x_0 + sigma eps`, 
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from wanedit import flow
 from wanedit.errors import InputError
+from wanedit.rng import noise
 
 TRAIN_TIMESTEPS = 1000
 Solver = TypeVar("Solver")
@@ -32,6 +34,14 @@ def clean_estimate(
 ) -> Float[Tensor, "*shape"]:
     """x_0_hat = x - sigma v: the end of the straight line through x along v."""
     return x - sigma * velocity
+
+
+def fresh_noise(
+    shape: Sequence[int], like: Float[Tensor, "..."], seed: int, *keys: int | str
+) -> Float[Tensor, "b ..."]:
+    """Standard normal (B, …) with the dtype and device of `like`: row b is a function of (seed, keys, b) alone."""
+    rows = [noise(shape[1:], seed, *keys, row) for row in range(shape[0])]
+    return torch.stack(rows).to(like)
 
 
 def classifier_free(
@@ -67,10 +77,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Decreasing noise levels, the last of them 0, and the timestep that goes with each but the last."""
+    """Decreasing noise levels, the last of them 0, and the timestep that goes with each but the last.
+
+    Attributes:
+        shift: that even levels were moved by; None for levels that were listed.
+        start: what noise is multiplied by to begin at the first level with nothing known of the data.
+        seed: names the noise of a solver that draws some on its way: a sample's own, whoever samples it.
+    """
 
     sigmas: tuple[float, ...]
     timesteps: tuple[float, ...]
+    shift: float | None = field(default=None, compare=False)
+    start: float = field(default=1.0, compare=False)
+    seed: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         pairs = zip(self.sigmas, self.sigmas[1:], strict=False)
@@ -98,7 +117,11 @@ class Schedule:
             raise InputError(
                 f"no step of this schedule starts at sigma <= {sigma:g}; lowest {self.sigmas[-2]:g}"
             )
-        return Schedule(self.sigmas[start:], self.timesteps[start:])
+        return self.last(len(self) - start)
+
+    def last(self, count: int) -> "Schedule":
+        """Its last `count` steps, 1 or more."""
+        return replace(self, sigmas=self.sigmas[-count - 1 :], timesteps=self.timesteps[-count:])
 
 
 def even(highest: float) -> Callable[[int], Float[np.ndarray, " n"]]:
@@ -136,14 +159,21 @@ def visits(levels: Levels) -> Callable[[Solver], Solver]:
 MOST_STEPS = 10_000
 
 
-def schedule(num_inference_steps: int, shift: float, solver: str = "euler") -> Schedule:
+def schedule(
+    num_inference_steps: int, shift: float, solver: str = "euler", noise_levels: Sequence[float] = ()
+) -> Schedule:
     """The noise levels that a solver visits; of the package's own, those of the official Wan 2.1 code.
 
     Timesteps are 1000 sigma in float32, or truncated where the solver says so.
 
+    Args:
+        noise_levels: sigmas in the place of the solver's own, whatever the shift; the first `num_inference_steps` of
+            them are visited, then comes 0.
+
     Raises:
-        InputError: fewer than 1 step or more than `MOST_STEPS`, a shift that is not positive, two steps at one noise
-            level; no such solver, or its levels are not what `Levels` says.
+        InputError: fewer than 1 step or more than `MOST_STEPS` or than there are noise levels, a shift that is not
+            positive, two steps at one noise level, or one outside (0, 1]; no such solver, or its levels are not what
+            `Levels` says.
     """
     if num_inference_steps < 1:
         raise InputError(f"num_inference_steps is {num_inference_steps}; expected at least 1")
@@ -154,15 +184,57 @@ def schedule(num_inference_steps: int, shift: float, solver: str = "euler") -> S
     own: object = getattr(flow.SOLVERS[solver], "levels", Levels())
     if not isinstance(own, Levels):
         raise InputError(f"the levels of the solver {solver} are {own!r}; expected wanedit.flow.path.Levels")
-    unshifted = np.asarray(own.sigmas(num_inference_steps), np.float64)
-    if unshifted.shape != (num_inference_steps,):
-        raise InputError(
-            f"the solver {solver} has {unshifted.shape} levels; expected ({num_inference_steps},)"
-        )
-    levels = shift_sigma(unshifted, shift)
-    sigmas = np.append(levels, 0.0).astype(np.float32)
-    if own.integer_timesteps:
-        timesteps = (levels * TRAIN_TIMESTEPS).astype(np.int64)
+    if noise_levels:
+        levels = check_levels(noise_levels, num_inference_steps)
     else:
-        timesteps = sigmas[:-1] * np.float32(TRAIN_TIMESTEPS)
-    return Schedule(tuple(map(float, sigmas)), tuple(map(float, timesteps)))
+        unshifted = np.asarray(own.sigmas(num_inference_steps), np.float64)
+        if unshifted.shape != (num_inference_steps,):
+            raise InputError(
+                f"the solver {solver} has {unshifted.shape} levels; expected ({num_inference_steps},)"
+            )
+        levels = shift_sigma(unshifted, shift)
+    sigmas = np.append(levels, 0.0).astype(np.float32)
+    timesteps = sigmas[:-1] * np.float32(TRAIN_TIMESTEPS)
+    if own.integer_timesteps:
+        # Of a listed 0.9, that may have been a float32, 900 and not 899.
+        timesteps = (timesteps if noise_levels else levels * TRAIN_TIMESTEPS).astype(np.int64)
+    # A solver's own highest level stands for pure noise, below 1 too (UniPC, officially); a lower one does not.
+    highest = np.float32(shift_sigma(np.asarray(own.sigmas(1), np.float64), shift)[0])
+    start = float(sigmas[0]) if sigmas[0] < highest else 1.0
+    listed = None if noise_levels else shift
+    return Schedule(tuple(map(float, sigmas)), tuple(map(float, timesteps)), listed, start)
+
+
+def check_levels(noise_levels: Sequence[float], count: int) -> Float[np.ndarray, " count"]:
+    """The first `count` of listed noise levels. Raises InputError, which names the one that is wrong."""
+    if count > len(noise_levels):
+        raise InputError(
+            f"num_inference_steps is {count} and there are {len(noise_levels)} noise_levels; expected at most as many "
+            "steps, or noise_levels [] for levels that the shift moves"
+        )
+    for i, level in enumerate(noise_levels):
+        if not 0 < level <= 1:
+            meant = f": {level / TRAIN_TIMESTEPS:g} for the timestep {level:g}" if level > 1 else ""
+            raise InputError(f"noise_levels[{i}] is {level:g}; expected sigma in (0, 1]{meant}")
+        if i and not np.float32(level) < np.float32(noise_levels[i - 1]):
+            raise InputError(
+                f"noise_levels[{i}] is {level:g} after {noise_levels[i - 1]:g}; expected falling ones"
+            )
+    return np.asarray(noise_levels[:count], np.float64)
+
+
+def rcm_levels(sigma_max: float) -> tuple[float, ...]:
+    """The noise levels of a model distilled by rCM, of which n steps visit the first n.
+
+    On the trigonometric path cos(t) x_0 + sin(t) eps they are t = atan(sigma_max), 1.5, 1.4, 1; divided by
+    cos(t) + sin(t), that is the straight one at sin(t) / (cos(t) + sin(t)) (arXiv 2510.08431; `rcm/inference`).
+
+    Args:
+        sigma_max: 80 for text to video, 200 for image to video.
+    """
+    if not sigma_max > math.tan(1.5):
+        raise InputError(
+            f"sigma_max is {sigma_max:g}; expected more than {math.tan(1.5):.3g}, the next level's"
+        )
+    times = (math.atan(sigma_max), 1.5, 1.4, 1.0)
+    return tuple(math.sin(t) / (math.cos(t) + math.sin(t)) for t in times)

@@ -1,8 +1,5 @@
-"""What several methods share: fresh noise, pictures of the keyframes, and what is logged."""
+"""What several methods share: pictures of the keyframes, and what is logged."""
 
-from collections.abc import Sequence
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,19 +7,10 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Metrics, OnStep, at_slots, rms
 from wanedit.flow.path import Step, clean_estimate
 from wanedit.flow.solvers import Observer
-from wanedit.rng import noise
 from wanedit.timeline import STRIDE
 
 # Relative errors of a clip that is zero everywhere are taken relative to this.
 TINY = 1e-12
-
-
-def fresh_noise(
-    shape: Sequence[int], like: Float[Tensor, "..."], seed: int, *keys: int | str
-) -> Float[Tensor, "b ..."]:
-    """Standard normal (B, …) with the dtype and device of `like`: row b is a function of (seed, keys, b) alone."""
-    rows = [noise(shape[1:], seed, *keys, row) for row in range(shape[0])]
-    return torch.stack(rows).to(like)
 
 
 def check_strength(strength: float) -> None:

@@ -17,7 +17,17 @@ from torch import Tensor
 
 from wanedit import flow
 from wanedit.errors import InputError, NumericalError
-from wanedit.flow.path import TRAIN_TIMESTEPS, Levels, Schedule, Step, clean_estimate, even, visits
+from wanedit.flow.path import (
+    TRAIN_TIMESTEPS,
+    Levels,
+    Schedule,
+    Step,
+    clean_estimate,
+    even,
+    fresh_noise,
+    interpolate,
+    visits,
+)
 from wanedit.registry import Registry
 
 Velocity = Callable[[Tensor, Step], Tensor]
@@ -110,6 +120,26 @@ def heun(
             v = (v + _evaluate(velocity, x_next, step.end(), None)) / 2
             x_next = x - step.h * v
         x = x_next
+    return x
+
+
+@SOLVERS.register("renoise")
+def renoise(
+    velocity: Velocity,
+    x: Float[Tensor, "*shape"],
+    schedule: Schedule,
+    observe: Observer | None = None,
+) -> Float[Tensor, "*shape"]:
+    """For models that are distilled to jump to the end: each step estimates the clean sample and noises it anew to the
+    next level (consistency models, arXiv 2303.01469, algorithm 1; DMD2, arXiv 2405.14867, section 4.5).
+
+    The noise of every step is a function of the schedule's seed and the step's place alone.
+    """
+    for step in schedule:
+        x = clean_estimate(x, _evaluate(velocity, x, step, observe), step.sigma)
+        if step.sigma_next > 0:
+            eps = fresh_noise(x.shape, x, schedule.seed, "renoise", step.index)
+            x = interpolate(x, eps, step.sigma_next)
     return x
 
 

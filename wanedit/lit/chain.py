@@ -1,17 +1,17 @@
 """FLF2VChain: sample a chain of first-last-frame segments, one segment a predict_step."""
 
 import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.flow.path import schedule
 from wanedit.flow.solvers import SOLVERS
 from wanedit.lit.networks import WanModule, picture_key
 from wanedit.lit.tasks import ChainSettings, OnStep, SampledSegment, SegmentTask, hold_edges
 from wanedit.lit.velocity import GuidedVelocity
-from wanedit.rng import noise
+from wanedit.rng import derive_seed, noise
 from wanedit.video import to_uint8
 from wanedit.wan.condition import build_condition
 from wanedit.wan.load import WanFolder
@@ -41,7 +41,7 @@ class FLF2VChain(WanModule[SegmentTask]):
             )
         self.settings = settings
         self.on_step = on_step or (lambda segment, step: None)
-        self.schedule = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+        self.schedule = settings.schedule
         self.solve = SOLVERS[settings.solver]
 
     def texts(self, task: SegmentTask) -> set[str]:
@@ -72,8 +72,12 @@ class FLF2VChain(WanModule[SegmentTask]):
             tokens = torch.cat(looked_at, dim=1).to(device) if looked_at else None
             velocity = GuidedVelocity(transformer, task.grid, text, negative, tokens, condition, scale)
             start = noise((1, 16, *task.grid), task.seed, "segment", task.index).to(device)
+            levels = replace(self.schedule, seed=derive_seed(task.seed, "solver", task.index))
             latents = self.solve(
-                velocity, start, self.schedule, lambda step, x, v: self.on_step(task.index, step.index)
+                velocity,
+                levels.start * start,
+                levels,
+                lambda step, x, v: self.on_step(task.index, step.index),
             )
             height, width = task.first.shape[1:]
             frames = to_uint8(self.decode(latents)[0, :, :, :height, :width])

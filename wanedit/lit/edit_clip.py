@@ -11,11 +11,11 @@ from torch import Tensor
 
 from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Edited, Method, Metrics, VideoModel, View, at_slots
-from wanedit.flow.path import Step, schedule
+from wanedit.flow.path import Step
 from wanedit.flow.windows import Windowed
 from wanedit.lit.model import OpenModel
 from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
-from wanedit.lit.tasks import EditedClip, EditTask, hold_edges
+from wanedit.lit.tasks import EditedClip, EditTask, SamplerSettings, hold_edges
 from wanedit.progress import counted
 from wanedit.rng import derive_seed, noise
 from wanedit.timeline import STRIDE, slot
@@ -29,11 +29,10 @@ OnEditStep = Callable[[int, Step, Metrics], None]
 
 
 @dataclass(frozen=True)
-class EditSettings:
-    """How every clip of a run is sampled.
+class EditSettings(SamplerSettings):
+    """How every clip of a run is sampled; the methods that correct a velocity take Euler steps whatever the solver.
 
     Attributes:
-        solver: whose schedule is visited; the methods that correct a velocity take Euler steps on it.
         guidance_scale, source_guidance_scale: of the target's and the source's views.
         keyframe_encoding: how a keyframe becomes the latent of its slot. "single": as a video of one frame, which has
             the statistics of slot 0. "group": held for the slot's four frames and one before. "warped": moved to each
@@ -47,11 +46,7 @@ class EditSettings:
         offload_model, t5_cpu, tile: as in generation.
     """
 
-    num_inference_steps: int
-    shift: float
-    guidance_scale: float
     source_guidance_scale: float
-    solver: str = "euler"
     keyframe_encoding: KeyframeEncoding = "anchored"
     restore: Restore = "none"
     condition_keyframes: bool = True
@@ -91,7 +86,7 @@ def edit_clip(
     if "seed" in getattr(method, "__dataclass_fields__", ()):
         # A method that draws noise of its own draws it by clip, as the coupled noise is.
         method = replace(own, seed=derive_seed(task.seed, "method", own.seed, task.index))
-    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    levels = replace(settings.schedule, seed=derive_seed(task.seed, "solver", task.index))
     made = require_result(method, method(asked, edit, levels, observe), edit)
     height, width = task.size  # what is decoded has the edges that `make_edit` held
     if made.pixels is not None:

@@ -1,6 +1,8 @@
 """FlowMatchingEditor: edit one clip a predict_step, with any method, which asks a WanVideoModel; OutsideEditor: with a
 model that is no Wan."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
@@ -8,7 +10,6 @@ from torch import Tensor
 
 from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Method, View
-from wanedit.flow.path import schedule
 from wanedit.lit.edit_clip import EditSettings, OnEditStep, edit_clip, make_edit, shown_frames
 from wanedit.lit.model import OutsideModel, require_readable
 from wanedit.lit.networks import WanModule, picture_key
@@ -52,19 +53,15 @@ class FlowMatchingEditor(WanModule[EditTask]):
         on_step: OnEditStep | None = None,
     ) -> None:
         super().__init__(folder, settings.offload_model, settings.t5_cpu, settings.tile)
-        own, steps, shift = (
-            getattr(method, "solver", settings.solver),
-            settings.num_inference_steps,
-            settings.shift,
-        )
-        if schedule(steps, shift, own) != schedule(steps, shift, settings.solver):
+        own = getattr(method, "solver", settings.solver)
+        if replace(settings, solver=own).schedule != settings.schedule:
             raise InputError(
                 f"the method's solver is {own} and the schedule's {settings.solver}; expected one"
             )
         self.method = method
         self.settings = settings
         self.on_step = on_step or (lambda index, step, metrics: None)
-        self.schedule = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+        self.schedule = settings.schedule
 
     def texts(self, task: EditTask) -> set[str]:
         return {task.prompt, task.source_prompt, task.negative_prompt}

@@ -134,7 +134,9 @@ def _stage(
 def _perform(
     method: Method, model: _StandIn, edit: Edit, settings: EditSettings, steps: list[Metrics], more: int = 0
 ) -> object:
-    levels = schedule(settings.num_inference_steps + more, settings.shift, settings.solver)
+    levels = settings.schedule
+    if more:
+        levels = schedule(len(levels) + more, settings.shift, settings.solver)
     # A method that draws from torch's own generator draws the same again.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

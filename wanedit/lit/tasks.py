@@ -4,7 +4,7 @@ Without Lightning, whose import costs a plan more than the plan.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.flow.editing import Metrics
+from wanedit.flow.path import Schedule, schedule
 from wanedit.video.arrays import Clip
 
 # Side of a token in pixels: VAE stride 8, patch 2.
@@ -132,7 +133,28 @@ class SampledSegment:
 
 
 @dataclass(frozen=True)
-class ChainSettings:
+class SamplerSettings:
+    """Which noise levels are visited, and how strongly the prompt counts at each.
+
+    Attributes:
+        noise_levels: sigmas in the place of those that steps and shift give; the first `num_inference_steps` of them.
+        solver: whose schedule is visited.
+    """
+
+    num_inference_steps: int
+    shift: float
+    guidance_scale: float
+    solver: str = field(default="euler", kw_only=True)
+    noise_levels: tuple[float, ...] = field(default=(), kw_only=True)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noise levels. Raises InputError as `wanedit.flow.path.schedule`."""
+        return schedule(self.num_inference_steps, self.shift, self.solver, self.noise_levels)
+
+
+@dataclass(frozen=True)
+class ChainSettings(SamplerSettings):
     """How every segment of a run is sampled.
 
     Attributes:
@@ -142,9 +164,6 @@ class ChainSettings:
         tile: side of VAE tiles in pixels; None for whole frames.
     """
 
-    num_inference_steps: int
-    shift: float
-    guidance_scale: float
     solver: str = "unipc"
     offload_model: bool = True
     t5_cpu: bool = False

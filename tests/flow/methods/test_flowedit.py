@@ -23,8 +23,7 @@ from tests.flow.problems import (
 from wanedit.errors import InputError
 from wanedit.flow.methods.flowedit import FlowEdit
 from wanedit.flow.methods.sdedit import SDEdit
-from wanedit.flow.path import schedule
-from wanedit.flow.sampling import fresh_noise
+from wanedit.flow.path import fresh_noise, schedule
 
 
 def test_settings_are_those_of_wan_edit() -> None:

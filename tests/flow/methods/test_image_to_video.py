@@ -160,7 +160,7 @@ def test_first_frame_shows_the_first_keyframe_alone() -> None:
     assert largest(model.decode(made) - ramps(edit.keyframes[:, :, :1], (0,), 17, 0.2)) < 1e-12
 
 
-@pytest.mark.parametrize("solver", sorted(SOLVERS))
+@pytest.mark.parametrize("solver", sorted({*SOLVERS} - {"renoise"}))  # those of the ODE
 def test_first_frame_samples_from_the_noise_of_the_edit(solver: str) -> None:
     edit = problem((0,))
     edit = replace(

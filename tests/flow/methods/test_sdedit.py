@@ -12,7 +12,7 @@ from wanedit.flow.path import Schedule, interpolate, schedule
 from wanedit.flow.solvers import SOLVERS
 
 
-@pytest.mark.parametrize("solver", sorted(SOLVERS))
+@pytest.mark.parametrize("solver", sorted({*SOLVERS} - {"renoise"}))  # those of the ODE
 @pytest.mark.parametrize("strength", [0.4, 0.8, 1.0])
 def test_the_noised_source_is_carried_to_the_target(solver: str, strength: float) -> None:
     edit, plan = problem(), schedule(300 if solver == "euler" else 80, 2.0, solver)

@@ -43,4 +43,4 @@ class FirstFrame(Method):
         view = replace(edit.target, images={0: shown[0]}).guided(self.guidance_scale)
         velocity = model.velocity(view, edit.num_slots)
         solve = SOLVERS[self.solver]
-        return Edited(latents=solve(velocity, edit.noise, schedule, watching(edit, observe)))
+        return Edited(latents=solve(velocity, schedule.start * edit.noise, schedule, watching(edit, observe)))

@@ -12,10 +12,11 @@ from torch import Tensor
 from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Edited, Method, OnStep, Part, VideoModel
 from wanedit.flow.methods import METHODS
-from wanedit.flow.path import Schedule, Step
-from wanedit.flow.sampling import fresh_noise, num_frames, pictures
+from wanedit.flow.path import Schedule, Step, fresh_noise
+from wanedit.flow.sampling import num_frames, pictures
 from wanedit.flow.solvers import SOLVERS
 from wanedit.registry import Registered
+from wanedit.rng import derive_seed
 from wanedit.timeline import round_up, slots
 
 
@@ -57,7 +58,7 @@ class FLF2V(Method):
         if self.before not in ("refuse", "reverse"):
             raise InputError(f"before is {self.before!r}; expected 'refuse' or 'reverse'")
 
-    def decides(self, num_inference_steps: int, shift: float) -> dict[str, object]:
+    def decides(self, levels: Schedule) -> dict[str, object]:
         # Version 0.1 held, and hashed, the function that the edit hands it now.
         return {"retime": "retime_clip"}
 
@@ -88,7 +89,8 @@ class FLF2V(Method):
                     observe(step, {"piece": number})
 
             velocity = model.velocity(view, slots(count))
-            return model.decode(SOLVERS[self.solver](velocity, eps, schedule, seen))
+            levels = replace(schedule, seed=derive_seed(schedule.seed, "flf2v", len(pieces)))
+            return model.decode(SOLVERS[self.solver](velocity, levels.start * eps, levels, seen))
 
         def from_one(keyframe: Tensor, count: int) -> Tensor:
             return render({0: keyframe}, round_up(count))[:, :, :count]

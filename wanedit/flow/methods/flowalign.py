@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Edited, Method, OnStep, VideoModel
 from wanedit.flow.methods import METHODS
-from wanedit.flow.path import Schedule, classifier_free, clean_estimate, interpolate
-from wanedit.flow.sampling import fresh_noise, report
+from wanedit.flow.path import Schedule, classifier_free, clean_estimate, fresh_noise, interpolate
+from wanedit.flow.sampling import report
 from wanedit.flow.solvers import finite
 
 

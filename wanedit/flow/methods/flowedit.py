@@ -8,8 +8,8 @@ from torch import Tensor
 from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Edited, Method, OnStep, VideoModel
 from wanedit.flow.methods import METHODS
-from wanedit.flow.path import Schedule, Step, interpolate
-from wanedit.flow.sampling import fresh_noise, report
+from wanedit.flow.path import Schedule, Step, fresh_noise, interpolate
+from wanedit.flow.sampling import report
 from wanedit.flow.solvers import Velocity, finite
 
 # Wan-Edit takes the last 41 of 50 steps; other numbers of steps keep the share.
@@ -60,8 +60,8 @@ class FlowEdit(Method):
             z = z - step.h * v
         return Edited(latents=z)
 
-    def decides(self, num_inference_steps: int, shift: float) -> dict[str, object]:
-        return {"n_max": self.taken(num_inference_steps)}
+    def decides(self, levels: Schedule) -> dict[str, object]:
+        return {"n_max": self.taken(len(levels))}
 
     def taken(self, num_inference_steps: int) -> int:
         """How many of so many steps are taken, the last ones."""
@@ -71,7 +71,7 @@ class FlowEdit(Method):
         count = self.taken(len(schedule))
         if count > len(schedule):
             raise InputError(f"n_max is {count}; expected at most the {len(schedule)} steps of the schedule")
-        return Schedule(schedule.sigmas[-count - 1 :], schedule.timesteps[-count:])
+        return schedule.last(count)
 
     def _noised(self, edit: Edit, z: Tensor, step: Step, draw: int) -> tuple[Tensor, Tensor]:
         """The source on its path under fresh noise, and the edit beside it."""

@@ -13,8 +13,8 @@ from wanedit.flow.covariance import Derivative, covariance_product
 from wanedit.flow.editing import Edit, Edited, Method, OnStep, Part, VideoModel, View, at_slots
 from wanedit.flow.keyframes import CONTROLLERS, Branches, Controller, Exponential, step_metrics
 from wanedit.flow.methods import METHODS
-from wanedit.flow.path import Schedule, Step, interpolate, schedule
-from wanedit.flow.sampling import check_strength, fresh_noise
+from wanedit.flow.path import Schedule, Step, fresh_noise, interpolate
+from wanedit.flow.sampling import check_strength
 from wanedit.flow.solvers import Velocity, finite
 from wanedit.timeline import STRIDE
 from wanedit.timeline import slot as slot_of
@@ -97,13 +97,11 @@ class ResidualCorrectedFlow(Method):
     def ignores(self) -> frozenset[Part]:
         return frozenset() if self.source_weight else frozenset({"reference"})
 
-    def decides(self, num_inference_steps: int, shift: float) -> dict[str, object]:
-        return self.controller.decides(schedule(num_inference_steps, shift).after(self.strength))
+    def decides(self, levels: Schedule) -> dict[str, object]:
+        return self.controller.decides(levels.after(self.strength))
 
-    def doubts(
-        self, num_inference_steps: int, shift: float, guidance: tuple[float, float | None]
-    ) -> list[str]:
-        notes, (target, source) = self.controller.doubts(num_inference_steps, shift), guidance
+    def doubts(self, levels: Schedule, guidance: tuple[float, float | None]) -> list[str]:
+        notes, (target, source) = self.controller.doubts(levels), guidance
         if (self.derivative, self.derivative_step) != (
             "difference",
             1e-2,

@@ -37,7 +37,7 @@ class WarpNearestKeyframe(Method):
 
     makes_pixels: ClassVar[bool] = True
 
-    def decides(self, num_inference_steps: int, shift: float) -> dict[str, object]:
+    def decides(self, levels: Schedule) -> dict[str, object]:
         # Version 0.1 held, and hashed, the function that the edit hands it now.
         return {"flow": "flow_between"}
 

@@ -13,6 +13,7 @@ from wanedit.files import Json, digest, file_sha256
 from wanedit.flow.editing import Method, Part
 from wanedit.flow.keyframes import CONTROLLERS, Controller
 from wanedit.flow.methods import METHODS
+from wanedit.flow.path import Schedule
 from wanedit.jobs.edit.config import EditConfig, require_options
 from wanedit.outside import code_of, named_error
 from wanedit.runtime.settings import (
@@ -180,9 +181,9 @@ def from_outside(described: Json) -> bool:
     )
 
 
-def hashed_method(config: EditConfig, method: Method) -> Json:
+def hashed_method(method: Method, levels: Schedule) -> Json:
     """The settings of a method as an edit's hash holds them."""
-    return describe_method(method) | method.decides(filled(config.num_inference_steps), filled(config.shift))
+    return describe_method(method) | method.decides(levels)
 
 
 def deciding(config: EditConfig, method: Method) -> dict[str, object]:

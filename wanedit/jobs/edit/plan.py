@@ -12,7 +12,6 @@ from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.files import digest
 from wanedit.flow.editing import Method
-from wanedit.flow.path import schedule
 from wanedit.jobs.edit.config import EditConfig, check_edit, check_output, find_inputs
 from wanedit.jobs.edit.method import (
     build_method,
@@ -154,7 +153,7 @@ def make_edit_plan(
         "pictures": _hashes(pictures),
         "originals": originals and _hashes(originals),
         "indices": list(indices),
-        "method": [config.method, hashed_method(config, method)],
+        "method": [config.method, hashed_method(method, settings.schedule)],
         "settings": deciding(config, method),
         "sampler": [settings.solver, settings.window],
     }
@@ -175,7 +174,7 @@ def make_edit_plan(
     with _called(config, method):
         rehearsal = rehearse(method, model, task, settings)
         asked = guidance(config, method)
-        own_doubts = method.doubts(settings.num_inference_steps, settings.shift, asked)
+        own_doubts = method.doubts(settings.schedule, asked)
     # What becomes of the shape is told by `shape_notes`, which knows the result.
     told = [note for note in source.notes if source.fit is None or note != source.fit.warning]
     works, doubts = "model" not in method.ignores, []
@@ -356,7 +355,7 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
     settings, task = plan.settings, plan.task
     (height, width), inner = task.pictures.frames.shape[1:3], task.sampled_size
     at = "" if inner == (height, width) else f", sampled at {inner[1]}*{inner[0]}"
-    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
+    levels = settings.schedule
     done = "skips: complete" if is_complete(plan, directory) else "edits"
     where, cost, loras = "", "", ()
     if isinstance(plan.model, WanFolder):

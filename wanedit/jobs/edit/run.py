@@ -8,7 +8,7 @@ from pathlib import Path
 from wanedit.errors import InputError
 from wanedit.files import OnDisk, system_errors
 from wanedit.flow.editing import Metrics
-from wanedit.flow.path import Step, schedule
+from wanedit.flow.path import Step
 from wanedit.interrupts import interruptible
 from wanedit.jobs.edit.config import EditConfig, check_edit, check_output
 from wanedit.jobs.edit.method import describe_method, guidance
@@ -231,7 +231,7 @@ def advice(error: float | None, plan: EditPlan) -> list[str]:
     controller = getattr(plan.method, "controller", None)
     if controller is None:
         ways.append("use residual_corrected, whose controllers tie keyframes in")
-    elif gain := controller.advice(schedule(settings.num_inference_steps, settings.shift)):
+    elif gain := controller.advice(settings.schedule):
         ways.append(gain)
     if scale > 1:
         own = getattr(plan.method, "guidance_scale", None) is not None

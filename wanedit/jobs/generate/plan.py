@@ -13,7 +13,6 @@ from torch import Tensor
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.files import digest
-from wanedit.flow.path import schedule
 from wanedit.flow.solvers import SOLVERS, count_evaluations
 from wanedit.jobs.generate.config import (
     GenerationConfig,
@@ -44,6 +43,7 @@ from wanedit.wan.load import WanFolder, compute_kind, hash_files
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
 ALGORITHM = 3
+LATER = ("noise_levels",)
 Say = Callable[[str], None]
 Value = TypeVar("Value")
 
@@ -138,8 +138,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         t5_cpu=config.t5_cpu,
         tile=config.tile,
     )
-    levels = schedule(settings.num_inference_steps, settings.shift, settings.solver)
-    evaluations = count_evaluations(settings.solver, levels)
+    evaluations = count_evaluations(settings.solver, settings.schedule)
     fps, size = _given(config.fps, own.fps), str(_given(config.size, own.size))
     negative_prompt = _given(config.negative_prompt, own.negative_prompt)
     notes: list[str] = []
@@ -235,8 +234,9 @@ def _tasks(
             "sampler": {
                 name: value
                 for name, value in asdict(settings).items()
-                # Where weights lie changes no pixel.
-                if name not in ("offload_model", "t5_cpu")
+                # Where weights lie changes no pixel; what came later is left out unless it is set, so that earlier
+                # segments keep their names.
+                if name not in ("offload_model", "t5_cpu") and not (name in LATER and not value)
             },
             # Left out where it is the package's own, so that earlier segments keep their names.
             **({"code": code} if (code := SOLVERS.code(settings.solver)) else {}),
