@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from tiny.data import CropStream
 from tiny.fit import Budget, WeightAverage, fit
 from tiny.muon import Muon, split_parameters
-from wanedit.wan.load import OFFICIAL_VAE
-from wanedit.wan.vae import decode_latents, encode_moments, start_temporal_convolutions
+from wanedit.wan.vae import OFFICIAL, decode_latents, encode_moments, start_temporal_convolutions
 
 # Wan's own VAE, a sixth as wide.
-VAE_CONFIG = OFFICIAL_VAE | {"dim": 16}
+VAE_CONFIG = {name: size for name, size in OFFICIAL[16].items() if not name.startswith("latents_")} | {
+    "dim": 16
+}
 
 
 def build_vae(config: dict = VAE_CONFIG) -> nn.Module:

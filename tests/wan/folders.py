@@ -11,8 +11,8 @@ from torch import nn
 import wanedit
 from tests.wan import small
 from wanedit.wan.condition import build_image_encoder, build_text_encoder
-from wanedit.wan.load import build_vae
 from wanedit.wan.transformer import WanTransformer
+from wanedit.wan.vae import build_vae
 
 BUNDLED = Path(wanedit.__file__).parent / "assets" / "wan-tiny"
 

@@ -9,13 +9,11 @@ from tests.runs import Heard
 from tests.wan import golden
 from wanedit.errors import InputError
 from wanedit.wan import load_vae
-from wanedit.wan.vae import WanVAE
+from wanedit.wan.vae import OFFICIAL, WanVAE
 
 
 class Pointwise(nn.Module):
     """A VAE without a receptive field: tiles of it must blend to exactly the untiled result."""
-
-    dim = 2**30  # too wide to be coded whole
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,9 +36,14 @@ class Pointwise(nn.Module):
         return pixels.repeat_interleave(8, 3).repeat_interleave(8, 4)
 
 
+# Too wide to be coded whole.
+WIDE = OFFICIAL[16] | {"dim": 2**30}
+
+
 @pytest.fixture
 def pointwise() -> WanVAE:
-    return WanVAE(Pointwise(), [0.1 * i for i in range(16)], [1 + 0.1 * i for i in range(16)])
+    own = {"latents_mean": [0.1 * i for i in range(16)], "latents_std": [1 + 0.1 * i for i in range(16)]}
+    return WanVAE(Pointwise(), WIDE | own)
 
 
 def draw(*shape: int) -> Tensor:
@@ -80,7 +83,7 @@ class Numbered(Pointwise):
 
 def test_tiles_that_disagree_leave_no_seam() -> None:
     """Three tiles, 0.1 apart, meet in ramps of 16 pixels, not in edges."""
-    row = WanVAE(Numbered()).decode(draw(1, 16, 1, 8, 20), tile=64)[0, 0, 0, 0]
+    row = WanVAE(Numbered(), WIDE).decode(draw(1, 16, 1, 8, 20), tile=64)[0, 0, 0, 0]
     assert (float(row[0]), float(row[-1])) == pytest.approx((0.1, 0.3))
     assert row.diff().abs().max() < 0.1 / 16 + 1e-6
     assert row.diff().min() >= -1e-6

@@ -62,7 +62,7 @@ class FLF2VChain(WanModule[SegmentTask]):
         with self.working_on(f"segment {task.index}", task, "Finished segments stay; lower size or fps"):
             transformer, vae = self.ready(task)
             started, device = time.perf_counter(), vae.mean.device
-            first, last = (hold_edges(picture).to(device) for picture in task.keyframes())
+            first, last = (hold_edges(picture, task.latent_space).to(device) for picture in task.keyframes())
             known = {0: first, task.sampled_frames - 1: last}
             condition = build_condition(known, task.sampled_frames, self.encode)
             self.bring(device)
@@ -71,7 +71,8 @@ class FLF2VChain(WanModule[SegmentTask]):
             looked_at = [self.encodings.pictures[picture_key(image)] for image in self.pictures(task)]
             tokens = torch.cat(looked_at, dim=1).to(device) if looked_at else None
             velocity = GuidedVelocity(transformer, task.grid, text, negative, tokens, condition, scale)
-            start = noise((1, 16, *task.grid), task.seed, "segment", task.index).to(device)
+            shape = (1, task.latent_space.channels, *task.grid)
+            start = noise(shape, task.seed, "segment", task.index).to(device)
             levels = replace(self.schedule, seed=derive_seed(task.seed, "solver", task.index))
             latents = self.solve(
                 velocity,

@@ -156,8 +156,8 @@ def make_edit(
 ) -> Edit:
     """The task as methods see it: latents, coupled noise, and a view of either clip."""
     # 4n+1 frames of a size that the model has, the last ones held; `edit_clip` cuts what it decodes back.
-    video = hold_edges(from_uint8(hold_last(task.frames))).to(device)
-    keyframes = hold_edges(from_uint8(task.keyframes)).to(device)
+    video = hold_edges(from_uint8(hold_last(task.frames)), task.latent_space).to(device)
+    keyframes = hold_edges(from_uint8(task.keyframes), task.latent_space).to(device)
     indices = task.keyframe_indices
     latents = model.encode(video[None])
     edited = encode_keyframes(model, keyframes, video, indices, settings.keyframe_encoding)

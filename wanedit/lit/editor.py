@@ -15,11 +15,11 @@ from wanedit.lit.model import OutsideModel, require_readable
 from wanedit.lit.networks import WanModule, picture_key
 from wanedit.lit.tasks import EditedClip, EditTask, hold_edges
 from wanedit.lit.velocity import GuidedVelocity
+from wanedit.timeline import STRIDE
 from wanedit.video import from_uint8
 from wanedit.wan.condition import build_condition
 from wanedit.wan.config import IMAGE_TOKENS, MASK_CHANNELS
 from wanedit.wan.load import WanFolder
-from wanedit.wan.vae import STRIDE_SPACE, STRIDE_TIME
 
 
 class FlowMatchingEditor(WanModule[EditTask]):
@@ -67,8 +67,8 @@ class FlowMatchingEditor(WanModule[EditTask]):
         return {task.prompt, task.source_prompt, task.negative_prompt}
 
     def pictures(self, task: EditTask) -> list[Tensor]:
-        edited = hold_edges(from_uint8(task.keyframes))
-        source = hold_edges(from_uint8(task.frames[list(task.keyframe_indices)]))
+        edited = hold_edges(from_uint8(task.keyframes), task.latent_space)
+        source = hold_edges(from_uint8(task.frames[list(task.keyframe_indices)]), task.latent_space)
         return [*edited.unbind(1), *source.unbind(1)]
 
     def predict_step(self, batch: EditTask, batch_idx: int = 0, dataloader_idx: int = 0) -> EditedClip:
@@ -95,7 +95,7 @@ class WanVideoModel:
 
     Args:
         module: with VAE and transformer loaded, and every prompt and picture encoded that views may name.
-        size: (height, width) in pixels, multiples of 16.
+        size: (height, width) in pixels, multiples of a token's side.
         negative_prompt: of guidance.
     """
 
@@ -125,13 +125,13 @@ class WanVideoModel:
         Raises:
             InputError: a prompt or picture that was not encoded beforehand, or pictures for a model without condition.
         """
-        num_frames = STRIDE_TIME * (slots - view.joint - 1) + 1
+        num_frames = STRIDE * (slots - view.joint - 1) + 1
         require_readable(self.module.folder, view)
         transformer, vae = self.module.loaded()
         device = vae.mean.device
         condition = self._condition(view, num_frames) if self.config.condition_channels else None
         tokens = self._tokens(view, num_frames)
-        grid = (slots, self.size[0] // STRIDE_SPACE, self.size[1] // STRIDE_SPACE)
+        grid = (slots, *self.module.folder.latent_space.grid(1, self.size)[1:])
         scale, words = view.guidance_scale, self._words(view.prompt).to(device)
         negative = words if scale == 1.0 else self._words(self.negative_prompt).to(device)
         ids = None if view.frame_ids is None else torch.tensor(view.frame_ids, device=device)
@@ -154,7 +154,7 @@ class WanVideoModel:
             raise InputError(f"prompt {prompt[:60]!r} was not encoded; expected one of the task's own")
         return self.module.encodings.text[prompt]
 
-    def _condition(self, view: View, num_frames: int) -> Float[Tensor, "1 20 s h w"]:
+    def _condition(self, view: View, num_frames: int) -> Float[Tensor, "1 known s h w"]:
         clip = build_condition(view.images, num_frames, self.encode, self.size)
         if not view.joint:
             return clip

@@ -12,7 +12,7 @@ from wanedit.flow.editing import VideoModel, View
 from wanedit.lit import VIDEO_MODELS, comes_from_outside
 from wanedit.outside import named_error
 from wanedit.wan.catalog import Sampling
-from wanedit.wan.config import ChosenLora
+from wanedit.wan.config import WAN_21_LATENTS, ChosenLora, LatentSpace
 from wanedit.wan.load import WanFolder, open_wan, require_parts
 
 
@@ -32,6 +32,11 @@ class OpenModel(Protocol):
     def sampling(self) -> Sampling: ...
 
     @property
+    def latent_space(self) -> LatentSpace:
+        """What its codec makes of pixels."""
+        ...
+
+    @property
     def reads_images(self) -> bool:
         """Whether a view may show it any picture."""
         ...
@@ -47,8 +52,8 @@ class OutsideModel:
 
     Attributes:
         name: `package.module:Class`, or of an entry point in the group `wanedit.models`.
-        make: makes it; called without arguments. What it makes may have a `sampling`, with its own settings, and a
-            `fingerprint`, text that changes when its weights do.
+        make: makes it; called without arguments. What it makes may have a `sampling`, with its own settings, a
+            `latent_space`, where that is not Wan 2.1's, and a `fingerprint`, text that changes when its weights do.
     """
 
     name: str
@@ -80,6 +85,20 @@ class OutsideModel:
                 f"wanedit.flow.editing.VideoModel, with {', '.join(MEMBERS)}"
             )
         return model
+
+    @property
+    def latent_space(self) -> LatentSpace:
+        """What it says of itself; else that of Wan 2.1.
+
+        Raises:
+            InputError: that is no `LatentSpace`.
+        """
+        own = getattr(self.make, "latent_space", WAN_21_LATENTS)
+        if not isinstance(own, LatentSpace):
+            raise InputError(
+                f"model {self.name} has latent_space {own!r}; expected wanedit.wan.config.LatentSpace"
+            )
+        return own
 
     @property
     def about(self) -> str:

@@ -175,7 +175,7 @@ class WanModule(LightningModule, ABC, Generic[Task]):
             ) from None
 
     def encode(self, video: Tensor) -> Tensor:
-        """Latents (B, 16, S, H/8, W/8) of pixels, on the VAE's device; an offloaded transformer leaves it meanwhile."""
+        """Latents of pixels, on the VAE's device; an offloaded transformer leaves it meanwhile."""
         _, vae = self.loaded()
         self._send_away(vae.mean.device)
         return vae.encode(video.to(vae.mean.device), self.tile)

@@ -14,9 +14,7 @@ from wanedit.lit.edit_clip import EditSettings, require_result, shown_frames, wi
 from wanedit.lit.model import OpenModel, require_readable
 from wanedit.lit.tasks import EditTask
 from wanedit.rng import noise
-from wanedit.timeline import STRIDE, slots
-
-SIDE = 16
+from wanedit.timeline import STRIDE
 
 
 @dataclass(frozen=True)
@@ -67,11 +65,13 @@ class _StandIn:
 
     def encode(self, video: Tensor) -> Tensor:
         self.asked.add("model")
-        return torch.zeros(1, 16, slots(video.shape[2]), SIDE // 8, SIDE // 8)
+        space = self.opened.latent_space
+        return torch.zeros(1, space.channels, *space.grid(video.shape[2], (1, 1)))
 
     def decode(self, latents: Tensor) -> Tensor:
         self.asked.add("model")
-        return latents.mean() * torch.ones(1, 3, STRIDE * (latents.shape[2] - 1) + 1, SIDE, SIDE)
+        side = self.opened.latent_space.token_side
+        return latents.mean() * torch.ones(1, 3, STRIDE * (latents.shape[2] - 1) + 1, side, side)
 
 
 def rehearse(method: Method, opened: OpenModel, task: EditTask, settings: EditSettings) -> Rehearsal:
@@ -109,10 +109,12 @@ def _stage(
     its method ignores them, see `wanedit.jobs.edit.method.READ_THROUGH`."""
     # Whoever ignores the model ignores what it made, what it is told, and the noise that it starts from.
     anew = "model" in other
-    x_s = noise((1, 16, task.grid[0], SIDE // 8, SIDE // 8), 0, "rehearsal", anew)
+    # Of one token's size.
+    space, side = opened.latent_space, opened.latent_space.token_side
     count, frames = len(task.keyframe_indices), task.sampled_frames
+    x_s = noise((1, space.channels, *space.grid(frames, (1, 1))), 0, "rehearsal", anew)
     shown = () if anew or "images" in other else shown_frames(opened, settings, task)
-    video = noise((1, 3, frames, SIDE, SIDE), 2, "rehearsal").clamp(-1, 1)
+    video = noise((1, 3, frames, side, side), 2, "rehearsal").clamp(-1, 1)
     keyframes = -video[:, :, list(task.keyframe_indices)]
     pictures = dict(zip(task.keyframe_indices, keyframes[0].unbind(1), strict=True))
     images = {frame: pictures[frame] for frame in shown}
@@ -127,7 +129,7 @@ def _stage(
         video=video,
         keyframes=keyframes,
         frames=task.keyframe_indices,
-        flow=lambda a, b: torch.zeros(1, 2, SIDE, SIDE),
+        flow=lambda a, b: torch.zeros(1, 2, side, side),
     )
 
 

@@ -3,6 +3,7 @@
 Without Lightning, whose import costs a plan more than the plan.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
@@ -17,9 +18,7 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Schedule, schedule
 from wanedit.video.arrays import Clip
-
-# Side of a token in pixels: VAE stride 8, patch 2.
-TOKEN_SIDE = 16
+from wanedit.wan.config import PATCH_SIZE, WAN_21_LATENTS, LatentSpace
 
 
 @runtime_checkable
@@ -59,10 +58,11 @@ class SegmentTask:
         index: position in the chain; with `seed` it names the noise.
         sampled_frames: 4n+1.
         first, last: keyframes in [-1, 1], or where they are read, of one size, which the frames get too; the model
-            works on the next multiples of 16, see `hold_edges`.
+            works on the next multiples of a token's side, see `hold_edges`.
         prompt, negative_prompt: complete, sub-prompt joined.
         seed: the run's base seed.
         digest: hash of all that decides the pixels; names the segment's file.
+        latent_space: of the model.
     """
 
     index: int
@@ -73,6 +73,7 @@ class SegmentTask:
     negative_prompt: str = ""
     seed: int = 0
     digest: str = ""
+    latent_space: LatentSpace = WAN_21_LATENTS
 
     def keyframes(self) -> list[Float[Tensor, "3 height width"]]:
         """First and last, read."""
@@ -80,25 +81,17 @@ class SegmentTask:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Latent sizes (S, H/8, W/8)."""
-        height, width = sampled_size((self.first.shape[1], self.first.shape[2]))
-        return timeline.slots(self.sampled_frames), height // 8, width // 8
+        """Latent sizes (S, h, w)."""
+        return self.latent_space.grid(self.sampled_frames, (self.first.shape[1], self.first.shape[2]))
 
     @property
     def tokens(self) -> int:
-        """Tokens that the transformer sees: S * H/16 * W/16."""
-        slots, height, width = self.grid
-        return slots * (height // 2) * (width // 2)
-
-
-def sampled_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) that a model works on for pictures of `size`: the next multiples of a token's side."""
-    height, width = (-(-side // TOKEN_SIDE) * TOKEN_SIDE for side in size)
-    return height, width
+        """Tokens that the transformer sees."""
+        return math.prod(self.grid) // math.prod(PATCH_SIZE)
 
 
 def hold_edges(
-    pictures: Float[Tensor, "*n height width"],
+    pictures: Float[Tensor, "*n height width"], latent_space: LatentSpace
 ) -> Float[Tensor, "*n sampled_height sampled_width"]:
     """Pictures or a clip of any size at the `sampled_size`: the last row and column held, below and on the right.
 
@@ -106,7 +99,7 @@ def hold_edges(
     moved or scaled.
     """
     height, width = pictures.shape[-2:]
-    full_height, full_width = sampled_size((height, width))
+    full_height, full_width = latent_space.sampled_size((height, width))
     if (full_height, full_width) == (height, width):
         return pictures
     return pad(pictures, (0, full_width - width, 0, full_height - height), mode="replicate")
@@ -127,7 +120,7 @@ class SampledSegment:
     index: int
     digest: str
     tokens: int
-    latents: Float[Tensor, "16 s h w"]
+    latents: Float[Tensor, "channels s h w"]
     frames: UInt8[np.ndarray, "t height width 3"]
     seconds: float
 
@@ -190,13 +183,14 @@ class EditTask:
     Attributes:
         index: among the clips of a run; names the file.
         frames: source (T, H, W, 3), any T and size; the model works on the next 4n+1 frames, the last one held, and on
-            the next multiples of 16 pixels, see `hold_edges`.
+            the next multiples of a token's side, see `hold_edges`.
         keyframes: edited frames (K, H, W, 3) of the same size.
         keyframe_indices: the frame that each keyframe is an edit of, strictly increasing.
         prompt, source_prompt, negative_prompt: of the edited clip, of the source, of guidance.
         seed: with `index` it names the noise.
         digest: hash of all that decides the pixels.
         originals: the same frames and keyframes in the size of the result, where that is not the model's.
+        latent_space: of the model.
 
     Raises:
         InputError: counts, sizes or indices that do not fit, or two keyframes in one latent slot.
@@ -212,6 +206,7 @@ class EditTask:
     seed: int
     digest: str
     originals: Pictures | None = None
+    latent_space: LatentSpace = WAN_21_LATENTS
 
     def __post_init__(self) -> None:
         timeline.check_keyframes(len(self.keyframes), self.keyframe_indices, len(self.frames))
@@ -233,7 +228,7 @@ class EditTask:
     @property
     def sampled_size(self) -> tuple[int, int]:
         """(height, width) that the model sees."""
-        return sampled_size(self.size)
+        return self.latent_space.sampled_size(self.size)
 
     @property
     def sampled_frames(self) -> int:
@@ -247,15 +242,13 @@ class EditTask:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Latent sizes (S, H/8, W/8)."""
-        height, width = self.sampled_size
-        return timeline.slots(self.sampled_frames), height // 8, width // 8
+        """Latent sizes (S, h, w)."""
+        return self.latent_space.grid(self.sampled_frames, self.size)
 
     @property
     def tokens(self) -> int:
         """Tokens of the clip that the transformer sees."""
-        slots, height, width = self.grid
-        return slots * (height // 2) * (width // 2)
+        return math.prod(self.grid) // math.prod(PATCH_SIZE)
 
 
 @dataclass(eq=False)

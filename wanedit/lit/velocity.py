@@ -21,7 +21,7 @@ class GuidedVelocity:
         text: (B, N, text_dim).
         negative_text: (1, N, text_dim), of all samples. At guidance 1.0 it is not read and its pass is skipped.
         image_tokens, condition: as `WanTransformer.prepare` takes them, of 1 or B; None where the model has none.
-        grid: latent sizes (S, H/8, W/8).
+        grid: latent sizes (S, h, w).
         frame_ids: (S,) temporal positions; 0 … S-1 by default.
     """
 

@@ -10,6 +10,7 @@ from wanedit.lit.velocity import BATCHED_UP_TO
 from wanedit.wan.condition import image_part, text_part
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
 from wanedit.wan.load import WanFolder, read_vae_config, transformer_parts, vae_part
+from wanedit.wan.vae import width
 
 # FFV1 keeps about this share of the raw bytes of camera footage.
 LOSSLESS_SHARE = 0.6
@@ -59,10 +60,11 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     weights = max(transformers) * len(transformers) * bytes_per_weight
     weights += 4 * vae_part(folder.source).num_weights()
     pixels = task.sampled_frames * task.first.shape[1] * task.first.shape[2]
-    base_width = read_vae_config(folder.source)["dim"]
     # The decoder's last level holds a chunk of 4 frames at full size, beside the clip. Twenty copies of the chunk
     # are what wan-tiny's peak grew by from 128*128 to 256*256 at 33 frames.
-    decoding = 4 * (4 * pixels // task.sampled_frames * base_width * 20 + 3 * 2 * pixels)
+    decoding = 4 * (
+        4 * pixels // task.sampled_frames * width(read_vae_config(folder.source)) * 20 + 3 * 2 * pixels
+    )
     encoders = [text_part(folder.source).num_weights()]
     if config.image_tokens:
         encoders.append(image_part(folder.source).num_weights())

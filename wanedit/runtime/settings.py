@@ -165,8 +165,9 @@ class RunSettings(TrackingSettings):
         lora: a LoRA as FILE[:strength[:high|low]], merged into the transformer as it is loaded; the flag may be
             repeated, and a file of settings has a list. high and low are the experts of Wan 2.2.
         lora_partial: leave out, with a note, what of a LoRA has no place in the model, instead of refusing it.
-        size: "width*height", both even; null for the model's own. Where they are no multiples of 16, the model works on
-            the next ones, the last row and column held, and the output is cut back to exactly this size.
+        size: "width*height", both even; null for the model's own. Where they are no multiples of 16, for TI2V-5B of
+            32, the model works on the next ones, the last row and column held, and the output is cut back to exactly
+            this size.
         fps: frames a second, a number or a fraction such as "30000/1001", which 29.97 stands for; null for the model's
             own.
         base_seed: of all noise; negative or null draws one, which the run records and a resume reuses.

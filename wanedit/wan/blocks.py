@@ -187,8 +187,21 @@ class CrossAttention(_Projections):
         return self.o(out)
 
 
+def timed(
+    factor: Float[Tensor, "b times 1 width"],
+    x: Float[Tensor, "b n width"],
+    shift: Float[Tensor, "b times 1 width"] | None = None,
+) -> Float[Tensor, "b n width"]:
+    """factor * x + shift, both by the time that each token is told: equal stretches of tokens share one."""
+    x = factor * x.unflatten(1, (factor.shape[1], -1))
+    return (x if shift is None else x + shift).flatten(1, 2)
+
+
 class Block(nn.Module):
-    """Self-attention, cross-attention, feed-forward; the first and the last shifted, scaled and gated by the time."""
+    """Self-attention, cross-attention, feed-forward; the first and the last shifted, scaled and gated by the time.
+
+    The time is one for all tokens (times 1), or one for those of each slot.
+    """
 
     def __init__(self, dim: int, ffn_dim: int, num_heads: int, eps: float, image_tokens: bool) -> None:
         super().__init__()
@@ -203,15 +216,15 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b n width"],
-        modulation: Float[Tensor, "b 6 width"],
+        modulation: Float[Tensor, "b times 6 width"],
         context: KeysValues,
         cos: Float[Tensor, "n pairs"],
         sin: Float[Tensor, "n pairs"],
     ) -> Float[Tensor, "b n width"]:
-        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation.float() + modulation).split(1, dim=1)
-        x = x + gate1 * self.self_attn(self.norm1(x) * (1 + scale1) + shift1, cos, sin)
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation.float() + modulation).split(1, dim=2)
+        x = x + timed(gate1, self.self_attn(timed(1 + scale1, self.norm1(x), shift1), cos, sin))
         x = x + self.cross_attn(self.norm3(x), context)
-        return x + gate2 * linear(self.ffn, self.norm2(x) * (1 + scale2) + shift2)
+        return x + timed(gate2, linear(self.ffn, timed(1 + scale2, self.norm2(x), shift2)))
 
 
 class Head(nn.Module):
@@ -224,10 +237,10 @@ class Head(nn.Module):
         self.modulation = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
 
     def forward(
-        self, x: Float[Tensor, "b n width"], time: Float[Tensor, "b width"]
+        self, x: Float[Tensor, "b n width"], time: Float[Tensor, "b times width"]
     ) -> Float[Tensor, "b n patch"]:
-        shift, scale = (self.modulation.float() + time[:, None]).split(1, dim=1)
-        return linear(self.head, self.norm(x) * (1 + scale) + shift)
+        shift, scale = (self.modulation.float() + time[:, :, None]).split(1, dim=2)
+        return linear(self.head, timed(1 + scale, self.norm(x), shift))
 
 
 class ImageEmbedding(nn.Module):

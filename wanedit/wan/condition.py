@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import Json, reading
+from wanedit.timeline import STRIDE
 from wanedit.wan.checkpoint import Part
 from wanedit.wan.config import IMAGE, MASK_CHANNELS, TEXT, checked
 from wanedit.wan.formats.layouts import Source
 from wanedit.wan.formats.tensors import read_file
-from wanedit.wan.vae import STRIDE_TIME
 
 Image = Float[Tensor, "3 height width"]
 
@@ -249,7 +249,7 @@ def frame_mask(known: set[int], num_frames: int, height: int, width: int) -> Flo
         num_frames: 4n+1.
         height, width: of the latents.
     """
-    if num_frames < 1 or (num_frames - 1) % STRIDE_TIME:
+    if num_frames < 1 or (num_frames - 1) % STRIDE:
         raise InputError(f"num_frames is {num_frames}; expected 4n+1")
     outside = sorted(p for p in known if not 0 <= p < num_frames)
     if outside:
@@ -265,8 +265,8 @@ def build_condition(
     num_frames: int,
     encode: Callable[[Tensor], Tensor],
     size: tuple[int, int] | None = None,
-) -> Float[Tensor, "1 20 s h w"]:
-    """Mask and latents of a video that shows the known images at their frames and zeros elsewhere.
+) -> Float[Tensor, "1 known s h w"]:
+    """Mask (4 channels) and latents of a video that shows the known images at their frames and zeros elsewhere.
 
     Args:
         images: frame index -> pixels in [-1, 1], all of one size; {0: first, T-1: last} for FLF2V.

@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import Json, read_json
+from wanedit.timeline import slots
 
 PATCH_SIZE = (1, 2, 2)
-LATENT_CHANNELS = 16
 MASK_CHANNELS = 4
 IMAGE_TOKENS = 257  # class token + 16 x 16 patches of a 224 x 224 image
 # Endings of files of weights.
@@ -32,7 +32,7 @@ _LORA = re.compile(
     r"(?P<file>.+?)(?::(?P<strength>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?(?::(?P<expert>high|low))?",
     re.DOTALL,
 )
-MODEL_TYPES = ("t2v", "i2v", "flf2v")
+MODEL_TYPES = ("t2v", "i2v", "flf2v", "ti2v")
 
 # Keys that official files carry and that decide no size here.
 _IGNORED_KEYS = {"_class_name", "_diffusers_version", "window_size", "cross_attn_type", "patch_size"}
@@ -98,12 +98,56 @@ class ChosenLora:
 
 
 @dataclass(frozen=True)
+class LatentSpace:
+    """What a VAE makes of pixels; of time, every one of Wan's makes a slot of four frames, see `wanedit.timeline`.
+
+    Attributes:
+        channels: of latents.
+        stride: pixels along height, and along width, for one latent.
+    """
+
+    channels: int = 16
+    stride: int = 8
+
+    @property
+    def token_side(self) -> int:
+        """Side of a token in pixels."""
+        return self.stride * PATCH_SIZE[1]
+
+    def sampled_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) that a model works on for pictures of `size`: the next multiples of a token's side."""
+        height, width = (-(-side // self.token_side) * self.token_side for side in size)
+        return height, width
+
+    def grid(self, num_frames: int, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Latent sizes (S, h, w) of 4n+1 frames at the `sampled_size` of (height, width) `size`."""
+        height, width = self.sampled_size(size)
+        return slots(num_frames), height // self.stride, width // self.stride
+
+    def tile(self, pixels: int) -> int:
+        """Latents along the side of a VAE's tile of so many pixels.
+
+        Raises:
+            InputError: the stride does not divide them, or they are too few for tiles to overlap.
+        """
+        if pixels % self.stride or pixels < 4 * self.stride:
+            raise InputError(
+                f"tile is {pixels} pixels; expected a multiple of {self.stride}, at least {4 * self.stride}"
+            )
+        return pixels // self.stride
+
+
+# Of all but TI2V-5B and what is made from it.
+WAN_21_LATENTS = LatentSpace()
+
+
+@dataclass(frozen=True)
 class WanConfig:
     """Sizes of the transformer; the names are the official ones (Wan 2.1, `wan/modules/model.py`).
 
     `image_dim` is the width of the image tokens. Official files leave it and `text_dim` out because their
     encoders have one size; `image_tokens` says whether cross-attention reads image tokens at all: the
-    experts of Wan 2.2 call themselves "i2v" and do not.
+    experts of Wan 2.2 call themselves "i2v" and do not. `out_dim` is the number of latent channels.
     """
 
     model_type: str
@@ -112,7 +156,7 @@ class WanConfig:
     num_heads: int
     num_layers: int
     in_dim: int
-    out_dim: int = LATENT_CHANNELS
+    out_dim: int = WAN_21_LATENTS.channels
     freq_dim: int = 256
     text_len: int = 512
     text_dim: int = 4096
@@ -149,8 +193,16 @@ class WanConfig:
 
     @property
     def condition_channels(self) -> int:
-        """Channels that are concatenated to the latents: 4 of mask and 16 of latent, or none for t2v."""
+        """Channels that are concatenated to the latents: 4 of mask and those of a latent, or none."""
         return self.in_dim - self.out_dim
+
+    @property
+    def first_in_place(self) -> bool:
+        """Whether it is shown a first frame in the latents: clean in slot 0, whose tokens are told timestep 0.
+
+        TI2V-5B is, and what is made from it (Wan 2.2, `wan/textimage2video.py`).
+        """
+        return self.model_type == "ti2v"
 
     @property
     def num_images(self) -> int:
@@ -168,8 +220,13 @@ class WanConfig:
             shapes["head.head.weight"][0] // math.prod(PATCH_SIZE),
         )
         tokens = "img_emb.proj.0.weight" in shapes
+        model_type = "flf2v" if "img_emb.emb_pos" in shapes else "i2v" if in_dim > out_dim else "t2v"
+        if (
+            out_dim != LatentSpace.channels
+        ):  # of the published models those, and only those, made from TI2V-5B
+            model_type = "ti2v"
         return {
-            "model_type": "flf2v" if "img_emb.emb_pos" in shapes else "i2v" if in_dim > out_dim else "t2v",
+            "model_type": model_type,
             "dim": dim,
             "num_heads": dim // cls.HEAD_DIM,
             "ffn_dim": shapes["blocks.0.ffn.0.weight"][0],

@@ -15,13 +15,14 @@ from torch import nn
 
 from wanedit.errors import MissingWeightsError, WaneditError
 from wanedit.wan import condition, load
-from wanedit.wan.catalog import IMAGE_ENCODER_HASH, KNOWN_MODELS, TEXT_ENCODER_HASH, VAE_HASH, KnownModel
+from wanedit.wan.catalog import IMAGE_ENCODER_HASH, KNOWN_MODELS, TEXT_ENCODER_HASH, VAE_HASHES, KnownModel
 from wanedit.wan.checkpoint import Part, Shapes, layout_hash, module_shapes
 from wanedit.wan.formats.layouts import names_in
 from wanedit.wan.formats.lora import LoraFile
 from wanedit.wan.formats.names import is_lora
 from wanedit.wan.formats.numbers import some, stored
 from wanedit.wan.transformer import WanTransformer
+from wanedit.wan.vae import OFFICIAL, build_vae
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class PartCheck:
 
 def check_known(model: KnownModel) -> list[PartCheck]:
     """Build every part of a published model on the meta device and compare its hash with the published one."""
+    channels = model.config.out_dim
     parts = [
         ("transformer", _shapes(lambda: WanTransformer(model.config)), model.transformer_hash),
         (
@@ -52,7 +54,7 @@ def check_known(model: KnownModel) -> list[PartCheck]:
             _shapes(lambda: condition.build_text_encoder(condition.OFFICIAL_TEXT)),
             TEXT_ENCODER_HASH,
         ),
-        ("VAE", _shapes(lambda: load.build_vae(load.OFFICIAL_VAE)), VAE_HASH),
+        ("VAE", _shapes(lambda: build_vae(OFFICIAL[channels])), VAE_HASHES[channels]),
     ]
     if model.config.image_tokens:
         # The published hash covers the half of CLIP that Wan reads and the half that it does not.

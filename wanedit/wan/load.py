@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import nn
 
 from wanedit.errors import MissingWeightsError
 from wanedit.files import Json, reading
 from wanedit.wan.catalog import (
     TEXT_ENCODER_HASH,
     TINY,
-    VAE_HASH,
+    VAE_HASHES,
     KnownModel,
     Sampling,
     find_known,
@@ -31,25 +30,14 @@ from wanedit.wan.condition import (
     load_text_encoder,
     text_part,
 )
-from wanedit.wan.config import TRANSFORMER, VAE, ChosenLora, WanConfig, checked
+from wanedit.wan.config import TRANSFORMER, VAE, ChosenLora, LatentSpace, WanConfig, checked
 from wanedit.wan.formats.layouts import Source, open_source
 from wanedit.wan.formats.lora import Lora
 from wanedit.wan.transformer import ExpertPair, WanTransformer
-from wanedit.wan.vae import OFFICIAL_MEAN, OFFICIAL_STD, WanVAE
+from wanedit.wan.vae import OFFICIAL, WanVAE, build_vae, latent_space
 
 # Bytes of weights that take a disk several seconds to read: whoever waits is told why.
 SLOW_TO_HASH = 4e9
-
-# `wan/modules/vae.py`, `_video_vae`.
-OFFICIAL_VAE: Json = {
-    "dim": 96,
-    "z_dim": 16,
-    "dim_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "attn_scales": [],
-    "temperal_downsample": [False, True, True],
-    "dropout": 0.0,
-}
 
 # Parts that the official code keeps out of its bfloat16 autocast.
 _FLOAT32_PARTS = (
@@ -89,14 +77,20 @@ class WanFolder:
         return f"{self.known.name} is {self.known.about}" if self.known and self.known.about else ""
 
     @property
+    def latent_space(self) -> LatentSpace:
+        """What its VAE makes of pixels. Raises MissingWeightsError where there is none."""
+        return latent_space(read_vae_config(self.source))
+
+    @property
     def reads_images(self) -> bool:
-        """Whether it has condition channels."""
-        return bool(self.config.condition_channels)
+        """Whether it has condition channels, or is shown a first frame in place."""
+        return bool(self.config.condition_channels) or self.config.first_in_place
 
     def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
         """Those of `frames` that its condition channels were trained to show.
 
-        Any for the inpainting models and wan-tiny; the first for I2V; the first and the last for FLF2V; none for T2V.
+        Any for the inpainting models and wan-tiny; the first for I2V and TI2V; the first and the last for FLF2V; none
+        for T2V.
         """
         if not self.reads_images:
             return ()
@@ -223,18 +217,18 @@ def load_transformer(
 
 
 def read_vae_config(source: Source) -> Json:
-    """Constructor arguments and latent statistics: the model's own, or the official ones."""
-    official = OFFICIAL_VAE | {"latents_mean": OFFICIAL_MEAN, "latents_std": OFFICIAL_STD}
+    """Constructor arguments and latent statistics: the model's own over the published ones of as many latent channels.
+
+    Raises:
+        MissingWeightsError: no published VAE has so many, or there is no VAE that would tell.
+    """
     said, path = source.config(VAE)
-    return official | checked(said, path, official)
-
-
-def build_vae(config: Json) -> nn.Module:
-    """The bare `VideoVAE_`, uninitialised, on whatever device is current."""
-    from diffsynth.models.wan_video_vae import VideoVAE_
-
-    sizes = {name: value for name, value in config.items() if not name.startswith("latents_")}
-    return VideoVAE_(**sizes)
+    channels = said.get("z_dim") or vae_part(source).weights().shapes.get("conv2.weight", (16,))[0]
+    if channels not in OFFICIAL:
+        raise MissingWeightsError(
+            f"{path}: a VAE of {channels!r} latent channels; expected one of {', '.join(map(str, OFFICIAL))}"
+        )
+    return OFFICIAL[channels] | checked(said, path, OFFICIAL[channels])
 
 
 def load_vae(source: str | Path | WanFolder, device: torch.device | str = "cpu") -> WanVAE:
@@ -245,7 +239,7 @@ def load_vae(source: str | Path | WanFolder, device: torch.device | str = "cpu")
     """
     found = source.source if isinstance(source, WanFolder) else open_source(locate(str(source)))
     model, config = vae_part(found).load(lambda _: torch.float32, device), read_vae_config(found)
-    return WanVAE(model, config["latents_mean"], config["latents_std"]).to(device)
+    return WanVAE(model, config).to(device)
 
 
 def hash_files(folder: WanFolder, say: Callable[[str], None]) -> dict[str, str]:
@@ -292,8 +286,8 @@ def require_parts(folder: WanFolder) -> None:
 def misfit(part: Part) -> str | None:
     """What is wrong with the names and shapes of a part, from headers alone; None for nothing."""
     shapes = part.weights().shapes
-    # Two parts have one published size, known by hash: their modules, whose import takes seconds, are not built.
-    if layout_hash(shapes) in (TEXT_ENCODER_HASH, VAE_HASH):
+    # Two parts have published sizes, known by hash: their modules, whose import takes seconds, are not built.
+    if layout_hash(shapes) in (TEXT_ENCODER_HASH, *VAE_HASHES.values()):
         return None
     return difference(module_shapes(part.module()), shapes, part.unread)
 

@@ -24,9 +24,9 @@ class Context:
 
     Attributes:
         cross: keys and values of every block.
-        cos, sin: (S * H/16 * W/16, head_dim / 2) RoPE tables, float32.
+        cos, sin: (S * h/2 * w/2, head_dim / 2) RoPE tables, float32.
         condition: (C, tokens, dim) the condition's share of the patch embedding; None for text-only models.
-        grid: latent sizes (S, H/8, W/8).
+        grid: latent sizes (S, h, w).
     """
 
     cross: tuple[KeysValues, ...]
@@ -78,16 +78,16 @@ class WanTransformer(nn.Module):
         grid: tuple[int, int, int],
         text: Float[Tensor, "b n text_dim"],
         image_tokens: Float[Tensor, "i m image_dim"] | None = None,
-        condition: Float[Tensor, "c channels s h w"] | None = None,
+        condition: Float[Tensor, "c known s h w"] | None = None,
         frame_ids: Tensor | None = None,
     ) -> Context:
         """Compute once per sample what the steps share.
 
         Args:
-            grid: (S, H/8, W/8), the latent sizes.
+            grid: (S, h, w), the latent sizes.
             text: token features, zero-padded here to `text_len`.
             image_tokens: 257 tokens per image; one row serves every row of `text`.
-            condition: 4 mask and 16 latent channels; one row serves every row of `text`.
+            condition: 4 mask channels and those of a latent; one row serves every row of `text`.
             frame_ids: (S,) temporal position of every slot, in slots; 0 … S-1 by default.
 
         Raises:
@@ -95,9 +95,7 @@ class WanTransformer(nn.Module):
         """
         config = self.config
         if grid[1] % 2 or grid[2] % 2:
-            raise InputError(
-                f"latents are {grid[1]}x{grid[2]}; expected even sizes (pixels: multiples of 16)"
-            )
+            raise InputError(f"latents are {grid[1]}x{grid[2]}; expected even sizes")
         if text.ndim != 3 or text.shape[1] > config.text_len or text.shape[2] != config.text_dim:
             raise InputError(
                 f"text is {tuple(text.shape)}; expected (B, <= {config.text_len}, {config.text_dim})"
@@ -120,7 +118,7 @@ class WanTransformer(nn.Module):
         grid: tuple[int, int, int],
         text: Float[Tensor, "b n text_dim"],
         image_tokens: Float[Tensor, "i m image_dim"] | None,
-        condition: Float[Tensor, "c channels s h w"] | None,
+        condition: Float[Tensor, "c known s h w"] | None,
         frame_ids: Tensor | None = None,
     ) -> Context:
         """`prepare` without its checks: image tokens that the model has may be left out, and add nothing then."""
@@ -159,27 +157,36 @@ class WanTransformer(nn.Module):
         return patches.flatten(2).transpose(1, 2)
 
     def velocity(
-        self, latents: Float[Tensor, "b 16 s h w"], timestep: Float[Tensor, " b"], context: Context
-    ) -> Float[Tensor, "b 16 s h w"]:
+        self,
+        latents: Float[Tensor, "b channels s h w"],
+        timestep: Float[Tensor, "b *slots"],
+        context: Context,
+    ) -> Float[Tensor, "b channels s h w"]:
         """The velocity eps - x_0 at `timestep` = 1000 sigma.
+
+        Args:
+            timestep: (B,), or (B, S) where slots have different ones: 0 for one that is clean already.
 
         Returns:
             float32, whatever the dtype of the weights.
 
         Raises:
             InputError: the latents have another grid or batch than the context was prepared for, or there is
-                not one timestep for each of them.
+                not one timestep for each of them, or for each of their slots.
         """
         batch = latents.shape[0]
         expected = (context.batch(), self.config.out_dim, *context.grid)
         if tuple(latents.shape[1:]) != expected[1:] or expected[0] not in (1, batch):
             raise InputError(f"latents are {tuple(latents.shape)}; the context was prepared for {expected}")
-        if tuple(timestep.shape) != (batch,):
-            raise InputError(f"timestep has shape {tuple(timestep.shape)}; expected ({batch},)")
-        features = sinusoidal_embedding(timestep, self.config.freq_dim)
+        if tuple(timestep.shape) not in ((batch,), (batch, context.grid[0])):
+            expected = f"({batch},) or ({batch}, {context.grid[0]})"
+            raise InputError(f"timestep has shape {tuple(timestep.shape)}; expected {expected}")
+        features = sinusoidal_embedding(timestep.flatten(), self.config.freq_dim)
         # Times and modulations in float32, outside of the official code's bfloat16 autocast.
         time = linear(self.time_embedding[2], F.silu(linear(self.time_embedding[0], features))).float()
         modulation = linear(self.time_projection[1], F.silu(time)).float().unflatten(1, (6, -1))
+        # (B, times, …) with 1 or S times.
+        time, modulation = time.unflatten(0, (batch, -1)), modulation.unflatten(0, (batch, -1))
         weight = self.patch_embedding.weight[:, : self.config.out_dim]
         patches = F.conv3d(latents.to(weight.dtype), weight, self.patch_embedding.bias, stride=PATCH_SIZE)
         x = patches.flatten(2).transpose(1, 2).float()
@@ -200,13 +207,13 @@ class WanTransformer(nn.Module):
 
     def forward(
         self,
-        latents: Float[Tensor, "b 16 s h w"],
-        timestep: Float[Tensor, " b"],
+        latents: Float[Tensor, "b channels s h w"],
+        timestep: Float[Tensor, "b *slots"],
         text: Float[Tensor, "b n text_dim"],
         image_tokens: Float[Tensor, "i m image_dim"] | None = None,
-        condition: Float[Tensor, "c channels s h w"] | None = None,
+        condition: Float[Tensor, "c known s h w"] | None = None,
         frame_ids: Tensor | None = None,
-    ) -> Float[Tensor, "b 16 s h w"]:
+    ) -> Float[Tensor, "b channels s h w"]:
         """`prepare` and `velocity` in one call; see there for shapes and errors."""
         grid = (latents.shape[2], latents.shape[3], latents.shape[4])
         return self.velocity(latents, timestep, self.prepare(grid, text, image_tokens, condition, frame_ids))
@@ -249,7 +256,7 @@ class ExpertPair(nn.Module):
         grid: tuple[int, int, int],
         text: Float[Tensor, "b n text_dim"],
         image_tokens: Float[Tensor, "i m image_dim"] | None = None,
-        condition: Float[Tensor, "c channels s h w"] | None = None,
+        condition: Float[Tensor, "c known s h w"] | None = None,
         frame_ids: Tensor | None = None,
     ) -> tuple[Context, Context]:
         """One context per expert; see `WanTransformer.prepare`."""
@@ -270,24 +277,24 @@ class ExpertPair(nn.Module):
 
     def velocity(
         self,
-        latents: Float[Tensor, "b 16 s h w"],
-        timestep: Float[Tensor, " b"],
+        latents: Float[Tensor, "b channels s h w"],
+        timestep: Float[Tensor, "b *slots"],
         context: tuple[Context, Context],
-    ) -> Float[Tensor, "b 16 s h w"]:
+    ) -> Float[Tensor, "b channels s h w"]:
         """The velocity of the expert for this noise level; all rows share the level."""
-        if float(timestep[0]) >= BOUNDARY_TIMESTEP:
+        if float(timestep.max()) >= BOUNDARY_TIMESTEP:  # a slot that is clean already is told 0
             return self._answering(self.high_noise).velocity(latents, timestep, context[0])
         return self._answering(self.low_noise).velocity(latents, timestep, context[1])
 
     def forward(
         self,
-        latents: Float[Tensor, "b 16 s h w"],
-        timestep: Float[Tensor, " b"],
+        latents: Float[Tensor, "b channels s h w"],
+        timestep: Float[Tensor, "b *slots"],
         text: Float[Tensor, "b n text_dim"],
         image_tokens: Float[Tensor, "i m image_dim"] | None = None,
-        condition: Float[Tensor, "c channels s h w"] | None = None,
+        condition: Float[Tensor, "c known s h w"] | None = None,
         frame_ids: Tensor | None = None,
-    ) -> Float[Tensor, "b 16 s h w"]:
+    ) -> Float[Tensor, "b channels s h w"]:
         """As `WanTransformer.forward`."""
         grid = (latents.shape[2], latents.shape[3], latents.shape[4])
         return self.velocity(latents, timestep, self.prepare(grid, text, image_tokens, condition, frame_ids))

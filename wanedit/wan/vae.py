@@ -1,25 +1,30 @@
-"""The Wan video VAE behind a two-method interface: normalised latents in and out, tiles on request.
+"""The Wan video VAEs behind a two-method interface: normalised latents in and out, tiles on request.
 
-`VideoVAE_.encode` and `.decode` walk a clip in chunks with a feature cache. Written out, that loop is a causal
-network with two exceptions: the first frame passes each temporal resampling untouched, and temporal upsampling does
-not see it. Saying so directly, as `encode_moments` and `decode_latents` do, gives the same tensors (a test compares
-them) two to four times faster, can be trained, lets torch.compile fuse the network (again four times), and runs one
-frame with two-dimensional convolutions. It needs memory for every frame at once.
+There are two: diffsynth's `VideoVAE_` of 16 channels, a latent for 8x8 pixels, and for TI2V-5B its `VideoVAE38_` of
+48, a latent for 16x16, which works on patches of 2x2 pixels and has shortcuts around its resamplings. Their `encode`
+and `decode` walk a clip in chunks with a feature cache. Written out, that loop is a causal network with two
+exceptions: the first frame passes each temporal resampling untouched, and temporal upsampling does not see it. Saying
+so directly, as `encode_moments` and `decode_latents` do, gives the same tensors (a test compares them) two to four
+times faster, can be trained, lets torch.compile fuse the network (again four times), and runs one frame with two-
+dimensional convolutions. It needs memory for every frame at once.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from wanedit.errors import InputError
+from wanedit.files import Json
 from wanedit.progress import counted, counting
-
-STRIDE_TIME, STRIDE_SPACE = 4, 8
+from wanedit.timeline import STRIDE
+from wanedit.wan.config import LatentSpace
 
 # Per-channel statistics of the official latents (Wan 2.1, `wan/modules/vae.py`, `WanVAE.__init__`).
 OFFICIAL_MEAN = (
@@ -31,50 +36,99 @@ OFFICIAL_STD = (
     3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
 )  # fmt: skip
 
+# The same of TI2V-5B's (Wan 2.2, `wan/modules/vae2_2.py`, `Wan2_2_VAE.__init__`).
+OFFICIAL_48_MEAN = (
+    -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891,
+    0.1570, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502,
+    -0.2055, -0.0322, 0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.1230, -0.0313, -0.1649, 0.0117, 0.0723,
+    -0.2839, -0.2083, -0.0520, 0.3748, 0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667,
+)  # fmt: skip
+OFFICIAL_48_STD = (
+    0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.4990, 0.4818, 0.5013, 0.8158, 1.0344, 0.5894, 1.0901,
+    0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659,
+    0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944,
+    0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+)  # fmt: skip
+
+# Constructor arguments and statistics of the published VAEs, by latent channels (`_video_vae` of the two files).
+OFFICIAL: dict[int, Json] = {
+    16: {
+        "dim": 96, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": [],
+        "temperal_downsample": [False, True, True], "dropout": 0.0,
+        "latents_mean": OFFICIAL_MEAN, "latents_std": OFFICIAL_STD,
+    },
+    48: {
+        "dim": 160, "z_dim": 48, "dec_dim": 256, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": [],
+        "temperal_downsample": [False, True, True], "dropout": 0.0,
+        "latents_mean": OFFICIAL_48_MEAN, "latents_std": OFFICIAL_48_STD,
+    },
+}  # fmt: skip
+
 # Clips whose largest activation, frames x height x width x the VAE's width, has no more elements are coded whole:
 # faster, at about six such tensors of memory (1.5 GiB in float32). The official VAE, 96 wide, so codes up to 81 frames
 # of 88x96.
 WHOLE_UP_TO = 2**26
 
 
+def build_vae(config: Json) -> nn.Module:
+    """The bare network, uninitialised, on whatever device is current: of 2.2's kind where it has a `dec_dim`."""
+    from diffsynth.models.wan_video_vae import VideoVAE38_, VideoVAE_
+
+    sizes = {name: value for name, value in config.items() if not name.startswith("latents_")}
+    return (VideoVAE38_ if "dec_dim" in config else VideoVAE_)(**sizes)
+
+
+def latent_space(config: Json) -> LatentSpace:
+    """What a VAE of these sizes makes of pixels: all levels but the last halve, and 2.2's kind begins with patches."""
+    return LatentSpace(
+        config["z_dim"], 2 ** (len(config["dim_mult"]) - 1) * (2 if "dec_dim" in config else 1)
+    )
+
+
+def width(config: Json) -> int:
+    """Numbers for each pixel in the widest activation of a VAE of these sizes."""
+    # 2.2's decoder comes to full size, which are patches of 2x2 pixels, before its last level narrows it.
+    return config["dec_dim"] * config["dim_mult"][1] // 4 if "dec_dim" in config else config["dim"]
+
+
 class WanVAE(nn.Module):
-    """diffsynth's `VideoVAE_` with the latent normalisation of the checkpoint.
+    """One of diffsynth's with the latent normalisation of the checkpoint.
 
     Args:
-        model: a `VideoVAE_` of any width.
-        mean, std: 16 numbers each, subtracted from and divided out of the encoder's mean.
+        model: as `build_vae` makes it.
+        config: that it is made of, with `latents_mean` and `latents_std`, a number for each channel, subtracted from
+            and divided out of the encoder's mean.
     """
 
     model: Any
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, model: nn.Module, mean: Sequence[float] = OFFICIAL_MEAN, std: Sequence[float] = OFFICIAL_STD
-    ) -> None:
+    def __init__(self, model: nn.Module, config: Json) -> None:
         super().__init__()
         self.model = model
+        self.latent_space, self.width = latent_space(config), width(config)
         # Statistics, not weights: in no checkpoint, and real numbers even where modules are built on the meta device.
-        self.register_buffer("mean", torch.tensor(mean, device="cpu"), persistent=False)
-        self.register_buffer("std", torch.tensor(std, device="cpu"), persistent=False)
+        self.register_buffer("mean", torch.tensor(config["latents_mean"], device="cpu"), persistent=False)
+        self.register_buffer("std", torch.tensor(config["latents_std"], device="cpu"), persistent=False)
 
     def _encode(self, video: Tensor) -> Tensor:
         if self._fits_whole(*video.shape[2:]):
             return (encode_moments(self.model, video)[0] - _channels(self.mean)) / _channels(self.std)
         return self._in_chunks(
-            self.model.encode, video, self.model.encoder, "encoding", video.shape[2] // STRIDE_TIME + 1
+            self.model.encode, video, self.model.encoder, "encoding", video.shape[2] // STRIDE + 1
         )
 
     def _decode(self, latents: Tensor) -> Tensor:
-        slots, height, width = latents.shape[2:]
-        if self._fits_whole(STRIDE_TIME * (slots - 1) + 1, height * STRIDE_SPACE, width * STRIDE_SPACE):
+        slots, stride = latents.shape[2], self.latent_space.stride
+        if self._fits_whole(STRIDE * (slots - 1) + 1, latents.shape[3] * stride, latents.shape[4] * stride):
             video = decode_latents(self.model, latents * _channels(self.std) + _channels(self.mean))
         else:
             video = self._in_chunks(self.model.decode, latents, self.model.decoder, "decoding", slots)
         return video.clamp(-1, 1)
 
     def _fits_whole(self, frames: int, height: int, width: int) -> bool:
-        return frames * height * width * self.model.dim <= WHOLE_UP_TO
+        return frames * height * width * self.width <= WHOLE_UP_TO
 
     def _in_chunks(
         self, method: Callable[..., Tensor], x: Tensor, network: nn.Module, label: str, slots: int
@@ -86,53 +140,54 @@ class WanVAE(nn.Module):
                 return method(x, [self.mean, 1.0 / self.std])
             finally:
                 hook.remove()
-                # The caches of a 720p clip hold gigabytes, and VideoVAE_ itself drops them only at its next call.
+                # The caches of a 720p clip hold gigabytes, and diffsynth itself drops them only at its next call.
                 self.model.clear_cache()
 
     def encode(
         self, video: Float[Tensor, "b 3 t height width"], tile: int | None = None
-    ) -> Float[Tensor, "b 16 s h w"]:
+    ) -> Float[Tensor, "b channels s h w"]:
         """Encode pixels in [-1, 1] to normalised latents (the posterior's mean).
 
         Args:
-            video: T = 4n+1 frames, height and width multiples of 8.
-            tile: side of overlapping square tiles in pixels, a multiple of 8; whole frames when None.
+            video: T = 4n+1 frames, height and width multiples of the stride, 8 or 16.
+            tile: side of overlapping square tiles in pixels, a multiple of it; whole frames when None.
 
         Raises:
-            InputError: a size that the strides (4, 8, 8) do not divide.
+            InputError: a size that the strides do not divide.
         """
-        frames, height, width = video.shape[2:]
-        if (frames - 1) % STRIDE_TIME or height % STRIDE_SPACE or width % STRIDE_SPACE:
+        stride, (frames, height, width) = self.latent_space.stride, video.shape[2:]
+        if (frames - 1) % STRIDE or height % stride or width % stride:
             raise InputError(
-                f"video is {frames} frames of {width}x{height}; expected 4n+1 frames and multiples of 8 pixels"
+                f"video is {frames} frames of {width}x{height}; expected 4n+1 frames and multiples of {stride} pixels"
             )
         if tile is None:
             return self._encode(video)
-        side = _tile_side(tile) * STRIDE_SPACE
-        return _tiled(self._encode, video, side, STRIDE_SPACE, 1 / STRIDE_SPACE, "encoding")
+        self.latent_space.tile(tile)
+        return _tiled(self._encode, video, tile, stride, 1 / stride, "encoding")
 
     def decode(
-        self, latents: Float[Tensor, "b 16 s h w"], tile: int | None = None
+        self, latents: Float[Tensor, "b channels s h w"], tile: int | None = None
     ) -> Float[Tensor, "b 3 t height width"]:
         """Decode normalised latents to pixels clamped to [-1, 1]; T = 4 (S - 1) + 1 frames.
 
         Args:
             latents: normalised.
-            tile: side of overlapping square tiles in pixels, a multiple of 8; whole frames when None.
+            tile: side of overlapping square tiles in pixels, a multiple of the stride; whole frames when None.
         """
         if tile is None:
             return self._decode(latents)
-        return _tiled(self._decode, latents, _tile_side(tile), 1, float(STRIDE_SPACE), "decoding")
+        return _tiled(
+            self._decode,
+            latents,
+            self.latent_space.tile(tile),
+            1,
+            float(self.latent_space.stride),
+            "decoding",
+        )
 
 
 def _channels(statistics: Tensor) -> Tensor:
     return statistics.view(1, -1, 1, 1, 1)
-
-
-def _tile_side(pixels: int) -> int:
-    if pixels % STRIDE_SPACE or pixels < 4 * STRIDE_SPACE:
-        raise InputError(f"tile is {pixels} pixels; expected a multiple of 8, at least 32")
-    return pixels // STRIDE_SPACE
 
 
 def _starts(size: int, side: int, unit: int) -> list[int]:
@@ -182,18 +237,22 @@ def _tiled(
 
 
 def encode_moments(vae: Any, video: Float[Tensor, "B 3 T H W"]) -> tuple[Tensor, Tensor]:
-    """Mean and log variance of the latents, each (B, 16, S, H/8, W/8), not normalised; T = 4n + 1."""
+    """Mean and log variance of the latents (B, channels, S, h, w) each, not normalised; T = 4n + 1."""
     encoder = vae.encoder
+    side = math.isqrt(encoder.conv1.in_channels // video.shape[1])
+    patches = rearrange(video, "b c t (h p) (w q) -> b (c q p) t h w", p=side, q=side)
     layers = [encoder.conv1, *encoder.downsamples, *encoder.middle, *encoder.head, vae.conv1]
-    mean, log_variance = _run(layers, video).chunk(2, dim=1)
+    mean, log_variance = _run(layers, patches).chunk(2, dim=1)
     return mean, log_variance.clamp(-30, 20)
 
 
-def decode_latents(vae: Any, latents: Float[Tensor, "B 16 S h w"]) -> Float[Tensor, "B 3 T H W"]:
+def decode_latents(vae: Any, latents: Float[Tensor, "B channels S h w"]) -> Float[Tensor, "B 3 T H W"]:
     """Video of latents that are not normalised; T = 4 (S - 1) + 1."""
     decoder = vae.decoder
     layers = [vae.conv2, decoder.conv1, *decoder.middle, *decoder.upsamples, *decoder.head]
-    return _run(layers, latents)
+    patches = _run(layers, latents)
+    side = math.isqrt(patches.shape[1] // 3)
+    return rearrange(patches, "b (c q p) t h w -> b c t (h p) (w q)", p=side, q=side)
 
 
 def start_temporal_convolutions(vae: nn.Module) -> None:
@@ -224,8 +283,15 @@ def _run(layers: Iterable[Any], x: Tensor) -> Tensor:
         elif kind == "ResidualBlock":
             skip = x if isinstance(layer.shortcut, nn.Identity) else _causal(layer.shortcut, x)
             x = _run(layer.residual, x) + skip
-        elif kind == "Resample":
+        elif kind in ("Resample", "Resample38"):
             x = _resample(layer, x)
+        elif kind == "Down_ResidualBlock":
+            # Around it: neighbouring pixels averaged, before the first frame a zero as in the cached loop.
+            x = _run(layer.downsamples, x) + layer.avg_shortcut(x)
+        elif kind == "Up_ResidualBlock":
+            # Around it: pixels repeated; the first frame stands for one, not for two.
+            shortcut = 0 if layer.avg_shortcut is None else layer.avg_shortcut(x, first_chunk=True)
+            x = _run(layer.upsamples, x) + shortcut
         else:
             x = layer(x)
     return x

@@ -52,7 +52,7 @@ class EditConfig(RunSettings):
         decoder: pyav, or decord (an extra).
         salvage: take what can be decoded of a damaged video.
         size: "width*height", both even; null for the source's shape at most as large as the model's own size, in
-            multiples of 16. Others are worked on at the next ones and cut back to exactly this size.
+            multiples of 16, for TI2V-5B of 32. Others are worked on at the next ones and cut back to exactly this size.
         resize_policy: how the source comes to `size`: crop, pad (with black) or stretch. auto: stretch where the result
             has the source's own size, which undoes it; else crop.
         keyframe_fit: how a keyframe of another shape than the source is brought to that first: stretch; crop; inside:

@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 from wanedit.errors import InputError
 from wanedit.flow.editing import Method
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.lit.tasks import TOKEN_SIDE, Pictures
+from wanedit.lit.model import OpenModel
+from wanedit.lit.tasks import Pictures
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.settings import SMALLEST_SIDE, parse_size
 from wanedit.video import load_image
@@ -58,22 +59,23 @@ def decide_output(config: EditConfig, method: Method) -> EditConfig:
     return replace(config, restore=kind, output_size=wanted, resize_policy=policy)
 
 
-def own_size(path: Path, sides: Size, model: str, model_size: str) -> Size:
-    """(height, width): the source's shape, at most as many pixels as the model's own size, multiples of 16.
+def own_size(path: Path, sides: Size, model: OpenModel, model_size: str) -> Size:
+    """(height, width): the source's shape, at most as many pixels as the model's own size, multiples of a token's side.
 
     Raises:
         InputError: the source is too small or too narrow for that.
     """
     limit = math.prod(parse_size(model_size))
     scale = min(1.0, math.sqrt(limit / math.prod(sides)))
-    fitted = [int(side * scale / TOKEN_SIDE + 0.5) * TOKEN_SIDE for side in sides]
+    unit = model.latent_space.token_side
+    fitted = [int(side * scale / unit + 0.5) * unit for side in sides]
     while math.prod(fitted) > limit:
         # Rounding went beyond the limit: the longer side gives way, by which the shape changes least.
-        fitted[fitted.index(max(fitted))] -= TOKEN_SIDE
+        fitted[fitted.index(max(fitted))] -= unit
     if min(fitted) < SMALLEST_SIDE:
         raise InputError(
-            f"{path} is {sides[1]}*{sides[0]}, too small or too narrow for {model} at its own shape; expected a size "
-            "to be given"
+            f"{path} is {sides[1]}*{sides[0]}, too small or too narrow for {model.name} at its own shape; expected a "
+            "size to be given"
         )
     return fitted[0], fitted[1]
 

@@ -122,11 +122,13 @@ def make_edit_plan(
     method = build_method(config)
     model = open_model(config.source, config.parts, config.loras, config.lora_partial)
     given, own = config, model.sampling
+    if config.tile is not None:
+        model.latent_space.tile(config.tile)
     config = fill(config, own)
     ignored = unused(given, config, method)
     config = decide_output(config, method)
 
-    size = config.height_width or own_size(path, sides, model.name, own.size)
+    size = config.height_width or own_size(path, sides, model, own.size)
     # A long source is refused by its length before its frames are decoded; one of no frames by `read_source`.
     if (length := found.frames(config)) is not None:
         _check_frames(length, indices, config, model)
@@ -170,6 +172,7 @@ def make_edit_plan(
         seed=filled(config.base_seed),
         digest=digest(decides),
         originals=originals,
+        latent_space=model.latent_space,
     )
     with _called(config, method):
         rehearsal = rehearse(method, model, task, settings)
@@ -280,8 +283,8 @@ def _doubts(
     (height, width), (full_height, full_width) = task.size, task.sampled_size
     if (full_height, full_width) != (height, width):
         notes.append(
-            f"{width}*{height} are no multiples of 16: the model works on {full_width}*{full_height}, the last row and "
-            f"column held, and {width}*{height} come out"
+            f"{width}*{height} are no multiples of {task.latent_space.token_side}: the model works on "
+            f"{full_width}*{full_height}, the last row and column held, and {width}*{height} come out"
         )
     if total != frames:
         notes.append(

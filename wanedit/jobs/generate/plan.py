@@ -23,7 +23,7 @@ from wanedit.jobs.generate.config import (
     timed_keyframes,
 )
 from wanedit.lit.model import open_model, require_wan
-from wanedit.lit.tasks import ChainSettings, SegmentTask, sampled_size
+from wanedit.lit.tasks import ChainSettings, SegmentTask
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
@@ -39,6 +39,7 @@ from wanedit.video.formats import format_of
 from wanedit.video.sound import Sound, sound_file
 from wanedit.wan.catalog import fitting
 from wanedit.wan.condition import prompt_doubts
+from wanedit.wan.config import LatentSpace
 from wanedit.wan.load import WanFolder, compute_kind, hash_files
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
@@ -128,7 +129,9 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     if (seed := config.base_seed) is None or seed < 0:
         raise InputError(f"base_seed is {seed}; expected a number >= 0: a run draws one before it is planned")
     folder = require_wan(open_model(config.source, config.parts, config.loras, config.lora_partial, True))
-    own = folder.sampling
+    own, space = folder.sampling, folder.latent_space
+    if config.tile is not None:
+        space.tile(config.tile)
     settings = ChainSettings(
         num_inference_steps=_given(config.num_inference_steps, own.num_inference_steps),
         shift=_given(config.shift, own.shift),
@@ -153,10 +156,10 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         said = [*loaded.notes, *([record.warning] if record.warning else [])]
         notes += [f"{keyframe.path.name}: {note}" for note in said]
         images.append(KeyframeImage(keyframe, pixels_sha256(pixels), loaded.notes, record))
-    if (inner := sampled_size(height_width)) != height_width:
+    if (inner := space.sampled_size(height_width)) != height_width:
         notes.append(
-            f"{size} are no multiples of 16: the model works on {inner[1]}*{inner[0]}, the last row and column of the "
-            f"keyframes held, and {size} come out"
+            f"{size} are no multiples of {space.token_side}: the model works on {inner[1]}*{inner[0]}, the last row "
+            f"and column of the keyframes held, and {size} come out"
         )
     texts = prompts(config, len(chain.segments))
     if config.num_gpus > (most := len(chain.segments)):
@@ -196,7 +199,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         seed=seed,
         settings=settings,
         evaluations=evaluations,
-        tasks=tuple(_tasks(chain, images, settings, texts, negative_prompt, seed, digest(files))),
+        tasks=tuple(_tasks(chain, images, settings, texts, negative_prompt, seed, digest(files), space)),
         warnings=tuple(notes),
         model_files=files,
         sound=sound,
@@ -215,6 +218,7 @@ def _tasks(
     negative_prompt: str,
     seed: int,
     model: str,
+    space: LatentSpace,
 ) -> Iterator[SegmentTask]:
     """One task for each segment; `texts` are their prompts, `model` is the hash of the model's files."""
     for segment, prompt in zip(chain.segments, texts, strict=True):
@@ -250,6 +254,7 @@ def _tasks(
             negative_prompt=negative_prompt,
             seed=seed,
             digest=digest(decides),
+            latent_space=space,
         )
 
 

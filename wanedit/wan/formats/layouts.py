@@ -375,7 +375,8 @@ def _in_official_words(values: Json) -> Json:
         names = ("num_layers", "ffn_dim", "freq_dim", "text_dim", "text_len", "eps", "patch_size")
         same = {n: values.get(n) for n in names}
     elif "base_dim" in values:
-        sizes = {"dim": values["base_dim"]}
+        own = values["base_dim"] if values.get("is_residual") else None
+        sizes = {"dim": values["base_dim"], "dec_dim": values.get("decoder_base_dim") or own}
         names = ("z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample")
         same = {n: values.get(n) for n in (*names, "dropout", "latents_mean", "latents_std")}
     elif "d_model" in values:

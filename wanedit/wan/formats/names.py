@@ -77,12 +77,20 @@ def _diffusers_vae(names: Collection[str]) -> Rules:
     yield r"\.mid_block\.resnets\.0\.", ".middle.0."
     yield r"\.mid_block\.attentions\.0\.", ".middle.1."
     yield r"\.mid_block\.resnets\.1\.", ".middle.2."
-    # The official list of upsampling layers is flat: each stage's blocks, then its resampling.
+    # Officially, a stage's blocks and its resampling are one list: the VAE's own, flat, or in 2.2 one for each stage.
     stages = {
         int(found[1])
         for name in names
         if (found := re.match(r"decoder\.up_blocks\.0\.resnets\.(\d+)\.", name))
     }
+    if any(".upsampler." in name for name in names):
+        yield r"^encoder\.down_blocks\.(\d+)\.resnets\.", r"encoder.downsamples.\1.downsamples."
+        yield (
+            r"^encoder\.down_blocks\.(\d+)\.downsampler\.",
+            rf"encoder.downsamples.\1.downsamples.{len(stages) - 1}.",
+        )
+        yield r"^decoder\.up_blocks\.(\d+)\.resnets\.", r"decoder.upsamples.\1.upsamples."
+        yield r"^decoder\.up_blocks\.(\d+)\.upsampler\.", rf"decoder.upsamples.\1.upsamples.{len(stages)}."
     for stage in {
         int(found[1]) for name in names if (found := re.match(r"decoder\.up_blocks\.(\d+)\.", name))
     }:
