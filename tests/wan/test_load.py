@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from wanedit.wan.catalog import locate
 from wanedit.wan.condition import count_tokens, load_image_encoder, load_text_encoder
 from wanedit.wan.formats.layouts import open_source
 from wanedit.wan.layout import check_folder
+from wanedit.wan.load import text_dtype
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 
 # Weights out of a file lie elsewhere in memory, and the last bit of a sum may depend on where.
@@ -32,6 +34,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(whole: Path, tmp_path: Path) -> Path:
     """One to break."""
     return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "device", "dtype"),
+    [
+        (5_680_910_336, "cpu", torch.bfloat16),
+        (9_000_000, "cpu", torch.float32),
+        (9_000_000, "cuda", torch.bfloat16),
+    ],
+)
+def test_umt5_xxl_is_bfloat16_on_every_device(
+    monkeypatch: pytest.MonkeyPatch, weights: int, device: str, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(
+        "wanedit.wan.load.text_part", lambda source: SimpleNamespace(num_weights=lambda: weights)
+    )
+    assert text_dtype(open_wan("tiny").source, device) == dtype
 
 
 def test_a_whole_folder_loads_and_runs(whole: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.wan import converted, folders, small
 from tests.wan.golden import relative_error
 from wanedit import EditConfig, MultiKeyframePipeline, WanVideoEditorPipeline
-from wanedit.cli import read_line
+from wanedit.cli import main, read_line
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.runtime.record import recorded
 from wanedit.wan import load_transformer, open_wan
@@ -404,6 +404,22 @@ def test_a_lora_names_the_results_of_a_run_and_its_record(tmp_path: Path) -> Non
     config = WanVideoEditorPipeline(loras=[(path, 0.8)]).config
     assert recorded(config)["lora"] == [f"{path}:0.8"]
     assert recorded(EditConfig(**recorded(config)))["lora"] == [f"{path}:0.8"]
+
+
+def test_a_file_of_settings_names_loras_and_parts_from_where_it_stands(tmp_path: Path, capsys) -> None:
+    found = factors(transformer_parts(open_wan("tiny"))[0].weights().shapes, ["blocks.0.self_attn.q"])
+    write(tmp_path / "style.safetensors", found)
+    shutil.copy(open_wan("tiny").path / "Wan2.1_VAE.safetensors", tmp_path / "vae.safetensors")
+    shutil.copy(open_wan("tiny").path / "vae_config.json", tmp_path / "vae.json")
+    config = tmp_path / "settings.yaml"
+    config.write_text("lora: [style.safetensors:0.5]\nvae: vae.safetensors\n")
+    demo = Path("examples/multi_keyframe_demo")
+    words = ["--keyframes", f"{demo / 'start.png'}:0.0,{demo / 'rise.png'}:0.5", "--size", "64*64"]
+    assert main(["generate", "--config", str(config), *words, "--dry_run"]) == 0
+    assert "style.safetensors x 0.5: rank 3, 1 tensors of the transformer" in capsys.readouterr().out
+    config.write_text("lora: elsewhere.safetensors\n")
+    assert main(["generate", "--config", str(config), *words, "--dry_run"]) == 3
+    assert "LoRA elsewhere.safetensors: there is no such file" in capsys.readouterr().err
 
 
 def test_the_flag_is_repeated_or_gives_a_list() -> None:

@@ -1,15 +1,16 @@
 """What the commands share: parsers over dataclasses, `--config FILE` overlays, messages, how to run again."""
 
 import json
+import os
 import re
 import shlex
 import sys
 import textwrap
 from argparse import SUPPRESS, Action, HelpFormatter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -18,10 +19,11 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 from wanedit import commands
 from wanedit.errors import InputError, ServiceError, WaneditError
-from wanedit.files import Json, reading
+from wanedit.files import Json, at_home, reading
 from wanedit.interrupts import Interrupted, speaks
 from wanedit.runtime.launch import current_world
 from wanedit.runtime.settings import (
+    MODEL_FIELDS,
     Everyday,
     Registered,
     Repeated,
@@ -30,6 +32,8 @@ from wanedit.runtime.settings import (
     plain_type,
     words_for,
 )
+from wanedit.wan.catalog import find_known
+from wanedit.wan.config import ChosenLora
 
 # Characters of a line of the short help.
 WIDTH = 110
@@ -303,7 +307,21 @@ def unpack(settings: Namespace) -> tuple[Json, list[Path]]:
     files = [Path(str(getattr(path, "relative", path))) for path in values.pop("config", None) or []]
     if "source" in values:
         values["video"] = values.pop("source") or values["video"]
-    return values, [file.parent for file in files]
+    folders = [file.parent for file in files]
+    for name in values.keys() & MODEL_FIELDS:
+        if values[name] and find_known(values[name]) is None:
+            values[name] = str(beside(Path(values[name]), folders))
+    if "lora" in values:
+        given = [values["lora"]] if isinstance(values["lora"], str) else values["lora"]
+        loras = [ChosenLora.of(one) for one in given]
+        values["lora"] = [str(replace(one, path=beside(one.path, folders))) for one in loras]
+    return values, folders
+
+
+def beside(path: Path, folders: Sequence[Path]) -> Path:
+    """A path as it stands or, where nothing is, in the first of the config files' folders that has it."""
+    places = [at_home(path), *(folder / path for folder in folders)]
+    return next((place for place in places if os.path.exists(place)), path)
 
 
 def complain(message: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wanedit.errors import MissingWeightsError
+from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import at_home
 from wanedit.registry import Registry
 from wanedit.wan.catalog import find_known, locate, require_weights
@@ -25,27 +25,41 @@ def comes_from_outside(source: str) -> bool:
     return ":" in source or source in VIDEO_MODELS
 
 
-def require_model(source: str, parts: Mapping[str, str]) -> Path | None:
-    """The folder of a model, by names alone; what its files hold is seen when it is opened.
+def require_model(source: str, parts: Mapping[str, str], shows_images: bool = False) -> Path | None:
+    """The folder of a model. What its files hold is seen by headers, without torch, whose import takes seconds.
+
+    What is no transformer of a Wan, or has another's VAE, is told here; every name and shape is compared when it is
+    opened.
 
     Args:
         source: its name or folder.
         parts: files and folders of single parts, see `RunSettings.parts`.
+        shows_images: whether it has to read images.
 
     Returns:
         None for a model from outside.
 
     Raises:
-        InputError: neither a folder nor a known name.
+        InputError: neither a folder nor a known name; a text-only Wan that would have to read images.
         MissingWeightsError: a known model that is not on this machine, or no such folder; the message says how to get
-            it. Or a part that is not there, or a folder without weights.
+            it. Or a part that is not there, a folder without weights, or files of something else.
     """
     for part, place in parts.items():
         if not os.path.exists(at_home(place)):
             raise MissingWeightsError(f"{part} {place}: there is no such file or folder")
     if comes_from_outside(source):
         return None
-    path = locate(source)
+    path, known = locate(source), find_known(source)
     if not parts:
         require_weights(path)
+    if parts or known is None or not known.bundled:
+        from wanedit.wan.formats.layouts import open_source, require_fitting_vae, transformer_sizes
+
+        found = open_source(path, parts)
+        config = transformer_sizes(found)
+        if shows_images and config.model_type == "t2v":
+            raise InputError(
+                f"{path.name} reads no images (t2v); expected a model that keyframes can be shown"
+            )
+        require_fitting_vae(found, config)
     return path

@@ -20,7 +20,7 @@ from wanedit.lit.tasks import Task
 from wanedit.progress import counted
 from wanedit.video.arrays import pixels_sha256
 from wanedit.wan.condition import load_image_encoder, load_text_encoder
-from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae
+from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae, text_dtype
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 from wanedit.wan.vae import WanVAE
 
@@ -126,7 +126,8 @@ class WanModule(LightningModule, ABC, Generic[Task]):
             if texts or new:
                 self._send_away(device)
             # In the device's number format also under t5_cpu, as officially.
-            self.encodings.text.update(encode_texts(self.folder, texts, text_device, default_dtype(device)))
+            dtype = text_dtype(self.folder.source, device) if texts else default_dtype(device)
+            self.encodings.text.update(encode_texts(self.folder, texts, text_device, dtype))
             shown = (self.pictures(task)[k] for task, k in new.values())
             self.encodings.pictures.update(encode_pictures(self.folder, shown, len(new), device))
             if self.networks is None:

@@ -9,7 +9,7 @@ from wanedit.lit.tasks import SegmentTask
 from wanedit.lit.velocity import BATCHED_UP_TO
 from wanedit.wan.condition import image_part, text_part
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
-from wanedit.wan.load import WanFolder, read_vae_config, transformer_parts, vae_part
+from wanedit.wan.load import WanFolder, read_vae_config, text_dtype, transformer_parts, vae_part
 from wanedit.wan.vae import width
 
 # FFV1 keeps about this share of the raw bytes of camera footage.
@@ -65,10 +65,11 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     decoding = 4 * (
         4 * pixels // task.sampled_frames * width(read_vae_config(folder.source)) * 20 + 3 * 2 * pixels
     )
-    encoders = [text_part(folder.source).num_weights()]
+    text = text_dtype(folder.source, "cpu" if bytes_per_weight == 4 else "cuda").itemsize
+    encoders = [text * text_part(folder.source).num_weights()]
     if config.image_tokens:
-        encoders.append(image_part(folder.source).num_weights())
-    return Memory(max(encoders) * bytes_per_weight, weights + cross + max(activations, decoding))
+        encoders.append(4 * image_part(folder.source).num_weights())
+    return Memory(max(encoders), weights + cross + max(activations, decoding))
 
 
 def disk_bytes(tasks: list[SegmentTask], total_frames: int, size: tuple[int, int]) -> int:

@@ -17,10 +17,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from wanedit.errors import MissingWeightsError, WaneditError
 from wanedit.files import file_sha256, read_json, reading, write_text
-from wanedit.wan.config import IMAGE, TEXT, TRANSFORMER, VAE
-from wanedit.wan.formats.layouts import Source
+from wanedit.wan.formats.layouts import Source, weights_of
 from wanedit.wan.formats.lora import Lora
-from wanedit.wan.formats.names import officially
 from wanedit.wan.formats.numbers import Weights, some
 
 Shapes = dict[str, tuple[int, ...]]
@@ -137,9 +135,8 @@ class Part:
         Raises:
             MissingWeightsError: no such files, or they hold something else.
         """
-        found = Weights.of(self.files())
-        kind = self.name if self.name in (VAE, TEXT, IMAGE) else TRANSFORMER
-        entries = officially(found.entries, kind, str(found.files[0]))
+        found = weights_of(self.source, self.name)
+        entries = found.entries
         for lora in self.loras:
             entries = lora.onto(self.name, entries)
         return Weights(found.files, entries)

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 
 from wanedit.errors import MissingWeightsError
-from wanedit.files import Json, reading
+from wanedit.files import Json
 from wanedit.wan.catalog import (
     TEXT_ENCODER_HASH,
     TINY,
@@ -30,8 +30,8 @@ from wanedit.wan.condition import (
     load_text_encoder,
     text_part,
 )
-from wanedit.wan.config import TRANSFORMER, VAE, ChosenLora, LatentSpace, WanConfig, checked
-from wanedit.wan.formats.layouts import Source, open_source
+from wanedit.wan.config import VAE, ChosenLora, LatentSpace, WanConfig, checked
+from wanedit.wan.formats.layouts import Source, open_source, require_fitting_vae, transformer_sizes
 from wanedit.wan.formats.lora import Lora
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 from wanedit.wan.vae import OFFICIAL, WanVAE, build_vae, latent_space
@@ -105,6 +105,15 @@ def default_dtype(device: torch.device | str) -> torch.dtype:
     return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
 
 
+def text_dtype(source: Source, device: torch.device | str) -> torch.dtype:
+    """Of the text encoder: as `default_dtype`, but bfloat16 on a CPU, too, where it is UMT5-XXL.
+
+    So the official code runs it anywhere (`wan/configs/shared_config.py`, t5_dtype); in float32 it would be 23 GB.
+    """
+    large = text_part(source).num_weights() > 1e9
+    return torch.bfloat16 if large else default_dtype(device)
+
+
 def compute_kind() -> str:
     """Accelerator and number format: a run resumed on another would mix pixels of two kinds."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -132,14 +141,7 @@ def open_wan(
         InputError: the name is neither a folder nor known, or a config has an unknown key.
     """
     found = open_source(locate(str(source)), parts)
-    part = Part(TRANSFORMER, found, lambda: WanTransformer(config))
-    shapes = part.weights().shapes
-    said, path = found.config(TRANSFORMER)
-    with reading(part.files()[0], "the transformer of a Wan", MissingWeightsError):
-        sizes = WanConfig.sizes_of(shapes)
-    if not said and sizes["dim"] % WanConfig.HEAD_DIM:
-        raise MissingWeightsError(f"{path} does not exist; expected it beside the weights, to say num_heads")
-    config = WanConfig.from_dict(sizes | said | {"image_tokens": sizes["image_tokens"]}, str(path))
+    config = transformer_sizes(found)
     named = find_known(str(source))
     known = named if named is not None and named.config == config else recognise(config, found.path.resolve())
     folder = WanFolder(found, config, sampling_in(found.path, known), known)
@@ -263,12 +265,7 @@ def require_parts(folder: WanFolder) -> None:
     """
     ships = folder.source == open_source(locate(TINY.name))  # with the code that reads it
     try:
-        latents = vae_part(folder.source).weights().shapes.get("conv2.weight", (folder.config.out_dim,))[0]
-        if latents != folder.config.out_dim:
-            raise MissingWeightsError(
-                f"{folder.path}: the transformer has {folder.config.out_dim} latent channels and the VAE {latents}; "
-                "expected the VAE of the same model: Wan 2.2 TI2V-5B has one of 48, all others share one of 16"
-            )
+        require_fitting_vae(folder.source, folder.config)
         for part in all_parts(folder):
             if part.files() and not ships and (problem := misfit(part)):
                 raise MissingWeightsError(f"{part.files()[0]}: {problem}")
@@ -312,11 +309,11 @@ def load_wan(source: str | Path, device: torch.device | str = "cpu", dtype: torc
     """
     folder = open_wan(source)
     require_parts(folder)
-    dtype = dtype or default_dtype(device)
+    dtype_of_text = dtype or text_dtype(folder.source, device)
     return Wan(
         folder,
         load_transformer(folder, device, dtype),
         load_vae(folder, device),
-        load_text_encoder(folder.source, folder.config.text_len, dtype, device),
+        load_text_encoder(folder.source, folder.config.text_len, dtype_of_text, device),
         load_image_encoder(folder.source, torch.float32, device) if folder.config.image_tokens else None,
     )

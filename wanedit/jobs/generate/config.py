@@ -139,7 +139,7 @@ def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> li
         from wanedit.video.sound import sound_file
 
         sound_file(find_path(config.audio, folders, what="audio"), Fraction(0), format_of(config.final_path))
-    path = require_model(config.source, config.parts)
+    path = require_model(config.source, config.parts, shows_images=True)
     known = find_known(config.source)
     if path is not None and known is not None:
         own = sampling_in(path, known)

@@ -24,9 +24,11 @@ from wanedit.wan.config import (
     TRANSFORMER,
     TRANSFORMER_LOW,
     VAE,
+    WanConfig,
     read_model_json,
 )
-from wanedit.wan.formats.names import parts_in, what_it_is
+from wanedit.wan.formats.names import officially, parts_in, what_it_is
+from wanedit.wan.formats.numbers import Weights
 from wanedit.wan.formats.tensors import metadata, read_file
 
 OFFICIAL_TOKENIZER = Path("google", "umt5-xxl")
@@ -262,6 +264,50 @@ def open_source(path: Path, chosen: Mapping[str, str | Path] | None = None) -> S
     if bare and (any((path / name).is_dir() for name in folders) or any(_weights(path))):
         return SingleFiles(path, parts)
     return OfficialFolder(path, parts)
+
+
+def weights_of(source: Source, part: str) -> Weights:
+    """The tensors of a part under official names, none read yet.
+
+    Raises:
+        MissingWeightsError: no such files, or they hold something else.
+    """
+    found = Weights.of(source.files(part))
+    kind = TRANSFORMER if part == TRANSFORMER_LOW else part
+    return Weights(found.files, officially(found.entries, kind, str(found.files[0])))
+
+
+def transformer_sizes(source: Source) -> WanConfig:
+    """The sizes of a model's transformer, as its config says, or its tensors.
+
+    Raises:
+        MissingWeightsError: its files are no transformer of a Wan.
+        InputError: the config has an unknown key or a wrong value.
+    """
+    weights = weights_of(source, TRANSFORMER)
+    said, path = source.config(TRANSFORMER)
+    with reading(weights.files[0], "the transformer of a Wan", MissingWeightsError):
+        sizes = WanConfig.sizes_of(weights.shapes)
+    if not said and sizes["dim"] % WanConfig.HEAD_DIM:
+        raise MissingWeightsError(f"{path} does not exist; expected it beside the weights, to say num_heads")
+    return WanConfig.from_dict(sizes | said | {"image_tokens": sizes["image_tokens"]}, str(path))
+
+
+def require_fitting_vae(source: Source, config: WanConfig) -> None:
+    """See that transformer and VAE speak of the same latents.
+
+    Raises:
+        MissingWeightsError: they have another number of channels.
+    """
+    try:
+        channels = weights_of(source, VAE).shapes.get("conv2.weight", (config.out_dim,))[0]
+    except MissingWeightsError:
+        return  # which `load.require_parts` tells, with what to do about it
+    if channels != config.out_dim:
+        raise MissingWeightsError(
+            f"{source.path}: the transformer has {config.out_dim} latent channels and the VAE {channels}; expected "
+            "the VAE of the same model: Wan 2.2 TI2V-5B has one of 48, all others share one of 16"
+        )
 
 
 def holding(places: Iterable[Path], part: str) -> list[list[Path]]:

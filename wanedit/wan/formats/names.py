@@ -6,12 +6,14 @@ A `Naming` is one publisher's way to name one part. A further one is an entry of
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from wanedit.errors import MissingWeightsError
 from wanedit.wan.config import IMAGE, TEXT, TRANSFORMER, VAE
 from wanedit.wan.formats.numbers import Entry, joined, some
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # A pattern and what it becomes, one after another over a whole name. "#k" at a result's end says that the tensor is
 # the k-th piece of the official one, along its first axis; an empty result that no Wan reads it.
@@ -34,7 +36,7 @@ class Naming:
     publisher: str
     tell: str
     rules: Callable[[Collection[str]], Rules] = lambda names: ()
-    reshape: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    reshape: "Mapping[str, Callable[[Tensor], Tensor]]" = field(default_factory=dict)
     prefixes: tuple[str, ...] = ("",)
 
 

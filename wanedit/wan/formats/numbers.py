@@ -5,13 +5,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from wanedit.errors import MissingWeightsError
 from wanedit.files import reading
 from wanedit.wan.formats.tensors import Stored, mappable, metadata, read_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Bytes of one mapping of which pages are read only to be converted.
 _WINDOW = 1 << 26
@@ -42,13 +43,13 @@ class Entry:
     shape: tuple[int, ...]
     kind: str
     num_bytes: int
-    make: Callable[..., Tensor] | None = None
+    make: "Callable[..., Tensor] | None" = None
 
-    def made(self, *parts: Tensor) -> Tensor:
+    def made(self, *parts: "Tensor") -> "Tensor":
         """The tensor, of those that it is made of."""
         return self.make(*parts) if self.make else parts[0]
 
-    def then(self, shape: tuple[int, ...], change: Callable[[Tensor], Tensor]) -> "Entry":
+    def then(self, shape: tuple[int, ...], change: "Callable[[Tensor], Tensor]") -> "Entry":
         """The same, changed afterwards."""
         return replace(self, shape=shape, make=lambda *parts: change(self.made(*parts)))
 
@@ -56,7 +57,9 @@ class Entry:
 def joined(entries: list[Entry]) -> Entry:
     """Entries one after another along their first axis, as one."""
 
-    def make(*parts: Tensor) -> Tensor:
+    def make(*parts: "Tensor") -> "Tensor":
+        import torch
+
         rest = iter(parts)
         return torch.cat([entry.made(*(next(rest) for _ in entry.names)) for entry in entries])
 
@@ -115,7 +118,7 @@ def _scaled(name: str, tensor: Stored, scale_name: str, scale: Stored) -> Entry:
             f"{', '.join(EIGHT_BITS)} and one scale, or one for each of {rows} rows"
         )
 
-    def make(quantised: Tensor, factor: Tensor) -> Tensor:
+    def make(quantised: "Tensor", factor: "Tensor") -> "Tensor":
         return quantised.float() * factor.float().reshape(-1, *[1] * (quantised.dim() - 1))
 
     return Entry(
@@ -174,7 +177,7 @@ class Weights:
             sizes[entry.kind] = sizes.get(entry.kind, 0) + entry.num_bytes
         return sorted(sizes, key=lambda kind: -sizes[kind])
 
-    def read(self, keeps: Callable[[str, Tensor], bool]) -> Iterator[tuple[str, Tensor]]:
+    def read(self, keeps: "Callable[[str, Tensor], bool]") -> "Iterator[tuple[str, Tensor]]":
         """Every tensor in turn; one that is made of nothing but itself is a view of its mapped file.
 
         A page that was read stays in memory as long as its mapping. So tensors that the caller `keeps` as views come

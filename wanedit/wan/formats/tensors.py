@@ -1,5 +1,9 @@
-"""Files that hold named tensors: safetensors, PyTorch's own, GGUF. Headers are read first, tensors late."""
+"""Files that hold named tensors: safetensors, PyTorch's own, GGUF. Headers are read first, tensors late.
 
+Of safetensors and GGUF headers are read without torch, whose import takes seconds: a wrong file is told at once.
+"""
+
+import functools
 import math
 import pickle
 import re
@@ -8,14 +12,26 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
-from safetensors import safe_open
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from wanedit.errors import MissingWeightsError
 from wanedit.files import reading, require_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What a safetensors header calls torch's number formats, and bytes of one number.
+_KINDS = {
+    **{f"F{8 * size}": (f"float{8 * size}", size) for size in (2, 4, 8)},
+    **{f"I{8 * size}": (f"int{8 * size}", size) for size in (1, 2, 4, 8)},
+    **{f"U{8 * size}": (f"uint{8 * size}", size) for size in (1, 2, 4, 8)},
+    "BF16": ("bfloat16", 2),
+    "BOOL": ("bool", 1),
+    "C64": ("complex64", 8),
+    "F8_E4M3": ("float8_e4m3fn", 1),
+    "F8_E5M2": ("float8_e5m2", 1),
+    "F8_E8M0": ("float8_e8m0fnu", 1),
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ class Stored:
     kind: str
     num_bytes: int
     place: int
-    read: Callable[[], Tensor]
+    read: "Callable[[], Tensor]"
 
 
 def read_file(path: Path) -> dict[str, Stored]:
@@ -45,18 +61,7 @@ def read_file(path: Path) -> dict[str, Stored]:
     """
     if path.suffix == ".gguf":
         return _gguf(path)
-    return {
-        name: Stored(
-            tuple(tensor.shape),
-            str(tensor.dtype).removeprefix("torch."),
-            tensor.nbytes,
-            tensor.data_ptr(),
-            lambda tensor=tensor: tensor,
-        )
-        for name, tensor in (_safetensors if path.suffix in (".safetensors", ".sft") else _pickled)(
-            path
-        ).items()
-    }
+    return _safetensors(path) if path.suffix in (".safetensors", ".sft") else _pickled(path)
 
 
 def mappable(path: Path) -> bool:
@@ -66,9 +71,25 @@ def mappable(path: Path) -> bool:
     return path.suffix in (".safetensors", ".sft") or (path.suffix != ".gguf" and zipfile.is_zipfile(path))
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    with reading_tensors(path), safe_open(path, framework="pt", device="cpu") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
+def _safetensors(path: Path) -> dict[str, Stored]:
+    from safetensors import safe_open
+
+    @functools.cache
+    def mapped():
+        return safe_open(path, framework="pt", device="cpu")
+
+    def read(name: str) -> "Tensor":
+        with reading_tensors(path):
+            return mapped().get_tensor(name)
+
+    found = {}
+    with reading_tensors(path), safe_open(path, framework="np") as file:
+        for place, name in enumerate(file.offset_keys()):
+            header = file.get_slice(name)
+            shape = tuple(header.get_shape())
+            kind, size = _KINDS[header.get_dtype()]
+            found[name] = Stored(shape, kind, size * math.prod(shape), place, functools.partial(read, name))
+    return found
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -81,11 +102,16 @@ def metadata(path: Path) -> dict[str, str]:
             return {"general.architecture": str(said.contents())} if said else {}
     if path.suffix not in (".safetensors", ".sft"):
         return {}
-    with reading_tensors(path), safe_open(path, framework="pt", device="cpu") as file:
+    from safetensors import safe_open
+
+    with reading_tensors(path), safe_open(path, framework="np") as file:
         return file.metadata() or {}
 
 
-def _pickled(path: Path) -> dict[str, Tensor]:
+def _pickled(path: Path) -> dict[str, Stored]:
+    import torch
+    from torch import Tensor
+
     with reading_tensors(path):
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable(path))
@@ -105,7 +131,16 @@ def _pickled(path: Path) -> dict[str, Tensor]:
         loaded = inner[0]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise MissingWeightsError(f"{path} holds a {type(loaded).__name__}; expected named tensors")
-    return loaded
+    return {
+        name: Stored(
+            tuple(tensor.shape),
+            str(tensor.dtype).removeprefix("torch."),
+            tensor.nbytes,
+            tensor.data_ptr(),
+            lambda tensor=tensor: tensor,
+        )
+        for name, tensor in loaded.items()
+    }
 
 
 def _gguf(path: Path) -> dict[str, Stored]:
@@ -140,7 +175,9 @@ def _gguf(path: Path) -> dict[str, Stored]:
 def _block_reader(path: Path, offset: int, stored: Sequence[int], dtype, kind, shape: tuple[int, ...]):
     """Reads instead of mapping: what is dequantised needs no second life in a mapping's pages."""
 
-    def read() -> Tensor:
+    def read() -> "Tensor":
+        import numpy as np
+        import torch
         from gguf.quants import dequantize
 
         with reading_tensors(path):
