@@ -172,3 +172,51 @@ def test_warnings(frames: int, said: str | None) -> None:
 
 def test_warnings_name_each_segment() -> None:
     assert [text[:9] for text in warnings(plan([0.0, 10.0, 60.0, 70.0], 1))] == ["segment 0", "segment 2"]
+
+
+@given(
+    st.lists(st.integers(1, 120), min_size=1, max_size=12),
+    st.sampled_from([5, 33, 81]),
+)
+def test_packed_windows_show_every_keyframe_at_its_frame(gaps: list[int], limit: int) -> None:
+    """Whatever the times: windows join, no more sampled than fits, totals exact, and no division has fewer windows."""
+    frames = [0, *accumulate(gaps)]
+    chain = plan([Fraction(frame, 16) for frame in frames], 16, limit, stretch=True, pack=True)
+    assert chain.keyframe_frames == tuple(frames)
+    assert chain.num_frames == frames[-1] + 1
+    assert [segment.index for segment in chain.segments] == list(range(len(chain.segments)))
+    assert chain.joins == tuple(segment.end for segment in chain.segments[:-1])
+    shown = [0]
+    for segment in chain.segments:
+        assert (segment.sampled_frames - 1) % 4 == 0
+        assert segment.sampled_frames <= limit
+        assert segment.inner == () or segment.sampled_frames - segment.frames in range(4)
+        spans = segment.spans
+        assert (spans[0].first, spans[-1].last) == (0, segment.sampled_frames - 1)
+        for before, after in pairwise(spans):
+            assert (before.end, before.last) == (after.start, after.first)
+        # Of several, one alone is retimed: what is sampled of the others is what comes out.
+        uneven = [span for span in spans if span.end - span.start != span.last - span.first]
+        assert len(uneven) <= 1
+        assert uneven in ([], [max(spans, key=lambda span: span.end - span.start)])
+        assert all(span.last > span.first for span in spans)
+        shown += [span.end for span in spans]
+    assert shown == frames
+    # As few as greedy filling, which is the least there is.
+    least, start = 1, 0
+    for k in range(1, len(frames)):
+        if k - start > 1 and round_up(frames[k] - frames[start] + 1) > limit:
+            least, start = least + 1, k - 1
+    assert len(chain.segments) == least
+
+
+def test_packed_windows_are_of_even_length() -> None:
+    chain = plan([k * 20 / 16 for k in range(7)], 16, 81, pack=True)
+    assert [segment.keyframes for segment in chain.segments] == [(0, 20, 40, 60), (60, 80, 100, 120)]
+    assert chain.joins == (60,)
+
+
+def test_a_window_beyond_the_limit_is_a_pair_and_refused_like_one() -> None:
+    assert [s.inner for s in plan([0, 6, 7, 8], 16, 81, stretch=True, pack=True).segments] == [(), (112,)]
+    with pytest.raises(InputError, match="segment 0 needs 97 frames"):
+        plan([0, 6, 7, 8], 16, 81, pack=True)

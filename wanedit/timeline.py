@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 from wanedit.errors import InputError
@@ -25,20 +26,32 @@ class Keyframe:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Two neighbouring keyframes of a segment: their output frames, and the sampled ones that show them."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Segment:
-    """The stretch between two neighbouring keyframes, both ends included.
+    """The stretch between two keyframes, both ends included, that is sampled at once.
 
     Attributes:
         index: position in the chain, from 0.
         start, end: output frames of its two keyframes; `end` is the `start` of the next segment.
         sampled_frames: 4n+1 frames that the model is asked for; more than `frames` are retimed away,
             fewer (a segment beyond the model's limit) are stretched by optical flow.
+        inner: output frames of the keyframes between the two.
     """
 
     index: int
     start: int
     end: int
     sampled_frames: int
+    inner: tuple[int, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -50,6 +63,23 @@ class Segment:
         """Latent slots of the sampled clip."""
         return (self.sampled_frames - 1) // 4 + 1
 
+    @property
+    def keyframes(self) -> tuple[int, ...]:
+        """Output frames of all its keyframes."""
+        return (self.start, *self.inner, self.end)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """From keyframe to keyframe. What is sampled beyond `frames` lies in the longest of them, whose speed it
+        changes least; every inner keyframe is shown by one sampled frame."""
+        pairs = list(pairwise(self.keyframes))
+        longest = max(range(len(pairs)), key=lambda k: pairs[k][1] - pairs[k][0])
+        surplus = self.sampled_frames - self.frames
+        return tuple(
+            Span(a, b, a - self.start + surplus * (k > longest), b - self.start + surplus * (k >= longest))
+            for k, (a, b) in enumerate(pairs)
+        )
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -58,7 +88,7 @@ class Timeline:
     Attributes:
         fps: frames a second.
         keyframe_frames: output frame of every keyframe; the first is 0.
-        segments: one fewer than keyframes.
+        segments: one fewer than keyframes, or fewer still where they hold several.
     """
 
     fps: Fraction
@@ -69,6 +99,11 @@ class Timeline:
     def num_frames(self) -> int:
         """Frames of the whole output."""
         return self.keyframe_frames[-1] + 1
+
+    @property
+    def joins(self) -> tuple[int, ...]:
+        """Output frames at which segments join."""
+        return tuple(segment.start for segment in self.segments[1:])
 
 
 def slot(frame: int) -> int:
@@ -183,6 +218,7 @@ def plan(
     fps: Seconds | str,
     limit: int = MODEL_LIMIT,
     stretch: bool = False,
+    pack: bool = False,
 ) -> Timeline:
     """Lay keyframe times out in frames and cut the chain into segments.
 
@@ -194,6 +230,8 @@ def plan(
         fps: frames a second, as `rate_of` takes them.
         limit: the longest clip that the model is good for, 4n+1.
         stretch: sample a segment beyond the limit at the limit, to be retimed by optical flow.
+        pack: segments of as many keyframes as fit the limit: as few of them as possible and, of these divisions, the
+            one of the smallest sum of squared lengths, which is what attention costs.
 
     Raises:
         InputError: too few or unordered times, two keyframes on one frame, or a segment beyond the limit.
@@ -209,10 +247,30 @@ def plan(
                 f"on frame {a} at {_number(fps)} fps; move them apart by at least {1 / float(fps):.4g} s or raise fps"
             )
     starts = [p - frames[0] for p in frames]
+    ends = _packed(starts, limit) if pack else range(len(starts))
     segments = tuple(
-        _segment(k, a, b, limit, stretch) for k, (a, b) in enumerate(zip(starts, starts[1:], strict=False))
+        _segment(k, starts[i : j + 1], limit, stretch) for k, (i, j) in enumerate(pairwise(ends))
     )
     return Timeline(fps, tuple(starts), segments)
+
+
+def _packed(frames: Sequence[int], limit: int) -> list[int]:
+    """The keyframes at which segments begin or end, see `plan`; one pair may be longer than the limit."""
+    best = [
+        (0, 0, 0)
+    ]  # up to each keyframe: segments, sum of squares, the keyframe at which the last one begins
+    for j in range(1, len(frames)):
+        options = []
+        for i in reversed(range(j)):
+            length = frames[j] - frames[i] + 1
+            if i < j - 1 and round_up(length) > limit:
+                break
+            options.append((best[i][0] + 1, best[i][1] + length**2, i))
+        best.append(min(options))
+    ends = [len(frames) - 1]
+    while ends[-1]:
+        ends.append(best[ends[-1]][2])
+    return ends[::-1]
 
 
 def _check_times(seconds: Sequence[Seconds]) -> None:
@@ -231,7 +289,8 @@ def _check_times(seconds: Sequence[Seconds]) -> None:
             )
 
 
-def _segment(index: int, start: int, end: int, limit: int, stretch: bool) -> Segment:
+def _segment(index: int, keyframes: Sequence[int], limit: int, stretch: bool) -> Segment:
+    start, *inner, end = keyframes
     needed = end - start + 1
     sampled = round_up(needed)
     if sampled > limit:
@@ -241,7 +300,7 @@ def _segment(index: int, start: int, end: int, limit: int, stretch: bool) -> Seg
                 "it, lower fps, or leave long_segments at stretch: sampled at the limit, then retimed by optical flow"
             )
         sampled = limit
-    return Segment(index, start, end, sampled)
+    return Segment(index, start, end, sampled, tuple(inner))
 
 
 def stretches(timeline: Timeline) -> list[str]:

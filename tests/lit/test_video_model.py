@@ -13,17 +13,18 @@ from wanedit.flow.editing import View
 from wanedit.flow.keyframes import Exponential
 from wanedit.flow.methods.copy_source import CopySource
 from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
-from wanedit.flow.path import schedule
+from wanedit.flow.path import Step, schedule
 from wanedit.lit.editor import FlowMatchingEditor, WanVideoModel
 from wanedit.lit.networks import picture_key
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.video import from_uint8
-from wanedit.wan.catalog import find_known
-from wanedit.wan.condition import build_condition
+from wanedit.wan.catalog import SHOWABLE, Showable, find_known
+from wanedit.wan.condition import build_condition, build_hints
 from wanedit.wan.load import WanFolder, open_wan
+from wanedit.wan.transformer import ExpertPair
 
 STEP = next(iter(schedule(4, 3.0)))
-KINDS = ("flf2v", "i2v", "t2v")
+KINDS = ("flf2v", "i2v", "t2v", "vace")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,13 @@ def picture(frame: int) -> torch.Tensor:
     return from_uint8(task.keyframes)[:, task.keyframe_indices.index(frame)]
 
 
+def told_of(model: WanVideoModel, view: View) -> torch.Tensor:
+    """The condition of a clip of nine frames, one for all transformers."""
+    made = model.condition(view, 9)
+    assert isinstance(made, torch.Tensor)
+    return made
+
+
 def known(name: str) -> WanFolder:
     model = find_known(name)
     assert model is not None
@@ -59,7 +67,8 @@ def known(name: str) -> WanFolder:
         ("Wan2.1-T2V-1.3B", ()),
         ("Wan2.1-T2V-14B", ()),
         ("Wan2.1-I2V-14B-480P", (0,)),
-        ("Wan2.2-I2V-A14B", (0,)),
+        ("Wan2.2-I2V-A14B", (0, 4, 12)),
+        ("Wan2.1-VACE-1.3B", (0, 4, 12)),
         ("Wan2.1-FLF2V-14B-720P", (0, 12)),
         ("Wan2.1-Fun-1.3B-InP", (0, 4, 12)),
         ("Wan2.1-Fun-14B-InP", (0, 4, 12)),
@@ -72,7 +81,7 @@ def test_a_model_is_shown_what_it_was_trained_to_see(name: str, shown: tuple[int
 
 def test_a_folder_without_a_name_goes_by_its_kind(folders: dict[str, Path]) -> None:
     shown = {kind: open_wan(path).showable((0, 4, 8), 9) for kind, path in folders.items()}
-    assert shown == {"flf2v": (0, 8), "i2v": (0,), "t2v": ()}
+    assert shown == {"flf2v": (0, 8), "i2v": (0,), "t2v": (), "vace": (0, 4, 8)}
     assert open_wan(folders["flf2v"]).showable((0,), 1) == (0,)
 
 
@@ -160,8 +169,8 @@ def test_condition_channels_of_a_joint_sequence(editors) -> None:
     latents = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     shown = View("a blue square", images={0: picture(0), 8: picture(8)}, joint=2, appended=latents)
     with torch.no_grad():
-        told = model._condition(shown, 9)
-        untold = model._condition(replace(shown, appended=None), 9)
+        told = told_of(model, shown)
+        untold = told_of(model, replace(shown, appended=None))
         clip = build_condition(dict(shown.images), 9, editor.encode)
         empty = build_condition({}, 1, editor.encode, (32, 32))
     assert told.shape == untold.shape == (1, 20, 5, 4, 4)
@@ -170,6 +179,77 @@ def test_condition_channels_of_a_joint_sequence(editors) -> None:
     assert (told[:, :4, 3:] == 1).all()
     assert torch.equal(untold[:, :, 3:], empty.expand(-1, -1, 2, -1, -1))
     assert (untold[:, :4, 3:] == 0).all()
+
+
+def test_hints_of_a_joint_sequence(editors) -> None:
+    """Appended slots are kept whole: their latents, nothing to change, a mask of zeros."""
+    editor = editors["vace"]
+    latents = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    shown = View("a blue square", images={0: picture(0), 8: picture(8)}, joint=2, appended=latents)
+    with torch.no_grad():
+        told = told_of(model_of(editor), shown)
+        untold = told_of(model_of(editor), replace(shown, appended=None))
+        grey = editor.encode(torch.zeros(1, 3, 1, 32, 32)).expand(-1, -1, 2, -1, -1)
+    assert told.shape == untold.shape == (1, 96, 5, 4, 4)
+    assert torch.equal(told[:, :16, 3:], latents)
+    assert torch.equal(told[:, 16:32, 3:], grey)
+    assert not told[:, 32:, 3:].any()
+    assert torch.equal(untold[:, :32, 3:], torch.cat([grey, grey], dim=1))
+    assert (untold[:, 32:, 3:] == 1).all()
+    x = torch.randn(1, 16, 5, 4, 4, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        a, b = (
+            model_of(editor).velocity(view, 5)(x, STEP) for view in (shown, replace(shown, appended=None))
+        )
+    assert not torch.equal(a, b)
+
+
+def test_a_vace_alone_is_given_a_video_and_a_mask(editors) -> None:
+    video, mask = torch.rand(3, 9, 32, 32) * 2 - 1, torch.zeros(9, 32, 32)
+    mask[:, 8:24, 8:24] = 1
+    view = View("a blue square", images={4: picture(0)}, video=video, mask=mask)
+    editor = editors["vace"]
+    with torch.no_grad():
+        made = told_of(model_of(editor), view)
+        over = torch.where(torch.arange(9)[:, None, None] == 4, 0.0, mask)
+        clip = torch.where((torch.arange(9) == 4)[:, None, None], picture(0)[:, None], video)
+        assert torch.equal(made, build_hints(clip[None], over[None, None], editor.encode))
+    assert mask[4].any(), "the view is left as it was"
+    for kind in ("flf2v", "t2v"):
+        with pytest.raises(InputError, match=f"a-{kind} reads no video with a mask; expected a VACE"):
+            model_of(editors[kind]).velocity(replace(view, images={}), 3)
+
+
+def test_experts_hold_a_keyframe_in_the_middle_each_with_its_own_strength(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SHOWABLE, "i2v", Showable("any", (0.7, 0.2)))
+    editor = loaded(edit_task(), CopySource(), folder=open_wan(write_experts(tmp_path / "a-pair")))
+    view = View("a blue square", images={0: picture(0), 4: picture(8), 8: picture(8)})
+    with torch.no_grad():
+        high, low = model_of(editor).condition(view, 9)
+        assert high[0, :4, :, 0, 0].T.tolist() == [[1] * 4, [0, 0, 0, pytest.approx(0.7)], [0, 0, 0, 1]]
+        assert low[0, :4, :, 0, 0].T.tolist() == [[1] * 4, [0, 0, 0, pytest.approx(0.2)], [0, 0, 0, 1]]
+        assert torch.equal(high[:, 4:], low[:, 4:])
+        ends = model_of(editor).condition(replace(view, images={0: picture(0), 8: picture(8)}), 9)
+        assert isinstance(ends, torch.Tensor), "one for both where the middle is free"
+        out = WanVideoModel(editor, (32, 32), "blurred", (0.7, 0.0)).condition(view, 9)
+        assert torch.equal(out[1], ends), "at strength 0 the picture is left out, not only its mask"
+        # Each expert reads its own.
+        x = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        words, transformer = editor.encodings.text["a blue square"], editor.loaded().transformer
+        assert isinstance(transformer, ExpertPair)
+        velocity = model_of(editor).velocity(view, 3)
+        for step in (Step(0, 0.95, 0.5, 950.0), Step(1, 0.5, 0.1, 500.0)):
+            expert, told = (
+                (transformer.high_noise, high) if step.timestep > 900 else (transformer.low_noise, low)
+            )
+            direct = expert(x, torch.tensor([step.timestep]), words, None, told)
+            assert torch.equal(velocity(x, step), direct)
+    with pytest.raises(
+        InputError, match=r"middle_strength is \[0.7, 0.2, 0.1\]; expected one number or, for each of 2"
+    ):
+        editor.folder.held((0.7, 0.2, 0.1))
 
 
 def test_a_joint_sequence_does_not_lengthen_the_clip(editors) -> None:

@@ -49,7 +49,8 @@ def write_transformer(folder: Path, model: WanTransformer, dtype: torch.dtype = 
         "freq_dim",
         "text_len",
     )
-    sizes = {name: getattr(config, name) for name in (*names, "text_dim", "image_dim", "eps")}
+    names += ("text_dim", "image_dim", "eps", *(("vace_layers", "vace_in_dim") if config.vace_layers else ()))
+    sizes = {name: getattr(config, name) for name in names}
     _json(folder / "config.json", {"_class_name": "WanModel", **sizes})
     tensors = {name: value.to(dtype) for name, value in model.state_dict().items()}
     save_file(tensors, folder / "diffusion_pytorch_model.safetensors")

@@ -11,8 +11,10 @@ GRID = (4, 4, 6)
 
 def config(model_type: str = "flf2v", **other) -> WanConfig:
     """Two blocks, two heads of 22 channels: a size whose thirds are uneven."""
-    in_dim = 16 if model_type == "t2v" else 36
+    in_dim = 16 if model_type in ("t2v", "vace") else 36
     sizes = {"dim": 44, "ffn_dim": 64, "num_heads": 2, "num_layers": 2, "in_dim": in_dim, "freq_dim": 32}
+    if model_type == "vace":
+        other = {"num_layers": 3, "vace_layers": (0, 2), "vace_in_dim": 96} | other
     return WanConfig(model_type, **{**sizes, "text_len": 10, "text_dim": 12, "image_dim": 14, **other})
 
 

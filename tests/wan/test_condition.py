@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.wan.condition import build_condition, frame_mask
+from wanedit.wan.condition import build_condition, frame_mask, strengths
 
 
 def mask(known: set[int], num_frames: int) -> list[list[int]]:
@@ -87,3 +87,23 @@ def test_errors_come_before_encoding() -> None:
         build_condition({0: image, 5: image}, 5, encode)
     with pytest.raises(InputError, match="num_frames is 6"):
         build_condition({0: image, 5: image}, 6, encode)
+
+
+@pytest.mark.parametrize(
+    ("frames", "soft"),
+    [
+        ((0, 16), ()),
+        ((0, 8, 16), (8,)),
+        ((0, 1, 2, 16), ()),  # several start frames
+        ((0, 1, 2, 4, 14, 15, 16), (4,)),
+        ((3, 16), (3,)),
+        ((15,), (15,)),
+        (tuple(range(17)), ()),
+    ],
+)
+def test_frames_at_either_end_are_held_whole(frames: tuple[int, ...], soft: tuple[int, ...]) -> None:
+    assert strengths(frames, 17, 0.3) == {frame: 0.3 if frame in soft else 1.0 for frame in frames}
+    mask = frame_mask(strengths(frames, 17, 0.3), 17, 1, 1)
+    plain = frame_mask(set(frames), 17, 1, 1)
+    assert torch.equal(mask > 0, plain > 0)
+    assert int((mask == plain.new_tensor(0.3)).sum()) == len(soft)

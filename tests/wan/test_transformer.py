@@ -13,7 +13,7 @@ from wanedit.lit.velocity import GuidedVelocity
 from wanedit.wan.transformer import sinusoidal_embedding
 
 CLOSE = 2e-6
-TYPES = ["t2v", "i2v", "flf2v"]
+TYPES = ["t2v", "i2v", "flf2v", "vace"]
 
 
 @pytest.mark.parametrize("model_type", TYPES)

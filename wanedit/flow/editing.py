@@ -47,6 +47,8 @@ class View:
         frame_ids: the temporal position of every slot, in slots; 0 … S-1 by default.
         joint: K, how many slots of single frames are appended to the clip in one sequence.
         appended: what those K slots are known to hold; None if the model is told nothing of it.
+        video: pixels that the clip is made from, for a model that reads a video; grey (0) where nothing is known.
+        mask: where it is changed (1), and where kept (0); likewise. `images` stand over both.
     """
 
     prompt: str
@@ -55,6 +57,8 @@ class View:
     frame_ids: tuple[float, ...] | None = None
     joint: int = 0
     appended: Float[Tensor, "b c k h w"] | None = None
+    video: Float[Tensor, "3 t height width"] | None = None
+    mask: Float[Tensor, "t height width"] | None = None
 
     def guided(self, guidance_scale: float | None) -> "View":
         """The same under another guidance; None changes nothing."""

@@ -80,7 +80,10 @@ class Windowed:
         first, count = STRIDE * start, STRIDE * (self.window - 1) + 1
         images = {frame - first: image for frame, image in view.images.items() if 0 <= frame - first < count}
         ids = view.frame_ids and view.frame_ids[start : start + self.window]
-        return replace(view, images=images, frame_ids=ids)
+        inside = slice(first, first + count)
+        video = None if view.video is None else view.video[:, inside]
+        mask = None if view.mask is None else view.mask[inside]
+        return replace(view, images=images, frame_ids=ids, video=video, mask=mask)
 
 
 def window_starts(slots: int, window: int, overlap: int) -> tuple[int, ...]:

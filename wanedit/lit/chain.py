@@ -13,7 +13,7 @@ from wanedit.lit.tasks import ChainSettings, OnStep, SampledSegment, SegmentTask
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.rng import derive_seed, noise
 from wanedit.video import to_uint8
-from wanedit.wan.condition import build_condition
+from wanedit.wan.condition import known_frames
 from wanedit.wan.load import WanFolder
 
 
@@ -21,7 +21,7 @@ class FLF2VChain(WanModule[SegmentTask]):
     """Samples segments between keyframes with one Wan model, under any Trainer or without one.
 
     Args:
-        folder: an opened model that takes a condition (flf2v, or an inpainting i2v).
+        folder: an opened model that takes a condition (flf2v, an inpainting i2v, or a vace).
         settings: of the sampler.
         on_step: called with (segment index, step index) after every step.
 
@@ -37,7 +37,7 @@ class FLF2VChain(WanModule[SegmentTask]):
         super().__init__(folder, settings.offload_model, settings.t5_cpu, settings.tile)
         if not folder.config.condition_channels:
             raise InputError(
-                f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v or i2v model"
+                f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v, i2v or vace model"
             )
         self.settings = settings
         self.on_step = on_step or (lambda segment, step: None)
@@ -62,9 +62,16 @@ class FLF2VChain(WanModule[SegmentTask]):
         with self.working_on(f"segment {task.index}", task, "Finished segments stay; lower size or fps"):
             transformer, vae = self.ready(task)
             started, device = time.perf_counter(), vae.mean.device
-            first, last = (hold_edges(picture, task.latent_space).to(device) for picture in task.keyframes())
-            known = {0: first, task.sampled_frames - 1: last}
-            condition = build_condition(known, task.sampled_frames, self.encode)
+            space = task.latent_space
+            known = {frame: hold_edges(picture, space).to(device) for frame, picture in task.known().items()}
+            condition = known_frames(
+                self.folder.config,
+                known,
+                task.sampled_frames,
+                self.encode,
+                space.sampled_size(task.size),
+                self.folder.held(self.settings.middle_strength),
+            )
             self.bring(device)
             text = self.encodings.text[task.prompt].to(device)
             negative = text if scale == 1.0 else self.encodings.text[task.negative_prompt].to(device)
@@ -80,7 +87,7 @@ class FLF2VChain(WanModule[SegmentTask]):
                 levels,
                 lambda step, x, v: self.on_step(task.index, step.index),
             )
-            height, width = task.first.shape[1:]
+            height, width = task.size
             frames = to_uint8(self.decode(latents)[0, :, :, :height, :width])
         seconds = time.perf_counter() - started
         return SampledSegment(task.index, task.digest, task.tokens, latents[0].float().cpu(), frames, seconds)

@@ -1,6 +1,7 @@
 """FlowMatchingEditor: edit one clip a predict_step, with any method, which asks a WanVideoModel; OutsideEditor: with a
 model that is no Wan."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -17,8 +18,8 @@ from wanedit.lit.tasks import EditedClip, EditTask, hold_edges
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.timeline import STRIDE
 from wanedit.video import from_uint8
-from wanedit.wan.condition import build_condition
-from wanedit.wan.config import IMAGE_TOKENS, MASK_CHANNELS
+from wanedit.wan.condition import Condition, known_frames, told_of_latents
+from wanedit.wan.config import IMAGE_TOKENS
 from wanedit.wan.load import WanFolder
 
 
@@ -79,13 +80,17 @@ class FlowMatchingEditor(WanModule[EditTask]):
         """
         with self.working_on(f"clip {batch.index}", batch, "Lower size or num_frames"):
             device = self.ready(batch).vae.mean.device
-            model = WanVideoModel(self, batch.sampled_size, batch.negative_prompt)
+            model = self.video_model(batch)
             shown = shown_frames(self.folder, self.settings, batch)
             return edit_clip(model, self.method, batch, self.settings, shown, device, self.on_step)
 
+    def video_model(self, task: EditTask) -> "WanVideoModel":
+        """The model as methods ask it about a task."""
+        return WanVideoModel(self, task.sampled_size, task.negative_prompt, self.settings.middle_strength)
+
     def problem(self, task: EditTask, device: torch.device) -> Edit:
         """The task as the method sees it; see `make_edit`."""
-        model = WanVideoModel(self, task.sampled_size, task.negative_prompt)
+        model = self.video_model(task)
         shown = shown_frames(self.folder, self.settings, task)
         return make_edit(model, task, self.settings, shown, device)
 
@@ -97,10 +102,18 @@ class WanVideoModel:
         module: with VAE and transformer loaded, and every prompt and picture encoded that views may name.
         size: (height, width) in pixels, multiples of a token's side.
         negative_prompt: of guidance.
+        middle_strength: as in `ChainSettings`.
     """
 
-    def __init__(self, module: WanModule, size: tuple[int, int], negative_prompt: str) -> None:
+    def __init__(
+        self,
+        module: WanModule,
+        size: tuple[int, int],
+        negative_prompt: str,
+        middle_strength: float | Sequence[float] | None = None,
+    ) -> None:
         self.module = module
+        self.middle_strength = middle_strength
         self.size = size
         self.negative_prompt = negative_prompt
         self.config = module.folder.config
@@ -129,7 +142,7 @@ class WanVideoModel:
         require_readable(self.module.folder, view)
         transformer, vae = self.module.loaded()
         device = vae.mean.device
-        condition = self._condition(view, num_frames) if self.config.condition_channels else None
+        condition = self.condition(view, num_frames) if self.config.condition_channels else None
         tokens = self._tokens(view, num_frames)
         grid = (slots, *self.module.folder.latent_space.grid(1, self.size)[1:])
         scale, words = view.guidance_scale, self._words(view.prompt).to(device)
@@ -154,17 +167,22 @@ class WanVideoModel:
             raise InputError(f"prompt {prompt[:60]!r} was not encoded; expected one of the task's own")
         return self.module.encodings.text[prompt]
 
-    def _condition(self, view: View, num_frames: int) -> Float[Tensor, "1 known s h w"]:
-        clip = build_condition(view.images, num_frames, self.encode, self.size)
+    def condition(self, view: View, num_frames: int) -> Condition:
+        """What the model is told of the view's frames, see `known_frames`, and of its joint slots."""
+        made = None if view.video is None or view.mask is None else (view.video, view.mask)
+        middle = self.module.folder.held(self.middle_strength)
+        clip = known_frames(self.config, view.images, num_frames, self.encode, self.size, middle, made)
         if not view.joint:
             return clip
-        if view.appended is None:
-            single = build_condition({}, 1, self.encode, self.size).expand(-1, -1, view.joint, -1, -1)
-        else:
-            latents = view.appended.to(clip)
-            # A slot of one frame is known in all of its mask channels, as slot 0 is.
-            single = torch.cat([torch.ones_like(latents[:, :MASK_CHANNELS]), latents], dim=1)
-        return torch.cat([clip, single], dim=2)
+        # Slots of one frame, unknown or known whole.
+        single = known_frames(self.config, {}, 1, self.encode, self.size)
+        assert isinstance(single, Tensor), "of no frame the experts are told the same"
+        single = single.expand(-1, -1, view.joint, -1, -1)
+        if view.appended is not None:
+            single = told_of_latents(self.config, view.appended.to(single), single)
+        both = clip if isinstance(clip, tuple) else (clip, clip)
+        high, low = (torch.cat([one, single], dim=2) for one in both)
+        return (high, low) if isinstance(clip, tuple) else high
 
     def _tokens(self, view: View, num_frames: int) -> Tensor | None:
         """257 tokens of each frame that the model looks at; zeros for one that is not shown."""

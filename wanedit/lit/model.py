@@ -11,7 +11,7 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import VideoModel, View
 from wanedit.lit import VIDEO_MODELS, comes_from_outside
 from wanedit.outside import named_error
-from wanedit.wan.catalog import Sampling
+from wanedit.wan.catalog import KNOWN_MODELS, Sampling
 from wanedit.wan.config import WAN_21_LATENTS, ChosenLora, LatentSpace
 from wanedit.wan.load import WanFolder, open_wan, require_parts
 
@@ -39,6 +39,11 @@ class OpenModel(Protocol):
     @property
     def reads_images(self) -> bool:
         """Whether a view may show it any picture."""
+        ...
+
+    @property
+    def reads_video(self) -> bool:
+        """Whether a view may give it a video and a mask."""
         ...
 
     def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
@@ -108,6 +113,11 @@ class OutsideModel:
     def reads_images(self) -> bool:
         return True
 
+    @property
+    def reads_video(self) -> bool:
+        """Whether it says so of itself."""
+        return bool(getattr(self.make, "reads_video", False))
+
     def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
         """All: it refuses by itself what it cannot be shown."""
         return tuple(frames)
@@ -120,6 +130,7 @@ class MakesModel(Protocol):
 
 
 # What a model from outside is asked for; a class that lacks one is refused before it is made.
+READ_VIDEO = [known.name for known in KNOWN_MODELS if known.config.model_type == "vace"]
 MEMBERS = ("velocity", "encode", "decode", "evaluations")
 
 
@@ -159,7 +170,7 @@ def open_model(
     folder = open_wan(source, parts, loras, lora_partial)
     if shows_images and not folder.reads_images:
         raise InputError(
-            f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v or i2v model"
+            f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v, i2v or vace model"
         )
     require_parts(folder)
     return folder
@@ -185,12 +196,28 @@ def hash_code(model: OutsideModel) -> dict[str, str]:
     return {model.name: VIDEO_MODELS.code(model.name), **({"fingerprint": str(said)} if said else {})}
 
 
+def held_softly(strength: Sequence[float]) -> list[str]:
+    """A note where keyframes in the middle of a clip are held less firmly than its ends."""
+    if min(strength) == 1:
+        return []
+    said = ", ".join(f"{one:g}" for one in strength)
+    experts = " (high, low noise)" if len(strength) > 1 else ""
+    return [
+        f"keyframes in the middle of a clip are held with strength {said}{experts}, softer than its ends, and may be "
+        "met roughly: middle_strength"
+    ]
+
+
 def require_readable(model: OpenModel, view: View) -> None:
-    """Refuse a view with images for a model without condition channels.
+    """Refuse a view with images for a model without condition channels, and one with a video for one that reads none.
 
     Raises:
         InputError: naming the model.
     """
+    if view.video is not None and not model.reads_video:
+        raise InputError(
+            f"{model.name} reads no video with a mask; expected a VACE ({', '.join(READ_VIDEO)})"
+        )
     if (view.images or view.appended is not None) and not model.reads_images:
         raise InputError(
             f"{model.name} reads no images; expected a view without any: a method that shows the model none"

@@ -4,7 +4,7 @@ Without Lightning, whose import costs a plan more than the plan.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -50,6 +50,14 @@ class StoredPicture(Protocol):
         ...
 
 
+Picture = Float[Tensor, "3 height width"] | StoredPicture
+
+
+def picture_of(one: Picture) -> Float[Tensor, "3 height width"]:
+    """A picture in [-1, 1], read if it is stored."""
+    return one.read() if isinstance(one, StoredPicture) else one
+
+
 @dataclass(frozen=True, eq=False)
 class SegmentTask:
     """A pure, idempotent piece of work: with the model and the sampler's settings, all that decides its pixels.
@@ -63,26 +71,39 @@ class SegmentTask:
         seed: the run's base seed.
         digest: hash of all that decides the pixels; names the segment's file.
         latent_space: of the model.
+        middle: sampled frame -> a keyframe between the two, for a model that can be shown any.
     """
 
     index: int
     sampled_frames: int
-    first: Float[Tensor, "3 height width"] | StoredPicture
-    last: Float[Tensor, "3 height width"] | StoredPicture
+    first: Picture
+    last: Picture
     prompt: str
     negative_prompt: str = ""
     seed: int = 0
     digest: str = ""
     latent_space: LatentSpace = WAN_21_LATENTS
+    middle: Mapping[int, Picture] = field(default_factory=dict)
 
     def keyframes(self) -> list[Float[Tensor, "3 height width"]]:
         """First and last, read."""
-        return [one.read() if isinstance(one, StoredPicture) else one for one in (self.first, self.last)]
+        return [picture_of(self.first), picture_of(self.last)]
+
+    def known(self) -> dict[int, Float[Tensor, "3 height width"]]:
+        """Sampled frame -> keyframe, read, of all."""
+        first, last = self.keyframes()
+        middle = {frame: picture_of(one) for frame, one in self.middle.items()}
+        return {0: first, **middle, self.sampled_frames - 1: last}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.first.shape[1], self.first.shape[2]
 
     @property
     def grid(self) -> tuple[int, int, int]:
         """Latent sizes (S, h, w)."""
-        return self.latent_space.grid(self.sampled_frames, (self.first.shape[1], self.first.shape[2]))
+        return self.latent_space.grid(self.sampled_frames, self.size)
 
     @property
     def tokens(self) -> int:
@@ -155,12 +176,15 @@ class ChainSettings(SamplerSettings):
             experts only the one that answers is on the device.
         t5_cpu: the text encoder runs on the CPU.
         tile: side of VAE tiles in pixels; None for whole frames.
+        middle_strength: how firmly the mask holds keyframes in the middle, for all transformers or for each; None for
+            what is the model's own.
     """
 
     solver: str = "unipc"
     offload_model: bool = True
     t5_cpu: bool = False
     tile: int | None = None
+    middle_strength: float | Sequence[float] | None = None
 
 
 @dataclass(frozen=True, eq=False)

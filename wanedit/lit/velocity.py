@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from wanedit.flow.path import Step, classifier_free
+from wanedit.wan.condition import Condition
 from wanedit.wan.transformer import ExpertPair, WanTransformer
 
 # Up to this many tokens one pass over both prompts is faster than two: small products leave cores idle.
@@ -32,7 +33,7 @@ class GuidedVelocity:
         text: Tensor,
         negative_text: Tensor,
         image_tokens: Tensor | None,
-        condition: Tensor | None,
+        condition: Condition | None,
         guidance_scale: float,
         frame_ids: Tensor | None = None,
     ) -> None:
@@ -48,7 +49,10 @@ class GuidedVelocity:
             # pad_sequence pads the shorter prompt with zeros, as `prepare` pads both.
             rows = pad_sequence([*text, *negative_text.expand(len(text), -1, -1)], batch_first=True)
             # One of all samples broadcasts; one for each is needed for both prompts.
-            both = (v if v is None or len(v) == 1 else torch.cat([v, v]) for v in (image_tokens, condition))
+            both = (
+                torch.cat([v, v]) if isinstance(v, Tensor) and len(v) > 1 else v
+                for v in (image_tokens, condition)
+            )
             self.contexts = [model.prepare(grid, rows, *both, frame_ids)]
         else:
             conditional = model.prepare(grid, text, image_tokens, condition, frame_ids)

@@ -55,6 +55,7 @@ Count = Annotated[int, Gt(0)]
 Index = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
 Rate = Annotated[float, Gt(0), Le(MAX_FPS)]
 AnyRate = Annotated[
     Rate | str | None, doc(f'a number above 0 up to {MAX_FPS:g}, a fraction such as "30000/1001", or null')

@@ -227,6 +227,40 @@ class Block(nn.Module):
         return x + timed(gate2, linear(self.ffn, timed(1 + scale2, self.norm2(x), shift2)))
 
 
+class HintBlock(Block):
+    """A block beside the main ones, of which a layer of theirs is given what it makes of the known frames.
+
+    Source: VACE (arXiv 2503.07598, context adapter tuning); diffusers, `transformer_wan_vace.py`.
+
+    Args:
+        takes_in: the first of them, where the embedded frames meet the embedded latents.
+    """
+
+    def __init__(self, dim: int, ffn_dim: int, num_heads: int, eps: float, takes_in: bool) -> None:
+        super().__init__(dim, ffn_dim, num_heads, eps, image_tokens=False)
+        self.before_proj = nn.Linear(dim, dim) if takes_in else None
+        self.after_proj = nn.Linear(dim, dim)
+
+    def hint(
+        self,
+        c: Float[Tensor, "b n width"],
+        x: Float[Tensor, "b n width"],
+        modulation: Float[Tensor, "b times 6 width"],
+        context: KeysValues,
+        cos: Float[Tensor, "n pairs"],
+        sin: Float[Tensor, "n pairs"],
+    ) -> tuple[Float[Tensor, "b n width"], Float[Tensor, "b n width"]]:
+        """What the main layer is given, and the stream that the next hint block goes on from.
+
+        Args:
+            c: that stream, at first the embedded frames. x: the embedded latents, read by the first block alone.
+        """
+        if self.before_proj is not None:
+            c = linear(self.before_proj, c) + x
+        c = self(c, modulation, context, cos, sin)
+        return linear(self.after_proj, c), c
+
+
 class Head(nn.Module):
     """Last norm and projection to patches, modulated by the time embedding itself, in float32."""
 

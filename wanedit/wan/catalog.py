@@ -7,8 +7,10 @@ import contextlib
 import os
 import re
 import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import at_home
@@ -54,6 +56,58 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Showable:
+    """Which frames of a clip a model can be shown, and how firmly.
+
+    Attributes:
+        frames: "none", "first", "ends" (the first and the last) or "any".
+        middle: what its mask says of a frame that is neither at the start nor at the end: 1 holds it as firmly as
+            these, less more softly, 0 leaves it out; one number, or one for each expert, high noise first.
+    """
+
+    frames: Literal["none", "first", "ends", "any"]
+    middle: tuple[float, ...] = (1.0,)
+
+    def among(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
+        """Those of `frames` that it can be shown in a clip of so many."""
+        shown = {"none": (), "first": (0,), "ends": (0, num_frames - 1)}
+        return tuple(frame for frame in frames if self.frames == "any" or frame in shown[self.frames])
+
+    def held(self, asked: float | Sequence[float] | None, experts: int) -> tuple[float, ...]:
+        """`middle`, or what is asked for in its place.
+
+        Raises:
+            InputError: numbers for more or fewer transformers than there are.
+        """
+        if asked is None:
+            return self.middle[:experts]
+        given = tuple(asked) if isinstance(asked, Sequence) else (asked,)
+        if len(given) not in (1, experts):
+            raise InputError(
+                f"middle_strength is {list(given)}; expected one number or, for each of {experts} transformers, one"
+            )
+        return given
+
+
+# Of a model that no entry says more of.
+SHOWABLE = {
+    "t2v": Showable("none"),
+    "i2v": Showable("first"),
+    "flf2v": Showable("ends"),
+    "ti2v": Showable("first"),
+    "vace": Showable("any"),
+}
+ANY_FRAME = Showable("any")
+# For messages.
+SHOWN = {
+    "none": "no frame",
+    "first": "the first frame alone",
+    "ends": "the first and the last frame alone",
+    "any": "any frames",
+}
+
+
+@dataclass(frozen=True)
 class KnownModel:
     """A published model.
 
@@ -63,6 +117,7 @@ class KnownModel:
         aliases: further names. "WAN-1.3B" and "WAN-14B" are those of the original's editor. The inpainting models are
             meant, which do both jobs: they can be shown any keyframe, the text-only models of these sizes none.
         about: what whoever uses it must know of it at once; "" for nothing.
+        showable: None for what models of its type can be shown.
     """
 
     name: str
@@ -73,6 +128,12 @@ class KnownModel:
     aliases: tuple[str, ...] = field(default=())
     bundled: bool = False
     about: str = ""
+    showable: Showable | None = None
+
+    @property
+    def shows(self) -> Showable:
+        """Which frames it can be shown."""
+        return self.showable or SHOWABLE[self.config.model_type]
 
     def download(self, folder: Path) -> str:
         """The command line that brings its files into a folder."""
@@ -80,7 +141,7 @@ class KnownModel:
 
 
 def _config(model_type: str, dim: int, ffn_dim: int, heads: int, layers: int, **other) -> WanConfig:
-    in_dim = 16 if model_type == "t2v" else 36
+    in_dim = 16 if model_type in ("t2v", "vace") else 36
     return WanConfig(model_type, dim, ffn_dim, heads, layers, in_dim, **other)
 
 
@@ -88,8 +149,8 @@ def _14b(model_type: str, **other) -> WanConfig:
     return _config(model_type, 5120, 13824, 40, 40, **other)
 
 
-def _1_3b(model_type: str) -> WanConfig:
-    return _config(model_type, 1536, 8960, 12, 30)
+def _1_3b(model_type: str, **other) -> WanConfig:
+    return _config(model_type, 1536, 8960, 12, 30, **other)
 
 
 TINY = KnownModel(
@@ -102,6 +163,7 @@ TINY = KnownModel(
     bundled=True,
     about="a test model of drawn shapes, 21 MB: it shows that everything works here, not what Wan can do. A published "
     "model takes its place by --model NAME; `wanedit models` lists them",
+    showable=ANY_FRAME,
 )
 
 KNOWN_MODELS = (
@@ -149,6 +211,7 @@ KNOWN_MODELS = (
         "alibaba-pai/Wan2.1-Fun-1.3B-InP",
         "6d6ccde6845b95ad9114ab993d917893",
         ("WAN-1.3B", "Fun-1.3B", "1.3B"),
+        showable=ANY_FRAME,
     ),
     KnownModel(
         "Wan2.1-Fun-14B-InP",
@@ -157,6 +220,24 @@ KNOWN_MODELS = (
         "alibaba-pai/Wan2.1-Fun-14B-InP",
         "6bfcfb3b342cb286ce886889d519a77e",
         ("WAN-14B", "Fun-14B", "14B"),
+        showable=ANY_FRAME,
+    ),
+    # `vace/models/wan/configs` and `wan_vace.py` of VACE; hints at every second and at every fifth block.
+    KnownModel(
+        "Wan2.1-VACE-1.3B",
+        _1_3b("vace", vace_layers=tuple(range(0, 30, 2)), vace_in_dim=96),
+        Sampling(shift=16.0, size="832*480"),
+        "Wan-AI/Wan2.1-VACE-1.3B",
+        "a61453409b67cd3246cf0c3bebad47ba",
+        ("VACE-1.3B",),
+    ),
+    KnownModel(
+        "Wan2.1-VACE-14B",
+        _14b("vace", vace_layers=tuple(range(0, 40, 5)), vace_in_dim=96),
+        Sampling(shift=16.0),
+        "Wan-AI/Wan2.1-VACE-14B",
+        "7a513e1f257a861512b1afd387a8ecd9",
+        ("VACE-14B",),
     ),
     KnownModel(
         "Wan2.2-I2V-A14B",
@@ -164,6 +245,8 @@ KNOWN_MODELS = (
         Sampling(num_inference_steps=40, guidance_scale=3.5),
         "Wan-AI/Wan2.2-I2V-A14B",
         "5b013604280dd715f8457c6ed6d6a626",
+        # Practice of its users (ComfyUI-Wan22FMLF): 0.6 to 0.8 and 0 to 0.2, without which the middle flashes.
+        showable=Showable("any", middle=(0.7, 0.2)),
     ),
 )
 

@@ -1,10 +1,11 @@
 """What a velocity is conditioned on: the prompt's tokens, the images' tokens, and the known frames as channels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,11 +13,13 @@ from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import Json, reading
 from wanedit.timeline import STRIDE
 from wanedit.wan.checkpoint import Part
-from wanedit.wan.config import IMAGE, MASK_CHANNELS, TEXT, checked
+from wanedit.wan.config import IMAGE, MASK_CHANNELS, TEXT, WanConfig, checked
 from wanedit.wan.formats.layouts import Source
 from wanedit.wan.formats.tensors import read_file
 
 Image = Float[Tensor, "3 height width"]
+# One for every transformer of a model, or one for the high-noise and one for the low-noise expert.
+Condition = Tensor | tuple[Tensor, Tensor]
 
 # UMT5-XXL as Wan 2.1 uses it (`wan/modules/t5.py`, `umt5_xxl`).
 OFFICIAL_TEXT: Json = {
@@ -238,14 +241,17 @@ def load_image_encoder(
     return ImageEncoder(image_part(source).load(lambda _: dtype, device))
 
 
-def frame_mask(known: set[int], num_frames: int, height: int, width: int) -> Float[Tensor, "1 4 s h w"]:
-    """1 where a frame is known. Slot 0 repeats frame 0 in its four channels; slot j holds frames 4j-3 … 4j.
+def frame_mask(
+    known: Collection[int] | Mapping[int, float], num_frames: int, height: int, width: int
+) -> Float[Tensor, "1 4 s h w"]:
+    """1, or a strength, where a frame is known. Slot 0 repeats frame 0 in its four channels; slot j holds frames
+    4j-3 … 4j.
 
     So with a known last frame only channel 3 of the last slot is 1: its three frames before are free.
     Source: Wan 2.1, `wan/first_last_frame2video.py`, without its fixed length of 81.
 
     Args:
-        known: frame indices, 0 <= p < num_frames.
+        known: frame indices, 0 <= p < num_frames, perhaps each with a strength from 0 to 1.
         num_frames: 4n+1.
         height, width: of the latents.
     """
@@ -255,9 +261,76 @@ def frame_mask(known: set[int], num_frames: int, height: int, width: int) -> Flo
     if outside:
         raise InputError(f"frames {outside} lie outside 0 … {num_frames - 1}")
     frames = torch.zeros(num_frames)
-    frames[list(known)] = 1
+    for frame, strength in (known if isinstance(known, Mapping) else dict.fromkeys(known, 1.0)).items():
+        frames[frame] = strength
     slots = torch.cat([frames[:1].repeat(MASK_CHANNELS), frames[1:]]).view(-1, MASK_CHANNELS)
     return slots.T[None, :, :, None, None].expand(-1, -1, -1, height, width).contiguous()
+
+
+def strengths(frames: Iterable[int], num_frames: int, middle: float) -> dict[int, float]:
+    """How firmly each frame is held: `middle`, and 1 from the first frame on, and up to the last, as long as every
+    frame is known."""
+    ordered = sorted(frames)
+    last = num_frames - len(ordered)
+    return {frame: 1.0 if frame in (k, last + k) else float(middle) for k, frame in enumerate(ordered)}
+
+
+def known_frames(
+    config: WanConfig,
+    images: Mapping[int, Image],
+    num_frames: int,
+    encode: Callable[[Tensor], Tensor],
+    size: tuple[int, int],
+    middle: Sequence[float] = (1.0,),
+    clip: tuple[Float[Tensor, "3 t height width"], Float[Tensor, "t height width"]] | None = None,
+    references: Sequence[Image] = (),
+) -> Condition:
+    """What a model reads of known frames: `build_condition`, or the `build_hints` of a vace.
+
+    Args:
+        images, num_frames, encode: as `build_condition`.
+        size: (height, width) of the clip.
+        middle: how firmly a frame that is in the middle of the clip is held, see `strengths`; for two experts perhaps
+            one number each. A frame held at 0 is left out.
+        clip: for a vace, what lies around the images: pixels, and a mask that is 1 where they are to be changed.
+        references: for a vace, as of `build_hints`.
+
+    Returns:
+        One condition, or one for each expert where these differ.
+    """
+    held = [strengths(images, num_frames, one) for one in middle]
+
+    def build(strength: Mapping[int, float]) -> Tensor:
+        shown = {frame: image for frame, image in images.items() if strength[frame]}
+        if config.model_type != "vace":
+            return build_condition(shown, num_frames, encode, size, strength)
+        if clip is None:
+            like = next(iter(images.values()), torch.empty(0))
+            video, mask = like.new_zeros(3, num_frames, *size), like.new_ones(num_frames, *size)
+        else:
+            video, mask = clip[0].clone(), clip[1].clone()
+        for frame, image in shown.items():
+            video[:, frame], mask[frame] = image, 1 - strength[frame]
+        return build_hints(video[None], mask[None, None], encode, references)
+
+    if len(held) == 1 or held[0] == held[1]:
+        return build(held[0])
+    return build(held[0]), build(held[1])
+
+
+def told_of_latents(
+    config: WanConfig, latents: Float[Tensor, "1 c k h w"], unknown: Float[Tensor, "1 channels k h w"]
+) -> Float[Tensor, "1 channels k h w"]:
+    """What a model reads of slots that are known whole, each of one frame.
+
+    Args:
+        unknown: what it reads of such slots of which nothing is known.
+    """
+    count = latents.shape[1]
+    if config.model_type == "vace":
+        mask = torch.zeros_like(unknown[:, 2 * count :])
+        return torch.cat([latents, unknown[:, count : 2 * count], mask], dim=1)
+    return torch.cat([torch.ones_like(unknown[:, :-count]), latents], dim=1)
 
 
 def build_condition(
@@ -265,6 +338,7 @@ def build_condition(
     num_frames: int,
     encode: Callable[[Tensor], Tensor],
     size: tuple[int, int] | None = None,
+    strength: Mapping[int, float] | None = None,
 ) -> Float[Tensor, "1 known s h w"]:
     """Mask (4 channels) and latents of a video that shows the known images at their frames and zeros elsewhere.
 
@@ -273,6 +347,7 @@ def build_condition(
         num_frames: 4n+1.
         encode: video (1, 3, T, H, W) to normalised latents.
         size: (height, width), for a clip of which nothing is known; otherwise that of the images.
+        strength: what the mask says of each image; None for 1.
 
     Raises:
         InputError: images of different sizes, neither image nor size, an index outside the clip.
@@ -286,8 +361,38 @@ def build_condition(
         )
     like = next(iter(images.values()), torch.empty(0))
     video = like.new_zeros(1, 3, num_frames, *sizes.pop()[1:])
-    mask = frame_mask(set(images), num_frames, 1, 1)
+    mask = frame_mask({frame: strength[frame] if strength else 1.0 for frame in images}, num_frames, 1, 1)
     for frame, image in images.items():
         video[0, :, frame] = image
     latents = encode(video)
     return torch.cat([mask.to(latents).expand(-1, -1, -1, *latents.shape[3:]), latents], dim=1)
+
+
+def build_hints(
+    video: Float[Tensor, "1 3 t height width"],
+    mask: Float[Tensor, "1 1 t height width"],
+    encode: Callable[[Tensor], Tensor],
+    references: Sequence[Image] = (),
+) -> Float[Tensor, "1 channels _ h w"]:
+    """What the hint blocks of a vace read: 16 latents of what to keep, 16 of what to change, 64 of mask.
+
+    The mask of every pixel of an 8 x 8 patch is a channel, in time that of the frame nearest to the middle of a slot's
+    share of the clip: of a single known frame it may say nothing, which then stands in the latents alone.
+    Source: VACE (arXiv 2503.07598), `vace/models/wan/wan_vace.py`; diffusers, `pipeline_wan_vace.py`.
+
+    Args:
+        video: in [-1, 1], grey (0) where nothing is known.
+        mask: 1 where the clip is to be made, 0 where `video` is to be kept; between them the latents go by the nearer.
+        encode: pixels to normalised latents.
+        references: pictures that are no frames: R slots that are kept, before those of the clip.
+    """
+    changed = (mask > 0.5).to(video)
+    latents = torch.cat([encode(video * (1 - changed)), encode(video * changed)], dim=1)
+    slots, height, width = latents.shape[2:]
+    patch = video.shape[3] // height, video.shape[4] // width
+    shares = rearrange(mask.to(latents), "b 1 t (h p) (w q) -> b (p q) t h w", p=patch[0], q=patch[1])
+    hints = torch.cat([latents, F.interpolate(shares, (slots, height, width), mode="nearest-exact")], dim=1)
+    for picture in references:
+        kept = encode(picture[None, :, None])
+        hints = torch.cat([F.pad(kept, (0, 0, 0, 0, 0, 0, 0, hints.shape[1] - kept.shape[1])), hints], dim=2)
+    return hints

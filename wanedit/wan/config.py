@@ -32,7 +32,7 @@ _LORA = re.compile(
     r"(?P<file>.+?)(?::(?P<strength>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?(?::(?P<expert>high|low))?",
     re.DOTALL,
 )
-MODEL_TYPES = ("t2v", "i2v", "flf2v", "ti2v")
+MODEL_TYPES = ("t2v", "i2v", "flf2v", "ti2v", "vace")
 
 # Keys that official files carry and that decide no size here.
 _IGNORED_KEYS = {"_class_name", "_diffusers_version", "window_size", "cross_attn_type", "patch_size"}
@@ -148,6 +148,9 @@ class WanConfig:
     `image_dim` is the width of the image tokens. Official files leave it and `text_dim` out because their
     encoders have one size; `image_tokens` says whether cross-attention reads image tokens at all: the
     experts of Wan 2.2 call themselves "i2v" and do not. `out_dim` is the number of latent channels.
+
+    A "vace" is a t2v that is given hints in the blocks `vace_layers`, by blocks beside them that read `vace_in_dim`
+    channels.
     """
 
     model_type: str
@@ -165,6 +168,8 @@ class WanConfig:
     qk_norm: bool = True
     cross_attn_norm: bool = True
     image_tokens: bool | None = None
+    vace_layers: tuple[int, ...] = ()
+    vace_in_dim: int = 0
 
     HEAD_DIM: ClassVar[int] = 128
 
@@ -186,6 +191,14 @@ class WanConfig:
             raise InputError("qk_norm and cross_attn_norm must be true: every published Wan has both")
         if self.image_tokens is None:
             object.__setattr__(self, "image_tokens", self.model_type in ("i2v", "flf2v"))
+        layers, channels = self.vace_layers, self.vace_in_dim
+        # The first hint block alone takes the channels in: it belongs to the first block.
+        rising = list(layers) == sorted({0, *layers} & {*range(self.num_layers)}) and channels > 0
+        if not (rising if self.model_type == "vace" else layers == () and channels == 0):
+            raise InputError(
+                f"model_type {self.model_type} has vace_layers {list(layers)} and vace_in_dim {channels}; expected, of "
+                f"vace alone, blocks from 0 to {self.num_layers - 1} that rise from 0, and the channels of their input"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -193,8 +206,9 @@ class WanConfig:
 
     @property
     def condition_channels(self) -> int:
-        """Channels that are concatenated to the latents: 4 of mask and those of a latent, or none."""
-        return self.in_dim - self.out_dim
+        """Channels of the known frames, beside the latents: 4 of mask and those of a latent, or none. Of a vace, whose
+        hint blocks read them, those of two latents and of a mask of pixels."""
+        return self.vace_in_dim or self.in_dim - self.out_dim
 
     @property
     def first_in_place(self) -> bool:
@@ -220,22 +234,35 @@ class WanConfig:
             shapes["head.head.weight"][0] // math.prod(PATCH_SIZE),
         )
         tokens = "img_emb.proj.0.weight" in shapes
-        model_type = "flf2v" if "img_emb.emb_pos" in shapes else "i2v" if in_dim > out_dim else "t2v"
-        if (
-            out_dim != LatentSpace.channels
-        ):  # of the published models those, and only those, made from TI2V-5B
-            model_type = "ti2v"
+        num_layers, hints = (
+            len({name.split(".")[1] for name in shapes if name.startswith(f"{kind}.")})
+            for kind in ("blocks", "vace_blocks")
+        )
+        kinds = {
+            "vace": hints > 0,
+            # Of the published models those, and only those, made from TI2V-5B.
+            "ti2v": out_dim != LatentSpace.channels,
+            "flf2v": "img_emb.emb_pos" in shapes,
+            "i2v": in_dim > out_dim,
+            "t2v": True,
+        }
+        vace: Json = {}
+        if hints:
+            # The published ones lie evenly; `vace_layers` of a config wins.
+            vace["vace_layers"] = tuple(range(0, num_layers, -(-num_layers // hints)))[:hints]
+            vace["vace_in_dim"] = shapes["vace_patch_embedding.weight"][1]
         return {
-            "model_type": model_type,
+            "model_type": next(kind for kind, told in kinds.items() if told),
             "dim": dim,
             "num_heads": dim // cls.HEAD_DIM,
             "ffn_dim": shapes["blocks.0.ffn.0.weight"][0],
-            "num_layers": len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
+            "num_layers": num_layers,
             "in_dim": in_dim,
             "out_dim": out_dim,
             "freq_dim": shapes["time_embedding.0.weight"][1],
             "text_dim": shapes["text_embedding.0.weight"][1],
             "image_tokens": tokens,
+            **vace,
         } | ({"image_dim": shapes["img_emb.proj.0.weight"][0]} if tokens else {})
 
     @classmethod
@@ -249,6 +276,12 @@ class WanConfig:
         patch = tuple(patch) if isinstance(patch, list) else patch
         if patch != PATCH_SIZE:
             raise InputError(f"{source}: patch_size is {patch}; expected {PATCH_SIZE}")
+        for name, standard in ("vace_layers", [0]), ("vace_in_dim", 0):
+            if name in values and not _is_like(values[name], standard):
+                raise InputError(
+                    f"{source}: {name} is {values[name]!r}; expected a value such as {standard!r}"
+                )
+        values = values | {"vace_layers": tuple(values.get("vace_layers", ()))}
         known = {field.name: field for field in fields(cls)}
         unknown = sorted(set(values) - set(known) - _IGNORED_KEYS)
         if unknown:

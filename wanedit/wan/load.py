@@ -10,11 +10,13 @@ import torch
 from wanedit.errors import MissingWeightsError
 from wanedit.files import Json
 from wanedit.wan.catalog import (
+    SHOWABLE,
     TEXT_ENCODER_HASH,
     TINY,
     VAE_HASHES,
     KnownModel,
     Sampling,
+    Showable,
     find_known,
     locate,
     locate_lora,
@@ -86,18 +88,23 @@ class WanFolder:
         """Whether it has condition channels, or is shown a first frame in place."""
         return bool(self.config.condition_channels) or self.config.first_in_place
 
-    def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
-        """Those of `frames` that its condition channels were trained to show.
+    @property
+    def reads_video(self) -> bool:
+        """Whether it reads a video and a mask of where to change it."""
+        return self.config.model_type == "vace"
 
-        Any for the inpainting models and wan-tiny; the first for I2V and TI2V; the first and the last for FLF2V; none
-        for T2V.
-        """
-        if not self.reads_images:
-            return ()
-        if self.known is not None and (self.known.bundled or "InP" in self.known.name):
-            return tuple(frames)
-        ends = (0, num_frames - 1) if self.config.model_type == "flf2v" else (0,)
-        return tuple(frame for frame in frames if frame in ends)
+    @property
+    def shows(self) -> Showable:
+        """Which frames it can be shown."""
+        return self.known.shows if self.known else SHOWABLE[self.config.model_type]
+
+    def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
+        """Those of `frames` that its condition channels were trained to show."""
+        return self.shows.among(frames, num_frames)
+
+    def held(self, asked: float | Sequence[float] | None) -> tuple[float, ...]:
+        """How firmly its transformers hold a frame in the middle of a clip. Raises InputError as `Showable.held`."""
+        return self.shows.held(asked, len(self.source.transformers))
 
 
 def default_dtype(device: torch.device | str) -> torch.dtype:

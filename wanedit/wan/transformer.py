@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wanedit.errors import InputError
-from wanedit.wan.blocks import Block, Head, ImageEmbedding, KeysValues, linear, rotation
+from wanedit.wan.blocks import Block, Head, HintBlock, ImageEmbedding, KeysValues, linear, rotation
 from wanedit.wan.config import IMAGE_TOKENS, PATCH_SIZE, WanConfig
 
 
@@ -23,9 +23,10 @@ class Context:
     """All that a velocity depends on and that does not change over the steps of a sample.
 
     Attributes:
-        cross: keys and values of every block.
+        cross: keys and values of every block, those of hint blocks after the others.
         cos, sin: (S * h/2 * w/2, head_dim / 2) RoPE tables, float32.
-        condition: (C, tokens, dim) the condition's share of the patch embedding; None for text-only models.
+        condition: (C, tokens, dim) the condition's share of the patch embedding, or an embedding of its own for hint
+            blocks; None for text-only models.
         grid: latent sizes (S, h, w).
     """
 
@@ -65,6 +66,12 @@ class WanTransformer(nn.Module):
             for _ in range(config.num_layers)
         )
         self.head = Head(dim, config.out_dim * 4, eps)
+        if config.vace_layers:
+            self.vace_patch_embedding = nn.Conv3d(config.vace_in_dim, dim, PATCH_SIZE, stride=PATCH_SIZE)
+        self.vace_blocks = nn.ModuleList(
+            HintBlock(dim, config.ffn_dim, config.num_heads, eps, takes_in=layer == 0)
+            for layer in config.vace_layers
+        )
         if config.image_tokens:
             positions = config.num_images * IMAGE_TOKENS if config.model_type == "flf2v" else None
             self.img_emb = ImageEmbedding(config.image_dim, dim, positions)
@@ -72,6 +79,10 @@ class WanTransformer(nn.Module):
     def block_list(self) -> list[Block]:
         """The blocks, typed: nn.ModuleList forgets what it holds."""
         return list(self.blocks)  # pyright: ignore[reportReturnType]
+
+    def hint_list(self) -> list[HintBlock]:
+        """The hint blocks of a vace, typed; one for each of `vace_layers`."""
+        return list(self.vace_blocks)  # pyright: ignore[reportReturnType]
 
     def prepare(
         self,
@@ -87,7 +98,7 @@ class WanTransformer(nn.Module):
             grid: (S, h, w), the latent sizes.
             text: token features, zero-padded here to `text_len`.
             image_tokens: 257 tokens per image; one row serves every row of `text`.
-            condition: 4 mask channels and those of a latent; one row serves every row of `text`.
+            condition: `condition_channels` of the known frames; one row serves every row of `text`.
             frame_ids: (S,) temporal position of every slot, in slots; 0 … S-1 by default.
 
         Raises:
@@ -132,7 +143,8 @@ class WanTransformer(nn.Module):
         text_context = linear(self.text_embedding, self._padded(text))
         image_context = None if image_tokens is None else self.img_emb(image_tokens)
         cross = tuple(
-            block.cross_attn.keys_values(text_context, image_context) for block in self.block_list()
+            block.cross_attn.keys_values(text_context, image_context)
+            for block in [*self.block_list(), *self.hint_list()]
         )
         return Context(cross, cos, sin, self.embed_condition(condition), grid)
 
@@ -141,7 +153,7 @@ class WanTransformer(nn.Module):
         words = linear(self.text_embedding, self._padded(text))
         cross = tuple(
             replace(old, text=block.cross_attn.keys_values(words, None).text)
-            for block, old in zip(self.block_list(), context.cross, strict=True)
+            for block, old in zip([*self.block_list(), *self.hint_list()], context.cross, strict=True)
         )
         return replace(context, cross=cross)
 
@@ -149,11 +161,15 @@ class WanTransformer(nn.Module):
         return F.pad(text, (0, 0, 0, self.config.text_len - text.shape[1]))
 
     def embed_condition(self, condition: Tensor | None) -> Tensor | None:
-        """The condition's share of patch_embedding, (B, tokens, dim): a convolution is linear in its channels."""
+        """The condition's share of patch_embedding, (B, tokens, dim): a convolution is linear in its channels. Or its
+        own embedding, which hint blocks begin with."""
         if condition is None:
             return None
-        weight = self.patch_embedding.weight[:, self.config.out_dim :]
-        patches = F.conv3d(condition.to(weight.dtype), weight, stride=PATCH_SIZE)
+        if self.config.vace_layers:
+            patches = linear(self.vace_patch_embedding, condition)
+        else:
+            weight = self.patch_embedding.weight[:, self.config.out_dim :]
+            patches = F.conv3d(condition.to(weight.dtype), weight, stride=PATCH_SIZE)
         return patches.flatten(2).transpose(1, 2)
 
     def velocity(
@@ -190,10 +206,19 @@ class WanTransformer(nn.Module):
         weight = self.patch_embedding.weight[:, : self.config.out_dim]
         patches = F.conv3d(latents.to(weight.dtype), weight, self.patch_embedding.bias, stride=PATCH_SIZE)
         x = patches.flatten(2).transpose(1, 2).float()
-        if context.condition is not None:
-            x = x + context.condition
-        for block, cross in zip(self.block_list(), context.cross, strict=True):
+        start, c = x, context.condition
+        own, read = context.cross[: len(self.blocks)], context.cross[len(self.blocks) :]
+        hints = dict(zip(self.config.vace_layers, zip(self.hint_list(), read, strict=True), strict=True))
+        if c is not None:
+            c = c.expand(batch, -1, -1)
+            x = x if hints else x + c
+        for layer, (block, cross) in enumerate(zip(self.block_list(), own, strict=True)):
             x = block(x, modulation, cross.expand(batch), context.cos, context.sin)
+            if layer in hints and c is not None:
+                # Made where it is given: all at once would be as many copies of the clip's tokens.
+                beside, cross = hints[layer]
+                hint, c = beside.hint(c, start, modulation, cross.expand(batch), context.cos, context.sin)
+                x = x + hint
         slots, height, width = context.grid
         return rearrange(
             self.head(x, time).float(),
@@ -256,14 +281,14 @@ class ExpertPair(nn.Module):
         grid: tuple[int, int, int],
         text: Float[Tensor, "b n text_dim"],
         image_tokens: Float[Tensor, "i m image_dim"] | None = None,
-        condition: Float[Tensor, "c known s h w"] | None = None,
+        condition: Tensor | tuple[Tensor, Tensor] | None = None,
         frame_ids: Tensor | None = None,
     ) -> tuple[Context, Context]:
-        """One context per expert; see `WanTransformer.prepare`."""
-        inputs = (grid, text, image_tokens, condition, frame_ids)
+        """One context per expert; see `WanTransformer.prepare`. `condition` may be a pair: one for each."""
+        to_high, to_low = condition if isinstance(condition, tuple) else (condition, condition)
         # Low noise first: a sample begins with the other expert, which then is on the device already.
-        low = self._answering(self.low_noise).prepare(*inputs)
-        high = self._answering(self.high_noise).prepare(*inputs)
+        low = self._answering(self.low_noise).prepare(grid, text, image_tokens, to_low, frame_ids)
+        high = self._answering(self.high_noise).prepare(grid, text, image_tokens, to_high, frame_ids)
         return high, low
 
     def with_text(

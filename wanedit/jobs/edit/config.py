@@ -24,6 +24,7 @@ from wanedit.runtime.settings import (
     Positive,
     Registered,
     RunSettings,
+    Share,
     check_run,
 )
 
@@ -80,6 +81,8 @@ class EditConfig(RunSettings):
         output_size: of the result. model: what the model works at. source: the source's own, which `restore` fills with
             the source's and the keyframes' detail. auto: source where the edit is restored and no `size` is given.
         condition_keyframes: also show the keyframes to the model where it can be shown them.
+        middle_strength: how firmly a keyframe that is shown in the middle of the clip is held, 0 (left out) to 1; one
+            number, or one for each expert, high noise first. Null for the model's own.
         gpu_id: which device; null for the first.
     """
 
@@ -110,6 +113,7 @@ class EditConfig(RunSettings):
     restore: Literal["auto", "none", "source", "residual", "keyframes"] = "auto"
     output_size: Literal["auto", "model", "source"] = "auto"
     condition_keyframes: bool = True
+    middle_strength: Share | Sequence[Share] | None = None
     gpu_id: Index | None = None
     output: Annotated[FileName, Everyday("what comes out")] = "outputs/edit"
 

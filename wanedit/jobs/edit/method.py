@@ -40,7 +40,8 @@ ELSEWHERE = {
     "job", "video", "keyframes", "start", "num_frames", "fps", "decoder", "salvage", "size",
     "resize_policy", "keyframe_fit", "output_size", "long_source", "method", "method_options",
     "controller", "controller_options", "alpha", "beta", *MODEL_FIELDS, "lora", "lora_partial", "gpu_id", "cpu_threads",
-    "first_number", "offload_model", "t5_cpu", "module_folders", "save_latents", "crf", "force_regenerate", "output",
+    "first_number", "middle_strength",
+    "offload_model", "t5_cpu", "module_folders", "save_latents", "crf", "force_regenerate", "output",
     *TrackingSettings.__dataclass_fields__,
 }  # fmt: skip
 # Hashes of version 0.1 stand: there these two were called otherwise.

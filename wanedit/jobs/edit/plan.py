@@ -34,7 +34,7 @@ from wanedit.jobs.edit.pictures import (
     shown_in,
 )
 from wanedit.lit.edit_clip import EditSettings
-from wanedit.lit.model import OpenModel, OutsideModel, hash_code, open_model
+from wanedit.lit.model import OpenModel, OutsideModel, hash_code, held_softly, open_model
 from wanedit.lit.rehearsal import Rehearsal, rehearse
 from wanedit.lit.tasks import EditTask, Pictures
 from wanedit.outside import named_error
@@ -59,7 +59,7 @@ ALGORITHM = 2
 # Decided anew by a run that takes up a record of this one and changes something.
 ASKED_AGAIN = ("size", "resize_policy", "restore", "output_size")
 # What says how a Wan is run, and no other model is told.
-OF_WAN = ("offload_model", "t5_cpu", "tile", "negative_prompt")
+OF_WAN = ("offload_model", "t5_cpu", "tile", "negative_prompt", "middle_strength")
 Say = Callable[[str], None]
 
 
@@ -159,6 +159,10 @@ def make_edit_plan(
         "settings": deciding(config, method),
         "sampler": [settings.solver, settings.window],
     }
+    if isinstance(model, WanFolder) and "model" not in method.ignores:
+        held = model.held(config.middle_strength)
+        if {held, model.shows.middle} != {(1.0,)}:
+            decides["middle_strength"] = list(held)
     if settings.restore in CARRIED:
         decides["carried"] = VERSION
     task = EditTask(
@@ -188,6 +192,7 @@ def make_edit_plan(
             if getattr(given, name) != getattr(EditConfig, name)
         ]
     elif works and isinstance(model, WanFolder):
+        doubts += _middle(config, model, method, task)
         doubts += [note for lora in model.loras for note in lora.notes]
         doubts += prompt_doubts(model.source, model.config.text_len, [task.prompt, task.source_prompt])
     doubts += [*(_doubts(config, model, task, settings, rehearsal) if works else []), *own_doubts]
@@ -272,6 +277,7 @@ def edit_settings(config: EditConfig, model: OpenModel, method: Method, num_fram
         offload_model=config.offload_model is not False,
         t5_cpu=config.t5_cpu,
         tile=config.tile,
+        middle_strength=config.middle_strength,
     )
 
 
@@ -303,6 +309,16 @@ def _doubts(
             f"{model.name} was trained on a first frame alone; it may miss the keyframes that end a clip"
         )
     return notes
+
+
+def _middle(config: EditConfig, model: WanFolder, method: Method, task: EditTask) -> list[str]:
+    """What becomes of keyframes that the model is shown in the middle of the clip."""
+    shown = config.condition_keyframes or "images" in method.ignores
+    frames = model.showable(task.keyframe_indices, task.sampled_frames) if shown else ()
+    middle = [frame for frame in frames if 0 < frame < task.sampled_frames - 1]
+    if config.middle_strength is not None and not middle:
+        return ["middle_strength is not used: the model is shown no keyframe in the middle of the clip"]
+    return held_softly(model.held(config.middle_strength)) if middle else []
 
 
 def _hashes(pictures: Pictures) -> list[str]:

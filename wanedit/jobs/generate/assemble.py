@@ -40,7 +40,7 @@ def assemble(plan: Plan, directory: RunDirectory) -> None:
     import cv2
 
     count, keys, fps = plan.timeline.num_frames, plan.timeline.keyframe_frames, float(plan.timeline.fps)
-    joins = spread(keys[1:-1])
+    joins = spread(plan.timeline.joins)
     shown, near = contact_indices(count, keys), junction_indices(count, joins, JUNCTION_RADIUS)
     wanted, kept = {*shown, *near}, {}
 
@@ -61,7 +61,8 @@ def assemble(plan: Plan, directory: RunDirectory) -> None:
     write_png(directory.contact_sheet, contact_sheet(chosen, keys, fps, shown, title))
     if joins:
         chosen = np.stack([kept[i] for i in near])
-        some = f"{len(joins)} of {len(keys) - 2} " if len(joins) < len(keys) - 2 else ""
+        total = len(plan.timeline.joins)
+        some = f"{len(joins)} of {total} " if len(joins) < total else ""
         title = f"{some}joins: four frames on either side"
         sheet = junction_sheet(chosen, joins, JUNCTION_RADIUS, fps, near, title)
         write_png(directory.junctions, sheet)
@@ -79,26 +80,30 @@ def final_frames(plan: Plan, directory: RunDirectory) -> Iterator[np.ndarray]:
         for segment, task in zip(plan.timeline.segments, plan.tasks, strict=True)
     )
     config, timeline = plan.config, plan.timeline
-    junctions = timeline.keyframe_frames[1:-1]
     return smooth_stream(
-        stitch(pieces), timeline.num_frames, junctions, config.smoothing, config.smoothing_radius
+        stitch(pieces), timeline.num_frames, timeline.joins, config.smoothing, config.smoothing_radius
     )
 
 
 def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
-    """One segment's contribution: read, colour-corrected at both keyframes, retimed to its place."""
+    """One segment's contribution: read; from keyframe to keyframe colour-corrected at both and retimed to its place."""
     try:
         frames = read_frames(path)
     except InputError as error:
         raise InputError(
             f"segment {segment.index}: {error}. Delete {path} and run again: it is sampled anew"
         ) from None
-    if plan.config.colour_correction:
-        first, last = plan.keyframes[segment.index : segment.index + 2]
-        frames = correct_segment(frames, first.pixels(), last.pixels())
+    truth = dict(zip(plan.timeline.keyframe_frames, plan.keyframes, strict=True))
     # A segment beyond the model's limit is always stretched along its motion: a blend would only double it.
     method = "optical_flow" if segment.frames > segment.sampled_frames else plan.config.retime_method
-    return retime(frames, segment.frames, method)
+    pieces = []
+    for span in segment.spans:
+        part = frames[span.first : span.last + 1]
+        if plan.config.colour_correction:
+            part = correct_segment(part, truth[span.start].pixels(), truth[span.end].pixels())
+        # The keyframe between two is the same frame in both.
+        pieces.append(retime(part, span.end - span.start + 1, method)[bool(pieces) :])
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def metadata(plan: Plan) -> dict[str, str]:

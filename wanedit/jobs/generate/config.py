@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ from wanedit.runtime.settings import (
     Positive,
     Registered,
     RunSettings,
+    Share,
     check_run,
 )
 from wanedit.runtime.workers import ERROR_FILE, LOG_FILE
@@ -40,7 +42,7 @@ class GenerationConfig(RunSettings):
             Images whose names say none, or count one by one, follow each other as far apart as the model is good for.
             A relative path is looked up in the current folder, then beside the config file that names it.
         prompt: what the whole video shows.
-        sub_prompts: one per segment, appended to `prompt`; empty for none.
+        sub_prompts: one per pair of keyframes, appended to `prompt`; empty for none.
         num_inference_steps: sampler steps.
         shift: schedule shift; larger spends more steps on coarse motion.
         guidance_scale: classifier-free guidance; 1.0 skips the unconditional pass.
@@ -50,6 +52,10 @@ class GenerationConfig(RunSettings):
         resize_policy: how a keyframe of another size comes to `size`.
         audio: a file of sound or video whose sound is laid under the whole video, from its beginning; null for none.
         sort_keyframes: sort keyframes that are out of order instead of refusing them.
+        window: what is sampled at once. pair: two neighbouring keyframes; pack: as many as fit the model's limit, fewer
+            joins; for models that can be shown any frame.
+        middle_strength: how firmly a keyframe in the middle of a window is held, 0 (left out) to 1 (as its ends); one
+            number, or one for each expert, high noise first. Null for the model's own.
         long_segments: stretch: sample a segment beyond the model's limit at the limit and stretch it by optical flow,
             with a note that says how far; error: refuse it.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
@@ -74,6 +80,8 @@ class GenerationConfig(RunSettings):
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"
     audio: FileName | None = None
     sort_keyframes: bool = False
+    window: Annotated[Literal["pair", "pack"], Everyday("the run")] = "pair"
+    middle_strength: Share | Sequence[Share] | None = None
     long_segments: Literal["error", "stretch"] = "stretch"
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
     colour_correction: bool = True
@@ -184,18 +192,25 @@ def timed_keyframes(
     return keyframes
 
 
-def prompts(config: GenerationConfig, segments: int) -> list[str]:
-    """The prompt of every segment: the global one, and the segment's own behind it.
+def prompts(config: GenerationConfig, pairs: int, cuts: Sequence[int] = ()) -> list[str]:
+    """The prompt of every segment: the global one, and the own one of each of its pairs of keyframes behind it.
+
+    Args:
+        pairs: of neighbouring keyframes.
+        cuts: the keyframes at which segments begin or end; () for one at each.
 
     Raises:
-        InputError: there are sub-prompts, but not one per segment.
+        InputError: there are sub-prompts, but not one per pair.
     """
+    segments = list(pairwise(cuts or range(pairs + 1)))
     if not config.sub_prompts:
-        return [config.prompt] * segments
-    if len(config.sub_prompts) != segments:
+        return [config.prompt] * len(segments)
+    if len(config.sub_prompts) != pairs:
         raise InputError(
-            f"{len(config.sub_prompts)} sub_prompts for {segments} segments; expected one for each or none"
+            f"{len(config.sub_prompts)} sub_prompts for {pairs} segments; expected one for each or none"
         )
+    own = [sub.strip() for sub in config.sub_prompts]
     return [
-        ", ".join(part for part in (config.prompt.strip(), sub.strip()) if part) for sub in config.sub_prompts
+        ", ".join(part for part in (config.prompt.strip(), *dict.fromkeys(own[a:b])) if part)
+        for a, b in segments
     ]

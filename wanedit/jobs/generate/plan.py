@@ -22,7 +22,7 @@ from wanedit.jobs.generate.config import (
     prompts,
     timed_keyframes,
 )
-from wanedit.lit.model import open_model, require_wan
+from wanedit.lit.model import held_softly, open_model, require_wan
 from wanedit.lit.tasks import ChainSettings, SegmentTask
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
@@ -37,7 +37,7 @@ from wanedit.video import FitRecord, fit, from_uint8, load_image
 from wanedit.video.arrays import Frame, pixels_sha256
 from wanedit.video.formats import format_of
 from wanedit.video.sound import Sound, sound_file
-from wanedit.wan.catalog import fitting
+from wanedit.wan.catalog import KNOWN_MODELS, SHOWN, fitting
 from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.config import LatentSpace
 from wanedit.wan.load import WanFolder, compute_kind, hash_files
@@ -140,6 +140,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         offload_model=bool(config.offload_model),
         t5_cpu=config.t5_cpu,
         tile=config.tile,
+        middle_strength=config.middle_strength,
     )
     evaluations = count_evaluations(settings.solver, settings.schedule)
     fps, size = _given(config.fps, own.fps), str(_given(config.size, own.size))
@@ -147,7 +148,8 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     notes: list[str] = []
     keyframes = timed_keyframes(config, folders, fps, own.max_frames, notes.append)
     seconds = [keyframe.seconds for keyframe in keyframes]
-    chain = timeline.plan(seconds, fps, own.max_frames, config.long_segments == "stretch")
+    stretch, pack = config.long_segments == "stretch", config.window == "pack"
+    chain = timeline.plan(seconds, fps, own.max_frames, stretch, pack)
     height_width = parse_size(size)
     images = []
     for keyframe in keyframes:
@@ -161,14 +163,16 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
             f"{size} are no multiples of {space.token_side}: the model works on {inner[1]}*{inner[0]}, the last row "
             f"and column of the keyframes held, and {size} come out"
         )
-    texts = prompts(config, len(chain.segments))
+    notes += _windows(config, folder, chain, len(keyframes))
+    cuts = [chain.keyframe_frames.index(frame) for frame in (0, *chain.joins, chain.num_frames - 1)]
+    texts = prompts(config, len(keyframes) - 1, cuts)
     if config.num_gpus > (most := len(chain.segments)):
         notes.append(
             f"num_gpus is {config.num_gpus} and the number of segments {most}, each the work of one process: no more "
             "are started"
         )
     notes += timeline.stretches(chain)
-    notes += _doubts(folder, texts)
+    notes += _doubts(folder, chain, texts)
     if own.full_size:
         notes += timeline.warnings(chain)
     kind, audio, sound = format_of(config.final_path), config.audio, None
@@ -199,7 +203,9 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         seed=seed,
         settings=settings,
         evaluations=evaluations,
-        tasks=tuple(_tasks(chain, images, settings, texts, negative_prompt, seed, digest(files), space)),
+        tasks=tuple(
+            _tasks(folder, chain, images, settings, texts, negative_prompt, seed, digest(files), space)
+        ),
         warnings=tuple(notes),
         model_files=files,
         sound=sound,
@@ -211,6 +217,7 @@ def _given(value: Value | None, own: Value) -> Value:
 
 
 def _tasks(
+    folder: WanFolder,
     chain: Timeline,
     images: list[KeyframeImage],
     settings: ChainSettings,
@@ -221,14 +228,16 @@ def _tasks(
     space: LatentSpace,
 ) -> Iterator[SegmentTask]:
     """One task for each segment; `texts` are their prompts, `model` is the hash of the model's files."""
+    place = dict(zip(chain.keyframe_frames, images, strict=True))
     for segment, prompt in zip(chain.segments, texts, strict=True):
-        k = segment.index
+        k, first, last = segment.index, place[segment.start], place[segment.end]
+        middle = {span.first: place[span.start] for span in segment.spans[1:]}
         # Whatever changes a pixel stands here and nothing else: a segment is found again by this hash.
         decides = {
             "algorithm": ALGORITHM,
             "compute": compute_kind(),
             "model": model,
-            "keyframes": [images[k].sha256, images[k + 1].sha256],
+            "keyframes": [first.sha256, last.sha256],
             "prompt": prompt,
             # At guidance 1 it is not read.
             "negative_prompt": negative_prompt if settings.guidance_scale != 1.0 else "",
@@ -238,18 +247,28 @@ def _tasks(
             "sampler": {
                 name: value
                 for name, value in asdict(settings).items()
-                # Where weights lie changes no pixel; what came later is left out unless it is set, so that earlier
-                # segments keep their names.
-                if name not in ("offload_model", "t5_cpu") and not (name in LATER and not value)
+                # Where weights lie changes no pixel; how firmly the middle is held stands below. What came later is
+                # left out unless it is set, so that earlier segments keep their names.
+                if name not in ("offload_model", "t5_cpu", "middle_strength")
+                and not (name in LATER and not value)
             },
+            **(
+                {
+                    "middle": [[frame, image.sha256] for frame, image in middle.items()],
+                    "middle_strength": list(folder.held(settings.middle_strength)),
+                }
+                if middle
+                else {}
+            ),
             # Left out where it is the package's own, so that earlier segments keep their names.
             **({"code": code} if (code := SOLVERS.code(settings.solver)) else {}),
         }
         yield SegmentTask(
             index=k,
             sampled_frames=segment.sampled_frames,
-            first=images[k],
-            last=images[k + 1],
+            first=first,
+            last=last,
+            middle=middle,
             prompt=prompt,
             negative_prompt=negative_prompt,
             seed=seed,
@@ -258,7 +277,40 @@ def _tasks(
         )
 
 
-def _doubts(folder: WanFolder, texts: list[str]) -> list[str]:
+def _windows(config: GenerationConfig, folder: WanFolder, chain: Timeline, keyframes: int) -> list[str]:
+    """What comes of packing keyframes into windows.
+
+    Raises:
+        InputError: the model cannot be shown a frame in the middle, or its strengths are for another number of experts.
+    """
+    if config.window == "pack" and folder.shows.frames != "any":
+        able = ", ".join(known.name for known in KNOWN_MODELS if known.shows.frames == "any")
+        raise InputError(
+            f"window is pack, and {folder.name} can be shown {SHOWN[folder.shows.frames]} of a window; expected window "
+            f"pair, or a model that can be shown any: {able}"
+        )
+    strength = folder.held(config.middle_strength)
+    held = sum(len(segment.inner) for segment in chain.segments)
+    notes = []
+    if config.middle_strength is not None and not held:
+        notes.append("middle_strength is not used: no keyframe lies in the middle of a window")
+    if held:
+        notes += held_softly(strength)
+    if held:
+        pairs = keyframes - 1
+        windows = len(chain.segments)
+        joins = f"{windows - 1} join{'s' * (windows != 2)}"
+        notes.append(f"window pack: {windows} windows with {joins} in place of {pairs} with {pairs - 1}")
+    if config.window == "pack" and not held:
+        notes.append(
+            f"window pack changes nothing here: no three neighbouring keyframes fit {folder.sampling.max_frames} frames"
+        )
+    if held and config.sub_prompts:
+        notes.append("a window of several pairs of keyframes is told their sub_prompts one after the other")
+    return notes
+
+
+def _doubts(folder: WanFolder, chain: Timeline, texts: list[str]) -> list[str]:
     """What will run, but perhaps not as meant."""
     notes = []
     if folder.known is None:
@@ -267,7 +319,7 @@ def _doubts(folder: WanFolder, texts: list[str]) -> list[str]:
             f"{folder.path.name} has the layout of {names}: settings that are not given take general defaults; name "
             "the folder after its model, or give num_inference_steps, shift, guidance_scale and negative_prompt"
         )
-    elif folder.known.name.startswith("Wan2.1-I2V"):
+    if any(not folder.showable((one.sampled_frames - 1,), one.sampled_frames) for one in chain.segments):
         notes.append(
             f"{folder.name} was trained on a first frame alone; it may miss the last keyframe of a segment"
         )
@@ -359,11 +411,22 @@ def show_plan(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> N
             "; ".join(image.notes),
         )
     segments = Table(title="Segments", title_justify="left")
-    for column in ("#", "frames", "sampled", "tokens", "noise seed", "TFLOP a pass", "hash", "this run"):
+    for column in (
+        "#",
+        "keyframes",
+        "frames",
+        "sampled",
+        "tokens",
+        "noise seed",
+        "TFLOP a pass",
+        "hash",
+        "this run",
+    ):
         segments.add_column(column, overflow="fold")
     for segment, task in zip(plan.timeline.segments, plan.tasks, strict=True):
         segments.add_row(
             str(segment.index),
+            " ".join(str(plan.timeline.keyframe_frames.index(frame)) for frame in segment.keyframes),
             f"{segment.start} … {segment.end} ({segment.frames})",
             str(segment.sampled_frames),
             str(task.tokens),

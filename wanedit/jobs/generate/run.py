@@ -270,7 +270,7 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
         Fraction(plan.timeline.fps),
         prompt=config.prompt,
         keyframes=dict(zip(places, (image.pixels() for image in plan.keyframes), strict=True)),
-        junctions=tuple(places[1:-1]),
+        junctions=plan.timeline.joins,
         seconds=sum(entries[task.digest].seconds for task in plan.tasks),
         config=config,
         digests=tuple(task.digest for task in plan.tasks),

@@ -290,7 +290,9 @@ def transformer_sizes(source: Source) -> WanConfig:
         sizes = WanConfig.sizes_of(weights.shapes)
     if not said and sizes["dim"] % WanConfig.HEAD_DIM:
         raise MissingWeightsError(f"{path} does not exist; expected it beside the weights, to say num_heads")
-    return WanConfig.from_dict(sizes | said | {"image_tokens": sizes["image_tokens"]}, str(path))
+    # What tensors say is sure; the config of a vace may say t2v, of which it is made.
+    sure = {"image_tokens"} | ({"model_type"} if sizes["model_type"] == "vace" else set())
+    return WanConfig.from_dict(sizes | said | {name: sizes[name] for name in sure}, str(path))
 
 
 def require_fitting_vae(source: Source, config: WanConfig) -> None:
@@ -410,6 +412,8 @@ def _in_official_words(values: Json) -> Json:
         model_type = "t2v" if values["in_channels"] == values["out_channels"] else "i2v"
         if values.get("pos_embed_seq_len"):
             model_type = "flf2v"
+        if values.get("vace_layers"):
+            model_type = "vace"
         sizes = {
             "model_type": model_type,
             "dim": values["num_attention_heads"] * values["attention_head_dim"],
@@ -417,8 +421,18 @@ def _in_official_words(values: Json) -> Json:
             "in_dim": values["in_channels"],
             "out_dim": values["out_channels"],
             "image_dim": values.get("image_dim"),
+            "vace_in_dim": values.get("vace_in_channels"),
         }
-        names = ("num_layers", "ffn_dim", "freq_dim", "text_dim", "text_len", "eps", "patch_size")
+        names = (
+            "num_layers",
+            "vace_layers",
+            "ffn_dim",
+            "freq_dim",
+            "text_dim",
+            "text_len",
+            "eps",
+            "patch_size",
+        )
         same = {n: values.get(n) for n in names}
     elif "base_dim" in values:
         own = values["base_dim"] if values.get("is_residual") else None

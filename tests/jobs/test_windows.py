@@ -1,0 +1,217 @@
+"""Several keyframes in one window, and VACE, in both jobs: what is planned, sampled, resumed, told and refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.runs import FAST, EditRun, Run, draw_keyframe
+from tests.wan.folders import write_experts, write_folder
+from wanedit import EditConfig, GenerationConfig, GenerationResult
+from wanedit.errors import InputError
+from wanedit.jobs.edit.plan import make_edit_plan
+from wanedit.jobs.generate.plan import make_plan, show_plan
+from wanedit.runtime.directory import RunDirectory
+from wanedit.video import probe, read_frames
+from wanedit.wan.catalog import SHOWABLE, Showable
+
+# Of frames 0, 16, 32, 48 and 54 wan-tiny's limit of 33 frames takes three, and three.
+SECONDS = (0.0, 1.0, 2.0, 3.0, 3.375)
+
+
+@pytest.fixture(scope="module")
+def vace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights: what comes out is noise, and of the right shape."""
+    return write_folder(tmp_path_factory.mktemp("models") / "a-vace", "vace")
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> list[list[Any]]:
+    return [[str(draw_keyframe(tmp_path / f"five{k}.png", 2 * k)), t] for k, t in enumerate(SECONDS)]
+
+
+def planned(keyframes: list[list[Any]], **changes: Any):
+    settings: dict[str, Any] = {**FAST, "window": "pack", **changes}
+    return make_plan(GenerationConfig(keyframes=keyframes, **settings))
+
+
+def test_a_packed_run_has_fewer_joins_and_every_frame(
+    run: Run, five: list[list[Any]], tmp_path: Path
+) -> None:
+    def packed(keyframes: list[list[Any]]) -> GenerationResult:
+        return run(keyframes=keyframes, window="pack", save_latents=True)
+
+    first = packed(five)
+    assert first.keyframe_frames == (0, 16, 32, 48, 54)
+    assert first.num_frames == probe(first.video).frames == 55
+    assert first.sampled == (0, 1)
+    pixels = read_frames(first.video)
+    again = packed(five)
+    assert again.sampled == ()
+    assert np.array_equal(read_frames(again.video), pixels)
+    # A keyframe inside a window is part of what names it, and of its pixels.
+    changed = [*five[:1], [str(draw_keyframe(tmp_path / "other.png", 9)), 1.0], *five[2:]]
+    after = packed(changed)
+    assert after.sampled == (0,)
+    assert after.segments[1] == first.segments[1]
+    assert not np.array_equal(read_frames(after.video)[16], pixels[16])
+
+
+def test_what_is_sampled_between_keyframes_lies_at_their_frames(five: list[list[Any]]) -> None:
+    plan = planned(five)
+    assert [segment.keyframes for segment in plan.timeline.segments] == [(0, 16, 32), (32, 48, 54)]
+    first, second = plan.tasks
+    assert (first.sampled_frames, sorted(first.middle)) == (33, [16])
+    # 23 frames are sampled as 25, the two more in the longer half: its 17 frames come out of 19.
+    assert (second.sampled_frames, sorted(second.middle)) == (25, [18])
+    shown = {frame: image.keyframe.path for frame, image in zip((0, 18, 24), plan.keyframes[2:], strict=True)}
+    assert {frame: getattr(image, "keyframe").path for frame, image in (  # noqa: B009
+        (0, second.first), (18, second.middle[18]), (24, second.last)
+    )} == shown  # fmt: skip
+
+
+def test_the_plan_shows_which_keyframes_are_in_which_window(
+    five: list[list[Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = planned(five, sub_prompts=["a", "b", "b", "c"], prompt="x")
+    show_plan(plan, list(plan.tasks), RunDirectory(tmp_path / "out", tmp_path / "out" / "o.mp4"))
+    page = capsys.readouterr().out
+    assert "0 1 2" in page
+    assert "2 3 4" in page
+    assert "a window of several pairs of keyframes is told their sub_prompts one after the other" in page
+    assert [task.prompt for task in plan.tasks] == ["x, a, b", "x, b, c"]
+    assert "2 windows with 1 join in place of 4 with 3" in page
+    pairs = planned(five, window="pair")
+    assert not pairs.tasks[0].middle
+    assert len(pairs.tasks) == 4
+
+
+def test_packing_that_changes_nothing_is_told_and_samples_the_same(keyframes: list[list[Any]]) -> None:
+    far = [[path, 2.0 * k] for k, (path, _) in enumerate(keyframes)]
+    plan, pairs = planned(far), planned(far, window="pair")
+    assert any("window pack changes nothing here: no three neighbouring" in note for note in plan.warnings)
+    assert [task.digest for task in plan.tasks] == [task.digest for task in pairs.tasks]
+    soft = planned(far, middle_strength=0.5)
+    assert any("middle_strength is not used" in note for note in soft.warnings)
+    assert [task.digest for task in soft.tasks] == [task.digest for task in pairs.tasks]
+
+
+def test_a_model_that_is_shown_its_ends_alone_is_not_packed(
+    five: list[list[Any]], tmp_path: Path, no_weights: None
+) -> None:
+    folder = write_folder(tmp_path / "a-flf2v", "flf2v")
+    with pytest.raises(
+        InputError,
+        match=r"window is pack, and a-flf2v can be shown the first and the last frame alone of a window; expected "
+        r"window pair, or a model that can be shown any: wan-tiny, .*Wan2.1-VACE-14B",
+    ):
+        planned(five, model=str(folder))
+
+
+def test_strength_decides_where_a_keyframe_is_in_the_middle(
+    five: list[list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SHOWABLE, "i2v", Showable("any", (0.7, 0.2)))
+    folder = str(write_experts(tmp_path / "a-pair"))
+    plan = planned(five, model=folder)
+    (note,) = [note for note in plan.warnings if "middle_strength" in note]
+    assert "held with strength 0.7, 0.2 (high, low noise), softer than its ends" in note
+    names = [
+        [task.digest for task in planned(five, model=folder, middle_strength=strength).tasks]
+        for strength in (None, [0.7, 0.2], [0.7, 0.0], 1.0)
+    ]
+    assert names[0] == names[1]
+    assert len({tuple(one) for one in names}) == 3
+    with pytest.raises(
+        InputError, match=r"middle_strength is \[0.1, 0.2, 0.3\]; expected one number or, for each of 2"
+    ):
+        planned(five, model=folder, middle_strength=[0.1, 0.2, 0.3])
+    with pytest.raises(InputError, match="middle_strength"):
+        planned(five, model=folder, middle_strength=1.5)
+
+
+def hints_of(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Every condition that a transformer is prepared with from now on."""
+    from wanedit.wan.transformer import WanTransformer
+
+    seen: list[Tensor] = []
+    prepare = WanTransformer.prepare
+
+    def watched(self, grid, text, image_tokens=None, condition=None, frame_ids=None):
+        assert condition is not None
+        seen.append(condition)
+        return prepare(self, grid, text, image_tokens, condition, frame_ids)
+
+    monkeypatch.setattr(WanTransformer, "prepare", watched)
+    return seen
+
+
+def test_vace_generates_through_keyframes_anywhere_and_context_frames(
+    run: Run, vace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames 0 to 4 are a clip that goes on; 9 and 16 are keyframes; one window."""
+    frames = (0, 1, 2, 3, 4, 9, 16)
+    shown = [[str(draw_keyframe(tmp_path / f"c{p}.png", p // 2)), p / 16] for p in frames]
+    seen = hints_of(monkeypatch)
+    made = run(keyframes=shown, window="pack", model=str(vace), fps=16.0)
+    assert (made.num_frames, made.keyframe_frames, made.sampled) == (17, frames, (0,))
+    assert probe(made.video).frames == 17
+    (hints,) = seen
+    assert hints.shape == (1, 96, 5, 4, 4)
+    # In time the mask is that of frames 1, 5, 8, 11 and 15: the clip's slot is kept, of single frames it says nothing.
+    assert [float(slot.unique()) for slot in hints[0, 32:].unbind(1)] == [0, 1, 1, 1, 1]
+    # What to keep: of another keyframe at frame 9, which is in slot 3, the latents from there on differ, and no others.
+    run(keyframes=[*shown[:5], [shown[0][0], 9 / 16], shown[6]], window="pack", model=str(vace), fps=16.0)
+    changed = (seen[1] - hints)[0].abs().amax(dim=(0, 2, 3)) > 1e-6
+    assert changed.tolist() == [False, False, False, True, True]
+    assert torch.equal(seen[1][:, 16:], hints[:, 16:]), "grey is what is to be changed, wherever"
+
+
+def test_vace_edits_with_the_source_kept_by_a_mask(
+    run_edit: EditRun, vace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = hints_of(monkeypatch)
+    made = run_edit(model=str(vace), method="vace", method_options={"grow": 0}, restore="none")
+    assert made.edited
+    assert made.frames.shape == (9, 32, 32, 3)
+    (hints,) = seen
+    assert hints.shape == (1, 96, 3, 4, 4)
+    mask = hints[0, 32:]
+    assert 0 < float(mask.mean()) < 0.5, "a square of 12 x 12 moves over frames of 32 x 32"
+    assert not run_edit(model=str(vace), method="vace", method_options={"grow": 0}, restore="none").edited
+    assert run_edit(model=str(vace), method="vace", method_options={"source": "luminance"}).edited
+    assert (seen[-1][0, 32:] == 1)[:, 1:2].all(), "between the keyframes all is to be changed"
+
+
+def test_vace_follows_the_other_methods_too(run_edit: EditRun, vace: Path) -> None:
+    assert run_edit(model=str(vace), controller="covariance").edited
+
+
+def test_the_method_vace_wants_a_vace(edit_config: Callable[..., EditConfig], no_weights: None) -> None:
+    with pytest.raises(
+        InputError, match=r"wan-tiny reads no video with a mask; expected a VACE \(Wan2.1-VACE-1.3B"
+    ):
+        make_edit_plan(edit_config(method="vace"))
+
+
+def test_an_edit_is_told_how_firmly_its_keyframes_are_held(
+    edit_config: Callable[..., EditConfig], inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SHOWABLE, "i2v", Showable("any", (0.7, 0.2)))
+    folder = str(write_experts(tmp_path / "a-pair"))
+    given = {"model": folder, "keyframes": inputs.keyframes(0, 4, 8)}
+    plan = make_edit_plan(edit_config(**given))
+    assert any("held with strength 0.7, 0.2 (high, low noise)" in note for note in plan.warnings)
+    names = {
+        make_edit_plan(edit_config(**given, middle_strength=one)).task.digest
+        for one in (None, 1.0, [0.6, 0.1])
+    }
+    assert len(names) == 3
+    plain = make_edit_plan(edit_config())
+    assert not [note for note in plain.warnings if "middle_strength" in note]
+    unused = make_edit_plan(edit_config(middle_strength=0.5))
+    assert any("middle_strength is not used" in note for note in unused.warnings)
