@@ -314,8 +314,8 @@ def stretches(timeline: Timeline) -> list[str]:
     ]
 
 
-def warnings(timeline: Timeline) -> list[str]:
-    """Remedies for segments whose length a full-size model handles badly (under 32 or over 100 frames)."""
+def warnings(timeline: Timeline, drift_above: int = DRIFT_ABOVE) -> list[str]:
+    """Remedies for segments whose length a full-size model handles badly: under 32 frames, or over `drift_above`."""
     found = []
     for segment in timeline.segments:
         if segment.frames < STIFF_BELOW:
@@ -323,9 +323,9 @@ def warnings(timeline: Timeline) -> list[str]:
                 f"segment {segment.index} has {segment.frames} frames: under {STIFF_BELOW} motion turns stiff; "
                 "move its keyframes apart or raise fps"
             )
-        elif segment.frames > DRIFT_ABOVE:
+        elif segment.frames > drift_above:
             found.append(
-                f"segment {segment.index} has {segment.frames} frames: over {DRIFT_ABOVE} the scene drifts; "
+                f"segment {segment.index} has {segment.frames} frames: over {drift_above} the scene drifts; "
                 "add a keyframe inside it"
             )
     return found

@@ -20,6 +20,7 @@ VAE = {
     "dim": 4, "z_dim": 16, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, "attn_scales": [],
     "temperal_downsample": [False, True, True], "dropout": 0.0,
 }  # fmt: skip
+VAE_48 = VAE | {"z_dim": 48, "dec_dim": 4}
 TEXT = {
     "vocab": 1536, "dim": 12, "dim_attn": 12, "dim_ffn": 16, "num_heads": 2, "num_layers": 1, "num_buckets": 8,
     "shared_pos": False, "dropout": 0.0,
@@ -63,10 +64,11 @@ def _random(module: nn.Module) -> nn.Module:
     return module
 
 
-def write_encoders(folder: Path) -> None:
+def write_encoders(folder: Path, vae: dict = VAE) -> None:
     """VAE and text encoder as .pth, as published; the image encoder with a name of its unused text half."""
-    _json(folder / "vae_config.json", VAE)
-    torch.save(_random(build_vae(VAE)).state_dict(), folder / "Wan2.1_VAE.pth")
+    _json(folder / "vae_config.json", vae)
+    name = "Wan2.1_VAE.pth" if vae is VAE else "Wan2.2_VAE.pth"
+    torch.save(_random(build_vae(vae)).state_dict(), folder / name)
     _json(folder / "text_encoder_config.json", TEXT)
     torch.save(
         _random(build_text_encoder(TEXT)).bfloat16().state_dict(), folder / "models_t5_umt5-xxl-enc-bf16.pth"
@@ -83,7 +85,7 @@ def write_encoders(folder: Path) -> None:
 def write_folder(folder: Path, model_type: str = "flf2v") -> Path:
     """A whole model; cross-attention heads must fit the encoders above."""
     write_transformer(folder, small.transformer(model_type))
-    write_encoders(folder)
+    write_encoders(folder, VAE_48 if model_type == "ti2v" else VAE)
     return folder
 
 

@@ -11,8 +11,9 @@ GRID = (4, 4, 6)
 
 def config(model_type: str = "flf2v", **other) -> WanConfig:
     """Two blocks, two heads of 22 channels: a size whose thirds are uneven."""
-    in_dim = 16 if model_type in ("t2v", "vace") else 36
-    sizes = {"dim": 44, "ffn_dim": 64, "num_heads": 2, "num_layers": 2, "in_dim": in_dim, "freq_dim": 32}
+    channels = {"t2v": (16, 16), "vace": (16, 16), "ti2v": (48, 48)}.get(model_type, (36, 16))
+    sizes = {"dim": 44, "ffn_dim": 64, "num_heads": 2, "num_layers": 2, "freq_dim": 32}
+    sizes |= dict(zip(("in_dim", "out_dim"), channels, strict=True))
     if model_type == "vace":
         other = {"num_layers": 3, "vace_layers": (0, 2), "vace_in_dim": 96} | other
     return WanConfig(model_type, **{**sizes, "text_len": 10, "text_dim": 12, "image_dim": 14, **other})
@@ -37,7 +38,7 @@ def inputs(model: WanTransformer, batch: int = 1, grid: tuple[int, int, int] = G
 
     sizes = model.config
     values = {
-        "latents": draw(batch, 16, *grid),
+        "latents": draw(batch, sizes.out_dim, *grid),
         "timestep": 1000 * torch.rand(batch, generator=generator),
         "text": draw(batch, 7, sizes.text_dim),
     }

@@ -1,11 +1,15 @@
 """Proof of layout without weights: every known model hashes to what diffsynth publishes."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
+import torch
 
-from wanedit.wan.catalog import KNOWN_MODELS, find_known, recognise
+from wanedit.errors import MissingWeightsError
+from wanedit.wan.catalog import KNOWN_MODELS, find_known, locate, recognise
 from wanedit.wan.layout import check_known
+from wanedit.wan.transformer import WanTransformer
 
 PUBLISHED = [model for model in KNOWN_MODELS if not model.bundled]
 
@@ -19,7 +23,33 @@ def test_known_models_hash_to_the_published_layout(model) -> None:
     assert len(checks) == 3 + bool(model.config.image_tokens)
     for check in checks:
         assert check.ok, check
-        assert check.layout in published, check
+        assert check.layout in published or check.published is None, check
+
+
+@pytest.mark.parametrize(
+    "model", [m for m in PUBLISHED if m.config.model_type != "vace"], ids=lambda model: model.name
+)
+def test_known_models_have_the_names_and_shapes_of_diffusers(model) -> None:
+    """Where no hash is published, too; a vace: test_vace.py."""
+    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+    config = model.config
+    with torch.device("meta"):
+        ours = WanTransformer(config).state_dict()
+        ours.pop("img_emb.emb_pos", None)  # which its conversion forgets
+        theirs = WanTransformer3DModel(
+            num_attention_heads=config.num_heads,
+            attention_head_dim=config.head_dim,
+            in_channels=config.in_dim,
+            out_channels=config.out_dim,
+            ffn_dim=config.ffn_dim,
+            num_layers=config.num_layers,
+            image_dim=config.image_dim if config.image_tokens else None,
+            added_kv_proj_dim=config.dim if config.image_tokens else None,
+        ).state_dict()
+    converted = convert_wan_transformer_to_diffusers(ours)
+    assert {n: t.shape for n, t in converted.items()} == {n: t.shape for n, t in theirs.items()}
 
 
 def test_published_sizes_agree_with_diffsynths() -> None:
@@ -30,7 +60,8 @@ def test_published_sizes_agree_with_diffsynths() -> None:
     for entry in MODEL_CONFIGS:  # a vace is two models there
         arguments.setdefault(entry["model_hash"], {}).update(entry.get("extra_kwargs", {}))
     for model in PUBLISHED:
-        assert model.transformer_hash is not None
+        if model.transformer_hash is None:
+            continue
         theirs = arguments[model.transformer_hash]
         for name in (
             "dim",
@@ -68,3 +99,49 @@ def test_a_folder_is_recognised_by_its_sizes_and_name(model) -> None:
         assert recognise(model.config, Path("/models") / alias) is model
     alone = len([other for other in KNOWN_MODELS if other.config == model.config]) == 1
     assert recognise(model.config, Path("/weights")) is (model if alone else None)
+
+
+@pytest.mark.parametrize("model", KNOWN_MODELS, ids=lambda model: model.name)
+def test_every_name_that_is_listed_resolves_or_says_what_to_download(
+    model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("WANEDIT_MODELS", "COMFYUI", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (model.name, model.repository, *model.aliases):
+        if model.bundled:
+            assert name == model.repository or locate(name).is_dir()
+            continue
+        with pytest.raises(MissingWeightsError) as told:
+            locate(name)
+        assert f"wanedit models download {model.name} --to models/{model.name}" in str(told.value)
+        (tmp_path / "models" / model.name).mkdir(parents=True, exist_ok=True)
+        assert locate(name) == Path.cwd() / "models" / model.name
+        (tmp_path / "models" / model.name).rmdir()
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("wan2.1_fun_inp_1.3B_bf16", "Wan2.1-Fun-1.3B-InP"),
+        ("wan2.1_fun_v1.1_1.3B_inp_bf16", "Wan2.1-Fun-V1.1-1.3B-InP"),
+        ("wan2.2_fun_inpaint_high_noise_14B_fp8_scaled", "Wan2.2-Fun-A14B-InP"),
+        ("wan2.2_fun_inpaint_5B_bf16", "Wan2.2-Fun-5B-InP"),
+        ("wan2.2_ti2v_5B_fp16", "Wan2.2-TI2V-5B"),
+        ("wan2.2_i2v_high_noise_14B_fp16", "Wan2.2-I2V-A14B"),
+    ],
+)
+def test_a_file_of_comfyui_is_the_one_model_whose_name_it_says(
+    file: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMFYUI", str(tmp_path))
+    path = tmp_path / "models" / "diffusion_models" / f"{file}.safetensors"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    found = []
+    for model in KNOWN_MODELS:
+        with contextlib.suppress(MissingWeightsError):
+            found += [model.name] if locate(model.name) == path else []
+    assert found == [name]

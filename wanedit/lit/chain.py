@@ -35,9 +35,9 @@ class FLF2VChain(WanModule[SegmentTask]):
 
     def __init__(self, folder: WanFolder, settings: ChainSettings, on_step: OnStep | None = None) -> None:
         super().__init__(folder, settings.offload_model, settings.t5_cpu, settings.tile)
-        if not folder.config.condition_channels:
+        if not folder.reads_images:
             raise InputError(
-                f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v, i2v or vace model"
+                f"{folder.name} reads no images ({folder.config.model_type}); expected one that keyframes can be shown"
             )
         self.settings = settings
         self.on_step = on_step or (lambda segment, step: None)
@@ -64,20 +64,24 @@ class FLF2VChain(WanModule[SegmentTask]):
             started, device = time.perf_counter(), vae.mean.device
             space = task.latent_space
             known = {frame: hold_edges(picture, space).to(device) for frame, picture in task.known().items()}
-            condition = known_frames(
-                self.folder.config,
-                known,
-                task.sampled_frames,
-                self.encode,
-                space.sampled_size(task.size),
-                self.folder.held(self.settings.middle_strength),
-            )
+            condition, in_place = None, self.encode_first(known)
+            if self.folder.config.condition_channels:
+                condition = known_frames(
+                    self.folder.config,
+                    known,
+                    task.sampled_frames,
+                    self.encode,
+                    space.sampled_size(task.size),
+                    self.folder.held(self.settings.middle_strength),
+                )
             self.bring(device)
             text = self.encodings.text[task.prompt].to(device)
             negative = text if scale == 1.0 else self.encodings.text[task.negative_prompt].to(device)
             looked_at = [self.encodings.pictures[picture_key(image)] for image in self.pictures(task)]
             tokens = torch.cat(looked_at, dim=1).to(device) if looked_at else None
-            velocity = GuidedVelocity(transformer, task.grid, text, negative, tokens, condition, scale)
+            velocity = GuidedVelocity(
+                transformer, task.grid, text, negative, tokens, condition, scale, first=in_place
+            )
             shape = (1, task.latent_space.channels, *task.grid)
             start = noise(shape, task.seed, "segment", task.index).to(device)
             levels = replace(self.schedule, seed=derive_seed(task.seed, "solver", task.index))

@@ -143,6 +143,7 @@ class WanVideoModel:
         transformer, vae = self.module.loaded()
         device = vae.mean.device
         condition = self.condition(view, num_frames) if self.config.condition_channels else None
+        first = self.module.encode_first(view.images)
         tokens = self._tokens(view, num_frames)
         grid = (slots, *self.module.folder.latent_space.grid(1, self.size)[1:])
         scale, words = view.guidance_scale, self._words(view.prompt).to(device)
@@ -158,6 +159,7 @@ class WanVideoModel:
             condition,
             scale,
             ids,
+            first,
         )
         self._given.append(given)
         return given

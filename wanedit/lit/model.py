@@ -46,6 +46,11 @@ class OpenModel(Protocol):
         """Whether a view may give it a video and a mask."""
         ...
 
+    @property
+    def reads_appended(self) -> bool:
+        """Whether a view may say what its appended slots hold."""
+        ...
+
     def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
         """Those of `frames` that it was trained to be shown in a clip of so many."""
         ...
@@ -117,6 +122,10 @@ class OutsideModel:
     def reads_video(self) -> bool:
         """Whether it says so of itself."""
         return bool(getattr(self.make, "reads_video", False))
+
+    @property
+    def reads_appended(self) -> bool:
+        return True
 
     def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
         """All: it refuses by itself what it cannot be shown."""
@@ -221,4 +230,9 @@ def require_readable(model: OpenModel, view: View) -> None:
     if (view.images or view.appended is not None) and not model.reads_images:
         raise InputError(
             f"{model.name} reads no images; expected a view without any: a method that shows the model none"
+        )
+    if view.appended is not None and not model.reads_appended:
+        raise InputError(
+            f"{model.name} has no channels that would tell it what an edit branch holds; expected edit_branch "
+            "analytic, or show_keyframes false"
         )

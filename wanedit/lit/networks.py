@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple
 
@@ -180,6 +180,12 @@ class WanModule(LightningModule, ABC, Generic[Task]):
         _, vae = self.loaded()
         self._send_away(vae.mean.device)
         return vae.encode(video.to(vae.mean.device), self.tile)
+
+    def encode_first(self, images: Mapping[int, Tensor]) -> Tensor | None:
+        """The latent (1, channels, 1, h, w) of the picture at frame 0, where the model is shown one in place."""
+        if not self.folder.config.first_in_place or 0 not in images:
+            return None
+        return self.encode(images[0][None, :, None])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

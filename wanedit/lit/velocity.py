@@ -24,6 +24,7 @@ class GuidedVelocity:
         image_tokens, condition: as `WanTransformer.prepare` takes them, of 1 or B; None where the model has none.
         grid: latent sizes (S, h, w).
         frame_ids: (S,) temporal positions; 0 … S-1 by default.
+        first: (1, channels, 1, h, w) what slot 0 is known to hold, for a model that is shown it in place.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class GuidedVelocity:
         condition: Condition | None,
         guidance_scale: float,
         frame_ids: Tensor | None = None,
+        first: Tensor | None = None,
     ) -> None:
         # The two kinds of transformer take each its own kind of context.
         model: Any = transformer
         self.transformer = model
         self.guidance_scale = guidance_scale
+        self.first = first
         self.evaluations = 0
         batched = grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
         if guidance_scale == 1.0:
@@ -59,6 +62,15 @@ class GuidedVelocity:
             self.contexts = [conditional, model.with_text(conditional, negative_text)]
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
+        if self.first is None:
+            return self._guided(x, step)
+        # Wan 2.2, `wan/textimage2video.py`, puts the clean latent back after every step. Here the model is given it at
+        # every step, and x goes straight to it, so that every solver ends there: v = (x - x_0) / sigma.
+        first = self.first.expand(len(x), -1, -1, -1, -1)
+        velocity = self._guided(torch.cat([first, x[:, :, 1:]], dim=2), step)
+        return torch.cat([(x[:, :, :1] - first) / step.sigma, velocity[:, :, 1:]], dim=2)
+
+    def _guided(self, x: Tensor, step: Step) -> Tensor:
         if self.guidance_scale == 1.0:
             return self._evaluate(x, step, 0)
         if len(self.contexts) == 1:
@@ -69,5 +81,8 @@ class GuidedVelocity:
 
     def _evaluate(self, x: Tensor, step: Step, which: int) -> Tensor:
         self.evaluations += x.shape[0]
-        timestep = torch.full((x.shape[0],), step.timestep, dtype=torch.float32, device=x.device)
+        shape = x.shape[:1] if self.first is None else (x.shape[0], x.shape[2])
+        timestep = torch.full(shape, step.timestep, dtype=torch.float32, device=x.device)
+        if self.first is not None:
+            timestep[:, 0] = 0
         return self.transformer.velocity(x, timestep, self.contexts[which])

@@ -113,7 +113,7 @@ class KnownModel:
 
     Attributes:
         repository: where it is published: owner/name on the Hugging Face hub.
-        transformer_hash: None for the one that ships with wanedit.
+        transformer_hash: None where none is published; of two experts, of either.
         aliases: further names. "WAN-1.3B" and "WAN-14B" are those of the original's editor. The inpainting models are
             meant, which do both jobs: they can be shown any keyframe, the text-only models of these sizes none.
         about: what whoever uses it must know of it at once; "" for nothing.
@@ -151,6 +151,10 @@ def _14b(model_type: str, **other) -> WanConfig:
 
 def _1_3b(model_type: str, **other) -> WanConfig:
     return _config(model_type, 1536, 8960, 12, 30, **other)
+
+
+def _5b(in_dim: int) -> WanConfig:
+    return WanConfig("ti2v", 3072, 14336, 24, 30, in_dim, out_dim=48)
 
 
 TINY = KnownModel(
@@ -239,6 +243,23 @@ KNOWN_MODELS = (
         "7a513e1f257a861512b1afd387a8ecd9",
         ("VACE-14B",),
     ),
+    # Retrained, sizes and settings as they were (VideoX-Fun, `examples/wan2.1_fun`).
+    KnownModel(
+        "Wan2.1-Fun-V1.1-1.3B-InP",
+        _1_3b("i2v"),
+        Sampling(guidance_scale=6.0, size="832*480"),
+        "alibaba-pai/Wan2.1-Fun-V1.1-1.3B-InP",
+        "6d6ccde6845b95ad9114ab993d917893",
+        showable=ANY_FRAME,
+    ),
+    KnownModel(
+        "Wan2.1-Fun-V1.1-14B-InP",
+        _14b("i2v"),
+        Sampling(guidance_scale=6.0),
+        "alibaba-pai/Wan2.1-Fun-V1.1-14B-InP",
+        "6bfcfb3b342cb286ce886889d519a77e",
+        showable=ANY_FRAME,
+    ),
     KnownModel(
         "Wan2.2-I2V-A14B",
         _14b("i2v", image_tokens=False),
@@ -247,6 +268,32 @@ KNOWN_MODELS = (
         "5b013604280dd715f8457c6ed6d6a626",
         # Practice of its users (ComfyUI-Wan22FMLF): 0.6 to 0.8 and 0 to 0.2, without which the middle flashes.
         showable=Showable("any", middle=(0.7, 0.2)),
+    ),
+    # VideoX-Fun, `examples/wan2.2_fun/predict_i2v.py` and `predict_i2v_5b.py`, `config/wan2.2`.
+    KnownModel(
+        "Wan2.2-Fun-A14B-InP",
+        _14b("i2v", image_tokens=False),
+        Sampling(guidance_scale=6.0, size="832*480"),
+        "alibaba-pai/Wan2.2-Fun-A14B-InP",
+        "5b013604280dd715f8457c6ed6d6a626",
+        showable=ANY_FRAME,
+    ),
+    # Wan 2.2, `wan/configs/wan_ti2v_5B.py` and `__init__.py`.
+    KnownModel(
+        "Wan2.2-TI2V-5B",
+        _5b(48),
+        Sampling(fps=24.0, max_frames=121, size="1280*704"),
+        "Wan-AI/Wan2.2-TI2V-5B",
+        "1f5ab7703c6fc803fdded85ff040c316",
+        ("TI2V-5B",),
+    ),
+    KnownModel(
+        "Wan2.2-Fun-5B-InP",
+        _5b(100),
+        Sampling(guidance_scale=6.0, fps=24.0, max_frames=121, size="1280*704"),
+        "alibaba-pai/Wan2.2-Fun-5B-InP",
+        None,
+        showable=ANY_FRAME,
     ),
 )
 
@@ -322,14 +369,22 @@ def _single_file(known: "KnownModel", roots: list[Path]) -> Path | None:
     """
 
     def words(name: str) -> set[str]:
-        return set(re.split(r"[-_]", name.lower().replace("-a14b", "-14b")))
+        return set(re.split(r"[-_]", name.lower().replace("-a14b", "-14b").replace("inpaint", "inp")))
 
-    folders = [root / name for root in roots for name in ("diffusion_models", "unet")]
+    # Whose names say more than this one's: a file that says that too is theirs.
+    closer = [words(other.name) for other in KNOWN_MODELS if words(known.name) < words(other.name)]
+
+    # Two roots may be one folder, in which the command is given.
+    folders = dict.fromkeys(
+        (root / name).resolve() for root in roots for name in ("diffusion_models", "unet")
+    )
     files = [
         file
         for folder in folders
         for file in sorted(folder.glob("**/*.*"))
-        if file.suffix in (".safetensors", ".gguf") and words(known.name) <= words(file.stem)
+        if file.suffix in (".safetensors", ".gguf")
+        and words(known.name) <= words(file.stem)
+        and not any(more <= words(file.stem) for more in closer)
     ]
     files = [file for file in files if twin(file) is None or "high" in file.stem.lower()]
     if len(files) > 1:

@@ -86,7 +86,12 @@ class WanFolder:
     @property
     def reads_images(self) -> bool:
         """Whether it has condition channels, or is shown a first frame in place."""
-        return bool(self.config.condition_channels) or self.config.first_in_place
+        return self.reads_appended or self.config.first_in_place
+
+    @property
+    def reads_appended(self) -> bool:
+        """Whether it has condition channels, which tell of any slot."""
+        return bool(self.config.condition_channels)
 
     @property
     def reads_video(self) -> bool:

@@ -29,7 +29,7 @@ from wanedit.runtime.settings import (
 from wanedit.runtime.workers import ERROR_FILE, LOG_FILE
 from wanedit.timeline import Keyframe
 from wanedit.video.formats import format_of
-from wanedit.wan.catalog import find_known, sampling_in
+from wanedit.wan.catalog import Sampling, find_known, sampling_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,17 +138,18 @@ def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> li
         MissingWeightsError: the model is not on this machine.
     """
     check(config)
-    keyframes = timed_keyframes(config, folders, config.fps or 16, timeline.MODEL_LIMIT)
+    known = find_known(config.source)
+    own = known.sampling if known else Sampling()
+    # Times are judged once with the rate of the model's name, before its folder is even looked for.
+    keyframes = timed_keyframes(config, folders, config.fps or own.fps, own.max_frames)
     seconds = [keyframe.seconds for keyframe in keyframes]
-    # Times are judged once with a provisional rate, before the model's folder is even looked for.
-    timeline.plan(seconds, config.fps or 16, timeline.round_up(10**9), stretch=True)
+    timeline.plan(seconds, config.fps or own.fps, timeline.round_up(10**9), stretch=True)
     prompts(config, len(seconds) - 1)
     if config.audio is not None:
         from wanedit.video.sound import sound_file
 
         sound_file(find_path(config.audio, folders, what="audio"), Fraction(0), format_of(config.final_path))
     path = require_model(config.source, config.parts, shows_images=True)
-    known = find_known(config.source)
     if path is not None and known is not None:
         own = sampling_in(path, known)
         keyframes = timed_keyframes(config, folders, config.fps or own.fps, own.max_frames)

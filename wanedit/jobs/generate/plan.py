@@ -174,7 +174,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     notes += timeline.stretches(chain)
     notes += _doubts(folder, chain, texts)
     if own.full_size:
-        notes += timeline.warnings(chain)
+        notes += timeline.warnings(chain, max(timeline.DRIFT_ABOVE, own.max_frames))
     kind, audio, sound = format_of(config.final_path), config.audio, None
     kind.require_rate(chain.fps)
     if audio is not None:
@@ -322,6 +322,9 @@ def _doubts(folder: WanFolder, chain: Timeline, texts: list[str]) -> list[str]:
     if any(not folder.showable((one.sampled_frames - 1,), one.sampled_frames) for one in chain.segments):
         notes.append(
             f"{folder.name} was trained on a first frame alone; it may miss the last keyframe of a segment"
+            if folder.config.condition_channels
+            else f"{folder.name} is shown the first keyframe of a segment alone: nothing leads to the last one, which "
+            "the video jumps to"
         )
     notes += [note for lora in folder.loras for note in lora.notes]
     return notes + prompt_doubts(folder.source, folder.config.text_len, texts)

@@ -290,8 +290,10 @@ def transformer_sizes(source: Source) -> WanConfig:
         sizes = WanConfig.sizes_of(weights.shapes)
     if not said and sizes["dim"] % WanConfig.HEAD_DIM:
         raise MissingWeightsError(f"{path} does not exist; expected it beside the weights, to say num_heads")
-    # What tensors say is sure; the config of a vace may say t2v, of which it is made.
-    sure = {"image_tokens"} | ({"model_type"} if sizes["model_type"] == "vace" else set())
+    # What tensors say is sure; the config of a model may still say what it was made from.
+    sure = {"image_tokens"}
+    if said.get("model_type") == "t2v" or sizes["model_type"] in ("vace", "ti2v"):
+        sure.add("model_type")
     return WanConfig.from_dict(sizes | said | {name: sizes[name] for name in sure}, str(path))
 
 
