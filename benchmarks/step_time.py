@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from wanedit.errors import WaneditError
 from wanedit.flow.path import Step
 from wanedit.lit import velocity as guided
-from wanedit.timeline import slots
 from wanedit.wan.blocks import Block
 from wanedit.wan.catalog import find_known
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
 from wanedit.wan.load import default_dtype, load_transformer, transformer_dtype
 from wanedit.wan.transformer import WanTransformer
+from wanedit.wan.vae import OFFICIAL, latent_space
 
 STEP = Step(0, 0.5, 0.4, 500.0)
 
@@ -81,7 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", default="tiny", help="folder or known name")
     parser.add_argument("--random", action="store_true", help="random weights at the known model's sizes")
-    parser.add_argument("--size", default="128*128", help="width*height in pixels, multiples of 16")
+    parser.add_argument("--size", default="128*128", help="width*height in pixels")
     parser.add_argument("--frames", type=int, default=33, help="4n+1")
     parser.add_argument("--steps", type=int, default=5, help="steps that are timed")
     parser.add_argument("--guidance", type=float, default=5.0)
@@ -91,13 +91,14 @@ def main() -> int:
     device = torch.device(options.device)
     dtype = default_dtype(device)
     width, height = (int(side) for side in options.size.split("*"))
-    grid = (slots(options.frames), height // 8, width // 8)
     if options.random:
         model = random_transformer(options.model, device, dtype)
     else:
         model = load_transformer(options.model, device, dtype)
+    space = latent_space(OFFICIAL[model.config.out_dim])
+    grid = space.grid(options.frames, (height, width))
     context = inputs(model.config, grid, device)
-    x = torch.randn(1, 16, *grid, device=device)
+    x = torch.randn(1, space.channels, *grid, device=device)
 
     where = f"{device}, {torch.get_num_threads()} threads"
     print(f"{options.model}, {options.size}, {options.frames} frames, {dtype}, {where}")

@@ -92,13 +92,13 @@ def test_names_and_aliases_are_unique() -> None:
 
 @pytest.mark.parametrize("model", KNOWN_MODELS, ids=lambda model: model.name)
 def test_a_folder_is_recognised_by_its_sizes_and_name(model) -> None:
-    assert recognise(model.config, Path("/models") / model.name) is model
+    assert recognise(model.config, Path("/models") / model.name, model.experts) is model
     snapshot = Path(f"/cache/models--Wan-AI--{model.name}/snapshots/0a1b2c")
-    assert recognise(model.config, snapshot) is model
+    assert recognise(model.config, snapshot, model.experts) is model
     for alias in model.aliases:
-        assert recognise(model.config, Path("/models") / alias) is model
-    alone = len([other for other in KNOWN_MODELS if other.config == model.config]) == 1
-    assert recognise(model.config, Path("/weights")) is (model if alone else None)
+        assert recognise(model.config, Path("/models") / alias, model.experts) is model
+    same = [m for m in KNOWN_MODELS if (m.config, m.experts) == (model.config, model.experts)]
+    assert recognise(model.config, Path("/weights"), model.experts) is (model if len(same) == 1 else None)
 
 
 @pytest.mark.parametrize("model", KNOWN_MODELS, ids=lambda model: model.name)

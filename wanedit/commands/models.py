@@ -52,7 +52,18 @@ def list_models() -> int:
     from wanedit.wan.load import open_wan
 
     table = Table(title="Known models", title_justify="left")
-    for column in ("name", "kind", "sizes", "steps", "shift", "guidance", "published as", "here"):
+    for column in (
+        "name",
+        "kind",
+        "keyframes",
+        "sizes",
+        "frames",
+        "steps",
+        "shift",
+        "guidance",
+        "published as",
+        "here",
+    ):
         table.add_column(column, overflow="fold")
     for model in KNOWN_MODELS:
         sampling = model.sampling if not model.bundled else open_wan(model.name).sampling
@@ -65,7 +76,9 @@ def list_models() -> int:
         table.add_row(
             model.name,
             config.model_type + ("" if config.image_tokens or config.model_type == "t2v" else ", no CLIP"),
-            f"{config.num_layers} x {config.dim}",
+            model.shows.frames,
+            (f"{model.experts} x " if model.experts > 1 else "") + f"{config.num_layers} x {config.dim}",
+            f"{sampling.max_frames} at {sampling.fps:g}",
             str(sampling.num_inference_steps),
             f"{sampling.shift:g}",
             f"{sampling.guidance_scale:g}",
@@ -74,7 +87,11 @@ def list_models() -> int:
         )
     console = wide_console()
     console.print(table)
-    console.print("what is not here comes by `wanedit models download NAME`", highlight=False)
+    console.print(
+        "keyframes: the frames of a clip that a model can be shown; frames: as many as it is good for, and their rate\n"
+        "what is not here comes by `wanedit models download NAME`",
+        highlight=False,
+    )
     return 0
 
 

@@ -118,6 +118,7 @@ class KnownModel:
             meant, which do both jobs: they can be shown any keyframe, the text-only models of these sizes none.
         about: what whoever uses it must know of it at once; "" for nothing.
         showable: None for what models of its type can be shown.
+        experts: of how many transformers it is made.
     """
 
     name: str
@@ -129,6 +130,7 @@ class KnownModel:
     bundled: bool = False
     about: str = ""
     showable: Showable | None = None
+    experts: int = 1
 
     @property
     def shows(self) -> Showable:
@@ -268,6 +270,7 @@ KNOWN_MODELS = (
         "5b013604280dd715f8457c6ed6d6a626",
         # Practice of its users (ComfyUI-Wan22FMLF): 0.6 to 0.8 and 0 to 0.2, without which the middle flashes.
         showable=Showable("any", middle=(0.7, 0.2)),
+        experts=2,
     ),
     # VideoX-Fun, `examples/wan2.2_fun/predict_i2v.py` and `predict_i2v_5b.py`, `config/wan2.2`.
     KnownModel(
@@ -277,6 +280,7 @@ KNOWN_MODELS = (
         "alibaba-pai/Wan2.2-Fun-A14B-InP",
         "5b013604280dd715f8457c6ed6d6a626",
         showable=ANY_FRAME,
+        experts=2,
     ),
     # Wan 2.2, `wan/configs/wan_ti2v_5B.py` and `__init__.py`.
     KnownModel(
@@ -307,18 +311,22 @@ def find_known(name: str) -> KnownModel | None:
     return None
 
 
-def fitting(config: WanConfig) -> list[KnownModel]:
-    """The known models of exactly these sizes: I2V-14B at 480P and at 720P and Fun-14B-InP are one layout."""
-    return [model for model in KNOWN_MODELS if model.config == config]
+def fitting(config: WanConfig, experts: int) -> list[KnownModel]:
+    """The known models of exactly these sizes: I2V-14B at 480P and at 720P and Fun-14B-InP are one layout.
+
+    Of as many transformers, if there are any: T2V-14B is one of the size of T2V-A14B's two.
+    """
+    models = [model for model in KNOWN_MODELS if model.config == config]
+    return [model for model in models if model.experts == experts] or models
 
 
-def recognise(config: WanConfig, path: Path) -> KnownModel | None:
+def recognise(config: WanConfig, path: Path, experts: int = 1) -> KnownModel | None:
     """The one known model of these sizes or, of several, the one that a part of the path names.
 
     A hub's cache names the model in a parent folder (`models--Wan-AI--Wan2.1-I2V-14B-720P/snapshots/…`); an alias must
     be a folder's whole name. None when nothing fits, or several do and no name decides.
     """
-    models, parts = fitting(config), [part.lower() for part in path.parts]
+    models, parts = fitting(config, experts), [part.lower() for part in path.parts]
     if len(models) > 1:
         models = [
             model

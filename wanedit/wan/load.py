@@ -155,7 +155,11 @@ def open_wan(
     found = open_source(locate(str(source)), parts)
     config = transformer_sizes(found)
     named = find_known(str(source))
-    known = named if named is not None and named.config == config else recognise(config, found.path.resolve())
+    known = (
+        named
+        if named is not None and named.config == config
+        else recognise(config, found.path.resolve(), len(found.transformers))
+    )
     folder = WanFolder(found, config, sampling_in(found.path, known), known)
     if not loras:
         return folder

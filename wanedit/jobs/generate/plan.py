@@ -314,7 +314,10 @@ def _doubts(folder: WanFolder, chain: Timeline, texts: list[str]) -> list[str]:
     """What will run, but perhaps not as meant."""
     notes = []
     if folder.known is None:
-        names = ", ".join(model.name for model in fitting(folder.config)) or "no known model"
+        names = (
+            ", ".join(model.name for model in fitting(folder.config, len(folder.source.transformers)))
+            or "no known model"
+        )
         notes.append(
             f"{folder.path.name} has the layout of {names}: settings that are not given take general defaults; name "
             "the folder after its model, or give num_inference_steps, shift, guidance_scale and negative_prompt"
