@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.runs import FAST, EditRun, Run, draw_keyframe
@@ -18,6 +20,7 @@ from wanedit.jobs.generate.plan import make_plan, show_plan
 from wanedit.runtime.directory import RunDirectory
 from wanedit.video import probe, read_frames
 from wanedit.wan.catalog import SHOWABLE, Showable
+from wanedit.wan.load import load_vae
 
 # Of frames 0, 16, 32, 48 and 54 wan-tiny's limit of 33 frames takes three, and three.
 SECONDS = (0.0, 1.0, 2.0, 3.0, 3.375)
@@ -84,7 +87,7 @@ def test_the_plan_shows_which_keyframes_are_in_which_window(
     assert "2 3 4" in page
     assert "a window of several pairs of keyframes is told their sub_prompts one after the other" in page
     assert [task.prompt for task in plan.tasks] == ["x, a, b", "x, b, c"]
-    assert "2 windows with 1 join in place of 4 with 3" in page
+    assert "2 windows with 1 join in place of 4 with 3, at 9" in page
     pairs = planned(five, window="pair")
     assert not pairs.tasks[0].middle
     assert len(pairs.tasks) == 4
@@ -215,3 +218,37 @@ def test_an_edit_is_told_how_firmly_its_keyframes_are_held(
     assert not [note for note in plain.warnings if "middle_strength" in note]
     unused = make_edit_plan(edit_config(middle_strength=0.5))
     assert any("middle_strength is not used" in note for note in unused.warnings)
+
+
+def test_references_are_shown_before_the_clip_and_cut_off(
+    run: Run, vace: Path, keyframes: list[list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (64, 32), (200, 30, 60)).save(tmp_path / "subject.png")
+    seen = hints_of(monkeypatch)
+    given = {"model": str(vace), "keyframes": keyframes, "window": "pack", "save_latents": True}
+    plain = run(**given)
+    made = run(**given, references=[str(tmp_path / "subject.png")])
+    assert made.sampled == (0,), "they decide the pixels"
+    assert made.num_frames == plain.num_frames == probe(made.video).frames == 14
+    assert seen[0].shape[2] == 5
+    assert seen[1].shape[2] == 6
+    assert torch.equal(seen[1][:, :, 1:], seen[0])
+    assert not seen[1][:, 16:, :1].any(), "kept whole"
+    # Laid inside of the frame, on white.
+    picture = torch.ones(3, 32, 32)
+    picture[:, 8:24] = torch.tensor([200, 30, 60])[:, None, None] / 127.5 - 1
+    expected = load_vae(vace).encode(picture[None, :, None])
+    assert torch.allclose(seen[1][:, :16, :1], expected, atol=1e-4)
+    (file,) = [one for one in made.video.parent.rglob("*.safetensors") if made.segments[0][:8] in one.name]
+    assert load_file(file)["latents"].shape == (16, 5, 4, 4)
+    assert not run(**given, references=[str(tmp_path / "subject.png")]).sampled
+
+
+def test_references_want_a_vace_and_have_to_be_there(
+    keyframes: list[list[Any]], tmp_path: Path, no_weights: None
+) -> None:
+    Image.new("RGB", (64, 32)).save(tmp_path / "subject.png")
+    with pytest.raises(InputError, match="references are given, and wan-tiny reads pictures as frames alone"):
+        planned(keyframes, references=[str(tmp_path / "subject.png")])
+    with pytest.raises(InputError, match=r"references: no file .*nowhere\.png"):
+        planned(keyframes, references=["nowhere.png"])

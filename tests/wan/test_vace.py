@@ -145,7 +145,6 @@ def test_a_folder_of_diffusers_and_the_official_one_are_one_model(tmp_path: Path
     [
         {"vace_layers": [1, 2]},
         {"vace_layers": [0, 3]},
-        {"vace_layers": 3},
         {"vace_in_dim": 0},
         {"model_type": "t2v"},
     ],

@@ -9,7 +9,7 @@ from torch import Tensor
 from wanedit.errors import InputError
 from wanedit.flow.solvers import SOLVERS
 from wanedit.lit.networks import WanModule, picture_key
-from wanedit.lit.tasks import ChainSettings, OnStep, SampledSegment, SegmentTask, hold_edges
+from wanedit.lit.tasks import ChainSettings, OnStep, SampledSegment, SegmentTask, hold_edges, picture_of
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.rng import derive_seed, noise
 from wanedit.video import to_uint8
@@ -73,6 +73,7 @@ class FLF2VChain(WanModule[SegmentTask]):
                     self.encode,
                     space.sampled_size(task.size),
                     self.folder.held(self.settings.middle_strength),
+                    references=[hold_edges(picture_of(one), space).to(device) for one in task.references],
                 )
             self.bring(device)
             text = self.encodings.text[task.prompt].to(device)
@@ -91,6 +92,7 @@ class FLF2VChain(WanModule[SegmentTask]):
                 levels,
                 lambda step, x, v: self.on_step(task.index, step.index),
             )
+            latents = latents[:, :, len(task.references) :]
             height, width = task.size
             frames = to_uint8(self.decode(latents)[0, :, :, :height, :width])
         seconds = time.perf_counter() - started

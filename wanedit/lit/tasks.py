@@ -72,6 +72,7 @@ class SegmentTask:
         digest: hash of all that decides the pixels; names the segment's file.
         latent_space: of the model.
         middle: sampled frame -> a keyframe between the two, for a model that can be shown any.
+        references: pictures that are no frames, for a vace: one slot more each, before the clip's.
     """
 
     index: int
@@ -84,6 +85,7 @@ class SegmentTask:
     digest: str = ""
     latent_space: LatentSpace = WAN_21_LATENTS
     middle: Mapping[int, Picture] = field(default_factory=dict)
+    references: tuple[Picture, ...] = ()
 
     def keyframes(self) -> list[Float[Tensor, "3 height width"]]:
         """First and last, read."""
@@ -102,8 +104,9 @@ class SegmentTask:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Latent sizes (S, h, w)."""
-        return self.latent_space.grid(self.sampled_frames, self.size)
+        """Latent sizes (S, h, w), the slots of references included."""
+        slots, height, width = self.latent_space.grid(self.sampled_frames, self.size)
+        return len(self.references) + slots, height, width
 
     @property
     def tokens(self) -> int:

@@ -21,13 +21,17 @@ FINAL_SHARE, SPARE = 0.05, 1.25
 def forward_flops(config: WanConfig, tokens: int) -> float:
     """Floating-point operations of one velocity: two per multiply-add of every matrix product.
 
-    The projections of the context are left out: they run once per sample.
+    The projections of the context, and the embedding of known frames, are left out: they run once per sample.
     """
+    hints = len(
+        config.vace_layers
+    )  # blocks like the others, each with a projection of its own, the first with two
     dim, context = config.dim, config.text_len + config.num_images * IMAGE_TOKENS
     projections = 6 * dim * dim + 2 * dim * config.ffn_dim  # q k v o, cross-attention's q o, feed-forward
     attention = 2 * dim * (tokens + context)
     patches = 4 * dim * (config.in_dim + config.out_dim)
-    return 2.0 * tokens * (config.num_layers * (projections + attention) + patches)
+    blocks = (config.num_layers + hints) * (projections + attention) + (hints + bool(hints)) * dim * dim
+    return 2.0 * tokens * (blocks + patches)
 
 
 def sampling_flops(config: WanConfig, tasks: list[SegmentTask], passes: int) -> float:
@@ -52,10 +56,14 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     config = folder.config
     rows = 2 if guided and task.tokens <= BATCHED_UP_TO else 1
     contexts = 2 if guided else 1
-    # Live at the widest point of a block: residual stream and its norm in float32, q k v, feed-forward.
-    activations = rows * task.tokens * (8 * config.dim + (4 * config.dim + config.ffn_dim) * bytes_per_weight)
+    # Live at the widest point of a block: residual stream and its norm in float32, q k v, feed-forward; and beside
+    # it, of a vace, the stream of its hints and the embedded latents.
+    streams = 16 if config.vace_layers else 8
+    activations = (
+        rows * task.tokens * (streams * config.dim + (4 * config.dim + config.ffn_dim) * bytes_per_weight)
+    )
     cross = (contexts * config.text_len + config.num_images * IMAGE_TOKENS) * 2 * config.dim
-    cross *= config.num_layers * bytes_per_weight
+    cross *= (config.num_layers + len(config.vace_layers)) * bytes_per_weight
     transformers = [part.num_weights() for part in transformer_parts(folder)]
     weights = max(transformers) * len(transformers) * bytes_per_weight
     weights += 4 * vae_part(folder.source).num_weights()

@@ -503,11 +503,11 @@ class FitRecord:
 
 
 def fit(
-    image: UInt8[np.ndarray, "h w 3"], size: Size, policy: str = "crop"
+    image: UInt8[np.ndarray, "h w 3"], size: Size, policy: str = "crop", fill: int = 0
 ) -> tuple[UInt8[np.ndarray, "H W 3"], FitRecord]:
     """Bring an image to `size` = (height, width), antialiased (Lanczos).
 
-    crop: scaled until it covers the target, the middle kept. pad: scaled until it fits inside, black around
+    crop: scaled until it covers the target, the middle kept. pad: scaled until it fits inside, levels of `fill` around
     it. stretch: each side scaled by itself. If the aspect ratio changes by more than 20 % the record
     carries a warning, which the caller shows.
 
@@ -533,7 +533,7 @@ def fit(
         inner = max(1, round(height * min(scale))), max(1, round(width * min(scale)))
         scale = inner[0] / height, inner[1] / width
         top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-        pixels = np.zeros((*size, 3), np.uint8)
+        pixels = np.full((*size, 3), fill, np.uint8)
         pixels[top : top + inner[0], left : left + inner[1]] = _resize(image, inner, crop)
     ratio = (size[1] / size[0]) / (width / height)
     change = max(ratio, 1 / ratio) - 1

@@ -120,6 +120,7 @@ def metadata(plan: Plan) -> dict[str, str]:
     ]
     for name in ("output", "audio", *MODEL_FIELDS):
         config[name] = config[name] and Path(config[name]).name
+    config["references"] = [Path(one).name for one in plan.config.references]
     config["lora"] = [str(replace(one, path=Path(one.path.name))) for one in plan.config.loras]
     config["module_folders"] = [Path(folder).name for folder in config["module_folders"]]
     return {

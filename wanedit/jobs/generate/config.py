@@ -56,6 +56,7 @@ class GenerationConfig(RunSettings):
             joins; for models that can be shown any frame.
         middle_strength: how firmly a keyframe in the middle of a window is held, 0 (left out) to 1 (as its ends); one
             number, or one for each expert, high noise first. Null for the model's own.
+        references: pictures of a subject or a style that are no frames, for models that read them (VACE).
         long_segments: stretch: sample a segment beyond the model's limit at the limit and stretch it by optical flow,
             with a note that says how far; error: refuse it.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
@@ -82,6 +83,7 @@ class GenerationConfig(RunSettings):
     sort_keyframes: bool = False
     window: Annotated[Literal["pair", "pack"], Everyday("the run")] = "pair"
     middle_strength: Share | Sequence[Share] | None = None
+    references: Sequence[FileName] = field(default_factory=list)
     long_segments: Literal["error", "stretch"] = "stretch"
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
     colour_correction: bool = True
@@ -157,16 +159,21 @@ def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> li
         timeline.plan(seconds, config.fps or own.fps, own.max_frames, config.long_segments == "stretch")
     from wanedit.video.images import require_image  # brings NumPy, which other mistakes do without
 
-    for keyframe in keyframes:
-        require_image(keyframe.path)
+    for image in (*(keyframe.path for keyframe in keyframes), *references(config, folders)):
+        require_image(image)
     return keyframes
+
+
+def references(config: GenerationConfig, folders: Sequence[Path]) -> list[Path]:
+    """The pictures that are no frames. Raises InputError for one that is not there."""
+    return [find_path(one, folders, what="references") for one in config.references]
 
 
 def check_output(
     config: GenerationConfig, keyframes: Sequence[Keyframe], folders: Sequence[Path] = ()
 ) -> None:
     """See that the run's files may be written. Raises InputError as `RunDirectory.check`."""
-    inputs = [keyframe.path for keyframe in keyframes]
+    inputs = [*(keyframe.path for keyframe in keyframes), *references(config, folders)]
     if config.audio is not None:
         inputs.append(find_path(config.audio, folders, what="audio"))
     RunDirectory(config.folder, config.final_path).check(inputs)

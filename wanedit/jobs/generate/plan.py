@@ -1,5 +1,6 @@
 """From a configuration to tasks: every decision made, every input read, no weight loaded; and its page."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from wanedit.jobs.generate.config import (
     check_output,
     find_keyframes,
     prompts,
+    references,
     timed_keyframes,
 )
 from wanedit.lit.model import held_softly, open_model, require_wan
@@ -51,18 +53,20 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class KeyframeImage:
-    """A keyframe at the size of the run, read anew whenever it is needed: hundreds would fill the memory.
+    """A picture at the size of the run, read anew whenever it is needed: hundreds would fill the memory.
 
     Attributes:
         sha256: of its pixels.
         notes: what was normalised when it was read.
         fit: how it came to its size.
+        fill: levels around one that is padded.
     """
 
     keyframe: Keyframe
     sha256: str
     notes: tuple[str, ...]
     fit: FitRecord
+    fill: int = 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -75,7 +79,7 @@ class KeyframeImage:
         Raises:
             InputError: the file is not what it was when the run was planned.
         """
-        pixels, _ = fit(load_image(self.keyframe.path).pixels, self.fit.target, self.fit.policy)
+        pixels, _ = fit(load_image(self.keyframe.path).pixels, self.fit.target, self.fit.policy, self.fill)
         if pixels_sha256(pixels) != self.sha256:
             raise InputError(f"{self.keyframe.path} has changed since the run was planned; run it again")
         return pixels
@@ -151,19 +155,27 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     stretch, pack = config.long_segments == "stretch", config.window == "pack"
     chain = timeline.plan(seconds, fps, own.max_frames, stretch, pack)
     height_width = parse_size(size)
-    images = []
-    for keyframe in keyframes:
+    images, subjects = [], []
+    # A picture that is no frame is laid inside of one, on white, as officially.
+    shown = [(keyframe, config.resize_policy, 0, images) for keyframe in keyframes]
+    shown += [(Keyframe(path, 0.0), "pad", 255, subjects) for path in references(config, folders)]
+    for keyframe, policy, fill, kind in shown:
         loaded = load_image(keyframe.path)
-        pixels, record = fit(loaded.pixels, height_width, config.resize_policy)
-        said = [*loaded.notes, *([record.warning] if record.warning else [])]
+        pixels, record = fit(loaded.pixels, height_width, policy, fill)
+        said = [*loaded.notes, *([record.warning] if record.warning and kind is images else [])]
         notes += [f"{keyframe.path.name}: {note}" for note in said]
-        images.append(KeyframeImage(keyframe, pixels_sha256(pixels), loaded.notes, record))
+        kind.append(KeyframeImage(keyframe, pixels_sha256(pixels), loaded.notes, record, fill))
+    if subjects and not folder.reads_video:
+        raise InputError(
+            f"references are given, and {folder.name} reads pictures as frames alone; expected none, or a VACE"
+        )
     if (inner := space.sampled_size(height_width)) != height_width:
         notes.append(
             f"{size} are no multiples of {space.token_side}: the model works on {inner[1]}*{inner[0]}, the last row "
             f"and column of the keyframes held, and {size} come out"
         )
-    notes += _windows(config, folder, chain, len(keyframes))
+    pairs = timeline.plan(seconds, fps, own.max_frames, stretch) if pack else chain
+    notes += _windows(config, folder, chain, pairs, math.prod(space.grid(1, height_width)) // 4)
     cuts = [chain.keyframe_frames.index(frame) for frame in (0, *chain.joins, chain.num_frames - 1)]
     texts = prompts(config, len(keyframes) - 1, cuts)
     if config.num_gpus > (most := len(chain.segments)):
@@ -187,6 +199,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         config,
         audio=audio,
         keyframes=[[str(keyframe.path.absolute()), keyframe.seconds] for keyframe in keyframes],
+        references=[str(image.keyframe.path.absolute()) for image in subjects],
         num_inference_steps=settings.num_inference_steps,
         shift=settings.shift,
         guidance_scale=settings.guidance_scale,
@@ -204,7 +217,9 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         settings=settings,
         evaluations=evaluations,
         tasks=tuple(
-            _tasks(folder, chain, images, settings, texts, negative_prompt, seed, digest(files), space)
+            _tasks(
+                folder, chain, images, subjects, settings, texts, negative_prompt, seed, digest(files), space
+            )
         ),
         warnings=tuple(notes),
         model_files=files,
@@ -220,6 +235,7 @@ def _tasks(
     folder: WanFolder,
     chain: Timeline,
     images: list[KeyframeImage],
+    subjects: list[KeyframeImage],
     settings: ChainSettings,
     texts: list[str],
     negative_prompt: str,
@@ -260,6 +276,7 @@ def _tasks(
                 if middle
                 else {}
             ),
+            **({"references": [image.sha256 for image in subjects]} if subjects else {}),
             # Left out where it is the package's own, so that earlier segments keep their names.
             **({"code": code} if (code := SOLVERS.code(settings.solver)) else {}),
         }
@@ -269,6 +286,7 @@ def _tasks(
             first=first,
             last=last,
             middle=middle,
+            references=tuple(subjects),
             prompt=prompt,
             negative_prompt=negative_prompt,
             seed=seed,
@@ -277,8 +295,13 @@ def _tasks(
         )
 
 
-def _windows(config: GenerationConfig, folder: WanFolder, chain: Timeline, keyframes: int) -> list[str]:
+def _windows(
+    config: GenerationConfig, folder: WanFolder, chain: Timeline, pairs: Timeline, tokens: int
+) -> list[str]:
     """What comes of packing keyframes into windows.
+
+    Args:
+        pairs: the same, unpacked. tokens: of a slot.
 
     Raises:
         InputError: the model cannot be shown a frame in the middle, or its strengths are for another number of experts.
@@ -297,10 +320,15 @@ def _windows(config: GenerationConfig, folder: WanFolder, chain: Timeline, keyfr
     if held:
         notes += held_softly(strength)
     if held:
-        pairs = keyframes - 1
-        windows = len(chain.segments)
-        joins = f"{windows - 1} join{'s' * (windows != 2)}"
-        notes.append(f"window pack: {windows} windows with {joins} in place of {pairs} with {pairs - 1}")
+        packed, apart = (
+            sum(forward_flops(folder.config, one.slots * tokens) for one in plan.segments)
+            for plan in (chain, pairs)
+        )
+        windows, joins = len(chain.segments), len(chain.joins)
+        notes.append(
+            f"window pack: {windows} window{'s' * (windows != 1)} with {joins} join{'s' * (joins != 1)} in place of "
+            f"{len(pairs.segments)} with {len(pairs.joins)}, at {packed / apart:.0%} of their operations"
+        )
     if config.window == "pack" and not held:
         notes.append(
             f"window pack changes nothing here: no three neighbouring keyframes fit {folder.sampling.max_frames} frames"
@@ -475,6 +503,7 @@ def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str
             f"{float(plan.timeline.fps):g} fps",
             f"model      {plan.folder.name} ({plan.folder.path})",
             *(f"LoRA       {lora}" for lora in plan.folder.loras),
+            *(f"reference  {path}" for path in plan.config.references),
             f"sampler    {settings.solver}, {settings.num_inference_steps} steps, shift {settings.shift:g}, "
             f"guidance {settings.guidance_scale:g}",
             f"seed       {plan.seed}",
