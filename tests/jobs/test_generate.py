@@ -21,11 +21,13 @@ from wanedit.errors import InputError, MissingWeightsError, NumericalError, Reso
 from wanedit.flow.path import Schedule
 from wanedit.flow.solvers import Observer, Velocity
 from wanedit.jobs.generate import run as run_module
+from wanedit.jobs.generate.assemble import final_frames
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.launch import World
+from wanedit.runtime.record import read_settings, recorded_config
 from wanedit.video import load_image, probe, read_frames
 
 FRAMES = (0, 4, 8, 13)
@@ -116,7 +118,7 @@ def test_changing_one_keyframe_samples_its_two_segments(run: Run, keyframes, tmp
         ({"prompt": "a green ball"}, (0, 1, 2)),
         ({"base_seed": 8}, (0, 1, 2)),
         ({"guidance_scale": 1.0}, (0, 1, 2)),
-        ({"colour_correction": False, "enable_smoothing": True, "crf": 20}, ()),
+        ({"colour_correction": False, "restore": "none", "enable_smoothing": True, "crf": 20}, ()),
         ({"force_regenerate": True}, (0, 1, 2)),
         ({"resume_from": 2}, (2,)),
     ],
@@ -126,6 +128,21 @@ def test_what_decides_the_pixels_decides_what_is_sampled(
 ) -> None:
     run()
     assert run(**changes).sampled == sampled
+
+
+@pytest.mark.parametrize("restore", ["residual", "keyframes", "none"])
+def test_keyframes_are_shown_to_the_level_unless_nothing_is_restored(
+    finished: GenerationResult, restore: Any
+) -> None:
+    root = finished.video.parent
+    config = dataclasses.replace(
+        recorded_config(GenerationConfig, read_settings(root / "config.yaml"), root), restore=restore
+    )
+    plan = make_plan(config)
+    frames = np.stack(list(final_frames(plan, RunDirectory(root, finished.video))))
+    assert len(frames) == finished.num_frames
+    shown = [np.array_equal(frames[at], key.pixels()) for at, key in zip(FRAMES, plan.keyframes, strict=True)]
+    assert shown == [restore != "none"] * len(FRAMES)
 
 
 def test_a_damaged_segment_is_sampled_again(run: Run) -> None:

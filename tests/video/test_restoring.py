@@ -1,5 +1,7 @@
 """What a decoded edit gets back: the source's pixels where nothing changed, the keyframes' along the motion."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from wanedit.metrics.functional import frame_psnr
 from wanedit.sprites import frame_times, render, sample_scene
 from wanedit.video import to_uint8
-from wanedit.video.restoring import Restoration, Restored
+from wanedit.video.restoring import Restoration, Restored, restored_segment
 
 KINDS: list[Restored] = ["source", "residual", "keyframes"]
 
@@ -201,3 +203,22 @@ def test_only_what_lies_between_two_keyframes_is_held() -> None:
     for _ in range(3):
         next(frames)
     assert max(asked) == 2
+
+
+@pytest.mark.parametrize("kind", ["residual", "keyframes"])
+def test_a_decoded_segment_shows_its_keyframes_and_what_they_know_of_its_frames(
+    source: np.ndarray, kind: Literal["residual", "keyframes"]
+) -> None:
+    blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.2) for frame in source])
+    restored = restored_segment(blurred, source[0], source[-1], kind)
+    assert np.array_equal(restored[[0, -1]], source[[0, -1]])
+    near = [1, 2, 14, 15]
+    assert psnr(restored[near], source[near]) > psnr(blurred[near], source[near]) + 1
+    assert psnr(restored[1:-1], source[1:-1]) > psnr(blurred[1:-1], source[1:-1])
+
+
+@pytest.mark.parametrize("kind", ["residual", "keyframes"])
+def test_a_segment_that_meets_its_keyframes_is_left_as_it_is(
+    source: np.ndarray, kind: Literal["residual", "keyframes"]
+) -> None:
+    assert np.array_equal(restored_segment(source, source[0], source[-1], kind), source)

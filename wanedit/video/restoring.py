@@ -60,7 +60,7 @@ class Restoration:
     worth is measured in `experiments/01_keyframe_propagation` and by `benchmarks/restoring.py`.
 
     Attributes:
-        edited: the decoded edit, frame by frame (h, w, 3) in levels 0 … 255, not rounded; of one size.
+        edited: the decoded edit, frame by frame (h, w, 3) in levels 0 … 255, rounded or not; of one size.
         coded: the source, encoded and decoded.
         source: itself, of any size, which the result has.
         keyframes: edited frames of the source's size.
@@ -164,7 +164,7 @@ class Restoration:
     def _resized(self, picture: np.ndarray) -> Levels:
         height, width = self.source.shape[1:3]
         if picture.shape[:2] == (height, width):
-            return picture
+            return picture.astype(np.float32, copy=False)
         smaller = height * width < picture.shape[0] * picture.shape[1]
         way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
         return cv2.resize(picture, (width, height), interpolation=way)
@@ -215,6 +215,17 @@ class Restoration:
                 else:
                     means[n] += shares[..., k : k + 1] * (moved - means[n])
         return means
+
+
+def restored_segment(
+    frames: Frames, first: Frame, last: Frame, kind: Literal["residual", "keyframes"]
+) -> Frames:
+    """A decoded segment (T, H, W, 3) with its two keyframes restored in it, along its own motion.
+
+    It is its own source: an edit that changes its keyframes alone, by what the VAE and the sampler missed of them.
+    The first and the last frame are the keyframes then, to the level.
+    """
+    return Restoration(frames, frames, frames, np.stack([first, last]), (0, len(frames) - 1), kind).frames()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From complete segments to the final video: colour, retiming, joins, smoothing, sheets."""
+"""From complete segments to the final video: colour, restoring, retiming, joins, smoothing, sheets."""
 
 import json
 from collections.abc import Iterator
@@ -25,6 +25,7 @@ from wanedit.video import (
     write_png,
     write_video,
 )
+from wanedit.video.restoring import restored_segment
 from wanedit.video.sheets import contact_indices, junction_indices, spread
 
 JUNCTION_RADIUS = 4
@@ -86,7 +87,7 @@ def final_frames(plan: Plan, directory: RunDirectory) -> Iterator[np.ndarray]:
 
 
 def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
-    """One segment's contribution: read; from keyframe to keyframe colour-corrected at both and retimed to its place."""
+    """One segment's contribution: read; from keyframe to keyframe corrected, restored and retimed to its place."""
     try:
         frames = read_frames(path)
     except InputError as error:
@@ -99,8 +100,11 @@ def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
     pieces = []
     for span in segment.spans:
         part = frames[span.first : span.last + 1]
+        ends = truth[span.start].pixels(), truth[span.end].pixels()
         if plan.config.colour_correction:
-            part = correct_segment(part, truth[span.start].pixels(), truth[span.end].pixels())
+            part = correct_segment(part, *ends)
+        if plan.config.restore != "none":
+            part = restored_segment(part, *ends, plan.config.restore)
         # The keyframe between two is the same frame in both.
         pieces.append(retime(part, span.end - span.start + 1, method)[bool(pieces) :])
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
