@@ -272,8 +272,53 @@ def int8_rows(tensors: Tensors) -> tuple[Tensors, dict[str, str]]:
     return made, {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
 
 
+def k_quants(rows: np.ndarray, kind: str) -> np.ndarray:
+    """Blocks of 256 numbers as llama.cpp's Q4_K, Q5_K and Q6_K have them, each rounded to the nearest level.
+
+    The `gguf` package reads these and cannot write them. Layouts: `gguf/quants.py`, `dequantize_blocks`.
+
+    Args:
+        rows: float32 (n, 256 k).
+    """
+    blocks = rows.reshape(-1, 256).astype(np.float32)
+    if kind == "Q6_K":
+        parts = blocks.reshape(-1, 16, 16)
+        wanted = np.abs(parts).max(-1) / 31
+        d = np.maximum(wanted.max(-1, keepdims=True) / 127, 1e-7).astype(np.float16)
+        scales = np.rint(wanted / d.astype(np.float32)).astype(np.int8)
+        step = np.maximum(d.astype(np.float32) * scales, 1e-12)[..., None]
+        q = (np.clip(np.rint(parts / step), -32, 31) + 32).astype(np.uint8)
+        low, high = (q & 15).reshape(-1, 2, 2, 64), (q >> 4).reshape(-1, 2, 4, 32)
+        ql = (low[:, :, 0] | low[:, :, 1] << 4).reshape(-1, 128)
+        qh = np.bitwise_or.reduce(high << np.array([0, 2, 4, 6], np.uint8)[:, None], axis=2).reshape(-1, 64)
+        made = np.hstack([ql, qh, scales.view(np.uint8), d.view(np.uint8)])
+    else:
+        levels = 15 if kind == "Q4_K" else 31
+        parts = blocks.reshape(-1, 8, 32)
+        least = np.maximum(-parts.min(-1), 0)
+        wanted = np.stack([(parts.max(-1) + least) / levels, least], axis=1)
+        d = np.maximum(wanted.max(-1, keepdims=True) / 63, 1e-7).astype(np.float16)
+        six = np.rint(wanted / d.astype(np.float32)).astype(np.uint8)
+        step, offset = np.moveaxis(d.astype(np.float32) * six, 1, 0)[..., None]
+        q = np.clip(np.rint((parts + offset) / np.maximum(step, 1e-12)), 0, levels).astype(np.uint8)
+        first, second = six[..., :4], six[..., 4:]
+        scales = np.concatenate(
+            [first | (second >> 4) << 6, (second[:, :1] & 15) | (second[:, 1:] & 15) << 4], axis=1
+        )
+        pairs = (q & 15).reshape(-1, 4, 2, 32)
+        qs = (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(-1, 128)
+        fifth = np.bitwise_or.reduce((q >> 4) << np.arange(8, dtype=np.uint8)[:, None], axis=1)
+        made = np.hstack(
+            [d.reshape(-1, 2).view(np.uint8), scales.reshape(-1, 12), *([fifth] if levels == 31 else []), qs]
+        )
+    return made.reshape(*rows.shape[:-1], -1)
+
+
 def gguf_file(tensors: Tensors, path: Path, kind: str, architecture: str = "wan") -> Path:
-    """As the `gguf` package writes it; what a block format cannot hold stays float32."""
+    """As the `gguf` package writes it; what a block format cannot hold stays float32.
+
+    A row of a K format has whole blocks of 256 numbers: of wan-tiny those of the second feed-forward matrix.
+    """
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import quantize
 
@@ -285,7 +330,9 @@ def gguf_file(tensors: Tensors, path: Path, kind: str, architecture: str = "wan"
         if values.ndim > 4:
             writer.add_array(f"comfy.gguf.orig_shape.{name}", list(values.shape))
             values = values.reshape(values.shape[0], -1)
-        if name in quantised and kind != "F32":
+        if name in quantised and kind.endswith("_K") and values.shape[-1] % 256 == 0:
+            writer.add_tensor(name, k_quants(values, kind), raw_dtype=wanted)
+        elif name in quantised and kind != "F32" and not kind.endswith("_K"):
             writer.add_tensor(name, quantize(values, wanted), raw_dtype=wanted)
         else:
             writer.add_tensor(name, np.ascontiguousarray(values))
