@@ -50,6 +50,9 @@ def test_images(model_type: str, image_tokens: bool | None, images: int) -> None
         ({"dim": 120, "num_heads": 40}, "a head of size 3; expected an even integer"),
         ({"num_heads": 0}, "num_heads is 0"),
         ({"patch_size": [1, 4, 4]}, r"here: patch_size is \(1, 4, 4\); expected \(1, 2, 2\)"),
+        ({"window_size": [8, 8]}, r"here: window_size is \(8, 8\); expected \(-1, -1\)"),
+        ({"add_ref_conv": True}, "here: add_ref_conv is True; expected False; a Fun-Control"),
+        ({"add_control_adapter": 1}, "here: add_control_adapter is 1; expected False"),
         ({"qk_norm": False}, "qk_norm and cross_attn_norm must be true"),
         ({"dim": "5120"}, "dim is '5120'; expected a positive integer"),
         ({"num_layers": -1}, "num_layers is -1; expected a positive integer"),
@@ -61,6 +64,22 @@ def test_images(model_type: str, image_tokens: bool | None, images: int) -> None
 def test_bad_values_are_named(change: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
         WanConfig.from_dict(OFFICIAL | change, "here")
+
+
+def test_what_videox_fun_says_of_what_is_off_changes_nothing() -> None:
+    extra = {
+        "add_control_adapter": False,
+        "add_ref_conv": False,
+        "cross_attn_type": "cross_attn",
+        "downscale_factor_control_adapter": 8,
+        "hidden_size": 2048,
+        "in_channels": 16,
+        "in_dim_control_adapter": 24,
+        "in_dim_ref_conv": 16,
+        "patch_size": [1, 2, 2],
+        "window_size": [-1, -1],
+    }
+    assert WanConfig.from_dict(OFFICIAL | extra) == WanConfig.from_dict(OFFICIAL)
 
 
 def test_missing_keys_are_named() -> None:

@@ -1,6 +1,7 @@
 """Every format that people have on disk gives the weights, and the latents, of the official folder."""
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -171,6 +172,81 @@ def test_blocks_of_k_formats_are_what_the_gguf_package_reads(tmp_path: Path, kin
     stored = read_file(tmp_path / "one.gguf")["weight"]
     assert (stored.shape, stored.kind) == ((6, 512), kind)
     assert np.array_equal(stored.read().numpy(), expected)
+
+
+def official_folder(folder: Path) -> Path:
+    """wan-tiny's own, without its transformer."""
+    left_out = shutil.ignore_patterns("diffusion_pytorch_model*")
+    return Path(shutil.copytree(open_wan("tiny").path, folder, ignore=left_out))
+
+
+@pytest.mark.parametrize(
+    ("roof", "wrapper"),
+    [
+        ("", "module."),
+        ("state_dict", "_orig_mod."),
+        ("model.state_dict", ""),
+        ("module", "module._orig_mod."),
+        ("ema", "model.diffusion_model."),
+        ("generator", "_fsdp_wrapped_module."),
+    ],
+)
+def test_a_trainers_file_is_the_same_model(tmp_path: Path, roof: str, wrapper: str) -> None:
+    folder = official_folder(tmp_path / "trained")
+    saved: dict = {f"{wrapper}{name}": tensor for name, tensor in converted.TRANSFORMER.items()}
+    for name in reversed(roof.split(".") if roof else []):
+        saved = {name: saved, "epoch": 3, "optimizer": {"lr": 1e-4}}
+    torch.save(saved, folder / "diffusion_pytorch_model.pth")
+    assert max(differences(open_wan(folder)).values()) == 0
+
+
+def test_blocks_that_were_compiled_one_by_one_are_the_same_model(tmp_path: Path) -> None:
+    names = {n: re.sub(r"^(blocks\.\d+)\.", r"\1._orig_mod.", n) for n in converted.TRANSFORMER}
+    folder = official_folder(tmp_path / "trained")
+    tensors = {names[n]: t for n, t in converted.TRANSFORMER.items()}
+    converted.save(tensors, folder / "diffusion_pytorch_model.safetensors")
+    assert max(differences(open_wan(folder)).values()) == 0
+
+
+def test_a_trainers_file_of_two_models_is_not_chosen_from(tmp_path: Path) -> None:
+    folder = official_folder(tmp_path / "trained")
+    tensors = dict(converted.TRANSFORMER)
+    torch.save({"generator": tensors, "generator_ema": tensors}, folder / "diffusion_pytorch_model.pth")
+    with pytest.raises(
+        MissingWeightsError, match="holds the weights of generator and generator_ema; expected those of one"
+    ):
+        open_wan(folder)
+    torch.save({"step": 1, "weights": 2}, folder / "diffusion_pytorch_model.pth")
+    with pytest.raises(
+        MissingWeightsError, match=r"holds a dict \(step, weights\); expected .* under one of state_dict"
+    ):
+        open_wan(folder)
+
+
+def test_lightx2v_files_are_found_by_what_they_hold(tmp_path: Path) -> None:
+    """Its folders are official ones whose transformer and encoders have names of their own and a scale a row."""
+    folder = official_folder(tmp_path / "lightx2v")
+    scaled, _ = converted.fp8_rows(converted.TRANSFORMER)
+    converted.save(scaled, folder / "wan2.1_flf2v_720p_scaled_fp8_e4m3_lightx2v_4step.safetensors")
+    (folder / "models_t5_umt5-xxl-enc.safetensors").unlink()
+    text = dict(converted.TEXT)
+    for name in [n for n in text if re.search(r"attn\.[qkvo]|ffn", n)]:
+        rows = text[name].float().abs().amax(dim=1, keepdim=True) / 448
+        text[name] = (text[name].float() / rows).to(torch.float8_e4m3fn)
+        text[name.removesuffix("weight") + "weight_scale"] = rows
+    torch.save(text, folder / "models_t5_umt5-xxl-enc-fp8.pth")
+    opened = open_wan(folder)
+    require_parts(opened)
+    errors = differences(opened)
+    assert 1e-3 < errors.pop("transformer") < 0.04
+    assert 1e-3 < errors.pop("text encoder") < 0.04
+    assert max(errors.values()) == 0
+    kinds = {part.name: part.weights().kinds[0] for part in all_parts(opened)}
+    assert kinds["transformer"] == "float8_e4m3fn, scaled"
+    shutil.copy(folder / "models_t5_umt5-xxl-enc-fp8.pth", folder / "models_t5_umt5-xxl-enc-bf16.pth")
+    with pytest.raises(MissingWeightsError, match=r"holds models_t5_\S+bf16.pth, models_t5_\S+fp8.pth"):
+        require_parts(opened)
+    require_parts(open_wan(folder, {"text_encoder": folder / "models_t5_umt5-xxl-enc-fp8.pth"}))
 
 
 STRANGERS = {

@@ -186,6 +186,11 @@ def test_comfyui_files_are_found_by_what_their_names_say(
     assert locate("Wan2.1-T2V-14B").stem == names[1]
     assert locate("1.3B").stem == names[2]
     assert locate("Wan2.2-I2V-A14B").stem == names[3]
+    for name in names[3:]:  # as LightX2V spells it
+        (folder / f"{name}.safetensors").rename(folder / f"{name.replace('_14B', '_A14b')}.safetensors")
+    assert locate("Wan2.2-I2V-A14B").stem == "wan2.2_i2v_high_noise_A14b_fp8_scaled"
+    for name in names[3:]:
+        (folder / f"{name.replace('_14B', '_A14b')}.safetensors").rename(folder / f"{name}.safetensors")
     assert twin(folder / f"{names[3]}.safetensors") == folder / f"{names[4]}.safetensors"
     with pytest.raises(MissingWeightsError, match=r"models download Wan2\.1-I2V-14B-480P"):
         locate("Wan2.1-I2V-14B-480P")

@@ -377,7 +377,9 @@ def _single_file(known: "KnownModel", roots: list[Path]) -> Path | None:
     """
 
     def words(name: str) -> set[str]:
-        return set(re.split(r"[-_]", name.lower().replace("-a14b", "-14b").replace("inpaint", "inp")))
+        # LightX2V writes "i2v_A14b".
+        said = re.sub(r"(?<=[-_])a14b", "14b", name.lower()).replace("inpaint", "inp")
+        return set(re.split(r"[-_]", said))
 
     # Whose names say more than this one's: a file that says that too is theirs.
     closer = [words(other.name) for other in KNOWN_MODELS if words(known.name) < words(other.name)]

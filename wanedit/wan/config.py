@@ -34,8 +34,24 @@ _LORA = re.compile(
 )
 MODEL_TYPES = ("t2v", "i2v", "flf2v", "ti2v", "vace")
 
-# Keys that official files carry and that decide no size here.
-_IGNORED_KEYS = {"_class_name", "_diffusers_version", "window_size", "cross_attn_type", "patch_size"}
+# Keys that official files carry and that decide no size here; of VideoX-Fun's the sizes of what the next table has off.
+_IGNORED_KEYS = {
+    "_class_name",
+    "_diffusers_version",
+    "cross_attn_type",
+    "in_channels",
+    "hidden_size",
+    "in_dim_control_adapter",
+    "downscale_factor_control_adapter",
+    "in_dim_ref_conv",
+}
+# Keys that change nothing as long as they have these values; no model with others is built here.
+_NEUTRAL = {
+    "patch_size": PATCH_SIZE,
+    "window_size": (-1, -1),
+    "add_control_adapter": False,
+    "add_ref_conv": False,
+}
 
 _SIZES = (
     "dim",
@@ -270,12 +286,14 @@ class WanConfig:
         """Read the official keys.
 
         Raises:
-            InputError: a key is unknown, one is missing, or `patch_size` is not (1, 2, 2).
+            InputError: a key is unknown, one is missing, or one has a value that asks for what is not built here.
         """
-        patch = values.get("patch_size", PATCH_SIZE)
-        patch = tuple(patch) if isinstance(patch, list) else patch
-        if patch != PATCH_SIZE:
-            raise InputError(f"{source}: patch_size is {patch}; expected {PATCH_SIZE}")
+        for name, neutral in _NEUTRAL.items():
+            value = values.get(name, neutral)
+            value = tuple(value) if isinstance(value, list) else value
+            if value != neutral or type(value) is not type(neutral):
+                kind = "; a Fun-Control or Fun-Camera takes no keyframes" if name.startswith("add_") else ""
+                raise InputError(f"{source}: {name} is {value!r}; expected {neutral!r}{kind}")
         for name, standard in ("vace_layers", [0]), ("vace_in_dim", 0):
             if name in values and not _is_like(values[name], standard):
                 raise InputError(
@@ -283,7 +301,7 @@ class WanConfig:
                 )
         values = values | {"vace_layers": tuple(values.get("vace_layers", ()))}
         known = {field.name: field for field in fields(cls)}
-        unknown = sorted(set(values) - set(known) - _IGNORED_KEYS)
+        unknown = sorted(set(values) - set(known) - _IGNORED_KEYS - set(_NEUTRAL))
         if unknown:
             raise InputError(f"{source}: unknown keys {unknown}; expected a Wan 2.1 config.json")
         required = ("model_type", "dim", "ffn_dim", "num_heads", "num_layers", "in_dim")

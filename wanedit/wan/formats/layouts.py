@@ -75,6 +75,9 @@ class Source(ABC):
             path = self.config_file(part)
         else:
             path = place.with_suffix(".json") if place.is_file() else place / "config.json"
+            own = self.config_file(part)
+            if not path.is_file() and own.parent == path.parent:  # one of several in the model's folder
+                path = own
         if not path.is_file():
             return {}, path
         values = read_model_json(path)

@@ -20,6 +20,14 @@ from wanedit.files import reading, require_file
 if TYPE_CHECKING:
     from torch import Tensor
 
+# What names have in them of a module that was wrapped when it was saved: by DistributedDataParallel, torch.compile,
+# FSDP, or for checkpoints of activations.
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+# Under which of these names trainers keep the tensors, some beside counters and an optimiser's state.
+_ROOFS = (
+    "state_dict", "model", "module", "model_state", "model_state_dict", "ema", "ema_model",
+    "generator", "generator_ema",
+)  # fmt: skip
 # What a safetensors header calls torch's number formats, and bytes of one number.
 _KINDS = {
     **{f"F{8 * size}": (f"float{8 * size}", size) for size in (2, 4, 8)},
@@ -61,7 +69,9 @@ def read_file(path: Path) -> dict[str, Stored]:
     """
     if path.suffix == ".gguf":
         return _gguf(path)
-    return _safetensors(path) if path.suffix in (".safetensors", ".sft") else _pickled(path)
+    found = _safetensors(path) if path.suffix in (".safetensors", ".sft") else _pickled(path)
+    bare = {_WRAPPERS.sub("", name): stored for name, stored in found.items()}
+    return bare if len(bare) == len(found) else found
 
 
 def mappable(path: Path) -> bool:
@@ -120,17 +130,22 @@ def _pickled(path: Path) -> dict[str, Stored]:
             forbidden = re.search(r"GLOBAL (\S+)", str(error))
             reason = f"it asks for {forbidden[1]}" if forbidden else "its pickle cannot be read"
             raise MissingWeightsError(f"{path} refused: it is no plain file of tensors ({reason})") from None
-    # Trainers keep the tensors under a name, some beside counters and an optimiser's state.
     while isinstance(loaded, dict) and not all(isinstance(value, Tensor) for value in loaded.values()):
-        inner = [
-            loaded[name] for name in ("state_dict", "model", "module", "model_state", "ema") if name in loaded
-        ]
-        inner = inner or (list(loaded.values()) if len(loaded) == 1 else [])
-        if len(inner) != 1 or not isinstance(inner[0], dict):
+        inner = [name for name in _ROOFS if isinstance(loaded.get(name), dict)]
+        if len(inner) > 1:
+            raise MissingWeightsError(
+                f"{path} holds the weights of {' and '.join(inner)}; expected those of one: save it as its own file"
+            )
+        inner = inner or list(loaded)
+        if len(inner) != 1 or not isinstance(loaded[inner[0]], dict):
             break
-        loaded = inner[0]
+        loaded = loaded[inner[0]]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise MissingWeightsError(f"{path} holds a {type(loaded).__name__}; expected named tensors")
+        what = f" ({', '.join(map(str, list(loaded)[:4]))})" if isinstance(loaded, dict) else ""
+        raise MissingWeightsError(
+            f"{path} holds a {type(loaded).__name__}{what}; expected named tensors, or them under one of "
+            f"{', '.join(_ROOFS)}"
+        )
     return {
         name: Stored(
             tuple(tensor.shape),
