@@ -202,6 +202,36 @@ def test_comfyui_files_are_found_by_what_their_names_say(
     assert locate_lora(Path("other.safetensors")) == Path("other.safetensors")
 
 
+def test_check_says_what_parts_without_a_transformer_are(tmp_path: Path, capsys) -> None:
+    def checked(place: Path, code: int) -> str:
+        assert main(["models", "check", str(place)]) == code
+        return re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+
+    root = converted.comfy_folders(tmp_path / "models")
+    text = root / "text_encoders" / "umt5.safetensors"
+    gguf = converted.gguf_file(
+        converted.llama_t5(converted.TEXT), tmp_path / "parts" / "t5.gguf", "F32", "t5encoder"
+    )
+    gguf.with_suffix(".json").write_bytes(text.with_suffix(".json").read_bytes())
+    vae, clip = root / "vae" / "tiny_vae.safetensors", root / "clip_vision" / "clip.safetensors"
+    for file, part, kind in (
+        (vae, "VAE", "float16"),
+        (text, "text encoder", "float16"),
+        (clip, "image encoder", "float16"),
+        (gguf, "text encoder", "float32"),
+    ):
+        shown = checked(file, 0)
+        assert "single files" in shown
+        assert f"{part} {file.name} {kind}" in shown
+        assert "1 of 1 parts fit" in shown
+    for file in (vae, clip):
+        for one in (file, file.with_suffix(".json")):
+            (gguf.parent / one.name).write_bytes(one.read_bytes())
+    shown = checked(gguf.parent, 3)
+    assert "3 of 4 parts fit" in shown
+    assert "no file holds the transformer; name one by --transformer FILE" in shown
+
+
 def test_check_says_what_a_file_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = converted.comfy_folders(tmp_path / "models", converted.fp8_scaled_old)
     assert main(["models", "check", str(root)]) == 0

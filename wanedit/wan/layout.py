@@ -15,9 +15,17 @@ from torch import nn
 
 from wanedit.errors import MissingWeightsError, WaneditError
 from wanedit.wan import condition, load
-from wanedit.wan.catalog import IMAGE_ENCODER_HASH, KNOWN_MODELS, TEXT_ENCODER_HASH, VAE_HASHES, KnownModel
+from wanedit.wan.catalog import (
+    IMAGE_ENCODER_HASH,
+    KNOWN_MODELS,
+    TEXT_ENCODER_HASH,
+    VAE_HASHES,
+    KnownModel,
+    locate,
+)
 from wanedit.wan.checkpoint import Part, Shapes, layout_hash, module_shapes
-from wanedit.wan.formats.layouts import names_in
+from wanedit.wan.config import IMAGE, TEXT, TRANSFORMER, VAE
+from wanedit.wan.formats.layouts import SingleFiles, holding, names_in
 from wanedit.wan.formats.lora import LoraFile
 from wanedit.wan.formats.names import is_lora
 from wanedit.wan.formats.numbers import some, stored
@@ -98,10 +106,20 @@ def clip_text_shapes(dim: int = 1024, layers: int = 24, vocab: int = 250002, len
 def check_folder(source: str | Path) -> list[PartCheck]:
     """Compare the files of a folder with what its own configs say, part by part, from headers alone.
 
+    Of a file or folder without a transformer every other part that it holds is compared.
+
     Raises:
         MissingWeightsError: config.json or the transformer's files cannot be read at all.
     """
-    folder = load.open_wan(source)
+    path = locate(str(source))
+    try:
+        folder = load.open_wan(source)
+    except MissingWeightsError as error:
+        if holding([path], TRANSFORMER) or not (checks := _lone_parts(path)):
+            raise
+        # A file is what it is; a folder may be meant as a model.
+        lacking = PartCheck(path.name, TRANSFORMER, "", None, str(error))
+        return [*checks, *([lacking] if path.is_dir() else [])]
     checks = [_check_files(folder.name, part) for part in load.all_parts(folder)]
     problem = None
     try:
@@ -110,6 +128,16 @@ def check_folder(source: str | Path) -> list[PartCheck]:
         problem, files = str(error), []
     size = sum(file.stat().st_size for file in files)
     return [*checks, PartCheck(folder.name, "tokenizer", "", None, problem, size)]
+
+
+def _lone_parts(path: Path) -> list[PartCheck]:
+    """Of what a file, or each file of a folder, holds beside transformers."""
+    parts = {VAE: load.vae_part, TEXT: condition.text_part, IMAGE: condition.image_part}
+    return [
+        _check_files(group[0].stem, part(SingleFiles(group[0], {name: group[0]})))
+        for name, part in parts.items()
+        for group in holding([path], name)
+    ]
 
 
 def _check_files(model: str, part: Part) -> PartCheck:
