@@ -1,5 +1,6 @@
 """Several keyframes in one window, and VACE, in both jobs: what is planned, sampled, resumed, told and refused."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.runs import FAST, EditRun, Run, draw_keyframe
+from tests.runs import FAST, EditRun, Run, command, draw_keyframe, run_cli
 from tests.wan.folders import write_experts, write_folder
 from wanedit import EditConfig, GenerationConfig, GenerationResult
 from wanedit.errors import InputError
@@ -242,6 +243,18 @@ def test_references_are_shown_before_the_clip_and_cut_off(
     (file,) = [one for one in made.video.parent.rglob("*.safetensors") if made.segments[0][:8] in one.name]
     assert load_file(file)["latents"].shape == (16, 5, 4, 4)
     assert not run(**given, references=[str(tmp_path / "subject.png")]).sampled
+
+
+def test_flags_of_windows(vace: Path, keyframes: list[list[Any]], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        Image.new("RGB", (64, 32)).save(tmp_path / f"{name}.png")
+    flags = ["--window", "pack", "--middle_strength", "0.5", "--model", str(vace), "--dry_run"]
+    flags += ["--references", str(tmp_path / "one.png"), "--references", str(tmp_path / "two.png")]
+    done = run_cli(*command(keyframes, tmp_path / "out", *flags))
+    assert done.code == 0, done.err
+    assert re.findall(r"reference +\S+/(\w+)\.png", done.out) == ["one", "two"]
+    assert "0 1 2 3" in done.out
+    assert "held with strength 0.5, softer than its ends" in " ".join(done.out.split())
 
 
 def test_references_want_a_vace_and_have_to_be_there(

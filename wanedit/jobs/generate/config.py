@@ -1,5 +1,6 @@
 """GenerationConfig: everything a generation run can be told, and the checks that need no model."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -22,6 +23,7 @@ from wanedit.runtime.settings import (
     NotNegative,
     Positive,
     Registered,
+    Repeated,
     RunSettings,
     Share,
     check_run,
@@ -56,7 +58,7 @@ class GenerationConfig(RunSettings):
             joins; for models that can be shown any frame.
         middle_strength: how firmly a keyframe in the middle of a window is held, 0 (left out) to 1 (as its ends); one
             number, or one for each expert, high noise first. Null for the model's own.
-        references: pictures of a subject or a style that are no frames, for models that read them (VACE).
+        references: a picture of a subject that is no frame, or several, for models that read them (VACE).
         long_segments: stretch: sample a segment beyond the model's limit at the limit and stretch it by optical flow,
             with a note that says how far; error: refuse it.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
@@ -86,7 +88,7 @@ class GenerationConfig(RunSettings):
     sort_keyframes: bool = False
     window: Annotated[Literal["pair", "pack"], Everyday("the run")] = "pair"
     middle_strength: Share | Sequence[Share] | None = None
-    references: Sequence[FileName] = field(default_factory=list)
+    references: Annotated[FileName | Sequence[FileName], Repeated()] = field(default_factory=list)
     long_segments: Literal["error", "stretch"] = "stretch"
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
     colour_correction: bool = True
@@ -170,7 +172,9 @@ def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> li
 
 def references(config: GenerationConfig, folders: Sequence[Path]) -> list[Path]:
     """The pictures that are no frames. Raises InputError for one that is not there."""
-    return [find_path(one, folders, what="references") for one in config.references]
+    given = config.references
+    one = isinstance(given, str | os.PathLike)
+    return [find_path(name, folders, what="references") for name in ([given] if one else given)]
 
 
 def check_output(
