@@ -132,4 +132,5 @@ def test_what_it_cannot_do_is_refused() -> None:
     refuses(MaskedVideo(), "threshold is 0 and grow 8", threshold=0.0)
     refuses(MaskedVideo(), "threshold is 0.1 and grow -1", grow=-1)
     assert MaskedVideo("region").doubts(PLAN, (1.0, None)) == []
+    assert "colours nothing is seen" in MaskedVideo("luminance").doubts(PLAN, (1.0, None))[0]
     assert "not on a video in colour" in MaskedVideo("video").doubts(PLAN, (1.0, None))[0]

@@ -64,6 +64,7 @@ class MaskedVideo(Method):
         told = {
             "video": "source video: VACE was trained on grey, depth, pose or flow as what is to be changed, not on a "
             "video in colour; it may come back as it was",
+            "luminance": "source luminance: of the source's colours nothing is seen; they come from the keyframes",
             "none": "source none: between the keyframes nothing of the source is seen",
         }
         return [told[self.source]] if self.source in told else []
