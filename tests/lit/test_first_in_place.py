@@ -112,6 +112,7 @@ def test_both_jobs_run_and_their_plans_say_what_the_model_is_shown(
     told = " ".join(run_cli(*generate, "--dry_run").out.split())
     assert "72*40 are no multiples of 32: the model works on 96*64" in told
     assert "is shown the first keyframe of a segment alone" in told
+    assert "; of a clip it is shown the first frame alone" in told
     assert run_cli(*generate).code == 0
     edit = ["edit", str(tmp_path / "made" / "output_final.mp4"), "--keyframes", f"{demo}/rise.png:0"]
     edit += ["--prompt", "a red star", *common, "--output", str(tmp_path / "edited")]

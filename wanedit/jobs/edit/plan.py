@@ -50,7 +50,7 @@ from wanedit.video.formats import format_of
 from wanedit.video.restoring import CARRIED, VERSION
 from wanedit.video.sound import Sound, SoundOf, film_clock, left_out
 from wanedit.video.source import SourceClip, read_source
-from wanedit.wan.catalog import Sampling
+from wanedit.wan.catalog import SHOWN, Sampling
 from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.load import WanFolder, compute_kind, hash_files
 
@@ -378,7 +378,8 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
     done = "skips: complete" if is_complete(plan, directory) else "edits"
     where, cost, loras = "", "", ()
     if isinstance(plan.model, WanFolder):
-        where, loras = f" ({plan.model.path})", plan.model.loras
+        shown = SHOWN[plan.model.shows.frames]
+        where, loras = f" ({plan.model.path}); of a clip it is shown {shown}", plan.model.loras
         cost = f", {forward_flops(plan.model.config, task.tokens) / 1e12:.3g} TFLOP a pass"
     return "\n".join(
         (

@@ -501,7 +501,8 @@ def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str
         (
             f"output     {directory.final}: {plan.timeline.num_frames} frames, {width}*{height}, "
             f"{float(plan.timeline.fps):g} fps",
-            f"model      {plan.folder.name} ({plan.folder.path})",
+            f"model      {plan.folder.name} ({plan.folder.path}); of a clip it is shown "
+            + SHOWN[plan.folder.shows.frames],
             *(f"LoRA       {lora}" for lora in plan.folder.loras),
             *(f"reference  {path}" for path in plan.config.references),
             f"sampler    {settings.solver}, {settings.num_inference_steps} steps, shift {settings.shift:g}, "
