@@ -19,6 +19,7 @@ from wanedit.jobs.edit.config import check_edit
 from wanedit.jobs.edit.method import build_method, filled, guidance, unused
 from wanedit.jobs.edit.plan import fill, make_edit_plan
 from wanedit.runtime.inputs import EditedFrame, parse_edited
+from wanedit.runtime.sampling import decide_sampling
 from wanedit.video import write_lossless, write_video
 from wanedit.video.arrays import Clock
 from wanedit.video.source import OpenedSource, open_source
@@ -384,13 +385,19 @@ def test_a_text_model_does_not_take_methods_that_show_it_pictures(
     assert any("words cannot be shown the keyframes at [0, 8]" in warning for warning in plan.warnings)
 
 
+def told(config: EditConfig) -> EditConfig:
+    """Its nulls filled for wan-tiny."""
+    tiny = open_wan("tiny")
+    return fill(config, decide_sampling(config, tiny, "euler"), tiny.sampling)
+
+
 def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> None:
     def notes(**changes) -> list[str]:
         config = edit_config(**changes)
-        return unused(config, fill(config, open_wan("tiny").sampling), build_method(config))
+        return unused(config, told(config), build_method(config))
 
     def doubts(**changes) -> list[str]:
-        config = fill(edit_config(**changes), open_wan("tiny").sampling)
+        config = told(edit_config(**changes))
         method = build_method(config)
         return method.doubts(schedule(filled(config.num_inference_steps), 1.0), guidance(config, method))
 

@@ -21,7 +21,7 @@ from wanedit.video import from_uint8
 from wanedit.wan.catalog import SHOWABLE, Showable, find_known
 from wanedit.wan.condition import build_condition, build_hints
 from wanedit.wan.load import WanFolder, open_wan
-from wanedit.wan.transformer import ExpertPair
+from wanedit.wan.transformer import Experts
 
 STEP = next(iter(schedule(4, 3.0)))
 KINDS = ("flf2v", "i2v", "t2v", "vace")
@@ -238,12 +238,11 @@ def test_experts_hold_a_keyframe_in_the_middle_each_with_its_own_strength(
         # Each expert reads its own.
         x = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
         words, transformer = editor.encodings.text["a blue square"], editor.loaded().transformer
-        assert isinstance(transformer, ExpertPair)
+        assert isinstance(transformer, Experts)
         velocity = model_of(editor).velocity(view, 3)
         for step in (Step(0, 0.95, 0.5, 950.0), Step(1, 0.5, 0.1, 500.0)):
-            expert, told = (
-                (transformer.high_noise, high) if step.timestep > 900 else (transformer.low_noise, low)
-            )
+            of_high, of_low = transformer.expert_list()
+            expert, told = (of_high, high) if step.timestep > 900 else (of_low, low)
             direct = expert(x, torch.tensor([step.timestep]), words, None, told)
             assert torch.equal(velocity(x, step), direct)
     with pytest.raises(

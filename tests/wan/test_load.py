@@ -19,7 +19,7 @@ from wanedit.wan.condition import count_tokens, load_image_encoder, load_text_en
 from wanedit.wan.formats.layouts import open_source
 from wanedit.wan.layout import check_folder
 from wanedit.wan.load import text_dtype
-from wanedit.wan.transformer import ExpertPair, WanTransformer
+from wanedit.wan.transformer import Experts, WanTransformer
 
 # Weights out of a file lie elsewhere in memory, and the last bit of a sum may depend on where.
 CLOSE = 2e-6
@@ -170,7 +170,7 @@ def test_a_folder_has_its_own_sampling(copy: Path) -> None:
 def test_experts_switch_at_timestep_900(tmp_path: Path) -> None:
     folder = folders.write_experts(tmp_path / "experts")
     pair = load_transformer(folder)
-    assert isinstance(pair, ExpertPair)
+    assert isinstance(pair, Experts)
     high, low = (small.transformer("i2v", seed, image_tokens=False) for seed in (0, 1))
     values = small.inputs(high)
     for timestep, expert in ((999.0, high), (900.0, high), (899.9, low), (3.0, low)):

@@ -21,7 +21,7 @@ from wanedit.runtime.record import recorded
 from wanedit.wan import load_transformer, open_wan
 from wanedit.wan.config import ChosenLora
 from wanedit.wan.load import WanFolder, hash_files, transformer_parts
-from wanedit.wan.transformer import ExpertPair
+from wanedit.wan.transformer import Experts
 
 RANK, ALPHA = 3, 6.0
 LAYERS = [
@@ -226,8 +226,8 @@ def test_each_expert_takes_its_own(tmp_path: Path) -> None:
     assert_near(weights(both, 1), changed(low, found, 2))
     assert "goes onto both experts, and its name says high" in both.loras[0].notes[0]
     loaded = load_transformer(opened(model, f"{path}:1:low"), dtype=torch.float32)
-    assert isinstance(loaded, ExpertPair)
-    assert_near(dict(loaded.low_noise.state_dict()), changed(low, found, 2))
+    assert isinstance(loaded, Experts)
+    assert_near(dict(loaded.experts[-1].state_dict()), changed(low, found, 2))
 
     a = load_file(write(tmp_path / "a.safetensors", found, "diffusers"))
     b = load_file(

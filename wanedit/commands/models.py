@@ -81,7 +81,8 @@ def list_models() -> int:
             f"{sampling.max_frames} at {sampling.fps:g}",
             str(sampling.num_inference_steps),
             f"{sampling.shift:g}",
-            f"{sampling.guidance_scale:g}",
+            f"{sampling.guidance_scale:g}"
+            + ("" if sampling.guidance_scale_low is None else f", then {sampling.guidance_scale_low:g}"),
             model.repository,
             where,
         )

@@ -49,6 +49,7 @@ class View:
         appended: what those K slots are known to hold; None if the model is told nothing of it.
         video: pixels that the clip is made from, for a model that reads a video; grey (0) where nothing is known.
         mask: where it is changed (1), and where kept (0); likewise. `images` stand over both.
+        guidance_scale_low: guidance once the first of several experts has handed over; None for the same.
     """
 
     prompt: str
@@ -59,10 +60,13 @@ class View:
     appended: Float[Tensor, "b c k h w"] | None = None
     video: Float[Tensor, "3 t height width"] | None = None
     mask: Float[Tensor, "t height width"] | None = None
+    guidance_scale_low: float | None = None
 
     def guided(self, guidance_scale: float | None) -> "View":
-        """The same under another guidance; None changes nothing."""
-        return self if guidance_scale is None else replace(self, guidance_scale=guidance_scale)
+        """The same under another guidance at all noise levels; None changes nothing."""
+        if guidance_scale is None:
+            return self
+        return replace(self, guidance_scale=guidance_scale, guidance_scale_low=None)
 
 
 @runtime_checkable

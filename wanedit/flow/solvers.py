@@ -49,8 +49,11 @@ class Solver(Protocol):
 SOLVERS: Registry[Solver] = flow.SOLVERS
 
 
-def count_evaluations(name: str, schedule: Schedule) -> int:
+def count_evaluations(name: str, schedule: Schedule, passes: Callable[[Step], int] = lambda step: 1) -> int:
     """How often a solver asks for a velocity, tried out on few numbers.
+
+    Args:
+        passes: what one costs at a step.
 
     Raises:
         InputError: there is none of this name, or one from outside fails or returns something else than latents.
@@ -59,7 +62,7 @@ def count_evaluations(name: str, schedule: Schedule) -> int:
 
     def count(x: Tensor, step: Step) -> Tensor:
         nonlocal evaluations
-        evaluations += 1
+        evaluations += passes(step)
         return x
 
     with SOLVERS.guard(name):

@@ -34,7 +34,8 @@ class FLF2VChain(WanModule[SegmentTask]):
     """
 
     def __init__(self, folder: WanFolder, settings: ChainSettings, on_step: OnStep | None = None) -> None:
-        super().__init__(folder, settings.offload_model, settings.t5_cpu, settings.tile)
+        where = (settings.offload_model, settings.t5_cpu, settings.tile)
+        super().__init__(folder, *where, settings.boundary_timestep)
         if not folder.reads_images:
             raise InputError(
                 f"{folder.name} reads no images ({folder.config.model_type}); expected one that keyframes can be shown"
@@ -45,7 +46,7 @@ class FLF2VChain(WanModule[SegmentTask]):
         self.solve = SOLVERS[settings.solver]
 
     def texts(self, task: SegmentTask) -> set[str]:
-        return {task.prompt} if self.settings.guidance_scale == 1.0 else {task.prompt, task.negative_prompt}
+        return {task.prompt, task.negative_prompt} if self.settings.guided else {task.prompt}
 
     def pictures(self, task: SegmentTask) -> list[Tensor]:
         # A first-last model reads both keyframes; an inpainting one (Fun-InP) reads the first and sees the last
@@ -58,7 +59,7 @@ class FLF2VChain(WanModule[SegmentTask]):
         Raises:
             NumericalError, ResourceError: see `working_on`.
         """
-        task, scale = batch, self.settings.guidance_scale
+        task, settings = batch, self.settings
         with self.working_on(f"segment {task.index}", task, "Finished segments stay; lower size or fps"):
             transformer, vae = self.ready(task)
             started, device = time.perf_counter(), vae.mean.device
@@ -77,11 +78,19 @@ class FLF2VChain(WanModule[SegmentTask]):
                 )
             self.bring(device)
             text = self.encodings.text[task.prompt].to(device)
-            negative = text if scale == 1.0 else self.encodings.text[task.negative_prompt].to(device)
+            negative = self.encodings.text[task.negative_prompt].to(device) if settings.guided else text
             looked_at = [self.encodings.pictures[picture_key(image)] for image in self.pictures(task)]
             tokens = torch.cat(looked_at, dim=1).to(device) if looked_at else None
             velocity = GuidedVelocity(
-                transformer, task.grid, text, negative, tokens, condition, scale, first=in_place
+                transformer,
+                task.grid,
+                text,
+                negative,
+                tokens,
+                condition,
+                settings.guidance_scale,
+                first=in_place,
+                guidance_scale_low=settings.guidance_scale_low,
             )
             shape = (1, task.latent_space.channels, *task.grid)
             start = noise(shape, task.seed, "segment", task.index).to(device)

@@ -175,8 +175,17 @@ def make_edit(
             task.prompt,
             settings.guidance_scale,
             {i: keyframes[:, k] for k, i in enumerate(indices) if i in shown},
+            guidance_scale_low=settings.guidance_scale_low,
         ),
-        reference=View(task.source_prompt, settings.source_guidance_scale, {i: video[:, i] for i in shown}),
+        reference=View(
+            task.source_prompt,
+            settings.source_guidance_scale,
+            {i: video[:, i] for i in shown},
+            # Of a source that is guided otherwise, at all levels.
+            guidance_scale_low=settings.guidance_scale_low
+            if settings.source_guidance_scale == settings.guidance_scale
+            else None,
+        ),
         video=video[None],
         keyframes=keyframes[None],
         frames=indices,

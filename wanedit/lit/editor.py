@@ -53,7 +53,8 @@ class FlowMatchingEditor(WanModule[EditTask]):
         settings: EditSettings,
         on_step: OnEditStep | None = None,
     ) -> None:
-        super().__init__(folder, settings.offload_model, settings.t5_cpu, settings.tile)
+        where = (settings.offload_model, settings.t5_cpu, settings.tile)
+        super().__init__(folder, *where, settings.boundary_timestep)
         own = getattr(method, "solver", settings.solver)
         if replace(settings, solver=own).schedule != settings.schedule:
             raise InputError(
@@ -147,7 +148,8 @@ class WanVideoModel:
         tokens = self._tokens(view, num_frames)
         grid = (slots, *self.module.folder.latent_space.grid(1, self.size)[1:])
         scale, words = view.guidance_scale, self._words(view.prompt).to(device)
-        negative = words if scale == 1.0 else self._words(self.negative_prompt).to(device)
+        guided = {scale, view.guidance_scale_low} - {None, 1.0}
+        negative = self._words(self.negative_prompt).to(device) if guided else words
         ids = None if view.frame_ids is None else torch.tensor(view.frame_ids, device=device)
         self.module.bring(device)
         given = GuidedVelocity(
@@ -160,6 +162,7 @@ class WanVideoModel:
             scale,
             ids,
             first,
+            view.guidance_scale_low,
         )
         self._given.append(given)
         return given

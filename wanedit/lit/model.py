@@ -51,6 +51,15 @@ class OpenModel(Protocol):
         """Whether a view may say what its appended slots hold."""
         ...
 
+    @property
+    def experts(self) -> int:
+        """Of how many transformers it is made, each for its own noise levels."""
+        ...
+
+    def handovers(self, boundary_timestep: float | None) -> tuple[float, ...]:
+        """The falling timesteps at which another network takes over; none for one network at all noise levels."""
+        ...
+
     def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
         """Those of `frames` that it was trained to be shown in a clip of so many."""
         ...
@@ -127,6 +136,13 @@ class OutsideModel:
     def reads_appended(self) -> bool:
         return True
 
+    @property
+    def experts(self) -> int:
+        return 1
+
+    def handovers(self, boundary_timestep: float | None) -> tuple[float, ...]:
+        return ()
+
     def showable(self, frames: Iterable[int], num_frames: int) -> tuple[int, ...]:
         """All: it refuses by itself what it cannot be shown."""
         return tuple(frames)
@@ -149,11 +165,12 @@ def open_model(
     loras: Sequence[ChosenLora] = (),
     lora_partial: bool = False,
     shows_images: bool = False,
+    distilled: str = "auto",
 ) -> WanFolder | OutsideModel:
     """A model by folder, by known name, or from outside by `package.module:Class` or an entry point.
 
     Args:
-        parts, loras, lora_partial: as of `open_wan`.
+        parts, loras, lora_partial, distilled: as of `open_wan`.
         shows_images: whether it has to read images: a text-only Wan is refused before its parts are compared.
 
     Raises:
@@ -176,7 +193,7 @@ def open_model(
                 f"with {', '.join(MEMBERS)}"
             )
         return OutsideModel(source, make)
-    folder = open_wan(source, parts, loras, lora_partial)
+    folder = open_wan(source, parts, loras, lora_partial, distilled)
     if shows_images and not folder.reads_images:
         raise InputError(
             f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v, i2v or vace model"

@@ -21,7 +21,7 @@ from wanedit.progress import counted
 from wanedit.video.arrays import pixels_sha256
 from wanedit.wan.condition import load_image_encoder, load_text_encoder
 from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae, text_dtype
-from wanedit.wan.transformer import ExpertPair, WanTransformer
+from wanedit.wan.transformer import Experts, WanTransformer
 from wanedit.wan.vae import WanVAE
 
 
@@ -41,7 +41,7 @@ class Encodings:
 class Networks(NamedTuple):
     """What velocities and latents are computed with."""
 
-    transformer: WanTransformer | ExpertPair
+    transformer: WanTransformer | Experts
     vae: WanVAE
 
 
@@ -59,14 +59,23 @@ class WanModule(LightningModule, ABC, Generic[Task]):
             experts only the one that answers is on the device.
         t5_cpu: the text encoder runs on the CPU.
         tile: side of VAE tiles in pixels; None for whole frames.
+        boundary_timestep: down to which the high-noise expert of two answers; None for the model's own.
     """
 
-    def __init__(self, folder: WanFolder, offload_model: bool, t5_cpu: bool, tile: int | None) -> None:
+    def __init__(
+        self,
+        folder: WanFolder,
+        offload_model: bool,
+        t5_cpu: bool,
+        tile: int | None,
+        boundary_timestep: float | None = None,
+    ) -> None:
         super().__init__()
         self.folder = folder
         self.offload_model = offload_model
         self.t5_cpu = t5_cpu
         self.tile = tile
+        self.boundary_timestep = boundary_timestep
         self.encodings = Encodings()
         # In a tuple, so that they are no submodules: Lightning would copy a rank's weights to all others, and bring a
         # transformer to the device that is kept off it.
@@ -137,7 +146,8 @@ class WanModule(LightningModule, ABC, Generic[Task]):
         """VAE to the device, transformer there too or to host memory."""
         home = torch.device("cpu") if self._offloading(device) else device
         vae = load_vae(self.folder, device)
-        self.networks = Networks(load_transformer(self.folder, home, default_dtype(device)), vae)
+        transformer = load_transformer(self.folder, home, default_dtype(device), self.boundary_timestep)
+        self.networks = Networks(transformer, vae)
 
     def ready(self, task: Task) -> Networks:
         """The networks, with everything encoded that `task` says and shows."""
@@ -202,7 +212,7 @@ class WanModule(LightningModule, ABC, Generic[Task]):
         if not self._offloading(device):
             return
         transformer, _ = self.loaded()
-        if isinstance(transformer, ExpertPair):
+        if isinstance(transformer, Experts):
             transformer.swap_on(device)
         else:
             transformer.to(device)

@@ -1,6 +1,6 @@
 """A method tried out before a model is loaded: what it refuses, what it costs, whether it reads what it says."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import torch
@@ -40,8 +40,10 @@ class _StandIn:
         asked: the parts of the edit that it was asked about, whatever became of its answers.
     """
 
-    def __init__(self, opened: OpenModel, edit: Edit) -> None:
+    def __init__(self, opened: OpenModel, edit: Edit, settings: EditSettings) -> None:
         self.opened = opened
+        self.settings = settings
+        self.handovers = opened.handovers(settings.boundary_timestep)
         self.edit = edit
         self.evaluations = 0
         self.beyond_training = False
@@ -57,8 +59,12 @@ class _StandIn:
         shown = sum(float(image.mean()) + frame + 1 for frame, image in view.images.items())
         turn = torch.tensor(crc32(view.prompt.encode()) % 997 + shown + view.guidance_scale).sin()
 
+        asked = replace(
+            self.settings, guidance_scale=view.guidance_scale, guidance_scale_low=view.guidance_scale_low
+        )
+
         def answer(x: Tensor, step: Step) -> Tensor:
-            self.evaluations += 1 if view.guidance_scale == 1.0 else 2
+            self.evaluations += asked.passes(self.handovers, step)
             return torch.sin(x + turn) + torch.linspace(0.5, 1.5, x.shape[2])[:, None, None] * x
 
         return answer
@@ -84,7 +90,7 @@ def rehearse(method: Method, opened: OpenModel, task: EditTask, settings: EditSe
             makes is not what `require_result` expects.
     """
     edit, ignored = _stage(opened, task, settings), method.ignores
-    model, steps = _StandIn(opened, edit), list[Metrics]()
+    model, steps = _StandIn(opened, edit, settings), list[Metrics]()
     made = require_result(method, _perform(method, model, edit, settings, steps), edit)
     lies = set(model.asked & ignored)
     if "model" in ignored and made.pixels is None:
@@ -124,7 +130,12 @@ def _stage(
         edited=(-0.75 if anew or "edited" in other else 0.5) * x_s[:, :, :count],
         slots=task.slots,
         noise=noise(x_s.shape, 1, "rehearsal", anew),
-        target=View("other target" if anew else "target", settings.guidance_scale, images),
+        target=View(
+            "other target" if anew else "target",
+            settings.guidance_scale,
+            images,
+            guidance_scale_low=settings.guidance_scale_low,
+        ),
         reference=View(f"{words}reference", scale * settings.source_guidance_scale, dict(images)),
         video=video,
         keyframes=keyframes,
@@ -156,7 +167,7 @@ def _differs(
     """Whether the method makes something else of an edit with other values of these parts."""
     edit = _stage(opened, task, settings, other)
     try:
-        done = _perform(method, _StandIn(opened, edit), edit, settings, [], more="model" in other)
+        done = _perform(method, _StandIn(opened, edit, settings), edit, settings, [], more="model" in other)
         again = require_result(method, done, edit)
     except Exception:  # it cannot do without
         return True

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.flow.editing import Metrics
-from wanedit.flow.path import Schedule, schedule
+from wanedit.flow.path import Schedule, Step, schedule
 from wanedit.video.arrays import Clip
 from wanedit.wan.config import PATCH_SIZE, WAN_21_LATENTS, LatentSpace
 
@@ -156,6 +156,8 @@ class SamplerSettings:
     Attributes:
         noise_levels: sigmas in the place of those that steps and shift give; the first `num_inference_steps` of them.
         solver: whose schedule is visited.
+        guidance_scale_low: guidance once the first of several experts has handed over; None for the same.
+        boundary_timestep: down to which the high-noise expert of two answers; None for the model's own.
     """
 
     num_inference_steps: int
@@ -163,6 +165,29 @@ class SamplerSettings:
     guidance_scale: float
     solver: str = field(default="euler", kw_only=True)
     noise_levels: tuple[float, ...] = field(default=(), kw_only=True)
+    guidance_scale_low: float | None = field(default=None, kw_only=True)
+    boundary_timestep: float | None = field(default=None, kw_only=True)
+
+    @property
+    def guided(self) -> bool:
+        """Whether the negative prompt is asked about at any noise level."""
+        return bool({self.guidance_scale, self.guidance_scale_low} - {None, 1.0})
+
+    @property
+    def words(self) -> str:
+        """As a plan shows it."""
+        if self.noise_levels:
+            at = ", ".join(f"{sigma:.4g}" for sigma in self.schedule.sigmas[:-1])
+            shown = f"{self.num_inference_steps} steps at noise levels {at}"
+        else:
+            shown = f"{self.num_inference_steps} steps, shift {self.shift:g}"
+        low = "" if self.guidance_scale_low is None else f", then {self.guidance_scale_low:g}"
+        return f"{shown}, guidance {self.guidance_scale:g}{low}"
+
+    def passes(self, handovers: Sequence[float], step: Step) -> int:
+        """Passes of the network for one velocity: two under guidance. `handovers` as of an `OpenModel`."""
+        low = self.guidance_scale_low is not None and handovers and step.timestep < handovers[0]
+        return 1 if (self.guidance_scale_low if low else self.guidance_scale) == 1.0 else 2
 
     @property
     def schedule(self) -> Schedule:

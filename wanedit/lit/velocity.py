@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from wanedit.errors import InputError
 from wanedit.flow.path import Step, classifier_free
 from wanedit.wan.condition import Condition
-from wanedit.wan.transformer import ExpertPair, WanTransformer
+from wanedit.wan.transformer import Experts, WanTransformer
 
 # Up to this many tokens one pass over both prompts is faster than two: small products leave cores idle.
 BATCHED_UP_TO = 8192
@@ -25,11 +26,15 @@ class GuidedVelocity:
         grid: latent sizes (S, h, w).
         frame_ids: (S,) temporal positions; 0 … S-1 by default.
         first: (1, channels, 1, h, w) what slot 0 is known to hold, for a model that is shown it in place.
+        guidance_scale_low: guidance once the first of several experts has handed over; None for the same.
+
+    Raises:
+        InputError: `guidance_scale_low` for one transformer, which never hands over.
     """
 
     def __init__(
         self,
-        transformer: WanTransformer | ExpertPair,
+        transformer: WanTransformer | Experts,
         grid: tuple[int, int, int],
         text: Tensor,
         negative_text: Tensor,
@@ -38,17 +43,24 @@ class GuidedVelocity:
         guidance_scale: float,
         frame_ids: Tensor | None = None,
         first: Tensor | None = None,
+        guidance_scale_low: float | None = None,
     ) -> None:
         # The two kinds of transformer take each its own kind of context.
         model: Any = transformer
         self.transformer = model
+        if guidance_scale_low is not None and isinstance(transformer, WanTransformer):
+            raise InputError(
+                f"guidance_scale_low is {guidance_scale_low:g} for a model of one transformer; expected None"
+            )
         self.guidance_scale = guidance_scale
         self.first = first
+        self.guidance_scale_low = guidance_scale if guidance_scale_low is None else guidance_scale_low
+        guided = {scale != 1.0 for scale in (self.guidance_scale, self.guidance_scale_low)}
         self.evaluations = 0
         batched = grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
-        if guidance_scale == 1.0:
+        if guided == {False}:
             self.contexts = [model.prepare(grid, text, image_tokens, condition, frame_ids)]
-        elif batched:
+        elif batched and guided == {True}:
             # pad_sequence pads the shorter prompt with zeros, as `prepare` pads both.
             rows = pad_sequence([*text, *negative_text.expand(len(text), -1, -1)], batch_first=True)
             # One of all samples broadcasts; one for each is needed for both prompts.
@@ -61,6 +73,11 @@ class GuidedVelocity:
             conditional = model.prepare(grid, text, image_tokens, condition, frame_ids)
             self.contexts = [conditional, model.with_text(conditional, negative_text)]
 
+    def scale(self, step: Step) -> float:
+        """The guidance of a step."""
+        handed_over = isinstance(self.transformer, Experts) and step.timestep < self.transformer.boundaries[0]
+        return self.guidance_scale_low if handed_over else self.guidance_scale
+
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         if self.first is None:
             return self._guided(x, step)
@@ -71,13 +88,14 @@ class GuidedVelocity:
         return torch.cat([(x[:, :, :1] - first) / step.sigma, velocity[:, :, 1:]], dim=2)
 
     def _guided(self, x: Tensor, step: Step) -> Tensor:
-        if self.guidance_scale == 1.0:
+        scale = self.scale(step)
+        if scale == 1.0:
             return self._evaluate(x, step, 0)
         if len(self.contexts) == 1:
             conditional, unconditional = self._evaluate(torch.cat([x, x]), step, 0).chunk(2)
         else:
             conditional, unconditional = self._evaluate(x, step, 0), self._evaluate(x, step, 1)
-        return classifier_free(conditional, unconditional, self.guidance_scale)
+        return classifier_free(conditional, unconditional, scale)
 
     def _evaluate(self, x: Tensor, step: Step, which: int) -> Tensor:
         self.evaluations += x.shape[0]

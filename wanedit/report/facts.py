@@ -24,7 +24,11 @@ def plan(record: Record) -> Section:
     )
     files = ", ".join(keyframe_names(record))
     steps = f"{config.get('num_inference_steps')} steps, shift {_text(config.get('shift'))}"
+    if levels := listing(config.get("noise_levels")):
+        steps = f"{config.get('num_inference_steps')} steps at {', '.join(map(_text, levels))}"
     guidance, seed = _text(config.get("guidance_scale")), record.start.get("seed", config.get("base_seed"))
+    if (low := config.get("guidance_scale_low")) is not None:
+        guidance += f", then {_text(low)}"
     if record.job == "edit":
         done = edited_event(record)
         slots = ", ".join(f"{place} (slot {timeline.slot(place)})" for place in places if place >= 0)
@@ -69,13 +73,14 @@ def _segment(record: Record, name: str, places: Sequence[int]) -> list[object]:
     event = next((e for e in reversed(record.events) if e.get("segment") == entry.index), {})
     ends = places[entry.index : entry.index + 2]
     span = f"{ends[0]} … {ends[1]} ({ends[1] - ends[0] + 1})" if len(ends) == 2 else "–"
-    asked = evaluations(record.config, event.get("steps"))
+    asked = event.get("evaluations") or evaluations(record.config, event.get("steps"))
     taken = seconds(entry.seconds)
     return [entry.index, span, entry.frames, event.get("tokens", "–"), asked, taken, entry.rank, name]
 
 
 def evaluations(config: Mapping[str, object], steps: object) -> int | str:
-    """How often the network was asked for one segment: guidance asks twice, Heun twice but for its last step."""
+    """How often the network was asked for one segment: guidance asks twice, Heun twice but for its last step. For
+    records of before, whose segments do not say."""
     if not isinstance(steps, int):
         return "–"
     each = 2 * steps - 1 if config.get("solver") == "heun" else steps

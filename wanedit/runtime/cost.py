@@ -9,7 +9,7 @@ from wanedit.lit.tasks import SegmentTask
 from wanedit.lit.velocity import BATCHED_UP_TO
 from wanedit.wan.condition import image_part, text_part
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
-from wanedit.wan.load import WanFolder, read_vae_config, text_dtype, transformer_parts, vae_part
+from wanedit.wan.load import WanFolder, phases, read_vae_config, text_dtype, vae_part
 from wanedit.wan.vae import width
 
 # FFV1 keeps about this share of the raw bytes of camera footage.
@@ -64,7 +64,7 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     )
     cross = (contexts * config.text_len + config.num_images * IMAGE_TOKENS) * 2 * config.dim
     cross *= (config.num_layers + len(config.vace_layers)) * bytes_per_weight
-    transformers = [part.num_weights() for part in transformer_parts(folder)]
+    transformers = [part.num_weights() for part, _ in phases(folder)]
     weights = max(transformers) * len(transformers) * bytes_per_weight
     weights += 4 * vae_part(folder.source).num_weights()
     pixels = task.sampled_frames * task.first.shape[1] * task.first.shape[2]

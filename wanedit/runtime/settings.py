@@ -270,6 +270,47 @@ class RunSettings(TrackingSettings):
         return film_of(self.output) or at_home(self.output) / FINAL_NAME
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampledSettings(RunSettings):
+    """What a run that samples is told beside steps, shift and guidance. Null takes what the model was made for.
+
+    Attributes:
+        noise_levels: the sigmas to sample at, falling, in (0, 1], as they are after any shift; a timestep is 1000 times
+            that. A list, "1,0.9375,0.8333,0.625", or "rcm:200" for those of rCM from sigma_max 200. The first
+            num_inference_steps of them are taken, null for all. [] for even ones that the shift moves.
+        guidance_scale_low: guidance once the first of several networks has handed over: that of the low-noise expert,
+            or from where a LoRA comes in. Null for the guidance_scale that is given, else for the model's own.
+        boundary: the noise level that the high-noise expert of two answers down to.
+        boundary_step_index: in its place, how many steps that expert takes.
+        distilled: whose settings a step-distilled model takes: lightx2v, lightning, causvid, fusionx, rcm or rcm_t2v.
+            auto goes by the names of its files, with a note; none takes the base model's.
+    """
+
+    noise_levels: Annotated[
+        str | Sequence[float] | None, doc('a list of numbers, "1,0.75,0.5", "rcm:200" or null')
+    ] = None
+    guidance_scale_low: NotNegative | None = None
+    boundary: Annotated[float, Gt(0), Le(1)] | None = None
+    boundary_step_index: Count | None = None
+    distilled: str = "auto"
+
+    @property
+    def listed(self) -> tuple[float, ...] | None:
+        """`noise_levels` as numbers. Raises InputError for a text that is none of what it may be."""
+        if not isinstance(self.noise_levels, str):
+            return self.noise_levels if self.noise_levels is None else tuple(self.noise_levels)
+        from wanedit.flow.path import rcm_levels  # brings torch, which a mistake does without
+
+        kind, colon, sigma_max = self.noise_levels.partition(":")
+        try:
+            if colon and kind.strip().lower() == "rcm":
+                return rcm_levels(float(sigma_max))
+            return tuple(map(float, self.noise_levels.strip("[] ").split(",")))
+        except ValueError:
+            expected = words_for(type(self), "noise_levels")
+            raise InputError(f"noise_levels is {self.noise_levels!r}; expected {expected}") from None
+
+
 def film_of(output: str | os.PathLike[str]) -> Path | None:
     """The film that an output names; None for a folder: a name without ending, one that is there, or one with a "/".
 
@@ -372,7 +413,7 @@ def _check_value(kind: type, name: str, value: object, within: str, convert: boo
             got = "empty" if value == "" else repr(value)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             raise InputError(f"{within}{name} is {got}; expected {words_for(kind, name, number)}") from None
-    if registry is not None:
+    if registry is not None and value is not None:
         registry.renew(str(value))
         # Raises for a name that it does not know, and lists those that it does.
         registry.require(str(value))
@@ -413,6 +454,7 @@ def check_run(config: RunSettings) -> None:
         raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
     _ = config.height_width  # raises for a size that there is not
     _ = config.loras  # likewise
+    _ = config.listed if isinstance(config, SampledSettings) else ()  # likewise
 
 
 @functools.cache
@@ -511,6 +553,9 @@ ALIASES = {
     "guidance": "guidance_scale",
     "cfg_scale": "guidance_scale",
     "source_cfg_scale": "source_guidance_scale",
+    "guidance_scale_2": "guidance_scale_low",
+    "boundary_ratio": "boundary",
+    "sigmas": "noise_levels",
     "sample_solver": "solver",
     "seed": "base_seed",
     "save_file": "output",

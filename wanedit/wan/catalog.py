@@ -48,8 +48,18 @@ class Sampling:
     size: str = "1280*720"
     full_size: bool = True
     """Whether the segment lengths that full-size models handle badly deserve a warning."""
+    solver: str = "unipc"
+    noise_levels: tuple[float, ...] = ()
+    """Sigmas in the place of even ones that the shift moves."""
+    guidance_scale_low: float | None = None
+    """Guidance once the first of several experts has handed over; None for the same."""
+    boundary: float = 0.9
+    """The noise level that the high-noise expert of two answers down to (Wan 2.2, `wan/configs`)."""
+    boundary_step_index: int | None = None
+    """In its place, how many steps that expert takes."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "noise_levels", tuple(self.noise_levels))  # a list in JSON
         for name in ("num_inference_steps", "shift", "fps", "max_frames"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)!r}; expected a positive number")

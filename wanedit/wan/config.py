@@ -27,9 +27,11 @@ PARTS = {
     "tokenizer": "tokenizer",
 }
 TRANSFORMER, TRANSFORMER_LOW, VAE, TEXT, IMAGE, TOKENIZER = PARTS.values()
-# "FILE:0.8:high": what follows the file is a strength, an expert, or both.
+# "FILE:0.8:high:0.985": what follows the file is a strength, an expert, or both, and after a strength a noise level.
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _LORA = re.compile(
-    r"(?P<file>.+?)(?::(?P<strength>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?(?::(?P<expert>high|low))?",
+    rf"(?P<file>.+?)(?::(?P<strength>[-+]?{_NUMBER}))?(?::(?P<expert>high|low))?"
+    rf"(?(strength)(?::(?P<below>{_NUMBER}))?)",
     re.DOTALL,
 )
 MODEL_TYPES = ("t2v", "i2v", "flf2v", "ti2v", "vace")
@@ -75,15 +77,18 @@ class ChosenLora:
         path: its file, or its name in a folder of LoRAs.
         strength: what its difference is multiplied by; may be negative.
         expert: "high" or "low" for one expert of Wan 2.2, "" for every transformer.
+        below: the noise level that it is merged below; above it the model is asked without it.
     """
 
     path: Path
     strength: float = 1.0
     expert: str = ""
+    below: float = 1.0
 
     @classmethod
     def of(cls, given: object) -> "ChosenLora":
-        """Of "FILE[:strength[:high|low]]", or of [FILE, strength, "high" or "low"], of which the first alone must be.
+        """Of "FILE[:strength[:high|low][:below]]", or of [FILE, strength, "high" or "low" or "", below], of which the
+        first alone must be.
 
         Raises:
             InputError: neither.
@@ -93,24 +98,28 @@ class ChosenLora:
         parts = [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else []
         if len(parts) == 1 and (found := _LORA.fullmatch(str(parts[0]))):
             parts = [found["file"], float(found["strength"] or 1), found["expert"] or ""]
-        path, strength, expert = (*parts, *(None, 1.0, "")[len(parts) :])[:3] if parts else (None, 1.0, "")
+            parts += [float(found["below"])] if found["below"] else []
+        path, strength, expert, below = (*parts, *(None, 1.0, "", 1.0)[len(parts) :])[:4]
         if (
             not path
             or not isinstance(path, str | os.PathLike)
-            or len(parts) > 3
+            or len(parts) > 4
             or expert not in ("", "high", "low")
         ):
             raise InputError(
-                f"lora is {given!r}; expected FILE, FILE:strength or FILE:strength:high (or low), or a list of these "
-                "three"
+                f"lora is {given!r}; expected FILE, FILE:strength, FILE:strength:high (or low) or "
+                "FILE:strength:high:0.985 (merged below that noise level), or a list of these"
             )
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
             raise InputError(f"lora {path} has strength {strength!r}; expected a number such as 0.8")
-        return cls(Path(path), float(strength), expert)
+        if isinstance(below, bool) or not isinstance(below, int | float) or not 0 < below <= 1:
+            raise InputError(f"lora {path} is merged below {below!r}; expected a noise level in (0, 1]")
+        return cls(Path(path), float(strength), expert, float(below))
 
     def __str__(self) -> str:
         """As `of` reads it."""
-        return f"{self.path}:{self.strength!r}" + (f":{self.expert}" if self.expert else "")
+        parts = [str(self.path), repr(self.strength), self.expert]
+        return ":".join(part for part in parts if part) + (f":{self.below!r}" if self.below < 1 else "")
 
 
 @dataclass(frozen=True)
@@ -343,6 +352,6 @@ def _is_like(value: object, standard: object) -> bool:
     if isinstance(standard, list | tuple):
         like = standard[0] if standard else 0.0
         return isinstance(value, list | tuple) and all(_is_like(one, like) for one in value)
-    if isinstance(standard, float):
+    if isinstance(standard, float) or (standard is None and value is not None):
         return type(value) in (int, float) and math.isfinite(value)  # pyright: ignore[reportArgumentType]
     return type(value) is type(standard)

@@ -1,5 +1,6 @@
 """A Wan folder, known by name or path, and the modules that it holds."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,12 +33,14 @@ from wanedit.wan.condition import (
     load_text_encoder,
     text_part,
 )
-from wanedit.wan.config import VAE, ChosenLora, LatentSpace, WanConfig, checked
+from wanedit.wan.config import TRANSFORMER_LOW, VAE, ChosenLora, LatentSpace, WanConfig, checked
+from wanedit.wan.distilled import Distilled, find_distilled
 from wanedit.wan.formats.layouts import Source, open_source, require_fitting_vae, transformer_sizes
 from wanedit.wan.formats.lora import Lora
-from wanedit.wan.transformer import ExpertPair, WanTransformer
+from wanedit.wan.transformer import Experts, WanTransformer
 from wanedit.wan.vae import OFFICIAL, WanVAE, build_vae, latent_space
 
+TRAIN_TIMESTEPS = 1000.0
 # Bytes of weights that take a disk several seconds to read: whoever waits is told why.
 SLOW_TO_HASH = 4e9
 
@@ -63,6 +66,7 @@ class WanFolder:
     sampling: Sampling
     known: KnownModel | None
     loras: tuple[Lora, ...] = ()
+    distilled: Distilled | None = None
 
     @property
     def path(self) -> Path:
@@ -82,6 +86,21 @@ class WanFolder:
     def latent_space(self) -> LatentSpace:
         """What its VAE makes of pixels. Raises MissingWeightsError where there is none."""
         return latent_space(read_vae_config(self.source))
+
+    @property
+    def experts(self) -> int:
+        """Of how many transformers it is made."""
+        return len(self.source.transformers)
+
+    def handovers(self, boundary_timestep: float | None) -> tuple[float, ...]:
+        """The timesteps of `phases` but the last: falling, where another network takes over."""
+        return tuple(bottom for _, bottom in phases(self, boundary_timestep)[:-1])
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever uses it must know of its LoRAs, and of settings that its files' names decided."""
+        told = [note for lora in self.loras for note in lora.notes]
+        return told if self.distilled is None else [*told, self.distilled.note(self.sampling)]
 
     @property
     def reads_images(self) -> bool:
@@ -137,6 +156,7 @@ def open_wan(
     parts: Mapping[str, str | Path] | None = None,
     loras: Sequence[ChosenLora] = (),
     lora_partial: bool = False,
+    distilled: str = "auto",
 ) -> WanFolder:
     """Find a model by folder, file or known name and read its sizes. Loads no weight.
 
@@ -146,6 +166,7 @@ def open_wan(
         parts: files or folders of single parts, by the names in `wanedit.wan.config.PARTS`.
         loras: that are merged into its transformers as they are loaded.
         lora_partial: leave out, with a note, what of a LoRA has no place in the model.
+        distilled: whose settings it is sampled with, see `find_distilled`.
 
     Raises:
         MissingWeightsError: no such folder; the message says how to download the model. Or it holds no Wan. A LoRA is
@@ -161,12 +182,17 @@ def open_wan(
         else recognise(config, found.path.resolve(), len(found.transformers))
     )
     folder = WanFolder(found, config, sampling_in(found.path, known), known)
-    if not loras:
+    if loras:
+        bare = {part.name: part.weights().shapes for part in transformer_parts(folder)}
+        fitted = (Lora.fitted(one, locate_lora(one.path), bare, lora_partial) for one in loras)
+        folder = replace(folder, loras=tuple(fitted))
+    files = [file for part in transformer_parts(folder) for file in part.files()]
+    files += [lora.files[0] for lora in folder.loras if lora.chosen.strength]
+    faster = find_distilled(distilled, [found.path, *files])
+    if faster is None:
         return folder
-    bare = {part.name: part.weights().shapes for part in transformer_parts(folder)}
-    return replace(
-        folder, loras=tuple(Lora.fitted(one, locate_lora(one.path), bare, lora_partial) for one in loras)
-    )
+    several = len(found.transformers) > 1
+    return replace(folder, distilled=faster, sampling=faster.over(folder.sampling, several))
 
 
 def transformer_dtype(dtype: torch.dtype) -> DtypeOf:
@@ -175,12 +201,41 @@ def transformer_dtype(dtype: torch.dtype) -> DtypeOf:
 
 
 def transformer_parts(folder: WanFolder) -> list[Part]:
-    """The transformer, or the two experts of Wan 2.2, high noise first."""
+    """The transformer, or the two experts of Wan 2.2, high noise first, each with every LoRA that is for it."""
     source = folder.source
     return [
         Part(name, source, lambda: WanTransformer(folder.config), loras=folder.loras)
         for name in source.transformers
     ]
+
+
+def phases(folder: WanFolder, boundary_timestep: float | None = None) -> list[tuple[Part, float]]:
+    """What answers along a sample, from the highest noise: each transformer with the LoRAs that are merged there, and
+    the timestep that it answers down to, 0 of the last.
+
+    Args:
+        boundary_timestep: where the low-noise expert takes over; None for the model's own.
+    """
+    high, *rest = transformer_parts(folder)
+    boundary = TRAIN_TIMESTEPS * folder.sampling.boundary if boundary_timestep is None else boundary_timestep
+    later = {TRAIN_TIMESTEPS * lora.chosen.below for lora in folder.loras if lora.chosen.strength}
+    edges = sorted({edge for edge in later if edge < TRAIN_TIMESTEPS} | ({boundary} if rest else set()))
+    found: list[tuple[Part, float]] = []
+    for bottom, top in zip([0.0, *edges], [*edges, math.inf], strict=True):
+        whole = rest[0] if rest and top <= boundary else high
+        merged = (
+            lora
+            for lora in folder.loras
+            if lora.chosen.strength
+            and lora.changes.get(whole.name)
+            and (lora.chosen.below == 1 or top <= TRAIN_TIMESTEPS * lora.chosen.below)
+        )
+        part = replace(whole, loras=tuple(merged))
+        # Two stretches that the same answers are one.
+        if found and (found[-1][0].name, found[-1][0].loras) == (part.name, part.loras):
+            continue
+        found.append((part, bottom))
+    return found[::-1]
 
 
 def vae_part(source: Source) -> Part:
@@ -192,6 +247,11 @@ def all_parts(folder: WanFolder) -> list[Part]:
     """Every module of a model; nothing is read yet."""
     encoders = [image_part(folder.source)] if folder.config.image_tokens else []
     return [*transformer_parts(folder), vae_part(folder.source), text_part(folder.source), *encoders]
+
+
+def _lora_label(k: int, lora: Lora) -> str:
+    below = f" below {lora.chosen.below!r}" if lora.chosen.below < 1 else ""
+    return f"LoRA {k} x {lora.chosen.strength!r} {lora.chosen.expert}".rstrip() + below
 
 
 def deciding_files(folder: WanFolder) -> dict[str, Path]:
@@ -206,7 +266,7 @@ def deciding_files(folder: WanFolder) -> dict[str, Path]:
     found += [("tokenizer", file) for file in sorted(tokenizer.glob("*.json"))]
     # Of strength 0 a LoRA decides nothing.
     found += [
-        (f"LoRA {k} x {lora.chosen.strength!r} {lora.chosen.expert}".rstrip(), file)
+        (_lora_label(k, lora), file)
         for k, lora in enumerate(folder.loras)
         if lora.chosen.strength
         for file in lora.files
@@ -221,17 +281,27 @@ def deciding_files(folder: WanFolder) -> dict[str, Path]:
 
 
 def load_transformer(
-    source: str | Path | WanFolder, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
-) -> WanTransformer | ExpertPair:
+    source: str | Path | WanFolder,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    boundary_timestep: float | None = None,
+) -> WanTransformer | Experts:
     """`load_transformer(dir)(latents, timestep, text, image_tokens, condition, frame_ids)` is the velocity.
+
+    Args:
+        boundary_timestep: where the low-noise expert takes over; None for the model's own.
 
     Raises:
         MissingWeightsError: the weights are absent or are not what config.json says.
     """
     folder = source if isinstance(source, WanFolder) else open_wan(source)
     dtype_of = transformer_dtype(dtype or default_dtype(device))
-    models = [cast(WanTransformer, part.load(dtype_of, device)) for part in transformer_parts(folder)]
-    return models[0] if len(models) == 1 else ExpertPair(*models)
+    found = phases(folder, boundary_timestep)
+    models = [cast(WanTransformer, part.load(dtype_of, device)) for part, _ in found]
+    if len(models) == 1:
+        return models[0]
+    low_from = sum(part.name != TRANSFORMER_LOW for part, _ in found)
+    return Experts(*models, boundaries=[edge for _, edge in found[:-1]], low_from=low_from)
 
 
 def read_vae_config(source: Source) -> Json:
@@ -310,7 +380,7 @@ class Wan:
     """Every module of one model, loaded."""
 
     folder: WanFolder
-    transformer: WanTransformer | ExpertPair
+    transformer: WanTransformer | Experts
     vae: WanVAE
     text_encoder: TextEncoder
     image_encoder: ImageEncoder | None

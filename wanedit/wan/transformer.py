@@ -2,9 +2,10 @@
 
 Equal to the official implementation (tests/wan/test_golden.py), with three differences in form: temporal
 positions are an argument, the context is prepared once per sample, and RoPE is real. Wan 2.2 has two of them, one
-for high and one for low noise: `ExpertPair`.
+for high and one for low noise: `Experts`.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -246,35 +247,62 @@ class WanTransformer(nn.Module):
 
 # Wan2.2-I2V-A14B hands over at sigma 0.9 (Wan 2.2, `wan/configs/wan_i2v_A14B.py`, `boundary`).
 BOUNDARY_TIMESTEP = 900.0
+Contexts = tuple[Context, ...]
 
 
-class ExpertPair(nn.Module):
-    """Called like one transformer; the timestep decides which expert answers.
+class Experts(nn.Module):
+    """Called like one transformer; the timestep decides which of several answers, the first at the highest noise.
 
-    After `swap_on(device)` only the expert that answers is on the device, the other in host memory: the two of
-    Wan2.2-A14B do not fit one card together. A sample then moves them twice, once for its contexts and once at
-    the boundary.
+    After `swap_on(device)` only the expert that answers is on the device, the others in host memory: the two of
+    Wan2.2-A14B do not fit one card together. A sample then moves each twice, once for its contexts and once where it
+    takes over.
+
+    Args:
+        boundaries: falling timesteps, one fewer than experts: the expert before each answers down to it, and at it.
+        low_from: which is the first for low noise, where a condition is a pair; None for the last.
     """
 
-    def __init__(self, high_noise: WanTransformer, low_noise: WanTransformer) -> None:
+    def __init__(
+        self,
+        *experts: WanTransformer,
+        boundaries: Sequence[float] = (BOUNDARY_TIMESTEP,),
+        low_from: int | None = None,
+    ) -> None:
         super().__init__()
-        self.high_noise = high_noise
-        self.low_noise = low_noise
+        if len(boundaries) != len(experts) - 1 or list(boundaries) != sorted(set(boundaries), reverse=True):
+            raise InputError(
+                f"{len(experts)} experts hand over at {list(boundaries)}; expected falling timesteps, one fewer"
+            )
+        self.experts = nn.ModuleList(experts)
+        self.boundaries = tuple(boundaries)
+        self.low_from = len(experts) - 1 if low_from is None else low_from
         self.swap_device: torch.device | None = None
+
+    def expert_list(self) -> list[WanTransformer]:
+        """The experts, typed: nn.ModuleList forgets what it holds."""
+        return list(self.experts)  # pyright: ignore[reportReturnType]
 
     def swap_on(self, device: torch.device) -> None:
         """From now on keep only the answering expert on `device`."""
         self.swap_device = device
 
-    def _answering(self, expert: WanTransformer) -> WanTransformer:
+    def _answering(self, which: int) -> WanTransformer:
+        experts = self.expert_list()
         if self.swap_device is not None:
-            (self.low_noise if expert is self.high_noise else self.high_noise).to("cpu")
-            expert.to(self.swap_device)
-        return expert
+            for other in experts:
+                if other is not experts[which]:
+                    other.to("cpu")
+            experts[which].to(self.swap_device)
+        return experts[which]
 
     @property
     def config(self) -> WanConfig:
-        return self.high_noise.config
+        return self.expert_list()[0].config
+
+    def _each(self, make: Callable[[int, WanTransformer], Context]) -> Contexts:
+        # The lowest noise first: a sample begins with the first expert, which then is on the device already.
+        made = [make(k, self._answering(k)) for k in reversed(range(len(self.experts)))]
+        return tuple(reversed(made))
 
     def prepare(
         self,
@@ -283,33 +311,29 @@ class ExpertPair(nn.Module):
         image_tokens: Float[Tensor, "i m image_dim"] | None = None,
         condition: Tensor | tuple[Tensor, Tensor] | None = None,
         frame_ids: Tensor | None = None,
-    ) -> tuple[Context, Context]:
-        """One context per expert; see `WanTransformer.prepare`. `condition` may be a pair: one for each."""
+    ) -> Contexts:
+        """One context per expert; see `WanTransformer.prepare`. `condition` may be a pair: of high and of low noise."""
         to_high, to_low = condition if isinstance(condition, tuple) else (condition, condition)
-        # Low noise first: a sample begins with the other expert, which then is on the device already.
-        low = self._answering(self.low_noise).prepare(grid, text, image_tokens, to_low, frame_ids)
-        high = self._answering(self.high_noise).prepare(grid, text, image_tokens, to_high, frame_ids)
-        return high, low
+        return self._each(
+            lambda k, expert: expert.prepare(
+                grid, text, image_tokens, to_high if k < self.low_from else to_low, frame_ids
+            )
+        )
 
-    def with_text(
-        self, context: tuple[Context, Context], text: Float[Tensor, "b n text_dim"]
-    ) -> tuple[Context, Context]:
-        """As `WanTransformer.with_text`, for both experts."""
-        # In this order as in `prepare`.
-        low = self._answering(self.low_noise).with_text(context[1], text)
-        high = self._answering(self.high_noise).with_text(context[0], text)
-        return high, low
+    def with_text(self, context: Contexts, text: Float[Tensor, "b n text_dim"]) -> Contexts:
+        """As `WanTransformer.with_text`, for every expert."""
+        return self._each(lambda k, expert: expert.with_text(context[k], text))
 
     def velocity(
         self,
         latents: Float[Tensor, "b channels s h w"],
         timestep: Float[Tensor, "b *slots"],
-        context: tuple[Context, Context],
+        context: Contexts,
     ) -> Float[Tensor, "b channels s h w"]:
         """The velocity of the expert for this noise level; all rows share the level."""
-        if float(timestep.max()) >= BOUNDARY_TIMESTEP:  # a slot that is clean already is told 0
-            return self._answering(self.high_noise).velocity(latents, timestep, context[0])
-        return self._answering(self.low_noise).velocity(latents, timestep, context[1])
+        # A slot that is clean already is told 0.
+        which = sum(float(timestep.max()) < boundary for boundary in self.boundaries)
+        return self._answering(which).velocity(latents, timestep, context[which])
 
     def forward(
         self,

@@ -130,12 +130,17 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
     for point in points(grid):
         settings = merge({"cpu_threads": 1} | grid.base, point.settings)
         config = _checked(grid.command, settings, point.labels)
-        if (source := (config.source, *config.parts.items(), *config.loras)) not in models:
-            model = open_model(config.source, config.parts, config.loras, config.lora_partial)
+        if (source := (config.source, config.distilled, *config.parts.items(), *config.loras)) not in models:
+            chosen = (config.parts, config.loras, config.lora_partial)
+            model = open_model(config.source, *chosen, distilled=config.distilled)
             if grid.command == "generate":
                 require_wan(model)
-            outside = isinstance(model, OutsideModel)
-            models[source] = digest(hash_code(model) if outside else hash_files(model, lambda text: None))
+            if isinstance(model, OutsideModel):
+                models[source] = digest(hash_code(model))
+            else:
+                # The name of a folder may say that it is distilled, which its files do not.
+                said = {} if model.distilled is None else {"distilled": model.distilled.name}
+                models[source] = digest(hash_files(model, lambda text: None) | said)
         clips = make_items(merge(grid.data, point.data), folder)
         codes = dict.fromkeys((item.name for item in clips), _code(config))
         for item in clips:
@@ -167,7 +172,7 @@ def _code(config: EditConfig | GenerationConfig) -> Settings:
     if isinstance(config, EditConfig):
         described = describe_method(build_method(config))
         return {"method": described} if from_outside(described) else {}
-    code = SOLVERS.code(config.solver)
+    code = SOLVERS.code(config.solver) if config.solver else ""
     return {"solver": code} if code else {}
 
 

@@ -23,7 +23,7 @@ from wanedit.runtime.settings import (
     NotNegative,
     Positive,
     Registered,
-    RunSettings,
+    SampledSettings,
     Share,
     check_run,
 )
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditConfig(RunSettings):
+class EditConfig(SampledSettings):
     """One editing run. Fields that are null take the value that the model was made for.
 
     Attributes:

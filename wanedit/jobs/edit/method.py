@@ -39,11 +39,13 @@ READ_THROUGH: dict[Part, tuple[tuple[str, ...], str]] = {
 ELSEWHERE = {
     "job", "video", "keyframes", "start", "num_frames", "fps", "decoder", "salvage", "size",
     "resize_policy", "keyframe_fit", "output_size", "long_source", "method", "method_options",
-    "controller", "controller_options", "alpha", "beta", *MODEL_FIELDS, "lora", "lora_partial", "gpu_id", "cpu_threads",
-    "first_number", "middle_strength",
-    "offload_model", "t5_cpu", "module_folders", "save_latents", "crf", "force_regenerate", "output",
+    "controller", "controller_options", "alpha", "beta", *MODEL_FIELDS, "lora", "lora_partial", "distilled",
+    "gpu_id", "cpu_threads", "first_number", "middle_strength", "offload_model", "t5_cpu", "module_folders",
+    "save_latents", "crf", "force_regenerate", "output",
     *TrackingSettings.__dataclass_fields__,
 }  # fmt: skip
+# Left out of the hash unless they are set, so that earlier edits keep their names.
+LATER = ("noise_levels", "guidance_scale_low", "boundary", "boundary_step_index")
 # Hashes of version 0.1 stand: there these two were called otherwise.
 HASHED_AS = {"guidance_scale": "cfg_scale", "source_guidance_scale": "source_cfg_scale"}
 # Everybody gives these; that a method does not read them needs no telling.
@@ -193,7 +195,9 @@ def deciding(config: EditConfig, method: Method) -> dict[str, object]:
     return {
         HASHED_AS.get(f.name, f.name): getattr(config, f.name)
         for f in fields(config)
-        if f.name not in ELSEWHERE and f.name not in skipped
+        if f.name not in ELSEWHERE
+        and f.name not in skipped
+        and not (f.name in LATER and getattr(config, f.name) in (None, []))
     }
 
 
@@ -227,7 +231,7 @@ def unread(config: EditConfig, method: Method) -> dict[str, str]:
         found["guidance_scale"] = f"the guidance_scale of {name} is {target:g}; method_options sets it"
     if own_source not in (-2.0, None):
         found["source_guidance_scale"] = f"the source_guidance_scale of {name} is {source:g}"
-    if {target, source} <= {1.0, None}:
+    if {target, source, config.guidance_scale_low} <= {1.0, None}:
         found["negative_prompt"] = "at guidance 1 nothing is steered away from"
     return found
 

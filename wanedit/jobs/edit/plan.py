@@ -44,6 +44,7 @@ from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.launch import elsewhere
 from wanedit.runtime.record import resolve_seed, resolve_threads
+from wanedit.runtime.sampling import Sampled, decide_sampling
 from wanedit.video import FitRecord
 from wanedit.video.arrays import Clock, pixels_sha256
 from wanedit.video.formats import format_of
@@ -120,11 +121,13 @@ def make_edit_plan(
     path, sides, keyframes = found.video, found.sides, found.keyframes
     indices = tuple(keyframe.index for keyframe in keyframes)
     method = build_method(config)
-    model = open_model(config.source, config.parts, config.loras, config.lora_partial)
+    chosen = (config.parts, config.loras, config.lora_partial)
+    model = open_model(config.source, *chosen, distilled=config.distilled)
     given, own = config, model.sampling
     if config.tile is not None:
         model.latent_space.tile(config.tile)
-    config = fill(config, own)
+    decided = decide_sampling(config, model, getattr(method, "solver", "euler"))
+    config = fill(config, decided, own)
     ignored = unused(given, config, method)
     config = decide_output(config, method)
 
@@ -193,8 +196,9 @@ def make_edit_plan(
         ]
     elif works and isinstance(model, WanFolder):
         doubts += _middle(config, model, method, task)
-        doubts += [note for lora in model.loras for note in lora.notes]
+        doubts += model.notes
         doubts += prompt_doubts(model.source, model.config.text_len, [task.prompt, task.source_prompt])
+    doubts += decided.notes if works else []
     doubts += [*(_doubts(config, model, task, settings, rehearsal) if works else []), *own_doubts]
     if settings.window is not None and works:
         doubts.append(
@@ -234,17 +238,14 @@ def _called(config: EditConfig, method: Method) -> AbstractContextManager[None]:
     return named_error(f"method {config.method}{tied}")
 
 
-def fill(config: EditConfig, own: Sampling) -> EditConfig:
+def fill(config: EditConfig, decided: Sampled, own: Sampling) -> EditConfig:
     """A configuration whose nulls are the settings that the model was made for."""
-    guided = own.guidance_scale if config.guidance_scale is None else config.guidance_scale
-    defaults = {
+    defaults = decided.filled | {
         "negative_prompt": own.negative_prompt,
-        "num_inference_steps": own.num_inference_steps,
-        "shift": own.shift,
-        "guidance_scale": guided,
         "source_prompt": config.prompt,
-        "source_guidance_scale": guided,
+        "source_guidance_scale": decided.filled["guidance_scale"],
     }
+    config = replace(config, noise_levels=None)  # filled as numbers, where it was a text
     return replace(config, **{name: v for name, v in defaults.items() if getattr(config, name) is None})
 
 
@@ -260,16 +261,21 @@ def _check_frames(frames: int, indices: Sequence[int], config: EditConfig, model
 
 def edit_settings(config: EditConfig, model: OpenModel, method: Method, num_frames: int) -> EditSettings:
     """What the editor is told of a configuration, for a source of so many frames."""
-    config = fill(config, model.sampling)
+    solver = getattr(method, "solver", "euler")
+    decided = decide_sampling(config, model, solver)
+    config = fill(config, decided, model.sampling)
     most = timeline.slots(model.sampling.max_frames)
     restore = decide_output(config, method).restore
     long = timeline.slots(timeline.round_up(num_frames)) > most
     return EditSettings(
         num_inference_steps=filled(config.num_inference_steps),
-        shift=filled(config.shift),
+        shift=config.shift or model.sampling.shift,
         guidance_scale=filled(config.guidance_scale),
         source_guidance_scale=filled(config.source_guidance_scale),
-        solver=getattr(method, "solver", "euler"),
+        solver=solver,
+        noise_levels=tuple(filled(config.listed)),
+        guidance_scale_low=config.guidance_scale_low,
+        boundary_timestep=decided.boundary_timestep,
         keyframe_encoding=config.keyframe_encoding,
         restore="none" if restore == "auto" else restore,
         condition_keyframes=config.condition_keyframes,
@@ -374,7 +380,6 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
     settings, task = plan.settings, plan.task
     (height, width), inner = task.pictures.frames.shape[1:3], task.sampled_size
     at = "" if inner == (height, width) else f", sampled at {inner[1]}*{inner[0]}"
-    levels = settings.schedule
     done = "skips: complete" if is_complete(plan, directory) else "edits"
     where, cost, loras = "", "", ()
     if isinstance(plan.model, WanFolder):
@@ -391,9 +396,8 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
             f"model      {plan.model.name}{where}",
             *(f"LoRA       {lora}" for lora in loras),
             f"method     {method_words(plan.config.method, plan.method)}",
-            f"schedule   {settings.solver}, {len(levels)} steps, shift {settings.shift:g}, largest h "
-            f"{max(step.h for step in levels):.3g}; guidance {settings.guidance_scale:g}, source "
-            f"{settings.source_guidance_scale:g}",
+            f"schedule   {settings.solver}, {settings.words}, source {settings.source_guidance_scale:g}; largest h "
+            f"{max(step.h for step in settings.schedule):.3g}",
             f"clip       {task.sampled_frames} frames, {task.grid[0]} slots, {task.tokens} tokens{cost}",
             f"seed       {plan.config.base_seed}",
             f"cost       about {plan.rehearsal.evaluations} passes of the network",

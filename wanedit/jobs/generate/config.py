@@ -24,7 +24,7 @@ from wanedit.runtime.settings import (
     Positive,
     Registered,
     Repeated,
-    RunSettings,
+    SampledSettings,
     Share,
     check_run,
 )
@@ -35,7 +35,7 @@ from wanedit.wan.catalog import Sampling, find_known, sampling_in
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationConfig(RunSettings):
+class GenerationConfig(SampledSettings):
     """One generation run. Fields that are null take the value that the model was made for.
 
     Attributes:
@@ -48,7 +48,8 @@ class GenerationConfig(RunSettings):
         num_inference_steps: sampler steps.
         shift: schedule shift; larger spends more steps on coarse motion.
         guidance_scale: classifier-free guidance; 1.0 skips the unconditional pass.
-        solver: of the flow's differential equation.
+        solver: of the flow's differential equation, or renoise, which models distilled by DMD or rCM take; null for the
+            model's own, which is unipc unless it is distilled.
         num_gpus: processes to sample with; on a machine without GPUs, CPU processes.
         gpu_ids: which devices, such as [0, 2] or "0,2"; empty for the first `num_gpus`.
         resize_policy: how a keyframe of another size comes to `size`.
@@ -80,7 +81,7 @@ class GenerationConfig(RunSettings):
     num_inference_steps: Annotated[Count | None, Everyday("the model")] = None
     shift: Positive | None = None
     guidance_scale: Annotated[NotNegative | None, Everyday("the model")] = None
-    solver: Annotated[str, Registered("wanedit.flow:SOLVERS")] = "unipc"
+    solver: Annotated[str | None, Registered("wanedit.flow:SOLVERS")] = None
     num_gpus: Annotated[Count, Everyday("the run")] = 1
     gpu_ids: str | Sequence[int] = field(default_factory=list)
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"

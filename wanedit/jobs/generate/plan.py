@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +34,7 @@ from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.launch import World, elsewhere
 from wanedit.runtime.record import resolve_seed, resolve_threads
+from wanedit.runtime.sampling import decide_sampling
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
@@ -46,7 +48,7 @@ from wanedit.wan.load import WanFolder, compute_kind, hash_files
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
 ALGORITHM = 3
-LATER = ("noise_levels",)
+LATER = ("noise_levels", "guidance_scale_low", "boundary_timestep")
 Say = Callable[[str], None]
 Value = TypeVar("Value")
 
@@ -97,7 +99,7 @@ class Plan:
         config: with every null filled that a model's default could fill: what is recorded.
         size: (height, width).
         seed: of all noise.
-        evaluations: of the velocity for one segment; each is two passes of the network under guidance.
+        evaluations: passes of the network for one segment, two for each velocity under guidance.
         tasks: one for each segment of the timeline.
         sound: what lies under the video.
         model_files: SHA-256 of every file that decides what the model computes, by its path inside the model's folder.
@@ -132,24 +134,32 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     find_keyframes(config, folders)
     if (seed := config.base_seed) is None or seed < 0:
         raise InputError(f"base_seed is {seed}; expected a number >= 0: a run draws one before it is planned")
-    folder = require_wan(open_model(config.source, config.parts, config.loras, config.lora_partial, True))
+    chosen = (config.parts, config.loras, config.lora_partial)
+    folder = require_wan(open_model(config.source, *chosen, shows_images=True, distilled=config.distilled))
     own, space = folder.sampling, folder.latent_space
     if config.tile is not None:
         space.tile(config.tile)
+    solver = config.solver or own.solver
+    decided = decide_sampling(config, folder, solver)
+    filled = decided.filled
     settings = ChainSettings(
-        num_inference_steps=_given(config.num_inference_steps, own.num_inference_steps),
-        shift=_given(config.shift, own.shift),
-        guidance_scale=_given(config.guidance_scale, own.guidance_scale),
-        solver=config.solver,
+        num_inference_steps=filled["num_inference_steps"],
+        shift=filled["shift"] or own.shift,
+        guidance_scale=filled["guidance_scale"],
+        solver=solver,
+        noise_levels=tuple(filled["noise_levels"]),
+        guidance_scale_low=filled["guidance_scale_low"],
+        boundary_timestep=decided.boundary_timestep,
         offload_model=bool(config.offload_model),
         t5_cpu=config.t5_cpu,
         tile=config.tile,
         middle_strength=config.middle_strength,
     )
-    evaluations = count_evaluations(settings.solver, settings.schedule)
+    passes = partial(settings.passes, folder.handovers(settings.boundary_timestep))
+    evaluations = count_evaluations(settings.solver, settings.schedule, passes)
     fps, size = _given(config.fps, own.fps), str(_given(config.size, own.size))
     negative_prompt = _given(config.negative_prompt, own.negative_prompt)
-    notes: list[str] = []
+    notes = list(decided.notes)
     keyframes = timed_keyframes(config, folders, fps, own.max_frames, notes.append)
     seconds = [keyframe.seconds for keyframe in keyframes]
     stretch, pack = config.long_segments == "stretch", config.window == "pack"
@@ -195,20 +205,19 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         audio = str(path.absolute())
         notes += heard
     files = hash_files(folder, say)
-    filled = replace(
+    config = replace(
         config,
+        **filled,
+        solver=solver,
         audio=audio,
         keyframes=[[str(keyframe.path.absolute()), keyframe.seconds] for keyframe in keyframes],
         references=[str(image.keyframe.path.absolute()) for image in subjects],
-        num_inference_steps=settings.num_inference_steps,
-        shift=settings.shift,
-        guidance_scale=settings.guidance_scale,
         fps=fps,
         size=size,
         negative_prompt=negative_prompt,
     )
     return Plan(
-        config=filled,
+        config=config,
         folder=folder,
         timeline=chain,
         keyframes=tuple(images),
@@ -256,7 +265,7 @@ def _tasks(
             "keyframes": [first.sha256, last.sha256],
             "prompt": prompt,
             # At guidance 1 it is not read.
-            "negative_prompt": negative_prompt if settings.guidance_scale != 1.0 else "",
+            "negative_prompt": negative_prompt if settings.guided else "",
             "frames": segment.sampled_frames,
             "index": k,
             "seed": seed,
@@ -266,7 +275,7 @@ def _tasks(
                 # Where weights lie changes no pixel; how firmly the middle is held stands below. What came later is
                 # left out unless it is set, so that earlier segments keep their names.
                 if name not in ("offload_model", "t5_cpu", "middle_strength")
-                and not (name in LATER and not value)
+                and not (name in LATER and value in ((), None))
             },
             **(
                 {
@@ -357,8 +366,7 @@ def _doubts(folder: WanFolder, chain: Timeline, texts: list[str]) -> list[str]:
             else f"{folder.name} is shown the first keyframe of a segment alone: nothing leads to the last one, which "
             "the video jumps to"
         )
-    notes += [note for lora in folder.loras for note in lora.notes]
-    return notes + prompt_doubts(folder.source, folder.config.text_len, texts)
+    return notes + folder.notes + prompt_doubts(folder.source, folder.config.text_len, texts)
 
 
 def resolve(config: GenerationConfig, directory: RunDirectory, world: World) -> GenerationConfig:
@@ -492,10 +500,9 @@ def announce(plan: Plan, todo: list[SegmentTask], tell: Say) -> None:
 
 def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str:
     settings = plan.settings
-    guided = settings.guidance_scale != 1.0
-    flops = sampling_flops(plan.folder.config, todo, plan.evaluations * (2 if guided else 1))
+    flops = sampling_flops(plan.folder.config, todo, plan.evaluations)
     weight = 2 if torch.cuda.is_available() else 4
-    peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), guided, weight)
+    peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), settings.guided, weight)
     height, width = plan.size
     return "\n".join(
         (
@@ -505,8 +512,7 @@ def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str
             + SHOWN[plan.folder.shows.frames],
             *(f"LoRA       {lora}" for lora in plan.folder.loras),
             *(f"reference  {path}" for path in plan.config.references),
-            f"sampler    {settings.solver}, {settings.num_inference_steps} steps, shift {settings.shift:g}, "
-            f"guidance {settings.guidance_scale:g}",
+            f"sampler    {settings.solver}, {settings.words}",
             f"seed       {plan.seed}",
             f"to sample  {len(todo)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the transformer",
             f"processes  {for_segments(plan.config, todo).num_gpus}",

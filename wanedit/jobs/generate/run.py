@@ -238,6 +238,7 @@ def sample(
                 "frames": len(segment.frames),
                 "tokens": segment.tokens,
                 "steps": steps,
+                "evaluations": plan.evaluations,
                 "seconds": round(segment.seconds, 3),
                 "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
             }

@@ -309,7 +309,8 @@ class Lora:
         """As a plan shows it."""
         tensors = ", ".join(f"{len(names)} tensors of the {part}" for part, names in self.changes.items())
         ranks = f"rank {', '.join(map(str, self.ranks))}, " if self.ranks else ""
-        return f"{self.files[0].name} x {self.chosen.strength:g}: {ranks}{tensors}"
+        below = f" below noise level {self.chosen.below:g}" if self.chosen.below < 1 else ""
+        return f"{self.files[0].name} x {self.chosen.strength:g}{below}: {ranks}{tensors}"
 
     def onto(self, part: str, entries: Mapping[str, Entry]) -> dict[str, Entry]:
         """The entries of one transformer with what this adds to them; none is touched at strength 0."""

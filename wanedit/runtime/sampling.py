@@ -1,0 +1,98 @@
+"""How a run samples: what its settings say of noise levels, guidance and experts; where they are silent, the model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from wanedit.errors import InputError
+from wanedit.files import Json
+from wanedit.flow.path import Schedule, schedule
+from wanedit.lit.model import OpenModel
+from wanedit.wan.catalog import Sampling
+from wanedit.wan.load import TRAIN_TIMESTEPS
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """How a run samples, decided.
+
+    Attributes:
+        filled: the fields of its settings that were open, by name.
+        boundary_timestep: where the low-noise expert takes over; None for the model's own.
+        notes: what was given and does nothing, or leaves a network without work.
+    """
+
+    filled: Json
+    boundary_timestep: float | None
+    notes: list[str]
+
+
+def decide_sampling(config: Any, model: OpenModel, solver: str) -> Sampled:
+    """Fill what the settings of a run leave open, and refuse what the model or its schedule has no use for.
+
+    Args:
+        config: `SampledSettings` that also has num_inference_steps, shift and guidance_scale.
+        solver: whose schedule is visited.
+
+    Raises:
+        InputError: noise levels that no solver can visit, a switch between experts that are not there, or at no step.
+    """
+    own, given, notes = model.sampling, config.listed, []
+    # A shift that is given is not to be made nothing of by the model's own list.
+    levels = given if given is not None else own.noise_levels if config.shift is None else ()
+    if given and config.shift is not None:
+        notes.append(f"shift {config.shift:g} is not used: noise_levels are those after any shift")
+    steps = config.num_inference_steps or (len(given) if given else own.num_inference_steps)
+    low = config.guidance_scale_low
+    if low is None and config.guidance_scale is None:
+        low = own.guidance_scale_low
+    level, index = config.boundary, config.boundary_step_index
+    if level is None and index is None:
+        index = own.boundary_step_index
+        # Wan 2.2's own is left open: it names no result.
+        if index is None and model.experts > 1 and own.boundary != Sampling.boundary:
+            level = own.boundary
+    filled: Json = {
+        "num_inference_steps": steps,
+        # Open where it moves nothing, so that the record of a run does not say that it was given.
+        "shift": own.shift if config.shift is None and not levels else config.shift,
+        "guidance_scale": own.guidance_scale if config.guidance_scale is None else config.guidance_scale,
+        "noise_levels": list(levels),
+        "guidance_scale_low": low,
+        "boundary": level,
+        "boundary_step_index": index,
+    }
+    plan = schedule(steps, filled["shift"] or own.shift, solver, levels)
+    boundary = _boundary(level, index, model, plan)
+    handovers = model.handovers(boundary)
+    if low is not None and not handovers:
+        raise InputError(
+            f"guidance_scale_low is {low:g} and {model.name} is one network at all noise levels; expected null, a "
+            "model of two experts, or a lora that is merged below a noise level"
+        )
+    asked = {sum(timestep < edge for edge in handovers) for timestep in plan.timesteps}
+    for idle in sorted({*range(len(handovers) + 1)} - asked):
+        notes.append(
+            f"network {idle + 1} of {len(handovers) + 1} of {model.name} is asked at no step: they hand over at "
+            f"{', '.join(f'{edge / TRAIN_TIMESTEPS:.4g}' for edge in handovers)}, and the noise levels are "
+            f"{', '.join(f'{sigma:.4g}' for sigma in plan.sigmas[:-1][:12])}{' …' if len(plan) > 12 else ''}"
+        )
+    return Sampled(filled, boundary, notes)
+
+
+def _boundary(level: float | None, index: int | None, model: OpenModel, plan: Schedule) -> float | None:
+    """The timestep that the first of two experts answers down to."""
+    named = "boundary_step_index" if level is None else "boundary"
+    if level is not None and index is not None:
+        raise InputError(
+            f"boundary is {level:g} and boundary_step_index {index}; expected one of them, each says where the "
+            "low-noise expert takes over"
+        )
+    if (level is not None or index is not None) and model.experts < 2:
+        raise InputError(f"{named} is given and {model.name} has no two experts; expected null")
+    if index is not None:
+        if index >= len(plan):
+            raise InputError(
+                f"boundary_step_index is {index} of {len(plan)} steps; expected less, or the low-noise expert has none"
+            )
+        return plan.timesteps[index - 1]
+    return None if level is None else TRAIN_TIMESTEPS * level
