@@ -485,8 +485,8 @@ def test_no_more_processes_start_than_there_are_segments(
     assert len(told) == (num_gpus > segments)
 
 
-@pytest.mark.parametrize(("solver", "evaluations"), [("heun", 7), ("unipc", 4)])
-def test_a_plan_counts_the_solvers_evaluations(keyframes, solver: str, evaluations: int) -> None:
+@pytest.mark.parametrize(("solver", "evaluations"), [("heun", 14), ("unipc", 8)])
+def test_a_plan_counts_the_passes_of_its_solver_under_guidance(keyframes, solver: str, evaluations: int) -> None:
     settings = FAST | {"solver": solver, "num_inference_steps": 4}
     assert make_plan(GenerationConfig(keyframes=keyframes, **settings)).evaluations == evaluations
 
