@@ -486,7 +486,9 @@ def test_no_more_processes_start_than_there_are_segments(
 
 
 @pytest.mark.parametrize(("solver", "evaluations"), [("heun", 14), ("unipc", 8)])
-def test_a_plan_counts_the_passes_of_its_solver_under_guidance(keyframes, solver: str, evaluations: int) -> None:
+def test_a_plan_counts_the_passes_of_its_solver_under_guidance(
+    keyframes, solver: str, evaluations: int
+) -> None:
     settings = FAST | {"solver": solver, "num_inference_steps": 4}
     assert make_plan(GenerationConfig(keyframes=keyframes, **settings)).evaluations == evaluations
 
