@@ -163,8 +163,9 @@ class RunSettings(TrackingSettings):
         text_encoder: likewise of the text encoder.
         image_encoder: likewise of the image encoder.
         tokenizer: likewise the folder of the text encoder's tokenizer.
-        lora: a LoRA as FILE[:strength[:high|low]], merged into the transformer as it is loaded; the flag may be
-            repeated, and a file of settings has a list. high and low are the experts of Wan 2.2.
+        lora: a LoRA as FILE[:strength[:high|low][:below]], merged into the transformer as it is loaded; the flag may be
+            repeated, and a file of settings has a list. high and low are the experts of Wan 2.2; below is the noise
+            level that it comes in at, such as 0.985.
         lora_partial: leave out, with a note, what of a LoRA has no place in the model, instead of refusing it.
         size: "width*height", both even; null for the model's own. Where they are no multiples of 16, for TI2V-5B of
             32, the model works on the next ones, the last row and column held, and the output is cut back to exactly
