@@ -20,6 +20,7 @@ from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.jobs.generate.plan import Plan, make_plan
 from wanedit.lit.velocity import GuidedVelocity
+from wanedit.wan.catalog import Sampling
 from wanedit.wan.config import ChosenLora
 from wanedit.wan.distilled import DISTILLED, find_distilled
 from wanedit.wan.load import load_transformer, open_wan, phases
@@ -286,11 +287,21 @@ def test_a_name_decides_unless_a_setting_does(planned, models: Path, tmp_path: P
     assert base.settings.num_inference_steps == open_wan(models / "two").sampling.num_inference_steps
     assert (base.settings.solver, base.settings.guidance_scale_low) == ("unipc", None)
     assert not any("by its name" in note for note in base.warnings)
+    for steps, switch in ((2, 1), (8, 4), (1, None)):
+        halved = planned(lora=[f"{lora}:1:high"], num_inference_steps=steps)
+        assert halved.config.boundary_step_index == switch
     # At strength 0 it decides nothing.
     assert planned(lora=[f"{lora}:0:high"]).settings.solver == "unipc"
     named = planned(distilled="rcm")
     assert named.settings.solver == "renoise"
     assert named.settings.noise_levels == pytest.approx(rcm_levels(200.0), abs=1e-6)
+
+
+def test_what_a_base_model_was_made_for_is_not_left_over() -> None:
+    base = Sampling(guidance_scale=4.0, guidance_scale_low=3.0, boundary=0.875)
+    made = {one.name: one.over(base, several=True) for one in DISTILLED}
+    assert all((own.guidance_scale, own.guidance_scale_low) == (1.0, None) for own in made.values())
+    assert (made["lightning"].boundary, made["causvid"].boundary) == (0.876, 0.875)
 
 
 @pytest.mark.parametrize("stem", OF_FEW_STEPS)

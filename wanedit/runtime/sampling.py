@@ -47,7 +47,8 @@ def decide_sampling(config: Any, model: OpenModel, solver: str) -> Sampled:
         low = own.guidance_scale_low
     level, index = config.boundary, config.boundary_step_index
     if level is None and index is None:
-        index = own.boundary_step_index
+        # Of another number of steps the same share.
+        index = round((own.boundary_step_index or 0) * steps / own.num_inference_steps) or None
         # Wan 2.2's own is left open: it names no result.
         if index is None and model.experts > 1 and own.boundary != Sampling.boundary:
             level = own.boundary

@@ -35,7 +35,9 @@ class Distilled:
 
     def over(self, own: Sampling, several: bool) -> Sampling:
         """The settings of a base model with these over them."""
-        return replace(own, **self.settings | (self.of_two if several else {}))
+        # What the base model was made for beside them is none of theirs.
+        bare = {"guidance_scale_low": None, "noise_levels": (), "boundary_step_index": None}
+        return replace(own, **bare | self.settings | (self.of_two if several else {}))
 
     def note(self, sampling: Sampling) -> str:
         """What was decided, why, and how to decide otherwise."""
