@@ -89,9 +89,9 @@ def write_folder(folder: Path, model_type: str = "flf2v") -> Path:
     return folder
 
 
-def write_experts(folder: Path) -> Path:
+def write_experts(folder: Path, model_type: str = "i2v") -> Path:
     """The layout of Wan 2.2: two transformers that read no image tokens, in two folders."""
     for seed, name in enumerate(("high_noise_model", "low_noise_model")):
-        write_transformer(folder / name, small.transformer("i2v", seed, image_tokens=False))
+        write_transformer(folder / name, small.transformer(model_type, seed, image_tokens=False))
     write_encoders(folder)
     return folder

@@ -1,15 +1,19 @@
 """The family beyond Wan 2.1: TI2V-5B, what is made from it, and the experts of Wan 2.2, against diffusers' classes."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.runs import run_cli
 from tests.wan import small
+from tests.wan.folders import write_experts
 from tests.wan.golden import absolute_error, relative_error
-from wanedit.wan.load import load_vae
-from wanedit.wan.transformer import WanTransformer
+from wanedit.wan.catalog import find_known
+from wanedit.wan.load import load_transformer, load_vae
+from wanedit.wan.transformer import Experts, WanTransformer
 from wanedit.wan.vae import OFFICIAL, build_vae, latent_space
 
 GRID = (3, 4, 6)
@@ -122,3 +126,43 @@ def test_the_vae_of_48_channels_has_diffusers_shapes_at_its_published_size() -> 
         ours, theirs = build_vae(OFFICIAL[48]).state_dict(), diffusers_vae().state_dict()
     assert latent_space(OFFICIAL[48]).stride == 16
     assert sorted(tuple(t.shape) for t in ours.values()) == sorted(tuple(t.shape) for t in theirs.values())
+
+
+def test_the_experts_of_t2v_a14b_edit_each_with_its_guidance(tmp_path: Path) -> None:
+    known = find_known("Wan2.2-T2V-A14B")
+    assert known is not None
+    own = known.sampling
+    assert (own.boundary, own.guidance_scale, own.guidance_scale_low, own.shift) == (0.875, 4.0, 3.0, 12.0)
+    folder = write_experts(tmp_path / "small", "t2v")
+    said = {
+        name: getattr(own, name) for name in ("boundary", "guidance_scale", "guidance_scale_low", "shift")
+    }
+    (folder / "sampling.json").write_text(json.dumps(said))
+    pair = load_transformer(folder)
+    assert isinstance(pair, Experts)
+    assert pair.boundaries == (875.0,)
+
+    example = Path("examples/edit_a_video").absolute()
+    command = [
+        "edit",
+        str(example / "source.mp4"),
+        "--keyframes",
+        f"{example / 'board.jpg'}:0",
+        "--num_frames",
+        "5",
+    ]
+    command += [
+        "--prompt",
+        "a wooden board",
+        "--size",
+        "64*64",
+        "--num_inference_steps",
+        "3",
+        "--restore",
+        "none",
+    ]
+    command += ["--ckpt_dir", str(folder), "--output", str(tmp_path / "made")]
+    told = " ".join(run_cli(*command, "--dry_run").out.split())
+    assert "guidance 4, then 3" in told
+    assert "cannot be shown the keyframes at [0]; they act by the method alone" in told
+    assert run_cli(*command).code == 0

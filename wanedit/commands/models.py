@@ -127,7 +127,8 @@ def check_models(source: str | None) -> int:
         size = f"{check.num_bytes / 1e6:.1f} MB" if check.num_bytes else "-"
         layout, published = check.layout[:12] or "-", (check.published or "-")[:12]
         row = (check.model, check.part, check.files or "-", check.numbers or "-", size, layout, published)
-        table.add_row(*row, check.problem or "ok", style=None if check.ok else "red")
+        fits = "ok" if check.num_bytes or check.published else "no hash is published"
+        table.add_row(*row, check.problem or fits, style=None if check.ok else "red")
     console.print(table)
     failed = [check for check in checks if not check.ok]
     console.print(f"{len(checks) - len(failed)} of {len(checks)} parts fit")

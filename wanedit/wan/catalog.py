@@ -272,6 +272,17 @@ KNOWN_MODELS = (
         "6bfcfb3b342cb286ce886889d519a77e",
         showable=ANY_FRAME,
     ),
+    # Wan 2.2, `wan/configs/wan_t2v_A14B.py`.
+    KnownModel(
+        "Wan2.2-T2V-A14B",
+        _14b("t2v"),
+        Sampling(
+            num_inference_steps=40, shift=12.0, guidance_scale=4.0, guidance_scale_low=3.0, boundary=0.875
+        ),
+        "Wan-AI/Wan2.2-T2V-A14B",
+        "aafcfd9672c3a2456dc46e1cb6e52c70",
+        experts=2,
+    ),
     KnownModel(
         "Wan2.2-I2V-A14B",
         _14b("i2v", image_tokens=False),
