@@ -23,6 +23,7 @@ class Distilled:
         of_two: further ones where the model has two experts.
         source: where the settings are published.
         expects: what its files must be.
+        file: whose name told it; "" where it was asked for.
     """
 
     name: str
