@@ -103,6 +103,24 @@ def system_errors(path: Path | None = None) -> Iterator[None]:
         raise ResourceError(f"{named}: {why}; {advice}") from error
 
 
+def is_there(path: Path) -> bool:
+    """Whether something has this name, be it a link to nowhere; what a disk fails to say is no absence.
+
+    Raises:
+        InputError, ResourceError: as `system_errors`.
+    """
+    with system_errors(path):
+        try:
+            os.lstat(path)
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+            ValueError,
+        ):  # the last for a zero byte, which is in no name
+            return False
+    return True
+
+
 def is_refused(error: Exception) -> bool:
     """Whether a file could not be opened for another reason than what it holds.
 
@@ -363,13 +381,16 @@ def append_line(path: Path, line: str, synced: bool = False) -> None:
         InputError, ResourceError: as `system_errors`.
     """
     with system_errors(path), path.open("ab+") as file:
-        if file.tell():
+        new = not file.tell()
+        if not new:
             file.seek(-1, os.SEEK_END)
         ended = file.read(1) in (b"", b"\n")
         file.write((b"" if ended else b"\n") + line.encode(errors=NO_UNICODE) + b"\n")
         if synced:
             file.flush()
             os.fsync(file.fileno())
+            if new and os.name != "nt":
+                _sync(path.parent)
 
 
 def texts(value: object) -> Iterator[str]:

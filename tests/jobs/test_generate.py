@@ -26,9 +26,10 @@ from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.events import append_event
 from wanedit.runtime.launch import World
 from wanedit.runtime.record import read_settings, recorded_config
-from wanedit.video import load_image, probe, read_frames
+from wanedit.video import load_image, probe, read_frames, write_lossless
 
 FRAMES = (0, 4, 8, 13)
 
@@ -162,6 +163,39 @@ def test_a_swapped_segment_is_sampled_again(run: Run) -> None:
     first.write_bytes(second.read_bytes())
     assert run().sampled == (0,)
     assert latents_of(run()) == reference
+
+
+def test_a_segment_that_somebody_worked_on_is_not_replaced(run: Run) -> None:
+    result = run()
+    file = next(result.video.parent.glob("segments/segment_001*.mkv"))
+    write_lossless(file, 255 - read_frames(file), 16)
+    theirs = file.read_bytes()
+    for changes in ({}, {"force_regenerate": True}):
+        with pytest.raises(
+            InputError, match=f"{file.name} was changed since wanedit wrote it .*move it away"
+        ):
+            run(**changes)
+    assert file.read_bytes() == theirs
+    file.rename(file.with_name("graded.mkv"))
+    assert run().sampled == (1,)
+
+
+def test_a_folder_that_is_removed_while_the_run_works_is_no_wrong_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = []
+
+    def assembled(plan: Any, directory: RunDirectory) -> None:
+        removed.append(directory.root)
+        shutil.rmtree(directory.root)
+        append_event(directory.metrics, {"event": "late"})
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wanedit.jobs.generate.run.assemble", assembled)
+        with pytest.raises(ResourceError, match="was removed while the run was at work; run again"):
+            run()
+    assert not removed[0].exists()
+    assert run().sampled == (0, 1, 2)
 
 
 def test_a_video_path_that_is_a_folder_is_refused_first(run: Run, tmp_path: Path) -> None:

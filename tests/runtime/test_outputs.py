@@ -9,13 +9,16 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.video.scenes import panning
 from wanedit.errors import InputError
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.outputs import check_outputs, is_own
+from wanedit.runtime.events import append_event
+from wanedit.runtime.outputs import check_outputs, film_metadata, is_own
 from wanedit.runtime.record import RECORD_MARK
 from wanedit.runtime.settings import RunSettings, require_folder
+from wanedit.video.decode import probe
 from wanedit.video.encode import write_png, write_video
 from wanedit.video.formats import FORMATS
 
@@ -51,6 +54,60 @@ def test_only_our_own_films_are_replaced(tmp_path: Path, ending: str) -> None:
         check_outputs([theirs], recorded=True)
     write_video(tmp_path / f"ours{ending}", panning(2), 16, OURS)
     check_outputs([tmp_path / f"ours{ending}", tmp_path / f"none{ending}"])
+
+
+def cut(source: Path, target: Path, packets: int) -> Path:
+    """A film's first packets, copied with what it says of itself, as `ffmpeg -c copy` does."""
+    with opened(source) as film, opened(target, "w", options={"movflags": "use_metadata_tags"}) as made:
+        made.metadata.update(film.metadata)
+        track = film.streams.video[0]
+        stream = made.add_stream_from_template(track)
+        for packet in list(film.demux(track))[:packets]:
+            packet.stream = stream
+            made.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_film_cut_from_ours_is_not_ours(tmp_path: Path, ending: str) -> None:
+    whole = tmp_path / f"whole{ending}"
+    write_video(whole, panning(9), 16, film_metadata(9))
+    check_outputs([whole, cut(whole, tmp_path / f"copy{ending}", 9)])
+    part = cut(whole, tmp_path / f"part{ending}", 5)
+    assert probe(part).metadata["comment"] == "made with wanedit"
+    with pytest.raises(InputError, match=f"part{ending} was not written by wanedit"):
+        check_outputs([part])
+
+
+def test_a_film_that_was_graded_in_its_place_is_not_replaced(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, tmp_path / "output_final.mp4")
+    directory.config.write_text(RECORD_MARK)
+    write_video(directory.final, panning(9), 16, film_metadata(9))
+    append_event(directory.metrics, {"event": "start", "wanedit": "0.1.0"})
+    directory.wrote()
+    directory.check(())
+    # As long, and with the words of the first one.
+    write_video(directory.final, (255 - frame for frame in panning(9)), 16, film_metadata(9))
+    with pytest.raises(InputError, match=r"output_final\.mp4 was changed since wanedit wrote it"):
+        directory.check(())
+    # A run that was stopped before it came to a film has none on record.
+    append_event(directory.metrics, {"event": "start", "wanedit": "0.1.0"})
+    directory.check(())
+
+
+def test_a_picture_that_was_saved_anew_is_not_ours(tmp_path: Path) -> None:
+    write_png(tmp_path / "sheet.png", panning(1)[0])
+    check_outputs([tmp_path / "sheet.png"])
+    with Image.open(tmp_path / "sheet.png") as picture:
+        said = PngInfo()
+        said.add_text("Software", picture.info["Software"])  # ImageMagick keeps it
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "flipped.png", pnginfo=said)
+        said = PngInfo()
+        said.add_text("Software", "wanedit")
+        picture.save(tmp_path / "earlier.png", pnginfo=said)
+    with pytest.raises(InputError, match=r"flipped\.png was not written by wanedit"):
+        check_outputs([tmp_path / "flipped.png"])
+    check_outputs([tmp_path / "earlier.png"])  # of an earlier version, which wrote no hash
 
 
 def test_a_gif_is_ours_by_its_comment(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What grows with a run grows in step with it: operations are counted, not seconds."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,37 @@ def test_stitching_reads_the_journal_once(tmp_path: Path, monkeypatch: pytest.Mo
     reads = counting(monkeypatch, Manifest, "read")
     assert sum(1 for _ in assemble.final_frames(planned, directory)) == planned.timeline.num_frames
     assert reads[0] == 1
+
+
+def test_a_long_journal_is_seldom_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = RunDirectory(tmp_path, tmp_path / "film.mp4")
+    directory.segments.mkdir()
+    manifest = Manifest(directory)
+
+    def record(names: range) -> None:
+        for k in names:
+            manifest.record(f"{k:064x}", Entry(k, f"{k}.mkv", "0" * 64, 81, "0" * 64, 1.0, 0))
+
+    record(range(200))  # short, it is whole in the file where people look
+    writes = counting(monkeypatch, Manifest, "_write")
+    record(range(200, 300))
+    assert writes[0] <= 5
+    assert list(manifest.read()) == [f"{k:064x}" for k in range(300)]
+    # A line that a kill has torn is a segment that is not complete, and the next one is not lost to it.
+    kept = len(json.loads(directory.progress.read_text())["segments"])
+    assert 200 <= kept < 300
+    tail = directory.progress.with_suffix(".jsonl")
+    tail.write_bytes(tail.read_bytes()[:-9])
+    record(range(300, 301))
+    assert {f"{k:064x}" for k in (*range(299), 300)} == set(manifest.read())
+    # What is forgotten does not come back out of the tail.
+    manifest.forget({f"{300:064x}"})
+    assert len(manifest.read()) == 299
+    record(range(300, 302))
+    manifest.settle()
+    assert not tail.exists()
+    assert list(json.loads(directory.progress.read_text())["segments"]) == list(manifest.read())
+    assert len(manifest.read()) == 301
 
 
 def test_a_sheet_of_joins_has_a_limit() -> None:

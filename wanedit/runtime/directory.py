@@ -12,12 +12,24 @@ from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
 
+from wanedit import __version__
 from wanedit.errors import InputError, ResourceError
-from wanedit.files import file_sha256, partials, read_json, reading, system_errors, write_text
-from wanedit.runtime.outputs import check_outputs, is_own, require_apart, require_writable
+from wanedit.files import (
+    append_line,
+    file_sha256,
+    is_there,
+    partials,
+    read_json,
+    reading,
+    system_errors,
+    write_text,
+)
+from wanedit.runtime.events import append_event, read_events
+from wanedit.runtime.outputs import MADE_WITH, check_outputs, is_own, require_apart, require_writable
 from wanedit.runtime.settings import check_values
 
 JOURNAL_VERSION = 1
+SHORT_JOURNAL = 1 << 16  # bytes, of about 150 segments
 _OWNER = b"process "  # what a lock says, before who has it
 
 
@@ -40,6 +52,7 @@ class RunDirectory:
         self.contact_sheet = root / "contact_sheet.png"
         self.junctions = root / "junctions.png"
         self.folders = (root, self.segments)
+        self.prepared = False
 
     @property
     def written(self) -> tuple[Path, ...]:
@@ -61,16 +74,38 @@ class RunDirectory:
         tables = [path for path in self.written if path.suffix in (".csv", ".json", ".jsonl")]
         check_outputs(tables, inputs, self.recorded)
         check_outputs([path for path in self.written if path not in tables], inputs)
+        # Cut or graded by another program, a film may keep all that it says of itself.
+        if self.final.exists() and self._film_sha256() not in (None, file_sha256(self.final)):
+            raise InputError(
+                f"output {self.final} was changed since wanedit wrote it and would be replaced; choose another output, "
+                "or move it away"
+            )
         if not self.recorded:
             # Segments are overwritten that are not as they were journalled, but only those of a run.
-            known = {Path(entry.file).stem for entry in Manifest(self).read().values()}
+            journal = Manifest(self)
+            known = {Path(entry.file).stem for entry in journal.read().values()}
             pieces = (path for path in self.segments.glob("*") if SEGMENT_FILE.fullmatch(path.name))
-            check_outputs([path for path in pieces if path.stem not in known])
+            check_outputs([journal.tail, *(path for path in pieces if path.stem not in known)])
+
+    def wrote(self) -> None:
+        """Put down which film the run came to."""
+        append_event(
+            self.metrics, {"event": "wrote", "file": self.final.name, "sha256": file_sha256(self.final)}
+        )
+
+    def _film_sha256(self) -> str | None:
+        """Of the film that the last run wrote; None where it came to none, or was of an earlier version."""
+        found = None
+        for event in read_events(self.metrics):
+            if event.get("event") in ("start", "wrote"):
+                found = event.get("sha256")
+        return found
 
     def prepare(self) -> None:
         """Create the folders and drop what a killed run left half-written."""
         for folder in self.folders:
             folder.mkdir(parents=True, exist_ok=True)
+        self.prepared = True
         for partial in self.half_written():
             partial.unlink(missing_ok=True)
 
@@ -124,6 +159,14 @@ class RunDirectory:
             self.lock_descriptor = file.fileno()
             try:
                 yield
+            except (OSError, InputError) as error:
+                # What no longer is there is no wrong name, as it would be told otherwise.
+                gone = [folder for folder in self.folders if self.prepared and not folder.is_dir()]
+                if not gone:
+                    raise
+                raise ResourceError(
+                    f"{gone[0]}: was removed while the run was at work; run again, which makes anew what is gone"
+                ) from error
             finally:
                 if new:
                     self._remove_empty(path)
@@ -187,10 +230,15 @@ def segment_file(index: int, name: str) -> str:
 
 class Manifest:
     """The journal of a run, segments/progress.json: which segments are complete, by the hash of all that decides their
-    pixels. Safe under several ranks: read, changed and replaced under a lock."""
+    pixels. Safe under several ranks: read and changed under a lock.
+
+    A long journal is not written anew for each segment: the latest ones are lines of progress.jsonl until that is a
+    quarter as long, or the run ends.
+    """
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory
+        self.tail = directory.progress.with_suffix(".jsonl")
 
     def read(self) -> dict[str, Entry]:
         """Complete segments by digest.
@@ -199,7 +247,9 @@ class Manifest:
             InputError: the file is no journal of this version.
         """
         path, expected = self.directory.progress, "a journal of wanedit; move it away to start afresh"
-        if not os.path.lexists(path):
+        # First, since one that is put into the journal meanwhile is read from there.
+        lines = read_events(self.tail)
+        if not is_there(path):
             return {}
         values = read_json(path, expected)
         with reading(path, expected):
@@ -207,24 +257,51 @@ class Manifest:
                 raise ValueError(f"version {values['version']}")
             for entry in values["segments"].values():
                 check_values(Entry, entry, f"{path}: ")
-            return {name: Entry(**entry) for name, entry in values["segments"].items()}
+            found = {name: Entry(**entry) for name, entry in values["segments"].items()}
+        with reading(self.tail, expected):
+            for line in lines:
+                check_values(Entry, line["segment"], f"{self.tail}: ")
+                found[line["digest"]] = Entry(**line["segment"])
+        return found
 
     def record(self, name: str, entry: Entry) -> None:
         """Add one complete segment. Its file must already be in place."""
+        path = self.directory.progress
         with self._locked():
-            entries = self.read() | {name: entry}
-            self._write(entries)
+            if not path.exists() or path.stat().st_size < SHORT_JOURNAL:
+                self._write(self.read() | {name: entry})
+                return
+            line = {MADE_WITH: __version__, "digest": name, "segment": asdict(entry)}
+            append_line(self.tail, json.dumps(line), synced=True)
+            if self.tail.stat().st_size > path.stat().st_size / 4:
+                self._settle()
 
     def forget(self, names: set[str]) -> None:
         """Take segments out of the journal, so that they are sampled anew."""
         if not names:
             return
         with self._locked():
+            self._settle()  # or a kill would leave them in the tail
             self._write({name: entry for name, entry in self.read().items() if name not in names})
 
+    def settle(self) -> None:
+        """Put the latest segments into progress.json, where people look."""
+        with self._locked():
+            self._settle()
+
+    def _settle(self) -> None:
+        if self.tail.exists():
+            self._write(self.read())
+            self.tail.unlink()
+
     def complete(self, names: list[str], with_latents: bool = False) -> set[str]:
-        """Those of `names` whose file is there, byte for byte as journalled, and its latents if asked."""
+        """Those of `names` whose file is there, byte for byte as journalled, and its latents if asked.
+
+        Raises:
+            InputError: a file is whole, but none that was journalled: somebody worked on it.
+        """
         entries, found = self.read(), set()
+        written = {entry.file_sha256 for entry in entries.values()}
         for name in names:
             entry = entries.get(name)
             if entry is None:
@@ -234,9 +311,16 @@ class Manifest:
             lacking = with_latents and entry.latents_sha256 != ""
             if lacking and not path.with_suffix(".safetensors").is_file():
                 continue
+            if not path.is_file():
+                continue
             # By content: a file that was cut short or written over has the same name.
-            if path.is_file() and file_sha256(path) == entry.file_sha256:
+            if (content := file_sha256(path)) == entry.file_sha256:
                 found.add(name)
+            elif content not in written and _is_whole(path):
+                raise InputError(
+                    f"{path} was changed since wanedit wrote it and would be replaced; move it away to have it made "
+                    "again"
+                )
         return found
 
     def path(self, name: str) -> Path:
@@ -259,3 +343,15 @@ class Manifest:
                 file = stack.enter_context(path.open("a"))
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether every frame of a file can be read: FFV1 has checksums, so that a damaged file of ours cannot."""
+    from wanedit.video import iter_frames
+
+    try:
+        for _ in iter_frames(path):
+            pass
+    except InputError:
+        return False
+    return True

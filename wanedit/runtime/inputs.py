@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 from wanedit.errors import InputError
-from wanedit.files import at_home, is_refused, read_json, reading, system_errors
+from wanedit.files import WRONG_NAME, at_home, read_json, reading, system_errors
 from wanedit.runtime.settings import FINAL_NAME
 from wanedit.runtime.settingsfile import read_lines, told_where
 from wanedit.timeline import Keyframe
@@ -84,7 +84,9 @@ def find_path(
         try:
             os.stat(place)
         except OSError as error:
-            if is_refused(error):  # a folder on the way that may not be entered: it is there perhaps
+            if (
+                error.errno not in WRONG_NAME
+            ):  # as of a folder on the way that may not be entered: it is there perhaps
                 with system_errors(place):
                     raise
         except ValueError:  # a zero byte, which is in no name

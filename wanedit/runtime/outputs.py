@@ -8,11 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from wanedit import __version__
 from wanedit.errors import InputError
-from wanedit.files import WRONG_NAME, at_home, read_json, reading, system_errors
+from wanedit.files import WRONG_NAME, at_home, is_there, read_json, reading, system_errors
 from wanedit.video.formats import FORMATS, own_names
 
 MADE_WITH = "wanedit"
+_FRAMES = "wanedit_frames"
 REPORT_NAME = "report.html"
 # What our text files begin with, or hold in their head.
 RECORD_MARK = "# Recorded by wanedit: the resolved configuration of this folder's run.\n"
@@ -38,7 +40,7 @@ def check_outputs(written: Iterable[Path], inputs: Iterable[Path] = (), recorded
     for path in written:
         require_writable(path)
     require_apart(written, inputs)
-    for path in filter(os.path.lexists, written):
+    for path in filter(is_there, written):
         if path.is_dir():
             raise InputError(f"output {path} is a folder; expected the name of a file to write")
         vouched = recorded and path.suffix.lower() not in FORMATS
@@ -92,6 +94,11 @@ def page_file(output: str | Path) -> Path:
     return path
 
 
+def film_metadata(frames: int) -> dict[str, str]:
+    """What a film of so many frames says of itself, by which `is_own` knows it."""
+    return {"comment": "made with wanedit", "wanedit_version": __version__, _FRAMES: str(frames)}
+
+
 def is_own(path: Path) -> bool:
     """Whether a file says itself that wanedit wrote it; an empty one has nothing to lose."""
     if path.stat().st_size == 0:
@@ -101,10 +108,9 @@ def is_own(path: Path) -> bool:
         if ending in FORMATS:
             return _film_is_own(path)
         if ending == ".png":
-            from PIL import Image
+            from wanedit.video.encode import png_is_own
 
-            with Image.open(path) as picture:
-                return str(picture.info.get("Software", "")).startswith(MADE_WITH)
+            return png_is_own(path)
         if mark := _MARKS.get(ending):
             with path.open("rb") as file:
                 return mark.encode() in file.read(4096)
@@ -131,4 +137,9 @@ def _film_is_own(path: Path) -> bool:
     # An absolute path, since 'a:b.mp4' would be read as protocol 'a'.
     with av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"}) as film:
         names = own_names(dict(film.metadata))
-    return any(name.startswith(MADE_WITH) for name in names) or MADE_WITH in names.get("comment", "")
+    if not (any(name.startswith(MADE_WITH) for name in names) or MADE_WITH in names.get("comment", "")):
+        return False
+    # What another program cuts out of a film of ours keeps the words.
+    from wanedit.video.decode import index_of
+
+    return _FRAMES not in names or names[_FRAMES] == str(index_of(path).frames)

@@ -4,7 +4,6 @@ run holds for whoever measures or shows it.
 
 import importlib
 import importlib.util
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ import yaml
 from jaxtyping import Bool
 
 from wanedit.errors import InputError
-from wanedit.files import Json, at_home, read_text, read_yaml, texts, write_text
+from wanedit.files import Json, at_home, is_there, read_text, read_yaml, texts, write_text
 from wanedit.lit import comes_from_outside
 from wanedit.outside import folders_of
 from wanedit.registry import Registry
@@ -77,7 +76,7 @@ def own_record(job: str, directory: RunDirectory) -> Json:
 def _read_record(directory: RunDirectory) -> Json:
     """The recorded configuration of this folder's earlier run; empty if there was none."""
     path = directory.config
-    if not os.path.lexists(path):
+    if not is_there(path):
         return {}
     text = read_text(path, "a record of wanedit")
     if not text.startswith(RECORD_MARK):

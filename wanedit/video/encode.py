@@ -1,13 +1,17 @@
 """Writing frames: lossless segments, the final film with its sound, single images. Streaming and atomic."""
 
+import hashlib
+import io
 import json
 import os
+import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
+from zlib import crc32
 
 import av
 import numpy as np
@@ -17,7 +21,6 @@ from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.filter import Graph
 from av.filter.context import FilterContext
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from wanedit.errors import InputError, WaneditError
 from wanedit.files import PARTIAL_SUFFIX, atomic_path, temporary
@@ -37,6 +40,9 @@ from wanedit.video.decode import iter_frames, probe
 from wanedit.video.display import ACCURATE_SCALING
 from wanedit.video.formats import Format, format_of
 from wanedit.video.sound import Sound, sound_packets
+
+# Bytes of a PNG's signature and of its first chunk, IHDR; of the checksum that ends a chunk (PNG, third edition, 5).
+PNG_HEAD, PNG_CRC = 33, 4
 
 
 def write_lossless(path: str | Path, frames: Iterable[AnyFrame], fps: Rate = 16) -> int:
@@ -97,13 +103,30 @@ def write_video(
 
 
 def write_png(path: str | Path, image: Frame) -> None:
-    """Write one RGB image as PNG that says who wrote it. Raises InputError for another array, ResourceError for a full
-    disk."""
+    """Write one RGB image as PNG that says who wrote it, and the hash of what follows: a program that saves it anew may
+    keep the words. Raises InputError for another array, ResourceError for a full disk."""
     require_frame(image, str(path))
-    said = PngInfo()
-    said.add_text("Software", "wanedit")
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, format="png")
+    head, rest = encoded.getvalue()[:PNG_HEAD], encoded.getvalue()[PNG_HEAD:]
+    said = b"tEXtSoftware\0wanedit " + hashlib.sha256(rest).hexdigest().encode()
     with atomic_path(path) as partial:
-        Image.fromarray(image).save(partial, format="png", pnginfo=said)
+        partial.write_bytes(
+            head + struct.pack(">I", len(said) - 4) + said + struct.pack(">I", crc32(said)) + rest
+        )
+
+
+def png_is_own(path: Path) -> bool:
+    """Whether `write_png` wrote a PNG file as it is; of an earlier version's its words alone tell.
+
+    Raises what Pillow does.
+    """
+    with Image.open(path) as picture:
+        said = str(picture.info.get("Software", ""))
+    if said == "wanedit":
+        return True
+    _, found, rest = path.read_bytes().partition(said.encode())
+    return bool(found) and said == "wanedit " + hashlib.sha256(rest[PNG_CRC:]).hexdigest()
 
 
 # FFV1 codes 8-bit RGB as bgr0 only; from rgb24 that is a shuffle of bytes.

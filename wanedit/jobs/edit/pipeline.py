@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from wanedit import __version__
 from wanedit.errors import InputError
 from wanedit.files import at_home
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.run import EditResult, edit
-from wanedit.runtime.outputs import check_outputs
+from wanedit.runtime.outputs import check_outputs, film_metadata
 from wanedit.runtime.settings import canonical, with_changes
 from wanedit.timeline import Seconds, rate_of
 from wanedit.video import write_lossless, write_png, write_video
@@ -361,7 +360,6 @@ def save_video(
             stacklevel=2,
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    said = {"comment": "made with wanedit", "wanedit_version": __version__}
     sound = sound_beside(getattr(frames, "sound_of", silent), len(pictures), rate_of(fps), kind)
-    write_video(path, pictures, fps, said, int((1 - quality / 10) * 51), sound=sound)
+    write_video(path, pictures, fps, film_metadata(len(pictures)), int((1 - quality / 10) * 51), sound=sound)
     return path

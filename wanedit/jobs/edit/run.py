@@ -22,6 +22,7 @@ from wanedit.runtime import launch, leftovers
 from wanedit.runtime.cost import LOSSLESS_SHARE, require_memory
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, number, progress_bars, read_events, recorded_steps
+from wanedit.runtime.outputs import film_metadata
 from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.runtime.settings import MODEL_FIELDS
@@ -125,6 +126,7 @@ def edit(
                 if not complete:
                     sample(plan, directory, world, tracking, tell)
                 result = _finish(plan, directory, edited=not complete)
+                directory.wrote()
                 for line in [] if complete else advice(result.keyframe_error, plan):
                     tell(line)
                 for line in (
@@ -199,7 +201,6 @@ def sample(
             if plan.config.save_latents and clip.latents is not None:
                 save_latents(directory, name, clip.latents)
             entry = write_piece(directory, name, clip, plan.fps, 0)
-            Manifest(directory).record(clip.digest, entry)
             measured = [step["keyframe_error"] for step in clip.steps if "keyframe_error" in step]
             line = {
                 "event": "edited",
@@ -211,7 +212,9 @@ def sample(
                 # |x0_hat[K] - x_e| / |x_e| of the last step that measured it.
                 "keyframe_error": measured[-1] if measured else None,
             }
+            # First, for what is in the journal is never edited again, and would lack it for ever.
             append_event(directory.metrics, line)
+            Manifest(directory).record(clip.digest, entry)
 
         # Brings Lightning, for which a plan, a mistake and a run that is complete need not wait.
         from wanedit.lit.editor import FlowMatchingEditor, OutsideEditor
@@ -313,7 +316,6 @@ def _reach(plan: EditPlan, directory: RunDirectory, frames: Frames) -> Reach | N
 
 def metadata(plan: EditPlan) -> dict[str, str]:
     """What the final file carries: of paths the last name only, of keyframes their frames, and the hash of the edit."""
-    from wanedit import __version__
 
     config = asdict(plan.config)
     config["keyframes"] = [{"file": k.path.name, "frame": k.index} for k in plan.keyframes]
@@ -321,9 +323,7 @@ def metadata(plan: EditPlan) -> dict[str, str]:
         config[name] = config[name] and Path(config[name]).name
     config["lora"] = [str(replace(one, path=Path(one.path.name))) for one in plan.config.loras]
     config["module_folders"] = [Path(folder).name for folder in config["module_folders"]]
-    return {
-        "comment": "made with wanedit",
-        "wanedit_version": __version__,
+    return film_metadata(len(plan.task.frames)) | {
         "wanedit_config": json.dumps(config, ensure_ascii=False),
         "wanedit_edit": plan.task.digest,
     }

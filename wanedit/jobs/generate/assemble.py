@@ -11,6 +11,7 @@ from wanedit.errors import InputError
 from wanedit.jobs.generate.plan import Plan
 from wanedit.progress import counted
 from wanedit.runtime.directory import Manifest, RunDirectory
+from wanedit.runtime.outputs import film_metadata
 from wanedit.runtime.settings import MODEL_FIELDS
 from wanedit.timeline import Segment
 from wanedit.video import (
@@ -115,7 +116,6 @@ def metadata(plan: Plan) -> dict[str, str]:
 
     A video is passed on: of paths it says the last name only, and of keyframes the hash of their pixels.
     """
-    from wanedit import __version__
 
     config = asdict(plan.config)
     config["keyframes"] = [
@@ -127,9 +127,7 @@ def metadata(plan: Plan) -> dict[str, str]:
     config["references"] = [Path(one).name for one in plan.config.references]
     config["lora"] = [str(replace(one, path=Path(one.path.name))) for one in plan.config.loras]
     config["module_folders"] = [Path(folder).name for folder in config["module_folders"]]
-    return {
-        "comment": "made with wanedit",
-        "wanedit_version": __version__,
+    return film_metadata(plan.timeline.num_frames) | {
         "wanedit_config": json.dumps(config, ensure_ascii=False),
         "wanedit_segments": json.dumps([task.digest for task in plan.tasks]),
     }

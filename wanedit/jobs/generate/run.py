@@ -107,7 +107,9 @@ def generate(
             )
             sample(plan, todo, directory, world, tell is not None, tracking.follow)
             if world.rank == 0:
+                Manifest(directory).settle()
                 assemble(plan, directory)
+                directory.wrote()
                 numbers = {
                     "frames": plan.timeline.num_frames,
                     "segments": len(digests),
@@ -230,7 +232,6 @@ def sample(
             if plan.config.save_latents:
                 save_latents(directory, name, segment.latents)
             entry = write_piece(directory, name, segment, plan.timeline.fps, world.rank)
-            Manifest(directory).record(segment.digest, entry)
             line = {
                 "event": "segment",
                 "segment": segment.index,
@@ -242,7 +243,9 @@ def sample(
                 "seconds": round(segment.seconds, 3),
                 "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
             }
+            # First, for what is in the journal is never sampled again, and would lack it for ever.
             append_event(directory.metrics, line)
+            Manifest(directory).record(segment.digest, entry)
 
         # Brings Lightning, for which a plan and a run that is complete need not wait.
         from wanedit.lit.chain import FLF2VChain

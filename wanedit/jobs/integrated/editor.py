@@ -30,7 +30,7 @@ from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.run import StyleResult, style_async
 from wanedit.lit.model import open_model
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.outputs import check_outputs
+from wanedit.runtime.outputs import check_outputs, film_metadata
 from wanedit.runtime.settings import FINAL_NAME, canonical, film_of, with_changes
 from wanedit.stylists.extract import open_clip
 from wanedit.stylists.protocol import Record, Stylist
@@ -385,9 +385,15 @@ class IntegratedVideoEditor:
             # Others may be writing into the same folder.
             for partial in partials(place.parent, place.name):
                 partial.unlink(missing_ok=True)
-        said = {"comment": "made with wanedit", "wanedit_version": __version__}
         sound = sound_beside(getattr(frames, "sound_of", self.sound_of), len(pictures), rate, kind)
-        write_video(path, pictures, rate, said, self.config.crf if crf is None else crf, sound=sound)
+        write_video(
+            path,
+            pictures,
+            rate,
+            film_metadata(len(pictures)),
+            self.config.crf if crf is None else crf,
+            sound=sound,
+        )
         for place in stale:
             place.unlink()
         for place, frame in zip(saved.frames, pictures, strict=bool(folder)):
