@@ -9,7 +9,7 @@ from argparse import HelpFormatter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -46,7 +46,7 @@ class Line:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 done, 2 usage or input, 3 weights, 4 resources, 5 service, 1 other)."""
-    from wanedit.commands.support import Parser, complain
+    from wanedit.commands.support import Parser, complain, drop_output
 
     words = list(sys.argv[1:] if argv is None else argv)
     typed: dict[str, str] = {}
@@ -60,7 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             system_errors(Path("standard output")),
             told_where([read_lines(path) for path in line.files], typed),
         ):
-            settings = _parse(line, own, asked)
+            try:
+                settings = _parse(line, own, asked)
+            except SystemExit:  # of help and version, which are printed
+                sys.stdout.flush()
+                raise
+            with system_errors(Path("the current folder")):
+                os.getcwd()  # deleted meanwhile, no path counts from it
             code = commands.load(settings.command).run(settings[settings.command])
             sys.stdout.flush()  # what a full disk refuses is told as a file is
             return code
@@ -68,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             sys.stdout.flush()
         except OSError:
-            _drop_output()
+            drop_output(sys.stdout)
         told = _as_typed(str(error), typed)
         if not error.told:
             if not speaks():
@@ -82,13 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             complain(f"{reason}: {GOES_ON}")
         return reason.exit_code
     except BrokenPipeError:
-        _drop_output()  # its reader left (`wanedit models | head`): nothing to tell it
+        drop_output(sys.stdout)  # its reader left (`wanedit models | head`): nothing to tell it
         return 0
-
-
-def _drop_output() -> None:
-    """Python writes what is left when it ends, and would fail once more, with a status of its own."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read_line(argv: Sequence[str], known: Collection[str], repeated: Collection[str] = ()) -> Line:
@@ -153,6 +154,10 @@ def _as_typed(message: str, typed: Mapping[str, str]) -> str:
 
 class Overview(ArgumentParser):
     """The parser of `wanedit` itself, whose help is a line for each command."""
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        """As argparse, which hides that an output is full."""
+        print(message, end="", file=file or sys.stdout)
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """What `wanedit --help` prints."""

@@ -19,6 +19,9 @@ class WaneditError(Exception):
     exit_code = 1
     told = False
 
+    def __str__(self) -> str:
+        return "\n".join(map(_cut, super().__str__().split("\n")))
+
 
 class InputError(WaneditError):
     """Wrong usage, wrong configuration, or an input file that cannot be used. Exit code 2."""
@@ -46,6 +49,15 @@ class ServiceError(WaneditError):
 
 class NumericalError(WaneditError):
     """A latent is NaN or infinite; raised at the step where it appears. Exit code 1."""
+
+
+# Letters of a line. What was got may be a file in the place of a name; how it begins and what was expected is the news.
+BEGINNING, END = 1200, 400
+
+
+def _cut(line: str) -> str:
+    gone = len(line) - BEGINNING - END
+    return line if gone <= 0 else f"{line[:BEGINNING]} […{gone} more letters…] {line[-END:]}"
 
 
 # A word as like another as `stepz` is to `steps`, or `controler` to `controller`.

@@ -129,8 +129,9 @@ def _end(number: int, words: str) -> NoReturn:
     with suppress(Exception):
         sys.stdout.flush()
     if speaks():
-        # Not by `print`: the signal may have come in the middle of one.
-        os.write(2, f"wanedit: {signal.Signals(number).name}: {words}\n".encode())
+        with suppress(OSError):  # full, or closed
+            # Not by `print`: the signal may have come in the middle of one.
+            os.write(2, f"wanedit: {signal.Signals(number).name}: {words}\n".encode())
     os._exit(128 + number)
 
 

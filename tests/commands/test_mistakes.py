@@ -241,3 +241,15 @@ def test_the_overview_has_a_line_for_every_command(capsys: pytest.CaptureFixture
         commands.names(), key=lambda name: commands.load(name).ORDER
     )
     assert max(map(len, lines)) <= 100
+
+
+def test_what_is_very_long_is_cut_where_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (
+        ["generate", "--keyframes", f"{'x' * 100_000}.png:0,b.png:1"],
+        ["generate", "--keyframes", PAIR, "--size", "9" * 4_000],
+    ):
+        assert main(words) == 2
+        told = capsys.readouterr().err
+        assert len(told) < 2_000
+        assert "more letters…]" in told
+    assert told.endswith('; expected "width*height" such as "1280*720"\n')

@@ -48,6 +48,11 @@ def said(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, *fl
             GOOD + "negative_prompt: 2024-13-45\n",
             "settings.yaml:3: 2024-13-45 is no value that YAML can read (month",
         ),
+        (
+            GOOD + "[a, b]: 3\n",
+            "settings.yaml:3: a sequence stands where a name should; expected lines such as",
+        ),
+        (GOOD + "style:\n  {a: 1}: 3\n", "settings.yaml:4: a mapping stands where a name should"),
         (GOOD + "sub_prompts: &a [*a]\n", "settings.yaml: an alias in it holds itself"),
         ("generate:\n  prompt: x\n", "settings.yaml:1: 'generate' is the name of a command and no setting"),
         (GOOD + "fps: 0\n", "settings.yaml:3: fps is 0.0; expected a positive number up to 1000 or null"),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import IO, Any, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
@@ -325,8 +325,16 @@ def beside(path: Path, folders: Sequence[Path]) -> Path:
 
 
 def complain(message: str) -> None:
-    """One error of the program, on standard error."""
-    print(f"wanedit: {message}", file=sys.stderr)
+    """One error of the program, on standard error; where that takes nothing, its exit code says it alone."""
+    try:
+        print(f"wanedit: {message}", file=sys.stderr)
+    except OSError:
+        drop_output(sys.stderr)
+
+
+def drop_output(stream: IO[str]) -> None:
+    """Python writes what is left when it ends, and would fail once more, with a status of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def command_again() -> str:

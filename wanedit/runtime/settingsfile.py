@@ -96,6 +96,12 @@ def _syntax(path: Path, text: str, error: yaml.YAMLError) -> str:
 def _walk(node: yaml.Node, name: str, found: SettingsFile) -> None:
     parts: list[tuple[str, yaml.Node, yaml.Node]] = []
     if isinstance(node, yaml.MappingNode):
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError(
+                    f"{found.path}:{key.start_mark.line + 1}: a {key.id} stands where a name should; expected lines "
+                    "such as prompt: a red ball"
+                )
         parts = [(str(key.value), key, value) for key, value in node.value]
     elif isinstance(node, yaml.SequenceNode):
         parts = [(str(k), entry, entry) for k, entry in enumerate(node.value)]
