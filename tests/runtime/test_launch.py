@@ -1,5 +1,6 @@
 """Which devices a run takes, decided without having any."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,31 @@ def test_a_workers_error_keeps_its_class(tmp_path: Path) -> None:
         "a worker failed. Run the same command again: it goes on. Its last words, of "
         f"{log}:\n  ValueError: of a library"
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        (-9, "was ended by SIGKILL"),
+        (143, "was ended by SIGTERM"),
+        (3, "ended with exit code 3"),
+        (255, "ended with exit code 255"),
+    ],
+)
+def test_a_signal_is_told_by_its_name_whoever_took_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, how: str
+) -> None:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    def run(words: object) -> None:
+        raise ChildFailedError(
+            "wanedit", {1: ProcessFailure(local_rank=1, pid=7, exitcode=code, error_file="")}
+        )
+
+    monkeypatch.setattr("torch.distributed.run.run", run)
+    report = tmp_path / workers.ERROR_FILE
+    assert workers._torchrun(str(report), "script.py") == 1
+    assert json.loads(report.read_text())["error"] == {"rank": 1, "how": how}
 
 
 def test_torchruns_table_shows_our_own_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

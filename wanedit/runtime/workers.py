@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -127,8 +128,11 @@ def _torchrun(report: str, *words: str) -> int:
         run(parse_args(words))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        name = failure.signal_name()
-        how = f"was ended by {name}" if failure.exitcode < 0 else f"ended with exit code {failure.exitcode}"
+        # Of a worker that took a signal itself, or that a shell started, the exit code is 128 and its number.
+        number = -failure.exitcode if failure.exitcode < 0 else failure.exitcode - 128
+        known = number in {*signal.Signals}
+        name = signal.Signals(number).name if known else ""
+        how = f"was ended by {name}" if known else f"ended with exit code {failure.exitcode}"
         _report(Path(report), {"rank": rank, "how": how})
         return 1
     return 0
