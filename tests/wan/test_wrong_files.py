@@ -2,8 +2,12 @@
 
 import json
 import resource
+import struct
 import subprocess
 import sys
+import time
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +15,8 @@ import pytest
 import torch
 
 from tests.wan import converted, folders
+from wanedit.errors import MissingWeightsError
+from wanedit.wan.formats.tensors import read_file
 
 BOARD = "examples/multi_keyframe_demo"
 KEYFRAMES = f"{BOARD}/start.png:0.0,{BOARD}/rise.png:0.5"
@@ -121,3 +127,38 @@ def processor_seconds() -> float:
     """Of all processes that this one has waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def packed(path: Path) -> str:
+    """A pickle of 100 MB in 100 kB."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(100_000_000))
+    return "is compressed; expected what torch.save writes"
+
+
+def named_often(path: Path) -> str:
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps(dict.fromkeys(map(str, range(50_001)), empty)).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    return "names 50001 tensors; expected those of a model, 50000 at most"
+
+
+def counted_often(path: Path) -> str:
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1_000_000, 0) + bytes(100))
+    return "names 1000000 tensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.pth", packed), ("a.safetensors", named_often), ("a.gguf", counted_often)]
+)
+def test_a_small_file_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, name: str, write: Callable[[Path], str]
+) -> None:
+    said, start = write(tmp_path / name), time.process_time()
+    tracemalloc.start()
+    with pytest.raises(MissingWeightsError, match=said):
+        read_file(tmp_path / name)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000_000
+    assert time.process_time() - start < 5

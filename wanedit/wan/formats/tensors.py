@@ -7,6 +7,7 @@ import functools
 import math
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,6 +19,7 @@ from wanedit.errors import MissingWeightsError
 from wanedit.files import reading, require_file
 
 if TYPE_CHECKING:
+    from gguf import GGUFReader
     from torch import Tensor
 
 # What names have in them of a module that was wrapped when it was saved: by DistributedDataParallel, torch.compile,
@@ -40,6 +42,8 @@ _KINDS = {
     "F8_E5M2": ("float8_e5m2", 1),
     "F8_E8M0": ("float8_e8m0fnu", 1),
 }
+
+MAX_TENSORS = 50_000  # the largest Wan has some 1,300, in fp8 with scales three times as many
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ def _safetensors(path: Path) -> dict[str, Stored]:
 
     found = {}
     with reading_tensors(path), safe_open(path, framework="np") as file:
-        for place, name in enumerate(file.offset_keys()):
+        names = file.offset_keys()
+        _require_few(path, len(names))
+        for place, name in enumerate(names):
             header = file.get_slice(name)
             shape = tuple(header.get_shape())
             kind, size = _KINDS[header.get_dtype()]
@@ -105,10 +111,8 @@ def _safetensors(path: Path) -> dict[str, Stored]:
 def metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says of itself beside its tensors, and a GGUF of its architecture; {} for any other."""
     if path.suffix == ".gguf":
-        from gguf import GGUFReader
-
         with reading_tensors(path):
-            said = GGUFReader(path).get_field("general.architecture")
+            said = _gguf_reader(path).get_field("general.architecture")
             return {"general.architecture": str(said.contents())} if said else {}
     if path.suffix not in (".safetensors", ".sft"):
         return {}
@@ -118,11 +122,23 @@ def metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def _require_few(path: Path, count: int) -> None:
+    """Raise MissingWeightsError for more tensors than any model has: each takes memory and time, however small."""
+    if count > MAX_TENSORS:
+        raise MissingWeightsError(
+            f"{path} names {count} tensors; expected those of a model, {MAX_TENSORS} at most"
+        )
+
+
 def _pickled(path: Path) -> dict[str, Stored]:
     import torch
     from torch import Tensor
 
     with reading_tensors(path):
+        # PyTorch writes archives without compression. A few MB of zeros unpack to the whole memory.
+        packed = zipfile.ZipFile(path).infolist() if zipfile.is_zipfile(path) else []
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in packed):
+            raise MissingWeightsError(f"{path} refused: it is compressed; expected what torch.save writes")
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable(path))
         except pickle.UnpicklingError as error:
@@ -158,11 +174,20 @@ def _pickled(path: Path) -> dict[str, Stored]:
     }
 
 
+def _gguf_reader(path: Path) -> "GGUFReader":
+    from gguf import GGUFReader
+
+    with path.open("rb") as file:
+        _, _, count = struct.unpack("<4sIQ", file.read(16))
+    _require_few(path, count)
+    return GGUFReader(path)
+
+
 def _gguf(path: Path) -> dict[str, Stored]:
-    from gguf import GGMLQuantizationType, GGUFReader
+    from gguf import GGMLQuantizationType
 
     with reading_tensors(path):  # the reader looks nothing up before it uses it
-        reader = GGUFReader(path)
+        reader = _gguf_reader(path)
         found = {}
         for tensor in reader.tensors:
             shape = tuple(int(size) for size in reversed(tensor.shape))
