@@ -1,4 +1,4 @@
-"""How time and memory grow with a run: each case at n, 2n and 4n, each in a process of its own.
+"""How processor time and memory grow with a run: each case at n, 2n and 4n, each in a process of its own.
 
 python -m benchmarks.scale                # all; ten minutes on two CPU cores
 python -m benchmarks.scale plan journal   # some
@@ -201,7 +201,7 @@ def style(n: int, folder: Path) -> Work:
 
 
 def measure(name: str, n: int) -> tuple[float, float]:
-    """Seconds, and the growth of the peak of memory in MB."""
+    """Seconds of the processor, which other work on the machine does not change; growth of the peak of memory in MB."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.scale", name, str(n)], capture_output=True, text=True, check=False
     )
@@ -216,9 +216,9 @@ def one(name: str, n: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = CASES[name][1](n, Path(folder))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3)
 
 

@@ -232,8 +232,7 @@ def _reader(path: Path, decoder: str) -> Decoder:
 def index_of(path: Path) -> PacketIndex:
     """The frames of a file, whole or not. Raises InputError as `libav.open_video`."""
     if not is_animation(path):
-        with reading(path, _WHOLE):
-            return scan(path)
+        return scan(path)
     # A frame of no time, as some programs write it, is shown for a tenth of a second by browsers.
     shown = [duration or 100 for _, duration in load_animation(path)]
     *starts, end = accumulate(shown, initial=0)

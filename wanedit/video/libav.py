@@ -210,7 +210,7 @@ class _Packets:
         self.timed = True
         self.total = 0  # whole packets, those hidden by an edit list included
         self.video_end = self.end = Fraction(0)
-        with open_video(path, options) as container:
+        with reading(path, "a whole video"), open_video(path, options) as container:
             stream = video_stream(container)
             self.time_base = stream.time_base or Fraction(1, 1000)
             self.average_rate = stream.average_rate or stream.guessed_rate
@@ -275,7 +275,7 @@ class _Packets:
         """How long the last frame is shown, in ticks: as its packet says, else as long as the one before."""
         if not self.timed:
             return 1
-        if self.durations[packet]:
+        if self.durations[packet] > 0:  # below it only in damaged files
             return self.durations[packet]
         if len(pts) > 1:
             return pts[-1] - pts[-2]

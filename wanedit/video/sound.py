@@ -18,7 +18,7 @@ from av.filter import Graph
 from av.stream import Disposition
 
 from wanedit.errors import InputError
-from wanedit.files import read_each, reading, require_file
+from wanedit.files import is_refused, read_each, reading, require_file
 from wanedit.video.arrays import Clock
 from wanedit.video.formats import Format
 from wanedit.video.images import CONTAINERS, is_animation
@@ -319,6 +319,8 @@ def _open(path: Path) -> InputContainer:
     try:
         return av.open(os.path.abspath(path), container_options=only)
     except (FFmpegError, ValueError) as error:
+        if is_refused(error):
+            raise
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: not a readable file of sound or video ({reason})") from error
 

@@ -25,7 +25,8 @@ from wanedit.runtime.events import number
 from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.record import FinishedRun, read_run
 from wanedit.runtime.settings import FINAL_NAME, TrackingSettings, check_values
-from wanedit.tracking.guard import NAME_LIMIT
+from wanedit.tracking.guard import METRICS_CSV, NAME_LIMIT
+from wanedit.tracking.record import write_metrics_csv
 from wanedit.tracking.runs import track_measures
 from wanedit.wan.load import hash_files
 
@@ -260,6 +261,8 @@ def _make(run: Run, root: Path, gpu: int | None, logged: TrackingSettings | None
         from wanedit.jobs.generate.run import generate
 
         generate(config if gpu is None else replace(config, gpu_ids=[gpu]), verbose=False)
+    # Nobody hears what a run of a grid says: what it may have failed to write of itself fails it here.
+    write_metrics_csv(RunDirectory(folder, config.final_path).metrics, folder / METRICS_CSV)
     scene = None if material.truth is None else SceneTruth(material.truth)
     found = measure_run(finished := read_run(folder), scene, run.metrics)
     if config.tracking != "none":
