@@ -9,7 +9,7 @@ from argparse import HelpFormatter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -155,7 +155,7 @@ def _as_typed(message: str, typed: Mapping[str, str]) -> str:
 class Overview(ArgumentParser):
     """The parser of `wanedit` itself, whose help is a line for each command."""
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         """As argparse, which hides that an output is full."""
         print(message, end="", file=file or sys.stdout)
 
