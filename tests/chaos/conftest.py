@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +27,8 @@ def computed() -> Iterator[list[str]]:
             done(run)
 
     patch.setattr("wanedit.jobs.ablate.run.run_all", here)
+    # Ids of tracked runs are drawn, and are names of files that two runs are compared by.
+    patch.setattr("wanedit.tracking.record.secrets", SimpleNamespace(choice=lambda letters: letters[0]))
     yield remembered.asked
     patch.undo()
 
