@@ -206,7 +206,10 @@ class Remembered:
 
 
 # What a run says of its own time, of the time at all, and of how it came to its result.
-TIMES = ("cached", "seconds", "made", "time", "tracking", "rank", "file_sha256", "price")
+# `offset` and `rows` count in a log that has every start, `sampled` what the last one still lacked.
+TIMES = (
+    "cached", "seconds", "made", "time", "tracking", "rank", "file_sha256", "price", "offset", "rows", "sampled",
+)  # fmt: skip
 
 
 def _timeless(value: Any) -> Any:

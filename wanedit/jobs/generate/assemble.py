@@ -116,7 +116,6 @@ def metadata(plan: Plan) -> dict[str, str]:
 
     A video is passed on: of paths it says the last name only, and of keyframes the hash of their pixels.
     """
-
     config = asdict(plan.config)
     config["keyframes"] = [
         {"file": image.keyframe.path.name, "seconds": image.keyframe.seconds, "sha256": image.sha256}
