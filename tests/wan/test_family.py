@@ -34,8 +34,16 @@ def diffusers_twin(model: WanTransformer):
         freq_dim=config.freq_dim,
         ffn_dim=config.ffn_dim,
         num_layers=config.num_layers,
+        image_dim=config.image_dim if config.image_tokens else None,
+        added_kv_proj_dim=config.dim if config.image_tokens else None,
+        pos_embed_seq_len=514 if config.model_type == "flf2v" else None,
     )
-    twin.load_state_dict(convert_wan_transformer_to_diffusers(dict(model.state_dict())))
+    official = dict(model.state_dict())
+    position = official.pop("img_emb.emb_pos", None)  # which its conversion forgets
+    converted = convert_wan_transformer_to_diffusers(official)
+    if position is not None:
+        converted["condition_embedder.image_embedder.pos_embed"] = position
+    twin.load_state_dict(converted)
     return twin.eval().requires_grad_(False)
 
 
@@ -62,6 +70,21 @@ def test_the_velocity_is_that_of_diffusers(model_type: str, in_dim: int, out_dim
         velocity = model(latents, timestep, text, condition=known if in_dim > out_dim else None)
         twin = diffusers_twin(model)
         expected = twin(torch.cat([latents, known], dim=1), tokens, text, return_dict=False)[0]
+    assert relative_error(velocity, expected) < 1e-5
+
+
+@pytest.mark.parametrize(("model_type", "images"), [("i2v", 1), ("flf2v", 2)])
+def test_the_velocity_of_a_model_that_looks_at_images_is_that_of_diffusers(
+    model_type: str, images: int
+) -> None:
+    model = small.transformer(model_type, text_len=512)  # diffusers counts the images' tokens from there
+    latents, known, text = draw(2, 16, *GRID), draw(2, 20, *GRID, seed=1), draw(2, 512, 12, seed=2)
+    timestep, seen = torch.tensor([812.5, 300.0]), draw(2, images, 257, 14, seed=3)
+    with torch.no_grad():
+        velocity = model(latents, timestep, text, seen.flatten(1, 2), known)
+        expected = diffusers_twin(model)(
+            torch.cat([latents, known], dim=1), timestep, text, seen.flatten(0, 1), return_dict=False
+        )[0]
     assert relative_error(velocity, expected) < 1e-5
 
 

@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from tests.wan import converted
 from tests.wan.golden import relative_error
 from wanedit import MultiKeyframePipeline
 from wanedit.errors import MissingWeightsError
-from wanedit.wan import open_wan
-from wanedit.wan.condition import count_tokens, load_tokenizer
+from wanedit.wan import load_transformer, load_wan, open_wan
+from wanedit.wan.condition import MEAN, STD, count_tokens, load_tokenizer
 from wanedit.wan.formats.tensors import read_file
 from wanedit.wan.load import all_parts, require_parts
 
@@ -86,6 +87,53 @@ def test_a_diffusers_folder_is_the_same_model(diffusers: Path) -> None:
     assert folder.source.layout == "diffusers folder"
     assert folder.config == open_wan("tiny").config
     assert max(differences(folder).values()) == 0
+
+
+def test_the_libraries_load_the_folder_and_compute_what_we_do(diffusers: Path) -> None:
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+    from transformers import CLIPVisionModel, UMT5EncoderModel
+
+    ours = load_wan(diffusers, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    with torch.no_grad():
+        vae = AutoencoderKLWan.from_pretrained(diffusers / "vae", torch_dtype=torch.float32)
+        mean, std = (torch.tensor(vae.config[f"latents_{n}"])[:, None, None, None] for n in ("mean", "std"))
+        video = draw(1, 3, 9, 32, 32).tanh()
+        latents = ours.vae.encode(video)
+        theirs = (vae.encode(video, return_dict=False)[0].mode() - mean) / std
+        assert relative_error(latents, theirs) < 1e-5
+        shown = vae.decode(latents * std + mean, return_dict=False)[0]
+        assert relative_error(ours.vae.decode(latents).clamp(-1, 1), shown.clamp(-1, 1)) < 1e-5
+
+        text_encoder = UMT5EncoderModel.from_pretrained(diffusers / "text_encoder", dtype=torch.float32)
+        ids, mask = ours.text_encoder.tokenizer(["a yellow star"], return_mask=True, add_special_tokens=True)
+        text = ours.text_encoder(["a yellow star"])
+        theirs = text_encoder(ids, attention_mask=mask).last_hidden_state * mask[..., None]
+        assert relative_error(text, theirs) < 1e-5
+
+        assert ours.image_encoder is not None
+        images = draw(2, 3, ours.image_encoder.side, ours.image_encoder.side).tanh()
+        pixels = (images / 2 + 0.5 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+        clip = CLIPVisionModel.from_pretrained(diffusers / "image_encoder", dtype=torch.float32)
+        seen = ours.image_encoder(images)
+        assert relative_error(seen, clip(pixels, output_hidden_states=True).hidden_states[-2]) < 1e-5
+
+        transformer = WanTransformer3DModel.from_pretrained(
+            diffusers / "transformer", torch_dtype=torch.float32
+        )
+        # diffusers takes 512 tokens of text for granted, of which wan-tiny has 64.
+        wide = replace(ours.folder, config=replace(ours.folder.config, text_len=512))
+        known, timestep, text = draw(1, 20, 3, 4, 4), torch.tensor([700.0]), draw(1, 512, 128)
+        velocity = load_transformer(wide, dtype=torch.float32)(
+            latents, timestep, text, seen.flatten(0, 1)[None], known
+        )
+        theirs = transformer(torch.cat([latents, known], 1), timestep, text, seen, return_dict=False)[0]
+        assert relative_error(velocity, theirs) < 1e-5
 
 
 def test_comfyui_files_are_the_same_model(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """What both modules share: the parts of one Wan, loaded late, kept where they are needed, let go early."""
 
 import contextlib
-import ctypes
 import gc
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from wanedit.lit.tasks import Task
 from wanedit.progress import counted
 from wanedit.video.arrays import pixels_sha256
 from wanedit.wan.condition import load_image_encoder, load_text_encoder
+from wanedit.wan.formats.numbers import trim
 from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae, text_dtype
 from wanedit.wan.transformer import Experts, WanTransformer
 from wanedit.wan.vae import WanVAE
@@ -280,8 +280,6 @@ def picture_key(image: Float[Tensor, "3 height width"]) -> str:
 def release(device: torch.device) -> None:
     """Give freed weights back to the system or the device's allocator."""
     gc.collect()
-    # glibc keeps freed blocks of up to 32 MB for itself until it is told; other C libraries have no such call.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    trim()
     if device.type == "cuda":
         torch.cuda.empty_cache()

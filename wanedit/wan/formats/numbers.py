@@ -1,5 +1,7 @@
 """Number formats: scaled 8-bit weights become plain tensors, W = q * scale, one at a time."""
 
+import contextlib
+import ctypes
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -193,12 +195,25 @@ class Weights:
             taken = math.inf
             for name in sorted(order, key=lambda name: name not in kept):
                 entry = here[name]
-                if name not in kept and taken > _WINDOW and mappable(path):
-                    opened[path], taken = read_file(path), 0
+                if name not in kept and taken > _WINDOW:
+                    trim()
+                    taken = 0
+                    if mappable(path):
+                        opened[path] = read_file(path)
                 taken += entry.num_bytes
                 yield name, entry.made(*(opened[home[part]][part].read() for part in entry.names))
             if mappable(path):
                 opened[path] = read_file(path)
+
+
+def trim() -> None:
+    """Give freed memory back to the system: glibc keeps blocks of up to 32 MB for itself until it is told.
+
+    Where tensors are converted, larger ones are freed between smaller ones that stay, and the holes would come to
+    nearly as much as the part. Other C libraries have no such call.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def some(names: list[str], limit: int = 4) -> str:
