@@ -121,7 +121,7 @@ def _scaled(name: str, tensor: Stored, scale_name: str, scale: Stored) -> Entry:
         )
 
     def make(quantised: "Tensor", factor: "Tensor") -> "Tensor":
-        return quantised.float() * factor.float().reshape(-1, *[1] * (quantised.dim() - 1))
+        return quantised.float().mul_(factor.float().reshape(-1, *[1] * (quantised.dim() - 1)))
 
     return Entry(
         (name, scale_name), tensor.shape, f"{tensor.kind}, scaled", tensor.num_bytes + scale.num_bytes, make
@@ -195,11 +195,10 @@ class Weights:
             taken = math.inf
             for name in sorted(order, key=lambda name: name not in kept):
                 entry = here[name]
-                if name not in kept and taken > _WINDOW:
+                if name not in kept and taken > _WINDOW and mappable(path):
+                    opened[path], taken = read_file(path), 0
+                if entry.make and entry.num_bytes > 1 << 20:  # of what the one before left
                     trim()
-                    taken = 0
-                    if mappable(path):
-                        opened[path] = read_file(path)
                 taken += entry.num_bytes
                 yield name, entry.made(*(opened[home[part]][part].read() for part in entry.names))
             if mappable(path):
