@@ -123,7 +123,7 @@ def metadata(plan: Plan) -> dict[str, str]:
     ]
     for name in ("output", "audio", *MODEL_FIELDS):
         config[name] = config[name] and Path(config[name]).name
-    config["references"] = [Path(one).name for one in plan.config.references]
+    config["references"] = [image.keyframe.path.name for image in plan.references]
     config["lora"] = [str(replace(one, path=Path(one.path.name))) for one in plan.config.loras]
     config["module_folders"] = [Path(folder).name for folder in config["module_folders"]]
     return film_metadata(plan.timeline.num_frames) | {

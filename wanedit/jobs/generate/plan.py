@@ -109,6 +109,7 @@ class Plan:
     folder: WanFolder
     timeline: Timeline
     keyframes: tuple[KeyframeImage, ...]
+    references: tuple[KeyframeImage, ...]
     size: tuple[int, int]
     seed: int
     settings: ChainSettings
@@ -221,6 +222,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         folder=folder,
         timeline=chain,
         keyframes=tuple(images),
+        references=tuple(subjects),
         size=height_width,
         seed=seed,
         settings=settings,
@@ -511,7 +513,7 @@ def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str
             f"model      {plan.folder.name} ({plan.folder.path}); of a clip it is shown "
             + SHOWN[plan.folder.shows.frames],
             *(f"LoRA       {lora}" for lora in plan.folder.loras),
-            *(f"reference  {path}" for path in plan.config.references),
+            *(f"reference  {image.keyframe.path}" for image in plan.references),
             f"sampler    {settings.solver}, {settings.words}",
             f"seed       {plan.seed}",
             f"to sample  {len(todo)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the transformer",
