@@ -52,13 +52,13 @@ class Orders:
         names = list(dict.fromkeys(data for data, _ in self.errors))
         figure, axes = panels(len(names), 2.7)
         for axis, data in zip(axes, names, strict=True):
-            for solver, colour, mark in zip(SOLVERS, (ORANGE, GREEN, BLUE, PINK), "os^D", strict=True):
+            for solver, colour, mark in zip(INSIDE, (ORANGE, GREEN, BLUE, PINK), "os^D", strict=True):
                 label = f"{solver}: {self.order(data, solver):.2f}"
                 axis.loglog(COUNTS, self.errors[data, solver], f"{mark}-", color=colour, label=label)
             axis.set(xlabel="steps", title=data)
             axis.set_xticks(COUNTS, [str(n) for n in COUNTS])
             axis.minorticks_off()
-            axis.set_ylim(bottom=min(map(min, (self.errors[data, s] for s in SOLVERS))) / 300)
+            axis.set_ylim(bottom=min(map(min, (self.errors[data, s] for s in INSIDE))) / 300)
             axis.legend(title="solver: order", loc="lower left")
         axes[0].set_ylabel("largest error")
         return {"solvers": figure}
@@ -80,8 +80,8 @@ def _errors(solver: Solver, velocity: Velocity, start: Tensor, end: Tensor) -> l
 
 
 def verify(size: Size = FULL, solvers: Mapping[str, Solver] | None = None) -> Orders:
-    """Refine the steps fourfold twice."""
-    solvers = SOLVERS if solvers is None else solvers
+    """Refine the steps fourfold twice. `renoise`, which draws noise at every step, follows no path and has no order."""
+    solvers = {name: SOLVERS[name] for name in INSIDE} if solvers is None else solvers
     start = normal(4, SLOTS, 41)
     gaussian, mixture = GaussianVideo(smooth_covariance(SLOTS, 2.0)), models()["mixture"]
     linear, bent = gaussian.velocity(View(""), SLOTS), mixture.velocity(View(""), SLOTS)

@@ -222,8 +222,8 @@ def _limit(monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
 
     opened = edit_plan.open_model
 
-    def shorter(*asked):
-        folder = opened(*asked)
+    def shorter(*asked, **settings):
+        folder = opened(*asked, **settings)
         return replace(folder, sampling=replace(folder.sampling, max_frames=frames))
 
     monkeypatch.setattr(edit_plan, "open_model", shorter)

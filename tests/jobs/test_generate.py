@@ -131,7 +131,7 @@ def test_what_decides_the_pixels_decides_what_is_sampled(
     assert run(**changes).sampled == sampled
 
 
-@pytest.mark.parametrize("restore", ["residual", "keyframes", "none"])
+@pytest.mark.parametrize("restore", ["auto", "residual", "keyframes", "none"])
 def test_keyframes_are_shown_to_the_level_unless_nothing_is_restored(
     finished: GenerationResult, restore: Any
 ) -> None:

@@ -105,7 +105,8 @@ def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
         if plan.config.colour_correction:
             part = correct_segment(part, *ends)
         if plan.config.restore != "none":
-            part = restored_segment(part, *ends, plan.config.restore)
+            kind = "residual" if plan.config.restore == "residual" else "keyframes"
+            part = restored_segment(part, *ends, kind)
         # The keyframe between two is the same frame in both.
         pieces.append(retime(part, span.end - span.start + 1, method)[bool(pieces) :])
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

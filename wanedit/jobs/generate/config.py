@@ -66,7 +66,7 @@ class GenerationConfig(SampledSettings):
         colour_correction: correct every segment by Lab maps fitted at its two keyframes.
         restore: what keyframes give the frames about them in pixels, along the video's own motion. residual: what the
             VAE and the sampler missed of them. keyframes: that, and where much is missed the keyframes themselves. With
-            either each keyframe is shown to the level. none: as decoded.
+            either each keyframe is shown to the level. none: as decoded. auto: keyframes.
         enable_smoothing: smooth around the joins with `smoothing_method`.
         smoothing_method: temporal_filter, optical_flow or none.
         smoothing_radius: frames on either side of a join that smoothing may change.
@@ -93,7 +93,7 @@ class GenerationConfig(SampledSettings):
     long_segments: Literal["error", "stretch"] = "stretch"
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
     colour_correction: bool = True
-    restore: Literal["none", "residual", "keyframes"] = "keyframes"
+    restore: Literal["auto", "none", "residual", "keyframes"] = "auto"
     enable_smoothing: bool = False
     smoothing_method: Literal["none", "temporal_filter", "optical_flow"] = "optical_flow"
     smoothing_radius: Annotated[int, Ge(1), Le(16)] = 2
