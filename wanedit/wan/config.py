@@ -218,7 +218,8 @@ class WanConfig:
             object.__setattr__(self, "image_tokens", self.model_type in ("i2v", "flf2v"))
         layers, channels = self.vace_layers, self.vace_in_dim
         # The first hint block alone takes the channels in: it belongs to the first block.
-        rising = list(layers) == sorted({0, *layers} & {*range(self.num_layers)}) and channels > 0
+        inside = {0, *(block for block in layers if type(block) is int and 0 <= block < self.num_layers)}
+        rising = list(layers) == sorted(inside) and channels > 0
         if not (rising if self.model_type == "vace" else layers == () and channels == 0):
             raise InputError(
                 f"model_type {self.model_type} has vace_layers {list(layers)} and vace_in_dim {channels}; expected, of "
