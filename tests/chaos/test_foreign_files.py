@@ -10,8 +10,8 @@ from tests.chaos.jobs import JOBS
 
 # What a person may have there, by the ending of its name; anything else is a note.
 THEIRS = {".png": "k0.png", ".mp4": "film.mkv", ".mkv": "film.mkv", ".gif": "film.mkv"}
-# No job writes into these: the first is locked only, the others get names that are free.
-LEFT_ALONE = re.compile(r"\.progress\.lock$|/videos/|/tracking/")
+# No job writes into these: the first is locked only, the other gets names that are free.
+LEFT_ALONE = re.compile(r"\.progress\.lock$|/videos/")
 QUICK = ("style", "report")
 
 
@@ -27,7 +27,8 @@ def test_a_file_of_theirs_under_every_name_that_a_job_writes(
     bench: Callable[[str], Bench], computed: list[str], name: str
 ) -> None:
     made, wrong = bench(name), []
-    written = differing(made.started, made.wanted)
+    # A tracked run's folder bears an id that is drawn at random, and here always the same: nobody's file is there.
+    written = [file for file in differing(made.started, made.wanted) if "/tracking/" not in file]
     assert written
     for file in written:
         made.begin()
