@@ -6,7 +6,8 @@
 Writes a synthetic checkpoint to a temporary folder. Loads it by `wanedit.wan.load_transformer` in a process of its own,
 as it is stored or converted, and reads every weight, since a mapped weight takes no memory before it is used.
 
-ratio = (peak resident memory - resident memory after the imports) / bytes of the loaded module's weights.
+ratio = (peak resident memory - resident memory before) / bytes of the loaded module's weights. Before, wan-tiny is
+loaded once, so that libraries are imported and count for no part.
 
 Resident memory counts pages of the mapped file, which the system takes back at need, like pages of the process
 itself; both peaks are printed apart too ("file" and "own").
@@ -23,7 +24,14 @@ from pathlib import Path
 
 BAR = 1.15
 GB = 1e9
-FORMATS = (".pth", "fp8, scaled", "GGUF Q8_0", "GGUF Q4_K", "with a LoRA")
+FORMATS = (
+    ".pth",
+    "fp8, scaled",
+    "GGUF Q8_0",
+    "GGUF Q4_K",
+    "bfloat16 with a LoRA",
+    "fp8, scaled, with a LoRA",
+)
 LORA = "lora.safetensors"
 CASES = (("bfloat16", "bfloat16"), ("float32", "float32"), ("float32", "bfloat16"), ("bfloat16", "float32"))
 
@@ -74,7 +82,7 @@ def write_format(folder: Path, dim: int, layers: int, kind: str) -> int:
     (plain,) = folder.glob("*.safetensors")
     tensors = load_file(plain)
     matrices = [n for n, t in tensors.items() if n.startswith("blocks.") and t.dim() == 2]
-    if kind == "with a LoRA":
+    if "LoRA" in kind:
         factors = {}
         for name in matrices:
             rows, columns = tensors[name].shape
@@ -82,6 +90,7 @@ def write_format(folder: Path, dim: int, layers: int, kind: str) -> int:
             factors[f"{layer}.lora_A.weight"] = torch.randn(32, columns).bfloat16()
             factors[f"{layer}.lora_B.weight"] = torch.randn(rows, 32).bfloat16()
         save_file(factors, folder / LORA)
+    if kind.startswith("bfloat16"):
         return total
     (folder / "diffusion_pytorch_model.safetensors.index.json").unlink()
     plain.unlink()
@@ -89,7 +98,7 @@ def write_format(folder: Path, dim: int, layers: int, kind: str) -> int:
     if kind == ".pth":
         path = path.with_suffix(".pth")
         torch.save(tensors, path)
-    elif kind == "fp8, scaled":
+    elif kind.startswith("fp8"):
         for name in matrices:
             tensors[name] = tensors[name].to(torch.float8_e4m3fn)
             tensors[name.removesuffix(".weight") + ".scale_weight"] = torch.ones(())
@@ -156,6 +165,7 @@ def measure(folder: str, dtype_name: str) -> dict[str, float]:
 
     file, lora = next(Path(folder).glob("*.gguf"), Path(folder)), Path(folder, LORA)
     _ = torch.ones(64, 64, dtype=torch.bfloat16) @ torch.ones(64, 64, dtype=torch.bfloat16)
+    load_transformer("tiny")
     own_before, file_before, before = memory("RssAnon", "RssFile", "VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # starts VmHWM, the kernel's own peak, anew
     start = time.perf_counter()

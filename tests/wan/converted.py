@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wanedit.wan import open_wan
+from wanedit.wan.config import WanConfig
 from wanedit.wan.load import all_parts
+from wanedit.wan.transformer import WanTransformer
 
 Tensors = dict[str, Tensor]
 
-HEADS, BUCKETS = 6, 32
 TINY = Path(open_wan("tiny").path)
 TRANSFORMER, VAE, TEXT, IMAGE = (load_file(part.files()[0]) for part in all_parts(open_wan("tiny")))
 
@@ -112,46 +113,71 @@ def write_json(path: Path, values: dict) -> None:
     path.write_text(json.dumps(values))
 
 
-def diffusers_folder(folder: Path) -> Path:
-    """As diffusers' own classes save it, their weights out of its own conversion of official files."""
-    from diffusers.loaders.single_file_utils import (
-        convert_wan_transformer_to_diffusers,
-        convert_wan_vae_to_diffusers,
-    )
-    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+def diffusers_transformer(config: WanConfig):
+    """diffusers' class of these sizes, uninitialised, on whatever device is current."""
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-    config, vae = sizes("config.json"), sizes("vae_config.json")
-    transformer = WanTransformer3DModel(
-        num_attention_heads=HEADS,
-        attention_head_dim=config["dim"] // HEADS,
-        in_channels=config["in_dim"],
-        out_channels=config["out_dim"],
-        text_dim=config["text_dim"],
-        freq_dim=config["freq_dim"],
-        ffn_dim=config["ffn_dim"],
-        num_layers=config["num_layers"],
-        image_dim=config["image_dim"],
-        added_kv_proj_dim=config["dim"],
-        pos_embed_seq_len=514,
+    return WanTransformer3DModel(
+        num_attention_heads=config.num_heads,
+        attention_head_dim=config.head_dim,
+        in_channels=config.in_dim,
+        out_channels=config.out_dim,
+        text_dim=config.text_dim,
+        freq_dim=config.freq_dim,
+        ffn_dim=config.ffn_dim,
+        num_layers=config.num_layers,
+        image_dim=config.image_dim if config.image_tokens else None,
+        added_kv_proj_dim=config.dim if config.image_tokens else None,
+        pos_embed_seq_len=514 if config.model_type == "flf2v" else None,
     )
-    official = dict(TRANSFORMER)
-    position = official.pop("img_emb.emb_pos")  # its conversion forgets it
-    converted = convert_wan_transformer_to_diffusers(official)
-    converted["condition_embedder.image_embedder.pos_embed"] = position
-    transformer.load_state_dict(converted)
+
+
+def diffusers_names(official: Tensors) -> Tensors:
+    """A transformer's weights under the names of diffusers, by its own conversion."""
+    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+
+    rest = dict(official)
+    position = rest.pop("img_emb.emb_pos", None)  # which its conversion forgets
+    named = convert_wan_transformer_to_diffusers(rest)
+    return named if position is None else named | {"condition_embedder.image_embedder.pos_embed": position}
+
+
+def diffusers_folder(folder: Path, model: WanTransformer | None = None) -> Path:
+    """As diffusers' own classes save it, weights out of its own conversion of official files: wan-tiny, or another
+    transformer beside wan-tiny's other parts.
+    """
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+    config, vae = model.config if model else open_wan("tiny").config, sizes("vae_config.json")
+    transformer = diffusers_transformer(config)
+    transformer.load_state_dict(diffusers_names(model.state_dict() if model else TRANSFORMER))
     transformer.save_pretrained(folder / "transformer")
     coder = AutoencoderKLWan(base_dim=vae["dim"], **{k: v for k, v in vae.items() if k not in ("dim",)})
     coder.load_state_dict(convert_wan_vae_to_diffusers(dict(VAE)))
     coder.save_pretrained(folder / "vae")
     own = folder / "transformer" / "config.json"
-    write_json(own, json.loads(own.read_text()) | {"text_len": config["text_len"]})
+    write_json(own, json.loads(own.read_text()) | {"text_len": config.text_len})
     encoders_of_transformers(folder)
     shutil.copytree(TINY / "google" / "umt5-xxl", folder / "tokenizer")
-    write_json(
-        folder / "model_index.json",
-        {"_class_name": "WanImageToVideoPipeline", "_diffusers_version": "0.42.1"},
-    )
+    index = {
+        "_class_name": "WanPipeline" if config.model_type == "t2v" else "WanImageToVideoPipeline",
+        "_diffusers_version": "0.42.1",
+        "transformer": ["diffusers", "WanTransformer3DModel"],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+        "text_encoder": ["transformers", "UMT5EncoderModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+    }
+    write_json(folder / "scheduler" / "scheduler_config.json", {"shift": 3.0})
+    if config.image_tokens:
+        index["image_encoder"] = ["transformers", "CLIPVisionModel"]
+        index["image_processor"] = ["transformers", "CLIPImageProcessor"]
+        write_json(
+            folder / "image_processor" / "preprocessor_config.json",
+            {"image_processor_type": "CLIPImageProcessor"},
+        )
+    write_json(folder / "model_index.json", index)
     return folder
 
 

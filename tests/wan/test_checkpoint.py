@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from benchmarks import load_memory
 from wanedit.errors import MissingWeightsError
 from wanedit.wan.checkpoint import fill, layout_hash, sha256
 from wanedit.wan.formats import numbers
@@ -286,3 +287,11 @@ def test_conversion_keeps_no_second_copy(big: Path, monkeypatch: pytest.MonkeyPa
     assert len(mapped(big)[0]) == 1
     assert [float(p.float().mean()) for p in module.parameters()] == list(range(20))
     assert mapped(big)[1] < 3 * MEGABYTE
+
+
+@needs_proc
+@pytest.mark.slow
+def test_no_format_takes_more_memory_than_the_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Parts of 1.1 GB, of which the largest weight is a greater share than of any published model."""
+    worst = load_memory.report(dim=1024, layers=32, shards=1, root=str(tmp_path), formats=True)
+    assert worst <= load_memory.BAR, capsys.readouterr().out

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tests.runs import run_cli
 from tests.wan import small
+from tests.wan.converted import diffusers_names, diffusers_transformer
 from tests.wan.folders import write_experts
 from tests.wan.golden import absolute_error, relative_error
 from wanedit.wan.catalog import find_known
@@ -21,29 +22,8 @@ GRID = (3, 4, 6)
 
 def diffusers_twin(model: WanTransformer):
     """diffusers' transformer of the same weights."""
-    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
-    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
-
-    config = model.config
-    twin = WanTransformer3DModel(
-        num_attention_heads=config.num_heads,
-        attention_head_dim=config.head_dim,
-        in_channels=config.in_dim,
-        out_channels=config.out_dim,
-        text_dim=config.text_dim,
-        freq_dim=config.freq_dim,
-        ffn_dim=config.ffn_dim,
-        num_layers=config.num_layers,
-        image_dim=config.image_dim if config.image_tokens else None,
-        added_kv_proj_dim=config.dim if config.image_tokens else None,
-        pos_embed_seq_len=514 if config.model_type == "flf2v" else None,
-    )
-    official = dict(model.state_dict())
-    position = official.pop("img_emb.emb_pos", None)  # which its conversion forgets
-    converted = convert_wan_transformer_to_diffusers(official)
-    if position is not None:
-        converted["condition_embedder.image_embedder.pos_embed"] = position
-    twin.load_state_dict(converted)
+    twin = diffusers_transformer(model.config)
+    twin.load_state_dict(diffusers_names(model.state_dict()))
     return twin.eval().requires_grad_(False)
 
 

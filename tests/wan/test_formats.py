@@ -9,14 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from tests.wan import converted
+from tests.wan import converted, small
 from tests.wan.golden import relative_error
 from wanedit import MultiKeyframePipeline
 from wanedit.errors import MissingWeightsError
+from wanedit.flow.path import schedule
+from wanedit.flow.solvers import SOLVERS
+from wanedit.lit.velocity import GuidedVelocity
+from wanedit.video import from_uint8
 from wanedit.wan import load_transformer, load_wan, open_wan
-from wanedit.wan.condition import MEAN, STD, count_tokens, load_tokenizer
+from wanedit.wan.condition import MEAN, STD, build_condition, count_tokens, load_tokenizer
 from wanedit.wan.formats.tensors import read_file
 from wanedit.wan.load import all_parts, require_parts
 
@@ -134,6 +139,50 @@ def test_the_libraries_load_the_folder_and_compute_what_we_do(diffusers: Path) -
         )
         theirs = transformer(torch.cat([latents, known], 1), timestep, text, seen, return_dict=False)[0]
         assert relative_error(velocity, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("model_type", ["t2v", "i2v", "flf2v"])
+def test_the_pipeline_of_diffusers_loads_the_folder_and_samples_what_we_do(
+    model_type: str, tmp_path: Path
+) -> None:
+    """From a prompt and pictures to pixels, under guidance; at 224*224, where CLIP's two ways to resize agree."""
+    from diffusers import DiffusionPipeline
+
+    model = small.transformer(model_type, text_len=512, text_dim=128, image_dim=128)
+    folder = converted.diffusers_folder(tmp_path / "model", model)
+    generator = np.random.default_rng(0)
+    pictures = [Image.fromarray(generator.integers(0, 256, (224, 224, 3), np.uint8)) for _ in range(2)]
+    pictures = pictures[: {"t2v": 0, "i2v": 1, "flf2v": 2}[model_type]]
+    start = torch.randn(1, 16, 2, 28, 28, generator=torch.Generator().manual_seed(1))
+
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    kept = {}
+    shown = pipeline(
+        prompt="a yellow star", negative_prompt="blurred", height=224, width=224, num_frames=5, guidance_scale=2.0,
+        num_inference_steps=2, latents=start, output_type="pt", return_dict=False,
+        callback_on_step_end=lambda _pipeline, _step, _timestep, values: kept.update(values) or {},
+        **dict(zip(("image", "last_image"), pictures, strict=False)),
+    )[0]  # fmt: skip
+
+    wan = load_wan(folder, dtype=torch.float32)
+    first, *last = [from_uint8(np.array(picture)[None])[:, 0] for picture in pictures] or [None]
+    condition = tokens = None
+    if first is not None:
+        assert wan.image_encoder is not None
+        known = dict(zip((0, 4), (first, *last), strict=False))
+        condition = build_condition(known, 5, wan.vae.encode)
+        tokens = wan.image_encoder(torch.stack([first, *last])).flatten(0, 1)[None]
+    texts = [wan.text_encoder([text]) for text in ("a yellow star", "blurred")]
+    levels = [float(sigma) for sigma in pipeline.scheduler.sigmas[:-1]]
+    with torch.no_grad():
+        velocity = GuidedVelocity(wan.transformer, (2, 28, 28), *texts, tokens, condition, 2.0)
+        latents = SOLVERS["euler"](velocity, start, schedule(2, 3.0, "euler", levels), lambda *_: None)
+        frames = wan.vae.decode(latents).transpose(1, 2) / 2 + 0.5
+    errors = relative_error(latents, kept["latents"]), float((frames - shown).abs().max())
+    print(f"{model_type}: latents {errors[0]:.1e} relative, pixels {errors[1]:.1e} absolute")
+    assert max(errors) < 1e-5
+    assert relative_error(latents, start) > 0.1
 
 
 def test_comfyui_files_are_the_same_model(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.wan.converted import diffusers_names, diffusers_transformer
 from wanedit.errors import MissingWeightsError
 from wanedit.wan.catalog import KNOWN_MODELS, find_known, locate, recognise
 from wanedit.wan.layout import check_known
@@ -31,25 +32,13 @@ def test_known_models_hash_to_the_published_layout(model) -> None:
 )
 def test_known_models_have_the_names_and_shapes_of_diffusers(model) -> None:
     """Where no hash is published, too; a vace: test_vace.py."""
-    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
-    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
-
-    config = model.config
     with torch.device("meta"):
-        ours = WanTransformer(config).state_dict()
-        ours.pop("img_emb.emb_pos", None)  # which its conversion forgets
-        theirs = WanTransformer3DModel(
-            num_attention_heads=config.num_heads,
-            attention_head_dim=config.head_dim,
-            in_channels=config.in_dim,
-            out_channels=config.out_dim,
-            ffn_dim=config.ffn_dim,
-            num_layers=config.num_layers,
-            image_dim=config.image_dim if config.image_tokens else None,
-            added_kv_proj_dim=config.dim if config.image_tokens else None,
-        ).state_dict()
-    converted = convert_wan_transformer_to_diffusers(ours)
-    assert {n: t.shape for n, t in converted.items()} == {n: t.shape for n, t in theirs.items()}
+        ours, theirs = (
+            WanTransformer(model.config).state_dict(),
+            diffusers_transformer(model.config).state_dict(),
+        )
+    named = diffusers_names(ours)
+    assert {n: t.shape for n, t in named.items()} == {n: t.shape for n, t in theirs.items()}
 
 
 def test_published_sizes_agree_with_diffsynths() -> None:

@@ -328,29 +328,11 @@ def test_a_folder_of_peft_gives_what_peft_merges(model: Path, tmp_path: Path, op
 
 @pytest.mark.parametrize("spelling", ["ComfyUI", "kohya", "diffusers", "diffusers with its metadata"])
 def test_a_file_gives_what_diffusers_fuses(model: Path, tmp_path: Path, spelling: str) -> None:
-    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
-    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
     from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 
-    sizes = small.config()
-    theirs = WanTransformer3DModel(
-        num_attention_heads=sizes.num_heads,
-        attention_head_dim=sizes.head_dim,
-        in_channels=sizes.in_dim,
-        out_channels=sizes.out_dim,
-        text_dim=sizes.text_dim,
-        freq_dim=sizes.freq_dim,
-        ffn_dim=sizes.ffn_dim,
-        num_layers=sizes.num_layers,
-        image_dim=sizes.image_dim,
-        added_kv_proj_dim=sizes.dim,
-        pos_embed_seq_len=514,
-    )
+    theirs = converted.diffusers_transformer(small.config())
     official = weights(open_wan(model))
-    named = {name: tensor.clone() for name, tensor in official.items()}
-    position = named.pop("img_emb.emb_pos")
-    named = convert_wan_transformer_to_diffusers(named)
-    theirs.load_state_dict(named | {"condition_embedder.image_embedder.pos_embed": position})
+    theirs.load_state_dict(converted.diffusers_names({n: t.clone() for n, t in official.items()}))
     # Its kohya reader wants every layer, and an alpha for each; its own files have alphas in the metadata alone.
     every = [
         f"blocks.{block}.{layer}"
@@ -417,6 +399,13 @@ def test_a_file_of_settings_names_loras_and_parts_from_where_it_stands(tmp_path:
     words = ["--keyframes", f"{demo / 'start.png'}:0.0,{demo / 'rise.png'}:0.5", "--size", "64*64"]
     assert main(["generate", "--config", str(config), *words, "--dry_run"]) == 0
     assert "style.safetensors x 0.5: rank 3, 1 tensors of the transformer" in capsys.readouterr().out
+    for below in ("style.safetensors:0.5:0.9", "[[style.safetensors, 0.5, '', 0.9]]"):
+        config.write_text(f"lora: {below}\n")
+        assert main(["generate", "--config", str(config), *words, "--dry_run"]) == 0
+        assert "style.safetensors x 0.5 below noise level 0.9: rank 3" in capsys.readouterr().out
+    config.write_text("lora: null\nsize: 64*64\n")
+    assert main(["generate", "--config", str(config), *words, "--dry_run"]) == 2
+    assert "lora is None; expected a list" in capsys.readouterr().err
     config.write_text("lora: elsewhere.safetensors\n")
     assert main(["generate", "--config", str(config), *words, "--dry_run"]) == 3
     assert "LoRA elsewhere.safetensors: there is no such file" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.wan import small
+from tests.wan.converted import diffusers_names
 from tests.wan.folders import write_transformer
 from tests.wan.golden import relative_error
 from wanedit.errors import InputError
@@ -38,13 +39,6 @@ def theirs(model: WanTransformer):
             vace_layers=list(config.vace_layers),
             vace_in_channels=config.vace_in_dim,
         )
-
-
-def diffusers_names(official: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Under the names of diffusers, by its own conversion."""
-    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
-
-    return convert_wan_transformer_to_diffusers(dict(official))
 
 
 def test_the_velocity_is_that_of_diffusers() -> None:

@@ -49,11 +49,11 @@ class Difference:
     scale: float = 1.0
 
     def of(self, base: Tensor, found: Mapping[str, Stored]) -> Tensor:
-        """In float32, in the shape of the tensor that it belongs to."""
+        """In float32, in the shape of the tensor that it belongs to; whoever asks may change it."""
         read = [found[key].read().float() for key in self.keys]
         if self.role == "up":
             # Of a convolution both factors have its axes; a row of either is what counts.
-            return self.scale * (read[0].flatten(1) @ read[1].flatten(1)).reshape(base.shape)
+            return (read[0].flatten(1) @ read[1].flatten(1)).mul_(self.scale).reshape(base.shape)
         return read[0] - base if self.role == "set_weight" else self.scale * read[0]
 
 
@@ -329,7 +329,11 @@ class Lora:
     ) -> Callable[[Tensor], Tensor]:
         def change(base: Tensor) -> Tensor:
             base = base.float()
-            return base + self.chosen.strength * sum(one.of(base, found) for one in differences)
+            added = differences[0].of(base, found)
+            for one in differences[1:]:
+                added += one.of(base, found)
+            # In place: every copy would be as large as the largest weight in float32.
+            return added.mul_(self.chosen.strength).add_(base)
 
         return change
 

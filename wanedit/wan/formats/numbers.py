@@ -197,7 +197,7 @@ class Weights:
                 entry = here[name]
                 if name not in kept and taken > _WINDOW and mappable(path):
                     opened[path], taken = read_file(path), 0
-                if entry.make and entry.num_bytes > 1 << 20:  # of what the one before left
+                if name not in kept and entry.num_bytes > 1 << 20:  # of what the one before left
                     trim()
                 taken += entry.num_bytes
                 yield name, entry.made(*(opened[home[part]][part].read() for part in entry.names))

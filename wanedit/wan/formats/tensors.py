@@ -10,6 +10,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from wanedit.errors import MissingWeightsError
 from wanedit.files import reading, require_file
 
 if TYPE_CHECKING:
-    from gguf import GGUFReader
+    import numpy as np
+    from gguf import GGMLQuantizationType, GGUFReader
     from torch import Tensor
 
 # What names have in them of a module that was wrapped when it was saved: by DistributedDataParallel, torch.compile,
@@ -42,6 +44,9 @@ _KINDS = {
     "F8_E5M2": ("float8_e5m2", 1),
     "F8_E8M0": ("float8_e8m0fnu", 1),
 }
+
+# Numbers that are dequantised at once.
+_PIECE = 1 << 20
 
 MAX_TENSORS = 50_000  # the largest Wan has some 1,300, in fp8 with scales three times as many
 
@@ -218,16 +223,39 @@ def _block_reader(path: Path, offset: int, stored: Sequence[int], dtype, kind, s
     def read() -> "Tensor":
         import numpy as np
         import torch
-        from gguf.quants import dequantize
 
         with reading_tensors(path):
             raw = np.fromfile(path, dtype, math.prod(stored), offset=offset).reshape(stored)
             if kind.name == "BF16":
                 return torch.from_numpy(raw).view(torch.bfloat16).reshape(shape)
-            values = raw if kind.name in ("F32", "F16") else dequantize(raw, kind)
-            return torch.from_numpy(values).reshape(shape)
+            return (
+                torch.from_numpy(raw) if kind.name in ("F32", "F16") else _dequantised(raw, kind)
+            ).reshape(shape)
 
     return read
+
+
+def _dequantised(raw: "np.ndarray", kind: "GGMLQuantizationType") -> "Tensor":
+    """In float32, by the package's own code: piece by piece, since of a whole tensor it keeps two copies for a moment,
+    and on as many threads as torch has.
+    """
+    import torch
+    from gguf.constants import GGML_QUANT_SIZES
+    from gguf.quants import dequantize
+
+    numbers, size = GGML_QUANT_SIZES[kind]
+    blocks = raw.reshape(-1, size)
+    found = torch.empty(len(blocks), numbers)
+    piece = _PIECE // numbers
+
+    def fill(first: int) -> None:
+        # As one row: of more than 16 it would make pieces of its own.
+        row = blocks[first : first + piece].reshape(1, -1)
+        found[first : first + piece] = torch.from_numpy(dequantize(row, kind)).view(-1, numbers)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        list(threads.map(fill, range(0, len(blocks), piece)))
+    return found
 
 
 def reading_tensors(path: Path) -> AbstractContextManager[None]:
