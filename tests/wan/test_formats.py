@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def test_the_pipeline_of_diffusers_loads_the_folder_and_samples_what_we_do(
     model_type: str, tmp_path: Path
 ) -> None:
     """From a prompt and pictures to pixels, under guidance; at 224*224, where CLIP's two ways to resize agree."""
-    from diffusers import DiffusionPipeline
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     model = small.transformer(model_type, text_len=512, text_dim=128, image_dim=128)
     folder = converted.diffusers_folder(tmp_path / "model", model)
@@ -155,7 +156,7 @@ def test_the_pipeline_of_diffusers_loads_the_folder_and_samples_what_we_do(
     pictures = pictures[: {"t2v": 0, "i2v": 1, "flf2v": 2}[model_type]]
     start = torch.randn(1, 16, 2, 28, 28, generator=torch.Generator().manual_seed(1))
 
-    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipeline: Any = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     kept = {}
     shown = pipeline(
@@ -166,17 +167,16 @@ def test_the_pipeline_of_diffusers_loads_the_folder_and_samples_what_we_do(
     )[0]  # fmt: skip
 
     wan = load_wan(folder, dtype=torch.float32)
-    first, *last = [from_uint8(np.array(picture)[None])[:, 0] for picture in pictures] or [None]
+    known = {4 * k: from_uint8(np.array(picture)[None])[:, 0] for k, picture in enumerate(pictures)}
     condition = tokens = None
-    if first is not None:
+    if known:
         assert wan.image_encoder is not None
-        known = dict(zip((0, 4), (first, *last), strict=False))
         condition = build_condition(known, 5, wan.vae.encode)
-        tokens = wan.image_encoder(torch.stack([first, *last])).flatten(0, 1)[None]
-    texts = [wan.text_encoder([text]) for text in ("a yellow star", "blurred")]
+        tokens = wan.image_encoder(torch.stack([*known.values()])).flatten(0, 1)[None]
+    text, negative = (wan.text_encoder([prompt]) for prompt in ("a yellow star", "blurred"))
     levels = [float(sigma) for sigma in pipeline.scheduler.sigmas[:-1]]
     with torch.no_grad():
-        velocity = GuidedVelocity(wan.transformer, (2, 28, 28), *texts, tokens, condition, 2.0)
+        velocity = GuidedVelocity(wan.transformer, (2, 28, 28), text, negative, tokens, condition, 2.0)
         latents = SOLVERS["euler"](velocity, start, schedule(2, 3.0, "euler", levels), lambda *_: None)
         frames = wan.vae.decode(latents).transpose(1, 2) / 2 + 0.5
     errors = relative_error(latents, kept["latents"]), float((frames - shown).abs().max())

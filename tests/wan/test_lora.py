@@ -405,7 +405,7 @@ def test_a_file_of_settings_names_loras_and_parts_from_where_it_stands(tmp_path:
         assert "style.safetensors x 0.5 below noise level 0.9: rank 3" in capsys.readouterr().out
     config.write_text("lora: null\nsize: 64*64\n")
     assert main(["generate", "--config", str(config), *words, "--dry_run"]) == 2
-    assert "lora is None; expected a list" in capsys.readouterr().err
+    assert "lora is None; expected FILE" in capsys.readouterr().err
     config.write_text("lora: elsewhere.safetensors\n")
     assert main(["generate", "--config", str(config), *words, "--dry_run"]) == 3
     assert "LoRA elsewhere.safetensors: there is no such file" in capsys.readouterr().err

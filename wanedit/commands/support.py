@@ -311,8 +311,8 @@ def unpack(settings: Namespace) -> tuple[Json, list[Path]]:
     for name in values.keys() & MODEL_FIELDS:
         if values[name] and find_known(values[name]) is None:
             values[name] = str(beside(Path(values[name]), folders))
-    if values.get("lora"):
-        given = [values["lora"]] if isinstance(values["lora"], str) else values["lora"]
+    if "lora" in values:
+        given = values["lora"] if isinstance(values["lora"], list) else [values["lora"]]
         loras = [ChosenLora.of(one) for one in given]
         values["lora"] = [str(replace(one, path=beside(one.path, folders))) for one in loras]
     return values, folders
