@@ -23,6 +23,8 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 REPOSITORY = Path(__file__).parent.parent
 # Real runs that several folders of tests look at, each made once.
 pytest_plugins = ["tests.runs"]
+# What it asserts is told as what a test asserts.
+pytest.register_assert_rewrite("tests.chaos.bench")
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from benchmarks import fuzz
+from tests.video.test_sound import film
 from wanedit import files
 from wanedit.errors import InputError, MissingWeightsError, ResourceError, WaneditError
 from wanedit.files import at_home, parse_yaml, read_json, read_yaml, reading
@@ -21,7 +23,7 @@ from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.inputs import parse_edited, parse_keyframes
 from wanedit.runtime.record import read_settings
 from wanedit.runtime.settingsfile import read_lines
-from wanedit.video import decode, images, load_image, probe, sound, write_video
+from wanedit.video import decode, display, images, libav, load_image, probe, read_frames, sound, write_video
 from wanedit.video.formats import FORMATS
 from wanedit.video.sound import sound_file
 from wanedit.wan.checkpoint import Part, sha256
@@ -146,6 +148,40 @@ def test_a_mistake_of_ours_is_no_damaged_file(
     exec(f"def one(*_): {line}", wrong)
     monkeypatch.setattr(module, function, wrong["one"])
     with pytest.raises(MISTAKES[line]):
+        read(path)
+
+
+def sound_of_a_film(path: Path) -> None:
+    with av.open("/dev/null", "w", format="mp4") as out:
+        list(sound.sound_packets(sound.Sound(path, fuzz.Fraction(0), fuzz.Fraction(1)), out, FORMATS[".mp4"]))
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "read"),
+    [
+        (libav, "packets", probe),
+        (decode, "display_of", probe),
+        (libav, "display_of", read_frames),
+        (display, "_upright", read_frames),
+        (sound, "_end", READERS["sound.wav"]),
+        (sound, "_names", sound_of_a_film),
+        (sound._Copied, "take", sound_of_a_film),
+    ],
+)
+def test_whatever_our_own_work_on_a_film_raises_is_no_damage(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: object,
+    function: str,
+    read: Callable[[Path], object],
+) -> None:
+    path = tmp_path / "film.mp4"
+    film(path, seconds=0.3)
+    read(path)
+    wrong = {"__name__": "wanedit.planted"}
+    exec("def one(*_): [][1]", wrong)
+    monkeypatch.setattr(module, function, wrong["one"])
+    with pytest.raises(IndexError):
         read(path)
 
 

@@ -121,12 +121,18 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def is_refused(error: Exception) -> bool:
-    """Whether a file could not be opened for another reason than what it holds.
-
-    EIO is no such reason: FFmpeg says it of damaged files, too. Who reads one again meets the disk's own.
-    """
-    return isinstance(error, OSError) and error.errno in _ADVICE
+def is_refused(error: Exception, path: str | Path) -> bool:
+    """Whether a file could not be read for another reason than what it holds."""
+    if not isinstance(error, OSError) or error.errno != errno.EIO or type(error) is OSError:
+        return isinstance(error, OSError) and (error.errno in _ADVICE or error.errno == errno.EIO)
+    # FFmpeg says EIO of damaged files, too. It is the disk's where Python meets it as well, in the first bytes, which
+    # tell what a file is.
+    try:
+        with open(path, "rb") as file:
+            file.read(1 << 20)
+    except OSError as own:
+        return own.errno == errno.EIO
+    return False
 
 
 @contextmanager
@@ -185,7 +191,9 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def reading(path: str | Path, expected: str, raises: type[WaneditError] = InputError) -> Iterator[None]:
+def reading(
+    path: str | Path, expected: str, raises: type[WaneditError] = InputError, computes: bool = False
+) -> Iterator[None]:
     """The door to bytes from anywhere: what a parser raises in the block is told as an error about its file.
 
     Warnings of the libraries, which would reach a terminal raw, are dropped. Not around a `yield`.
@@ -198,6 +206,8 @@ def reading(path: str | Path, expected: str, raises: type[WaneditError] = InputE
     Args:
         path: names the file, or whatever else is read, in messages.
         expected: what it should hold.
+        computes: whether the block works with what was parsed after all: then all that a line of wanedit's raises is
+            a mistake there, but for want of memory and what the system refuses.
 
     Raises:
         raises: the file is damaged, of another kind, not there or may not be read.
@@ -210,16 +220,17 @@ def reading(path: str | Path, expected: str, raises: type[WaneditError] = InputE
     except WaneditError:
         raise
     except Exception as error:
-        if _is_mistake(error):
+        if _is_mistake(error, computes):
             raise
-        if is_refused(error) or (type(error) is OSError and error.errno == errno.EIO):
+        if is_refused(error, path):
             with system_errors(Path(path)):
                 raise
         raise raises(f"{path}{_line(error)}: {_reason(error)}; expected {expected}") from error
 
 
-def _is_mistake(error: Exception) -> bool:
-    """Whether a line of wanedit raised what no content of a file makes it raise: a wrong name, import or assertion.
+def _is_mistake(error: Exception, computes: bool) -> bool:
+    """Whether a line of wanedit raised what no content of a file makes it raise: a wrong name, import or assertion, and
+    where it computes anything.
 
     Raised inside a library, the same says nothing: damaged files bring out the mistakes of parsers.
     """
@@ -228,6 +239,8 @@ def _is_mistake(error: Exception) -> bool:
         raised = raised.tb_next
     if raised is None or raised.tb_frame.f_globals.get("__name__", "").partition(".")[0] != __package__:
         return False
+    if computes:
+        return not isinstance(error, MemoryError | OSError)
     if isinstance(error, AttributeError):
         # Of what was parsed, as None or a list where a mapping should be, the file is to blame.
         return (
@@ -239,10 +252,14 @@ def _is_mistake(error: Exception) -> bool:
 def read_each(
     items: Iterator[Item], path: str | Path, expected: str, raises: type[WaneditError] = InputError
 ) -> Iterator[Item]:
-    """What an iterator parses, item by item; raises as `reading`."""
+    """What an iterator parses, item by item; raises as `reading`.
+
+    Such an iterator also computes, so what one of wanedit's own lines raises passes with its traceback: what a library
+    raises alone tells of the file.
+    """
     end = object()
     while True:
-        with reading(path, expected, raises):
+        with reading(path, expected, raises, computes=True):
             item = next(items, end)
         if item is end:
             return

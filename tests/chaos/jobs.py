@@ -1,5 +1,6 @@
 """Every job of wanedit, small: what it starts from, the call that runs it, and what tells that it came to its end."""
 
+import csv
 import hashlib
 import json
 import shutil
@@ -206,9 +207,11 @@ class Remembered:
 
 
 # What a run says of its own time, of the time at all, and of how it came to its result.
-# `offset` and `rows` count in a log that has every start, `sampled` what the last one still lacked.
+# `offset` and `rows` count in a log that has every start, `sampled` what the last one still lacked, and a video is
+# `playable` where it is shown first.
 TIMES = (
     "cached", "seconds", "made", "time", "tracking", "rank", "file_sha256", "price", "offset", "rows", "sampled",
+    "playable",
 )  # fmt: skip
 
 
@@ -231,6 +234,10 @@ def results(work: Path) -> dict[str, str]:
             found[name] = json.dumps(_timeless(json.loads(path.read_text())), sort_keys=True)
         elif path.suffix == ".yaml":
             found[name] = path.read_text()
+        elif path.suffix == ".csv" and "tracking" in path.parts:
+            # One that the journal could not take is made, and logged, once more.
+            rows = csv.DictReader(path.read_text().splitlines())
+            found[name] = str(sorted({json.dumps(_timeless(row)) for row in rows}))
         else:
             found[name] = ""
     return found

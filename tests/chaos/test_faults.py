@@ -13,13 +13,14 @@ import pytest
 from tests.chaos.bench import Bench, differing
 from tests.chaos.disk import FAULTS, READS, Call, Disk, room
 from tests.chaos.jobs import JOBS, given
-from tests.runs import run_cli
+from tests.runs import moving_square, run_cli
 from wanedit.errors import ResourceError
-from wanedit.files import is_there
+from wanedit.files import is_there, system_errors
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import read_events
 from wanedit.runtime.inputs import find_path
-from wanedit.runtime.outputs import check_outputs
+from wanedit.runtime.outputs import check_outputs, film_metadata, is_own
+from wanedit.video import probe, read_frames, write_video
 
 SEED = int(os.environ.get("CHAOS_SEED", "14"))
 # Of the many calls that only read, one in so many.
@@ -151,6 +152,19 @@ def test_what_a_disk_fails_to_say_is_no_absence(tmp_path: Path) -> None:
     assert not is_there(tmp_path / "film.mp4" / "other.mp4")
     (tmp_path / "link.mp4").symlink_to(tmp_path / "nowhere")
     assert is_there(tmp_path / "link.mp4")
+
+
+def test_a_film_that_the_disk_fails_is_not_taken_for_damaged_or_somebody_elses(tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    write_video(film, moving_square(5), 16, metadata=film_metadata(5))
+    for look in (is_own, probe, read_frames):
+        with Disk(tmp_path) as disk:
+            assert look(film) is not False
+        opened = [at for at, call in enumerate(disk.calls) if call.name == "open"]
+        assert opened
+        for at in opened:
+            with Disk(tmp_path, fault=FAULTS["broken"], at=at), pytest.raises(ResourceError), system_errors():
+                look(film)
 
 
 def test_what_is_in_the_journal_is_on_record_too(bench: Callable[[str], Bench]) -> None:

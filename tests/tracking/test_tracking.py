@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.disk import room
 from tests.runs import EditRun, Run
 from wanedit import EditConfig, EditResult, GenerationResult, edit
 from wanedit.errors import InputError
@@ -21,7 +22,8 @@ from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.runtime.events import append_event
 from wanedit.tracking import TRACKERS, RunInfo, Tracker, TrackingSettings, check_tracking, guard, open_tracker
-from wanedit.tracking.record import find_record, new_rows, save_record, write_metrics_csv
+from wanedit.tracking.guard import Tracking
+from wanedit.tracking.record import Record, find_record, new_rows, save_record, write_metrics_csv
 
 TRACKED = {"tracking": "wandb", "experiment": "e1", "tracking_project": "p1"}
 
@@ -155,15 +157,15 @@ def test_lines_are_read_once_and_whole(tmp_path: Path) -> None:
     assert new_rows(journal, 0) == ([], 0)
     append_event(journal, {"event": "step", "step": 0, "r": 1.0})
     rows, offset = new_rows(journal, 0)
-    assert [(row.series, row.at, row.values) for row in rows] == [("edit", 0, {"r": 1.0})]
+    assert rows == [(("edit", 0, {"r": 1.0}), offset)]
     with journal.open("a") as file:
         file.write('{"event": "segment", "segment": 3')
     assert new_rows(journal, offset) == ([], offset)
     with journal.open("a") as file:
         file.write("}\n")
-    assert [row.at for row in new_rows(journal, offset)[0]] == [3]
+    assert [row.at for row, _ in new_rows(journal, offset)[0]] == [3]
     journal.write_text('{"event": "step", "step": 7}\n')
-    assert [row.at for row in new_rows(journal, offset)[0]] == [7]
+    assert [row.at for row, _ in new_rows(journal, offset)[0]] == [7]
 
 
 def test_the_same_run_keeps_its_id(tmp_path: Path) -> None:
@@ -368,6 +370,44 @@ def test_plain_files_take_new_columns(tmp_path: Path) -> None:
         ("2", "1.0", ""),
         ("3", "", "2.0"),
     ]
+
+
+def test_a_row_that_was_written_and_not_counted_is_not_doubled(tmp_path: Path) -> None:
+    append_event(tmp_path / "metrics.jsonl", {"event": "step", "step": 0, "a": 1.5})
+    for _ in range(2):  # as if a kill came before tracking.json
+        tracker = TRACKERS["csv"]()
+        tracking = Tracking(
+            tracker, RunInfo("id", tmp_path, "edit", "p", "", {}), Record("id"), "csv:", lambda line: None
+        )
+        with tracking:
+            pass
+    assert [row["a"] for row in rows_of(tmp_path / "tracking" / "id" / "edit.csv")] == ["1.5"]
+
+
+def test_rows_that_a_full_disk_refused_are_logged_when_there_is_room(tmp_path: Path) -> None:
+    said: list[str] = []
+    steps = [{"event": "step", "step": step, "a": 1.0} for step in range(5)]
+    with open_tracker(TrackingSettings(tracking="csv"), tmp_path, "edit", say=said.append) as tracking:
+        append_event(tmp_path / "metrics.jsonl", steps[0])
+        tracking.follow()
+        for step in steps[1:3]:
+            append_event(tmp_path / "metrics.jsonl", step)
+        (path,) = tmp_path.glob("tracking/*/edit.csv")
+        with room(path.stat().st_size + 8):  # for one row and a piece of the next
+            tracking.follow()
+        assert not path.read_text().endswith("\n")
+        append_event(tmp_path / "metrics.jsonl", steps[3])
+        tracking.follow()
+        assert [row["step"] for row in rows_of(path)] == ["0", "1", "2", "3"]
+        append_event(tmp_path / "metrics.jsonl", steps[4])
+        with room(0):
+            tracking.follow()
+            tracking.finish(4)
+    assert said == [f"tracking failed (ResourceError: {path}: File too large; make room and run again; what is "
+                    "finished stays); the run goes on"]  # fmt: skip
+    with open_tracker(TrackingSettings(tracking="csv"), tmp_path, "edit", say=said.append) as tracking:
+        tracking.follow()
+    assert [row["step"] for row in rows_of(path)] == ["0", "1", "2", "3", "4"]
 
 
 def test_event_files(run_edit: EditRun) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from PIL import Image
 
-from wanedit.files import read_json, reading, write_text
+from wanedit.files import is_there, read_json, read_text, reading, system_errors, write_text
 from wanedit.registry import Registry
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ class CsvTracker(Tracker):
     def __init__(self) -> None:
         self.folder, self.run_folder = Path(), Path()
         self._columns: dict[str, list[str]] = {}
+        self._earlier: dict[str, set[frozenset[tuple[str, str]]]] = {}
 
     def start(self, run: RunInfo) -> str:
         self.run_folder = run.folder
@@ -129,21 +130,20 @@ class CsvTracker(Tracker):
         return ""
 
     def log(self, series: str, index: int, values: Mapping[str, Scalar]) -> None:
-        row = {index_name(series): index, **values}
-        path, columns = self.folder / f"{series}.csv", self._columns.get(series, [])
-        if set(row) - set(columns):
+        row, path = {index_name(series): index, **values}, self.folder / f"{series}.csv"
+        # Unknown again until the row is written: after a kill or a full disk the file is looked at.
+        columns = self._columns.pop(series, [])
+        earlier = [] if set(row) <= set(columns) else _whole_rows(path)
+        if not columns:
+            self._earlier[series] = {_cells(one) for one in earlier}
+        # One that was written, but not counted.
+        new = [] if _cells(row) in self._earlier[series] else [row]
+        if not set(row) <= set(columns):
             # The first row of this attempt, or a value that earlier rows lack: a new column, and so the file anew.
-            earlier = []
-            if path.is_file():
-                with (
-                    reading(path, "rows of an earlier attempt"),
-                    path.open(encoding="utf-8", newline="") as file,
-                ):
-                    earlier = list(csv.DictReader(file))
-            columns = self._write_rows(path, [*earlier, row])
+            columns = self._write_rows(path, [*earlier, *new])
         else:
-            with path.open("a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, columns, lineterminator="\n").writerow(row)
+            with system_errors(path), path.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, columns, lineterminator="\n").writerows(new)
         self._columns[series] = columns
 
     def summary(self, values: Mapping[str, Scalar]) -> None:
@@ -177,6 +177,20 @@ class CsvTracker(Tracker):
         path = self.folder / name
         before = read_json(path, "values of an earlier attempt") if path.is_file() else {}
         write_text(path, json.dumps(before | dict(values), indent=1, ensure_ascii=False) + "\n")
+
+
+def _whole_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table, but for one without its end; none of a file that is not there."""
+    if not is_there(path):
+        return []
+    text = read_text(path, expected := "rows of an earlier attempt")
+    with reading(path, expected):
+        return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+
+
+def _cells(row: Mapping[str, object]) -> frozenset[tuple[str, str]]:
+    """What a row holds, whatever the columns of its table."""
+    return frozenset((name, str(value)) for name, value in row.items() if value not in ("", None))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from wanedit.errors import InputError
+from wanedit.errors import InputError, ResourceError
 from wanedit.runtime.privacy import Discreet
 from wanedit.runtime.settings import TrackingSettings
 from wanedit.tracking.backends import TRACKERS, Cell, RunInfo, Scalar, Tracker
@@ -91,11 +91,16 @@ class Tracking:
             rows, offset = new_rows(self.run.folder / METRICS, self._record.offset)
             if offset == self._record.offset:
                 return
-            # Counted first: a row that a backend refuses would be refused each time.
-            self._record.offset = offset
-            for row in rows:
+            for row, behind in rows:
+                try:
+                    self._backend.log(*row)
+                except (OSError, ResourceError):
+                    raise  # a disk that is full now: tried again at the next call, or when the run goes on
+                except Exception as error:
+                    self.complain(error)  # a row that a backend refuses, which it would refuse each time
                 self._record.rows += 1
-                self._backend.log(*row)
+                self._record.offset = behind
+            self._record.offset = offset
             self._save()
 
         if self.active:

@@ -98,8 +98,9 @@ class Row(NamedTuple):
     values: dict[str, Scalar]
 
 
-def new_rows(path: Path, offset: int) -> tuple[list[Row], int]:
-    """Rows of the whole lines behind `offset` bytes, and the offset behind them. A file that shrank is read anew."""
+def new_rows(path: Path, offset: int) -> tuple[list[tuple[Row, int]], int]:
+    """Rows of the whole lines behind `offset` bytes, each with the offset behind it, and the offset behind all. A file
+    that shrank is read anew."""
     try:
         size = path.stat().st_size
         if size == offset:
@@ -107,13 +108,15 @@ def new_rows(path: Path, offset: int) -> tuple[list[Row], int]:
         offset = offset if size > offset else 0
         with path.open("rb") as file:
             file.seek(offset)
-            lines = file.read()
+            # Another rank's line may be half-written: it is left for the next time.
+            *lines, _ = file.read().split(b"\n")
     except FileNotFoundError:
         return [], 0
-    # Another rank's line may be half-written: it is left for the next time.
-    whole = lines[: lines.rfind(b"\n") + 1]
-    rows = (as_row(event) for event in parse_events(whole) if event is not None)
-    return [row for row in rows if row is not None], offset + len(whole)
+    rows = []
+    for line in lines:
+        offset += len(line) + 1
+        rows += [(row, offset) for event in parse_events(line) if event and (row := as_row(event))]
+    return rows, offset
 
 
 def as_row(event: Mapping[str, object]) -> Row | None:

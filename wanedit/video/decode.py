@@ -100,7 +100,7 @@ def describe(path: Path, index: PacketIndex) -> VideoInfo:
         (height, width), codec, pixel_format, rotation = first.pixels.shape[:2], "animation", first.mode, 0
         metadata, notes = dict[str, str](), first.notes
     else:
-        with reading(path, _WHOLE), open_video(path) as container:
+        with reading(path, _WHOLE, computes=True), open_video(path) as container:
             picture = first_picture(container, path)
             stream, display = video_stream(container), display_of(container, path)
             codec, metadata = stream.codec_context.name, own_names(dict(container.metadata))

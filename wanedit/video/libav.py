@@ -46,7 +46,7 @@ def open_video(path: Path, options: dict[str, str] | None = None) -> "InputConta
             container_options=only_files,
         )
     except (FFmpegError, ValueError) as error:
-        if is_refused(error):
+        if is_refused(error, path):
             raise
         reason = getattr(error, "strerror", None) or error
         if count_pictures(path):
@@ -210,7 +210,7 @@ class _Packets:
         self.timed = True
         self.total = 0  # whole packets, those hidden by an edit list included
         self.video_end = self.end = Fraction(0)
-        with reading(path, "a whole video"), open_video(path, options) as container:
+        with reading(path, "a whole video", computes=True), open_video(path, options) as container:
             stream = video_stream(container)
             self.time_base = stream.time_base or Fraction(1, 1000)
             self.average_rate = stream.average_rate or stream.guessed_rate

@@ -159,7 +159,7 @@ def sound_packets(sound: Sound, film: OutputContainer, kind: Format) -> Iterator
     Nothing of the film may be written before; the file is read as packets are taken.
     """
     container = _open(sound.path)
-    with reading(sound.path, _HEARD):
+    with reading(sound.path, _HEARD, computes=True):
         streams = _tracks(container)
         tracks: dict[int, _Track] = {}
         for stream in streams:
@@ -319,7 +319,7 @@ def _open(path: Path) -> InputContainer:
     try:
         return av.open(os.path.abspath(path), container_options=only)
     except (FFmpegError, ValueError) as error:
-        if is_refused(error):
+        if is_refused(error, path):
             raise
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: not a readable file of sound or video ({reason})") from error
@@ -340,7 +340,7 @@ class _Heard:
 
 
 def _listen(path: Path, kind: Format) -> _Heard:
-    with reading(path, _HEARD), _open(path) as container:
+    with reading(path, _HEARD, computes=True), _open(path) as container:
         tracks = _tracks(container)
         films = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
         begins = [
