@@ -19,7 +19,9 @@ from wanedit.cli import main, read_line
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.runtime.record import recorded
 from wanedit.wan import load_transformer, open_wan
-from wanedit.wan.config import ChosenLora
+from wanedit.wan.config import TRANSFORMER, ChosenLora
+from wanedit.wan.formats.lora import Lora
+from wanedit.wan.formats.numbers import Weights
 from wanedit.wan.load import WanFolder, hash_files, transformer_parts
 from wanedit.wan.transformer import Experts
 
@@ -72,31 +74,44 @@ def flat(layer: str) -> str:
     return layer.replace(".", "_")
 
 
-# How a file calls a layer, and the endings of its two factors.
+# How a file calls a layer, by what stands before it.
+PREFIXES = {
+    "none": lambda n: n,
+    "none, diffusers": diffusers_name,
+    "diffusion_model.": lambda n: f"diffusion_model.{n}",
+    "model.diffusion_model.": lambda n: f"model.diffusion_model.{n}",
+    "base_model.model.": lambda n: f"base_model.model.{n}",
+    "lora_unet_": lambda n: f"lora_unet_{flat(n)}",
+    "lora_unet__": lambda n: f"lora_unet__{flat(n)}",
+    "lora_transformer_": lambda n: f"lora_transformer_{flat(diffusers_name(n))}",
+    "transformer.": lambda n: f"transformer.{diffusers_name(n)}",
+    "transformer_2.": lambda n: f"transformer_2.{diffusers_name(n)}",
+    "processors": lambda n: re.sub(r"\.(to_|add_)", r".processor.\1", diffusers_name(n)),
+}
+# The endings of its two factors.
+SUFFIXES = [
+    (".lora_down.weight", ".lora_up.weight"),
+    (".lora_A.weight", ".lora_B.weight"),
+    (".lora_A.default.weight", ".lora_B.default.weight"),
+    (".lora_A", ".lora_B"),
+    ("_lora.down.weight", "_lora.up.weight"),
+    (".lora.down.weight", ".lora.up.weight"),
+    (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
+]
+COMFY, PEFT = SUFFIXES[:2]
 SPELLINGS = {
-    "ComfyUI": (lambda n: f"diffusion_model.{n}", ".lora_down.weight", ".lora_up.weight"),
-    "diffsynth": (lambda n: n, ".lora_A.default.weight", ".lora_B.default.weight"),
-    "kohya": (lambda n: f"lora_unet_{flat(n)}", ".lora_down.weight", ".lora_up.weight"),
-    "VideoX-Fun": (lambda n: f"lora_unet__{flat(n)}", ".lora_down.weight", ".lora_up.weight"),
-    "peft": (lambda n: f"base_model.model.{n}", ".lora_A.weight", ".lora_B.weight"),
-    "diffusers": (lambda n: f"transformer.{diffusers_name(n)}", ".lora_A.weight", ".lora_B.weight"),
-    "low noise": (lambda n: f"transformer_2.{diffusers_name(n)}", ".lora_A.weight", ".lora_B.weight"),
-    "old diffusers": (lambda n: f"transformer.{diffusers_name(n)}", ".lora.down.weight", ".lora.up.weight"),
-    "attention processors": (
-        lambda n: re.sub(r"\.(to_|add_)", r".processor.\1", diffusers_name(n)),
-        "_lora.down.weight",
-        "_lora.up.weight",
-    ),
-    "linear layers": (lambda n: n, ".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
-    "bare factors": (lambda n: f"model.diffusion_model.{n}", ".lora_A", ".lora_B"),
+    "ComfyUI": ("diffusion_model.", COMFY),
+    "kohya": ("lora_unet_", COMFY),
+    "diffusers": ("transformer.", PEFT),
+    "low noise": ("transformer_2.", PEFT),
 }
 
 
 def write(
     path: Path, found: dict[str, tuple[Tensor, Tensor]], spelling: str = "ComfyUI", alpha: bool = True
 ) -> Path:
-    called, down, up = SPELLINGS[spelling]
-    tensors = {}
+    prefix, (down, up) = SPELLINGS[spelling]
+    called, tensors = PREFIXES[prefix], {}
     for layer, (b, a) in found.items():
         tensors |= {called(layer) + down: a, called(layer) + up: b}
         if alpha:
@@ -123,16 +138,46 @@ def assert_near(found: dict[str, Tensor], expected: dict[str, Tensor], bound: fl
     assert errors[worst] < bound, (worst, errors[worst])
 
 
-@pytest.mark.parametrize("alpha", [True, False])
-@pytest.mark.parametrize("spelling", SPELLINGS)
-def test_every_spelling_adds_alpha_over_rank_times_b_a(
-    model: Path, tmp_path: Path, spelling: str, alpha: bool
+# What a file holds beside factors, and an alpha for some: its ending -> the layer, and the weight that it changes.
+EXTRAS = {
+    ".diff": ("blocks.0.self_attn.norm_q", "blocks.0.self_attn.norm_q.weight"),
+    ".diff_b": ("blocks.0.cross_attn.k", "blocks.0.cross_attn.k.bias"),
+    ".diff_m": ("blocks.1", "blocks.1.modulation"),
+    ".set_weight": ("blocks.1.cross_attn.q", "blocks.1.cross_attn.q.weight"),
+}
+
+
+@pytest.fixture(scope="module")
+def bare(model: Path) -> tuple[Weights, dict[str, Tensor]]:
+    found = transformer_parts(open_wan(model))[0].weights()
+    return found, {name: tensor.double() for name, tensor in found.read(lambda *_: False)}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES, ids=lambda suffix: suffix[0])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_every_prefix_suffix_and_extra_is_what_it_is_by_hand(
+    bare: tuple[Weights, dict[str, Tensor]], tmp_path: Path, prefix: str, suffix: tuple[str, str]
 ) -> None:
-    base = weights(open_wan(model))
-    found = factors({name: tuple(t.shape) for name, t in base.items()})
-    path = write(tmp_path / "style.safetensors", found, spelling, alpha)
-    expected = changed(base, found, 0.8 * (ALPHA / RANK if alpha else 1))
-    assert_near(weights(opened(model, (path, 0.8))), expected)
+    """In float64: W + 0.8 (alpha / rank) B A, + 0.8 of a difference, 0.8 of the way to a new value."""
+    (found, base), called, strength = bare, PREFIXES[prefix], 0.8
+    tensors, expected = {}, {}
+    for k, (layer, (b, a)) in enumerate(factors(found.shapes).items()):
+        scale = 1.0
+        if k % 2:
+            tensors[called(layer) + ".alpha"], scale = torch.tensor(ALPHA), ALPHA / RANK
+        tensors |= {called(layer) + suffix[0]: a, called(layer) + suffix[1]: b}
+        expected[f"{layer}.weight"] = base[f"{layer}.weight"] + strength * scale * (b.double() @ a.double())
+    generator = torch.Generator().manual_seed(3)
+    for extra, (layer, weight) in EXTRAS.items():
+        given = tensors[called(layer) + extra] = torch.randn(found.shapes[weight], generator=generator)
+        change = given.double() - (base[weight] if extra == ".set_weight" else 0)
+        expected[weight] = base[weight] + strength * change
+    path = converted.save(tensors, tmp_path / "style.safetensors")
+    lora = Lora.fitted(ChosenLora(path, strength), path, {TRANSFORMER: found.shapes})
+    entries = lora.onto(TRANSFORMER, found.entries)
+    changed = {name: entry for name, entry in entries.items() if entry is not found.entries[name]}
+    merged = dict(Weights(found.files, changed).read(lambda *_: False))
+    assert_near({name: tensor.double() for name, tensor in merged.items()}, expected, 3e-7)
 
 
 def test_several_loras_add_up_and_the_loaded_module_has_them(model: Path, tmp_path: Path) -> None:

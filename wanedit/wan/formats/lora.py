@@ -162,7 +162,8 @@ class LoraFile:
         for (expert, layer), roles in self.layers.items():
             if expert not in prefixes:
                 continue
-            names = (layer, officially_named(f"{layer}.weight", TRANSFORMER).removesuffix(".weight"))
+            weight = officially_named(f"{layer}.weight", TRANSFORMER).removesuffix(".weight")
+            names = (layer, weight, officially_named(layer, TRANSFORMER))
             own = next((places[key] for n in names if (key := n.replace(".", "_")) in places), None)
             used: set[str] = set()
             for target, difference in self._of_layer(expert, layer, own or "", shapes):

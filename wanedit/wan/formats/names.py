@@ -251,9 +251,12 @@ def what_it_is(names: Collection[str]) -> str:
 
 
 def officially_named(name: str, part: str) -> str:
-    """The official name of one tensor that is called as any publisher does; one that none knows stays what it is."""
+    """The official name of one tensor that is called as any publisher does, underscores for dots as in kohya's LoRAs,
+    or not; one that none knows stays what it is.
+    """
     for naming in NAMINGS:
-        if naming.part == part and (found := _renamed(name, naming.rules((name,)))) != name:
+        rules = ((pattern.replace(r"\.", "[._]"), result) for pattern, result in naming.rules((name,)))
+        if naming.part == part and (found := _renamed(name, rules)) != name:
             return found
     return name
 
