@@ -16,9 +16,11 @@ import pytest
 import torch
 
 from tests.wan import converted
+from wanedit import GenerationConfig
 from wanedit.cli import main
 from wanedit.errors import MissingWeightsError
-from wanedit.wan.catalog import locate, locate_lora, twin
+from wanedit.runtime.record import recorded
+from wanedit.wan.catalog import find_known, locate, locate_lora, recognise, twin
 
 COMMIT = "c" * 40
 REPOSITORY = "Wan-AI/Wan2.1-T2V-1.3B"
@@ -147,6 +149,31 @@ def test_what_came_to_the_cache_is_found_by_its_name(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
     assert (locate("Wan2.1-T2V-1.3B") / "vae" / "weights.safetensors").read_bytes() == WEIGHTS
     assert locate(REPOSITORY) == locate("Wan2.1-T2V-1.3B")
+
+
+def test_a_repository_of_diffusers_in_the_cache_is_found_by_its_name_and_by_the_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingWeightsError, match="or a repository of the hub, as owner/name, that"):
+        locate("Somebody/Wan-Own-Diffusers")
+    made = {}
+    for repository in ("Somebody/Wan-Own-Diffusers", "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers"):
+        home = tmp_path / f"models--{repository.replace('/', '--')}"
+        made[repository] = home / "snapshots" / COMMIT
+        made[repository].mkdir(parents=True)
+        (home / "refs").mkdir()
+        (home / "refs" / "main").write_text(COMMIT)
+        assert locate(repository) == made[repository]
+    assert locate("FLF2V-14B") == locate("Wan-AI/Wan2.1-FLF2V-14B-720P") == made[repository]
+    known = find_known("FLF2V-14B")
+    assert known is not None
+    assert recognise(known.config, made[repository]) == known
+    config = GenerationConfig(model="Somebody/Wan-Own-Diffusers", output="x")
+    assert recorded(config)["model"] == "Somebody/Wan-Own-Diffusers"
+    (tmp_path / "models" / "Wan2.1-T2V-14B-Diffusers").mkdir(parents=True)
+    assert locate("Wan2.1-T2V-14B").name == "Wan2.1-T2V-14B-Diffusers"
 
 
 def test_a_hub_that_is_not_there_is_told_in_a_line(hub: Hub, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ run holds for whoever measures or shows it.
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -118,8 +119,13 @@ def recorded(config: IsDataclass) -> Json:
     values |= {name: once for name, once in ONCE.items() if name in values}
     values["output"] = str(at_home(values["output"]).absolute())
     for name in MODEL_FIELDS:
-        # A name stays one.
-        if (source := values.get(name)) and not (find_known(source) or comes_from_outside(source)):
+        # A name stays one, of a repository in the hub's cache, too.
+        source = values.get(name)
+        if (
+            source
+            and os.path.exists(at_home(source))
+            and not (find_known(source) or comes_from_outside(source))
+        ):
             values[name] = str(at_home(source).absolute())
     if isinstance(config, RunSettings):
         values["lora"] = [

@@ -32,6 +32,9 @@ VAE_HASHES = {16: "ccc42284ea13e1ad04693284c7a09be6", 48: "e1de6c02cdac79f8b739f
 
 SAMPLING = "sampling.json"
 
+# What a name has behind it of a repository in diffusers' layout; publishers write it both ways.
+DIFFUSERS = ("-Diffusers", "-diffusers")
+
 MODELS_VARIABLE, COMFYUI_VARIABLE = "WANEDIT_MODELS", "COMFYUI"
 
 
@@ -380,14 +383,15 @@ def locate_lora(path: Path) -> Path:
 
 
 def _cached(repository: str) -> Path | None:
-    """The snapshot of a repository in the hub's cache."""
+    """The snapshot of a repository in the hub's cache, or of its twin in diffusers' layout."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    try:
-        return Path(snapshot_download(repository, local_files_only=True))
-    except LocalEntryNotFoundError:  # or a part of it alone, which a download completes
-        return None
+    for name in (repository, *(repository + ending for ending in DIFFUSERS)):
+        # Not there, or a part of it alone, which a download completes; or a path that is no name.
+        with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):
+            return Path(snapshot_download(name, local_files_only=True))
+    return None
 
 
 def _single_file(known: "KnownModel", roots: list[Path]) -> Path | None:
@@ -450,7 +454,8 @@ def require_weights(path: Path) -> None:
 
 
 def locate(source: str) -> Path:
-    """The folder of a known name or a hub id, or the folder or file of a path ("./name" of a known name).
+    """The folder of a known name or of a repository in the hub's cache, or the folder or file of a path ("./name" of a
+    known name).
 
     Raises:
         MissingWeightsError: a known model that is not on this machine, or a path without a folder; the message says
@@ -463,7 +468,7 @@ def locate(source: str) -> Path:
     if known is not None:
         *roots, comfy = model_roots()
         names = (known.name, known.repository, *known.aliases)
-        for place in (root / name for root in roots for name in names):
+        for place in (root / f"{name}{end}" for root in roots for end in ("", *DIFFUSERS) for name in names):
             if place.is_dir():
                 return place
         if found := _cached(known.repository) or _single_file(known, [*roots, comfy]):
@@ -479,11 +484,14 @@ def locate(source: str) -> Path:
             raise InputError(
                 f"model {name!r} is neither a file, a folder nor a known model; `wanedit models` lists them"
             )
+        if source.count("/") == 1 and (found := _cached(source)):
+            return found
         known, looked, target = find_known(path.name), [path.absolute()], path
     missing = f"no folder {' or '.join(map(str, looked))}"
     if known is None:
         raise MissingWeightsError(
-            f"model {source}: {missing}; expected the folder or file of a checkpoint, or a name of `wanedit models`"
+            f"model {source}: {missing}; expected the folder or file of a checkpoint, a name of `wanedit models`, or a "
+            "repository of the hub, as owner/name, that `wanedit models download` has fetched"
         )
     raise MissingWeightsError(
         f"{known.name} is not on this machine: {missing}. Download it:\n"
