@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wanedit.errors import InputError, MissingWeightsError
+from wanedit.errors import MissingWeightsError
 from wanedit.files import at_home
 from wanedit.registry import Registry
 from wanedit.wan.catalog import find_known, locate, require_weights
@@ -57,9 +57,7 @@ def require_model(source: str, parts: Mapping[str, str], shows_images: bool = Fa
 
         found = open_source(path, parts)
         config = transformer_sizes(found)
-        if shows_images and config.model_type == "t2v":
-            raise InputError(
-                f"{path.name} reads no images (t2v); expected a model that keyframes can be shown"
-            )
+        if shows_images:
+            config.require_images(path.name)
         require_fitting_vae(found, config)
     return path

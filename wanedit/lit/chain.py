@@ -6,7 +6,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wanedit.errors import InputError
 from wanedit.flow.solvers import SOLVERS
 from wanedit.lit.networks import WanModule, picture_key
 from wanedit.lit.tasks import ChainSettings, OnStep, SampledSegment, SegmentTask, hold_edges, picture_of
@@ -36,10 +35,7 @@ class FLF2VChain(WanModule[SegmentTask]):
     def __init__(self, folder: WanFolder, settings: ChainSettings, on_step: OnStep | None = None) -> None:
         where = (settings.offload_model, settings.t5_cpu, settings.tile)
         super().__init__(folder, *where, settings.boundary_timestep)
-        if not folder.reads_images:
-            raise InputError(
-                f"{folder.name} reads no images ({folder.config.model_type}); expected one that keyframes can be shown"
-            )
+        folder.config.require_images(folder.name)
         self.settings = settings
         self.on_step = on_step or (lambda segment, step: None)
         self.schedule = settings.schedule

@@ -194,10 +194,8 @@ def open_model(
             )
         return OutsideModel(source, make)
     folder = open_wan(source, parts, loras, lora_partial, distilled)
-    if shows_images and not folder.reads_images:
-        raise InputError(
-            f"{folder.name} reads no images ({folder.config.model_type}); expected a flf2v, i2v or vace model"
-        )
+    if shows_images:
+        folder.config.require_images(folder.name)
     require_parts(folder)
     return folder
 

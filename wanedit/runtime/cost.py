@@ -23,9 +23,8 @@ def forward_flops(config: WanConfig, tokens: int) -> float:
 
     The projections of the context, and the embedding of known frames, are left out: they run once per sample.
     """
-    hints = len(
-        config.vace_layers
-    )  # blocks like the others, each with a projection of its own, the first with two
+    # Hint blocks are like the others, each with a projection of its own, the first with two.
+    hints = len(config.vace_layers)
     dim, context = config.dim, config.text_len + config.num_images * IMAGE_TOKENS
     projections = 6 * dim * dim + 2 * dim * config.ffn_dim  # q k v o, cross-attention's q o, feed-forward
     attention = 2 * dim * (tokens + context)

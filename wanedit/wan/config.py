@@ -245,6 +245,19 @@ class WanConfig:
         return self.model_type == "ti2v"
 
     @property
+    def reads_images(self) -> bool:
+        """Whether keyframes can be shown to it: by condition channels, or a first frame in place."""
+        return bool(self.condition_channels) or self.first_in_place
+
+    def require_images(self, name: str) -> None:
+        """Raise InputError for a model that keyframes cannot be shown."""
+        if not self.reads_images:
+            raise InputError(
+                f"{name} reads no images ({self.model_type}); expected a model that keyframes can be shown: "
+                "`wanedit models` says what each is shown"
+            )
+
+    @property
     def num_images(self) -> int:
         """Images whose tokens cross-attention reads: 2 for flf2v, 1 for i2v, 0 for t2v and Wan 2.2."""
         if not self.image_tokens:

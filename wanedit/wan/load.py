@@ -105,7 +105,7 @@ class WanFolder:
     @property
     def reads_images(self) -> bool:
         """Whether it has condition channels, or is shown a first frame in place."""
-        return self.reads_appended or self.config.first_in_place
+        return self.config.reads_images
 
     @property
     def reads_appended(self) -> bool:
