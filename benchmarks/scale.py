@@ -92,25 +92,23 @@ def generate(n: int, folder: Path) -> Work:
 
     from wanedit.jobs.generate import run
     from wanedit.jobs.generate.config import GenerationConfig
-    from wanedit.lit.tasks import SampledSegment
+    from wanedit.lit.tasks import DecodedPiece
     from wanedit.runtime.directory import Manifest, segment_file
     from wanedit.runtime.predict import write_piece
     from wanedit.video.tensors import to_uint8
 
     def faded(plan, todo, directory, *others) -> None:
-        for task in todo:
+        for task, piece in zip(todo.segments, todo.pieces, strict=True):
             (first, last), ramp = (
                 task.keyframes(),
                 torch.linspace(0, 1, task.sampled_frames).reshape(1, -1, 1, 1),
             )
             frames = to_uint8((1 - ramp) * first[:, None] + ramp * last[:, None])
-            segment = SampledSegment(
-                task.index, task.digest, task.tokens, torch.zeros(1), np.asarray(frames), 0.0
-            )
+            made = DecodedPiece(piece.index, piece.digest, np.asarray(frames), 0.0)
             entry = write_piece(
-                directory, segment_file(task.index, task.digest), segment, plan.timeline.fps, 0
+                directory, segment_file(piece.index, piece.digest), made, plan.timeline.fps, 0
             )
-            Manifest(directory).record(task.digest, entry)
+            Manifest(directory).record(piece.digest, entry)
 
     run.sample = faded
     path = picture(folder, 320, 192)

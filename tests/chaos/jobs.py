@@ -143,8 +143,9 @@ def _lose_last_segment(place: Path) -> None:
     """As a kill before its end would have left the run."""
     segments = place / "work" / "out" / "segments"
     journal = json.loads((segments / "progress.json").read_text())
-    last = max(journal["segments"], key=lambda name: journal["segments"][name]["index"])
-    (segments / journal["segments"].pop(last)["file"]).unlink()
+    last = max(entry["index"] for entry in journal["segments"].values())
+    for name in [name for name, entry in journal["segments"].items() if entry["index"] == last]:
+        (segments / journal["segments"].pop(name)["file"]).unlink()
     (segments / "progress.json").write_text(json.dumps(journal))
     (segments / ".segment_001_half.mkv.12345.partial").write_bytes(b"\x1a\x45\xdf\xa3")
     (place / "work" / "out" / "output_final.mp4").unlink(missing_ok=True)
@@ -190,7 +191,7 @@ class Remembered:
         self.asked: list[str] = []
 
     def __call__(self, module: Any, tasks: Any, save: Callable[[Any], None], config: Any, world: Any) -> None:
-        on_step = module.on_step
+        on_step = getattr(module, "on_step", None)
         for task in tasks:
             self.asked.append(task.digest)
             if task.digest not in self.made:
@@ -202,6 +203,7 @@ class Remembered:
                 )  # fmt: skip
             steps, made = self.made[task.digest]
             for told in steps:
+                assert on_step is not None
                 on_step(*told)
             save(made)
 

@@ -23,12 +23,14 @@ from wanedit.flow.solvers import Observer, Velocity
 from wanedit.jobs.generate import run as run_module
 from wanedit.jobs.generate.assemble import final_frames
 from wanedit.jobs.generate.config import GenerationConfig
+from wanedit.jobs.generate.joins import Todo
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import append_event
 from wanedit.runtime.launch import World
-from wanedit.runtime.record import read_settings, recorded_config
+from wanedit.runtime.predict import load_latents, save_latents
+from wanedit.runtime.record import read_run, read_settings, recorded_config
 from wanedit.video import load_image, probe, read_frames, write_lossless
 
 FRAMES = (0, 4, 8, 13)
@@ -41,7 +43,7 @@ def journal(result: GenerationResult) -> dict:
 
 def latents_of(result: GenerationResult) -> list[str]:
     """Hashes of the latents in the order of the segments."""
-    return [entry["latents_sha256"] for entry in sorted(journal(result).values(), key=lambda e: e["index"])]
+    return [journal(result)[name]["latents_sha256"] for name in result.segments]
 
 
 def test_a_run_writes_all_that_it_promises(finished: GenerationResult) -> None:
@@ -52,7 +54,8 @@ def test_a_run_writes_all_that_it_promises(finished: GenerationResult) -> None:
     assert {"config.yaml", "metrics.jsonl", "contact_sheet.png", "junctions.png"} <= {
         p.name for p in folder.iterdir()
     }
-    assert sorted(entry["frames"] for entry in journal(finished).values()) == [5, 5, 9]
+    entries = [(entry["frames"], Path(entry["file"]).suffix) for entry in journal(finished).values()]
+    assert sorted(entries) == sorted((n, kind) for n in (5, 5, 9) for kind in (".mkv", ".safetensors"))
     assert not list(folder.rglob("*.partial"))
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["segment"] for line in metrics if line["event"] == "segment"] == [0, 1, 2]
@@ -85,9 +88,9 @@ def test_the_video_carries_its_configuration_and_hashes(finished: GenerationResu
 def test_journalled_hashes_are_those_of_the_latents(finished: GenerationResult) -> None:
     import hashlib
 
-    for entry in journal(finished).values():
-        path = (finished.video.parent / "segments" / entry["file"]).with_suffix(".safetensors")
-        latents = load_file(path)["latents"]
+    for entry in map(journal(finished).get, finished.segments):
+        assert entry is not None
+        latents = load_file(finished.video.parent / "segments" / entry["file"])["latents"]
         assert latents.dtype == torch.float32
         assert hashlib.sha256(latents.numpy().tobytes()).hexdigest() == entry["latents_sha256"]
 
@@ -146,29 +149,47 @@ def test_keyframes_are_shown_to_the_level_unless_nothing_is_restored(
     assert shown == [restore != "none"] * len(FRAMES)
 
 
-def test_a_damaged_segment_is_sampled_again(run: Run) -> None:
-    result = run()
-    reference = latents_of(result)
-    file = next(result.video.parent.glob("segments/segment_001*.mkv"))
+def cut_short(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    again = run()
-    assert again.sampled == (1,)
-    assert latents_of(again) == reference
 
 
-def test_a_swapped_segment_is_sampled_again(run: Run) -> None:
+def test_damaged_frames_are_decoded_again_and_damaged_latents_sampled(run: Run) -> None:
     result = run()
-    reference = latents_of(result)
+    reference, pixels = latents_of(result), read_frames(result.video)
+    frames, latents = (
+        next(result.video.parent.glob(f"segments/segment_001*{kind}")) for kind in (".mkv", ".safetensors")
+    )
+    cut_short(frames)
+    assert run().sampled == ()
+    assert np.array_equal(read_frames(result.video), pixels)
+    # Whole frames need no latents.
+    cut_short(latents)
+    assert run().sampled == ()
+    cut_short(frames)
+    assert run().sampled == (1,)
+    assert latents_of(result) == reference
+    assert np.array_equal(read_frames(result.video), pixels)
+
+
+def test_swapped_frames_are_decoded_again(run: Run) -> None:
+    result = run()
+    pixels = read_frames(result.video)
     first, second = (next(result.video.parent.glob(f"segments/segment_00{i}*.mkv")) for i in (0, 1))
     first.write_bytes(second.read_bytes())
-    assert run().sampled == (0,)
-    assert latents_of(run()) == reference
+    assert run().sampled == ()
+    assert np.array_equal(read_frames(result.video), pixels)
 
 
-def test_a_segment_that_somebody_worked_on_is_not_replaced(run: Run) -> None:
+@pytest.mark.parametrize(("kind", "sampled"), [(".mkv", ()), (".safetensors", (1,))])
+def test_a_segment_that_somebody_worked_on_is_not_replaced(
+    run: Run, kind: str, sampled: tuple[int, ...]
+) -> None:
     result = run()
-    file = next(result.video.parent.glob("segments/segment_001*.mkv"))
-    write_lossless(file, 255 - read_frames(file), 16)
+    file = next(result.video.parent.glob(f"segments/segment_001*{kind}"))
+    if kind == ".mkv":
+        write_lossless(file, 255 - read_frames(file), 16)
+    else:
+        save_latents(file, -load_latents(file))
     theirs = file.read_bytes()
     for changes in ({}, {"force_regenerate": True}):
         with pytest.raises(
@@ -176,8 +197,8 @@ def test_a_segment_that_somebody_worked_on_is_not_replaced(run: Run) -> None:
         ):
             run(**changes)
     assert file.read_bytes() == theirs
-    file.rename(file.with_name("graded.mkv"))
-    assert run().sampled == (1,)
+    file.rename(file.with_name(f"graded{kind}"))
+    assert run(save_latents=True).sampled == sampled
 
 
 def test_a_folder_that_is_removed_while_the_run_works_is_no_wrong_name(
@@ -336,12 +357,49 @@ def test_an_output_that_cannot_be_is_an_input_error(run: Run, tmp_path: Path, ou
         run(output=str(tmp_path / output))
 
 
-def test_latents_are_kept_when_asked_even_of_complete_segments(run: Run) -> None:
-    assert run().sampled == (0, 1, 2)
-    result = run(save_latents=True)
-    assert result.sampled == (0, 1, 2)
-    assert len(list(result.video.parent.glob("segments/*.safetensors"))) == 3
+def test_latents_that_are_gone_are_made_again_where_they_are_asked_for(run: Run) -> None:
+    result = run()
+    for path in result.video.parent.glob("segments/*.safetensors"):
+        path.unlink()
+    assert run().sampled == ()
+    assert run(save_latents=True).sampled == (0, 1, 2)
     assert run(save_latents=True).sampled == ()
+
+
+def made_before_latents_were_kept(result: GenerationResult) -> None:
+    """Make of a run that was decoded apart one of before: frames under their segments' names, no latents."""
+    root = result.video.parent
+    folder, values = root / "segments", json.loads((root / "segments" / "progress.json").read_text())
+    found = values["segments"]
+    frames = {e["index"]: e for name, e in found.items() if name not in result.segments}
+    for name in result.segments:
+        latents, piece = found[name], frames[found[name]["index"]]
+        (folder / latents["file"]).unlink()
+        old = Path(latents["file"]).with_suffix(".mkv").name
+        (folder / piece["file"]).rename(folder / old)
+        found[name] = piece | {"file": old, "latents_sha256": latents["latents_sha256"]}
+    values["segments"] = {name: found[name] for name in result.segments}
+    (folder / "progress.json").write_text(json.dumps(values))
+    record = [line for line in (root / "config.yaml").read_text().splitlines() if "decode:" not in line]
+    (root / "config.yaml").write_text("\n".join(record))
+
+
+def test_a_run_of_before_latents_were_kept_goes_on_decoded_apart(run: Run, keyframes) -> None:
+    result = run(decode="apart")
+    pixels = read_frames(result.video)
+    made_before_latents_were_kept(result)
+    assert len(read_run(result.video.parent).video) == 14
+    assert run().sampled == ()
+    assert np.array_equal(read_frames(result.video), pixels)
+    start = json.loads((result.video.parent / "metrics.jsonl").read_text().splitlines()[-2])
+    assert any("--decode once mends the joins" in warning for warning in start["warnings"])
+    next(result.video.parent.glob("segments/segment_001*.mkv")).unlink()
+    assert run().sampled == (1,)
+    assert np.array_equal(read_frames(result.video), pixels)
+    once = run(decode="once")
+    assert once.sampled == (0, 2)
+    assert not np.array_equal(read_frames(result.video), pixels)
+    assert once.segments == result.segments
 
 
 def test_a_prompt_that_is_cut_is_told(run: Run) -> None:
@@ -509,8 +567,8 @@ def test_no_more_processes_start_than_there_are_segments(
     )
     plan, directory = make_plan(config), RunDirectory(tmp_path, tmp_path / "a.mp4")
     directory.prepare()
-    run_module.sample(plan, list(plan.tasks), directory, World(), verbose=False)
-    assert (launched, here) == (([], [1]) if started is None else ([started], []))
+    run_module.sample(plan, Todo(plan.tasks, plan.pieces), directory, World(), verbose=False)
+    assert (launched, here) == (([], [1, 1]) if started is None else ([started], []))
     told = [
         note
         for note in plan.warnings

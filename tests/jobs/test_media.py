@@ -13,6 +13,7 @@ from wanedit.cli import main
 from wanedit.jobs.edit.plan import make_edit_plan
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.inputs import read_inputs
+from wanedit.jobs.generate.joins import Todo
 from wanedit.jobs.generate.plan import announce, make_plan
 from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.plan import make_style_plan
@@ -90,7 +91,7 @@ def test_a_generation_says_what_it_did_to_its_keyframes() -> None:
     keyframes = [[str(CASES / "key_alpha.png"), 0.0], [str(CASES / "key_opaque_alpha.png"), 0.5]]
     plan = make_plan(GenerationConfig(keyframes=keyframes, prompt="a pizza", base_seed=1))
     told: list[str] = []
-    announce(plan, list(plan.tasks), told.append)
+    announce(plan, Todo(plan.tasks, plan.pieces), told.append)
     about = [line for line in told if "transparent" in line]
     assert about == ["warning: key_alpha.png: transparent places laid over white"]
 

@@ -17,6 +17,7 @@ from tests.wan.folders import write_experts, write_folder
 from wanedit import EditConfig, GenerationConfig, GenerationResult
 from wanedit.errors import InputError
 from wanedit.jobs.edit.plan import make_edit_plan
+from wanedit.jobs.generate.joins import Todo
 from wanedit.jobs.generate.plan import make_plan, show_plan
 from wanedit.runtime.directory import RunDirectory
 from wanedit.video import probe, read_frames
@@ -82,7 +83,7 @@ def test_the_plan_shows_which_keyframes_are_in_which_window(
     five: list[list[Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = planned(five, sub_prompts=["a", "b", "b", "c"], prompt="x")
-    show_plan(plan, list(plan.tasks), RunDirectory(tmp_path / "out", tmp_path / "out" / "o.mp4"))
+    show_plan(plan, Todo(plan.tasks, plan.pieces), RunDirectory(tmp_path / "out", tmp_path / "out" / "o.mp4"))
     page = capsys.readouterr().out
     assert "0 1 2" in page
     assert "2 3 4" in page

@@ -74,8 +74,8 @@ def test_stitching_reads_the_journal_once(tmp_path: Path, monkeypatch: pytest.Mo
     directory.segments.mkdir()
     config = GenerationConfig(keyframes=[[str(path), k / 4] for k in range(9)], **FAST)
     planned, manifest = make_plan(config), Manifest(directory)
-    for task in planned.tasks:
-        manifest.record(task.digest, Entry(task.index, f"{task.index}.mkv", "", 5, "", 0.0, 0))
+    for piece in planned.pieces:
+        manifest.record(piece.digest, Entry(piece.index, f"{piece.index}.mkv", "", 5, "", 0.0, 0))
     monkeypatch.setattr(
         assemble,
         "segment_frames",

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from tests.runs import Heard
 from tests.wan import golden
 from wanedit.errors import InputError
+from wanedit.rng import noise
+from wanedit.sprites.sets import first_clips
 from wanedit.wan import load_vae
-from wanedit.wan.vae import OFFICIAL, WanVAE
+from wanedit.wan.vae import OFFICIAL, WARM_UP, WanVAE
 
 
 class Pointwise(nn.Module):
@@ -172,3 +174,17 @@ def test_no_cache_outlives_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     caches = [*vae.model._feat_map, *vae.model._enc_feat_map]
     assert caches
     assert not any(isinstance(cache, Tensor) for cache in caches)
+
+
+def test_frames_behind_a_warm_up_are_those_of_the_whole_sequence() -> None:
+    vae, (clip,) = load_vae("tiny"), first_clips(1, 61)
+    latents = vae.encode(clip.video(32)[None])
+    # As a sampler leaves them, not quite those of any clip.
+    latents += 0.05 * noise(latents.shape, 0, "off")
+    whole, slot = vae.decode(latents), 13
+    behind = vae.decode(latents[:, :, slot - WARM_UP :])
+    off = (whole[:, :, 4 * slot - 3 :] - behind[:, :, 4 * WARM_UP - 3 :]).abs().amax((0, 1, 3, 4))
+    assert off.max() < 1e-4
+    # And none of it would be missed.
+    short = vae.decode(latents[:, :, slot - WARM_UP // 2 :])
+    assert (whole[:, :, 4 * slot - 3] - short[:, :, 4 * (WARM_UP // 2) - 3]).abs().max() > 1e-4

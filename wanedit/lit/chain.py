@@ -1,4 +1,4 @@
-"""FLF2VChain: sample a chain of first-last-frame segments, one segment a predict_step."""
+"""FLF2VChain samples a chain of first-last-frame segments, SequenceDecoder decodes it; one a predict_step."""
 
 import time
 from dataclasses import replace
@@ -7,13 +7,23 @@ import torch
 from torch import Tensor
 
 from wanedit.flow.solvers import SOLVERS
-from wanedit.lit.networks import WanModule, picture_key
-from wanedit.lit.tasks import ChainSettings, OnStep, SampledSegment, SegmentTask, hold_edges, picture_of
+from wanedit.lit.networks import WanModule, Worker, picture_key, release
+from wanedit.lit.tasks import (
+    ChainSettings,
+    DecodedPiece,
+    DecodeTask,
+    OnStep,
+    SampledSegment,
+    SegmentTask,
+    hold_edges,
+    picture_of,
+)
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.rng import derive_seed, noise
 from wanedit.video import to_uint8
 from wanedit.wan.condition import known_frames
-from wanedit.wan.load import WanFolder
+from wanedit.wan.load import WanFolder, load_vae
+from wanedit.wan.vae import WanVAE
 
 
 class FLF2VChain(WanModule[SegmentTask]):
@@ -23,6 +33,7 @@ class FLF2VChain(WanModule[SegmentTask]):
         folder: an opened model that takes a condition (flf2v, an inpainting i2v, or a vace).
         settings: of the sampler.
         on_step: called with (segment index, step index) after every step.
+        decodes: give each segment's frames too, decoded by itself; else the latents alone.
 
     Example:
         >>> chain = FLF2VChain(open_wan("tiny"), ChainSettings(num_inference_steps=2, shift=3.0, guidance_scale=2.0))
@@ -32,11 +43,17 @@ class FLF2VChain(WanModule[SegmentTask]):
         (torch.Size([16, 3, 4, 4]), (9, 32, 32, 3))
     """
 
-    def __init__(self, folder: WanFolder, settings: ChainSettings, on_step: OnStep | None = None) -> None:
+    def __init__(
+        self,
+        folder: WanFolder,
+        settings: ChainSettings,
+        on_step: OnStep | None = None,
+        decodes: bool = True,
+    ) -> None:
         where = (settings.offload_model, settings.t5_cpu, settings.tile)
         super().__init__(folder, *where, settings.boundary_timestep)
         folder.config.require_images(folder.name)
-        self.settings = settings
+        self.settings, self.decodes = settings, decodes
         self.on_step = on_step or (lambda segment, step: None)
         self.schedule = settings.schedule
         self.solve = SOLVERS[settings.solver]
@@ -50,7 +67,7 @@ class FLF2VChain(WanModule[SegmentTask]):
         return task.keyframes()[: self.folder.config.num_images]
 
     def predict_step(self, batch: SegmentTask, batch_idx: int = 0, dataloader_idx: int = 0) -> SampledSegment:
-        """Sample one segment from noise that the task alone decides, and decode it.
+        """Sample one segment from noise that the task alone decides, and decode it if asked.
 
         Raises:
             NumericalError, ResourceError: see `working_on`.
@@ -99,6 +116,44 @@ class FLF2VChain(WanModule[SegmentTask]):
             )
             latents = latents[:, :, len(task.references) :]
             height, width = task.size
-            frames = to_uint8(self.decode(latents)[0, :, :, :height, :width])
+            frames = to_uint8(self.decode(latents)[0, :, :, :height, :width]) if self.decodes else None
         seconds = time.perf_counter() - started
         return SampledSegment(task.index, task.digest, task.tokens, latents[0].float().cpu(), frames, seconds)
+
+
+class SequenceDecoder(Worker[DecodeTask]):
+    """Decodes stretches of a sequence of latents, each with what goes before it, under any Trainer or without one.
+
+    Args:
+        folder: an opened model, of which the VAE alone is loaded.
+        tile: side of VAE tiles in pixels; None for whole frames.
+    """
+
+    def __init__(self, folder: WanFolder, tile: int | None = None) -> None:
+        super().__init__()
+        self.folder, self.tile = folder, tile
+        # In a list, so that it is no submodule, whose weights Lightning would send from rank to rank.
+        self.loaded: list[WanVAE] = []
+
+    def setup(self, stage: str) -> None:
+        """Nothing yet: a rank without a task loads nothing."""
+
+    def predict_step(self, batch: DecodeTask, batch_idx: int = 0, dataloader_idx: int = 0) -> DecodedPiece:
+        """Decode one stretch.
+
+        Raises:
+            InputError: latents that cannot be read.
+            NumericalError, ResourceError: see `working_on`.
+        """
+        with self.working_on(f"decoding segment {batch.index}", batch, "Decoded segments stay; lower size"):
+            self.loaded = self.loaded or [load_vae(self.folder, self.device)]
+            started, latents = time.perf_counter(), batch.latents.read()[None].to(self.device)
+            height, width = batch.size
+            video = self.loaded[0].decode(latents, self.tile)
+            frames = to_uint8(video[0, :, -batch.frames :, :height, :width])
+        return DecodedPiece(batch.index, batch.digest, frames, time.perf_counter() - started)
+
+    def teardown(self, stage: str) -> None:
+        """Let go of the weights."""
+        self.loaded = []
+        release(self.device)

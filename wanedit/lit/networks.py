@@ -45,7 +45,36 @@ class Networks(NamedTuple):
     vae: WanVAE
 
 
-class WanModule(LightningModule, ABC, Generic[Task]):
+class Worker(LightningModule, Generic[Task]):
+    """Does one task a `predict_step`, under a Trainer or without one."""
+
+    @contextlib.contextmanager
+    def working_on(self, name: str, task: Task, advice: str) -> Iterator[None]:
+        """Compute without gradients, and say whose task an error belongs to.
+
+        Not in the Trainer's inference mode, whose tensors torch.func.jvp and compiled graphs refuse.
+
+        Raises:
+            NumericalError: a velocity or the decoded video is not finite; names task, rank and step.
+            ResourceError: out of memory; names the settings that lower it.
+        """
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                yield
+        except NumericalError as error:
+            raise NumericalError(f"{name}, rank {self.global_rank}: {error}") from None
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"out of memory in {name} ({task.tokens} tokens): {str(error).splitlines()[0]} "
+                f"{advice}, or set offload_model, t5_cpu or tile"
+            ) from None
+
+    def transfer_batch_to_device(self, batch: Task, device: torch.device, dataloader_idx: int) -> Task:
+        """Leave the task on the CPU: what is needed is moved when it is needed."""
+        return batch
+
+
+class WanModule(Worker[Task], ABC):
     """Encoders, VAE and transformer of one model, for tasks that come one a `predict_step`.
 
     `setup("predict")` reads the tasks that this rank will be given, uses each encoder on all of them and drops it,
@@ -164,27 +193,6 @@ class WanModule(LightningModule, ABC, Generic[Task]):
             raise RuntimeError('nothing is loaded; call setup("predict") or load() first')
         return self.networks
 
-    @contextlib.contextmanager
-    def working_on(self, name: str, task: Task, advice: str) -> Iterator[None]:
-        """Compute without gradients, and say whose task an error belongs to.
-
-        Not in the Trainer's inference mode, whose tensors torch.func.jvp and compiled graphs refuse.
-
-        Raises:
-            NumericalError: a velocity or the decoded video is not finite; names task, rank and step.
-            ResourceError: out of memory; names the settings that lower it.
-        """
-        try:
-            with torch.inference_mode(False), torch.no_grad():
-                yield
-        except NumericalError as error:
-            raise NumericalError(f"{name}, rank {self.global_rank}: {error}") from None
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(
-                f"out of memory in {name} ({task.tokens} tokens): {str(error).splitlines()[0]} "
-                f"{advice}, or set offload_model, t5_cpu or tile"
-            ) from None
-
     def encode(self, video: Tensor) -> Tensor:
         """Latents of pixels, on the VAE's device; an offloaded transformer leaves it meanwhile."""
         _, vae = self.loaded()
@@ -222,10 +230,6 @@ class WanModule(LightningModule, ABC, Generic[Task]):
         if self._offloading(device) and self.networks is not None:
             self.networks.transformer.to("cpu")
             release(device)
-
-    def transfer_batch_to_device(self, batch: Task, device: torch.device, dataloader_idx: int) -> Task:
-        """Leave the task on the CPU: what is needed is moved when it is needed."""
-        return batch
 
     def teardown(self, stage: str) -> None:
         """Let go of the weights and of what was encoded."""

@@ -53,6 +53,25 @@ class StoredPicture(Protocol):
 Picture = Float[Tensor, "3 height width"] | StoredPicture
 
 
+@runtime_checkable
+class StoredLatents(Protocol):
+    """Latents that are read when they are needed, perhaps from several files of which some are not made yet."""
+
+    @property
+    def slots(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def files(self) -> set[str]:
+        """Names of those that hold them."""
+        ...
+
+    def read(self) -> Float[Tensor, "channels s h w"]:
+        """Normalised, float32, on the CPU."""
+        ...
+
+
 def picture_of(one: Picture) -> Float[Tensor, "3 height width"]:
     """A picture in [-1, 1], read if it is stored."""
     return one.read() if isinstance(one, StoredPicture) else one
@@ -98,6 +117,11 @@ class SegmentTask:
         return {0: first, **middle, self.sampled_frames - 1: last}
 
     @property
+    def slots(self) -> int:
+        """Latent slots of the sampled clip, references not counted."""
+        return timeline.slots(self.sampled_frames)
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.first.shape[1], self.first.shape[2]
@@ -131,22 +155,66 @@ def hold_edges(
 
 @dataclass(eq=False)
 class SampledSegment:
-    """The latents of a task and the frames that they decode to.
+    """The latents of a task, and the frames that they decode to by themselves.
 
     Not frozen, since Lightning walks through predictions and moves what it finds to the CPU.
 
     Attributes:
         index, digest, tokens: of the task.
         latents: normalised, float32, on the CPU.
-        seconds: wall time of sampling and decoding.
+        frames: None from a chain that does not decode.
+        seconds: wall time of sampling, and of decoding where it is done.
     """
 
     index: int
     digest: str
     tokens: int
     latents: Float[Tensor, "channels s h w"]
+    frames: UInt8[np.ndarray, "t height width 3"] | None
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class DecodeTask:
+    """Latents to decode, of whose frames the last ones are kept: those before are the VAE's memory of what went before.
+
+    Attributes:
+        index: of the segment whose frames they are; names the file.
+        digest: hash of all that decides the pixels.
+        latents: in the order of time, to be read when all of them are made.
+        frames: to keep, counted from the end.
+        size: (height, width) of a frame.
+        latent_space: of the model.
+    """
+
+    index: int
+    digest: str
+    latents: StoredLatents
+    frames: int
+    size: tuple[int, int]
+    latent_space: LatentSpace = WAN_21_LATENTS
+
+    @property
+    def tokens(self) -> int:
+        """What the transformer would see of these latents."""
+        _, height, width = self.latent_space.grid(1, self.size)
+        return self.latents.slots * height * width // math.prod(PATCH_SIZE)
+
+
+@dataclass(eq=False)
+class DecodedPiece:
+    """The frames of a `DecodeTask`; `index` and `digest` are its own.
+
+    Attributes:
+        latents: None, for its segment's file has them.
+        seconds: wall time of decoding.
+    """
+
+    index: int
+    digest: str
     frames: UInt8[np.ndarray, "t height width 3"]
     seconds: float
+    latents: None = None
 
 
 @dataclass(frozen=True)

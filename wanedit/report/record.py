@@ -96,7 +96,7 @@ class Record:
         listed = metadata.get("wanedit_segments")
         try:
             with reading(self.root, "the digests of segments"):
-                named = json.loads(listed) if listed else [self.edit_digest]
+                named = json.loads(listed) if listed else self.start.get("segments", [self.edit_digest])
         except InputError:
             named = []
         known = [name for name in listing(named) if isinstance(name, str) and name in self.entries]

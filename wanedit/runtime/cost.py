@@ -1,16 +1,19 @@
 """What a run will cost: tokens, floating-point operations, memory, disk. Estimates, for the plan."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
 
 from wanedit.errors import ResourceError
-from wanedit.lit.tasks import SegmentTask
+from wanedit.lit.tasks import DecodeTask, SegmentTask
 from wanedit.lit.velocity import BATCHED_UP_TO
+from wanedit.timeline import STRIDE
 from wanedit.wan.condition import image_part, text_part
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
 from wanedit.wan.load import WanFolder, phases, read_vae_config, text_dtype, vae_part
-from wanedit.wan.vae import width
+from wanedit.wan.vae import WARM_UP, width
 
 # FFV1 keeps about this share of the raw bytes of camera footage.
 LOSSLESS_SHARE = 0.6
@@ -33,7 +36,7 @@ def forward_flops(config: WanConfig, tokens: int) -> float:
     return 2.0 * tokens * (blocks + patches)
 
 
-def sampling_flops(config: WanConfig, tasks: list[SegmentTask], passes: int) -> float:
+def sampling_flops(config: WanConfig, tasks: Sequence[SegmentTask], passes: int) -> float:
     """Floating-point operations of sampling these segments with so many passes each, decoding not counted."""
     return sum(forward_flops(config, task.tokens) * passes for task in tasks)
 
@@ -66,11 +69,13 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     transformers = [part.num_weights() for part, _ in phases(folder)]
     weights = max(transformers) * len(transformers) * bytes_per_weight
     weights += 4 * vae_part(folder.source).num_weights()
-    pixels = task.sampled_frames * task.first.shape[1] * task.first.shape[2]
+    frame = task.first.shape[1] * task.first.shape[2]
+    # With the frames that the decoder is warmed up by, and drops.
+    pixels = (task.sampled_frames + STRIDE * WARM_UP) * frame
     # The decoder's last level holds a chunk of 4 frames at full size, beside the clip. Twenty copies of the chunk
     # are what wan-tiny's peak grew by from 128*128 to 256*256 at 33 frames.
     decoding = 4 * (
-        4 * pixels // task.sampled_frames * width(read_vae_config(folder.source)) * 20 + 3 * 2 * pixels
+        4 * frame * width(read_vae_config(folder.source)) * 20 + 3 * 2 * pixels
     )
     text = text_dtype(folder.source, "cpu" if bytes_per_weight == 4 else "cuda").itemsize
     encoders = [text * text_part(folder.source).num_weights()]
@@ -79,11 +84,14 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     return Memory(max(encoders), weights + cross + max(activations, decoding))
 
 
-def disk_bytes(tasks: list[SegmentTask], total_frames: int, size: tuple[int, int]) -> int:
-    """Room that the lossless segments to be written and the final video need, with a quarter to spare."""
+def disk_bytes(
+    sampled: Sequence[SegmentTask], decoded: Sequence[DecodeTask], total_frames: int, size: tuple[int, int]
+) -> int:
+    """Room that latents and lossless segments to be written and the final video need, with a quarter to spare."""
     frame = size[0] * size[1] * 3
-    lossless = sum(task.sampled_frames for task in tasks) * frame * LOSSLESS_SHARE
-    return int(SPARE * (lossless + total_frames * frame * FINAL_SHARE)) + (1 << 20)
+    latents = 4 * sum(task.latent_space.channels * math.prod(task.grid) for task in sampled)
+    lossless = sum(task.frames for task in decoded) * frame * LOSSLESS_SHARE
+    return int(SPARE * (latents + lossless + total_frames * frame * FINAL_SHARE)) + (1 << 20)
 
 
 def require_memory(frames: int, size: tuple[int, int], copies: int, doing: str) -> None:

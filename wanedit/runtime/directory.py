@@ -13,7 +13,7 @@ from io import FileIO
 from pathlib import Path
 
 from wanedit import __version__
-from wanedit.errors import InputError, ResourceError
+from wanedit.errors import InputError, MissingWeightsError, ResourceError
 from wanedit.files import (
     append_line,
     file_sha256,
@@ -201,12 +201,13 @@ class RunDirectory:
 
 @dataclass(frozen=True)
 class Entry:
-    """A complete segment.
+    """A complete segment: its latents, or its frames.
 
     Attributes:
         file: name inside the segments folder.
         file_sha256: of that file; a segment whose file is another is sampled again.
-        latents_sha256: of the float32 bytes of the latents; equal for equal inputs on any number of ranks.
+        latents_sha256: of the float32 bytes of the latents; equal for equal inputs on any number of ranks. "" for
+            frames whose latents have an entry of their own, or that have none.
         seconds: wall time of sampling and decoding.
     """
 
@@ -223,9 +224,9 @@ class Entry:
 SEGMENT_FILE = re.compile(r"segment_\d{3,}_[0-9a-f]{12}\.(mkv|safetensors)")
 
 
-def segment_file(index: int, name: str) -> str:
+def segment_file(index: int, name: str, ending: str = ".mkv") -> str:
     """File name of a segment: its place in the chain, and enough of its hash to tell versions apart."""
-    return f"segment_{index:03d}_{name[:12]}.mkv"
+    return f"segment_{index:03d}_{name[:12]}{ending}"
 
 
 class Manifest:
@@ -346,12 +347,17 @@ class Manifest:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether every frame of a file can be read: FFV1 has checksums, so that a damaged file of ours cannot."""
+    """Whether all of a file can be read: FFV1 has checksums, so that a damaged film of ours cannot; of latents only the
+    length is told from their head, and what is damaged otherwise is left for its owner to judge."""
     from wanedit.video import iter_frames
+    from wanedit.wan.formats.tensors import read_file
 
     try:
+        if path.suffix == ".safetensors":
+            read_file(path)
+            return True
         for _ in iter_frames(path):
             pass
-    except InputError:
+    except (InputError, MissingWeightsError):
         return False
     return True

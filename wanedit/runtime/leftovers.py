@@ -35,11 +35,13 @@ def leftovers(directory: RunDirectory, digests: Iterable[str]) -> list[Leftover]
         InputError: the journal cannot be read.
     """
     journal, needed = Manifest(directory).read(), set(digests)
-    known = {Path(entry.file).stem: name in needed for name, entry in journal.items()}
+    known = {entry.file: name in needed for name, entry in journal.items()}
     found: list[tuple[Path, str]] = []
     for path in sorted(directory.segments.glob("segment_*")):
-        if SEGMENT_FILE.fullmatch(path.name) and not known.get(path.stem):
-            found.append((path, "of earlier settings" if path.stem in known else "in no journal"))
+        # Latents that have no entry of their own lie beside their frames.
+        name = path.name if path.name in known else path.with_suffix(".mkv").name
+        if SEGMENT_FILE.fullmatch(path.name) and not known.get(name):
+            found.append((path, "of earlier settings" if name in known else "in no journal"))
     found += [(path, "half-written") for path in directory.half_written()]
     of_workers = (directory.root / name for name in (ERROR_FILE, LOG_FILE))
     found += [(path, "of workers that failed") for path in of_workers if path.is_file() and is_own(path)]
@@ -54,7 +56,8 @@ def last_started(directory: RunDirectory) -> list[str]:
     """
     for event in reversed(read_events(directory.metrics)):
         if event.get("event") == "start":
-            named = event.get("segments", [event.get("edit")])
+            # Runs of before latents were kept say their segments alone, which is all that they have.
+            named = event.get("keeps") or event.get("segments", [event.get("edit")])
             if isinstance(named, list) and named and all(isinstance(name, str) for name in named):
                 return named
             break
@@ -66,9 +69,9 @@ def last_started(directory: RunDirectory) -> list[str]:
 
 def remove(directory: RunDirectory, found: Sequence[Leftover]) -> None:
     """Take segments out of the journal, then files from the disk; what is stopped between finds them in no journal."""
-    gone = {leftover.path.stem for leftover in found}
+    gone = {leftover.path.name for leftover in found}
     journal = Manifest(directory)
-    journal.forget({name for name, entry in journal.read().items() if Path(entry.file).stem in gone})
+    journal.forget({name for name, entry in journal.read().items() if entry.file in gone})
     for leftover in found:
         leftover.path.unlink(missing_ok=True)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wanedit.files import atomic_path, file_sha256
+from wanedit.files import atomic_path, file_sha256, reading
 from wanedit.interrupts import reclaim_signals
-from wanedit.lit.tasks import EditedClip, SampledSegment, Work
+from wanedit.lit.tasks import DecodedPiece, EditedClip, SampledSegment, Work
 from wanedit.progress import counted
-from wanedit.runtime.directory import Entry, RunDirectory
+from wanedit.runtime.directory import Entry, RunDirectory, segment_file
 from wanedit.runtime.launch import World, choose_devices, threads
 from wanedit.runtime.settings import RunSettings
 from wanedit.video import write_lossless
@@ -67,25 +67,44 @@ def predict(
 
 
 def write_piece(
-    directory: RunDirectory, name: str, piece: SampledSegment | EditedClip, fps: Fraction, rank: int
+    directory: RunDirectory, name: str, piece: DecodedPiece | EditedClip, fps: Fraction, rank: int
 ) -> Entry:
     """Write the frames of one task without loss; returns its entry for the journal."""
     path = directory.segments / name
     write_lossless(path, counted(piece.frames, "writing the frames", "frames"), fps)
-    latents = "" if piece.latents is None else hashlib.sha256(piece.latents.numpy().tobytes()).hexdigest()
+    latents = "" if piece.latents is None else _sha256(piece.latents)
     seconds = round(piece.seconds, 3)
     return Entry(piece.index, name, file_sha256(path), len(piece.frames), latents, seconds, rank)
 
 
-def save_latents(directory: RunDirectory, name: str, latents: Tensor) -> None:
-    """Keep normalised latents beside their video, as safetensors."""
+def write_latents(directory: RunDirectory, segment: SampledSegment, frames: int, rank: int) -> Entry:
+    """Write the latents of one segment, which decode to so many frames; returns its entry for the journal."""
+    path = directory.segments / segment_file(segment.index, segment.digest, ".safetensors")
+    save_latents(path, segment.latents)
+    sha256, seconds = file_sha256(path), round(segment.seconds, 3)
+    return Entry(segment.index, path.name, sha256, frames, _sha256(segment.latents), seconds, rank)
+
+
+def save_latents(path: Path, latents: Tensor) -> None:
+    """Keep normalised latents as safetensors."""
     from safetensors.torch import save
 
-    with atomic_path(latents_path(directory, name)) as partial:
+    with atomic_path(path) as partial:
         # Not by the library, whose errors do not say what the system refused.
         partial.write_bytes(save({"latents": latents.contiguous()}))
 
 
-def latents_path(directory: RunDirectory, name: str) -> Path:
-    """Where the latents of a segment's file are kept."""
-    return (directory.segments / name).with_suffix(".safetensors")
+def load_latents(path: Path) -> Tensor:
+    """What `save_latents` kept.
+
+    Raises:
+        InputError: the file is gone, or holds something else.
+    """
+    from safetensors.torch import load
+
+    with reading(path, "latents as wanedit keeps them; delete it and run again: they are made anew"):
+        return load(path.read_bytes())["latents"]
+
+
+def _sha256(latents: Tensor) -> str:
+    return hashlib.sha256(latents.numpy().tobytes()).hexdigest()

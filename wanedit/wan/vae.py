@@ -64,6 +64,10 @@ OFFICIAL: dict[int, Json] = {
     },
 }  # fmt: skip
 
+# A frame is decoded from all slots before it, with weights that fall off: behind so many of them wan-tiny's frames are
+# those of the whole sequence to 1e-4 of the range -1 … 1 (behind 8 to 1.5e-4); a test measures it.
+WARM_UP = 10
+
 # Clips whose largest activation, frames x height x width x the VAE's width, has no more elements are coded whole:
 # faster, at about six such tensors of memory (1.5 GiB in float32). The official VAE, 96 wide, so codes up to 81 frames
 # of 88x96.

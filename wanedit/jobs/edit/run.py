@@ -199,7 +199,7 @@ def sample(
         def save(clip: EditedClip) -> None:
             name = segment_file(clip.index, clip.digest)
             if plan.config.save_latents and clip.latents is not None:
-                save_latents(directory, name, clip.latents)
+                save_latents((directory.segments / name).with_suffix(".safetensors"), clip.latents)
             entry = write_piece(directory, name, clip, plan.fps, 0)
             measured = [step["keyframe_error"] for step in clip.steps if "keyframe_error" in step]
             line = {

@@ -73,14 +73,14 @@ def assemble(plan: Plan, directory: RunDirectory) -> None:
 def final_frames(plan: Plan, directory: RunDirectory) -> Iterator[np.ndarray]:
     """The frames of the output, uint8 (H, W, 3), exactly `timeline.num_frames` of them."""
     journal = Manifest(directory).read()
-    pieces = (
-        Piece(
-            segment.start,
-            segment.end,
-            segment_frames(plan, segment, directory.inside(journal[task.digest].file)),
-        )
-        for segment, task in zip(plan.timeline.segments, plan.tasks, strict=True)
-    )
+
+    def frames(segment: Segment) -> np.ndarray:
+        entry = plan.frames_entry(segment.index, journal)
+        if entry is None:
+            raise InputError(f"segment {segment.index} is not decoded; run again")
+        return segment_frames(plan, segment, directory.inside(entry.file))
+
+    pieces = (Piece(segment.start, segment.end, frames(segment)) for segment in plan.timeline.segments)
     config, timeline = plan.config, plan.timeline
     return smooth_stream(
         stitch(pieces), timeline.num_frames, timeline.joins, config.smoothing, config.smoothing_radius
@@ -93,7 +93,7 @@ def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
         frames = read_frames(path)
     except InputError as error:
         raise InputError(
-            f"segment {segment.index}: {error}. Delete {path} and run again: it is sampled anew"
+            f"segment {segment.index}: {error}. Delete {path} and run again: it is made anew"
         ) from None
     truth = dict(zip(plan.timeline.keyframe_frames, plan.keyframes, strict=True))
     # A segment beyond the model's limit is always stretched along its motion: a blend would only double it.

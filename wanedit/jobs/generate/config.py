@@ -62,6 +62,8 @@ class GenerationConfig(SampledSettings):
         references: a picture of a subject that is no frame, or several, for models that read them (VACE).
         long_segments: stretch: sample a segment beyond the model's limit at the limit and stretch it by optical flow,
             with a note that says how far; error: refuse it.
+        decode: once: all segments as one sequence of latents, so that behind a join the decoder knows what was before
+            it. apart: every segment by itself. auto: once, or as the folder's earlier run did it.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
         colour_correction: correct every segment by Lab maps fitted at its two keyframes.
         restore: what keyframes give the frames about them in pixels, along the video's own motion. residual: what the
@@ -91,6 +93,7 @@ class GenerationConfig(SampledSettings):
     middle_strength: Share | Sequence[Share] | None = None
     references: Annotated[FileName | Sequence[FileName], Repeated()] = field(default_factory=list)
     long_segments: Literal["error", "stretch"] = "stretch"
+    decode: Literal["auto", "once", "apart"] = "auto"
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
     colour_correction: bool = True
     restore: Literal["auto", "none", "residual", "keyframes"] = "auto"

@@ -1,7 +1,7 @@
 """From a configuration to tasks: every decision made, every input read, no weight loaded; and its page."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,15 +25,16 @@ from wanedit.jobs.generate.config import (
     references,
     timed_keyframes,
 )
+from wanedit.jobs.generate.joins import Todo, decodings, latents_file
 from wanedit.lit.model import held_softly, open_model, require_wan
-from wanedit.lit.tasks import ChainSettings, SegmentTask
+from wanedit.lit.tasks import ChainSettings, DecodeTask, SegmentTask
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
-from wanedit.runtime.directory import Manifest, RunDirectory
+from wanedit.runtime.directory import Entry, Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.launch import World, elsewhere
-from wanedit.runtime.record import resolve_seed, resolve_threads
+from wanedit.runtime.record import own_record, resolve_seed, resolve_threads
 from wanedit.runtime.sampling import decide_sampling
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
@@ -101,6 +102,7 @@ class Plan:
         seed: of all noise.
         evaluations: passes of the network for one segment, two for each velocity under guidance.
         tasks: one for each segment of the timeline.
+        pieces: for each of them the latents that its frames are decoded from.
         sound: what lies under the video.
         model_files: SHA-256 of every file that decides what the model computes, by its path inside the model's folder.
     """
@@ -115,9 +117,23 @@ class Plan:
     settings: ChainSettings
     evaluations: int
     tasks: tuple[SegmentTask, ...]
+    pieces: tuple[DecodeTask, ...]
     warnings: tuple[str, ...]
     model_files: dict[str, str]
     sound: Sound | None
+
+    @property
+    def digests(self) -> list[str]:
+        """Of all that the run makes and its folder keeps."""
+        return Todo(self.tasks, self.pieces).digests
+
+    def frames_entry(self, segment: int, journal: Mapping[str, Entry]) -> Entry | None:
+        """What a journal has of a segment's frames. Versions that kept no latents had them, decoded apart, under the
+        segment's own name."""
+        names = [self.pieces[segment].digest]
+        if self.config.decode == "apart":
+            names.append(self.tasks[segment].digest)
+        return next((journal[n] for n in names if n in journal and journal[n].file.endswith(".mkv")), None)
 
 
 def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say = lambda text: None) -> Plan:
@@ -196,6 +212,12 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         )
     notes += timeline.stretches(chain)
     notes += _doubts(folder, chain, texts)
+    once = config.decode != "apart"
+    if not once and chain.joins:
+        notes.append(
+            "decode apart: each segment is decoded without what goes before it, as the settings or this folder's "
+            "earlier run have it; --decode once mends the joins, and samples again what has no latents kept"
+        )
     if own.full_size:
         notes += timeline.warnings(chain, max(timeline.DRIFT_ABOVE, own.max_frames))
     kind, audio, sound = format_of(config.final_path), config.audio, None
@@ -210,12 +232,16 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         config,
         **filled,
         solver=solver,
+        decode="once" if once else "apart",
         audio=audio,
         keyframes=[[str(keyframe.path.absolute()), keyframe.seconds] for keyframe in keyframes],
         references=[str(image.keyframe.path.absolute()) for image in subjects],
         fps=fps,
         size=size,
         negative_prompt=negative_prompt,
+    )
+    tasks = tuple(
+        _tasks(folder, chain, images, subjects, settings, texts, negative_prompt, seed, digest(files), space)
     )
     return Plan(
         config=config,
@@ -227,11 +253,8 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         seed=seed,
         settings=settings,
         evaluations=evaluations,
-        tasks=tuple(
-            _tasks(
-                folder, chain, images, subjects, settings, texts, negative_prompt, seed, digest(files), space
-            )
-        ),
+        tasks=tasks,
+        pieces=decodings(tasks, RunDirectory(config.folder, config.final_path).segments, once),
         warnings=tuple(notes),
         model_files=files,
         sound=sound,
@@ -372,47 +395,64 @@ def _doubts(folder: WanFolder, chain: Timeline, texts: list[str]) -> list[str]:
 
 
 def resolve(config: GenerationConfig, directory: RunDirectory, world: World) -> GenerationConfig:
-    """Fill what depends on the machine and on an earlier run of this folder: seed, threads, offloading.
+    """Fill what depends on the machine and on an earlier run of this folder: seed, threads, offloading, decoding.
 
     Raises:
         InputError: the folder's config.yaml is not a record of wanedit.
     """
     several = max(world.size, config.num_gpus) > 1
     offload = not several if config.offload_model is None else config.offload_model
+    decode, earlier = config.decode, own_record(config.job, directory)
+    if decode == "auto" and earlier and not config.force_regenerate:
+        # One of before it could be chosen was decoded apart.
+        decode = earlier.get("decode", "apart")
     return replace(
         config,
+        decode=decode,
         base_seed=resolve_seed(config, directory),
         cpu_threads=resolve_threads(config, directory),
         offload_model=offload,
     )
 
 
-def remaining(plan: Plan, directory: RunDirectory) -> list[SegmentTask]:
-    """Segments that have to be sampled.
+def remaining(plan: Plan, directory: RunDirectory) -> Todo:
+    """What has to be sampled and decoded: pieces that are missing, and segments that these read and that are missing.
 
     Raises:
         InputError: `resume_from` lies outside the chain, or a segment before it is not complete.
     """
-    complete = Manifest(directory).complete([task.digest for task in plan.tasks], plan.config.save_latents)
-    if plan.config.force_regenerate:
-        return list(plan.tasks)
-    start = plan.config.resume_from
-    if start is None:
-        return [task for task in plan.tasks if task.digest not in complete]
-    if not 0 <= start < len(plan.tasks):
+    start, entries = plan.config.resume_from, Manifest(directory).read()
+    if start is not None and not 0 <= start < len(plan.tasks):
         raise InputError(f"resume_from is {start}; expected a segment, 0 to {len(plan.tasks) - 1}")
-    lacking = [task.index for task in plan.tasks[:start] if task.digest not in complete]
-    if lacking:
+    if plan.config.force_regenerate:
+        start = 0
+    complete = Manifest(directory).complete(plan.digests, plan.config.save_latents)
+    whole = {name: entries[name] for name in complete}
+    anew = set(range(len(plan.tasks) if start is None else start, len(plan.tasks)))
+    pieces = tuple(
+        piece for piece in plan.pieces if piece.index in anew or plan.frames_entry(piece.index, whole) is None
+    )
+    lacking = [piece.index for piece in pieces if piece.index not in anew]
+    if plan.config.resume_from and lacking:
         raise InputError(
             f"resume_from is {start}, but segments {lacking} are not complete for these settings in "
             f"{directory.segments}; leave resume_from out to sample whatever is missing"
         )
-    return list(plan.tasks[start:])
+    read = {file for piece in pieces for file in piece.latents.files}
+    kept = {entry.file for entry in whole.values()}
+    segments = tuple(
+        task
+        for task in plan.tasks
+        if task.index in anew
+        or (latents_file(task) in read and latents_file(task) not in kept)
+        or (plan.config.save_latents and task.digest not in whole)
+    )
+    return Todo(segments, pieces)
 
 
-def for_segments(config: GenerationConfig, todo: Sequence[SegmentTask]) -> GenerationConfig:
-    """A configuration of no more processes than there are segments to sample: others would only load the model."""
-    needed = max(1, min(config.num_gpus, len(todo)))
+def for_segments(config: GenerationConfig, todo: Todo) -> GenerationConfig:
+    """A configuration of no more processes than there are segments to make: others would only load the model."""
+    needed = max(1, min(config.num_gpus, max(len(todo.segments), len(todo.pieces))))
     return replace(config, num_gpus=needed, gpu_ids=config.devices[:needed])
 
 
@@ -433,9 +473,10 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
         wide_console().print("the seed was drawn for this plan; the run draws its own and records it")
 
 
-def show_plan(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> None:
-    """Print a plan of which `todo` is to be sampled, as a page."""
-    console, sampled = wide_console(), {task.index for task in todo}
+def show_plan(plan: Plan, todo: Todo, directory: RunDirectory) -> None:
+    """Print a plan of which `todo` is to be made, as a page."""
+    console, sampled = wide_console(), {task.index for task in todo.segments}
+    decoded = {piece.index for piece in todo.pieces}
     if plan.folder.about:
         console.print(plan.folder.about, style="yellow")
     for warning in plan.warnings:
@@ -477,33 +518,38 @@ def show_plan(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> N
             str(derive_seed(task.seed, "segment", task.index)),
             f"{forward_flops(plan.folder.config, task.tokens) / 1e12:.3g}",
             task.digest[:12],
-            "samples" if segment.index in sampled else "skips: complete",
+            ", ".join(
+                verb for verb, those in (("samples", sampled), ("decodes", decoded)) if segment.index in those
+            )
+            or "skips: complete",
         )
     console.print(keyframes, segments, sep="\n")
     console.print(_totals(plan, todo, directory), highlight=False)
 
 
-def announce(plan: Plan, todo: list[SegmentTask], tell: Say) -> None:
-    """Tell a plan of which `todo` is to be sampled, in a line."""
+def announce(plan: Plan, todo: Todo, tell: Say) -> None:
+    """Tell a plan of which `todo` is to be made, in a line."""
     if plan.folder.about:
         tell(plan.folder.about)
     for warning in plan.warnings:
         tell(f"warning: {warning}")
-    done = len(plan.tasks) - len(todo)
+    done = len(plan.tasks) - len(todo.segments)
     tell(
         f"{len(plan.tasks)} segments, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
         f"{plan.folder.name}, seed {plan.seed}" + (f"; {done} already complete" if done else "")
     )
-    if not todo:
+    if not todo.segments:
         tell(
-            "nothing to sample: stitching again. --force_regenerate samples anew, with another seed unless one is given"
+            f"nothing to sample: {'decoding and ' if todo.pieces else ''}stitching again. --force_regenerate samples "
+            "anew, with another seed unless one is given"
         )
 
 
-def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str:
+def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
     settings = plan.settings
-    flops = sampling_flops(plan.folder.config, todo, plan.evaluations)
+    flops = sampling_flops(plan.folder.config, todo.segments, plan.evaluations)
     weight = 2 if torch.cuda.is_available() else 4
+    disk = disk_bytes(todo.segments, todo.pieces, plan.timeline.num_frames, plan.size)
     peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), settings.guided, weight)
     height, width = plan.size
     return "\n".join(
@@ -516,11 +562,13 @@ def _totals(plan: Plan, todo: list[SegmentTask], directory: RunDirectory) -> str
             *(f"reference  {image.keyframe.path}" for image in plan.references),
             f"sampler    {settings.solver}, {settings.words}",
             f"seed       {plan.seed}",
-            f"to sample  {len(todo)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the transformer",
+            f"to sample  {len(todo.segments)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the "
+            "transformer",
+            f"to decode  {len(todo.pieces)} of {len(plan.pieces)} segments, {plan.config.decode}",
             f"processes  {for_segments(plan.config, todo).num_gpus}",
             f"memory     about {_gigabytes(peak.encoders)} to encode, "
             f"then {_gigabytes(peak.sampling)} to sample and decode, and 1.2 GB for the process itself",
-            f"disk       about {disk_bytes(todo, plan.timeline.num_frames, plan.size) / 1e6:.0f} MB",
+            f"disk       about {disk / 1e6:.0f} MB",
         )
     )
 

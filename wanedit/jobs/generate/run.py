@@ -14,6 +14,7 @@ from wanedit.files import OnDisk, system_errors
 from wanedit.interrupts import interruptible
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check, check_output, find_keyframes
+from wanedit.jobs.generate.joins import Todo
 from wanedit.jobs.generate.plan import (
     Plan,
     Say,
@@ -24,14 +25,14 @@ from wanedit.jobs.generate.plan import (
     resolve,
     show_plan,
 )
-from wanedit.lit.tasks import SampledSegment, SegmentTask, shares
+from wanedit.lit.tasks import DecodedPiece, SampledSegment, shares
 from wanedit.runtime import launch, leftovers, workers
 from wanedit.runtime.cost import disk_bytes
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, counting_together, progress_bars
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
-from wanedit.runtime.predict import predict, save_latents, write_piece
+from wanedit.runtime.predict import predict, write_latents, write_piece
 from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.runtime.settings import with_changes
 from wanedit.tracking import check_tracking
@@ -113,11 +114,11 @@ def generate(
                 numbers = {
                     "frames": plan.timeline.num_frames,
                     "segments": len(digests),
-                    "sampled": len(todo),
+                    "sampled": len(todo.segments),
                     "seed": plan.seed,
                 }
                 track_result(tracking, directory, digests, numbers)
-                for line in leftovers.told(directory, digests) if tell is not None else ():
+                for line in leftovers.told(directory, plan.digests) if tell is not None else ():
                     say(line)
     finally:
         launch.leave(world)
@@ -129,7 +130,7 @@ def generate(
         keyframe_frames=plan.timeline.keyframe_frames,
         seed=plan.seed,
         segments=tuple(digests),
-        sampled=tuple(task.index for task in todo),
+        sampled=tuple(task.index for task in todo.segments),
     )
 
 
@@ -140,7 +141,7 @@ def _decide(
     world: World,
     stack: contextlib.ExitStack,
     tell: Say | None,
-) -> tuple[Plan, list[SegmentTask]]:
+) -> tuple[Plan, Todo]:
     """Plan, take the folder, settle what is to be sampled, check the disk, record the run."""
     check(config)
     check_tracking(config)
@@ -154,10 +155,10 @@ def _decide(
     stack.enter_context(directory.lock())
     directory.prepare()
     todo = remaining(plan, directory)
-    directory.require_space(disk_bytes(todo, plan.timeline.num_frames, plan.size))
+    directory.require_space(disk_bytes(todo.segments, todo.pieces, plan.timeline.num_frames, plan.size))
     if plan.config.force_regenerate or plan.config.resume_from is not None:
         # Else a run that is stopped would find the old segments complete when it goes on.
-        Manifest(directory).forget({task.digest for task in todo})
+        Manifest(directory).forget({*todo.digests})
     record_start(
         directory,
         plan.config,
@@ -174,22 +175,24 @@ def _decide(
         ],
         warnings=list(plan.warnings),
         segments=[task.digest for task in plan.tasks],
-        to_sample=[task.index for task in todo],
+        keeps=plan.digests,
+        to_sample=[task.index for task in todo.segments],
     )
     return plan, todo
 
 
 def sample(
     plan: Plan,
-    todo: list[SegmentTask],
+    todo: Todo,
     directory: RunDirectory,
     world: World,
     verbose: bool,
     follow: Callable[[], None] = lambda: None,
 ) -> None:
-    """Sample `todo`: here, here and on the other ranks of a torchrun, or in processes started for it.
+    """Make `todo`: here, here and on the other ranks of a torchrun, or in processes started for it.
 
-    Each segment is on disk and in the journal when its step ends, and all of every rank when this returns.
+    Stage by stage, since each reads what the one before made on whatever rank: latents of segments, then frames. What
+    is made is on disk and in the journal when its step ends, and all of every rank when this returns.
 
     Args:
         verbose: whether processes that are started draw progress bars.
@@ -204,9 +207,10 @@ def sample(
     if config.num_gpus > 1 and not world.under_torchrun:
 
         def doing(rank: int) -> str:
-            journal = Manifest(directory).read()
-            mine = [todo[i] for i in shares(todo, config.num_gpus)[rank]]
-            at = next((f" at segment {task.index}" for task in mine if task.digest not in journal), "")
+            journal, at = Manifest(directory).read(), ""
+            for verb, stage in (("decoding ", todo.pieces), ("", todo.segments)):
+                mine = [stage[i] for i in shares(stage, config.num_gpus)[rank]]
+                at = next((f" at {verb}segment {one.index}" for one in mine if one.digest not in journal), at)
             kept = sum(task.digest in journal for task in plan.tasks)
             return f"{at}; {kept} of {len(plan.tasks)} segments are kept in {directory.segments}"
 
@@ -219,49 +223,60 @@ def sample(
             doing,
         )
         return
-    steps = plan.settings.num_inference_steps
-    all_steps, place = len(todo) * steps, directory.segments
-    with counting_together("sampling", "steps", all_steps, place, world.rank, world.size) as advance:
+    manifest, place, fps = Manifest(directory), directory.segments, plan.timeline.fps
 
-        def on_step(segment: int, step: int) -> None:
-            advance()
-            follow()
+    def save_segment(segment: SampledSegment) -> None:
+        frames = plan.tasks[segment.index].sampled_frames
+        entry = write_latents(directory, segment, frames, world.rank)
+        line = {
+            "event": "segment",
+            "segment": segment.index,
+            "rank": world.rank,
+            "frames": frames,
+            "tokens": segment.tokens,
+            "steps": plan.settings.num_inference_steps,
+            "evaluations": plan.evaluations,
+            "seconds": round(segment.seconds, 3),
+            "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
+        }
+        # First, for what is in the journal is never sampled again, and would lack it for ever.
+        append_event(directory.metrics, line)
+        manifest.record(segment.digest, entry)
 
-        def save(segment: SampledSegment) -> None:
-            name = segment_file(segment.index, segment.digest)
-            if plan.config.save_latents:
-                save_latents(directory, name, segment.latents)
-            entry = write_piece(directory, name, segment, plan.timeline.fps, world.rank)
-            line = {
-                "event": "segment",
-                "segment": segment.index,
-                "rank": world.rank,
-                "frames": len(segment.frames),
-                "tokens": segment.tokens,
-                "steps": steps,
-                "evaluations": plan.evaluations,
-                "seconds": round(segment.seconds, 3),
-                "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
-            }
-            # First, for what is in the journal is never sampled again, and would lack it for ever.
-            append_event(directory.metrics, line)
-            Manifest(directory).record(segment.digest, entry)
+    def save_piece(piece: DecodedPiece) -> None:
+        name = segment_file(piece.index, piece.digest)
+        manifest.record(piece.digest, write_piece(directory, name, piece, fps, world.rank))
+        counted()
 
-        # Brings Lightning, for which a plan and a run that is complete need not wait.
-        from wanedit.lit.chain import FLF2VChain
+    # Brings Lightning, for which a plan and a run that is complete need not wait.
+    from wanedit.lit.chain import FLF2VChain, SequenceDecoder
 
-        predict(FLF2VChain(plan.folder, plan.settings, on_step), todo, save, config, world)
+    if todo.segments:
+        steps = len(todo.segments) * plan.settings.num_inference_steps
+        with counting_together("sampling", "steps", steps, place, world.rank, world.size) as stepped:
+
+            def on_step(segment: int, step: int) -> None:
+                stepped()
+                follow()
+
+            chain = FLF2VChain(plan.folder, plan.settings, on_step, decodes=False)
+            predict(chain, todo.segments, save_segment, config, world)
+            launch.barrier(world)
+    pieces = len(todo.pieces)
+    with counting_together("decoding", "segments", pieces, place, world.rank, world.size) as counted:
+        predict(SequenceDecoder(plan.folder, plan.settings.tile), todo.pieces, save_piece, config, world)
         launch.barrier(world)
 
 
 def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] = ()) -> FinishedRun:
     """What a complete generation holds, for `runtime.record.read_run`. Raises InputError for one that is not."""
-    config = recorded_config(GenerationConfig, record, root)
+    # One of before decoding could be chosen was decoded apart.
+    config = recorded_config(GenerationConfig, {"decode": "apart"} | {**record}, root)
     plan, directory = make_plan(config, folders), RunDirectory(root, config.final_path)
-    if missing := remaining(plan, directory):
+    if (missing := remaining(plan, directory)).pieces:
         raise InputError(
-            f"run: {len(missing)} of {len(plan.tasks)} segments of {root} are not complete for their inputs as they "
-            "are; run it again"
+            f"run: {len(missing.pieces)} of {len(plan.tasks)} segments of {root} are not complete for their inputs as "
+            "they are; run it again"
         )
     places = plan.timeline.keyframe_frames
     entries = Manifest(directory).read()
@@ -275,7 +290,7 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
         prompt=config.prompt,
         keyframes=dict(zip(places, (image.pixels() for image in plan.keyframes), strict=True)),
         junctions=plan.timeline.joins,
-        seconds=sum(entries[task.digest].seconds for task in plan.tasks),
+        seconds=sum(entries[name].seconds for name in plan.digests if name in entries),
         config=config,
         digests=tuple(task.digest for task in plan.tasks),
         metadata=metadata(plan),
