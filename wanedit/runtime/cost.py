@@ -74,9 +74,7 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     pixels = (task.sampled_frames + STRIDE * WARM_UP) * frame
     # The decoder's last level holds a chunk of 4 frames at full size, beside the clip. Twenty copies of the chunk
     # are what wan-tiny's peak grew by from 128*128 to 256*256 at 33 frames.
-    decoding = 4 * (
-        4 * frame * width(read_vae_config(folder.source)) * 20 + 3 * 2 * pixels
-    )
+    decoding = 4 * (4 * frame * width(read_vae_config(folder.source)) * 20 + 3 * 2 * pixels)
     text = text_dtype(folder.source, "cpu" if bytes_per_weight == 4 else "cuda").itemsize
     encoders = [text * text_part(folder.source).num_weights()]
     if config.image_tokens:
