@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -257,6 +258,19 @@ def test_check_says_what_parts_without_a_transformer_are(tmp_path: Path, capsys)
     shown = checked(gguf.parent, 3)
     assert "3 of 4 parts fit" in shown
     assert "no file holds the transformer; name one by --transformer FILE" in shown
+
+    # Sizes as the folder's layout says them, in a folder without a transformer and of one file out of it.
+    official = tmp_path / "official"
+    shutil.copytree(converted.TINY, official, ignore=shutil.ignore_patterns("diffusion_pytorch_model*"))
+    assert "3 of 4 parts fit" in checked(official, 3)
+    assert "1 of 1 parts fit" in checked(official / "Wan2.1_VAE.safetensors", 0)
+    diffusers = converted.diffusers_folder(tmp_path / "diffusers")
+    shutil.rmtree(diffusers / "transformer")
+    assert "3 of 4 parts fit" in checked(diffusers, 3)
+    assert "1 of 2 parts fit" in checked(diffusers / "vae", 3)
+    assert "1 of 1 parts fit" in checked(diffusers / "text_encoder" / "model.safetensors", 0)
+    shutil.rmtree(root / "diffusion_models")
+    assert "3 of 4 parts fit" in checked(root, 3)
 
 
 def test_check_says_what_a_file_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

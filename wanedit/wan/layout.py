@@ -7,7 +7,7 @@ config must hash to it; a folder on disk must hold what its config says.
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from wanedit.wan.catalog import (
 )
 from wanedit.wan.checkpoint import Part, Shapes, layout_hash, module_shapes
 from wanedit.wan.config import IMAGE, TEXT, TRANSFORMER, VAE
-from wanedit.wan.formats.layouts import SingleFiles, holding, names_in
+from wanedit.wan.formats.layouts import holding, names_in, open_source
 from wanedit.wan.formats.lora import LoraFile
 from wanedit.wan.formats.names import is_lora
 from wanedit.wan.formats.numbers import some, stored
@@ -131,12 +131,16 @@ def check_folder(source: str | Path) -> list[PartCheck]:
 
 
 def _lone_parts(path: Path) -> list[PartCheck]:
-    """Of what a file, or each file of a folder, holds beside transformers."""
+    """Of what a file, or each file of a folder and of those in it, holds beside transformers; the folder's layout may
+    say their sizes.
+    """
     parts = {VAE: load.vae_part, TEXT: condition.text_part, IMAGE: condition.image_part}
+    source = open_source(path if path.is_dir() else path.parent)
+    places = [path, *sorted(inside for inside in path.glob("*") if inside.is_dir())]
     return [
-        _check_files(group[0].stem, part(SingleFiles(group[0], {name: group[0]})))
+        _check_files(group[0].stem, part(replace(source, chosen={name: group[0]})))
         for name, part in parts.items()
-        for group in holding([path], name)
+        for group in holding(places, name)
     ]
 
 

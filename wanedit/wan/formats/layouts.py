@@ -75,9 +75,11 @@ class Source(ABC):
             path = self.config_file(part)
         else:
             path = place.with_suffix(".json") if place.is_file() else place / "config.json"
-            own = self.config_file(part)
+            own, theirs = self.config_file(part), path.with_name("config.json")
             if not path.is_file() and own.parent == path.parent:  # one of several in the model's folder
                 path = own
+            if not path.is_file() and theirs.is_file() and _TELLS.get(part, "") in read_model_json(theirs):
+                path = theirs  # a file out of a diffusers folder
         if not path.is_file():
             return {}, path
         values = read_model_json(path)
@@ -407,13 +409,17 @@ def find_weights(folder: Path, stem: str) -> list[Path]:
     raise MissingWeightsError(f"{folder} has no {stem}*.safetensors and no {stem}*.pth")
 
 
+# Keys that a config.json of diffusers or transformers has of one part alone.
+_TELLS = {TRANSFORMER: "attention_head_dim", VAE: "base_dim", TEXT: "d_model", IMAGE: "num_hidden_layers"}
+
+
 def _in_official_words(values: Json) -> Json:
     """A config.json of diffusers or transformers in the words of the official ones; any other as it is.
 
     Source: diffusers, `transformer_wan.py` and `autoencoder_kl_wan.py`; transformers, `configuration_umt5.py` and
     `configuration_clip.py`.
     """
-    if "attention_head_dim" in values:
+    if _TELLS[TRANSFORMER] in values:
         model_type = "t2v" if values["in_channels"] == values["out_channels"] else "i2v"
         if values.get("pos_embed_seq_len"):
             model_type = "flf2v"
@@ -439,12 +445,12 @@ def _in_official_words(values: Json) -> Json:
             "patch_size",
         )
         same = {n: values.get(n) for n in names}
-    elif "base_dim" in values:
+    elif _TELLS[VAE] in values:
         own = values["base_dim"] if values.get("is_residual") else None
         sizes = {"dim": values["base_dim"], "dec_dim": values.get("decoder_base_dim") or own}
         names = ("z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample")
         same = {n: values.get(n) for n in (*names, "dropout", "latents_mean", "latents_std")}
-    elif "d_model" in values:
+    elif _TELLS[TEXT] in values:
         sizes = {
             "vocab": values["vocab_size"],
             "dim": values["d_model"],
@@ -453,7 +459,7 @@ def _in_official_words(values: Json) -> Json:
             "num_buckets": values["relative_attention_num_buckets"],
         }
         same = {n: values.get(n) for n in ("num_heads", "num_layers")}
-    elif "hidden_size" in values and "num_hidden_layers" in values:
+    elif _TELLS[IMAGE] in values:
         sizes = {
             "dim": values["hidden_size"],
             "mlp_ratio": values["intermediate_size"] / values["hidden_size"],
