@@ -287,13 +287,29 @@ def test_check_says_what_a_file_is(tmp_path: Path, capsys: pytest.CaptureFixture
         "diffusion_model.blocks.7.self_attn.q.lora_up.weight": torch.zeros(192, 4),
         "diffusion_model.blocks.7.self_attn.q.alpha": torch.tensor(8.0),
     }
-    assert main(["models", "check", str(converted.save(lora, tmp_path / "style.safetensors"))]) == 0
-    shown = capsys.readouterr().out
-    for line in (
-        "rank       4",
-        "alpha      2 times rank",
-        "self_attn.q (1)",
-        "8 blocks of 192",
-        "fits       wan-tiny",
+    path = str(converted.save(lora, tmp_path / "style.safetensors"))
+
+    def checked(*words: str, code: int = 0) -> str:
+        assert main(["models", "check", path, *words]) == code
+        told = capsys.readouterr()
+        return re.sub(r"[\s│]+", " ", told.out + told.err)
+
+    for words, beside in ((), ""), (("--model", "tiny"), " 1 of 1"):
+        shown = checked(*words)
+        assert (
+            f"self_attn.q 1 4 2 alpha, down, up diffusion_model.blocks.7.self_attn.q.alpha{beside}" in shown
+        )
+        assert "made for 8 blocks of 192 fits wan-tiny" in shown
+    named = {name.replace("blocks.7", "blocks.8"): tensor for name, tensor in lora.items()}
+    converted.save(lora | named, Path(path))
+    shown = checked("--model", "tiny", code=3)
+    assert "self_attn.q 2 4 2 alpha, down, up diffusion_model.blocks.7.self_attn.q.alpha 1 of 2" in shown
+    assert "2 tensors have no place in tiny: diffusion_model.blocks.8.self_attn.q.lora_down.weight" in shown
+    assert "fits no known model whole" in shown
+    for words in (
+        ["check", "tiny", "--model", "tiny"],
+        ["--model", "tiny"],
+        ["download", "x", "--model", "tiny"],
     ):
-        assert line in shown
+        assert main(["models", *words]) == 2
+        assert "--model tiny is" in capsys.readouterr().err

@@ -30,6 +30,9 @@ def parser() -> Parser:
         "folder", nargs="?", default=None, help="a folder or file in any layout, a LoRA, or a known name"
     )
     made.add_argument(
+        "--model", type=str, default="", help="of `check LORA`: the model that it is to be merged into"
+    )
+    made.add_argument(
         "--to", type=str, default="", help="the folder of a download; left out, the hub's cache"
     )
     return made
@@ -37,11 +40,14 @@ def parser() -> Parser:
 
 def run(settings: Namespace) -> int:
     """List, check or download. Returns the exit code."""
+    for flag, value, action in ("to", settings.to, "download"), ("model", settings.model, "check"):
+        if value and settings.action != action:
+            raise InputError(
+                f"--{flag} {value} is of `models {action}`; `models {settings.action}` takes none"
+            )
     if settings.action == "download":
         return download(settings.folder, settings.to)
-    if settings.to:
-        raise InputError(f"--to {settings.to} is of `models download`; `models {settings.action}` takes none")
-    return check_models(settings.folder) if settings.action == "check" else list_models()
+    return check_models(settings.folder, settings.model) if settings.action == "check" else list_models()
 
 
 def list_models() -> int:
@@ -96,8 +102,11 @@ def list_models() -> int:
     return 0
 
 
-def check_models(source: str | None) -> int:
+def check_models(source: str | None, model: str = "") -> int:
     """Check a model or a LoRA or, without one, every known layout against its published hash.
+
+    Args:
+        model: that a LoRA is to be merged into.
 
     Returns:
         0 when everything fits, else the exit code of missing weights.
@@ -109,12 +118,24 @@ def check_models(source: str | None) -> int:
     lora = Path() if source is None or find_known(source) else locate_lora(Path(source))
     if source is not None:  # told before torch is imported
         require_weights(lora if lora != Path() and lora.exists() else locate(source))
-    from wanedit.wan.layout import check_folder, check_known, describe_lora
+    from wanedit.wan.layout import check_folder, check_known, check_lora
 
     console = wide_console()
-    if lora != Path() and (said := describe_lora(lora)):
-        console.print(said, highlight=False)
+    if lora != Path() and (told := check_lora(lora, model)):
+        table = Table(title="LoRA", title_justify="left")
+        columns = ("target", "layers", "rank", "alpha over rank", "holds", "such as")
+        for column in (*columns, *([f"in {model}"] if model else [])):
+            table.add_column(column, overflow="fold")
+        for row in told.targets:
+            table.add_row(*row)
+        console.print(table)
+        for heading, text in told.about.items():
+            console.print(f"{heading:10} {text}", highlight=False, markup=False)
+        if told.problem:
+            raise MissingWeightsError(told.problem)
         return 0
+    if model:
+        raise InputError(f"--model {model} is what a LoRA is checked against; {source} is none")
     if source is not None:
         checks = check_folder(source)
     else:

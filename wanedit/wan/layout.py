@@ -5,7 +5,6 @@ config must hash to it; a folder on disk must hold what its config says.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +23,9 @@ from wanedit.wan.catalog import (
     locate,
 )
 from wanedit.wan.checkpoint import Part, Shapes, layout_hash, module_shapes
-from wanedit.wan.config import IMAGE, TEXT, TRANSFORMER, VAE
+from wanedit.wan.config import IMAGE, TEXT, TRANSFORMER, VAE, ChosenLora
 from wanedit.wan.formats.layouts import holding, names_in, open_source
-from wanedit.wan.formats.lora import LoraFile
+from wanedit.wan.formats.lora import Lora, LoraFile
 from wanedit.wan.formats.names import is_lora
 from wanedit.wan.formats.numbers import some, stored
 from wanedit.wan.transformer import WanTransformer
@@ -157,37 +156,84 @@ def _check_files(model: str, part: Part) -> PartCheck:
     return PartCheck(model, part.name, layout, None, problem, size, names, kinds, part.source.layout)
 
 
-def describe_lora(path: Path) -> str:
-    """What a LoRA is: its rank, alpha, targets, and the known models that it fits; "" for what is none.
+@dataclass(frozen=True)
+class LoraCheck:
+    """What a LoRA is, and whether it fits a model.
+
+    Attributes:
+        targets: of each kind of layer: its name, how many, their ranks and roles in the file, alpha over rank, one key,
+            and, where a model was given, how many have a place there.
+        about: what else there is to say, by headings.
+        problem: why it cannot be merged whole into the model that was given.
+    """
+
+    targets: list[tuple[str, ...]]
+    about: dict[str, str]
+    problem: str | None
+
+
+def check_lora(path: Path, model: str = "") -> LoraCheck | None:
+    """What a LoRA holds, the known models that it fits, and what of it has no place in `model`; None for no LoRA.
 
     Raises:
-        MissingWeightsError: the file cannot be read.
+        MissingWeightsError: the file, or the model, cannot be read.
     """
     try:
         file = LoraFile.read(path)
     except MissingWeightsError:
         if path.is_file() and is_lora(names_in(path)):
             raise
-        return ""
-    targets = Counter(re.sub(r"^blocks[._]\d+[._]", "", layer) for _, layer in file.layers)
-    scales = {file.scale(*key) for key, roles in file.layers.items() if "down" in roles}
-    fits = []
-    for model in KNOWN_MODELS:
-        shapes = _shapes(lambda model=model: WanTransformer(model.config))
-        if not file.differences(shapes, {expert for expert, _ in file.layers})[1]:
-            fits.append(model.name)
-    sizes = f"{file.sizes[1]} blocks of {file.sizes[0]}" if file.sizes else "unknown"
-    return "\n".join(
-        (
-            f"LoRA       {path} ({file.files[0].stat().st_size / 1e6:.1f} MB, {len(file.tensors)} tensors)",
-            f"rank       {', '.join(map(str, file.ranks)) or 'none: whole differences'}",
-            f"alpha      {', '.join(f'{scale:g}' for scale in sorted(scales)) or '-'} times rank",
-            f"targets    {', '.join(f'{name} ({count})' for name, count in targets.items())}",
-            f"made for   {sizes}",
-            f"fits       {', '.join(fits) or 'no known model whole'}",
-            *([f"unknown    {some(list(file.unknown))}"] if file.unknown else []),
+        return None
+    problem, placed = None, set()
+    if model:
+        shapes = {part.name: part.weights().shapes for part in load.transformer_parts(load.open_wan(model))}
+        try:
+            changes = Lora.fitted(ChosenLora(path), path, shapes, partial=True).changes.values()
+            placed = {key for part in changes for found in part.values() for one in found for key in one.keys}
+        except MissingWeightsError as error:
+            problem = str(error)
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for expert, layer in file.layers:
+        kinds.setdefault(re.sub(r"^blocks[._]\d+[._]", "", layer), []).append((expert, layer))
+    targets = []
+    for kind, layers in kinds.items():
+        roles = [file.layers[one] for one in layers]
+        ranks = sorted({file.tensors[one["down"]].shape[0] for one in roles if "down" in one})
+        scales = sorted(
+            {file.scale(*layer) for layer, one in zip(layers, roles, strict=True) if "down" in one}
         )
-    )
+        there = [placed.issuperset(key for role, key in one.items() if role != "alpha") for one in roles]
+        targets.append(
+            (
+                kind,
+                str(len(layers)),
+                ", ".join(map(str, ranks)) or "-",
+                ", ".join(f"{scale:g}" for scale in scales) or "-",
+                ", ".join(sorted({role for one in roles for role in one})),
+                next(iter(roles[0].values())),
+                *([f"{sum(there)} of {len(there)}"] if model else []),
+            )
+        )
+    unmatched = [*file.unknown] + [
+        key
+        for one in file.layers.values()
+        for role, key in one.items()
+        if role != "alpha" and key not in placed
+    ]
+    if model and unmatched and problem is None:
+        problem = f"{len(unmatched)} tensors have no place in {model}: {some(sorted(unmatched), 20)}"
+    fits = []
+    for known in KNOWN_MODELS:
+        shapes = _shapes(lambda known=known: WanTransformer(known.config))
+        if not file.differences(shapes, {expert for expert, _ in file.layers})[1]:
+            fits.append(known.name)
+    about = {
+        "file": f"{path} ({file.files[0].stat().st_size / 1e6:.1f} MB, {len(file.tensors)} tensors)",
+        "made for": f"{file.sizes[1]} blocks of {file.sizes[0]}" if file.sizes else "unknown sizes",
+        "fits": ", ".join(fits) or "no known model whole",
+        **({"unknown": some(list(file.unknown), 20)} if file.unknown else {}),
+    }
+    return LoraCheck(targets, about, problem)
 
 
 def _shapes(build: Callable[[], nn.Module]) -> Shapes:
