@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -208,9 +209,27 @@ def test_aliases_that_spell_out_billions_are_refused_at_once(tmp_path: Path) -> 
     lines = [f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]" for k in range(1, 60)]
     path.write_text("\n".join(["a0: &a0 [x]", *lines]))
     for read in (read_lines, lambda path: read_yaml(path, "settings")):
-        with pytest.raises(InputError, match=r"bomb\.yaml: .*more than 1000000 values"):
+        with pytest.raises(InputError, match=r"bomb\.yaml: .*more than 100000 values"):
             read(path)
     assert parse_yaml("a: &x [1, 2]\nb: *x") == {"a": [1, 2], "b": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [" + "1," * 200_000 + "1]", "it has more than 100000 values"),
+        ("- " * 300_000, "is nested too deeply"),
+        ("# a\n" * (1 << 20) + "\n", "has 4194305 bytes; .* of 4194304 bytes at most"),
+    ],
+)
+def test_settings_that_take_a_minute_to_read_are_refused_in_seconds(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (path := tmp_path / "long.yaml").write_text(text)
+    began = time.process_time()
+    with pytest.raises(InputError, match=rf"long\.yaml: {said}"):
+        read_lines(path)
+    assert time.process_time() - began < 10
 
 
 def test_a_text_larger_than_any_is_refused_before_it_is_read(tmp_path: Path) -> None:

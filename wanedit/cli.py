@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import time
-from argparse import HelpFormatter
+import traceback
+from argparse import Action, HelpFormatter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +200,14 @@ def _parse(line: Line, own: "Parser", asked: str | None) -> Namespace:
         settings = parser.parse_args(line.words or ["--help"])
     except ArgumentError as error:
         raise InputError(_shortened(str(error), own, asked)) from None
+    except (
+        OverflowError
+    ) as error:  # of an integer that no number of 64 bits holds, which jsonargparse does not foresee
+        doing = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        name = [one.dest for one in doing if isinstance(one, Action)][-1]
+        raise InputError(
+            f"{name} is an integer of over 308 digits; expected {words_for(*own.kinds[name])}"
+        ) from None
     for word, setting in own.positional.items():
         bare = settings[settings.command][word]
         if bare and setting in line.typed:

@@ -32,8 +32,11 @@ _PARTIAL = re.compile(r"\..+\.\d+(\.frames)?\.partial")
 NO_UNICODE = "backslashreplace"
 # Bytes of a text file, of which the largest real ones are the records of runs with thousands of segments.
 MAX_TEXT = 1 << 26
-# Values that a YAML file may spell out. Aliases of aliases make billions of some hundred bytes.
-MAX_VALUES = 1_000_000
+# Bytes of a YAML file and values that it may spell out: PyYAML reads a megabyte of blanks in 0.7 s and 100,000 values
+# in 2.5 s, a command does so twice, and aliases of aliases make billions of some hundred bytes. Ten thousand keyframes
+# are 1 MB and 30,000 values.
+MAX_YAML = 1 << 22
+MAX_VALUES = 100_000
 
 # What to do about what the system refuses, by errno; anything else is a disk or a network that fails.
 _MAKE_ROOM = "make room and run again; what is finished stays"
@@ -317,10 +320,12 @@ def require_file(path: Path, expected: str, raises: type[WaneditError] = InputEr
     return found.st_size
 
 
-def read_text(path: Path, expected: str, raises: type[WaneditError] = InputError) -> str:
-    """A text file, of `MAX_TEXT` bytes at most; raises as `reading`."""
-    if (size := require_file(path, expected, raises)) > MAX_TEXT:
-        raise raises(f"{path}: has {size} bytes; expected {expected}, of {MAX_TEXT} bytes at most")
+def read_text(
+    path: Path, expected: str, raises: type[WaneditError] = InputError, most: int = MAX_TEXT
+) -> str:
+    """A text file, of so many bytes at most; raises as `reading`."""
+    if (size := require_file(path, expected, raises)) > most:
+        raise raises(f"{path}: has {size} bytes; expected {expected}, of {most} bytes at most")
     with reading(path, expected, raises):
         return path.read_text(encoding="utf-8-sig")
 
@@ -336,35 +341,39 @@ def read_json(path: Path, expected: str, raises: type[WaneditError] = InputError
 
 
 def read_yaml(path: Path, expected: str) -> object:
-    """The value of a YAML file, of `MAX_VALUES` values at most; raises as `reading`."""
-    text = read_text(path, expected)
+    """The value of a YAML file, of `MAX_YAML` bytes and `MAX_VALUES` values at most; raises as `reading`."""
+    text = read_text(path, expected, most=MAX_YAML)
     with reading(path, expected):
         return parse_yaml(text)
 
 
 def parse_yaml(text: str) -> object:
-    """The value of a YAML text.
+    """The value of a YAML text. Raises YAMLError as `compose_yaml`; besides, whatever PyYAML raises."""
+    loader, node = compose_yaml(text)
+    return None if node is None else loader.construct_document(node)
+
+
+def compose_yaml(text: str) -> "tuple[yaml.SafeLoader, yaml.Node | None]":
+    """The root of a YAML text, None of one that says nothing, and what makes values of it.
 
     Raises:
-        YAMLError: as `require_finite`; besides, whatever PyYAML raises.
+        YAMLError: it has over `MAX_VALUES` values, be it that its aliases are written out, or one that holds itself;
+            besides, whatever PyYAML raises.
     """
     import yaml
 
-    loader = yaml.SafeLoader(text)
-    node = loader.get_single_node()
-    if node is None:
-        return None
-    require_finite(node)
-    return loader.construct_document(node)
+    class Loader(yaml.SafeLoader):
+        composed = 0
 
-
-def require_finite(node: "yaml.Node") -> None:
-    """Raise YAMLError where a YAML node, its aliases written out, has over `MAX_VALUES` values, or holds itself."""
-    import yaml
+        def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+            self.composed += 1
+            if self.composed > MAX_VALUES:
+                raise yaml.YAMLError(f"it has more than {MAX_VALUES} values")
+            return super().compose_node(parent, index)
 
     counts: dict[int, int | None] = {}
 
-    def count(node: "yaml.Node") -> int:
+    def count(node: yaml.Node) -> int:
         if id(node) not in counts:
             counts[id(node)] = None  # until its parts are counted
             parts = node.value if isinstance(node.value, list) else []
@@ -377,7 +386,11 @@ def require_finite(node: "yaml.Node") -> None:
             raise yaml.YAMLError(f"it spells out more than {MAX_VALUES} values")
         return found
 
-    count(node)
+    loader = Loader(text)
+    root = loader.get_single_node()
+    if root is not None:
+        count(root)
+    return loader, root
 
 
 def write_text(path: Path, text: str) -> None:

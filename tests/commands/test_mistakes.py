@@ -44,6 +44,7 @@ MISTAKES = [
     (f"edit {FILM} --keyframes {BOARD}:800", 2, "[800] lie outside the source's frames 0 … 32"),
     (f"edit {FILM} --keyframes {BOARD}:8 --start 20 --num_frames 5", 2, "outside the source's frames 0 … 4"),
     (f"edit {FILM} --keyframes {BOARD}:0 --size 12", 2, "size is '12'"),
+    (f"edit {FILM} --keyframes {BOARD}:0 --alpha 1{'0' * 400}", 2, "alpha is an integer of over 308 digits"),
     (f"edit {FILM} --keyframes {BOARD}:0 --method warped", 2, "Did you mean 'warp'?"),
     (f"edit {FILM} --keyframes {BOARD}:0 --controller residul", 2, "Did you mean 'residual'?"),
     (f"edit {FILM} --keyframes {BOARD}:0 --model 1.3B", 3, "wanedit models download Wan2.1-Fun-1.3B-InP"),

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jsonargparse import _typehints
 
 from tests.runs import FAST, draw_keyframe
+from wanedit import commands
 from wanedit.errors import InputError
 from wanedit.jobs.ablate.grid import Grid
 from wanedit.jobs.ablate.results import Results, Row, write_results
@@ -46,6 +48,17 @@ def test_ten_thousand_keyframes_in_words_are_looked_for_once_each(
         with pytest.raises(InputError, match="keyframe 0: no file"):
             inputs.parse_keyframes(text)
     assert looks[0] <= 20_000
+
+
+@pytest.mark.parametrize("command", ["generate", "edit"])
+def test_keyframes_of_a_config_file_are_not_copied_for_each_of_them(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    copies = counting(monkeypatch, _typehints, "deepcopy")
+    pairs = [["1.png", k] for k in range(200)]
+    found = commands.load(command).parser().parse_string(json.dumps({"keyframes": pairs}))
+    assert found["keyframes"] == pairs
+    assert copies[0] < 200
 
 
 def test_a_path_may_still_hold_colons_and_commas(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """What settings name outside of themselves: files, found beside the config file too, and keyframes in every form."""
 
-import math
 import os
 import re
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -343,7 +343,7 @@ def _timed_images(folder: Path, fps: float, spacing: float, tell: Callable[[str]
             rows = zip(entries, record["keyframes"], strict=True)
             return [_Entry(entry.path, row["seconds"]) for entry, row in rows]
         rate = record.get("fps") or fps
-        if type(rate) not in (int, float) or not 0 < rate < math.inf:
+        if type(rate) not in (int, float) or not 0 < rate <= sys.float_info.max:  # JSON has integers beyond
             raise InputError(f"{folder / KEYFRAMES_JSON}: fps is {rate!r}; expected a positive number")
         tell(f"{folder.name}: times are the frames of its {KEYFRAMES_JSON} at {rate:g} fps")
         return [_Entry(entry.path, _frame(entry.number, k) / rate) for k, entry in enumerate(entries)]

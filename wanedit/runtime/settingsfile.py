@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from wanedit.errors import InputError
-from wanedit.files import read_text, reading, require_finite
+from wanedit.files import MAX_YAML, compose_yaml, read_text, reading
 from wanedit.runtime.settings import ALIASES
 
 # What YAML 1.1 takes for true or false.
@@ -36,13 +36,10 @@ def read_lines(path: Path) -> SettingsFile:
         InputError: it cannot be read, is no UTF-8, no YAML, no mapping, or has a key twice; with file and line.
     """
     expected = "a file of settings, saved as UTF-8"
-    text = read_text(path, expected)
+    text = read_text(path, expected, most=MAX_YAML)
     with reading(path, expected):
         try:
-            loader = yaml.SafeLoader(text)
-            root = loader.get_single_node()
-            if root is not None:
-                require_finite(root)
+            loader, root = compose_yaml(text)
         except yaml.YAMLError as error:
             raise InputError(_syntax(path, text, error)) from None
         found = SettingsFile(path, {}, {})
