@@ -13,10 +13,12 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.chaos.disk import room
 from tests.jobs.test_generate import latents_of
 from tests.runs import command, run_cli, start_process
 from wanedit import GenerationResult
 from wanedit.errors import ResourceError
+from wanedit.runtime.directory import RunDirectory
 from wanedit.video import read_frames
 
 # Enough steps that a signal sent after segment 0 lands inside segment 1.
@@ -194,7 +196,10 @@ def test_a_run_that_is_refused_leaves_no_folder(keyframes, tmp_path: Path) -> No
     refused = run_cli(*command(keyframes, out, "--resume_from=1"))
     assert refused.code == 2
     assert "segments [0] are not complete" in refused.err
-    assert not out.exists()
+    assert not out.parent.exists()
+    with room(0), pytest.raises(ResourceError, match="make room"), RunDirectory(out, out / "film.mp4").lock():
+        pass
+    assert not out.parent.exists()
     # One that was there before stays, as does what is in it.
     (out / "notes").mkdir(parents=True)
     assert run_cli(*command(keyframes, out, "--resume_from=1")).code == 2

@@ -151,11 +151,15 @@ class RunDirectory:
         path = self.root / ".wanedit.lock"
         with ExitStack() as stack:
             with system_errors(path):
-                new = not self.root.exists()
+                made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
                 self.root.mkdir(parents=True, exist_ok=True)
                 # Not emptied before it is locked: it names the owner. Nor buffered: closed, it would write once more.
                 file = stack.enter_context(path.open("ab+", buffering=0))
-                self._take(file)
+                try:
+                    self._take(file)
+                except OSError:  # a full disk; another's lock stays
+                    self._remove_empty(path, made)
+                    raise
             self.lock_descriptor = file.fileno()
             try:
                 yield
@@ -168,16 +172,15 @@ class RunDirectory:
                     f"{gone[0]}: was removed while the run was at work; run again, which makes anew what is gone"
                 ) from error
             finally:
-                if new:
-                    self._remove_empty(path)
+                self._remove_empty(path, made)
 
-    def _remove_empty(self, lock: Path) -> None:
-        """A run that was refused before it wrote anything leaves no folder."""
+    def _remove_empty(self, lock: Path, made: list[Path]) -> None:
+        """A run that was refused before it wrote anything leaves none of the folders that it made, its own first."""
         with suppress(OSError):
-            if any(path != lock and not path.is_dir() for path in self.root.rglob("*")):
+            if not made or any(path != lock and not path.is_dir() for path in self.root.rglob("*")):
                 return
             lock.unlink()
-            for folder in sorted([self.root, *self.root.rglob("*")], reverse=True):
+            for folder in (*sorted(self.root.rglob("*"), reverse=True), *made):
                 folder.rmdir()
 
     def _take(self, file: FileIO) -> None:
