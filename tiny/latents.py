@@ -29,7 +29,10 @@ Encoder = Callable[[Tensor], Tensor]
 Statistics = tuple[list[float], list[float]]
 
 # Shares of the conditions that training sees; clips of which nothing is known are drawn in the training step.
-CONDITIONS = {"first and last": 0.70, "first": 0.18, "several": 0.12}
+CONDITIONS = {"first and last": 0.66, "first": 0.18, "several": 0.16}
+# Of clips longer than this: they stand for windows of several keyframes, as edits, joins and packed windows show them.
+SHORT = 17
+LONG_CONDITIONS = {"first and last": 0.35, "first": 0.10, "several": 0.55}
 # Clips per file: what a kill loses at most.
 CHUNK = 200
 STATISTICS_CLIPS = 64
@@ -63,7 +66,8 @@ class LatentSet:
 
 
 def known_frames(seed: int, num_frames: int) -> list[int]:
-    """The frames that training shows of one clip, by seed and in the shares of CONDITIONS; of a still none.
+    """The frames that training shows of one clip, by seed and in the shares of CONDITIONS or LONG_CONDITIONS; of a
+    still none. Of long clips with several it is in most cases one near the middle.
 
     Drawn once for every (seed, num_frames): a clip that comes again shows the same frames, or, when it is one of those
     that the training step hides, nothing.
@@ -71,11 +75,14 @@ def known_frames(seed: int, num_frames: int) -> list[int]:
     if num_frames == 1:
         return []
     rng = np.random.default_rng([13, seed, num_frames])
-    kind = rng.choice(list(CONDITIONS), p=list(CONDITIONS.values()))
+    shares = CONDITIONS if num_frames <= SHORT else LONG_CONDITIONS
+    kind = rng.choice(list(shares), p=list(shares.values()))
     if kind == "first":
         return [0]
     inner: list[int] = []
-    if kind == "several" and num_frames > 2:
+    if kind == "several" and num_frames > SHORT and rng.random() < 0.6:
+        inner = [num_frames // 2 + int(rng.integers(-4, 5))]
+    elif kind == "several" and num_frames > 2:
         some = rng.choice(np.arange(1, num_frames - 1), size=rng.integers(1, 3), replace=False)
         inner = sorted(int(frame) for frame in some)
     return [0, *inner, num_frames - 1]
@@ -191,7 +198,7 @@ def stamp(bucket: Bucket, vae: nn.Module, statistics: Statistics, tokenizer: Pre
         "vae": weights_hash(vae),
         "statistics": statistics,
         "bucket": [bucket.size, bucket.lengths, bucket.clips, bucket.first_seed],
-        "conditions": CONDITIONS,
+        "conditions": [CONDITIONS, LONG_CONDITIONS],
         "tokenizer": words.to_str(),
     }
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
