@@ -115,7 +115,8 @@ def set_rate(optimizer: Muon, value: float) -> None:
 def follow(average: nn.Module, net: nn.Module, step: int, decay: float) -> None:
     """An exponential average of the weights, which forgets its first steps quickly."""
     keep = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - keep)
+    for mine, own in zip(average.parameters(), net.parameters(), strict=True):
+        mine.lerp_(own, 1 - keep)
 
 
 # Drawing

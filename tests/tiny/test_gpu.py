@@ -27,7 +27,9 @@ def test_the_learning_rate_rises_stays_and_falls_to_nothing():
 class Steps(gpu.Clock):
     """Two steps a stage, however long they take."""
 
-    spent = 0.0
+    @property
+    def spent(self) -> float:
+        return 0.0
 
     def shares(self, until: float) -> Iterator[float]:
         return iter((0.0, 0.5))
