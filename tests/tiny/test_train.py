@@ -223,9 +223,8 @@ def test_plans_that_no_training_can_have_are_refused(plan, change, message):
         replace(plan, **change)
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu"])
-def test_the_shipped_configurations_are_plans(name, tmp_path):
-    plan = read_plan(["--config", str(CONFIGS / f"{name}.yaml"), "--out", str(tmp_path)])
+def test_the_shipped_configuration_is_a_plan(tmp_path):
+    plan = read_plan(["--config", str(CONFIGS / "cpu.yaml"), "--out", str(tmp_path)])
     assert sum(sum(bucket.weights) for bucket in plan.flow.buckets) == pytest.approx(1)
     assert plan.crop_weights() == (0.5, 0.17, 0.1)
     keep_plan(plan)
