@@ -567,7 +567,7 @@ def test_no_more_processes_start_than_there_are_segments(
     )
     plan, directory = make_plan(config), RunDirectory(tmp_path, tmp_path / "a.mp4")
     directory.prepare()
-    run_module.sample(plan, Todo(plan.tasks, plan.pieces), directory, World(), verbose=False)
+    run_module.sample(plan, Todo(plan.tasks, plan.bridges, plan.pieces), directory, World(), verbose=False)
     assert (launched, here) == (([], [1, 1]) if started is None else ([started], []))
     told = [
         note

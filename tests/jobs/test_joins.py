@@ -1,8 +1,10 @@
 """Segments as one sequence of latents: which slots are decoded for whose frames, and what a stop between leaves."""
 
 import json
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -10,15 +12,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.runs import Run
-from wanedit import GenerationResult, timeline
-from wanedit.jobs.generate.joins import Slots, decodings, sequence
-from wanedit.lit.chain import SequenceDecoder
+from tests.runs import FAST, Run, draw_keyframe
+from tests.wan.folders import write_folder
+from wanedit import GenerationConfig, GenerationResult, timeline
+from wanedit.errors import InputError
+from wanedit.flow.path import Step, interpolate, schedule
+from wanedit.flow.solvers import SOLVERS
+from wanedit.jobs.generate.joins import Slots, bridges, decodings, latents_file, sequence
+from wanedit.jobs.generate.plan import make_plan
+from wanedit.lit.chain import FLF2VChain, SequenceDecoder, held
 from wanedit.lit.tasks import DecodeTask, SegmentTask
+from wanedit.rng import noise
 from wanedit.runtime.predict import load_latents
 from wanedit.timeline import Timeline
 from wanedit.video import Piece, read_frames, retime, stitch, to_uint8
-from wanedit.wan.load import load_vae
+from wanedit.wan.catalog import Showable
+from wanedit.wan.load import load_vae, open_wan
 from wanedit.wan.vae import WARM_UP
 
 
@@ -45,7 +54,7 @@ def tasks_of(chain: Timeline) -> list[SegmentTask]:
 @given(timelines(), st.booleans())
 def test_frames_are_exact_for_all_lengths_and_ways_to_decode(chain: Timeline, once: bool) -> None:
     tasks = tasks_of(chain)
-    whole, pieces = sequence(tasks), decodings(tasks, Path(), once)
+    whole, pieces = sequence(tasks), decodings(tasks, [], Path(), once)
     assert timeline.round_up(4 * len(whole) - 3) == sum(task.sampled_frames - 1 for task in tasks) + 1
     first, out = 0, []
     for segment, piece in zip(chain.segments, pieces, strict=True):
@@ -74,9 +83,9 @@ def test_frames_are_exact_for_all_lengths_and_ways_to_decode(chain: Timeline, on
 def test_what_is_decoded_is_named_by_the_slots_that_it_reads() -> None:
     chain = timeline.plan([0, 2, 4, 6, 8, 10], 16, 33)
     tasks = tasks_of(chain)
-    before = decodings(tasks, Path(), True)
+    before = decodings(tasks, [], Path(), True)
     tasks[1] = SegmentTask(1, 33, tasks[1].first, tasks[1].last, "", digest="f" * 64)
-    after = decodings(tasks, Path(), True)
+    after = decodings(tasks, [], Path(), True)
     # Ten slots reach over the eight of one segment and into the one before.
     changed = [a.digest != b.digest for a, b in zip(before, after, strict=True)]
     assert changed == [False, True, True, True, False]
@@ -130,3 +139,128 @@ def test_a_changed_keyframe_decodes_what_reads_its_segments(run: Run, keyframes:
     assert after.sampled == (2,)
     new = {path.name[:11] for path in after.video.parent.glob("segments/*.mkv") if path.name not in before}
     assert new == {"segment_002"}
+
+
+@dataclass(frozen=True)
+class Known:
+    """A keyframe of a plan, as far as a bridge is named by it."""
+
+    sha256: str
+    shape: tuple[int, int, int] = (3, 16, 16)
+
+    def read(self) -> torch.Tensor:
+        return torch.zeros(self.shape)
+
+
+@given(timelines(), st.integers(1, 4), st.integers(1, 4), st.sampled_from(["any", "ends"]))
+def test_bridges_share_no_slot_and_read_two_segments(
+    chain: Timeline, zone: int, context: int, shows: Literal["any", "ends"]
+) -> None:
+    tiny = open_wan("tiny")
+    assert tiny.known is not None
+    folder = replace(tiny, known=replace(tiny.known, showable=Showable(shows)))
+    config = GenerationConfig(joins="bridge", bridge_zone=zone, bridge_context=context)
+    tasks, images = tasks_of(chain), {frame: Known(str(frame)) for frame in chain.keyframe_frames}
+    made, notes = bridges(tasks, chain, cast(Any, images), ["x"] * len(chain.joins), config, folder, Path())
+    assert len(made) + len(notes) == len(chain.joins)
+    places, bare = sequence(tasks, made), sequence(tasks)
+    changed = [k for k, (a, b) in enumerate(zip(places, bare, strict=True)) if a != b]
+    assert len(changed) == sum(len(task.bridge.zone) for task in made if task.bridge)
+    for task in made:
+        assert task.bridge is not None
+        (start, stop), slots = task.bridge.window, task.bridge.zone
+        before, after = tasks[task.index - 1], tasks[task.index]
+        assert task.bridge.latents.files == {latents_file(before), latents_file(after)}
+        assert task.bridge.latents.slots == before.slots + after.slots - 1 >= stop
+        # The anchor is no slot of the video, and beside the zone on either side something is held.
+        assert start < slots[0]
+        assert slots[-1] < stop
+        assert task.slots == stop - start
+        join, at = before.slots - 1, {frame + 4 * start: image for frame, image in task.middle.items()}
+        assert shows == "any" or (join not in slots and (start, stop) == (0, task.bridge.latents.slots))
+        # Every keyframe that is shown stands at the frame that was sampled for it.
+        assert shows == "ends" or at[4 * join] == images[chain.segments[task.index].start]
+        assert shows == "any" or sorted(at) == [0, 4 * (stop - 1)]
+
+
+@pytest.mark.parametrize("solver", ["euler", "unipc", "dpm++", "renoise"])
+def test_what_is_held_ends_at_what_is_known(solver: str) -> None:
+    known, start = noise((1, 2, 5, 1, 1), 0, "known"), noise((1, 2, 5, 1, 1), 0, "start")
+    goal = noise((1, 2, 5, 1, 1), 0, "goal")
+    levels = replace(schedule(6, 3.0, solver), seed=1).after(0.7)
+    x = interpolate(known, start, levels.sigmas[0])
+
+    def towards(x: torch.Tensor, step: Step) -> torch.Tensor:
+        return (x - goal) / step.sigma
+
+    out = SOLVERS[solver](held(towards, known, [2, 3]), x, levels)
+    assert torch.allclose(out[:, :, [0, 1, 4]], known[:, :, [0, 1, 4]], atol=1e-5)
+    assert torch.allclose(out[:, :, [2, 3]], goal[:, :, [2, 3]], atol=1e-5)
+
+
+@pytest.fixture
+def longer(tmp_path: Path) -> list[list[Any]]:
+    """Keyframes of segments of 17, 17 and 13 frames."""
+    return [[str(draw_keyframe(tmp_path / f"b{k}.png", 3 * k)), t] for k, t in enumerate((0, 1, 2, 2.7))]
+
+
+# Frames as they were decoded.
+BARE: dict[str, Any] = {"restore": "none", "colour_correction": False, "crf": 0}
+BRIDGED: dict[str, Any] = {"joins": "bridge", "num_inference_steps": 4, "bridge_sigma": 0.8}
+
+
+def test_a_bridge_changes_frames_about_its_keyframe_alone(
+    run: Run, longer: list[list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = read_frames(run(keyframes=longer, num_inference_steps=4, **BARE).video)
+    sample, seen = FLF2VChain.predict_step, []
+
+    def stopped(self: FLF2VChain, batch: SegmentTask, batch_idx: int = 0) -> object:
+        if batch.index == 2:
+            raise RuntimeError("killed")
+        seen.append(batch.name)
+        return sample(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FLF2VChain, "predict_step", stopped)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(keyframes=longer, **BARE, **BRIDGED)
+    assert seen == ["bridge 1"]
+    result = run(keyframes=longer, **BARE, **BRIDGED)
+    assert (result.sampled, result.num_frames) == ((), 44)
+    bridged = read_frames(result.video)
+    changed = np.abs(bridged.astype(int) - plain).max((1, 2, 3))
+    # The slots beside the keyframes at frames 16 and 32 hold frames 13 to 20 and 29 to 36.
+    assert (changed[13:21] > 2).all()
+    assert (changed[29:37] > 2).all()
+    assert changed[:13].max() <= 1
+    assert np.array_equal(read_frames(run(keyframes=longer, **BARE, **BRIDGED).video), bridged)
+    events = [json.loads(line) for line in (result.video.parent / "metrics.jsonl").read_text().splitlines()]
+    assert [event["segment"] for event in events if event["event"] == "bridge"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"decode": "apart"}, "joins is bridge and decode apart; expected decode once"),
+        ({"bridge_sigma": 0.1}, "no step of this schedule starts at sigma <= 0.1"),
+    ],
+)
+@pytest.mark.usefixtures("no_weights")
+def test_bridges_that_cannot_be_are_refused_before_a_model_is_loaded(
+    run: Run, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        run(**BRIDGED | changes)
+
+
+def test_a_model_that_is_shown_ends_alone_keeps_the_keyframes_slot(
+    run: Run, longer: list[list[Any]], tmp_path: Path
+) -> None:
+    model = write_folder(tmp_path / "models" / "an-flf2v", "flf2v")
+    plan = make_plan(GenerationConfig(keyframes=longer, model=str(model), **FAST | BRIDGED))
+    assert [(task.bridge.window, task.bridge.zone) for task in plan.bridges if task.bridge] == [
+        ((0, 9), (5,)),
+        ((0, 8), (5,)),
+    ]
+    assert run(keyframes=longer, model=str(model), **BRIDGED).num_frames == 44

@@ -91,7 +91,7 @@ def test_a_generation_says_what_it_did_to_its_keyframes() -> None:
     keyframes = [[str(CASES / "key_alpha.png"), 0.0], [str(CASES / "key_opaque_alpha.png"), 0.5]]
     plan = make_plan(GenerationConfig(keyframes=keyframes, prompt="a pizza", base_seed=1))
     told: list[str] = []
-    announce(plan, Todo(plan.tasks, plan.pieces), told.append)
+    announce(plan, Todo(plan.tasks, plan.bridges, plan.pieces), told.append)
     about = [line for line in told if "transparent" in line]
     assert about == ["warning: key_alpha.png: transparent places laid over white"]
 

@@ -83,7 +83,11 @@ def test_the_plan_shows_which_keyframes_are_in_which_window(
     five: list[list[Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = planned(five, sub_prompts=["a", "b", "b", "c"], prompt="x")
-    show_plan(plan, Todo(plan.tasks, plan.pieces), RunDirectory(tmp_path / "out", tmp_path / "out" / "o.mp4"))
+    show_plan(
+        plan,
+        Todo(plan.tasks, plan.bridges, plan.pieces),
+        RunDirectory(tmp_path / "out", tmp_path / "out" / "o.mp4"),
+    )
     page = capsys.readouterr().out
     assert "0 1 2" in page
     assert "2 3 4" in page

@@ -1,14 +1,17 @@
 """FLF2VChain samples a chain of first-last-frame segments, SequenceDecoder decodes it; one a predict_step."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from wanedit.flow.solvers import SOLVERS
+from wanedit.flow.path import Step, interpolate
+from wanedit.flow.solvers import SOLVERS, Velocity
 from wanedit.lit.networks import WanModule, Worker, picture_key, release
 from wanedit.lit.tasks import (
+    Bridge,
     ChainSettings,
     DecodedPiece,
     DecodeTask,
@@ -20,10 +23,11 @@ from wanedit.lit.tasks import (
 )
 from wanedit.lit.velocity import GuidedVelocity
 from wanedit.rng import derive_seed, noise
+from wanedit.timeline import STRIDE
 from wanedit.video import to_uint8
 from wanedit.wan.condition import known_frames
 from wanedit.wan.load import WanFolder, load_vae
-from wanedit.wan.vae import WanVAE
+from wanedit.wan.vae import WARM_UP, WanVAE
 
 
 class FLF2VChain(WanModule[SegmentTask]):
@@ -73,11 +77,18 @@ class FLF2VChain(WanModule[SegmentTask]):
             NumericalError, ResourceError: see `working_on`.
         """
         task, settings = batch, self.settings
-        with self.working_on(f"segment {task.index}", task, "Finished segments stay; lower size or fps"):
+        with self.working_on(task.name, task, "Finished segments stay; lower size or fps"):
             transformer, vae = self.ready(task)
             started, device = time.perf_counter(), vae.mean.device
             space = task.latent_space
             known = {frame: hold_edges(picture, space).to(device) for frame, picture in task.known().items()}
+            references = [hold_edges(picture_of(one), space).to(device) for one in task.references]
+            shape = (1, space.channels, *task.grid)
+            window = None
+            if task.bridge is not None:
+                window, ends = self.window(task.bridge, device)
+                known = ends | known
+                window = torch.cat([*(self.encode(one[None, :, None]) for one in references), window], dim=2)
             condition, in_place = None, self.encode_first(known)
             if self.folder.config.condition_channels:
                 condition = known_frames(
@@ -87,7 +98,7 @@ class FLF2VChain(WanModule[SegmentTask]):
                     self.encode,
                     space.sampled_size(task.size),
                     self.folder.held(self.settings.middle_strength),
-                    references=[hold_edges(picture_of(one), space).to(device) for one in task.references],
+                    references=references,
                 )
             self.bring(device)
             text = self.encodings.text[task.prompt].to(device)
@@ -105,20 +116,54 @@ class FLF2VChain(WanModule[SegmentTask]):
                 first=in_place,
                 guidance_scale_low=settings.guidance_scale_low,
             )
-            shape = (1, task.latent_space.channels, *task.grid)
-            start = noise(shape, task.seed, "segment", task.index).to(device)
             levels = replace(self.schedule, seed=derive_seed(task.seed, "solver", task.index))
-            latents = self.solve(
-                velocity,
-                levels.start * start,
-                levels,
-                lambda step, x, v: self.on_step(task.index, step.index),
-            )
-            latents = latents[:, :, len(task.references) :]
+            if task.bridge is None or window is None:
+                x = levels.start * noise(shape, task.seed, "segment", task.index).to(device)
+            else:
+                levels = replace(levels, seed=derive_seed(task.seed, "bridge solver", task.index))
+                levels = levels.after(task.bridge.sigma)
+                x = interpolate(
+                    window, noise(shape, task.seed, "bridge", task.index).to(device), levels.sigmas[0]
+                )
+                kept = len(references) - task.bridge.window[0]
+                velocity = held(velocity, window, [kept + slot for slot in task.bridge.zone])
+            latents = self.solve(velocity, x, levels, lambda step, x, v: self.on_step(task.index, step.index))
+            latents = latents[:, :, len(references) :]
+            if task.bridge is not None:
+                zone = [slot - task.bridge.window[0] for slot in task.bridge.zone]
+                latents = latents[:, :, zone[0] : zone[-1] + 1]
             height, width = task.size
-            frames = to_uint8(self.decode(latents)[0, :, :, :height, :width]) if self.decodes else None
+            whole = self.decodes and task.bridge is None
+            frames = to_uint8(self.decode(latents)[0, :, :, :height, :width]) if whole else None
         seconds = time.perf_counter() - started
         return SampledSegment(task.index, task.digest, task.tokens, latents[0].float().cpu(), frames, seconds)
+
+    def window(self, bridge: Bridge, device: torch.device) -> tuple[Tensor, dict[int, Tensor]]:
+        """Latents (1, channels, S, h, w) of a bridge's window, and the frames at those of its ends that are inside of a
+        segment: where they are no keyframes, the model is shown what was sampled."""
+        both, (start, stop) = bridge.latents.read()[None].to(device), bridge.window
+        anchor, ends = both[:, :, :1], dict[int, Tensor]()
+        if start > 0 or stop < both.shape[2]:
+            low = max(0, start - WARM_UP)
+            frames = self.decode(both[:, :, low:stop])[0]
+            if stop < both.shape[2]:
+                ends[STRIDE * (stop - 1 - start)] = frames[:, -1]
+            if start > 0:
+                ends[0] = frames[:, STRIDE * (start - low)]
+                anchor = self.encode(ends[0][None, :, None])
+        return torch.cat([anchor, both[:, :, start + 1 : stop]], dim=2), ends
+
+
+def held(velocity: Velocity, known: Tensor, free: Sequence[int]) -> Velocity:
+    """`velocity` in the slots `free`; all others go straight to what is known, whose noised latents they so hold at
+    every step of any solver: v = (x - x_0) / sigma, as at the first slot of a `GuidedVelocity`."""
+
+    def partly(x: Tensor, step: Step) -> Tensor:
+        v = (x - known) / step.sigma
+        v[:, :, free] = velocity(x, step)[:, :, free]
+        return v
+
+    return partly
 
 
 class SequenceDecoder(Worker[DecodeTask]):
@@ -145,7 +190,7 @@ class SequenceDecoder(Worker[DecodeTask]):
             InputError: latents that cannot be read.
             NumericalError, ResourceError: see `working_on`.
         """
-        with self.working_on(f"decoding segment {batch.index}", batch, "Decoded segments stay; lower size"):
+        with self.working_on(batch.name, batch, "Decoded segments stay; lower size"):
             self.loaded = self.loaded or [load_vae(self.folder, self.device)]
             started, latents = time.perf_counter(), batch.latents.read()[None].to(self.device)
             height, width = batch.size

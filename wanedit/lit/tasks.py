@@ -78,6 +78,25 @@ def picture_of(one: Picture) -> Float[Tensor, "3 height width"]:
 
 
 @dataclass(frozen=True, eq=False)
+class Bridge:
+    """What is sampled anew about the keyframe between two segments, the rest of a window held as it is.
+
+    Slots are counted in both segments' latents, the second's without its anchor.
+
+    Attributes:
+        latents: of both, to be read when they are sampled.
+        window: (start, stop); slot `start` becomes the window's own anchor, a latent of its last frame alone.
+        zone: the slots that change, inside of the window.
+        sigma: noise level that they are taken back to.
+    """
+
+    latents: StoredLatents
+    window: tuple[int, int]
+    zone: tuple[int, ...]
+    sigma: float
+
+
+@dataclass(frozen=True, eq=False)
 class SegmentTask:
     """A pure, idempotent piece of work: with the model and the sampler's settings, all that decides its pixels.
 
@@ -92,6 +111,8 @@ class SegmentTask:
         latent_space: of the model.
         middle: sampled frame -> a keyframe between the two, for a model that can be shown any.
         references: pictures that are no frames, for a vace: one slot more each, before the clip's.
+        bridge: for the task of sampling a join anew, whose `middle` are all keyframes of its window, also at its ends;
+            `first` and `last` are those about the join, which the model looks at.
     """
 
     index: int
@@ -105,6 +126,12 @@ class SegmentTask:
     latent_space: LatentSpace = WAN_21_LATENTS
     middle: Mapping[int, Picture] = field(default_factory=dict)
     references: tuple[Picture, ...] = ()
+    bridge: Bridge | None = None
+
+    @property
+    def name(self) -> str:
+        """For a person."""
+        return f"{'segment' if self.bridge is None else 'bridge'} {self.index}"
 
     def keyframes(self) -> list[Float[Tensor, "3 height width"]]:
         """First and last, read."""
@@ -112,8 +139,10 @@ class SegmentTask:
 
     def known(self) -> dict[int, Float[Tensor, "3 height width"]]:
         """Sampled frame -> keyframe, read, of all."""
-        first, last = self.keyframes()
         middle = {frame: picture_of(one) for frame, one in self.middle.items()}
+        if self.bridge is not None:
+            return middle
+        first, last = self.keyframes()
         return {0: first, **middle, self.sampled_frames - 1: last}
 
     @property
@@ -193,6 +222,11 @@ class DecodeTask:
     frames: int
     size: tuple[int, int]
     latent_space: LatentSpace = WAN_21_LATENTS
+
+    @property
+    def name(self) -> str:
+        """For a person."""
+        return f"decoding segment {self.index}"
 
     @property
     def tokens(self) -> int:

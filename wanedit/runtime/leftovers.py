@@ -37,7 +37,7 @@ def leftovers(directory: RunDirectory, digests: Iterable[str]) -> list[Leftover]
     journal, needed = Manifest(directory).read(), set(digests)
     known = {entry.file: name in needed for name, entry in journal.items()}
     found: list[tuple[Path, str]] = []
-    for path in sorted(directory.segments.glob("segment_*")):
+    for path in sorted(directory.segments.glob("*")):
         # Latents that have no entry of their own lie beside their frames.
         name = path.name if path.name in known else path.with_suffix(".mkv").name
         if SEGMENT_FILE.fullmatch(path.name) and not known.get(name):

@@ -14,7 +14,7 @@ from wanedit.files import atomic_path, file_sha256, reading
 from wanedit.interrupts import reclaim_signals
 from wanedit.lit.tasks import DecodedPiece, EditedClip, SampledSegment, Work
 from wanedit.progress import counted
-from wanedit.runtime.directory import Entry, RunDirectory, segment_file
+from wanedit.runtime.directory import Entry, RunDirectory
 from wanedit.runtime.launch import World, choose_devices, threads
 from wanedit.runtime.settings import RunSettings
 from wanedit.video import write_lossless
@@ -77,9 +77,11 @@ def write_piece(
     return Entry(piece.index, name, file_sha256(path), len(piece.frames), latents, seconds, rank)
 
 
-def write_latents(directory: RunDirectory, segment: SampledSegment, frames: int, rank: int) -> Entry:
+def write_latents(
+    directory: RunDirectory, name: str, segment: SampledSegment, frames: int, rank: int
+) -> Entry:
     """Write the latents of one segment, which decode to so many frames; returns its entry for the journal."""
-    path = directory.segments / segment_file(segment.index, segment.digest, ".safetensors")
+    path = directory.segments / name
     save_latents(path, segment.latents)
     sha256, seconds = file_sha256(path), round(segment.seconds, 3)
     return Entry(segment.index, path.name, sha256, frames, _sha256(segment.latents), seconds, rank)

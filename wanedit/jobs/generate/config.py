@@ -64,6 +64,14 @@ class GenerationConfig(SampledSettings):
             with a note that says how far; error: refuse it.
         decode: once: all segments as one sequence of latents, so that behind a join the decoder knows what was before
             it. apart: every segment by itself. auto: once, or as the folder's earlier run did it.
+        joins: what is sampled about the keyframe between two segments. none: nothing more. bridge: a window about it
+            once more, of which the slots beside the keyframe are taken back to noise and the others held. Needs decode
+            once.
+        bridge_sigma: noise level that a bridge starts from, 0 to 1: the higher, the less is kept of the join.
+        bridge_zone: latent slots, of four frames each, that change on either side of the keyframe; half of a segment at
+            most.
+        bridge_context: slots that are held on either side of those; a model that can be shown the ends of a clip alone
+            has both segments whole, if they fit its limit.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
         colour_correction: correct every segment by Lab maps fitted at its two keyframes.
         restore: what keyframes give the frames about them in pixels, along the video's own motion. residual: what the
@@ -94,6 +102,10 @@ class GenerationConfig(SampledSettings):
     references: Annotated[FileName | Sequence[FileName], Repeated()] = field(default_factory=list)
     long_segments: Literal["error", "stretch"] = "stretch"
     decode: Literal["auto", "once", "apart"] = "auto"
+    joins: Literal["none", "bridge"] = "none"
+    bridge_sigma: Share = 0.7
+    bridge_zone: Count = 1
+    bridge_context: Count = 2
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
     colour_correction: bool = True
     restore: Literal["auto", "none", "residual", "keyframes"] = "auto"

@@ -8,22 +8,37 @@ slots decode to behind `WARM_UP` slots that go before. So every piece runs from 
 was decoded, and retiming a surplus away within it moves no join: frame counts are exact for all kinds of joins.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.files import digest
-from wanedit.lit.tasks import DecodeTask, SegmentTask
+from wanedit.jobs.generate.config import GenerationConfig
+from wanedit.lit.tasks import Bridge, DecodeTask, SegmentTask, StoredPicture
 from wanedit.runtime.directory import segment_file
 from wanedit.runtime.predict import load_latents
+from wanedit.timeline import STRIDE, Timeline
+from wanedit.wan.load import WanFolder
 from wanedit.wan.vae import WARM_UP
 
-# Raised when a change to the code changes the frames that the same latents are decoded to.
-DECODING = 1
+# Raised when a change to the code changes the frames that the same latents are decoded to, or the latents of a bridge.
+DECODING, BRIDGING = 1, 1
+
+
+@runtime_checkable
+class NamedPicture(StoredPicture, Protocol):
+    """A keyframe that is read when it is needed."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its pixels."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,43 +75,124 @@ class Todo:
 
     Attributes:
         segments: to sample.
+        bridges: to sample between them.
         pieces: to decode.
     """
 
     segments: tuple[SegmentTask, ...]
+    bridges: tuple[SegmentTask, ...]
     pieces: tuple[DecodeTask, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.segments or self.pieces)
+        return bool(self.segments or self.bridges or self.pieces)
 
     @property
     def digests(self) -> list[str]:
         """Of all that is made."""
-        return [task.digest for task in (*self.segments, *self.pieces)]
+        return [task.digest for task in (*self.segments, *self.bridges, *self.pieces)]
 
 
 def latents_file(task: SegmentTask) -> str:
-    """Where the latents of a segment are kept."""
-    return segment_file(task.index, task.digest, ".safetensors")
+    """Where the latents of a segment are kept, or of a bridge those of its zone."""
+    name = segment_file(task.index, task.digest, ".safetensors")
+    return name if task.bridge is None else name.replace("segment", "bridge")
 
 
-def sequence(tasks: Sequence[SegmentTask]) -> list[tuple[str, int]]:
+def sequence(tasks: Sequence[SegmentTask], bridges: Sequence[SegmentTask] = ()) -> list[tuple[str, int]]:
     """The latents of segments that follow each other: for each slot the file, and the slot in it."""
-    return [
-        (latents_file(task), slot)
-        for k, task in enumerate(tasks)
-        for slot in range(1 if k else 0, task.slots)
-    ]
+    places, begin = list[tuple[str, int]](), dict[int, int]()
+    for k, task in enumerate(tasks):
+        begin[task.index] = max(0, len(places) - 1)
+        places += [(latents_file(task), slot) for slot in range(1 if k else 0, task.slots)]
+    for task in bridges:
+        if task.bridge is not None:
+            for slot in task.bridge.zone:
+                places[begin[task.index - 1] + slot] = (latents_file(task), slot - task.bridge.zone[0])
+    return places
 
 
-def decodings(tasks: Sequence[SegmentTask], folder: Path, once: bool) -> tuple[DecodeTask, ...]:
+def bridges(
+    tasks: Sequence[SegmentTask],
+    chain: Timeline,
+    images: Mapping[int, NamedPicture],
+    texts: Sequence[str],
+    config: GenerationConfig,
+    folder: WanFolder,
+    where: Path,
+) -> tuple[list[SegmentTask], list[str]]:
+    """A task for each keyframe between two segments, and why there is none for some.
+
+    A zone is half of a segment at most, so that no two bridges change one slot; each reads two segments alone.
+
+    Args:
+        images: keyframes, by the output frame that shows them.
+        texts: prompt of every two neighbouring segments.
+        where: latents are kept.
+    """
+    made, notes = [], []
+    for (before, after), (left, right), text in zip(
+        pairwise(tasks), pairwise(chain.segments), texts, strict=True
+    ):
+        join, total = before.slots - 1, before.slots + after.slots - 1
+        zone = range(
+            join + 1 - min(config.bridge_zone, join // 2),
+            join + 1 + min(config.bridge_zone, (after.slots - 1) // 2),
+        )
+        # Sampled frame of the two -> keyframe.
+        shown = {span.first: images[span.start] for span in left.spans}
+        shown |= {STRIDE * join + span.first: images[span.start] for span in right.spans}
+        shown[STRIDE * (total - 1)] = images[right.end]
+        window, free = (0, total), tuple(zone)
+        if folder.shows.frames == "any":
+            reach = config.bridge_zone + config.bridge_context
+            window = (max(0, join - reach), min(total, join + reach + 1))
+        else:
+            # Of a keyframe that the model cannot be shown the slot is held.
+            shown = {frame: shown[frame] for frame in (0, STRIDE * (total - 1))}
+            free = tuple(slot for slot in zone if slot != join)
+        frames = STRIDE * (window[1] - 1 - window[0]) + 1
+        if not free or frames > folder.sampling.max_frames:
+            why = "its segments are too short" if not free else f"its window has {frames} frames"
+            notes.append(f"no bridge over the keyframe at frame {right.start}: {why}")
+            continue
+        low, high = STRIDE * window[0], STRIDE * (window[1] - 1)
+        middle = {frame - low: image for frame, image in shown.items() if low <= frame <= high}
+        decides = {
+            "bridge": BRIDGING,
+            "segments": [before.digest, after.digest],
+            "window": window,
+            "zone": free,
+            "sigma": config.bridge_sigma,
+            "prompt": text,
+            "keyframes": [[frame, image.sha256] for frame, image in middle.items()],
+            "middle_strength": list(folder.held(config.middle_strength)),
+        }
+        made.append(
+            replace(
+                after,
+                sampled_frames=frames,
+                first=before.first,
+                middle=middle,
+                prompt=text,
+                digest=digest(decides),
+                bridge=Bridge(
+                    Slots(where, tuple(sequence([before, after]))), window, free, config.bridge_sigma
+                ),
+            )
+        )
+    return made, notes
+
+
+def decodings(
+    tasks: Sequence[SegmentTask], bridges: Sequence[SegmentTask], folder: Path, once: bool
+) -> tuple[DecodeTask, ...]:
     """For each segment what has to be decoded for its frames.
 
     Args:
         folder: where latents are kept.
         once: as a stretch of the whole sequence; else the segment by itself.
     """
-    whole, end, made = sequence(tasks), 1, []
+    whole, end, made = sequence(tasks, bridges), 1, []
     for task in tasks:
         # Its keyframe is the last frame of the slot before, and the first of these frames.
         start, end = end, end + task.slots - 1

@@ -25,7 +25,7 @@ from wanedit.jobs.generate.config import (
     references,
     timed_keyframes,
 )
-from wanedit.jobs.generate.joins import Todo, decodings, latents_file
+from wanedit.jobs.generate.joins import Todo, bridges, decodings, latents_file
 from wanedit.lit.model import held_softly, open_model, require_wan
 from wanedit.lit.tasks import ChainSettings, DecodeTask, SegmentTask
 from wanedit.rng import derive_seed
@@ -101,8 +101,10 @@ class Plan:
         size: (height, width).
         seed: of all noise.
         evaluations: passes of the network for one segment, two for each velocity under guidance.
+        bridge_evaluations: likewise for one bridge.
         tasks: one for each segment of the timeline.
-        pieces: for each of them the latents that its frames are decoded from.
+        bridges: what is sampled anew between them.
+        pieces: for each segment the latents that its frames are decoded from.
         sound: what lies under the video.
         model_files: SHA-256 of every file that decides what the model computes, by its path inside the model's folder.
     """
@@ -116,7 +118,9 @@ class Plan:
     seed: int
     settings: ChainSettings
     evaluations: int
+    bridge_evaluations: int
     tasks: tuple[SegmentTask, ...]
+    bridges: tuple[SegmentTask, ...]
     pieces: tuple[DecodeTask, ...]
     warnings: tuple[str, ...]
     model_files: dict[str, str]
@@ -125,7 +129,7 @@ class Plan:
     @property
     def digests(self) -> list[str]:
         """Of all that the run makes and its folder keeps."""
-        return Todo(self.tasks, self.pieces).digests
+        return Todo(self.tasks, self.bridges, self.pieces).digests
 
     def frames_entry(self, segment: int, journal: Mapping[str, Entry]) -> Entry | None:
         """What a journal has of a segment's frames. Versions that kept no latents had them, decoded apart, under the
@@ -213,6 +217,13 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     notes += timeline.stretches(chain)
     notes += _doubts(folder, chain, texts)
     once = config.decode != "apart"
+    if not once and config.joins == "bridge":
+        raise InputError(
+            "joins is bridge and decode apart; expected decode once, since a bridge changes slots of two segments"
+        )
+    again = 0
+    if config.joins == "bridge":
+        again = count_evaluations(settings.solver, settings.schedule.after(config.bridge_sigma), passes)
     if not once and chain.joins:
         notes.append(
             "decode apart: each segment is decoded without what goes before it, as the settings or this folder's "
@@ -243,6 +254,12 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     tasks = tuple(
         _tasks(folder, chain, images, subjects, settings, texts, negative_prompt, seed, digest(files), space)
     )
+    where, between = RunDirectory(config.folder, config.final_path).segments, []
+    if config.joins == "bridge":
+        shown = dict(zip(chain.keyframe_frames, images, strict=True))
+        told = [prompts(config, len(keyframes) - 1, ends)[0] for ends in zip(cuts, cuts[2:], strict=False)]
+        between, why = bridges(tasks, chain, shown, told, config, folder, where)
+        notes += why
     return Plan(
         config=config,
         folder=folder,
@@ -253,8 +270,10 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         seed=seed,
         settings=settings,
         evaluations=evaluations,
+        bridge_evaluations=again,
         tasks=tasks,
-        pieces=decodings(tasks, RunDirectory(config.folder, config.final_path).segments, once),
+        bridges=tuple(between),
+        pieces=decodings(tasks, between, where, once),
         warnings=tuple(notes),
         model_files=files,
         sound=sound,
@@ -438,8 +457,17 @@ def remaining(plan: Plan, directory: RunDirectory) -> Todo:
             f"resume_from is {start}, but segments {lacking} are not complete for these settings in "
             f"{directory.segments}; leave resume_from out to sample whatever is missing"
         )
-    read = {file for piece in pieces for file in piece.latents.files}
     kept = {entry.file for entry in whole.values()}
+    read = {file for piece in pieces for file in piece.latents.files}
+    # A bridge reads its segment and the one before.
+    between = tuple(
+        task
+        for task in plan.bridges
+        if task.index in anew
+        or task.index - 1 in anew
+        or (latents_file(task) in read and latents_file(task) not in kept)
+    )
+    read |= {file for task in between if task.bridge for file in task.bridge.latents.files}
     segments = tuple(
         task
         for task in plan.tasks
@@ -447,12 +475,12 @@ def remaining(plan: Plan, directory: RunDirectory) -> Todo:
         or (latents_file(task) in read and latents_file(task) not in kept)
         or (plan.config.save_latents and task.digest not in whole)
     )
-    return Todo(segments, pieces)
+    return Todo(segments, between, pieces)
 
 
 def for_segments(config: GenerationConfig, todo: Todo) -> GenerationConfig:
     """A configuration of no more processes than there are segments to make: others would only load the model."""
-    needed = max(1, min(config.num_gpus, max(len(todo.segments), len(todo.pieces))))
+    needed = max(1, min(config.num_gpus, max(len(todo.segments), len(todo.bridges), len(todo.pieces))))
     return replace(config, num_gpus=needed, gpu_ids=config.devices[:needed])
 
 
@@ -538,7 +566,9 @@ def announce(plan: Plan, todo: Todo, tell: Say) -> None:
         f"{len(plan.tasks)} segments, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
         f"{plan.folder.name}, seed {plan.seed}" + (f"; {done} already complete" if done else "")
     )
-    if not todo.segments:
+    if todo.bridges:
+        tell(f"{len(todo.bridges)} bridges to sample")
+    elif not todo.segments:
         tell(
             f"nothing to sample: {'decoding and ' if todo.pieces else ''}stitching again. --force_regenerate samples "
             "anew, with another seed unless one is given"
@@ -548,9 +578,12 @@ def announce(plan: Plan, todo: Todo, tell: Say) -> None:
 def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
     settings = plan.settings
     flops = sampling_flops(plan.folder.config, todo.segments, plan.evaluations)
+    flops += sampling_flops(plan.folder.config, todo.bridges, plan.bridge_evaluations)
     weight = 2 if torch.cuda.is_available() else 4
-    disk = disk_bytes(todo.segments, todo.pieces, plan.timeline.num_frames, plan.size)
-    peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), settings.guided, weight)
+    disk = disk_bytes((*todo.segments, *todo.bridges), todo.pieces, plan.timeline.num_frames, plan.size)
+    peak = memory(
+        plan.folder, max((*plan.tasks, *plan.bridges), key=lambda task: task.tokens), settings.guided, weight
+    )
     height, width = plan.size
     return "\n".join(
         (
@@ -564,6 +597,12 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             f"seed       {plan.seed}",
             f"to sample  {len(todo.segments)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the "
             "transformer",
+            *(
+                f"bridge {one.index}   {one.sampled_frames} frames about the keyframe at frame "
+                f"{plan.timeline.segments[one.index].start}, {one.tokens} tokens, {one.digest[:12]}, "
+                + ("samples" if one in todo.bridges else "skips: complete")
+                for one in plan.bridges
+            ),
             f"to decode  {len(todo.pieces)} of {len(plan.pieces)} segments, {plan.config.decode}",
             f"processes  {for_segments(plan.config, todo).num_gpus}",
             f"memory     about {_gigabytes(peak.encoders)} to encode, "

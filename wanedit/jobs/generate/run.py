@@ -14,7 +14,7 @@ from wanedit.files import OnDisk, system_errors
 from wanedit.interrupts import interruptible
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check, check_output, find_keyframes
-from wanedit.jobs.generate.joins import Todo
+from wanedit.jobs.generate.joins import Todo, latents_file
 from wanedit.jobs.generate.plan import (
     Plan,
     Say,
@@ -191,7 +191,7 @@ def sample(
 ) -> None:
     """Make `todo`: here, here and on the other ranks of a torchrun, or in processes started for it.
 
-    Stage by stage, since each reads what the one before made on whatever rank: latents of segments, then frames. What
+    Stage by stage, since each reads what the one before made on whatever rank: segments, bridges, then frames. What
     is made is on disk and in the journal when its step ends, and all of every rank when this returns.
 
     Args:
@@ -208,9 +208,9 @@ def sample(
 
         def doing(rank: int) -> str:
             journal, at = Manifest(directory).read(), ""
-            for verb, stage in (("decoding ", todo.pieces), ("", todo.segments)):
+            for stage in (todo.pieces, todo.bridges, todo.segments):
                 mine = [stage[i] for i in shares(stage, config.num_gpus)[rank]]
-                at = next((f" at {verb}segment {one.index}" for one in mine if one.digest not in journal), at)
+                at = next((f" at {one.name}" for one in mine if one.digest not in journal), at)
             kept = sum(task.digest in journal for task in plan.tasks)
             return f"{at}; {kept} of {len(plan.tasks)} segments are kept in {directory.segments}"
 
@@ -224,18 +224,23 @@ def sample(
         )
         return
     manifest, place, fps = Manifest(directory), directory.segments, plan.timeline.fps
+    schedule = plan.settings.schedule
+    # Of segments, and of bridges.
+    steps = len(schedule), len(schedule.after(plan.config.bridge_sigma)) if todo.bridges else 0
 
-    def save_segment(segment: SampledSegment) -> None:
-        frames = plan.tasks[segment.index].sampled_frames
-        entry = write_latents(directory, segment, frames, world.rank)
+    sampled = {task.digest: task for task in (*todo.segments, *todo.bridges)}
+
+    def save_latents(segment: SampledSegment) -> None:
+        task = sampled[segment.digest]
+        entry = write_latents(directory, latents_file(task), segment, task.sampled_frames, world.rank)
         line = {
-            "event": "segment",
+            "event": "segment" if task.bridge is None else "bridge",
             "segment": segment.index,
             "rank": world.rank,
-            "frames": frames,
+            "frames": task.sampled_frames,
             "tokens": segment.tokens,
-            "steps": plan.settings.num_inference_steps,
-            "evaluations": plan.evaluations,
+            "steps": steps[task.bridge is not None],
+            "evaluations": plan.evaluations if task.bridge is None else plan.bridge_evaluations,
             "seconds": round(segment.seconds, 3),
             "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
         }
@@ -251,17 +256,18 @@ def sample(
     # Brings Lightning, for which a plan and a run that is complete need not wait.
     from wanedit.lit.chain import FLF2VChain, SequenceDecoder
 
-    if todo.segments:
-        steps = len(todo.segments) * plan.settings.num_inference_steps
-        with counting_together("sampling", "steps", steps, place, world.rank, world.size) as stepped:
+    if sampled:
+        count = len(todo.segments) * steps[False] + len(todo.bridges) * steps[True]
+        with counting_together("sampling", "steps", count, place, world.rank, world.size) as stepped:
 
             def on_step(segment: int, step: int) -> None:
                 stepped()
                 follow()
 
             chain = FLF2VChain(plan.folder, plan.settings, on_step, decodes=False)
-            predict(chain, todo.segments, save_segment, config, world)
-            launch.barrier(world)
+            for stage in filter(None, (todo.segments, todo.bridges)):
+                predict(chain, stage, save_latents, config, world)
+                launch.barrier(world)
     pieces = len(todo.pieces)
     with counting_together("decoding", "segments", pieces, place, world.rank, world.size) as counted:
         predict(SequenceDecoder(plan.folder, plan.settings.tile), todo.pieces, save_piece, config, world)
