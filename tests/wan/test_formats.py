@@ -195,7 +195,7 @@ def test_comfyui_files_are_the_same_model(tmp_path: Path) -> None:
 
 
 # How a format is written, and the largest relative error of the numbers that it rounds and of the latents of nine
-# frames. docs/models.md has the errors themselves; wan-tiny is float16, which F16 therefore gives back whole.
+# frames. docs/formats.md has the errors themselves; wan-tiny is float16, which F16 therefore gives back whole.
 ROUNDED = {
     "fp8": (converted.fp8_plain, 0.04, 0.04),
     "fp8, a scale a layer": (converted.fp8_scaled_old, 0.04, 0.04),
