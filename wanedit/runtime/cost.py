@@ -13,7 +13,7 @@ from wanedit.timeline import STRIDE
 from wanedit.wan.condition import image_part, text_part
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
 from wanedit.wan.load import WanFolder, phases, read_vae_config, text_dtype, vae_part
-from wanedit.wan.vae import WARM_UP, width
+from wanedit.wan.vae import WARM_UP, decoding_bytes
 
 # FFV1 keeps about this share of the raw bytes of camera footage.
 LOSSLESS_SHARE = 0.6
@@ -69,12 +69,9 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     transformers = [part.num_weights() for part, _ in phases(folder)]
     weights = max(transformers) * len(transformers) * bytes_per_weight
     weights += 4 * vae_part(folder.source).num_weights()
-    frame = task.first.shape[1] * task.first.shape[2]
     # With the frames that the decoder is warmed up by, and drops.
-    pixels = (task.sampled_frames + STRIDE * WARM_UP) * frame
-    # The decoder's last level holds a chunk of 4 frames at full size, beside the clip. Twenty copies of the chunk
-    # are what wan-tiny's peak grew by from 128*128 to 256*256 at 33 frames.
-    decoding = 4 * (4 * frame * width(read_vae_config(folder.source)) * 20 + 3 * 2 * pixels)
+    frames = task.sampled_frames + STRIDE * WARM_UP
+    decoding = decoding_bytes(read_vae_config(folder.source), frames, task.size)
     text = text_dtype(folder.source, "cpu" if bytes_per_weight == 4 else "cuda").itemsize
     encoders = [text * text_part(folder.source).num_weights()]
     if config.image_tokens:

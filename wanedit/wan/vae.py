@@ -72,6 +72,8 @@ WARM_UP = 10
 # faster, at about six such tensors of memory (1.5 GiB in float32). The official VAE, 96 wide, so codes up to 81 frames
 # of 88x96.
 WHOLE_UP_TO = 2**26
+# How many of those are held while a whole clip is decoded, how many of a chunk's with its caches; and bytes besides.
+WHOLE_HELD, CHUNK_HELD, DECODING_FIXED = 6.0, 13.7, 40_000_000
 
 
 def build_vae(config: Json) -> nn.Module:
@@ -93,6 +95,19 @@ def width(config: Json) -> int:
     """Numbers for each pixel in the widest activation of a VAE of these sizes."""
     # 2.2's decoder comes to full size, which are patches of 2x2 pixels, before its last level narrows it.
     return config["dec_dim"] * config["dim_mult"][1] // 4 if "dec_dim" in config else config["dim"]
+
+
+def decoding_bytes(config: Json, frames: int, size: tuple[int, int]) -> int:
+    """Memory that decoding a clip of (height, width) takes beyond the weights, in float32.
+
+    Two copies of the clip, something fixed, and several times the widest activation: of the whole clip, or of the four
+    frames of a chunk, beside which stand the caches of all layers. Within 15 % of what processes grew by that did
+    nothing else: VAEs of three widths, 64 to 384 pixels, 9 to 33 frames (`tests/runtime/test_cost.py`).
+    """
+    clip, chunk = frames * math.prod(size), STRIDE * math.prod(size)
+    channels = width(config)
+    held = WHOLE_HELD * clip if clip * channels <= WHOLE_UP_TO else CHUNK_HELD * chunk
+    return DECODING_FIXED + int(4 * (2 * 3 * clip + channels * held))
 
 
 class WanVAE(nn.Module):
