@@ -71,6 +71,7 @@ def test_a_record_is_read_from_anywhere_and_asks_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("model").mkdir()
     config = GenerationConfig(
         output="out", ckpt_dir="model", force_regenerate=True, resume_from=1, base_seed=3
     )

@@ -257,7 +257,7 @@ def fp8_scaled_old(tensors: Tensors) -> tuple[Tensors, None]:
     """`scaled_fp8` and a `scale_weight` for every layer."""
     made = dict(tensors) | {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
     for name in matrices(tensors):
-        scale = tensors[name].float().abs().max() / 448
+        scale = tensors[name].float().abs().max().clamp_min(1e-12) / 448
         made[name] = (tensors[name].float() / scale).to(torch.float8_e4m3fn)
         layer = name.removesuffix(".weight")
         made |= {f"{layer}.scale_weight": scale, f"{layer}.scale_input": torch.ones(())}
@@ -269,7 +269,7 @@ def fp8_scaled_new(tensors: Tensors) -> tuple[Tensors, None]:
     made = dict(tensors)
     said = torch.tensor(list(json.dumps({"format": "float8_e4m3fn"}).encode()), dtype=torch.uint8)
     for name in matrices(tensors):
-        scale = tensors[name].float().abs().max() / 448
+        scale = tensors[name].float().abs().max().clamp_min(1e-12) / 448
         made[name] = (tensors[name].float() / scale).to(torch.float8_e4m3fn)
         layer = name.removesuffix(".weight")
         made |= {f"{layer}.weight_scale": scale, f"{layer}.comfy_quant": said.clone()}
@@ -280,7 +280,7 @@ def fp8_rows(tensors: Tensors) -> tuple[Tensors, None]:
     """As LightX2V: a scale for every output channel."""
     made = dict(tensors)
     for name in matrices(tensors):
-        scale = tensors[name].float().abs().amax(dim=1, keepdim=True) / 448
+        scale = tensors[name].float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 448
         made[name] = (tensors[name].float() / scale).to(torch.float8_e4m3fn)
         made[name.removesuffix(".weight") + ".weight_scale"] = scale
     return made, None
@@ -290,7 +290,7 @@ def int8_rows(tensors: Tensors) -> tuple[Tensors, dict[str, str]]:
     """int8 with a scale for every row, the format in the file's metadata."""
     made, layers = dict(tensors), {}
     for name in matrices(tensors):
-        scale = tensors[name].float().abs().amax(dim=1, keepdim=True) / 127
+        scale = tensors[name].float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
         made[name] = (tensors[name].float() / scale).round().to(torch.int8)
         layer = name.removesuffix(".weight")
         made[f"{layer}.weight_scale"] = scale

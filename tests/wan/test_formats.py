@@ -328,7 +328,7 @@ def test_lightx2v_files_are_found_by_what_they_hold(tmp_path: Path) -> None:
     (folder / "models_t5_umt5-xxl-enc.safetensors").unlink()
     text = dict(converted.TEXT)
     for name in [n for n in text if re.search(r"attn\.[qkvo]|ffn", n)]:
-        rows = text[name].float().abs().amax(dim=1, keepdim=True) / 448
+        rows = text[name].float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 448
         text[name] = (text[name].float() / rows).to(torch.float8_e4m3fn)
         text[name.removesuffix("weight") + "weight_scale"] = rows
     torch.save(text, folder / "models_t5_umt5-xxl-enc-fp8.pth")
