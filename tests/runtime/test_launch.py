@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from wanedit.errors import InputError, ResourceError, WaneditError
+from wanedit.jobs.generate import worker
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.runtime import launch, workers
+from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.launch import World
 from wanedit.runtime.outputs import LOG_MARK
+from wanedit.runtime.record import write_record
 
 
 @pytest.fixture
@@ -90,6 +93,44 @@ def test_a_signal_is_told_by_its_name_whoever_took_it(
     report = tmp_path / workers.ERROR_FILE
     assert workers._torchrun(str(report), "script.py") == 1
     assert json.loads(report.read_text())["error"] == {"rank": 1, "how": how}
+
+
+def test_the_rank_that_a_signal_ended_is_told_not_one_that_lost_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    def run(words: object) -> None:
+        ended = {0: 1, 1: -9}
+        raise ChildFailedError(
+            "wanedit",
+            {
+                rank: ProcessFailure(local_rank=rank, pid=7, exitcode=code, error_file="")
+                for rank, code in ended.items()
+            },
+        )
+
+    monkeypatch.setattr("torch.distributed.run.run", run)
+    report = tmp_path / workers.ERROR_FILE
+    assert workers._torchrun(str(report), "script.py") == 1
+    assert json.loads(report.read_text())["error"] == {"rank": 1, "how": workers.KILLED}
+
+
+def test_a_worker_that_lost_another_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = RunDirectory(tmp_path, tmp_path / "output_final.mp4")
+    write_record(directory, GenerationConfig(output=str(tmp_path)))
+    lost = WaneditError("another process of this run was lost")
+
+    def plan(config: object) -> None:
+        raise lost
+
+    monkeypatch.setattr(worker, "make_plan", plan)
+    lost.told = True
+    assert worker.main(str(directory.config)) == 1
+    assert not (tmp_path / workers.ERROR_FILE).exists()
+    lost.told = False
+    assert worker.main(str(directory.config)) == 1
+    assert (tmp_path / workers.ERROR_FILE).exists()
 
 
 def test_torchruns_table_shows_our_own_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,9 @@ def _torchrun(report: str, *words: str) -> int:
     try:
         run(parse_args(words))
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        # Of those that fail in one moment the others may only have lost the one that a signal ended.
+        signalled = [one for one in error.failures.items() if one[1].exitcode < 0]
+        rank, failure = signalled[0] if signalled else error.get_first_failure()
         # Of a worker that took a signal itself, or that a shell started, the exit code is 128 and its number.
         number = -failure.exitcode if failure.exitcode < 0 else failure.exitcode - 128
         known = number in {*signal.Signals}

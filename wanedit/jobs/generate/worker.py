@@ -32,7 +32,9 @@ def main(config_path: str, talk: str = "--verbose") -> int:
             todo = remaining(plan, directory)
             sample(plan, todo, directory, world, verbose=False)
     except WaneditError as error:
-        report_error(path, world.rank, error)
+        # That another rank was lost is told by torchrun, which knows how.
+        if not error.told:
+            report_error(path, world.rank, error)
         return error.exit_code
     except Interrupted as signal:
         return signal.exit_code
