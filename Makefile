@@ -22,7 +22,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-all chaos fuzz lint format docs showcase figures paper constraints clean
+.PHONY: help demo test test-slow test-all chaos fuzz lint format docs showcase experiments figures paper constraints clean
 
 help:
 	@echo 'make demo         bundled keyframes in, outputs/demo/output_final.mp4 out'
@@ -35,6 +35,7 @@ help:
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make docs         the documentation as a site: outputs/site/index.html'
 	@echo 'make showcase     the moving pictures of the README, from two examples'
+	@echo 'make experiments  every recorded result anew, then the figures of the paper; hours, goes on where it stopped'
 	@echo 'make figures      figures, tables and numbers of paper/, from the recorded results'
 	@echo 'make paper        the same, and paper/main.pdf; needs pdflatex'
 	@echo 'make constraints  renew constraints.txt from the newest versions that pyproject.toml allows'
@@ -79,6 +80,14 @@ docs: $(DEV)
 
 showcase: $(VENV)
 	$(BIN) scripts/showcase.py
+
+# What other weights made is made anew.
+experiments: $(VENV)
+	for grid in experiments/*/grid.yaml; do $(BIN) -m wanedit ablate $${grid%/grid.yaml} --jobs 2 || exit; done
+	$(BIN) experiments/01_keyframe_propagation/run.py all --jobs 2
+	$(BIN) experiments/01_keyframe_propagation/table.py
+	$(BIN) -m paper.make.real_frames
+	$(BIN) -m paper.make
 
 figures: $(VENV)
 	$(BIN) -m paper.make

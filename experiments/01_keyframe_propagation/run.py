@@ -1,7 +1,7 @@
-"""Edit every case with every method: `python experiments/01_keyframe_propagation/run.py tune|choose|ablate|test`.
+"""Edit every case with every method: `python experiments/01_keyframe_propagation/run.py tune|choose|ablate|test|all`.
 
-Each finished clip is one line of results/<name>.jsonl; what is there already is skipped, so a stopped run goes on. Two
-processes may share the work: `--part 0 --parts 2` and `--part 1 --parts 2`.
+Each finished clip is one line of results/<name>.jsonl, which names the weights that it was made with; what is there
+already is skipped, so a stopped run goes on, and what other weights made is made anew.
 """
 
 import argparse
@@ -19,16 +19,17 @@ import yaml
 from editors import ExperimentEditor, GivenEditor, Networks
 from scenes import Case, cases
 
-from wanedit.files import digest
+from wanedit.files import digest, write_text
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.method import build_method
 from wanedit.jobs.edit.plan import edit_settings
 from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, measure
 from wanedit.lit.tasks import EditedClip, EditTask
 from wanedit.video import from_uint8
-from wanedit.wan.load import WanFolder, open_wan
+from wanedit.wan.load import WanFolder, hash_files, open_wan
 
 HERE = Path(__file__).parent
+STAGES = ("tune", "choose", "ablate", "test")
 RESULTS = HERE / "results"
 # No method: the truth, encoded and decoded, which bounds what any method of latents can reach.
 CEILING = "coded_truth"
@@ -86,24 +87,27 @@ def build(folder: WanFolder, variant: Variant, settings: dict[str, Any]) -> Expe
     return ExperimentEditor(folder, method, edit_settings(config, folder, method, num_frames=1))
 
 
-def run(
-    split: str,
-    count: int,
-    what: list[Variant],
-    settings: dict[str, Any],
-    out: Path,
-    given: argparse.Namespace,
-) -> None:
-    """Edit this process's share of the cases with every variant and append what is measured to `out`."""
+def work(part: int, what: str, given: argparse.Namespace) -> None:
+    """Edit one process's share of the cases with every variant and append what is measured to its file of results."""
+    settings, tuning = load_settings(), what != "test"
+    torch.set_num_threads(max(1, torch.get_num_threads() // given.jobs))
+    split = "validation" if tuning else "test"
+    count = given.scenes or settings["tuning_scenes" if tuning else "scenes"]
+    settings["tuning"] = tuning
+    if tuning:
+        settings["spacings"] = settings["tuning_spacings"]
+    tried, out = variants(settings, what), RESULTS / f"{what}_{part}.jsonl"
     folder = open_wan(settings["model"])
-    editors = {v.key: build(folder, v, settings) for v in what if v.name != CEILING}
+    settings["weights"] = weights_of(settings["model"])
+    editors = {v.key: build(folder, v, settings) for v in tried if v.name != CEILING}
     networks = Networks(folder, given.compile)
-    done = {line["id"] for line in read(out) if line["restore"] == "none"}
+    # By whichever process: the work may have been shared among another number of them.
+    done = {line["id"] for path in RESULTS.glob(f"{what}_*.jsonl") for line in read(path)}
     drawn = cases(split, count, settings["edits"], settings["num_frames"], tuple(settings["size"]))
     for number, group in enumerate(drawn):
-        if number % given.parts == given.part:
+        if number % given.jobs == part:
             with out.open("a") as file:
-                for line in edit_group(group, what, editors, networks, settings, done):
+                for line in edit_group(group, tried, editors, networks, settings, done):
                     file.write(json.dumps(line) + "\n")
                     file.flush()
             print(f"scene {number + 1} of {count}", flush=True)
@@ -150,6 +154,7 @@ def edit_group(
                 "edit": case.kind,
                 "spacing": spacing,
                 "method": variant.name,
+                "weights": settings["weights"],
             }
             if settings["tuning"]:
                 about["settings"] = variant.settings
@@ -227,32 +232,41 @@ def tuned(lines: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, An
     return {name: values for name, (_, values) in best.items()}
 
 
+def weights_of(model: str) -> str:
+    """What the lines of a model's results say of it: 16 digits of the hash of its files."""
+    return digest(hash_files(open_wan(model), print))[:16]
+
+
+def tidy(what: str, weights: str) -> None:
+    """Drop lines that other weights made, and those of a pair that was not finished."""
+    for path in sorted(RESULTS.glob(f"{what}_*.jsonl")):
+        lines = read(path)
+        whole = {x["id"] for x in lines if x["restore"] == "none" and x.get("weights") == weights}
+        kept = [line for line in lines if line["id"] in whole]
+        if len(kept) < len(lines):
+            print(f"{path.name}: {len(lines) - len(kept)} results of other weights or unfinished are dropped")
+            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
 def main() -> None:
-    """Parse and run; `choose` writes tuned.yaml from what was tried."""
+    """Parse and run; `choose` writes tuned.yaml from what was tried, `all` is everything one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["tune", "choose", "ablate", "test"])
+    parser.add_argument("what", choices=[*STAGES, "all"])
     parser.add_argument("--scenes", type=int, help="fewer scenes than settings.yaml says")
-    parser.add_argument("--part", type=int, default=0)
-    parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the scenes")
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile the networks: needs a C++ compiler"
     )
     given = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
-    if given.what == "choose":
-        settings = yaml.safe_load((HERE / "settings.yaml").read_text())
-        lines = [line for path in sorted(RESULTS.glob("tune_*.jsonl")) for line in read(path)]
-        (HERE / "tuned.yaml").write_text(yaml.safe_dump(tuned(lines, settings)))
-        return
-    settings, tuning = load_settings(), given.what != "test"
-    torch.set_num_threads(max(1, torch.get_num_threads() // given.parts))
-    split = "validation" if tuning else "test"
-    count = given.scenes or settings["tuning_scenes" if tuning else "scenes"]
-    settings["tuning"] = tuning
-    if tuning:
-        settings["spacings"] = settings["tuning_spacings"]
-    out = RESULTS / f"{given.what}_{given.part}.jsonl"
-    run(split, count, variants(settings, given.what), settings, out, given)
+    for what in STAGES if given.what == "all" else [given.what]:
+        if what == "choose":
+            settings = yaml.safe_load((HERE / "settings.yaml").read_text())
+            lines = [line for path in sorted(RESULTS.glob("tune_*.jsonl")) for line in read(path)]
+            (HERE / "tuned.yaml").write_text(yaml.safe_dump(tuned(lines, settings)))
+            continue
+        tidy(what, weights_of(load_settings()["model"]))
+        torch.multiprocessing.spawn(work, (what, given), nprocs=given.jobs)
 
 
 if __name__ == "__main__":

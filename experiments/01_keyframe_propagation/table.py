@@ -169,6 +169,9 @@ def main() -> None:
     settings = load_settings()
     spacings = settings["spacings"]
     lines = [line for path in sorted(RESULTS.glob("test_*.jsonl")) for line in read(path)]
+    tried = [line for path in sorted(RESULTS.glob("ablate_*.jsonl")) for line in read(path)]
+    if len({line.get("weights") for line in (*lines, *tried)}) > 1:
+        raise SystemExit("results of several weights: finish `run.py all` before they are compared")
     groups = grouped(lines, spacings)
     text = [
         "Differences in PSNR off the keyframes in dB, with 95 % intervals. Restored, every method of "
@@ -178,7 +181,6 @@ def main() -> None:
     ]
     for title, (ours, theirs) in COMPARED.items():
         text += [f"## {title}", "", *gains(groups, spacings, ours, theirs), ""]
-    tried = [line for path in sorted(RESULTS.glob("ablate_*.jsonl")) for line in read(path)]
     if tried:
         text += ["## One thing changed at a time, a keyframe every 16 frames of the tuning scenes", ""]
         text += [*ablations(tried, settings), ""]

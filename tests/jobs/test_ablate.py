@@ -16,6 +16,7 @@ import yaml
 
 from wanedit.cli import main
 from wanedit.errors import InputError
+from wanedit.files import digest
 from wanedit.jobs.ablate.config import AblationConfig
 from wanedit.jobs.ablate.grid import column_names, load_grid, points
 from wanedit.jobs.ablate.results import collect, draw_figures, table
@@ -24,6 +25,7 @@ from wanedit.jobs.ablate.runs import Run, expand, make
 from wanedit.metrics.functional.bootstrap import interval
 from wanedit.runtime.settings import TrackingSettings
 from wanedit.video import load_image, write_png
+from wanedit.wan.load import hash_files, open_wan
 
 SMALL = {
     "title": "Small",
@@ -447,3 +449,17 @@ def test_every_shipped_experiment_expands(folder: Path) -> None:
     assert runs
     assert grid.minutes is not None
     assert grid.minutes < 30
+
+
+def test_recorded_results_are_of_the_shipped_weights_or_say_that_they_are_not() -> None:
+    experiments = Path(__file__).parents[2] / "experiments"
+    shipped = digest(hash_files(open_wan("tiny"), print))
+    for folder in sorted(experiments.glob("*_*")):
+        if (record := folder / "results" / "record.json").exists():
+            made_by = set(json.loads(record.read_text()).get("models", [""]))
+        else:
+            lines = [*(folder / "results").glob("*.jsonl")]
+            made_by = {json.loads(x).get("weights", "") for p in lines for x in p.read_text().splitlines()}
+        same = bool(made_by) and all(name and shipped.startswith(name) for name in made_by)
+        readme = (folder / "README.md").read_text()
+        assert same != ("**Weights**: wan-tiny as it was before" in readme), folder.name

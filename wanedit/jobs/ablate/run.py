@@ -181,6 +181,7 @@ def _conclude(
         "cores": os.cpu_count(),
         "items": config.items,
         "runs": len(runs),
+        "models": sorted({run.model for run in runs}),
         "made": (earlier if isinstance(earlier, list) else []) + made_now,
         "missing": results.missing,
         "settings": asdict(grid),

@@ -47,6 +47,7 @@ class Run:
         name: 16 hexadecimal digits: same name, same result.
         labels: of its point, by column.
         settings: of the command, without inputs and output.
+        model: hash of the files that decide what its model computes, or of another model's code.
         metrics: groups of `wanedit evaluate` that are measured besides the usual ones.
     """
 
@@ -56,6 +57,7 @@ class Run:
     seed: int
     command: str
     settings: Settings
+    model: str
     metrics: tuple[str, ...] = ()
 
     @property
@@ -162,8 +164,10 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
                     **({"metrics": grid.metrics} if grid.metrics else {}),
                     **({"code": code} if (code := codes[item.name] | measuring) else {}),
                 }
-                name, more = digest(decides)[:16], tuple(grid.metrics)
-                run = Run(name, point.labels, item, seed, grid.command, settings, more)
+                name, made_by = digest(decides)[:16], models[source]
+                run = Run(
+                    name, point.labels, item, seed, grid.command, settings, made_by, tuple(grid.metrics)
+                )
                 found.setdefault(json.dumps([name, point.labels]), run)
     return list(found.values())
 
