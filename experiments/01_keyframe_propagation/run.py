@@ -18,6 +18,7 @@ import torch
 import yaml
 from editors import ExperimentEditor, GivenEditor, Networks
 from scenes import Case, cases
+from torch.multiprocessing.spawn import spawn
 
 from wanedit.files import digest, write_text
 from wanedit.jobs.edit.config import EditConfig
@@ -266,7 +267,7 @@ def main() -> None:
             (HERE / "tuned.yaml").write_text(yaml.safe_dump(tuned(lines, settings)))
             continue
         tidy(what, weights_of(load_settings()["model"]))
-        torch.multiprocessing.spawn(work, (what, given), nprocs=given.jobs)
+        spawn(work, (what, given), nprocs=given.jobs)
 
 
 if __name__ == "__main__":

@@ -262,7 +262,7 @@ def test_a_run_that_kills_its_process_is_listed_and_the_others_go_on(
 ) -> None:
     runs = expand(load_grid(experiment), experiment)
     first = runs[0]
-    deadly = Deadly("f" * 16, first.labels, first.item, 0, "edit", first.settings)
+    deadly = Deadly("f" * 16, first.labels, first.item, 0, "edit", first.settings, first.model)
     ended: list[str] = []
     run_all([deadly, runs[1]], tmp_path, 1, lambda run: ended.append(run.name))
     assert ended == [deadly.name, runs[1].name]
@@ -310,7 +310,7 @@ def test_a_tracked_experiment_is_a_group_of_named_runs_with_their_measures(
 def test_a_run_that_fails_says_why_and_is_made_again(experiment: Path, tmp_path: Path) -> None:
     grid = load_grid(experiment)
     good = expand(grid, experiment)[0]
-    bad = Run(good.name, good.labels, good.item, 0, "edit", good.settings | {"shift": -1.0})
+    bad = replace(good, settings=good.settings | {"shift": -1.0})
     make(bad, tmp_path, None)
     assert "shift is -1.0; expected a positive number" in (bad.failure(tmp_path) or "")
     assert collect(grid, [bad], tmp_path).missing == {bad.name: bad.failure(tmp_path)}
