@@ -17,12 +17,14 @@ import yaml
 from wanedit.cli import main
 from wanedit.errors import InputError
 from wanedit.files import digest
+from wanedit.jobs.ablate.clips import SpriteChains
 from wanedit.jobs.ablate.config import AblationConfig
 from wanedit.jobs.ablate.grid import column_names, load_grid, points
 from wanedit.jobs.ablate.results import collect, draw_figures, table
 from wanedit.jobs.ablate.run import ablate, run_all
 from wanedit.jobs.ablate.runs import Run, expand, make
 from wanedit.metrics.functional.bootstrap import interval
+from wanedit.runtime.events import read_events
 from wanedit.runtime.settings import TrackingSettings
 from wanedit.video import load_image, write_png
 from wanedit.wan.load import hash_files, open_wan
@@ -384,6 +386,46 @@ def test_generation_is_measured_at_its_joins(tmp_path: Path) -> None:
     measured = run.result(tmp_path)
     assert measured is not None, run.failure(tmp_path)
     assert {"joins_shown", "junction_mse", "junction_colour", "psnr_off", "seconds"} <= set(measured)
+
+
+def test_what_runs_have_in_common_is_sampled_once(tmp_path: Path) -> None:
+    folder = write_grid(
+        tmp_path / "e",
+        command="generate",
+        base={"num_inference_steps": 4, "guidance_scale": 1.0},
+        data={"kind": "sprite_chains", "scenes": 1, "keyframes": [[0, 5, 12]], "size": "32*32"},
+        axes={"joins": ["none", "bridge"]},
+    )
+    first, second = expand(load_grid(folder), folder)
+    passes = []
+    for run in (first, second):
+        make(run, tmp_path)
+        passes.append((run.result(tmp_path) or {})["evaluations"])
+    started = [
+        event for event in read_events(second.folder(tmp_path) / "metrics.jsonl") if "to_sample" in event
+    ]
+    assert [event["to_sample"] for event in started] == [[]]
+    assert passes[1] > passes[0]
+    # A run that is made anew takes nothing.
+    make(second, tmp_path)
+    again = read_events(second.folder(tmp_path) / "metrics.jsonl")
+    assert [event["to_sample"] for event in again if "to_sample" in event][-1] == [0, 1]
+
+
+@pytest.mark.parametrize("frames", [[], [0], [0, 4, 4], [4, 8], [0, 4.5], [0, True]])
+def test_chains_of_keyframes_that_are_none(tmp_path: Path, frames: list[Any]) -> None:
+    data = {"kind": "sprite_chains", "keyframes": [frames]}
+    folder = write_grid(tmp_path / "e", command="generate", base={}, axes={"joins": ["none"]}, data=data)
+    with pytest.raises(InputError, match="keyframes"):
+        expand(load_grid(folder), folder)
+
+
+def test_scenes_take_the_chains_in_turn_and_more_of_them_begin_alike() -> None:
+    chains = [[0, 8, 16], [0, 5, 11, 16]]
+    few, more = (SpriteChains(scenes=n, keyframes=chains, through=0.5).items() for n in (2, 5))
+    assert more[:2] == few
+    assert [item.name.split("/")[1] for item in more] == [*("0-8-16", "0-5-11-16") * 2, "0-8-16"]
+    assert len({item.group for item in more}) == 5
 
 
 def test_an_interval_resamples_scenes_and_not_clips() -> None:

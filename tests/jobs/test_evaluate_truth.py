@@ -15,12 +15,13 @@ from wanedit.errors import InputError
 from wanedit.jobs.edit.run import recorded_steps
 from wanedit.jobs.evaluate.config import EvaluationConfig
 from wanedit.jobs.evaluate.inputs import read_scene
-from wanedit.jobs.evaluate.metric import Inputs, measure
+from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, measure
 from wanedit.jobs.evaluate.run import evaluate
 from wanedit.metrics.functional import frame_psnr
 from wanedit.runtime.events import read_events
 from wanedit.sprites import Background, Motion, Scene, Sprite, apply_edit, frame_times, render, sample_edit
 from wanedit.sprites import sample_scene as sample
+from wanedit.sprites.sets import Clip as SceneClip
 from wanedit.video import to_uint8, write_lossless
 
 
@@ -146,6 +147,36 @@ def test_off_keyframes_and_by_distance(drawn: np.ndarray, tmp_path: Path) -> Non
     assert found["psnr_by_distance"] == pytest.approx({"0": 100.0, **by_distance})
     assert found["psnr_off_keyframes"] == pytest.approx(np.mean([20 * np.log10(255 / d) for d in away if d]))
     assert found["psnr"] == pytest.approx(frame_psnr(video.astype(np.uint8), drawn).mean())
+
+
+def test_near_joins_and_far_from_them(tmp_path: Path) -> None:
+    """Eight levels off within four frames of the join, one farther away; keyframes and all others as they are."""
+    truth = np.full((25, 16, 16, 3), 100, np.uint8)
+    away = np.abs(np.arange(25) - 12)
+    video = truth + np.where(away > 4, 1, 8).astype(np.uint8)[:, None, None, None]
+    video[[0, 12, 24]] = 100
+    inputs = Inputs(video, (12,), scene=SceneTruth(truth), keyframes={t: truth[t] for t in (0, 12, 24)})
+    found = measure(inputs, ["truth"])[0]["truth"]
+    assert found["psnr_near_joins"] == pytest.approx(20 * np.log10(255 / 8))
+    assert found["psnr_far_from_joins"] == pytest.approx(20 * np.log10(255))
+    assert "acceleration_error" not in found  # nothing to follow
+
+
+def test_a_sprite_that_halts_at_a_join_is_accelerated_there() -> None:
+    disc = Sprite("circle", "red", 0.4, motion=Motion("linear", (-0.5, 0.0), (0.5, 0.0), duration=1.0))
+    scene = Scene(Background("gradient", ("blue", "white")), (disc,))
+    truth = to_uint8(render(scene, frame_times(17), (64, 96)).video)
+    halting = truth.copy()
+    halting[9] = truth[8]
+
+    def accelerated(video: np.ndarray, join: int) -> float:
+        inputs = Inputs(video, (join,), scene=SceneTruth(truth, clip=SceneClip(0, scene, 17)))
+        return measure(inputs, ["truth"])[0]["truth"]["acceleration_error"]
+
+    # Two pixels a frame: -2, 4 and -2 about the frame that is shown twice, of which a join at 8 has the first two.
+    assert accelerated(truth, 8) == 0
+    assert accelerated(halting, 8) == pytest.approx((0 + 2 + 4) / 3, abs=0.1)
+    assert accelerated(halting, 4) == 0
 
 
 @pytest.mark.parametrize("controller", ["exponential", "residual"])

@@ -1,6 +1,7 @@
 """What became of the sprites of a clip: the truth passes, and each kind of wrong sample fails."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,19 @@ import torch
 from wanedit.sprites import Background, Motion, Scene, Sprite, truth
 from wanedit.sprites.recognise import Recognition
 from wanedit.sprites.sets import Clip, first_clips, single_plain
-from wanedit.sprites.truth import NOT_FOUND, Trace, drift, is_named, looked_at, traces
+from wanedit.sprites.truth import (
+    LEAST_BEND,
+    NOT_FOUND,
+    Acceleration,
+    Sighting,
+    Sightings,
+    Trace,
+    acceleration,
+    drift,
+    is_named,
+    looked_at,
+    traces,
+)
 
 
 def test_truth_passes_and_a_wrong_sample_fails():
@@ -29,6 +42,31 @@ def test_truth_passes_and_a_wrong_sample_fails():
         assert traces(clip, truth, truth) == [Trace(0.0, 0.0)]
         assert traces(clip, truth.roll(5, dims=-1), truth)[0].error > 2
         assert traces(clip, empty, truth) == [Trace(NOT_FOUND, 1.0)]
+
+
+def path(*places: float, truth: Sequence[float] | None = None) -> dict[int, Sightings]:
+    """One sprite on a line, from frame 1 on; in truth a pixel a frame."""
+    real = truth or range(1, 1 + len(places))
+    return {
+        t: [Sighting((x, 0), (x, 0), (y, 0))] for t, (x, y) in enumerate(zip(real, places, strict=True), 1)
+    }
+
+
+def test_motion_that_stops_at_a_join_is_accelerated_there():
+    assert acceleration(path(1, 2, 3, 4, 5), [3]) == Acceleration(0, 0)
+    # Second differences -1, 2 and -1.
+    stops = acceleration(path(1, 2, 2, 4, 5), [3])
+    assert stops is not None
+    assert (stops.error, stops.ratio) == (pytest.approx(4 / 3), pytest.approx(math.sqrt(2) / LEAST_BEND))
+    bent = [1, 2, 4, 7, 11]
+    assert acceleration(path(*bent, truth=bent), [3]) == Acceleration(0, 1)
+    assert acceleration(path(1, 2, 3, 4, 5), [9]) is None
+
+
+def test_what_the_instrument_misreads_says_nothing_of_a_join():
+    frames = path(1, 2, 2, 4, 5) | {3: [Sighting(seen=(3, 0), real=(3.3, 0), found=(2, 0))]}
+    assert acceleration(frames, [3]) is None
+    assert acceleration(path(1, 2, 3, 4, 5) | {3: [None]}, [3]) is None
 
 
 @pytest.fixture

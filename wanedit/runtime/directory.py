@@ -16,6 +16,7 @@ from wanedit import __version__
 from wanedit.errors import InputError, MissingWeightsError, ResourceError
 from wanedit.files import (
     append_line,
+    atomic_path,
     file_sha256,
     is_there,
     partials,
@@ -279,6 +280,19 @@ class Manifest:
             append_line(self.tail, json.dumps(line), synced=True)
             if self.tail.stat().st_size > path.stat().st_size / 4:
                 self._settle()
+
+    def take(self, other: "Manifest", names: Sequence[str]) -> None:
+        """Have what another run's journal has complete of `names`, by a second name of the same files."""
+        self.directory.segments.mkdir(parents=True, exist_ok=True)
+        own, theirs = self.read(), other.read()
+        for name in sorted(other.complete([name for name in names if name not in own and name in theirs])):
+            source, file = other.directory.inside(theirs[name].file), self.directory.inside(theirs[name].file)
+            with atomic_path(file) as partial:
+                try:
+                    os.link(source, partial)
+                except OSError:  # a file system without links, or another one
+                    shutil.copyfile(source, partial)
+            self.record(name, theirs[name])
 
     def forget(self, names: set[str]) -> None:
         """Take segments out of the journal, so that they are sampled anew."""

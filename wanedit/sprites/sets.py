@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from wanedit.sprites.render import Rendered, frame_times, render
+from wanedit.sprites.render import Rendered, centres, frame_times, render
 from wanedit.sprites.scene import Background, Camera, Motion, Scene, Sprite, caption, held_out, sample_scene
 
 Rule = Callable[[Scene], bool]
@@ -115,6 +115,33 @@ def single_plain(scene: Scene) -> bool:
         and scene.sprites[0].texture == "plain"
         and scene.sprites[0].motion.kind in ("linear", "still")
     )
+
+
+def moves_through(scene: Scene, seconds: float, about: float, speed: float) -> bool:
+    """Whether a time lies amid motion: from `about` seconds before it until as long after it every sprite moves, in the
+    picture and at least `speed`, none bounces, and nothing hides more than half of any.
+
+    Args:
+        speed: in px a second of a frame of 64*64.
+    """
+    times, side = seconds + about * np.linspace(-1, 1, 9), 64
+    paths = centres(scene, times, (side, side)).numpy()
+    speeds = np.linalg.norm(np.diff(paths, axis=1), axis=-1) / (about / 4)
+    hops = [
+        np.floor(one.motion.phase + one.motion.rate * times)
+        for one in scene.sprites
+        if one.motion.kind == "bounce"
+    ]
+    if not scene.sprites or (speeds < speed).any() or not ((paths > 0) & (paths < side)).all():
+        return False
+    if any(np.ptp(hop) for hop in hops):
+        return False
+    seen = render(scene, times[[0, 4, 8]], (side, side)).masks.sum((-2, -1))
+    alone = [
+        render(replace(scene, sprites=(one,)), times[[0, 4, 8]], (side, side)).masks[0]
+        for one in scene.sprites
+    ]
+    return bool((seen >= torch.stack(alone).sum((-2, -1)) / 2).all())
 
 
 def first_clips(count: int, num_frames: int, rule: Rule = any_scene, split: str = "test") -> list[Clip]:

@@ -5,7 +5,8 @@ import shutil
 import uuid
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
-from itertools import count, islice
+from functools import cache
+from itertools import count, cycle, islice, pairwise
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
@@ -25,6 +26,7 @@ from wanedit.sprites import (
     sample_scene,
 )
 from wanedit.sprites.edits import EDITS
+from wanedit.sprites.sets import Clip, moves_through
 from wanedit.video import read_frames, to_uint8, write_lossless, write_png
 from wanedit.video.arrays import Frames
 
@@ -128,7 +130,11 @@ class SpriteChains:
     """Scenes of the sprite renderer as chains of keyframes, for `generate`.
 
     Attributes:
+        scenes: the first so many of the split, or of those that `through` lets pass.
         segments: of each chain; all have `segment_frames` frames, both ends included.
+        keyframes: in their place, the frames of the keyframes of one chain or of several, which scenes take in turn.
+        through: only scenes whose sprites all move at so many px of 64 a frame, or faster, in full sight and without a
+            bounce, within four frames of every inner keyframe.
     """
 
     split: str = "test"
@@ -136,26 +142,60 @@ class SpriteChains:
     segments: int = 3
     segment_frames: int = 17
     size: str = "64*64"
+    keyframes: list[list[int]] | None = None
+    through: float | None = None
 
     def items(self) -> list[Item]:
         """One for each scene."""
         parse_size(self.size)
-        indices = [k * (self.segment_frames - 1) for k in range(self.segments + 1)]
+        even = [k * (self.segment_frames - 1) for k in range(self.segments + 1)]
+        chains = [even] if self.keyframes is None else self.keyframes
+        for frames in chains:
+            rising = frames[:1] == [0] and all(
+                type(a) is type(b) is int and a < b for a, b in pairwise(frames)
+            )
+            if not rising or len(frames) < 2:
+                raise InputError(
+                    f"data: keyframes are {frames}; expected rising frames from 0 on, two or more"
+                )
         return [
             Item(
-                str(seed),
+                str(seed) if self.keyframes is None else f"{seed}/{'-'.join(map(str, frames))}",
                 str(seed),
                 Drawn(
                     kind="sprite_chains",
                     split=self.split,
                     size=self.size,
-                    num_frames=indices[-1] + 1,
-                    keyframes=indices,
+                    num_frames=frames[-1] + 1,
+                    keyframes=frames,
                     seed=seed,
                 ),
             )
-            for seed in range(self.scenes)
+            for seed, frames in zip(self._seeds(chains), cycle(chains), strict=False)
         ]
+
+    def _seeds(self, chains: list[list[int]]) -> list[int]:
+        if self.through is None:
+            return list(range(self.scenes))
+        return passing(self.split, self.scenes, self.through, tuple(map(tuple, chains)))
+
+
+@cache
+def passing(split: str, count: int, speed: float, chains: tuple[tuple[int, ...], ...]) -> list[int]:
+    """Seeds of the first scenes of a split that go through the inner keyframes of the chains, which they take in turn.
+
+    Raises:
+        InputError: too few of the first 100,000 do.
+    """
+    found: list[int] = []
+    for seed in range(100_000):
+        frames = chains[len(found) % len(chains)]
+        scene = drawn_scene(seed, split, frames[-1] + 1)
+        if all(moves_through(scene, frame / FPS, 4 / FPS, speed * FPS) for frame in frames[1:-1]):
+            found.append(seed)
+        if len(found) == count:
+            return found
+    raise InputError(f"data: {len(found)} scenes pass through {speed}; expected {count}: ask for less")
 
 
 @dataclass(frozen=True)
@@ -235,10 +275,12 @@ class Material:
     Attributes:
         settings: of the command: its inputs and prompts.
         truth: uint8 (T, H, W, 3), what the result should be; None where nobody knows.
+        scene: of the truth, where its sprites can be followed: drawn in style plain.
     """
 
     settings: Settings
     truth: Frames | None
+    scene: Clip | None = None
 
 
 def prepare(item: Item, folder: Path) -> Material:
@@ -295,7 +337,10 @@ def prepare(item: Item, folder: Path) -> Material:
             "prompt": edited.caption,
             "source_prompt": caption(scene),
         }
-    return Material(settings, read_frames(home / TRUTH))
+    shown = edited.scene if edited else scene
+    plain = edited is None or edited.style == "plain"
+    clip = Clip(spec["seed"], shown, spec["num_frames"]) if plain else None
+    return Material(settings, read_frames(home / TRUTH), clip)
 
 
 def _drawn(scene: Scene, spec: Drawn, style: str = "plain") -> Frames:

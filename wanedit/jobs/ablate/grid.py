@@ -43,13 +43,22 @@ COLUMNS = {
     "ssim_off": ("truth", "ssim_off_keyframes"),
     "psnr_key": ("truth", "psnr_keyframes"),
     **{f"psnr_at_{d}": ("truth", "psnr_by_distance", str(d)) for d in DISTANCES},
+    **{name: ("truth", name) for name in ("centre_error", "centre_missing")},
     **{name: ("temporal", name) for name in ("dynamic_degree", "warp_error", "flicker", "consistency")},
+}
+# Those of joins.
+JOIN_COLUMNS = {
+    name: ("truth", name)
+    for name in (
+        *("psnr_near_joins", "psnr_far_from_joins", "centre_error_near_joins"),
+        *("acceleration_error", "acceleration_ratio"),
+    )
 }
 # What is measured of each command's runs without being asked for.
 KNOWN_MEASURES = {
     "edit": (*COLUMNS, "seconds", "evaluations", "keyframe_error"),
     "generate": (
-        *(*COLUMNS, "seconds", "joins_shown"),
+        *(*COLUMNS, *JOIN_COLUMNS, "seconds", "evaluations", "joins_shown"),
         *(f"junction_{name}" for name in MEASURES if name != "lpips"),
     ),
 }

@@ -12,16 +12,19 @@ from wanedit.errors import InputError, WaneditError
 from wanedit.files import digest, read_json, system_errors, write_text
 from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.ablate.clips import Item, fingerprint, make_items, prepare
-from wanedit.jobs.ablate.grid import COLUMNS, Grid, Settings, label_text, merge, points
+from wanedit.jobs.ablate.grid import COLUMNS, JOIN_COLUMNS, Grid, Settings, label_text, merge, points
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.method import build_method, describe_method, from_outside
 from wanedit.jobs.edit.plan import ALGORITHM
 from wanedit.jobs.evaluate.metric import METRICS, Inputs, SceneTruth, measure
 from wanedit.jobs.evaluate.run import flat
 from wanedit.jobs.generate.config import GenerationConfig
+from wanedit.jobs.generate.joins import BRIDGING, DECODING
+from wanedit.jobs.generate.plan import ALGORITHM as SAMPLING
 from wanedit.lit.model import OutsideModel, hash_code, open_model, require_wan
-from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import number
+from wanedit.runtime.launch import World
 from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.record import FinishedRun, read_run
 from wanedit.runtime.settings import FINAL_NAME, TrackingSettings, check_values
@@ -31,7 +34,9 @@ from wanedit.tracking.runs import track_measures
 from wanedit.wan.load import hash_files
 
 # Raised when a change to what is measured makes earlier results another thing.
-MEASURED = 1
+MEASURED = 2
+# Of what makes a command's pixels.
+VERSIONS = {"edit": (ALGORITHM,), "generate": (SAMPLING, BRIDGING, DECODING)}
 RESULT, FAILURE = "result.json", "failure.json"
 # What decides nothing.
 LOGGED = (*TrackingSettings.__dataclass_fields__, "module_folders")
@@ -154,7 +159,7 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
         for item in clips[:items]:
             for seed in grid.seeds:
                 decides = {
-                    "algorithm": [ALGORITHM, MEASURED],
+                    "algorithm": [*VERSIONS[grid.command], MEASURED],
                     "command": grid.command,
                     "settings": {name: value for name, value in settings.items() if name not in LOGGED},
                     "item": fingerprint(item),
@@ -262,17 +267,33 @@ def _make(run: Run, root: Path, gpu: int | None, logged: TrackingSettings | None
 
         edit(replace(config, gpu_id=gpu), verbose=False)
     else:
-        from wanedit.jobs.generate.run import generate
-
-        generate(config if gpu is None else replace(config, gpu_ids=[gpu]), verbose=False)
+        _generate(config if gpu is None else replace(config, gpu_ids=[gpu]), root)
     # Nobody hears what a run of a grid says: what it may have failed to write of itself fails it here.
     write_metrics_csv(RunDirectory(folder, config.final_path).metrics, folder / METRICS_CSV)
-    scene = None if material.truth is None else SceneTruth(material.truth)
+    scene = None if material.truth is None else SceneTruth(material.truth, clip=material.scene)
     found = measure_run(finished := read_run(folder), scene, run.metrics)
     if config.tracking != "none":
         track_measures(config, finished, folder, found, lambda line: None)
     # JSON has no word for numbers that are not finite; a table that lacks them has fewer clips in `n`.
     run.succeed(root, {name: value for name, value in found.items() if np.isfinite(value)})
+
+
+def _generate(config: GenerationConfig, root: Path) -> None:
+    """What runs of a grid have in common, such as segments under several kinds of joins, is made by the first alone."""
+    from wanedit.jobs.generate.plan import make_plan, resolve
+    from wanedit.jobs.generate.run import generate
+
+    directory, common = RunDirectory(config.folder, config.final_path), Manifest(shared_folder(root))
+    names = make_plan(resolve(config, directory, World())).digests
+    if not config.force_regenerate:
+        Manifest(directory).take(common, names)
+    generate(config, verbose=False)
+    common.take(Manifest(directory), names)
+
+
+def shared_folder(root: Path) -> RunDirectory:
+    """Where all runs have the segments that others may use too; `seconds` are those of whoever made them."""
+    return RunDirectory(root / "shared", root / "shared" / FINAL_NAME)
 
 
 def measure_run(made: FinishedRun, scene: SceneTruth | None, more: Sequence[str] = ()) -> dict[str, float]:
@@ -289,7 +310,7 @@ def measure_run(made: FinishedRun, scene: SceneTruth | None, more: Sequence[str]
     given = {"truth": scene is not None, "temporal": len(made.video) >= 3, "junctions": bool(made.junctions)}
     taken, _ = measure(inputs, [*(name for name, there in given.items() if there), *more])
     numbers = {(group, *places): float(n) for group, values in taken.items() for places, n in flat(values)}
-    found = {name: numbers[place] for name, place in COLUMNS.items() if place in numbers}
+    found = {name: numbers[place] for name, place in (COLUMNS | JOIN_COLUMNS).items() if place in numbers}
     if joins := taken.get("junctions"):
         for name in next(iter(joins.values())):
             found[f"junction_{name}"] = float(np.mean([scores[name]["ratio"] for scores in joins.values()]))

@@ -35,7 +35,10 @@ from wanedit.metrics.functional.temporal import (
     subject_score,
 )
 from wanedit.runtime.events import Event
-from wanedit.sprites.truth import frame_errors, trace
+from wanedit.sprites.truth import Sightings, acceleration, sightings, trace
+
+# Frames on either side of a join that are near it: what a latent slot holds.
+NEAR_JOINS = 4
 
 
 @METRICS.register("junctions")
@@ -276,15 +279,16 @@ class EditReach(Metric):
 
 @METRICS.register("truth")
 class Truth(Averaged):
-    """Against a drawn scene, or against a reference that is the truth because keyframes were taken from it."""
+    """Against a drawn scene, or against a reference that is the truth because keyframes were taken from it. PSNR near
+    joins is that of the frames about them that are no keyframes."""
 
-    uses = ("scene", "reference", "keyframes", "mask")
+    uses = ("scene", "reference", "keyframes", "mask", "junctions")
     higher = (
         *("psnr", "psnr_off_keyframes", "ssim_off_keyframes", "psnr_keyframes", "psnr_unchanged"),
-        "psnr_by_distance",
+        *("psnr_by_distance", "psnr_near_joins", "psnr_far_from_joins"),
     )
-    lower = ("centre_error", "centre_missing")
-    plain = ("sprites_followed",)
+    lower = ("centre_error", "centre_missing", "centre_error_near_joins", "acceleration_error")
+    plain = ("sprites_followed", "acceleration_ratio")
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__(inputs)
@@ -295,7 +299,7 @@ class Truth(Averaged):
         self.distance: np.ndarray | None = None
         if inputs.keyframes:
             self.distance = keyframe_distance(len(inputs.video), inputs.keyframes)
-        self.centres: list[list[float]] = []
+        self.seen: dict[int, Sightings] = {}
 
     def update(self, moment: Moment) -> None:
         near, t, clip = moment.to_truth, moment.index, self.inputs.scene and self.inputs.scene.clip
@@ -305,7 +309,7 @@ class Truth(Averaged):
             # Where the edit may change nothing.
             self.add(unchanged=math.nan if moment.mask is None else near.psnr(~moment.mask))
         if clip is not None and moment.truth is not None and 0 < t < len(self.inputs.video) - 1:
-            self.centres.append(frame_errors(clip, t, moment.frame, moment.truth))
+            self.seen[t] = sightings(clip, t, moment.frame, moment.truth)
 
     def compute(self) -> Values:
         psnr = np.array(self.series["psnr"])
@@ -319,14 +323,24 @@ class Truth(Averaged):
                 values["psnr_unchanged"] = _mean(np.array(self.series["unchanged"])[off])
             by_distance = mean_by_distance(psnr, self.distance)
             values["psnr_by_distance"] = {str(d): mean for d, mean in by_distance.items()}
+        joins = self.inputs.junctions
+        to_join = keyframe_distance(len(psnr), joins) if joins else np.full(len(psnr), len(psnr))
+        near = to_join <= NEAR_JOINS
+        if joins and self.distance is not None:
+            values["psnr_near_joins"] = _mean(psnr[near & (self.distance > 0)])
+            values["psnr_far_from_joins"] = _mean(psnr[~near & (self.distance > 0)])
         # Of the sprites that the instrument can follow in the truth, between the first frame and the last; one that is
         # not found counts with half of the frame's width.
-        if found := trace(self.centres):
-            values["centre_error"] = (
-                float(np.mean([f.error for f in found])) * self.inputs.video.shape[2] / 64
-            )
+        side = self.inputs.video.shape[2] / 64
+        if found := trace(self.seen.values()):
+            values["centre_error"] = float(np.mean([f.error for f in found])) * side
             values["centre_missing"] = float(np.mean([f.missing for f in found]))
             values["sprites_followed"] = len(found)
+        if close := trace(seen for t, seen in self.seen.items() if near[t]):
+            values["centre_error_near_joins"] = float(np.mean([f.error for f in close])) * side
+        if bent := acceleration(self.seen, joins):
+            values["acceleration_error"] = bent.error * side
+            values["acceleration_ratio"] = bent.ratio
         return values
 
 

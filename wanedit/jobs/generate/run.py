@@ -297,6 +297,7 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
         keyframes=dict(zip(places, (image.pixels() for image in plan.keyframes), strict=True)),
         junctions=plan.timeline.joins,
         seconds=sum(entries[name].seconds for name in plan.digests if name in entries),
+        evaluations=plan.evaluations * len(plan.tasks) + plan.bridge_evaluations * len(plan.bridges),
         config=config,
         digests=tuple(task.digest for task in plan.tasks),
         metadata=metadata(plan),
