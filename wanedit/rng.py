@@ -20,6 +20,11 @@ def derive_seed(seed: int, *keys: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") & MAX_SEED
 
 
+def take_seed(seed: int, kind: str, index: int, take: int) -> int:
+    """The seed of a take of a sample: for take 0 the run's own, for every further one another."""
+    return derive_seed(seed, kind, index, take) if take else seed
+
+
 def noise(shape: Sequence[int], seed: int, *keys: int | str) -> "Tensor":
     """Standard normal float32 of `shape`, drawn on the CPU by a generator of its own.
 

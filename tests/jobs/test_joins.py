@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runs import FAST, Run, draw_keyframe
@@ -23,7 +23,10 @@ from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.chain import FLF2VChain, SequenceDecoder, held
 from wanedit.lit.tasks import DecodeTask, SegmentTask
 from wanedit.rng import noise
+from wanedit.runtime.directory import Manifest, RunDirectory
+from wanedit.runtime.leftovers import last_started, leftovers
 from wanedit.runtime.predict import load_latents
+from wanedit.runtime.record import read_run
 from wanedit.timeline import Timeline
 from wanedit.video import Piece, read_frames, retime, stitch, to_uint8
 from wanedit.wan.catalog import Showable
@@ -152,6 +155,7 @@ class Known:
         return torch.zeros(self.shape)
 
 
+@settings(deadline=None)
 @given(timelines(), st.integers(1, 4), st.integers(1, 4), st.sampled_from(["any", "ends"]))
 def test_bridges_share_no_slot_and_read_two_segments(
     chain: Timeline, zone: int, context: int, shows: Literal["any", "ends"]
@@ -161,8 +165,8 @@ def test_bridges_share_no_slot_and_read_two_segments(
     folder = replace(tiny, known=replace(tiny.known, showable=Showable(shows)))
     config = GenerationConfig(joins="bridge", bridge_zone=zone, bridge_context=context)
     tasks, images = tasks_of(chain), {frame: Known(str(frame)) for frame in chain.keyframe_frames}
-    made, notes = bridges(tasks, chain, cast(Any, images), ["x"] * len(chain.joins), config, folder, Path())
-    assert len(made) + len(notes) == len(chain.joins)
+    made, lacking = bridges(tasks, chain, cast(Any, images), ["x"] * len(chain.joins), config, folder, Path())
+    assert len(made) + len(lacking) == len(chain.joins)
     places, bare = sequence(tasks, made), sequence(tasks)
     changed = [k for k, (a, b) in enumerate(zip(places, bare, strict=True)) if a != b]
     assert len(changed) == sum(len(task.bridge.zone) for task in made if task.bridge)
@@ -264,3 +268,75 @@ def test_a_model_that_is_shown_ends_alone_keeps_the_keyframes_slot(
         ((0, 8), (5,)),
     ]
     assert run(keyframes=longer, model=str(model), **BRIDGED).num_frames == 44
+
+
+def test_a_take_is_sampled_once_and_going_back_samples_nothing(run: Run, longer: list[list[Any]]) -> None:
+    def latents(result: GenerationResult) -> list[torch.Tensor]:
+        segments = result.video.parent / "segments"
+        return [load_latents(next(segments.glob(f"*_{name[:12]}.safetensors"))) for name in result.segments]
+
+    first = run(keyframes=longer)
+    frames = read_frames(first.video)
+    other = run(keyframes=longer, takes="0,2,0")
+    assert other.sampled == (1,)
+    assert [a == b for a, b in zip(first.segments, other.segments, strict=True)] == [True, False, True]
+    assert [torch.equal(a, b) for a, b in zip(latents(first), latents(other), strict=True)] == [1, 0, 1]
+    directory = RunDirectory(other.video.parent, other.video)
+    entry = Manifest(directory).read()[other.segments[1]]
+    assert (entry.take, entry.original) == (2, first.segments[1])
+    assert leftovers(directory, last_started(directory)) == []
+    again = run(keyframes=longer)
+    assert (again.sampled, again.segments) == ((), first.segments)
+    assert np.array_equal(read_frames(again.video), frames)
+    assert leftovers(directory, last_started(directory)) == []
+    # By the record alone it is the take that was last asked for.
+    run(keyframes=longer, takes=[0, 2, 0])
+    assert read_run(directory.root).digests == other.segments
+    # A take of other settings is as left over as they are.
+    run(keyframes=longer, prompt="another")
+    assert {left.why for left in leftovers(directory, last_started(directory))} == {"of earlier settings"}
+
+
+def test_a_bridge_of_a_take_is_sampled_at_its_join_alone(run: Run, longer: list[list[Any]]) -> None:
+    few: dict[str, Any] = {"keyframes": longer, "num_inference_steps": 4, "bridge_sigma": 0.8}
+    plain = run(**few)
+    one, other = (make_plan(GenerationConfig(**FAST | few, bridge_takes=[0, n])) for n in (1, 2))
+    assert [task.index for task in one.bridges] == [2]
+    assert one.bridges[0].digest != other.bridges[0].digest
+    assert one.bridges[0].original == other.bridges[0].original
+    bridged = run(**few, bridge_takes=[0, 1])
+    assert bridged.sampled == ()
+    directory = RunDirectory(bridged.video.parent, bridged.video)
+    assert [path.name[:10] for path in directory.segments.glob("bridge*")] == ["bridge_002"]
+    assert run(**few).segments == plain.segments
+    assert leftovers(directory, last_started(directory)) == []
+
+
+def test_digests_of_take_0_are_what_they_were(longer: list[list[Any]]) -> None:
+    given: dict[str, Any] = {"keyframes": longer, **FAST, **BRIDGED}
+    plain = make_plan(GenerationConfig(**given))
+    taken = make_plan(GenerationConfig(**given, takes=[0, 1, 0], bridge_takes=[1, 0]))
+    assert set(plain.digests) < set(taken.keeps)
+    assert not set(plain.digests[1:2]) & set(taken.digests)
+    assert plain.keeps == plain.digests
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"takes": [0, 1]}, r"takes are \[0, 1\] for 3 segments; expected one number from 0 up for each"),
+        ({"takes": "0,x,0"}, "takes is '0,x,0'; expected 3 numbers from 0 up"),
+        ({"takes": "0,-1,0"}, r"takes are \[0, -1, 0\] for 3 segments"),
+        ({"bridge_takes": [1, 0, 0]}, r"bridge_takes are \[1, 0, 0\] for 2 joins"),
+        (
+            {"bridge_takes": [1, 0], "decode": "apart"},
+            "bridge_takes are .* decode apart; expected decode once",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("no_weights")
+def test_takes_that_do_not_fit_are_refused_before_a_model_is_loaded(
+    run: Run, longer: list[list[Any]], changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        run(keyframes=longer, **changes)

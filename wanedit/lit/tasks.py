@@ -106,9 +106,11 @@ class SegmentTask:
         first, last: keyframes in [-1, 1], or where they are read, of one size, which the frames get too; the model
             works on the next multiples of a token's side, see `hold_edges`.
         prompt, negative_prompt: complete, sub-prompt joined.
-        seed: the run's base seed.
+        seed: the run's base seed; of a further take its own.
         digest: hash of all that decides the pixels; names the segment's file.
         latent_space: of the model.
+        take: 0, or which further one.
+        original: the digest of take 0, by which all takes of it are known.
         middle: sampled frame -> a keyframe between the two, for a model that can be shown any.
         references: pictures that are no frames, for a vace: one slot more each, before the clip's.
         bridge: for the task of sampling a join anew, whose `middle` are all keyframes of its window, also at its ends;
@@ -124,6 +126,8 @@ class SegmentTask:
     seed: int = 0
     digest: str = ""
     latent_space: LatentSpace = WAN_21_LATENTS
+    take: int = 0
+    original: str = ""
     middle: Mapping[int, Picture] = field(default_factory=dict)
     references: tuple[Picture, ...] = ()
     bridge: Bridge | None = None
@@ -214,6 +218,8 @@ class DecodeTask:
         frames: to keep, counted from the end.
         size: (height, width) of a frame.
         latent_space: of the model.
+        take: of the segment.
+        original: the digest that it has where all that it reads is take 0.
     """
 
     index: int
@@ -222,6 +228,8 @@ class DecodeTask:
     frames: int
     size: tuple[int, int]
     latent_space: LatentSpace = WAN_21_LATENTS
+    take: int = 0
+    original: str = ""
 
     @property
     def name(self) -> str:

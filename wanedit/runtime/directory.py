@@ -213,6 +213,8 @@ class Entry:
         latents_sha256: of the float32 bytes of the latents; equal for equal inputs on any number of ranks. "" for
             frames whose latents have an entry of their own, or that have none.
         seconds: wall time of sampling and decoding.
+        take: 0, or which further one of its segment.
+        original: the digest of take 0, by which all takes are known; "" for what has none.
     """
 
     index: int
@@ -222,6 +224,8 @@ class Entry:
     latents_sha256: str
     seconds: float
     rank: int
+    take: int = 0
+    original: str = ""
 
 
 # As `segment_file` has it, and the latents beside it.

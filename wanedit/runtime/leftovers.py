@@ -29,13 +29,14 @@ def leftovers(directory: RunDirectory, digests: Iterable[str]) -> list[Leftover]
     """The files of a run's folder that wanedit wrote and that a run of these segments does not need.
 
     Args:
-        digests: of the segments of the run, or of its one edit.
+        digests: of the segments of the run, or of its one edit; of a segment that was sampled several times that of
+            take 0 stands for all.
 
     Raises:
         InputError: the journal cannot be read.
     """
     journal, needed = Manifest(directory).read(), set(digests)
-    known = {entry.file: name in needed for name, entry in journal.items()}
+    known = {entry.file: name in needed or entry.original in needed for name, entry in journal.items()}
     found: list[tuple[Path, str]] = []
     for path in sorted(directory.segments.glob("*")):
         # Latents that have no entry of their own lie beside their frames.

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, doc
 
 from wanedit import timeline
 from wanedit.errors import InputError
@@ -20,6 +20,7 @@ from wanedit.runtime.settings import (
     Count,
     Everyday,
     FileName,
+    Index,
     NotNegative,
     Positive,
     Registered,
@@ -32,6 +33,8 @@ from wanedit.runtime.workers import ERROR_FILE, LOG_FILE
 from wanedit.timeline import Keyframe
 from wanedit.video.formats import format_of
 from wanedit.wan.catalog import Sampling, find_known, sampling_in
+
+Takes = Annotated[str | Sequence[Index], doc('numbers from 0 up, such as "0,2,0"')]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,11 @@ class GenerationConfig(SampledSettings):
         bridge_sigma: noise level that a bridge starts from, 0 to 1: the higher, the less is kept of the join.
         bridge_zone: latent slots, of four frames each, that change on either side of the keyframe; half of a segment at
             most.
+        takes: which take of each segment is wanted, one number for each, such as [0, 2, 0] or "0,2,0"; take 0 has the
+            noise of `base_seed`, every further one another. Empty for 0 of all. What was sampled of others is kept, so
+            that to go back to one samples nothing.
+        bridge_takes: likewise of the bridge over each keyframe between two segments; a take above 0 is sampled where
+            `joins` is none, too.
         bridge_context: slots that are held on either side of those; a model that can be shown the ends of a clip alone
             has both segments whole, if they fit its limit.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
@@ -106,6 +114,8 @@ class GenerationConfig(SampledSettings):
     bridge_sigma: Share = 0.7
     bridge_zone: Count = 1
     bridge_context: Count = 2
+    takes: Takes = field(default_factory=list)
+    bridge_takes: Takes = field(default_factory=list)
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
     colour_correction: bool = True
     restore: Literal["auto", "none", "residual", "keyframes"] = "auto"
@@ -128,13 +138,31 @@ class GenerationConfig(SampledSettings):
     @property
     def devices(self) -> list[int]:
         """Device indices of `gpu_ids`, as integers."""
-        ids = self.gpu_ids
-        if isinstance(ids, str):
-            ids = [part for part in ids.replace(" ", "").split(",") if part]
-        try:
-            return [int(part) for part in ids]
-        except ValueError:
-            raise InputError(f'gpu_ids is {self.gpu_ids!r}; expected device numbers such as "0,2"') from None
+        return _numbers("gpu_ids", self.gpu_ids, 'device numbers such as "0,2"')
+
+    def takes_of(self, segments: int) -> tuple[list[int], list[int]]:
+        """Which take of each of so many segments is wanted, and of the bridge over each keyframe between two.
+
+        Raises:
+            InputError: there are takes, but not one for each.
+        """
+        found = []
+        for name, count, what in (("takes", segments, "segments"), ("bridge_takes", segments - 1, "joins")):
+            given = _numbers(name, getattr(self, name), f'{count} numbers from 0 up such as "0,2,0"')
+            if given and (len(given) != count or min(given) < 0):
+                raise InputError(
+                    f"{name} are {given} for {count} {what}; expected one number from 0 up for each, or none"
+                )
+            found.append(given or [0] * count)
+        return found[0], found[1]
+
+
+def _numbers(name: str, value: str | Sequence[int], expected: str) -> list[int]:
+    given = value.strip("[] ").replace(" ", "").split(",") if isinstance(value, str) else value
+    try:
+        return [int(part) for part in given if part != ""]
+    except ValueError:
+        raise InputError(f"{name} is {value!r}; expected {expected}") from None
 
 
 def check(config: GenerationConfig) -> None:

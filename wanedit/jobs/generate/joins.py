@@ -21,6 +21,7 @@ from torch import Tensor
 from wanedit.files import digest
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.lit.tasks import Bridge, DecodeTask, SegmentTask, StoredPicture
+from wanedit.rng import take_seed
 from wanedit.runtime.directory import segment_file
 from wanedit.runtime.predict import load_latents
 from wanedit.timeline import STRIDE, Timeline
@@ -119,8 +120,10 @@ def bridges(
     config: GenerationConfig,
     folder: WanFolder,
     where: Path,
-) -> tuple[list[SegmentTask], list[str]]:
-    """A task for each keyframe between two segments, and why there is none for some.
+    seed: int = 0,
+    takes: Sequence[int] = (),
+) -> tuple[list[SegmentTask], dict[int, str]]:
+    """A task for each keyframe between two segments, and by the index of the second why there is none.
 
     A zone is half of a segment at most, so that no two bridges change one slot; each reads two segments alone.
 
@@ -128,10 +131,12 @@ def bridges(
         images: keyframes, by the output frame that shows them.
         texts: prompt of every two neighbouring segments.
         where: latents are kept.
+        seed: the run's.
+        takes: which of each is wanted; () for 0 of all.
     """
-    made, notes = [], []
-    for (before, after), (left, right), text in zip(
-        pairwise(tasks), pairwise(chain.segments), texts, strict=True
+    made, lacking = list[SegmentTask](), dict[int, str]()
+    for (before, after), (left, right), text, take in zip(
+        pairwise(tasks), pairwise(chain.segments), texts, takes or [0] * len(texts), strict=True
     ):
         join, total = before.slots - 1, before.slots + after.slots - 1
         zone = range(
@@ -153,13 +158,13 @@ def bridges(
         frames = STRIDE * (window[1] - 1 - window[0]) + 1
         if not free or frames > folder.sampling.max_frames:
             why = "its segments are too short" if not free else f"its window has {frames} frames"
-            notes.append(f"no bridge over the keyframe at frame {right.start}: {why}")
+            lacking[right.index] = f"no bridge over the keyframe at frame {right.start}: {why}"
             continue
         low, high = STRIDE * window[0], STRIDE * (window[1] - 1)
         middle = {frame - low: image for frame, image in shown.items() if low <= frame <= high}
         decides = {
             "bridge": BRIDGING,
-            "segments": [before.digest, after.digest],
+            "segments": [before.original, after.original],
             "window": window,
             "zone": free,
             "sigma": config.bridge_sigma,
@@ -174,13 +179,23 @@ def bridges(
                 first=before.first,
                 middle=middle,
                 prompt=text,
-                digest=digest(decides),
+                seed=take_seed(seed, "bridge", after.index, take),
+                take=take,
+                original=digest(decides),
+                digest=digest(
+                    decides | {"segments": [before.digest, after.digest]} | ({"take": take} if take else {})
+                ),
                 bridge=Bridge(
                     Slots(where, tuple(sequence([before, after]))), window, free, config.bridge_sigma
                 ),
             )
         )
-    return made, notes
+    return made, lacking
+
+
+def first_takes(tasks: Sequence[SegmentTask]) -> list[SegmentTask]:
+    """What is read where all of them are of take 0."""
+    return [replace(task, digest=task.original) for task in tasks]
 
 
 def decodings(
@@ -205,6 +220,7 @@ def decodings(
                 frames=task.sampled_frames,
                 size=task.size,
                 latent_space=task.latent_space,
+                take=task.take,
             )
         )
     return tuple(made)

@@ -25,10 +25,10 @@ from wanedit.jobs.generate.config import (
     references,
     timed_keyframes,
 )
-from wanedit.jobs.generate.joins import Todo, bridges, decodings, latents_file
+from wanedit.jobs.generate.joins import Todo, bridges, decodings, first_takes, latents_file
 from wanedit.lit.model import held_softly, open_model, require_wan
 from wanedit.lit.tasks import ChainSettings, DecodeTask, SegmentTask
-from wanedit.rng import derive_seed
+from wanedit.rng import derive_seed, take_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
@@ -105,6 +105,7 @@ class Plan:
         tasks: one for each segment of the timeline.
         bridges: what is sampled anew between them.
         pieces: for each segment the latents that its frames are decoded from.
+        originals: of all segments, and of all bridges that can be, the digests of take 0.
         sound: what lies under the video.
         model_files: SHA-256 of every file that decides what the model computes, by its path inside the model's folder.
     """
@@ -122,14 +123,21 @@ class Plan:
     tasks: tuple[SegmentTask, ...]
     bridges: tuple[SegmentTask, ...]
     pieces: tuple[DecodeTask, ...]
+    originals: tuple[str, ...]
     warnings: tuple[str, ...]
     model_files: dict[str, str]
     sound: Sound | None
 
     @property
     def digests(self) -> list[str]:
-        """Of all that the run makes and its folder keeps."""
+        """Of all that the run makes."""
         return Todo(self.tasks, self.bridges, self.pieces).digests
+
+    @property
+    def keeps(self) -> list[str]:
+        """What the folder keeps: that, and by their take 0 all other takes of it."""
+        first = (*self.originals, *(piece.original for piece in self.pieces))
+        return list(dict.fromkeys([*self.digests, *first]))
 
     def frames_entry(self, segment: int, journal: Mapping[str, Entry]) -> Entry | None:
         """What a journal has of a segment's frames. Versions that kept no latents had them, decoded apart, under the
@@ -217,12 +225,15 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     notes += timeline.stretches(chain)
     notes += _doubts(folder, chain, texts)
     once = config.decode != "apart"
-    if not once and config.joins == "bridge":
+    takes, bridge_takes = config.takes_of(len(chain.segments))
+    bridged = config.joins == "bridge" or any(bridge_takes)
+    if not once and bridged:
+        asked = "joins is bridge" if config.joins == "bridge" else f"bridge_takes are {bridge_takes}"
         raise InputError(
-            "joins is bridge and decode apart; expected decode once, since a bridge changes slots of two segments"
+            f"{asked} and decode apart; expected decode once, since a bridge changes slots of two segments"
         )
     again = 0
-    if config.joins == "bridge":
+    if bridged:
         again = count_evaluations(settings.solver, settings.schedule.after(config.bridge_sigma), passes)
     if not once and chain.joins:
         notes.append(
@@ -244,6 +255,8 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         **filled,
         solver=solver,
         decode="once" if once else "apart",
+        takes=takes if any(takes) else [],
+        bridge_takes=bridge_takes if any(bridge_takes) else [],
         audio=audio,
         keyframes=[[str(keyframe.path.absolute()), keyframe.seconds] for keyframe in keyframes],
         references=[str(image.keyframe.path.absolute()) for image in subjects],
@@ -252,14 +265,29 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         negative_prompt=negative_prompt,
     )
     tasks = tuple(
-        _tasks(folder, chain, images, subjects, settings, texts, negative_prompt, seed, digest(files), space)
+        _tasks(
+            folder,
+            chain,
+            images,
+            subjects,
+            settings,
+            texts,
+            negative_prompt,
+            seed,
+            takes,
+            digest(files),
+            space,
+        )
     )
-    where, between = RunDirectory(config.folder, config.final_path).segments, []
-    if config.joins == "bridge":
-        shown = dict(zip(chain.keyframe_frames, images, strict=True))
-        told = [prompts(config, len(keyframes) - 1, ends)[0] for ends in zip(cuts, cuts[2:], strict=False)]
-        between, why = bridges(tasks, chain, shown, told, config, folder, where)
-        notes += why
+    where = RunDirectory(config.folder, config.final_path).segments
+    shown = dict(zip(chain.keyframe_frames, images, strict=True))
+    told = [prompts(config, len(keyframes) - 1, ends)[0] for ends in zip(cuts, cuts[2:], strict=False)]
+    bridgeable, why = bridges(tasks, chain, shown, told, config, folder, where, seed, bridge_takes)
+    everywhere = config.joins == "bridge"
+    between = [task for task in bridgeable if everywhere or task.take]
+    notes += [note for k, note in why.items() if everywhere or bridge_takes[k - 1]]
+    firsts = decodings(first_takes(tasks), first_takes(bridgeable) if everywhere else (), where, once)
+    pieces = decodings(tasks, between, where, once)
     return Plan(
         config=config,
         folder=folder,
@@ -273,7 +301,10 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         bridge_evaluations=again,
         tasks=tasks,
         bridges=tuple(between),
-        pieces=decodings(tasks, between, where, once),
+        pieces=tuple(
+            replace(piece, original=first.digest) for piece, first in zip(pieces, firsts, strict=True)
+        ),
+        originals=tuple(task.original for task in (*tasks, *bridgeable)),
         warnings=tuple(notes),
         model_files=files,
         sound=sound,
@@ -293,12 +324,13 @@ def _tasks(
     texts: list[str],
     negative_prompt: str,
     seed: int,
+    takes: Sequence[int],
     model: str,
     space: LatentSpace,
 ) -> Iterator[SegmentTask]:
     """One task for each segment; `texts` are their prompts, `model` is the hash of the model's files."""
     place = dict(zip(chain.keyframe_frames, images, strict=True))
-    for segment, prompt in zip(chain.segments, texts, strict=True):
+    for segment, prompt, take in zip(chain.segments, texts, takes, strict=True):
         k, first, last = segment.index, place[segment.start], place[segment.end]
         middle = {span.first: place[span.start] for span in segment.spans[1:]}
         # Whatever changes a pixel stands here and nothing else: a segment is found again by this hash.
@@ -342,8 +374,10 @@ def _tasks(
             references=tuple(subjects),
             prompt=prompt,
             negative_prompt=negative_prompt,
-            seed=seed,
-            digest=digest(decides),
+            seed=take_seed(seed, "segment", k, take),
+            take=take,
+            original=digest(decides),
+            digest=digest(decides | {"take": take}) if take else digest(decides),
             latent_space=space,
         )
 
@@ -543,7 +577,7 @@ def show_plan(plan: Plan, todo: Todo, directory: RunDirectory) -> None:
             f"{segment.start} … {segment.end} ({segment.frames})",
             str(segment.sampled_frames),
             str(task.tokens),
-            str(derive_seed(task.seed, "segment", task.index)),
+            str(derive_seed(task.seed, "segment", task.index)) + _of_take(task),
             f"{forward_flops(plan.folder.config, task.tokens) / 1e12:.3g}",
             task.digest[:12],
             ", ".join(
@@ -599,7 +633,7 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             "transformer",
             *(
                 f"bridge {one.index}   {one.sampled_frames} frames about the keyframe at frame "
-                f"{plan.timeline.segments[one.index].start}, {one.tokens} tokens, {one.digest[:12]}, "
+                f"{plan.timeline.segments[one.index].start}, {one.tokens} tokens, {one.digest[:12]}{_of_take(one)}, "
                 + ("samples" if one in todo.bridges else "skips: complete")
                 for one in plan.bridges
             ),
@@ -610,6 +644,10 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             f"disk       about {disk / 1e6:.0f} MB",
         )
     )
+
+
+def _of_take(task: SegmentTask) -> str:
+    return f" (take {task.take})" if task.take else ""
 
 
 def _gigabytes(count: int) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -118,7 +118,7 @@ def generate(
                     "seed": plan.seed,
                 }
                 track_result(tracking, directory, digests, numbers)
-                for line in leftovers.told(directory, plan.digests) if tell is not None else ():
+                for line in leftovers.told(directory, plan.keeps) if tell is not None else ():
                     say(line)
     finally:
         launch.leave(world)
@@ -175,7 +175,7 @@ def _decide(
         ],
         warnings=list(plan.warnings),
         segments=[task.digest for task in plan.tasks],
-        keeps=plan.digests,
+        keeps=plan.keeps,
         to_sample=[task.index for task in todo.segments],
     )
     return plan, todo
@@ -229,6 +229,7 @@ def sample(
     steps = len(schedule), len(schedule.after(plan.config.bridge_sigma)) if todo.bridges else 0
 
     sampled = {task.digest: task for task in (*todo.segments, *todo.bridges)}
+    decoded = {task.digest: task for task in todo.pieces}
 
     def save_latents(segment: SampledSegment) -> None:
         task = sampled[segment.digest]
@@ -236,6 +237,7 @@ def sample(
         line = {
             "event": "segment" if task.bridge is None else "bridge",
             "segment": segment.index,
+            "take": task.take,
             "rank": world.rank,
             "frames": task.sampled_frames,
             "tokens": segment.tokens,
@@ -246,11 +248,12 @@ def sample(
         }
         # First, for what is in the journal is never sampled again, and would lack it for ever.
         append_event(directory.metrics, line)
-        manifest.record(segment.digest, entry)
+        manifest.record(segment.digest, replace(entry, take=task.take, original=task.original))
 
     def save_piece(piece: DecodedPiece) -> None:
-        name = segment_file(piece.index, piece.digest)
-        manifest.record(piece.digest, write_piece(directory, name, piece, fps, world.rank))
+        task = decoded[piece.digest]
+        entry = write_piece(directory, segment_file(piece.index, piece.digest), piece, fps, world.rank)
+        manifest.record(piece.digest, replace(entry, take=task.take, original=task.original))
         counted()
 
     # Brings Lightning, for which a plan and a run that is complete need not wait.
