@@ -6,7 +6,8 @@ the input alone decides it.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 
 
@@ -49,6 +50,17 @@ class ServiceError(WaneditError):
 
 class NumericalError(WaneditError):
     """A latent is NaN or infinite; raised at the step where it appears. Exit code 1."""
+
+
+@contextmanager
+def all_there() -> Iterator[None]:
+    """For what needs every rank. Raises WaneditError where one was lost, of which torch.distributed has no class."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = WaneditError(f"another process of this run was lost ({str(error).splitlines()[0]})")
+        lost.told = True  # by torchrun, which saw it end
+        raise lost from None
 
 
 # Letters of a line. What was got may be a file in the place of a name; how it begins and what was expected is the news.

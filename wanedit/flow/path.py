@@ -77,7 +77,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Decreasing noise levels, the last of them 0, and the timestep that goes with each but the last.
+    """Decreasing noise levels, the last of them 0 unless it is a part of one, and the timestep of each but the last.
 
     Attributes:
         shift: that even levels were moved by; None for levels that were listed.
@@ -112,12 +112,18 @@ class Schedule:
         Raises:
             InputError: every level is above it.
         """
-        start = next((i for i, s in enumerate(self.sigmas[:-1]) if s <= sigma), None)
-        if start is None:
+        _, rest = self.split(sigma)
+        if not len(rest):
             raise InputError(
                 f"no step of this schedule starts at sigma <= {sigma:g}; lowest {self.sigmas[-2]:g}"
             )
-        return self.last(len(self) - start)
+        return rest
+
+    def split(self, sigma: float) -> tuple["Schedule", "Schedule"]:
+        """The steps that start above a noise level, and those that go on where these end; of either perhaps none."""
+        i = sum(level > sigma for level in self.sigmas[:-1])
+        above = replace(self, sigmas=self.sigmas[: i + 1], timesteps=self.timesteps[:i])
+        return above, replace(self, sigmas=self.sigmas[i:], timesteps=self.timesteps[i:])
 
     def last(self, count: int) -> "Schedule":
         """Its last `count` steps, 1 or more."""

@@ -95,6 +95,21 @@ def window_starts(slots: int, window: int, overlap: int) -> tuple[int, ...]:
     return tuple(round(k * last / (count - 1)) for k in range(count))
 
 
+def window_ramp(slots: int, first: bool, last: bool) -> Float[Tensor, " slots"]:
+    """Weights of a window's slots that fall to 0 at its ends: how many slots the middle of a slot's frames lies inside.
+
+    Args:
+        first, last: the window's beginning, or its end, is that of the video, towards which no weight falls. Where it
+            begins later, slot 0 is an anchor, which no other window has, and weighs 1.
+    """
+    # Slot j >= 1 holds the frames 4j - 3 … 4j.
+    middle = torch.arange(slots, dtype=torch.float64) - 1.5 / STRIDE
+    rise = torch.full_like(middle, slots) if first else middle
+    fall = torch.full_like(middle, slots) if last else slots - 1 - middle
+    ramp = torch.minimum(rise, fall)
+    return ramp if first else torch.cat([ramp.new_ones(1), ramp[1:]])
+
+
 def window_weights(slots: int, window: int, starts: tuple[int, ...]) -> list[Float[Tensor, " w"]]:
     """Weights of every window's slots; over all windows they add up to 1 at every slot of the clip."""
     place = torch.arange(window, dtype=torch.float64)

@@ -1,15 +1,16 @@
 """FLF2VChain samples a chain of first-last-frame segments, SequenceDecoder decodes it; one a predict_step."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.flow.path import Step, interpolate
 from wanedit.flow.solvers import SOLVERS, Velocity
-from wanedit.lit.networks import WanModule, Worker, picture_key, release
+from wanedit.lit.networks import Task, WanModule, Worker, picture_key, release
 from wanedit.lit.tasks import (
     Bridge,
     ChainSettings,
@@ -22,15 +23,111 @@ from wanedit.lit.tasks import (
     picture_of,
 )
 from wanedit.lit.velocity import GuidedVelocity
-from wanedit.rng import derive_seed, noise
+from wanedit.rng import noise
 from wanedit.timeline import STRIDE
 from wanedit.video import to_uint8
-from wanedit.wan.condition import known_frames
+from wanedit.wan.condition import Condition, known_frames
 from wanedit.wan.load import WanFolder, load_vae
 from wanedit.wan.vae import WARM_UP, WanVAE
 
 
-class FLF2VChain(WanModule[SegmentTask]):
+class Shown(NamedTuple):
+    """What a model is shown of a clip, encoded.
+
+    Attributes:
+        condition: as `known_frames` gives it; None for a model without.
+        first: what slot 0 is known to hold, for a model that is shown it in place.
+    """
+
+    condition: Condition | None
+    first: Tensor | None
+
+    def to(self, device: torch.device | str) -> "Shown":
+        """On another device."""
+        condition, first = self
+        if isinstance(condition, tuple):
+            condition = condition[0].to(device), condition[1].to(device)
+        elif condition is not None:
+            condition = condition.to(device)
+        return Shown(condition, None if first is None else first.to(device))
+
+
+class ChainModule(WanModule[Task]):
+    """What asks one Wan model for velocities of segments and bridges.
+
+    Args:
+        folder: an opened model that takes a condition (flf2v, an inpainting i2v, or a vace).
+        settings: of the sampler.
+        on_step: called with (segment index, step index) after every step.
+    """
+
+    def __init__(self, folder: WanFolder, settings: ChainSettings, on_step: OnStep | None = None) -> None:
+        where = (settings.offload_model, settings.t5_cpu, settings.tile)
+        super().__init__(folder, *where, settings.boundary_timestep)
+        folder.config.require_images(folder.name)
+        self.settings = settings
+        self.on_step = on_step or (lambda segment, step: None)
+        self.schedule = settings.schedule
+        self.solve = SOLVERS[settings.solver]
+
+    def told(self, task: SegmentTask) -> set[str]:
+        """The prompts of a segment or bridge."""
+        return {task.prompt, task.negative_prompt} if self.settings.guided else {task.prompt}
+
+    def looked_at(self, task: SegmentTask) -> list[Tensor]:
+        """The pictures of a segment or bridge that the model looks at."""
+        # A first-last model reads both keyframes; an inpainting one (Fun-InP) reads the first and sees the last
+        # through its condition channels.
+        return task.keyframes()[: self.folder.config.num_images]
+
+    def references(self, task: SegmentTask) -> list[Tensor]:
+        """Pictures (3, sampled_height, sampled_width) that are no frames."""
+        return [hold_edges(picture_of(one), task.latent_space) for one in task.references]
+
+    def shown(self, task: SegmentTask, ends: Mapping[int, Tensor] | None = None) -> Shown:
+        """Encode the keyframes of a segment or bridge, which may take the transformer off the device.
+
+        Args:
+            ends: further known frames, of the sampled size.
+        """
+        _, vae = self.loaded()
+        device, space, condition = vae.mean.device, task.latent_space, None
+        known = {frame: hold_edges(picture, space).to(device) for frame, picture in task.known().items()}
+        known = {**(ends or {}), **known}
+        if self.folder.config.condition_channels:
+            condition = known_frames(
+                self.folder.config,
+                known,
+                task.sampled_frames,
+                self.encode,
+                space.sampled_size(task.size),
+                self.folder.held(self.settings.middle_strength),
+                references=[picture.to(device) for picture in self.references(task)],
+            )
+        return Shown(condition, self.encode_first(known))
+
+    def velocity(self, task: SegmentTask, shown: Shown) -> GuidedVelocity:
+        """The model under guidance, told and shown what a segment or bridge says."""
+        transformer, vae = self.loaded()
+        device, settings = vae.mean.device, self.settings
+        text = self.encodings.text[task.prompt].to(device)
+        negative = self.encodings.text[task.negative_prompt].to(device) if settings.guided else text
+        pictures = [self.encodings.pictures[picture_key(image)] for image in self.looked_at(task)]
+        condition, first = shown.to(device)
+        return GuidedVelocity(
+            transformer,
+            task.grid,
+            text,
+            negative,
+            torch.cat(pictures, dim=1).to(device) if pictures else None,
+            condition,
+            settings.guidance_scale,
+            first=first,
+            guidance_scale_low=settings.guidance_scale_low,
+        )
+
+
+class FLF2VChain(ChainModule[SegmentTask]):
     """Samples segments between keyframes with one Wan model, under any Trainer or without one.
 
     Args:
@@ -54,21 +151,14 @@ class FLF2VChain(WanModule[SegmentTask]):
         on_step: OnStep | None = None,
         decodes: bool = True,
     ) -> None:
-        where = (settings.offload_model, settings.t5_cpu, settings.tile)
-        super().__init__(folder, *where, settings.boundary_timestep)
-        folder.config.require_images(folder.name)
-        self.settings, self.decodes = settings, decodes
-        self.on_step = on_step or (lambda segment, step: None)
-        self.schedule = settings.schedule
-        self.solve = SOLVERS[settings.solver]
+        super().__init__(folder, settings, on_step)
+        self.decodes = decodes
 
     def texts(self, task: SegmentTask) -> set[str]:
-        return {task.prompt, task.negative_prompt} if self.settings.guided else {task.prompt}
+        return self.told(task)
 
     def pictures(self, task: SegmentTask) -> list[Tensor]:
-        # A first-last model reads both keyframes; an inpainting one (Fun-InP) reads the first and sees the last
-        # through its condition channels.
-        return task.keyframes()[: self.folder.config.num_images]
+        return self.looked_at(task)
 
     def predict_step(self, batch: SegmentTask, batch_idx: int = 0, dataloader_idx: int = 0) -> SampledSegment:
         """Sample one segment from noise that the task alone decides, and decode it if asked.
@@ -76,67 +166,50 @@ class FLF2VChain(WanModule[SegmentTask]):
         Raises:
             NumericalError, ResourceError: see `working_on`.
         """
-        task, settings = batch, self.settings
+        task, started = batch, time.perf_counter()
         with self.working_on(task.name, task, "Finished segments stay; lower size or fps"):
-            transformer, vae = self.ready(task)
-            started, device = time.perf_counter(), vae.mean.device
-            space = task.latent_space
-            known = {frame: hold_edges(picture, space).to(device) for frame, picture in task.known().items()}
-            references = [hold_edges(picture_of(one), space).to(device) for one in task.references]
-            shape = (1, space.channels, *task.grid)
-            window = None
-            if task.bridge is not None:
-                window, ends = self.window(task.bridge, device)
-                known = ends | known
-                window = torch.cat([*(self.encode(one[None, :, None]) for one in references), window], dim=2)
-            condition, in_place = None, self.encode_first(known)
-            if self.folder.config.condition_channels:
-                condition = known_frames(
-                    self.folder.config,
-                    known,
-                    task.sampled_frames,
-                    self.encode,
-                    space.sampled_size(task.size),
-                    self.folder.held(self.settings.middle_strength),
-                    references=references,
-                )
-            self.bring(device)
-            text = self.encodings.text[task.prompt].to(device)
-            negative = self.encodings.text[task.negative_prompt].to(device) if settings.guided else text
-            looked_at = [self.encodings.pictures[picture_key(image)] for image in self.pictures(task)]
-            tokens = torch.cat(looked_at, dim=1).to(device) if looked_at else None
-            velocity = GuidedVelocity(
-                transformer,
-                task.grid,
-                text,
-                negative,
-                tokens,
-                condition,
-                settings.guidance_scale,
-                first=in_place,
-                guidance_scale_low=settings.guidance_scale_low,
-            )
-            levels = replace(self.schedule, seed=derive_seed(task.seed, "solver", task.index))
-            if task.bridge is None or window is None:
-                x = levels.start * noise(shape, task.seed, "segment", task.index).to(device)
-            else:
-                levels = replace(levels, seed=derive_seed(task.seed, "bridge solver", task.index))
-                levels = levels.after(task.bridge.sigma)
-                x = interpolate(
-                    window, noise(shape, task.seed, "bridge", task.index).to(device), levels.sigmas[0]
-                )
-                kept = len(references) - task.bridge.window[0]
-                velocity = held(velocity, window, [kept + slot for slot in task.bridge.zone])
-            latents = self.solve(velocity, x, levels, lambda step, x, v: self.on_step(task.index, step.index))
-            latents = latents[:, :, len(references) :]
-            if task.bridge is not None:
-                zone = [slot - task.bridge.window[0] for slot in task.bridge.zone]
-                latents = latents[:, :, zone[0] : zone[-1] + 1]
+            latents = self.sample(task)
             height, width = task.size
             whole = self.decodes and task.bridge is None
             frames = to_uint8(self.decode(latents)[0, :, :, :height, :width]) if whole else None
         seconds = time.perf_counter() - started
         return SampledSegment(task.index, task.digest, task.tokens, latents[0].float().cpu(), frames, seconds)
+
+    def load(self, tasks: Sequence[SegmentTask], device: torch.device | str = "cpu") -> None:
+        """As of `WanModule`; nothing for tasks that no network is needed for."""
+        super().load([task for task in tasks if self.decodes or len(task.levels(self.schedule))], device)
+
+    def sample(self, task: SegmentTask) -> Float[Tensor, "1 channels s h w"]:
+        """The latents of a segment, or of a bridge those of its zone."""
+        levels, bridge, references = task.levels(self.schedule), task.bridge, len(task.references)
+        if task.begun is not None and not len(levels):
+            return task.begun.latents.read()[None, :, references:]
+        device = self.ready(task).vae.mean.device
+        shape = (1, task.latent_space.channels, *task.grid)
+        window, ends = None, None
+        if bridge is not None:
+            window, ends = self.window(bridge, device)
+            subjects = [self.encode(one[None, :, None]) for one in self.references(task)]
+            window = torch.cat([*subjects, window], dim=2)
+        shown = self.shown(task, ends)
+        self.bring(device)
+        velocity = self.velocity(task, shown)
+        if bridge is not None and window is not None:
+            x = interpolate(
+                window, noise(shape, task.seed, "bridge", task.index).to(device), levels.sigmas[0]
+            )
+            kept = references - bridge.window[0]
+            velocity = held(velocity, window, [kept + slot for slot in bridge.zone])
+        elif task.begun is not None:
+            x = task.begun.latents.read()[None].to(device)
+        else:
+            x = levels.start * noise(shape, task.seed, "segment", task.index).to(device)
+        latents = self.solve(velocity, x, levels, lambda step, x, v: self.on_step(task.index, step.index))
+        latents = latents[:, :, references:]
+        if bridge is None:
+            return latents
+        zone = [slot - bridge.window[0] for slot in bridge.zone]
+        return latents[:, :, zone[0] : zone[-1] + 1]
 
     def window(self, bridge: Bridge, device: torch.device) -> tuple[Tensor, dict[int, Tensor]]:
         """Latents (1, channels, S, h, w) of a bridge's window, and the frames at those of its ends that are inside of a

@@ -20,17 +20,20 @@ class TaskDataModule(LightningDataModule):
 
     Args:
         tasks: all of them, the same on every rank.
+        together: every rank gets all of them, since they work at each of them together.
     """
 
-    def __init__(self, tasks: Sequence[Work]) -> None:
+    def __init__(self, tasks: Sequence[Work], together: bool = False) -> None:
         super().__init__()
         # Lightning's name for: a rank may have no task.
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.tasks = list(tasks)
+        self.tasks, self.together = list(tasks), together
 
     def predict_dataloader(self) -> DataLoader:
         trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        rank, world = 0, 1
+        if trainer is not None and not self.together:
+            rank, world = trainer.global_rank, trainer.world_size
         sampler = _ShareSampler(self.tasks, rank, world)
         return DataLoader(self.tasks, batch_size=None, sampler=sampler)  # pyright: ignore[reportArgumentType]
 

@@ -5,7 +5,7 @@ Without Lightning, whose import costs a plan more than the plan.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -17,6 +17,7 @@ from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Schedule, Step, schedule
+from wanedit.rng import derive_seed
 from wanedit.video.arrays import Clip
 from wanedit.wan.config import PATCH_SIZE, WAN_21_LATENTS, LatentSpace
 
@@ -97,6 +98,18 @@ class Bridge:
 
 
 @dataclass(frozen=True, eq=False)
+class Begun:
+    """A segment's state at a noise level, down to which all of a chain were denoised together.
+
+    Attributes:
+        latents: those of references and the anchor first, to be read when they are made.
+    """
+
+    latents: StoredLatents
+    sigma: float
+
+
+@dataclass(frozen=True, eq=False)
 class SegmentTask:
     """A pure, idempotent piece of work: with the model and the sampler's settings, all that decides its pixels.
 
@@ -115,6 +128,7 @@ class SegmentTask:
         references: pictures that are no frames, for a vace: one slot more each, before the clip's.
         bridge: for the task of sampling a join anew, whose `middle` are all keyframes of its window, also at its ends;
             `first` and `last` are those about the join, which the model looks at.
+        begun: for a segment that goes on from there; None for one from noise of its own.
     """
 
     index: int
@@ -131,11 +145,17 @@ class SegmentTask:
     middle: Mapping[int, Picture] = field(default_factory=dict)
     references: tuple[Picture, ...] = ()
     bridge: Bridge | None = None
+    begun: Begun | None = None
+
+    @property
+    def kind(self) -> str:
+        """Its event in a run's record, and the beginning of its files' names."""
+        return "segment" if self.bridge is None else "bridge"
 
     @property
     def name(self) -> str:
         """For a person."""
-        return f"{'segment' if self.bridge is None else 'bridge'} {self.index}"
+        return f"{self.kind} {self.index}"
 
     def keyframes(self) -> list[Float[Tensor, "3 height width"]]:
         """First and last, read."""
@@ -148,6 +168,15 @@ class SegmentTask:
             return middle
         first, last = self.keyframes()
         return {0: first, **middle, self.sampled_frames - 1: last}
+
+    def levels(self, whole: Schedule) -> Schedule:
+        """The noise levels of a schedule that it visits; none if it was denoised to the end together with others."""
+        if self.bridge is not None:
+            return replace(whole, seed=derive_seed(self.seed, "bridge solver", self.index)).after(
+                self.bridge.sigma
+            )
+        levels = replace(whole, seed=derive_seed(self.seed, "solver", self.index))
+        return levels if self.begun is None else levels.split(self.begun.sigma)[1]
 
     @property
     def slots(self) -> int:
@@ -169,6 +198,70 @@ class SegmentTask:
     def tokens(self) -> int:
         """Tokens that the transformer sees."""
         return math.prod(self.grid) // math.prod(PATCH_SIZE)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a chain's state that the model is asked about at once.
+
+    Attributes:
+        task: what it is told and shown there.
+        places: the slots of the state that are the window's, in its order.
+        weights: of its velocity in each of them; over all windows 1.
+    """
+
+    task: SegmentTask
+    places: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CoDenoising:
+    """All segments and bridges of a chain, denoised from noise as one state.
+
+    The state is the slots of the sequence of latents, and behind them what each window has for itself: its references
+    and its anchor.
+
+    Attributes:
+        windows: of the segments, in order, then of the bridges, which here begin at noise with all others.
+        slots: of the state.
+        sigma: noise level that is the end of it.
+        seed: the run's base seed.
+        digest: hash of all that decides the state.
+    """
+
+    windows: tuple[Window, ...]
+    slots: int
+    sigma: float
+    seed: int
+    digest: str
+    index = take = 0
+    original = ""
+    kind = name = "co_denoise"
+
+    @property
+    def sampled_frames(self) -> int:
+        """What the segments decode to, each keyframe that two of them share counted once."""
+        return 1 + sum(one.task.sampled_frames - 1 for one in self.windows if one.task.bridge is None)
+
+    def levels(self, whole: Schedule) -> Schedule:
+        """The noise levels of a schedule that it visits."""
+        return replace(whole.split(self.sigma)[0], seed=derive_seed(self.seed, "co_denoise solver"))
+
+    @property
+    def tokens(self) -> int:
+        """What the transformer sees at every step."""
+        return sum(window.task.tokens for window in self.windows)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Latent sizes (slots, h, w) of the state."""
+        return self.slots, *self.windows[0].task.grid[1:]
+
+    @property
+    def latent_space(self) -> LatentSpace:
+        """Of the model."""
+        return self.windows[0].task.latent_space
 
 
 def hold_edges(

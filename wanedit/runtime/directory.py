@@ -229,7 +229,7 @@ class Entry:
 
 
 # As `segment_file` has it, and the latents beside it.
-SEGMENT_FILE = re.compile(r"(segment|bridge)_\d{3,}_[0-9a-f]{12}\.(mkv|safetensors)")
+SEGMENT_FILE = re.compile(r"(segment|bridge|state|velocity)_\d{3,}_[0-9a-f]{12}\.(mkv|safetensors)")
 
 
 def segment_file(index: int, name: str, ending: str = ".mkv") -> str:

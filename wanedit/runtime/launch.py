@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar, cast
 
-from wanedit.errors import InputError, WaneditError
+from wanedit.errors import InputError, WaneditError, all_there
 from wanedit.runtime.settings import RunSettings
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def on_rank_zero(world: World, decide: Callable[[], T]) -> T:
             box[0] = decide()
         except Exception as error:
             box[0] = error
-    with _all_there():
+    with all_there():
         dist.broadcast_object_list(box, src=0)
     decided = box[0]
     if isinstance(decided, WaneditError):
@@ -74,18 +74,8 @@ def barrier(world: World) -> None:
     if world.under_torchrun:
         import torch.distributed as dist
 
-        with _all_there():
+        with all_there():
             dist.barrier()
-
-
-@contextlib.contextmanager
-def _all_there() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:  # gloo has no class of its own for it
-        lost = WaneditError(f"another process of this run was lost ({str(error).splitlines()[0]})")
-        lost.told = True  # by torchrun, which saw it end
-        raise lost from None
 
 
 def leave(world: World) -> None:

@@ -37,11 +37,14 @@ def leftovers(directory: RunDirectory, digests: Iterable[str]) -> list[Leftover]
     """
     journal, needed = Manifest(directory).read(), set(digests)
     known = {entry.file: name in needed or entry.original in needed for name, entry in journal.items()}
+    # What a stopped run goes on from is in no journal.
+    started = {name[:12] for name in needed if name not in journal}
     found: list[tuple[Path, str]] = []
     for path in sorted(directory.segments.glob("*")):
         # Latents that have no entry of their own lie beside their frames.
         name = path.name if path.name in known else path.with_suffix(".mkv").name
-        if SEGMENT_FILE.fullmatch(path.name) and not known.get(name):
+        begun = path.name.startswith("velocity") and path.stem.split("_")[-1] in started
+        if SEGMENT_FILE.fullmatch(path.name) and not known.get(name) and not begun:
             found.append((path, "of earlier settings" if name in known else "in no journal"))
     found += [(path, "half-written") for path in directory.half_written()]
     of_workers = (directory.root / name for name in (ERROR_FILE, LOG_FILE))

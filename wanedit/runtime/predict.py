@@ -14,19 +14,25 @@ from wanedit.files import atomic_path, file_sha256, reading
 from wanedit.interrupts import reclaim_signals
 from wanedit.lit.tasks import DecodedPiece, EditedClip, SampledSegment, Work
 from wanedit.progress import counted
-from wanedit.runtime.directory import Entry, RunDirectory
+from wanedit.runtime.directory import Entry, RunDirectory, segment_file
 from wanedit.runtime.launch import World, choose_devices, threads
 from wanedit.runtime.settings import RunSettings
 from wanedit.video import write_lossless
 
 
 def predict(
-    module: nn.Module, tasks: Sequence[Work], save: Callable[[Any], None], config: RunSettings, world: World
+    module: nn.Module,
+    tasks: Sequence[Work],
+    save: Callable[[Any], None],
+    config: RunSettings,
+    world: World,
+    together: bool = False,
 ) -> None:
     """Run this rank's share of `tasks` through Lightning; `save` gets each prediction when its step ends.
 
     Args:
         module: a LightningModule.
+        together: all ranks work at every task.
     """
     # Imported here, for it takes longer than all that a plan or a finished run does.
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -63,7 +69,7 @@ def predict(
     assert isinstance(module, LightningModule)
     with threads(config.cpu_threads or 1):
         # Each is saved when its step ends: all of a run's frames at once would fill the memory.
-        trainer.predict(module, TaskDataModule(tasks), return_predictions=False)
+        trainer.predict(module, TaskDataModule(tasks, together), return_predictions=False)
 
 
 def write_piece(
@@ -106,6 +112,42 @@ def load_latents(path: Path) -> Tensor:
 
     with reading(path, "latents as wanedit keeps them; delete it and run again: they are made anew"):
         return load(path.read_bytes())["latents"]
+
+
+class Velocities:
+    """Those of a state that is not made yet, each in a file of its own from when it is known: all that a solver needs,
+    whatever it remembers of earlier steps, to come to where it was stopped.
+
+    Args:
+        digest: of the task that makes the state.
+    """
+
+    def __init__(self, directory: RunDirectory, digest: str) -> None:
+        self.folder, self.digest = directory.segments, digest
+
+    def path(self, evaluation: int) -> Path:
+        """Where one is kept."""
+        return self.folder / segment_file(evaluation, self.digest, ".safetensors").replace(
+            "segment", "velocity"
+        )
+
+    def read(self, evaluation: int) -> Tensor | None:
+        """One of them; None if it was never made. Raises InputError as `load_latents`."""
+        path = self.path(evaluation)
+        return load_latents(path) if path.exists() else None
+
+    def write(self, evaluation: int, velocity: Tensor) -> None:
+        """Keep one."""
+        save_latents(self.path(evaluation), velocity)
+
+    def kept(self) -> list[Path]:
+        """The files that are there."""
+        return list(self.folder.glob(f"velocity_*_{self.digest[:12]}.safetensors"))
+
+    def remove(self) -> None:
+        """Once the state is there."""
+        for path in self.kept():
+            path.unlink(missing_ok=True)
 
 
 def _sha256(latents: Tensor) -> str:

@@ -68,8 +68,9 @@ class GenerationConfig(SampledSettings):
         decode: once: all segments as one sequence of latents, so that behind a join the decoder knows what was before
             it. apart: every segment by itself. auto: once, or as the folder's earlier run did it.
         joins: what is sampled about the keyframe between two segments. none: nothing more. bridge: a window about it
-            once more, of which the slots beside the keyframe are taken back to noise and the others held. Needs decode
-            once.
+            once more, of which the slots beside the keyframe are taken back to noise and the others held. co_denoise:
+            windows over both segments, denoised with them from the start, all velocities averaged where they overlap.
+            Bridges and co_denoise need decode once.
         bridge_sigma: noise level that a bridge starts from, 0 to 1: the higher, the less is kept of the join.
         bridge_zone: latent slots, of four frames each, that change on either side of the keyframe; half of a segment at
             most.
@@ -80,6 +81,8 @@ class GenerationConfig(SampledSettings):
             `joins` is none, too.
         bridge_context: slots that are held on either side of those; a model that can be shown the ends of a clip alone
             has both segments whole, if they fit its limit.
+        co_sigma: noise level down to which co_denoise denoises all together, 0 to 1, where the segments go on apart; 0
+            for together to the end.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
         colour_correction: correct every segment by Lab maps fitted at its two keyframes.
         restore: what keyframes give the frames about them in pixels, along the video's own motion. residual: what the
@@ -110,12 +113,13 @@ class GenerationConfig(SampledSettings):
     references: Annotated[FileName | Sequence[FileName], Repeated()] = field(default_factory=list)
     long_segments: Literal["error", "stretch"] = "stretch"
     decode: Literal["auto", "once", "apart"] = "auto"
-    joins: Literal["none", "bridge"] = "none"
+    joins: Literal["none", "bridge", "co_denoise"] = "none"
     bridge_sigma: Share = 0.7
     bridge_zone: Count = 1
     bridge_context: Count = 2
     takes: Takes = field(default_factory=list)
     bridge_takes: Takes = field(default_factory=list)
+    co_sigma: Share = 0.7
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
     colour_correction: bool = True
     restore: Literal["auto", "none", "residual", "keyframes"] = "auto"

@@ -19,17 +19,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.files import digest
+from wanedit.flow.windows import window_ramp
 from wanedit.jobs.generate.config import GenerationConfig
-from wanedit.lit.tasks import Bridge, DecodeTask, SegmentTask, StoredPicture
+from wanedit.lit.tasks import Begun, Bridge, CoDenoising, DecodeTask, SegmentTask, StoredPicture, Window
 from wanedit.rng import take_seed
 from wanedit.runtime.directory import segment_file
 from wanedit.runtime.predict import load_latents
-from wanedit.timeline import STRIDE, Timeline
+from wanedit.timeline import STRIDE, Timeline, slots
 from wanedit.wan.load import WanFolder
 from wanedit.wan.vae import WARM_UP
 
-# Raised when a change to the code changes the frames that the same latents are decoded to, or the latents of a bridge.
-DECODING, BRIDGING = 1, 1
+# Raised when a change to the code changes the frames that the same latents are decoded to, the latents of a bridge, or
+# what is denoised together.
+DECODING, BRIDGING, CO_DENOISING = 1, 1, 1
 
 
 @runtime_checkable
@@ -78,25 +80,27 @@ class Todo:
         segments: to sample.
         bridges: to sample between them.
         pieces: to decode.
+        together: to denoise before all that; one at most.
     """
 
     segments: tuple[SegmentTask, ...]
     bridges: tuple[SegmentTask, ...]
     pieces: tuple[DecodeTask, ...]
+    together: tuple[CoDenoising, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.segments or self.bridges or self.pieces)
+        return bool(self.together or self.segments or self.bridges or self.pieces)
 
     @property
     def digests(self) -> list[str]:
         """Of all that is made."""
-        return [task.digest for task in (*self.segments, *self.bridges, *self.pieces)]
+        return [task.digest for task in (*self.together, *self.segments, *self.bridges, *self.pieces)]
 
 
-def latents_file(task: SegmentTask) -> str:
-    """Where the latents of a segment are kept, or of a bridge those of its zone."""
-    name = segment_file(task.index, task.digest, ".safetensors")
-    return name if task.bridge is None else name.replace("segment", "bridge")
+def latents_file(task: SegmentTask | CoDenoising) -> str:
+    """Where the latents of a segment are kept, of a bridge those of its zone, or the state of a whole chain."""
+    kind = "state" if isinstance(task, CoDenoising) else task.kind
+    return segment_file(task.index, task.digest, ".safetensors").replace("segment", kind)
 
 
 def sequence(tasks: Sequence[SegmentTask], bridges: Sequence[SegmentTask] = ()) -> list[tuple[str, int]]:
@@ -122,6 +126,7 @@ def bridges(
     where: Path,
     seed: int = 0,
     takes: Sequence[int] = (),
+    together: bool = False,
 ) -> tuple[list[SegmentTask], dict[int, str]]:
     """A task for each keyframe between two segments, and by the index of the second why there is none.
 
@@ -133,8 +138,11 @@ def bridges(
         where: latents are kept.
         seed: the run's.
         takes: which of each is wanted; () for 0 of all.
+        together: they are denoised with the segments from the start: each changes all slots of both, or of as much
+            about the keyframe as fits the model's limit.
     """
     made, lacking = list[SegmentTask](), dict[int, str]()
+    sigma = 1.0 if together else config.bridge_sigma
     for (before, after), (left, right), text, take in zip(
         pairwise(tasks), pairwise(chain.segments), texts, takes or [0] * len(texts), strict=True
     ):
@@ -147,14 +155,17 @@ def bridges(
         shown = {span.first: images[span.start] for span in left.spans}
         shown |= {STRIDE * join + span.first: images[span.start] for span in right.spans}
         shown[STRIDE * (total - 1)] = images[right.end]
-        window, free = (0, total), tuple(zone)
+        window, reach = (0, total), config.bridge_zone + config.bridge_context
+        if together:
+            limit = slots(folder.sampling.max_frames)
+            reach = total if total <= limit else (limit - 1) // 2
         if folder.shows.frames == "any":
-            reach = config.bridge_zone + config.bridge_context
             window = (max(0, join - reach), min(total, join + reach + 1))
-        else:
+        free = tuple(range(*window) if together else zone)
+        if folder.shows.frames != "any":
             # Of a keyframe that the model cannot be shown the slot is held.
             shown = {frame: shown[frame] for frame in (0, STRIDE * (total - 1))}
-            free = tuple(slot for slot in zone if slot != join)
+            free = tuple(slot for slot in free if slot != join)
         frames = STRIDE * (window[1] - 1 - window[0]) + 1
         if not free or frames > folder.sampling.max_frames:
             why = "its segments are too short" if not free else f"its window has {frames} frames"
@@ -167,7 +178,7 @@ def bridges(
             "segments": [before.original, after.original],
             "window": window,
             "zone": free,
-            "sigma": config.bridge_sigma,
+            "sigma": sigma,
             "prompt": text,
             "keyframes": [[frame, image.sha256] for frame, image in middle.items()],
             "middle_strength": list(folder.held(config.middle_strength)),
@@ -185,17 +196,66 @@ def bridges(
                 digest=digest(
                     decides | {"segments": [before.digest, after.digest]} | ({"take": take} if take else {})
                 ),
-                bridge=Bridge(
-                    Slots(where, tuple(sequence([before, after]))), window, free, config.bridge_sigma
-                ),
+                bridge=Bridge(Slots(where, tuple(sequence([before, after]))), window, free, sigma),
             )
         )
     return made, lacking
 
 
-def first_takes(tasks: Sequence[SegmentTask]) -> list[SegmentTask]:
-    """What is read where all of them are of take 0."""
-    return [replace(task, digest=task.original) for task in tasks]
+def first_takes(tasks: Sequence[SegmentTask], seed: int) -> list[SegmentTask]:
+    """The same, all of take 0, in a run of this seed."""
+    return [replace(task, digest=task.original, take=0, seed=seed) for task in tasks]
+
+
+def co_denoising(
+    tasks: Sequence[SegmentTask], bridges: Sequence[SegmentTask], sigma: float, where: Path
+) -> tuple[CoDenoising, list[SegmentTask]]:
+    """Segments and the bridges between them as one state, denoised down to `sigma`, and segments that go on from it.
+
+    Args:
+        where: latents are kept.
+    """
+    begin, length = dict[int, int](), 1
+    for task in tasks:
+        begin[task.index] = length - 1
+        length += task.slots - 1
+    windows, end = [], length
+    for task in (*tasks, *bridges):
+        start = begin[task.index]
+        if task.bridge is not None:
+            start = begin[task.index - 1] + task.bridge.window[0]
+        # Every window has its own references, and its own anchor if it does not begin with the video.
+        private, end = end, end + len(task.references) + (start > 0)
+        stop = start + task.slots
+        ramp = window_ramp(task.slots, start == 0, stop == length)
+        if task.bridge is not None:
+            held = [slot not in task.bridge.zone for slot in range(*task.bridge.window)]
+            ramp[torch.tensor(held)] = 0
+        places = (*range(private, end), *range(start + (start > 0), stop))
+        windows.append((task, places, torch.cat([ramp.new_ones(len(task.references)), ramp])))
+    total = torch.zeros(end, dtype=torch.float64)
+    for _, places, weights in windows:
+        total[list(places)] += weights
+    state = CoDenoising(
+        tuple(Window(task, at, tuple((weights / total[list(at)]).tolist())) for task, at, weights in windows),
+        end,
+        sigma,
+        tasks[0].seed,
+        digest(
+            {
+                "co_denoise": CO_DENOISING,
+                "sigma": sigma,
+                "segments": [task.digest for task in tasks],
+                "bridges": [task.digest for task in bridges],
+            }
+        ),
+    )
+    begun = []
+    for window in state.windows[: len(tasks)]:
+        latents = Slots(where, tuple((latents_file(state), place) for place in window.places))
+        name = digest({"co_denoise": state.digest, "segment": window.task.index})
+        begun.append(replace(window.task, digest=name, original=name, begun=Begun(latents, sigma)))
+    return state, begun
 
 
 def decodings(

@@ -25,9 +25,16 @@ from wanedit.jobs.generate.config import (
     references,
     timed_keyframes,
 )
-from wanedit.jobs.generate.joins import Todo, bridges, decodings, first_takes, latents_file
+from wanedit.jobs.generate.joins import (
+    Todo,
+    bridges,
+    co_denoising,
+    decodings,
+    first_takes,
+    latents_file,
+)
 from wanedit.lit.model import held_softly, open_model, require_wan
-from wanedit.lit.tasks import ChainSettings, DecodeTask, SegmentTask
+from wanedit.lit.tasks import ChainSettings, CoDenoising, DecodeTask, SegmentTask
 from wanedit.rng import derive_seed, take_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
@@ -102,6 +109,9 @@ class Plan:
         seed: of all noise.
         evaluations: passes of the network for one segment, two for each velocity under guidance.
         bridge_evaluations: likewise for one bridge.
+        window_evaluations: likewise for each window of what is denoised together.
+        begun_evaluations: likewise for a segment that goes on from there.
+        together: what is denoised as one state before the segments, if anything is.
         tasks: one for each segment of the timeline.
         bridges: what is sampled anew between them.
         pieces: for each segment the latents that its frames are decoded from.
@@ -120,6 +130,9 @@ class Plan:
     settings: ChainSettings
     evaluations: int
     bridge_evaluations: int
+    window_evaluations: int
+    begun_evaluations: int
+    together: tuple[CoDenoising, ...]
     tasks: tuple[SegmentTask, ...]
     bridges: tuple[SegmentTask, ...]
     pieces: tuple[DecodeTask, ...]
@@ -131,7 +144,15 @@ class Plan:
     @property
     def digests(self) -> list[str]:
         """Of all that the run makes."""
-        return Todo(self.tasks, self.bridges, self.pieces).digests
+        return Todo(self.tasks, self.bridges, self.pieces, self.together).digests
+
+    def evaluations_of(self, task: SegmentTask | CoDenoising) -> int:
+        """Passes of the network for one task of this run."""
+        if isinstance(task, CoDenoising):
+            return self.window_evaluations * len(task.windows)
+        if task.bridge is not None:
+            return self.bridge_evaluations
+        return self.evaluations if task.begun is None else self.begun_evaluations
 
     @property
     def keeps(self) -> list[str]:
@@ -185,7 +206,15 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         middle_strength=config.middle_strength,
     )
     passes = partial(settings.passes, folder.handovers(settings.boundary_timestep))
-    evaluations = count_evaluations(settings.solver, settings.schedule, passes)
+    above, below = settings.schedule.split(config.co_sigma)
+    if config.joins == "co_denoise" and not len(above):
+        raise InputError(
+            f"co_sigma is {config.co_sigma:g}; expected less than {above.sigmas[0]:g}, the first noise level, or joins "
+            "none"
+        )
+    evaluations, for_window, for_begun = (
+        count_evaluations(settings.solver, levels, passes) for levels in (settings.schedule, above, below)
+    )
     fps, size = _given(config.fps, own.fps), str(_given(config.size, own.size))
     negative_prompt = _given(config.negative_prompt, own.negative_prompt)
     notes = list(decided.notes)
@@ -217,18 +246,13 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     notes += _windows(config, folder, chain, pairs, math.prod(space.grid(1, height_width)) // 4)
     cuts = [chain.keyframe_frames.index(frame) for frame in (0, *chain.joins, chain.num_frames - 1)]
     texts = prompts(config, len(keyframes) - 1, cuts)
-    if config.num_gpus > (most := len(chain.segments)):
-        notes.append(
-            f"num_gpus is {config.num_gpus} and the number of segments {most}, each the work of one process: no more "
-            "are started"
-        )
     notes += timeline.stretches(chain)
     notes += _doubts(folder, chain, texts)
     once = config.decode != "apart"
     takes, bridge_takes = config.takes_of(len(chain.segments))
     bridged = config.joins == "bridge" or any(bridge_takes)
-    if not once and bridged:
-        asked = "joins is bridge" if config.joins == "bridge" else f"bridge_takes are {bridge_takes}"
+    if not once and (bridged or config.joins != "none"):
+        asked = f"bridge_takes are {bridge_takes}" if config.joins == "none" else f"joins is {config.joins}"
         raise InputError(
             f"{asked} and decode apart; expected decode once, since a bridge changes slots of two segments"
         )
@@ -264,7 +288,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         size=size,
         negative_prompt=negative_prompt,
     )
-    tasks = tuple(
+    tasks = list(
         _tasks(
             folder,
             chain,
@@ -282,12 +306,33 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     where = RunDirectory(config.folder, config.final_path).segments
     shown = dict(zip(chain.keyframe_frames, images, strict=True))
     told = [prompts(config, len(keyframes) - 1, ends)[0] for ends in zip(cuts, cuts[2:], strict=False)]
-    bridgeable, why = bridges(tasks, chain, shown, told, config, folder, where, seed, bridge_takes)
+    over = partial(bridges, chain=chain, images=shown, texts=told, config=config, folder=folder, where=where)
+    state = ()
+    if config.joins == "co_denoise":
+        first = first_takes(tasks, seed)
+        windows, lacking = over(first, seed=seed, together=True)
+        notes += lacking.values()
+        one, begun = co_denoising(first, windows, config.co_sigma, where)
+        state = (one,)
+        # Another take of a segment is sampled apart: it would change all others too.
+        tasks = [
+            replace(task, original=from_state.original) if task.take else from_state
+            for task, from_state in zip(tasks, begun, strict=True)
+        ]
+    bridgeable, why = over(tasks, seed=seed, takes=bridge_takes)
     everywhere = config.joins == "bridge"
     between = [task for task in bridgeable if everywhere or task.take]
     notes += [note for k, note in why.items() if everywhere or bridge_takes[k - 1]]
-    firsts = decodings(first_takes(tasks), first_takes(bridgeable) if everywhere else (), where, once)
+    firsts = decodings(
+        first_takes(tasks, seed), first_takes(bridgeable, seed) if everywhere else (), where, once
+    )
     pieces = decodings(tasks, between, where, once)
+    most = max(len(tasks), *[len(one.windows) for one in state], 0)
+    if config.num_gpus > most:
+        notes.append(
+            f"num_gpus is {config.num_gpus} and the number of {'windows' if state else 'segments'} {most}, each the "
+            "work of one process: no more are started"
+        )
     return Plan(
         config=config,
         folder=folder,
@@ -299,7 +344,10 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         settings=settings,
         evaluations=evaluations,
         bridge_evaluations=again,
-        tasks=tasks,
+        window_evaluations=for_window,
+        begun_evaluations=for_begun,
+        together=state,
+        tasks=tuple(tasks),
         bridges=tuple(between),
         pieces=tuple(
             replace(piece, original=first.digest) for piece, first in zip(pieces, firsts, strict=True)
@@ -509,12 +557,16 @@ def remaining(plan: Plan, directory: RunDirectory) -> Todo:
         or (latents_file(task) in read and latents_file(task) not in kept)
         or (plan.config.save_latents and task.digest not in whole)
     )
-    return Todo(segments, between, pieces)
+    state = {file for task in segments if task.begun for file in task.begun.latents.files}
+    together = tuple(task for task in plan.together if plan.config.force_regenerate or not state <= kept)
+    return Todo(segments, between, pieces, together)
 
 
 def for_segments(config: GenerationConfig, todo: Todo) -> GenerationConfig:
     """A configuration of no more processes than there are segments to make: others would only load the model."""
-    needed = max(1, min(config.num_gpus, max(len(todo.segments), len(todo.bridges), len(todo.pieces))))
+    windows = [len(task.windows) for task in todo.together]
+    stages = (todo.segments, todo.bridges, todo.pieces)
+    needed = max(1, min(config.num_gpus, max([*windows, *map(len, stages)])))
     return replace(config, num_gpus=needed, gpu_ids=config.devices[:needed])
 
 
@@ -611,8 +663,10 @@ def announce(plan: Plan, todo: Todo, tell: Say) -> None:
 
 def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
     settings = plan.settings
-    flops = sampling_flops(plan.folder.config, todo.segments, plan.evaluations)
-    flops += sampling_flops(plan.folder.config, todo.bridges, plan.bridge_evaluations)
+    tasks = [*todo.segments, *todo.bridges]
+    flops = sum(sampling_flops(plan.folder.config, [task], plan.evaluations_of(task)) for task in tasks)
+    windows = [window.task for one in todo.together for window in one.windows]
+    flops += sampling_flops(plan.folder.config, windows, plan.window_evaluations)
     weight = 2 if torch.cuda.is_available() else 4
     disk = disk_bytes((*todo.segments, *todo.bridges), todo.pieces, plan.timeline.num_frames, plan.size)
     peak = memory(

@@ -25,14 +25,14 @@ from wanedit.jobs.generate.plan import (
     resolve,
     show_plan,
 )
-from wanedit.lit.tasks import DecodedPiece, SampledSegment, shares
+from wanedit.lit.tasks import CoDenoising, DecodedPiece, SampledSegment, shares
 from wanedit.runtime import launch, leftovers, workers
 from wanedit.runtime.cost import disk_bytes
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, counting_together, progress_bars
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
-from wanedit.runtime.predict import predict, write_latents, write_piece
+from wanedit.runtime.predict import Velocities, predict, write_latents, write_piece
 from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.runtime.settings import with_changes
 from wanedit.tracking import check_tracking
@@ -159,6 +159,8 @@ def _decide(
     if plan.config.force_regenerate or plan.config.resume_from is not None:
         # Else a run that is stopped would find the old segments complete when it goes on.
         Manifest(directory).forget({*todo.digests})
+        for task in todo.together:
+            Velocities(directory, task.digest).remove()
     record_start(
         directory,
         plan.config,
@@ -191,8 +193,9 @@ def sample(
 ) -> None:
     """Make `todo`: here, here and on the other ranks of a torchrun, or in processes started for it.
 
-    Stage by stage, since each reads what the one before made on whatever rank: segments, bridges, then frames. What
-    is made is on disk and in the journal when its step ends, and all of every rank when this returns.
+    Stage by stage, since each reads what the one before made on whatever rank: what is denoised together, segments,
+    bridges, then frames. What is made is on disk and in the journal when its step ends, and all of every rank when
+    this returns.
 
     Args:
         verbose: whether processes that are started draw progress bars.
@@ -211,6 +214,7 @@ def sample(
             for stage in (todo.pieces, todo.bridges, todo.segments):
                 mine = [stage[i] for i in shares(stage, config.num_gpus)[rank]]
                 at = next((f" at {one.name}" for one in mine if one.digest not in journal), at)
+            at = next((f" at {one.name}" for one in todo.together if one.digest not in journal), at)
             kept = sum(task.digest in journal for task in plan.tasks)
             return f"{at}; {kept} of {len(plan.tasks)} segments are kept in {directory.segments}"
 
@@ -225,30 +229,29 @@ def sample(
         return
     manifest, place, fps = Manifest(directory), directory.segments, plan.timeline.fps
     schedule = plan.settings.schedule
-    # Of segments, and of bridges.
-    steps = len(schedule), len(schedule.after(plan.config.bridge_sigma)) if todo.bridges else 0
-
-    sampled = {task.digest: task for task in (*todo.segments, *todo.bridges)}
+    sampled = {task.digest: task for task in (*todo.together, *todo.segments, *todo.bridges)}
     decoded = {task.digest: task for task in todo.pieces}
 
-    def save_latents(segment: SampledSegment) -> None:
-        task = sampled[segment.digest]
-        entry = write_latents(directory, latents_file(task), segment, task.sampled_frames, world.rank)
+    def save_latents(made: SampledSegment | None) -> None:
+        if made is None:  # of what ranks made together, on all but the first
+            return
+        task = sampled[made.digest]
+        entry = write_latents(directory, latents_file(task), made, task.sampled_frames, world.rank)
+        together = isinstance(task, CoDenoising)
         line = {
-            "event": "segment" if task.bridge is None else "bridge",
-            "segment": segment.index,
-            "take": task.take,
+            "event": task.kind,
+            **({"windows": len(task.windows)} if together else {"segment": task.index, "take": task.take}),
             "rank": world.rank,
             "frames": task.sampled_frames,
-            "tokens": segment.tokens,
-            "steps": steps[task.bridge is not None],
-            "evaluations": plan.evaluations if task.bridge is None else plan.bridge_evaluations,
-            "seconds": round(segment.seconds, 3),
-            "latent_rms": round(float(segment.latents.square().mean().sqrt()), 5),
+            "tokens": made.tokens,
+            "steps": len(task.levels(schedule)),
+            "evaluations": plan.evaluations_of(task),
+            "seconds": round(made.seconds, 3),
+            "latent_rms": round(float(made.latents.square().mean().sqrt()), 5),
         }
         # First, for what is in the journal is never sampled again, and would lack it for ever.
         append_event(directory.metrics, line)
-        manifest.record(segment.digest, replace(entry, take=task.take, original=task.original))
+        manifest.record(made.digest, replace(entry, take=task.take, original=task.original))
 
     def save_piece(piece: DecodedPiece) -> None:
         task = decoded[piece.digest]
@@ -258,15 +261,29 @@ def sample(
 
     # Brings Lightning, for which a plan and a run that is complete need not wait.
     from wanedit.lit.chain import FLF2VChain, SequenceDecoder
+    from wanedit.lit.co_denoise import CoDenoiser
 
     if sampled:
-        count = len(todo.segments) * steps[False] + len(todo.bridges) * steps[True]
+        windows = sum(len(task.windows) for task in todo.together)
+        # Of what is denoised together every window takes the step.
+        count = sum(len(task.levels(schedule)) for task in (*todo.segments, *todo.bridges))
+        count += sum(len(task.levels(schedule)) * windows for task in todo.together)
         with counting_together("sampling", "steps", count, place, world.rank, world.size) as stepped:
 
             def on_step(segment: int, step: int) -> None:
                 stepped()
                 follow()
 
+            def on_state(index: int, step: int) -> None:
+                stepped(windows)
+                follow()
+
+            for task in todo.together:
+                velocities = Velocities(directory, task.digest)
+                one = CoDenoiser(plan.folder, plan.settings, on_state, velocities.read, velocities.write)
+                predict(one, [task], save_latents, config, world, together=True)
+                launch.barrier(world)
+                velocities.remove()
             chain = FLF2VChain(plan.folder, plan.settings, on_step, decodes=False)
             for stage in filter(None, (todo.segments, todo.bridges)):
                 predict(chain, stage, save_latents, config, world)
@@ -300,7 +317,7 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
         keyframes=dict(zip(places, (image.pixels() for image in plan.keyframes), strict=True)),
         junctions=plan.timeline.joins,
         seconds=sum(entries[name].seconds for name in plan.digests if name in entries),
-        evaluations=plan.evaluations * len(plan.tasks) + plan.bridge_evaluations * len(plan.bridges),
+        evaluations=sum(map(plan.evaluations_of, (*plan.together, *plan.tasks, *plan.bridges))),
         config=config,
         digests=tuple(task.digest for task in plan.tasks),
         metadata=metadata(plan),
