@@ -36,10 +36,10 @@ def test_every_slot_is_averaged_over_the_windows_that_hold_it(
     tiny = open_wan("tiny")
     assert tiny.known is not None
     folder = replace(tiny, known=replace(tiny.known, showable=Showable(shows)))
-    config = GenerationConfig(joins="co_denoise")
     tasks, images = tasks_of(chain), {frame: Known(str(frame)) for frame in chain.keyframe_frames}
-    made, notes = bridges(tasks, chain, cast(Any, images), ["x"] * len(chain.joins), config, folder, Path())
-    assert len(made) + len(notes) == len(chain.joins)
+    given = tasks, chain, cast(Any, images), ["x"] * len(chain.joins), GenerationConfig(), folder, Path()
+    made, lacking = bridges(*given, together=True)
+    assert len(made) + len(lacking) == len(chain.joins)
     state, begun = co_denoising(tasks, made, 0.5, Path())
     total, windows = torch.zeros(state.slots), torch.zeros(state.slots, dtype=torch.int64)
     for window in state.windows:
