@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "jobs.integrated": RUNTIME | {"tracking", "jobs.style", "jobs.edit"},
     "jobs": set(),
     "report": RUNTIME | {"tracking", "jobs.evaluate"},
+    "board": RUNTIME | {"tracking", "jobs.generate", "jobs.edit", "report", "cli"},
     "commands": None,
     "cli": None,
     "__main__": None,

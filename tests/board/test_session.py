@@ -1,0 +1,241 @@
+"""What the page asks, without a page: drafts, plans, pictures, and what it may not ask."""
+
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.runs import draw_keyframe
+from wanedit import GenerationConfig, GenerationResult, generate
+from wanedit.board.session import Session, StaleError, finite
+from wanedit.errors import InputError
+from wanedit.files import read_yaml
+from wanedit.runtime.directory import Manifest, RunDirectory
+
+SETTINGS = {"size": "32*32", "num_inference_steps": 2, "base_seed": 7, "prompt": "a square"}
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    return Session(tmp_path / "films")
+
+
+def added(session: Session, tmp_path: Path, shades: tuple[int, ...] = (0, 4, 8)) -> list[list[Any]]:
+    """Pictures taken into the film `a`, half a second apart."""
+    found = [session.add_picture("a", draw_keyframe(tmp_path / f"{shade}.png", shade)) for shade in shades]
+    return [[picture["id"], k / 2] for k, picture in enumerate(found)]
+
+
+def draft(keyframes: list[list[Any]], **changes: Any) -> dict[str, Any]:
+    return {"keyframes": keyframes, "settings": SETTINGS | changes}
+
+
+def kept_settings(root: Path, **changes: str) -> GenerationConfig:
+    """What `--config board.yaml` gives."""
+    values: Any = read_yaml(root / "board.yaml", "settings")
+    return GenerationConfig(**values | changes)
+
+
+def test_a_draft_is_kept_as_a_file_that_the_command_line_takes(session: Session, tmp_path: Path) -> None:
+    told = session.plan("a", draft(added(session, tmp_path)), "")
+    assert told["error"] is None
+    assert told["num_frames"] == 17
+    assert told["keyframe_frames"] == [0, 8, 16]
+    assert [(one["frames"], one["sampled"], one["todo"]) for one in told["segments"]] == [
+        (9, 9, "sample")
+    ] * 2
+    assert told["cost"]["segments"] == 2
+    assert told["cost"]["flops"] > 0
+    assert told["cost"]["seconds"] is None  # nothing was sampled here by which it could be told
+    assert kept_settings(session.folder / "a").prompt == "a square"
+    again = Session(session.folder).open("a")["plan"]  # a server that was killed
+    assert (again["keyframes"], again["settings"]["prompt"]) == (told["keyframes"], "a square")
+
+
+def test_what_is_wrong_is_an_answer_and_no_plan(session: Session, tmp_path: Path) -> None:
+    keyframes = added(session, tmp_path)
+    keyframes[1][1] = 0.01  # falls on the frame of the first
+    told = session.plan("a", draft(keyframes), "")
+    assert "both fall on frame 0" in told["error"]
+    assert "cost" not in told
+    told = session.plan("a", draft(keyframes, size="33*32"), told["version"])
+    assert "size" in told["error"]
+
+
+def test_a_run_of_the_command_line_opens_and_only_a_changed_segment_is_sampled(
+    finished: GenerationResult, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.video.parent, tmp_path / "films" / "made")
+    session = Session(tmp_path / "films")
+    assert [(run["name"], run["job"]) for run in session.runs()["runs"]] == [("made", "generate")]
+    found = session.open("made")
+    plan, film = found["plan"], found["film"]
+    assert [one["todo"] for one in plan["segments"]] == ["kept"] * 3
+    assert [one["digest"] for one in plan["segments"]] == list(finished.segments)
+    assert film["joins"] == list(finished.keyframe_frames[1:-1])
+    assert film["frames"] == finished.num_frames
+    piece = plan["segments"][1]["piece"]
+    assert session.frame("made", piece, 0).shape == (32, 32, 3)
+    # Another picture in the middle: two segments.
+    other = session.add_picture("made", draw_keyframe(tmp_path / "other.png", 11))
+    keyframes = [*plan["keyframes"][:1], [other["id"], plan["keyframes"][1][1]], *plan["keyframes"][2:]]
+    page = {"keyframes": keyframes, "settings": plan["settings"] | {"shift": 3, "guidance_scale": 2}}
+    assert (plan["settings"]["shift"], plan["settings"]["guidance_scale"]) == (3.0, 2.0)
+    changed = session.plan("made", page, plan["version"])
+    # The third is decoded behind another second one.
+    assert [one["todo"] for one in changed["segments"]] == ["sample", "sample", "decode"]
+    assert changed["segments"][2]["digest"] == plan["segments"][2]["digest"]
+    assert changed["cost"]["segments"] == 2
+    assert changed["cost"]["seconds"] > 0  # by how long the others took
+
+
+def test_joins_that_cannot_be_measured_are_told_with_the_reason(
+    finished: GenerationResult, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.video.parent, tmp_path / "films" / "made")
+    measured = Session(tmp_path / "films").measures("made")
+    assert measured["joins"] == {}
+    assert "expected a clip of at least" in measured["note"]
+
+
+def test_numbers_without_a_word_in_json_are_null() -> None:
+    assert finite({"8": {"mse": math.inf, "warp": math.nan, "turn": 0.5, "shows": True}}) == {
+        "8": {"mse": None, "warp": None, "turn": 0.5, "shows": True}
+    }
+
+
+def test_a_page_of_earlier_settings_changes_nothing(session: Session, tmp_path: Path) -> None:
+    keyframes = added(session, tmp_path)
+    first = session.plan("a", draft(keyframes), "")
+    second = session.plan("a", draft(keyframes, prompt="of another window"), first["version"])
+    with pytest.raises(StaleError, match="another window"):
+        session.plan("a", draft(keyframes, prompt="too late"), first["version"])
+    assert session.open("a")["plan"]["settings"]["prompt"] == "of another window"
+    assert session.plan("a", draft(keyframes), second["version"])["settings"]["prompt"] == "a square"
+
+
+def test_a_start_that_resolves_the_draft_is_no_other_page(session: Session, tmp_path: Path) -> None:
+    keyframes = added(session, tmp_path)
+    told = session.plan("a", draft(keyframes), "")
+    generate(kept_settings(session.folder / "a"), verbose=False)
+    assert told["version"] != session.open("a")["plan"]["version"]
+    after = session.plan("a", draft(keyframes), told["version"])
+    assert [one["todo"] for one in after["segments"]] == ["kept", "kept"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", ".", "/etc", "a/b", "../a", ".hidden", "a\0", None, 3, "x" * 200, "a\n"]
+)
+def test_a_run_is_a_plain_name(session: Session, name: object) -> None:
+    with pytest.raises(InputError, match="the run's name"):
+        session.open(name)
+
+
+def test_only_the_run_that_is_shown_is_answered(tmp_path: Path) -> None:
+    session = Session(tmp_path, "a")
+    assert session.runs()["only"] == "a"
+    with pytest.raises(InputError, match="not shown here"):
+        session.open("b")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"output": "/tmp/elsewhere"}, "output cannot be set here"),
+        ({"audio": "/etc/passwd"}, "audio cannot be set here"),
+        ({"tracking": "wandb"}, "tracking cannot be set here"),
+        ({"model": "/srv/weights"}, "model is '/srv/weights'"),
+        ({"model": "os:system"}, "model is 'os:system'"),
+        ({"solver": "os:system"}, "solver is 'os:system'"),
+    ],
+)
+def test_a_page_names_no_file_module_or_service(
+    session: Session, tmp_path: Path, settings: dict[str, str], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        session.plan("a", {"keyframes": added(session, tmp_path), "settings": settings}, "")
+
+
+@pytest.mark.parametrize("keyframe", [["/etc/passwd", 0], ["0" * 16, 0], "a", None, [1]])
+def test_a_keyframe_is_a_picture_of_this_run(session: Session, tmp_path: Path, keyframe: object) -> None:
+    keyframes = [*added(session, tmp_path), keyframe]
+    with pytest.raises(InputError, match="expected a picture of this film"):
+        session.plan("a", {"keyframes": keyframes, "settings": {}}, "")
+    with pytest.raises(InputError, match="there is no picture"):
+        session.picture("a", "/etc/passwd")
+
+
+def test_what_is_no_picture_or_too_large_is_refused(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_text("<svg onload=alert(1)>")
+    with pytest.raises(InputError):
+        session.add_picture("a", tmp_path / "a.png")
+    monkeypatch.setattr("wanedit.board.session.MAX_PICTURE", 500)
+    Image.new("RGB", (32, 32)).save(tmp_path / "large.png")
+    with pytest.raises(InputError, match="pixels"):
+        session.add_picture("a", tmp_path / "large.png")
+    assert not (session.folder / "a" / "keyframes").exists()
+
+
+def test_another_model_takes_settings_of_its_own(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wanedit.board.session.installed_models", lambda: ["wan-tiny", "Wan2.1-Fun-1.3B-InP"])
+    told = session.plan("a", draft(added(session, tmp_path)), "")
+    other = draft(told["keyframes"], **told["settings"] | {"model": "Wan2.1-Fun-1.3B-InP"})
+    told = session.plan("a", other, told["version"])
+    assert told["settings"].keys() == {"prompt", "base_seed", "sub_prompts", "model"}
+    assert told["resolved"]["num_inference_steps"] == 50
+
+
+def test_a_living_run_is_seen_whoever_started_it(session: Session, tmp_path: Path) -> None:
+    session.plan("a", draft(added(session, tmp_path)), "")
+    assert not session.status("a")["status"]["running"]
+    directory = RunDirectory(session.folder / "a", session.folder / "a" / "output_final.mp4")
+    with directory.lock():
+        assert session.status("a")["status"]["running"]
+        with pytest.raises(InputError, match="being made already"):
+            session.start(
+                "a", draft(session.open("a")["plan"]["keyframes"]), session.open("a")["plan"]["version"]
+            )
+    assert not session.status("a")["status"]["running"]
+
+
+@pytest.mark.slow
+def test_a_run_is_started_cancelled_and_goes_on_to_the_same_bytes(session: Session, tmp_path: Path) -> None:
+    keyframes = added(session, tmp_path, (0, 4, 8, 12))
+    settings = draft(keyframes, num_inference_steps=30)
+    told = session.plan("a", settings, "")
+    session.start("a", settings, told["version"])
+    directory = RunDirectory(session.folder / "a", session.folder / "a" / "output_final.mp4")
+
+    def until(condition: Any) -> None:
+        end = time.monotonic() + 200
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    until(lambda: session.status("a")["status"].get("stage", {}).get("label") == "sampling")
+    until(lambda: Manifest(directory).read())
+    stopped = session.cancel("a")
+    assert (stopped["running"], stopped["stopped"], stopped["error"]) == (False, True, None)
+    kept = Manifest(directory).read()
+    assert 0 < len(kept) < 6
+    told = session.open("a")["plan"]
+    assert told["cost"]["segments"] == 3 - len(kept)
+    # Another server goes on.
+    after = Session(session.folder)
+    after.start("a", settings, told["version"])
+    until(lambda: not after.status("a")["status"]["running"])
+    assert after.status("a")["film"]["frames"] == 25
+    whole = generate(kept_settings(session.folder / "a", output=str(tmp_path / "b")), verbose=False)
+    ours = {name: entry.latents_sha256 for name, entry in Manifest(directory).read().items()}
+    theirs = Manifest(RunDirectory(tmp_path / "b", whole.video)).read()
+    assert {name: ours[name] for name in whole.segments} == {
+        n: theirs[n].latents_sha256 for n in whole.segments
+    }

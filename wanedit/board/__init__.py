@@ -1,0 +1,5 @@
+"""A page in the browser for people who look: keyframes on a time line, what a run will cost, its progress, its film.
+
+`session` answers what the page asks, from run folders; `server` brings the two together; `worker` is the command line
+in a process of its own; `page/` is what the browser shows. A run of the board is a run of the command line.
+"""
