@@ -124,8 +124,6 @@ def bridges(
     config: GenerationConfig,
     folder: WanFolder,
     where: Path,
-    seed: int = 0,
-    takes: Sequence[int] = (),
     together: bool = False,
 ) -> tuple[list[SegmentTask], dict[int, str]]:
     """A task for each keyframe between two segments, and by the index of the second why there is none.
@@ -136,15 +134,13 @@ def bridges(
         images: keyframes, by the output frame that shows them.
         texts: prompt of every two neighbouring segments.
         where: latents are kept.
-        seed: the run's.
-        takes: which of each is wanted; () for 0 of all.
         together: they are denoised with the segments from the start: each changes all slots of both, or of as much
             about the keyframe as fits the model's limit.
     """
     made, lacking = list[SegmentTask](), dict[int, str]()
     sigma = 1.0 if together else config.bridge_sigma
-    for (before, after), (left, right), text, take in zip(
-        pairwise(tasks), pairwise(chain.segments), texts, takes or [0] * len(texts), strict=True
+    for (before, after), (left, right), text in zip(
+        pairwise(tasks), pairwise(chain.segments), texts, strict=True
     ):
         join, total = before.slots - 1, before.slots + after.slots - 1
         zone = range(
@@ -175,7 +171,7 @@ def bridges(
         middle = {frame - low: image for frame, image in shown.items() if low <= frame <= high}
         decides = {
             "bridge": BRIDGING,
-            "segments": [before.original, after.original],
+            "segments": [before.digest, after.digest],
             "window": window,
             "zone": free,
             "sigma": sigma,
@@ -190,21 +186,13 @@ def bridges(
                 first=before.first,
                 middle=middle,
                 prompt=text,
-                seed=take_seed(seed, "bridge", after.index, take),
-                take=take,
-                original=digest(decides),
-                digest=digest(
-                    decides | {"segments": [before.digest, after.digest]} | ({"take": take} if take else {})
-                ),
+                original=digest(decides | {"segments": [before.original, after.original]}),
+                digest=digest(decides),
+                begun=None,
                 bridge=Bridge(Slots(where, tuple(sequence([before, after]))), window, free, sigma),
             )
         )
     return made, lacking
-
-
-def first_takes(tasks: Sequence[SegmentTask], seed: int) -> list[SegmentTask]:
-    """The same, all of take 0, in a run of this seed."""
-    return [replace(task, digest=task.original, take=0, seed=seed) for task in tasks]
 
 
 def co_denoising(
@@ -256,6 +244,18 @@ def co_denoising(
         name = digest({"co_denoise": state.digest, "segment": window.task.index})
         begun.append(replace(window.task, digest=name, original=name, begun=Begun(latents, sigma)))
     return state, begun
+
+
+def taken(task: SegmentTask, seed: int, take: int) -> SegmentTask:
+    """Another take of what is of take 0, in a run of `seed`."""
+    kind = "segment" if task.bridge is None else "bridge"
+    name = digest({"of": task.digest, "take": take}) if take else task.digest
+    return replace(task, seed=take_seed(seed, kind, task.index, take), take=take, digest=name)
+
+
+def first_takes(tasks: Sequence[SegmentTask]) -> list[SegmentTask]:
+    """What is read where all of them are of take 0."""
+    return [replace(task, digest=task.original) for task in tasks]
 
 
 def decodings(

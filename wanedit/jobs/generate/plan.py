@@ -15,6 +15,7 @@ from torch import Tensor
 from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.files import digest
+from wanedit.flow.path import Schedule
 from wanedit.flow.solvers import SOLVERS, count_evaluations
 from wanedit.jobs.generate.config import (
     GenerationConfig,
@@ -32,10 +33,11 @@ from wanedit.jobs.generate.joins import (
     decodings,
     first_takes,
     latents_file,
+    taken,
 )
 from wanedit.lit.model import held_softly, open_model, require_wan
 from wanedit.lit.tasks import ChainSettings, CoDenoising, DecodeTask, SegmentTask
-from wanedit.rng import derive_seed, take_seed
+from wanedit.rng import derive_seed
 from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
@@ -108,16 +110,17 @@ class Plan:
         size: (height, width).
         seed: of all noise.
         evaluations: passes of the network for one segment, two for each velocity under guidance.
-        bridge_evaluations: likewise for one bridge.
         window_evaluations: likewise for each window of what is denoised together.
         begun_evaluations: likewise for a segment that goes on from there.
+        apart: for each segment a task of take 0, to be sampled by itself.
+        model_files: SHA-256 of every file that decides what the model computes, by its path inside the model's folder.
+        sound: what lies under the video.
+        bridge_evaluations: passes of the network for one bridge.
         together: what is denoised as one state before the segments, if anything is.
         tasks: one for each segment of the timeline.
-        bridges: what is sampled anew between them.
+        bridges: what is sampled anew between segments.
         pieces: for each segment the latents that its frames are decoded from.
         originals: of all segments, and of all bridges that can be, the digests of take 0.
-        sound: what lies under the video.
-        model_files: SHA-256 of every file that decides what the model computes, by its path inside the model's folder.
     """
 
     config: GenerationConfig
@@ -129,17 +132,18 @@ class Plan:
     seed: int
     settings: ChainSettings
     evaluations: int
-    bridge_evaluations: int
     window_evaluations: int
     begun_evaluations: int
-    together: tuple[CoDenoising, ...]
-    tasks: tuple[SegmentTask, ...]
-    bridges: tuple[SegmentTask, ...]
-    pieces: tuple[DecodeTask, ...]
-    originals: tuple[str, ...]
+    apart: tuple[SegmentTask, ...]
     warnings: tuple[str, ...]
     model_files: dict[str, str]
     sound: Sound | None
+    bridge_evaluations: int = 0
+    together: tuple[CoDenoising, ...] = ()
+    tasks: tuple[SegmentTask, ...] = ()
+    bridges: tuple[SegmentTask, ...] = ()
+    pieces: tuple[DecodeTask, ...] = ()
+    originals: tuple[str, ...] = ()
 
     @property
     def digests(self) -> list[str]:
@@ -205,7 +209,6 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         tile=config.tile,
         middle_strength=config.middle_strength,
     )
-    passes = partial(settings.passes, folder.handovers(settings.boundary_timestep))
     above, below = settings.schedule.split(config.co_sigma)
     if config.joins == "co_denoise" and not len(above):
         raise InputError(
@@ -213,7 +216,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
             "none"
         )
     evaluations, for_window, for_begun = (
-        count_evaluations(settings.solver, levels, passes) for levels in (settings.schedule, above, below)
+        _evaluations(folder, settings, levels) for levels in (settings.schedule, above, below)
     )
     fps, size = _given(config.fps, own.fps), str(_given(config.size, own.size))
     negative_prompt = _given(config.negative_prompt, own.negative_prompt)
@@ -249,16 +252,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     notes += timeline.stretches(chain)
     notes += _doubts(folder, chain, texts)
     once = config.decode != "apart"
-    takes, bridge_takes = config.takes_of(len(chain.segments))
-    bridged = config.joins == "bridge" or any(bridge_takes)
-    if not once and (bridged or config.joins != "none"):
-        asked = f"bridge_takes are {bridge_takes}" if config.joins == "none" else f"joins is {config.joins}"
-        raise InputError(
-            f"{asked} and decode apart; expected decode once, since a bridge changes slots of two segments"
-        )
-    again = 0
-    if bridged:
-        again = count_evaluations(settings.solver, settings.schedule.after(config.bridge_sigma), passes)
+    takes = config.takes_of(len(chain.segments))
     if not once and chain.joins:
         notes.append(
             "decode apart: each segment is decoded without what goes before it, as the settings or this folder's "
@@ -279,8 +273,6 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         **filled,
         solver=solver,
         decode="once" if once else "apart",
-        takes=takes if any(takes) else [],
-        bridge_takes=bridge_takes if any(bridge_takes) else [],
         audio=audio,
         keyframes=[[str(keyframe.path.absolute()), keyframe.seconds] for keyframe in keyframes],
         references=[str(image.keyframe.path.absolute()) for image in subjects],
@@ -298,42 +290,11 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
             texts,
             negative_prompt,
             seed,
-            takes,
             digest(files),
             space,
         )
     )
-    where = RunDirectory(config.folder, config.final_path).segments
-    shown = dict(zip(chain.keyframe_frames, images, strict=True))
-    told = [prompts(config, len(keyframes) - 1, ends)[0] for ends in zip(cuts, cuts[2:], strict=False)]
-    over = partial(bridges, chain=chain, images=shown, texts=told, config=config, folder=folder, where=where)
-    state = ()
-    if config.joins == "co_denoise":
-        first = first_takes(tasks, seed)
-        windows, lacking = over(first, seed=seed, together=True)
-        notes += lacking.values()
-        one, begun = co_denoising(first, windows, config.co_sigma, where)
-        state = (one,)
-        # Another take of a segment is sampled apart: it would change all others too.
-        tasks = [
-            replace(task, original=from_state.original) if task.take else from_state
-            for task, from_state in zip(tasks, begun, strict=True)
-        ]
-    bridgeable, why = over(tasks, seed=seed, takes=bridge_takes)
-    everywhere = config.joins == "bridge"
-    between = [task for task in bridgeable if everywhere or task.take]
-    notes += [note for k, note in why.items() if everywhere or bridge_takes[k - 1]]
-    firsts = decodings(
-        first_takes(tasks, seed), first_takes(bridgeable, seed) if everywhere else (), where, once
-    )
-    pieces = decodings(tasks, between, where, once)
-    most = max(len(tasks), *[len(one.windows) for one in state], 0)
-    if config.num_gpus > most:
-        notes.append(
-            f"num_gpus is {config.num_gpus} and the number of {'windows' if state else 'segments'} {most}, each the "
-            "work of one process: no more are started"
-        )
-    return Plan(
+    plan = Plan(
         config=config,
         folder=folder,
         timeline=chain,
@@ -343,20 +304,86 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         seed=seed,
         settings=settings,
         evaluations=evaluations,
-        bridge_evaluations=again,
         window_evaluations=for_window,
         begun_evaluations=for_begun,
-        together=state,
-        tasks=tuple(tasks),
-        bridges=tuple(between),
-        pieces=tuple(
-            replace(piece, original=first.digest) for piece, first in zip(pieces, firsts, strict=True)
-        ),
-        originals=tuple(task.original for task in (*tasks, *bridgeable)),
+        apart=tuple(tasks),
         warnings=tuple(notes),
         model_files=files,
         sound=sound,
     )
+    return with_takes(plan, *takes)
+
+
+def with_takes(plan: Plan, takes: Sequence[int], bridge_takes: Sequence[int]) -> Plan:
+    """The same run of these takes of every segment, and of the bridge over every join.
+
+    Raises:
+        InputError: bridges that cannot be.
+    """
+    config, chain = plan.config, plan.timeline
+    once, everywhere, again = config.decode != "apart", config.joins == "bridge", 0
+    if not once and (any(bridge_takes) or config.joins != "none"):
+        asked = f"joins is {config.joins}"
+        if config.joins == "none":
+            asked = f"bridge_takes are {list(bridge_takes)}"
+        raise InputError(
+            f"{asked} and decode apart; expected decode once, since a bridge changes slots of two segments"
+        )
+    if everywhere or any(bridge_takes):
+        again = _evaluations(plan.folder, plan.settings, plan.settings.schedule.after(config.bridge_sigma))
+    where = RunDirectory(config.folder, config.final_path).segments
+    shown = dict(zip(chain.keyframe_frames, plan.keyframes, strict=True))
+    cuts = [chain.keyframe_frames.index(frame) for frame in (0, *chain.joins, chain.num_frames - 1)]
+    told = [prompts(config, len(plan.keyframes) - 1, ends)[0] for ends in zip(cuts, cuts[2:], strict=False)]
+    over = partial(
+        bridges, chain=chain, images=shown, texts=told, config=config, folder=plan.folder, where=where
+    )
+    tasks = [taken(task, plan.seed, take) for task, take in zip(plan.apart, takes, strict=True)]
+    state, notes = tuple[CoDenoising, ...](), list[str]()
+    if config.joins == "co_denoise":
+        windows, lacking = over(plan.apart, together=True)
+        notes += lacking.values()
+        one, begun = co_denoising(plan.apart, windows, config.co_sigma, where)
+        state = (one,)
+        # Another take of a segment is sampled apart: it would change all others too.
+        tasks = [
+            replace(task, original=from_state.original) if task.take else from_state
+            for task, from_state in zip(tasks, begun, strict=True)
+        ]
+    able, lacking = over(tasks)
+    able = [taken(task, plan.seed, bridge_takes[task.index - 1]) for task in able]
+    between = [task for task in able if everywhere or task.take]
+    notes += [note for k, note in lacking.items() if everywhere or bridge_takes[k - 1]]
+    most = max(len(tasks), *[len(one.windows) for one in state], 0)
+    if config.num_gpus > most:
+        notes.append(
+            f"num_gpus is {config.num_gpus} and the number of {'windows' if state else 'segments'} {most}, each the "
+            "work of one process: no more are started"
+        )
+    firsts = decodings(first_takes(tasks), first_takes(able) if everywhere else (), where, once)
+    return replace(
+        plan,
+        config=replace(
+            config,
+            takes=list(takes) if any(takes) else [],
+            bridge_takes=list(bridge_takes) if any(bridge_takes) else [],
+        ),
+        bridge_evaluations=again,
+        together=state,
+        tasks=tuple(tasks),
+        bridges=tuple(between),
+        pieces=tuple(
+            replace(piece, original=of_first.digest)
+            for piece, of_first in zip(decodings(tasks, between, where, once), firsts, strict=True)
+        ),
+        originals=tuple(task.original for task in (*tasks, *able)),
+        warnings=tuple(dict.fromkeys([*plan.warnings, *notes])),
+    )
+
+
+def _evaluations(folder: WanFolder, settings: ChainSettings, levels: Schedule) -> int:
+    passes = partial(settings.passes, folder.handovers(settings.boundary_timestep))
+    return count_evaluations(settings.solver, levels, passes)
 
 
 def _given(value: Value | None, own: Value) -> Value:
@@ -372,13 +399,12 @@ def _tasks(
     texts: list[str],
     negative_prompt: str,
     seed: int,
-    takes: Sequence[int],
     model: str,
     space: LatentSpace,
 ) -> Iterator[SegmentTask]:
     """One task for each segment; `texts` are their prompts, `model` is the hash of the model's files."""
     place = dict(zip(chain.keyframe_frames, images, strict=True))
-    for segment, prompt, take in zip(chain.segments, texts, takes, strict=True):
+    for segment, prompt in zip(chain.segments, texts, strict=True):
         k, first, last = segment.index, place[segment.start], place[segment.end]
         middle = {span.first: place[span.start] for span in segment.spans[1:]}
         # Whatever changes a pixel stands here and nothing else: a segment is found again by this hash.
@@ -422,10 +448,9 @@ def _tasks(
             references=tuple(subjects),
             prompt=prompt,
             negative_prompt=negative_prompt,
-            seed=take_seed(seed, "segment", k, take),
-            take=take,
+            seed=seed,
             original=digest(decides),
-            digest=digest(decides | {"take": take}) if take else digest(decides),
+            digest=digest(decides),
             latent_space=space,
         )
 
