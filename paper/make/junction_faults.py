@@ -1,7 +1,7 @@
 """Join clips with one known fault each and record what the junction measures say of it.
 
 `python -m paper.make.junction_faults` writes paper/records/junction_faults.csv: the clip of examples/footage, clips
-drawn by the sprite renderer and textures in motion, joined without a fault and with each of seven. One row is one
+drawn by the sprite renderer and textures in motion, joined without a fault and with each of nine. One row is one
 measure of one join. The last rows measure places of the clips where nothing was joined: false alarms. Two minutes on
 one core, no model.
 """
@@ -17,7 +17,7 @@ from paper.make.records import JUNCTION_FAULTS, ROOT
 from wanedit.errors import InputError
 from wanedit.metrics.functional.junctions import REACH, JunctionScore, Transitions
 from wanedit.sprites import frame_times, render, sample_scene
-from wanedit.video import to_uint8
+from wanedit.video import retime, to_uint8
 from wanedit.video.decode import read_frames
 
 Fault = Callable[[np.ndarray, int], np.ndarray]
@@ -69,6 +69,15 @@ def _pulsing(clip: np.ndarray, join: int) -> np.ndarray:
     return np.stack([clip[t] if t % 4 == join % 4 else frame for t, frame in enumerate(soft)])
 
 
+def _faster(clip: np.ndarray, join: int) -> np.ndarray:
+    return np.concatenate([clip[:join], clip[join::2]])
+
+
+def _slower(clip: np.ndarray, join: int) -> np.ndarray:
+    rest = clip[join:]
+    return np.concatenate([clip[:join], retime(rest, 2 * len(rest) - 1, "optical_flow")[: len(rest)]])
+
+
 FAULTS: dict[str, Fault] = {
     "none": _untouched,
     "8 px jump": _jumped,
@@ -78,6 +87,8 @@ FAULTS: dict[str, Fault] = {
     "three frames blurred": _blurred,
     "a frame shown twice": _repeated,
     "soft between keyframes": _pulsing,
+    "speed doubled": _faster,
+    "speed halved": _slower,
 }
 
 

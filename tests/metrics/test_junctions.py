@@ -4,9 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
+from paper.make import junction_faults
+from paper.make.junction_faults import FPS, FRAMES, SIZE
 from wanedit.errors import InputError
 from wanedit.metrics.functional.junctions import (
     MEASURES,
+    REACH,
     JunctionScore,
     Series,
     Transitions,
@@ -14,6 +17,8 @@ from wanedit.metrics.functional.junctions import (
     junction_scores,
     score,
 )
+from wanedit.sprites import frame_times, render, sample_scene
+from wanedit.video import to_uint8
 
 JOIN = 20
 
@@ -108,11 +113,46 @@ def test_a_still_clip_shows_nothing() -> None:
 
 def test_the_ratio_is_to_the_median_away_from_all_joins() -> None:
     values = np.array([np.nan, *[2.0] * 9, 8.0, *[2.0] * 9])
-    assert score("mse", Series(values), 10, [10]) == JunctionScore(8.0, 2.0, 4.0, True)
-    assert score("mse", Series(values), 5, [5]) == JunctionScore(2.0, 2.0, 1.0, False)
+    assert score("mse", Series(values), 10, [10]) == JunctionScore(8.0, 2.0, 4.0, True, severity=2.0)
+    assert score("mse", Series(values), 5, [5]) == JunctionScore(2.0, 2.0, 1.0, False, severity=0.2)
     # The worst of the interior is worse: the clip does this anyway.
     values[15] = 9.0
     assert score("mse", Series(values), 10, [10]).shows is False
+
+
+@pytest.mark.parametrize("measure", ["mse", "acceleration", "turn", "warp", "colour", "sharpness"])
+def test_what_has_its_like_beside_it_is_no_join(measure: str) -> None:
+    hump, spike = np.full(40, 1.0), np.full(40, 1.0)
+    spike[20] = 8.0
+    # As when a camera sets off and stops: over five frames, of which a join excuses all from the interior.
+    hump[18:23] = 7.0, 7.9, 8.0, 7.9, 7.0
+    assert score(measure, Series(spike), 20, [20]).shows
+    assert not score(measure, Series(hump), 20, [20]).shows
+
+
+def test_a_change_of_speed_lasts_and_is_seen() -> None:
+    values = np.full(40, 1.0)
+    values[20:23] = 8.0
+    assert score("mse", Series(values), 20, [20]).shows
+    assert not score("colour", Series(values), 19, [19]).shows
+
+
+def test_clean_places_and_faults_of_drawn_scenes() -> None:
+    """Of clean footage these two scenes have the most places that show, for something bounces there."""
+    clean, seen = [], []
+    spoilt = {name: spoil for name, spoil in junction_faults.FAULTS.items() if name != "none"}
+    for seed in (1, 6):
+        scene = sample_scene(seed, "test", FRAMES / FPS)
+        clip = to_uint8(render(scene, frame_times(FRAMES, FPS), SIZE).video)
+        whole = Transitions.of(clip)
+        for place in range(REACH + 1, FRAMES - REACH - 1):
+            clean += [place] * any(one.shows for one in whole.scores([place])[place].values())
+        join = FRAMES // 2
+        for fault, spoil in spoilt.items():
+            found = junction_scores(spoil(clip, join), [join])[join]
+            seen += [(seed, fault)] * any(one.shows for one in found.values())
+    assert len(clean) <= 4
+    assert len(seen) == 2 * len(spoilt) - 1, sorted(seen)
 
 
 LIMITED = [("warp", 14.0), ("colour", 1.0), ("sharpness", 0.6)]

@@ -22,7 +22,7 @@ reference, such as the source of an edit, does the same at that very place.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -31,7 +31,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wanedit.errors import InputError
-from wanedit.metrics.functional.motion import Step, bend, follow
+from wanedit.metrics.functional.motion import Step, bend, reduced, step_between
 from wanedit.video.arrays import AnyFrame, Clip
 
 # Frames on either side of a join that belong to it and not to the interior, and how many the interior must have.
@@ -41,6 +41,9 @@ SHORTEST = 1 + REACH + LEAST + 2
 # Above its limit a join must be so many times as bad as the calmest quarter of the interior. A clip that pulses at each
 # keyframe is calm between two; of clean footage above a limit few places vary that much (docs/evaluation.md).
 CALM = 4.0
+# What a clip does by itself, such as a camera that sets off, comes and goes over several frames and so has its like
+# beside it, within `REACH`, where the interior does not look.
+ASIDE = 1.25
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,12 @@ class Measure:
 
     Attributes:
         floor: the least median that a value is compared with, in the series' own unit.
-        limit, margin: a join shows where its ratio is above the limit and its value, by the margin, worse than all of
-            the interior. Both were set on two real clips, so that no place of theirs shows where nothing was joined.
+        limit, margin: a join shows where its ratio is above the limit and its value, by `margin`, worse than all of
+            the interior and, by `ASIDE`, than what lies beside it. Limit and margin were set on two real clips, so that
+            no place of theirs shows where nothing was joined.
         unit: of the series.
         reach: frames before and after the join at which it may show.
+        lasting: whether what lies beside it must be better on one side alone, for a change of speed lasts.
         most, by_speed, by_warp: the limit is `most + by_speed * speed + by_warp * warp`, of the same step: speed is its
             mean motion in pixels of the reduced clip, for what moves fast blurs, and is laid back less well; warp is
             the measure of that name, for what is laid back badly changes in colour. Of 1,143 steps of three real clips
@@ -64,6 +69,7 @@ class Measure:
     margin: float
     unit: str
     reach: tuple[int, int]
+    lasting: bool = False
     most: float = math.inf
     by_speed: float = 0.0
     by_warp: float = 0.0
@@ -75,10 +81,11 @@ class Measure:
 
 
 MEASURES = {
-    "mse": Measure(0.25, 2.0, 1.25, "levels^2", (0, 1)),
-    "acceleration": Measure(0.1, 2.0, 2.0, "px / frame^2", (1, 1)),
-    "turn": Measure(0.1, 1.5, 1.25, "share", (1, 1)),
-    "warp": Measure(0.5, 1.5, 1.25, "levels", (0, 1), most=9.5, by_speed=1.5),
+    "mse": Measure(0.25, 2.0, 1.25, "levels^2", (0, 1), lasting=True),
+    # A kink at a join is in the motion about the frame before it, or about its own.
+    "acceleration": Measure(0.1, 2.0, 2.0, "px / frame^2", (1, 0), lasting=True),
+    "turn": Measure(0.1, 1.5, 1.25, "share", (1, 0), lasting=True),
+    "warp": Measure(0.5, 1.5, 1.25, "levels", (0, 1), lasting=True, most=9.5, by_speed=1.5),
     "colour": Measure(0.05, 3.0, 1.25, "CIELAB", (0, 1), most=0.8, by_warp=0.1),
     "sharpness": Measure(0.1, 2.0, 1.25, "log ratio", (1, 2), most=0.3, by_speed=0.15),
     "duplicate": Measure(0.05, 3.0, 2.0, "levels", (0, 1)),
@@ -98,6 +105,7 @@ class JunctionScore:
         ratio: how much worse the join is; 1 where it is as the interior.
         shows: whether a person should look at it: for its ratio, or for its size.
         beyond: whether it shows for its size, above the measure's limit.
+        severity: how far it is from where it begins to show, which is 1.
     """
 
     value: float
@@ -105,6 +113,7 @@ class JunctionScore:
     ratio: float
     shows: bool
     beyond: bool = False
+    severity: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,24 +188,31 @@ def score(
         reference: the same measure of the reference.
     """
     measure, values = MEASURES[name], series.values
-    near = slice(max(junction - measure.reach[0], 0), junction + measure.reach[1] + 1)
-    away = interior(len(values), junctions) & np.isfinite(values)
-    about = values[near][np.isfinite(values[near])]
-    median, low, high = (float(f(values[away])) for f in (np.median, np.min, np.max))
+    first, last = junction - measure.reach[0], junction + measure.reach[1]
+    near = slice(max(first, 0), last + 1)
+    away, known = interior(len(values), junctions) & np.isfinite(values), np.nan_to_num(values)
+    median, about = float(np.median(values[away])), values[near][np.isfinite(values[near])]
     if name == "duplicate":
         # The floor keeps a clip that stands still, and repeats its frames everywhere, at a ratio of 1.
         value = float(about.min())
-        ratio, worse = max(median, measure.floor) / max(value, measure.floor), value < low / measure.margin
+        ratio = max(median, measure.floor) / max(value, measure.floor)
+        known = np.where(np.isfinite(values), 1 / np.maximum(known, 1e-9), 0.0)
     else:
         value = float(about.max())
-        ratio, worse = max(value, measure.floor) / max(median, measure.floor), value > high * measure.margin
-    share = measure.share_of_limit(series)
-    beyond = bool((share[near] > max(1.0, CALM * np.quantile(share[away], 0.25))).any())
-    least = measure.limit
+        ratio = max(value, measure.floor) / max(median, measure.floor)
+    beside = (
+        known[max(min(first - 1, junction - REACH), 0) : max(first, 0)],
+        known[last + 1 : max(last + 1, junction + REACH) + 1],
+    )
+    next_to_it = (min if measure.lasting else max)(side.max(initial=0.0) for side in beside)
+    apart = known[near].max() / max(measure.margin * known[away].max(), ASIDE * next_to_it, 1e-9)
+    share, least, excess = measure.share_of_limit(series), measure.limit, 0.0
     if reference is not None:
-        beyond = beyond and not (measure.share_of_limit(reference)[near] > 1).any()
         least = max(least, measure.margin * score(name, reference, junction, junctions).ratio)
-    return JunctionScore(value, median, ratio, beyond or (worse and ratio > least), beyond)
+    if reference is None or not (measure.share_of_limit(reference)[near] > 1).any():
+        excess = float(share[near].max() / max(1.0, CALM * np.quantile(share[away], 0.25)))
+    severity = max(excess, min(ratio / least, float(apart)))
+    return JunctionScore(value, median, ratio, severity > 1, excess > 1, severity)
 
 
 @dataclass(eq=False)
@@ -231,11 +247,13 @@ class Transitions:
         self.before, self.sharp = step, sharp
 
     @classmethod
-    def of(cls, video: Clip) -> "Transitions":
-        """Of a whole clip."""
-        found, steps = cls(), follow(video)
-        for t, frame in enumerate(video):
-            found.update(frame, next(steps) if t else None)
+    def of(cls, video: Clip | Iterable[AnyFrame]) -> "Transitions":
+        """Of a whole clip, of which each frame is read once."""
+        found, before = cls(), None
+        for frame in video:
+            small = reduced(frame)
+            found.update(frame, None if before is None else step_between(before, small))
+            before = small
         return found
 
     def series(self, name: str) -> Series:
