@@ -19,7 +19,7 @@ from wanedit.jobs.edit.plan import ALGORITHM
 from wanedit.jobs.evaluate.metric import METRICS, Inputs, SceneTruth, measure
 from wanedit.jobs.evaluate.run import flat
 from wanedit.jobs.generate.config import GenerationConfig
-from wanedit.jobs.generate.joins import BRIDGING, DECODING
+from wanedit.jobs.generate.joins import BRIDGING, CO_DENOISING, DECODING
 from wanedit.jobs.generate.plan import ALGORITHM as SAMPLING
 from wanedit.lit.model import OutsideModel, hash_code, open_model, require_wan
 from wanedit.runtime.directory import Manifest, RunDirectory
@@ -36,7 +36,7 @@ from wanedit.wan.load import hash_files
 # Raised when a change to what is measured makes earlier results another thing.
 MEASURED = 2
 # Of what makes a command's pixels.
-VERSIONS = {"edit": (ALGORITHM,), "generate": (SAMPLING, BRIDGING, DECODING)}
+VERSIONS = {"edit": (ALGORITHM,), "generate": (SAMPLING, BRIDGING, CO_DENOISING, DECODING)}
 RESULT, FAILURE = "result.json", "failure.json"
 # What decides nothing.
 LOGGED = (*TrackingSettings.__dataclass_fields__, "module_folders")
