@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.chaos.disk import READS, REMOVES, Call, Disk, Fault
 from tests.chaos.jobs import Job, given, results
 from wanedit.errors import ResourceError, WaneditError
+from wanedit.runtime.predict import load_latents
 
 HANG = 10  # seconds
 # Written whole or not at all, and always the same.
@@ -85,6 +86,8 @@ class Bench:
                 assert text == self.started[name]
             elif is_hidden(name):
                 assert littered or name in self.started, f"{name} was left behind"
+            elif path.name.startswith("velocity_"):
+                load_latents(path)  # goes with the state that it is of
             elif path.suffix in EXACT:
                 assert text in (self.started.get(name), self.wanted.get(name)), f"{name} is half-written"
             elif path.suffix == ".html":

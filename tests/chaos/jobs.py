@@ -85,6 +85,10 @@ def _generate_tracked(place: Path) -> None:
     _generate(place, tracking="csv")
 
 
+def _generate_together(place: Path) -> None:
+    _generate(place, joins="co_denoise")
+
+
 def _edit(place: Path, output: str = "out", **changes: Any) -> None:
     inputs = place / "given"
     settings: dict[str, Any] = {
@@ -168,6 +172,7 @@ JOBS = {
         Job("generate, again", _generate, (_generate,)),
         Job("generate, tracked", _generate_tracked),
         Job("generate, gif", _generate_gif),
+        Job("generate, together", _generate_together),
         Job("edit", _edit),
         Job("edit, again", _edit, (_edit,)),
         Job("edit, resumed", _edit, (_edit,), _lose_last_segment),
@@ -190,7 +195,18 @@ class Remembered:
         self.made: dict[str, tuple[list[Any], Any]] = {}
         self.asked: list[str] = []
 
-    def __call__(self, module: Any, tasks: Any, save: Callable[[Any], None], config: Any, world: Any) -> None:
+    def __call__(
+        self,
+        module: Any,
+        tasks: Any,
+        save: Callable[[Any], None],
+        config: Any,
+        world: Any,
+        together: bool = False,
+    ) -> None:
+        if together:  # writes files on its way
+            real.predict(module, tasks, save, config, world, together)
+            return
         on_step = getattr(module, "on_step", None)
         for task in tasks:
             self.asked.append(task.digest)

@@ -1,12 +1,14 @@
 """Real processes, really killed, really parallel."""
 
 import contextlib
+import functools
 import json
 import re
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 
 from tests.chaos.disk import room
 from tests.jobs.test_generate import latents_of
-from tests.runs import command, run_cli, start_process
+from tests.runs import command, draw_keyframe, run_cli, start_process
 from wanedit import GenerationResult
 from wanedit.errors import ResourceError
 from wanedit.runtime.directory import RunDirectory
@@ -120,6 +122,91 @@ def test_num_gpus_starts_its_own_workers(keyframes, finished: GenerationResult, 
     assert (out / "output_final.mp4").exists()
     assert re.search(r"^sampling on 2 ranks .* 6/6 steps", output, re.MULTILINE)
     assert not list(out.rglob("*.partial"))
+
+
+# The stage of a kind of join: its settings, the files that are there when it is at work, and how a loss names it.
+STAGES = {
+    "co_denoise": (["--joins=co_denoise", "--num_inference_steps=24"], ("velocity_*", 6), "at co_denoise"),
+    "bridge": (["--joins=bridge", MANY_STEPS], ("segment_*.safetensors", 3), "at bridge 2"),
+}
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory) -> list[list]:
+    """Keyframes of segments that are long enough for a bridge."""
+    folder = tmp_path_factory.mktemp("longer")
+    return [[str(draw_keyframe(folder / f"{k}.png", 4 * k)), t] for k, t in enumerate((0, 0.75, 1.5, 2))]
+
+
+@pytest.fixture(scope="module")
+def whole(longer, tmp_path_factory) -> Callable[[str], list[str]]:
+    """Hashes of the latents of a run that nothing stops, by its joins."""
+
+    @functools.cache
+    def made(joins: str) -> list[str]:
+        out = tmp_path_factory.mktemp(joins) / "out"
+        done = run_cli(*command(longer, out, *STAGES[joins][0], "--quiet"))
+        assert done.code == 0, done.err
+        return hashes(out)
+
+    return made
+
+
+def wait_for_files(process: subprocess.Popen, out: Path, pattern: str, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(out.glob(f"segments/{pattern}"))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"no {pattern}"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("joins", STAGES)
+def test_a_stop_while_joins_are_sampled_resumes_to_the_same_bytes(
+    longer, tmp_path: Path, whole: Callable[[str], list[str]], joins: str, name: str
+) -> None:
+    out, (settings, at_work, _) = tmp_path / "out", STAGES[joins]
+    words = command(longer, out, *settings)
+    process = start_process(["-m", "wanedit", *words])
+    wait_for_files(process, out, *at_work)
+    process.send_signal(getattr(signal, name))
+    process.communicate(timeout=10)
+    assert process.returncode in (128 + getattr(signal, name), -signal.SIGKILL)
+    kept = journal(out) if joins == "bridge" else {}
+    resumed = run_cli(*words)
+    assert resumed.code == 0, resumed.err
+    assert hashes(out) == whole(joins)
+    assert {digest: journal(out)[digest] for digest in kept} == kept
+    assert not list(out.rglob("*.partial")) + list(out.rglob("velocity*"))
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.parametrize("joins", STAGES)
+def test_a_rank_that_is_killed_while_joins_are_sampled_is_told_and_other_ranks_go_on(
+    longer, tmp_path: Path, whole: Callable[[str], list[str]], joins: str
+) -> None:
+    out, (settings, at_work, at) = tmp_path / "out", STAGES[joins]
+    process = start_process(["-m", "wanedit", *command(longer, out, *settings, "--num_gpus=2")])
+    wait_for_files(process, out, *at_work)
+    ranks = {
+        child.environ()["RANK"]: child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "RANK" in child.environ()
+    }
+    ranks["1"].kill()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == ResourceError.exit_code
+    assert errors.startswith(f"wanedit: rank 1 was ended by SIGKILL {at}"), errors
+    assert "Traceback" not in errors
+    # Three ranks go on where two were.
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "-m", "wanedit"]
+    process = start_process([*launcher, *command(longer, out, *settings)])
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, output + errors
+    assert hashes(out) == whole(joins)
+    assert not list(out.rglob("*.partial")) + list(out.rglob("velocity*"))
 
 
 @pytest.mark.slow

@@ -159,7 +159,9 @@ def _decide(
     if plan.config.force_regenerate or plan.config.resume_from is not None:
         # Else a run that is stopped would find the old segments complete when it goes on.
         Manifest(directory).forget({*todo.digests})
-        for task in todo.together:
+    for task in plan.together:
+        # Of a state that is there, which a stop may have left; or not to be gone on from.
+        if task not in todo.together or plan.config.force_regenerate:
             Velocities(directory, task.digest).remove()
     record_start(
         directory,
