@@ -104,7 +104,7 @@ def test_only_what_was_sent_just_now_is_read(
     board: TestClient, uploads: Path, tmp_path: Path, path: object
 ) -> None:
     draw_keyframe(tmp_path / "a.png", 3)
-    named = str(uploads / path) if path == "../a.png" else path
+    named = str(uploads / "../a.png") if path == "../a.png" else path
     assert "no such upload" in ask(board, "add_picture", "a", named)["error"]
     assert (tmp_path / "a.png").exists()
 

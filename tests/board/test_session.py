@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -91,6 +92,37 @@ def test_a_run_of_the_command_line_opens_and_only_a_changed_segment_is_sampled(
     assert changed["segments"][2]["digest"] == plan["segments"][2]["digest"]
     assert changed["cost"]["segments"] == 2
     assert changed["cost"]["seconds"] > 0  # by how long the others took
+
+
+def test_another_take_of_one_segment_samples_it_alone_and_going_back_nothing(
+    finished: GenerationResult, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.video.parent, tmp_path / "films" / "made")
+    session = Session(tmp_path / "films")
+    plan = session.open("made")["plan"]
+    assert [[one["take"] for one in segment["takes"]] for segment in plan["segments"]] == [[0]] * 3
+
+    def taking(takes: list[int], **changes: Any) -> dict[str, Any]:
+        settings = plan["settings"] | {"takes": takes} | changes
+        return session.plan(
+            "made",
+            {"keyframes": plan["keyframes"], "settings": settings},
+            session.open("made")["plan"]["version"],
+        )
+
+    told = taking([0, 1, 0])
+    assert [one["todo"] == "sample" for one in told["segments"]] == [False, True, False]
+    generate(kept_settings(session.folder / "made"), verbose=False)
+    told = session.open("made")["plan"]
+    assert told["cost"]["segments"] == 0
+    assert [[one["take"] for one in segment["takes"]] for segment in told["segments"]] == [[0], [0, 1], [0]]
+    before, after = (session.frame("made", one["piece"], 2) for one in told["segments"][1]["takes"])
+    assert not np.array_equal(before, after)
+    back = taking([])
+    assert [one["digest"] for one in back["segments"]] == list(finished.segments)
+    assert back["cost"]["segments"] == 0
+    # What cannot be is told: two steps are too few for a bridge.
+    assert "sigma <= 0.7" in taking([], bridge_takes=[1, 0])["error"]
 
 
 def test_joins_that_cannot_be_measured_are_told_with_the_reason(

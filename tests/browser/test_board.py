@@ -62,8 +62,8 @@ def digests(root: Path) -> dict[str, str]:
     }
 
 
-def made(page: Page) -> None:
-    part(page, "go").click()
+def made(page: Page, button: str = "") -> None:
+    (page.get_by_role("button", name=button) if button else part(page, "go")).click()
     expect(part(page, "cancel")).to_be_visible(timeout=20_000)
     expect(part(page, "cancel")).to_be_hidden(timeout=150_000)
     expect(part(page, "notice")).to_be_hidden()
@@ -111,6 +111,15 @@ def test_from_pictures_to_a_film_and_one_picture_replaced(board: Seen, tmp_path:
     page.locator("[data-key=join-1]").click()
     expect(page.locator(".wb-measures")).to_be_visible(timeout=60_000)
     expect(page.locator(".wb-strip figure.at figcaption")).to_have_text("8")
+    # The first segment sampled again, it alone; both takes are there, and going back samples nothing.
+    page.locator("[data-key=segment-0]").click()
+    made(page, "Sample again")
+    again = digests(root)
+    assert len(again) == 3
+    assert {name: again[name] for name in before} == before
+    expect(page.locator(".wb-take")).to_have_count(2)
+    made(page, "Take 1")
+    assert digests(root) == again
     # The last picture replaced: one segment is sampled, the other is the same bytes.
     keyframes.nth(2).click()
     with page.expect_file_chooser() as chooser:
@@ -119,7 +128,7 @@ def test_from_pictures_to_a_film_and_one_picture_replaced(board: Seen, tmp_path:
     expect(part(page, "cost")).to_contain_text("1 of 2 segments to sample", timeout=20_000)
     made(page)
     after = digests(root)
-    assert len(after) == 3
+    assert len(after) == 4
     assert {name: after[name] for name in before} == before
 
     # Another window, narrow and dark, shows the same; nothing hangs out of it.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import psutil
 import yaml
@@ -49,7 +49,7 @@ DRAFT_MARK = "# Written by `wanedit board`. To run it by hand: wanedit generate 
 # What the page may set. Not what names a file, a module or a service: those stay as the folder's settings have them.
 OPEN_FIELDS = (
     "prompt", "sub_prompts", "negative_prompt", "model", "size", "fps", "num_inference_steps", "shift",
-    "guidance_scale", "solver", "base_seed", "window", "joins", "restore", "colour_correction",
+    "guidance_scale", "solver", "base_seed", "window", "joins", "takes", "bridge_takes", "restore", "colour_correction",
 )  # fmt: skip
 # What is kept when the model changes: the rest was resolved for the one before.
 OF_ANY_MODEL = ("keyframes", "prompt", "sub_prompts", "base_seed", "audio", "output", "job", "crf", "joins")
@@ -179,6 +179,7 @@ class Session:
             ],
             "only": self.only,
             "models": installed_models(),
+            "joins": get_args(get_type_hints(GenerationConfig)["joins"]),
         }
 
     def open(self, name: object) -> Json:
@@ -430,7 +431,35 @@ class Session:
             "piece_frames": frames.frames if frames else 0,
             "seconds": latents.seconds if latents else None,
             "todo": state,
+            "take": task.take,
+            "takes": self._takes(task.original, piece.original, journal),
+            # Of the bridge over the keyframe at which it begins: the take, and those that are there.
+            "bridge": next((one.take for one in plan.bridges if one.index == k), None),
+            "bridges": sorted(
+                entry.take
+                for entry in journal.values()
+                if entry.index == k and entry.original in plan.originals[len(plan.tasks) :]
+            ),
         }
+
+    def _takes(self, segment: str, piece: str, journal: Mapping[str, Entry]) -> list[Json]:
+        """What was sampled of a segment, by its take: seconds, and by what its frames are asked for, null for none.
+
+        Args:
+            segment, piece: digests of its take 0, latents and frames.
+        """
+        shown, found = dict[int, tuple[str, int]](), list[Json]()
+        for name, entry in journal.items():
+            if piece in (name, entry.original):
+                shown[entry.take] = name, entry.frames
+        for name, entry in journal.items():
+            # One of an earlier version names no take 0: it is one.
+            if segment in (name, entry.original):
+                at, frames = shown.get(entry.take, (None, 0))
+                found.append(
+                    {"take": entry.take, "seconds": entry.seconds, "piece": at, "piece_frames": frames}
+                )
+        return sorted(found, key=lambda one: one["take"])
 
     def _speed(self, run: Run, plan: Plan) -> float | None:
         """Operations a second, the median of the segments that this folder sampled before; None where there is none."""

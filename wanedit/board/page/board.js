@@ -2,7 +2,7 @@
 // change is told to the session at once, which answers with what it comes to.
 const part = (name) => element.querySelector(`[data-id="${name}"]`);
 const parts = Object.fromEntries([...element.querySelectorAll('[data-id]')].map((one) => [one.dataset.id, one]));
-const state = { name: null, keyframes: [], settings: {}, plan: null, film: null, status: {}, models: [], picked: { kind: 'film' }, measures: null };
+const state = { name: null, keyframes: [], settings: {}, plan: null, film: null, status: {}, models: [], joins: [], picked: { kind: 'film' }, measures: null };
 const PIXELS_BETWEEN = 84, WIDEST = 12000, SHORTEST_FILM = 1, TYPING_PAUSE = 350;
 
 // ---- small helpers
@@ -105,15 +105,19 @@ async function settled() {
   await asking;
 }
 
-function subPrompts() {
-  const given = state.settings.sub_prompts || [];
-  return Array.from({ length: Math.max(0, state.keyframes.length - 1) }, (_, k) => given[k] || '');
+// What each segment has of its own, and each join: the lists of the settings, as long as the time line asks.
+const listed = (name) => Array.isArray(state.settings[name]) ? state.settings[name] : [];
+function ofSteps() {
+  const steps = Math.max(0, state.keyframes.length - 1), filled = (name, length, empty) => Array.from({ length: Math.max(0, length) }, (_, k) => listed(name)[k] || empty);
+  return { sub_prompts: filled('sub_prompts', steps, ''), takes: filled('takes', steps, 0), bridge_takes: filled('bridge_takes', steps - 1, 0) };
 }
-function withSubs(change) {
-  const subs = subPrompts();
-  change(subs);
-  state.settings = { ...state.settings, sub_prompts: subs };
+function changeSteps(change) {
+  const steps = ofSteps();
+  change(steps);
+  for (const name of ['takes', 'bridge_takes']) if (!steps[name].some(Boolean)) steps[name] = [];
+  state.settings = { ...state.settings, ...steps };
 }
+const packed = () => state.settings.window === 'pack';
 
 // ---- pictures
 
@@ -140,7 +144,11 @@ async function addPictures(files, place = null, replacing = false) {
       keyframes[place][0] = picture.id;
     } else if (place !== null && place < keyframes.length) {
       const between = Math.round((frameOf(keyframes[place - 1][1]) + frameOf(keyframes[place][1])) / 2);
-      withSubs((subs) => subs.splice(place, 0, subs[place - 1] || ''));
+      changeSteps(({ sub_prompts, takes, bridge_takes }) => {
+        sub_prompts.splice(place, 0, sub_prompts[place - 1] || '');
+        takes.splice(place - 1, 1, 0, 0);
+        bridge_takes.splice(place - 1, 0, 0);
+      });
       keyframes.splice(place, 0, [picture.id, rounded(at(between))]);
       place += 1;
     } else {
@@ -155,7 +163,12 @@ async function addPictures(files, place = null, replacing = false) {
 }
 
 function removeKeyframe(k) {
-  withSubs((subs) => subs.splice(Math.min(k, subs.length - 1), 1));
+  const within = k > 0 && k + 1 < state.keyframes.length;
+  changeSteps(({ sub_prompts, takes, bridge_takes }) => {
+    sub_prompts.splice(Math.min(k, sub_prompts.length - 1), 1);
+    if (within) takes.splice(k - 1, 2, 0); else takes.splice(Math.min(k, takes.length - 1), 1);
+    bridge_takes.splice(Math.min(Math.max(0, k - 1), bridge_takes.length - 1), 1);
+  });
   state.keyframes = state.keyframes.filter((_, other) => other !== k);
   pick({ kind: 'film' });
   changed();
@@ -366,7 +379,7 @@ const SIDES = {
       made('div', { className: 'wb-pair' },
         field('Size', made('input', { type: 'text', value: state.settings.size ?? '', placeholder: own.size || 'width*height', 'data-field': 'size', oninput: (event) => set('size', event.target.value.trim() || null) })),
         number('fps', 'Frames a second', { min: 1, max: 1000, step: 'any' })),
-      choice('joins', 'Joins', [['none', 'as sampled'], ['bridge', 'bridged: sampled once more']]),
+      choice('joins', 'Joins', state.joins.map((name) => [name, { none: 'as sampled', bridge: 'bridged: sampled once more', co_denoise: 'denoised together' }[name] || name])),
       made('details', { open: openDetails, ontoggle: (event) => { openDetails = event.target.open; } }, made('summary', {}, 'Advanced'),
         made('div', { className: 'wb-pair' },
           number('num_inference_steps', 'Steps', { min: 1, step: 1 }), number('guidance_scale', 'Guidance', { min: 0, step: 'any' }),
@@ -393,9 +406,9 @@ const SIDES = {
   segment() {
     const k = state.picked.index, frames = state.keyframes.map((entry) => frameOf(entry[1]));
     const found = state.plan?.segments?.find((one) => one.start <= frames[k] && one.end >= frames[k + 1]);
-    const own = made('textarea', { rows: 2, value: subPrompts()[k], placeholder: 'what happens in this step; put behind the film’s prompt' });
+    const own = made('textarea', { rows: 2, value: ofSteps().sub_prompts[k], placeholder: 'what happens in this step; put behind the film’s prompt' });
     own.setAttribute('data-field', 'sub_prompt');
-    own.addEventListener('input', () => { withSubs((subs) => { subs[k] = own.value; }); soon(); });
+    own.addEventListener('input', () => { changeSteps(({ sub_prompts }) => { sub_prompts[k] = own.value; }); soon(); });
     const shown = [];
     if (found?.piece) {
       const most = Math.min(7, found.piece_frames), last = found.piece_frames - 1;
@@ -404,9 +417,13 @@ const SIDES = {
         shown.push({ src: media('frame', found.piece, frame), words: String(frame) });
       }
     }
+    const now = ofSteps().takes[k], takes = found && !packed() ? found.takes : [], next = Math.max(now, ...takes.map((one) => one.take)) + 1;
     return [
       heading(`Segment ${k + 1}`),
       shown.length ? strip(shown) : made('p', { className: 'wb-soft' }, 'Not made yet with these settings.'),
+      takes.length ? made('div', { className: 'wb-row' },
+        ...(takes.length > 1 || now !== takes[0].take ? takes.map((one) => take(k, one, now)) : []),
+        made('button', { type: 'button', className: 'wb-quiet', disabled: !!state.status.running, title: 'Another seed for this segment alone; what is there is kept', onclick: () => chooseTake('takes', k, next) }, 'Sample again')) : null,
       field('Prompt of this step', own),
       facts([
         ['frames', `${frames[k]} … ${frames[k + 1]}, ${frames[k + 1] - frames[k] + 1}`],
@@ -430,11 +447,30 @@ const SIDES = {
         ...Object.entries(scores).map(([name, one]) => made('tr', { className: one.shows ? 'shows' : '' }, made('th', {}, name), ...['value', 'interior', 'ratio'].map((key) => made('td', {}, one[key] === null ? '–' : Number(one[key]).toPrecision(3))))))));
       rows.push(made('p', { className: 'wb-soft' }, shows(scores) ? 'This join shows, by the marked measures.' : 'This join does not show: it is as the rest of the film.'));
     } else rows.push(made('p', { className: 'wb-soft' }, state.measures?.note || 'Measuring …'));
-    if ((state.settings.joins || 'none') === 'none') rows.push(made('div', { className: 'wb-row' }, made('button', { type: 'button', className: 'wb-quiet', onclick: () => set('joins', 'bridge') }, 'Bridge the joins')));
+    const found = state.plan?.segments?.[k], now = ofSteps().bridge_takes[k - 1];
+    if (found && !packed() && (state.settings.joins || 'none') !== 'co_denoise') {
+      const bridges = [...new Set(found.bridges)].sort((a, b) => a - b), next = Math.max(0, now, ...bridges) + 1, off = state.settings.joins === 'bridge' ? 'Bridge 1' : 'No bridge';
+      rows.push(made('p', { className: 'wb-soft' }, 'A bridge samples the frames about this join once more, all else held.'), made('div', { className: 'wb-row' },
+        ...(now || bridges.length ? [0, ...bridges.filter(Boolean)].map((one) => made('button', { type: 'button', className: 'wb-quiet', disabled: !!state.status.running, 'aria-pressed': String(one === now), onclick: () => chooseTake('bridge_takes', k - 1, one) }, one ? `Bridge ${one + (state.settings.joins === 'bridge')}` : off)) : []),
+        made('button', { type: 'button', className: 'wb-quiet', disabled: !!state.status.running, onclick: () => chooseTake('bridge_takes', k - 1, next) }, now || bridges.length ? 'Another bridge' : 'Bridge this join')));
+    }
     return rows;
   },
 };
 let openDetails = false;
+
+function take(k, one, now) {
+  const middle = Math.floor(one.piece_frames / 2);
+  return made('button', { type: 'button', className: 'wb-take', disabled: !!state.status.running, 'aria-pressed': String(one.take === now), onclick: () => chooseTake('takes', k, one.take) },
+    one.piece ? made('img', { src: media('frame', one.piece, middle), alt: '' }) : null, `Take ${one.take + 1}`);
+}
+// Taken at once where it costs one sample or none; where other changes wait, too, with them.
+async function chooseTake(name, k, number) {
+  changeSteps((steps) => { steps[name][k] = number; });
+  await changed();
+  const cost = state.plan?.cost;
+  if (cost && !state.plan.error && !state.status.running && cost.segments + cost.bridges <= 1) await begin();
+}
 
 async function measure() {
   const film = state.film.id;
@@ -493,16 +529,17 @@ function drawRun() {
   parts.warnings.replaceChildren(...warnings);
 }
 
-parts.go.addEventListener('click', async () => {
+async function begin() {
   parts.go.disabled = true;
   try {
     await settled();
     state.status = await ask('start', state.name, draft(), state.plan.version);
     notice('');
   } catch (error) { /* told */ }
-  drawRun();
+  draw();
   watch();
-});
+}
+parts.go.addEventListener('click', begin);
 parts.cancel.addEventListener('click', async () => {
   parts.cancel.disabled = true;
   try { state.status = await ask('cancel', state.name); notice('Stopped. What was finished is kept; “Go on” continues there.'); } catch (error) { /* told */ }
@@ -625,6 +662,7 @@ async function open(name, words = '') {
 async function list(name = null) {
   const found = await ask('runs');
   state.models = found.models;
+  state.joins = found.joins;
   const names = found.runs.map((run) => run.name), hash = decodeURIComponent(location.hash.slice(1));
   const next = name || (names.includes(hash) ? hash : null) || found.only || names[0] || 'film';
   if (!names.includes(next)) names.unshift(next);
