@@ -11,8 +11,6 @@ from tests.runs import draw_keyframe, run_cli
 from wanedit.board.server import build
 from wanedit.board.session import Session
 
-pytest.importorskip("gradio")
-
 
 @pytest.fixture
 def uploads(tmp_path: Path) -> Path:

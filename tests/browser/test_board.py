@@ -118,7 +118,7 @@ def test_from_pictures_to_a_film_and_one_picture_replaced(board: Seen, tmp_path:
     assert len(again) == 3
     assert {name: again[name] for name in before} == before
     expect(page.locator(".wb-take")).to_have_count(2)
-    made(page, "Take 1")
+    made(page, "Take 0")
     assert digests(root) == again
     # The last picture replaced: one segment is sampled, the other is the same bytes.
     keyframes.nth(2).click()

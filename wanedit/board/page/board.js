@@ -1,4 +1,4 @@
-// The page: it keeps nothing that its run's folder has not. `server` asks the session, `upload` sends a file; every
+// The page, which counts from 0 as the plan's own messages do: it keeps nothing that its run's folder has not. `server` asks the session, `upload` sends a file; every
 // change is told to the session at once, which answers with what it comes to.
 const part = (name) => element.querySelector(`[data-id="${name}"]`);
 const parts = Object.fromEntries([...element.querySelectorAll('[data-id]')].map((one) => [one.dataset.id, one]));
@@ -239,19 +239,19 @@ function drawTimeline() {
     lane.push(made('button', {
       type: 'button', className: `wb-segment ${found?.todo || ''}`, style: `left:${left + 6}px;width:${Math.max(12, width - 12)}px`,
       'data-key': `segment-${k}`, 'aria-pressed': String(state.picked.kind === 'segment' && state.picked.index === k),
-      'aria-label': `Segment ${k + 1}: ${span} frames, sampled as ${shownSampled}${told ? `, ${told}` : ''}`, title: `${span} frames; sampled as ${shownSampled}, which is 4·${(shownSampled - 1) / 4} + 1`,
+      'aria-label': `Segment ${k}: ${span} frames, sampled as ${shownSampled}${told ? `, ${told}` : ''}`, title: `${span} frames; sampled as ${shownSampled}, which is 4·${(shownSampled - 1) / 4} + 1`,
       onclick: () => pick({ kind: 'segment', index: k }),
     }, made('span', {}, shownSampled === span ? count(span, 'frame') : `${span} → ${shownSampled}`), made('small', {}, told)));
     lane.push(made('button', {
       type: 'button', className: 'wb-insert', style: `left:${left + width / 2}px`, 'data-key': `insert-${k}`,
-      'aria-label': `Insert a picture between ${k + 1} and ${k + 2}`, title: 'Insert a picture here', onclick: () => choose(k + 1),
+      'aria-label': `Insert a picture between ${k} and ${k + 1}`, title: 'Insert a picture here', onclick: () => choose(k + 1),
     }, '+'));
   }
   state.keyframes.forEach(([id], k) => {
     const key = made('button', {
       type: 'button', className: `wb-keyframe${k ? '' : ' fixed'}`, style: `left:${frames[k] * pixelsPerFrame}px`, 'data-key': `keyframe-${k}`,
       'aria-pressed': String(state.picked.kind === 'keyframe' && state.picked.index === k),
-      'aria-label': `Picture ${k + 1} at frame ${frames[k]}, ${(frames[k] / fps()).toFixed(2)} seconds. Arrow keys move it.`,
+      'aria-label': `Picture ${k} at frame ${frames[k]}, ${(frames[k] / fps()).toFixed(2)} seconds. Arrow keys move it.`,
     }, made('img', { src: media('picture', id), alt: '', draggable: false }), made('span', {}, `${(frames[k] / fps()).toFixed(2)} s · ${frames[k]}`));
     key.addEventListener('pointerdown', (event) => grab(event, k, key));
     key.addEventListener('keydown', (event) => nudge(event, k));
@@ -393,8 +393,8 @@ const SIDES = {
     const time = made('input', { type: 'number', step: 'any', min: 0, value: +(seconds - origin()).toFixed(4), disabled: k === 0 });
     time.addEventListener('change', () => { if (moveKeyframe(k, Math.round(Number(time.value) * fps()))) changed(); else draw(); });
     return [
-      heading(`Picture ${k + 1}`),
-      made('img', { className: 'wb-big', src: media('picture', id), alt: `Picture ${k + 1}` }),
+      heading(`Picture ${k}`),
+      made('img', { className: 'wb-big', src: media('picture', id), alt: `Picture ${k}` }),
       field('Seconds', time, k === 0 ? 'The film begins here.' : `frame ${frameOf(seconds)}`),
       made('div', { className: 'wb-row' },
         made('button', { type: 'button', className: 'wb-quiet', onclick: () => choose(k, true) }, 'Replace'),
@@ -419,7 +419,7 @@ const SIDES = {
     }
     const now = ofSteps().takes[k], takes = found && !packed() ? found.takes : [], next = Math.max(now, ...takes.map((one) => one.take)) + 1;
     return [
-      heading(`Segment ${k + 1}`),
+      heading(`Segment ${k}`),
       shown.length ? strip(shown) : made('p', { className: 'wb-soft' }, 'Not made yet with these settings.'),
       takes.length ? made('div', { className: 'wb-row' },
         ...(takes.length > 1 || now !== takes[0].take ? takes.map((one) => take(k, one, now)) : []),
@@ -449,9 +449,9 @@ const SIDES = {
     } else rows.push(made('p', { className: 'wb-soft' }, state.measures?.note || 'Measuring …'));
     const found = state.plan?.segments?.[k], now = ofSteps().bridge_takes[k - 1];
     if (found && !packed() && (state.settings.joins || 'none') !== 'co_denoise') {
-      const bridges = [...new Set(found.bridges)].sort((a, b) => a - b), next = Math.max(0, now, ...bridges) + 1, off = state.settings.joins === 'bridge' ? 'Bridge 1' : 'No bridge';
+      const bridges = [...new Set(found.bridges)].sort((a, b) => a - b), next = Math.max(0, now, ...bridges) + 1, off = state.settings.joins === 'bridge' ? 'Bridge 0' : 'No bridge';
       rows.push(made('p', { className: 'wb-soft' }, 'A bridge samples the frames about this join once more, all else held.'), made('div', { className: 'wb-row' },
-        ...(now || bridges.length ? [0, ...bridges.filter(Boolean)].map((one) => made('button', { type: 'button', className: 'wb-quiet', disabled: !!state.status.running, 'aria-pressed': String(one === now), onclick: () => chooseTake('bridge_takes', k - 1, one) }, one ? `Bridge ${one + (state.settings.joins === 'bridge')}` : off)) : []),
+        ...(now || bridges.length ? [0, ...bridges.filter(Boolean)].map((one) => made('button', { type: 'button', className: 'wb-quiet', disabled: !!state.status.running, 'aria-pressed': String(one === now), onclick: () => chooseTake('bridge_takes', k - 1, one) }, one ? `Bridge ${one}` : off)) : []),
         made('button', { type: 'button', className: 'wb-quiet', disabled: !!state.status.running, onclick: () => chooseTake('bridge_takes', k - 1, next) }, now || bridges.length ? 'Another bridge' : 'Bridge this join')));
     }
     return rows;
@@ -462,7 +462,7 @@ let openDetails = false;
 function take(k, one, now) {
   const middle = Math.floor(one.piece_frames / 2);
   return made('button', { type: 'button', className: 'wb-take', disabled: !!state.status.running, 'aria-pressed': String(one.take === now), onclick: () => chooseTake('takes', k, one.take) },
-    one.piece ? made('img', { src: media('frame', one.piece, middle), alt: '' }) : null, `Take ${one.take + 1}`);
+    one.piece ? made('img', { src: media('frame', one.piece, middle), alt: '' }) : null, `Take ${one.take}`);
 }
 // Taken at once where it costs one sample or none; where other changes wait, too, with them.
 async function chooseTake(name, k, number) {
