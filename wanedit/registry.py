@@ -9,7 +9,7 @@ import ast
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -138,6 +138,15 @@ class Registry(Mapping[str, T]):
         plain = [one.target for one in settings if isinstance(one.value, ast.Constant)]
         return [target.id for target in plain if isinstance(target, ast.Name)]
 
+    def check_options(self, name: str, options: Iterable[str]) -> None:
+        """Refuse an option that one of the package's own does not have; others are asked when they are imported.
+
+        Raises:
+            InputError: naming the option, and those that there are.
+        """
+        if (known := self.options(name)) is not None:
+            require_options(f"{self.kind} {name}", options, known)
+
     def code(self, name: str) -> str:
         """SHA-256 of all code from outside that one is made of, for the hash of whatever it makes; "" for one of the
         package's own. See `wanedit.outside` for what is not seen.
@@ -198,6 +207,16 @@ class Registry(Mapping[str, T]):
             if problem := call_problem(getattr(found, method), getattr(base, method)):
                 return f"has a {method} that {problem}"
         return ""
+
+
+def require_options(what: str, options: Iterable[str], known: Sequence[str]) -> None:
+    """Raise InputError for an option that is not known."""
+    for name in options:
+        if name not in known:
+            near = nearest(name, known)
+            expected = f"some of {', '.join(known)}" if known else "none"
+            hint = f". Did you mean {near!r}?" if near else ""
+            raise InputError(f"{what} has no option {name!r}; expected {expected}{hint}")
 
 
 def _registered(module: str) -> dict[str, ast.stmt]:

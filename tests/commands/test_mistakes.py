@@ -15,9 +15,9 @@ from wanedit.commands.support import WIDTH
 from wanedit.errors import nearest
 from wanedit.flow import CONTROLLERS, SOLVERS
 from wanedit.flow.methods import METHODS
-from wanedit.jobs.edit.method import options_of
 from wanedit.jobs.evaluate import METRICS
 from wanedit.registry import Registry
+from wanedit.runtime.options import options_of
 from wanedit.stylists import STYLISTS
 
 DEMO = "examples/multi_keyframe_demo"
@@ -78,7 +78,7 @@ MISTAKES = [
     (f"generate --keyframes {PAIR} --guidence 3", 2, "Did you mean 'guidance'?"),
     (f"generate --keyframes {PAIR} --tracker wandb", 2, "Did you mean 'tracking'?"),
     (f"generate --keyframes {PAIR} --sample_steps 0", 2, "sample_steps (num_inference_steps) is 0; expected"),
-    (f"edit {FILM} --sample_solver unipc", 2, "sample_solver is a setting of generate; edit has none of the name"),
+    (f"edit {FILM} --sample_solver unipc", 2, "sample_solver is a setting of calibrate, generate; edit has none of"),
     (f"evaluate {FILM} --metrics fidelty", 2, "Did you mean 'fidelity'?"),
     ("generate --config nope.yaml", 2, "nope.yaml: does not exist; expected a file of settings"),
     ("report --config examples", 2, "examples: is a folder; expected a file of settings"),

@@ -58,12 +58,14 @@ def shift_sigma(sigma: np.ndarray, shift: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Step:
-    """One interval of a schedule. `timestep` is what the model is told, `sigma` what the solver uses."""
+    """One interval of a schedule. `timestep` is what the model is told, `sigma` what the solver uses; `count` is how
+    many steps are taken, 0 where that is not known."""
 
     index: int
     sigma: float
     sigma_next: float
     timestep: float
+    count: int = field(default=0, compare=False)
 
     @property
     def h(self) -> float:
@@ -72,7 +74,8 @@ class Step:
 
     def end(self) -> "Step":
         """The moment at the end of this step, for solvers that evaluate the velocity there."""
-        return Step(self.index, self.sigma_next, self.sigma_next, TRAIN_TIMESTEPS * self.sigma_next)
+        sigma = self.sigma_next
+        return replace(self, sigma=sigma, timestep=TRAIN_TIMESTEPS * sigma)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Schedule:
 
     def __iter__(self) -> Iterator[Step]:
         for i, timestep in enumerate(self.timesteps):
-            yield Step(i, self.sigmas[i], self.sigmas[i + 1], timestep)
+            yield Step(i, self.sigmas[i], self.sigmas[i + 1], timestep, len(self))
 
     def after(self, sigma: float) -> "Schedule":
         """The part of the schedule that starts at the first level <= sigma (editing from partial noise).

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wanedit.flow.caching import StepCache
 from wanedit.flow.path import Step, interpolate
 from wanedit.flow.solvers import SOLVERS, Velocity
 from wanedit.lit.networks import Task, WanModule, Worker, picture_key, release
@@ -106,7 +107,7 @@ class ChainModule(WanModule[Task]):
             )
         return Shown(condition, self.encode_first(known))
 
-    def velocity(self, task: SegmentTask, shown: Shown) -> GuidedVelocity:
+    def velocity(self, task: SegmentTask, shown: Shown, cache: StepCache | None = None) -> GuidedVelocity:
         """The model under guidance, told and shown what a segment or bridge says."""
         transformer, vae = self.loaded()
         device, settings = vae.mean.device, self.settings
@@ -124,6 +125,7 @@ class ChainModule(WanModule[Task]):
             settings.guidance_scale,
             first=first,
             guidance_scale_low=settings.guidance_scale_low,
+            cache=cache,
         )
 
 
@@ -168,22 +170,23 @@ class FLF2VChain(ChainModule[SegmentTask]):
         """
         task, started = batch, time.perf_counter()
         with self.working_on(task.name, task, "Finished segments stay; lower size or fps"):
-            latents = self.sample(task)
+            latents, evaluations = self.sample(task)
             height, width = task.size
             whole = self.decodes and task.bridge is None
             frames = to_uint8(self.decode(latents)[0, :, :, :height, :width]) if whole else None
         seconds = time.perf_counter() - started
-        return SampledSegment(task.index, task.digest, task.tokens, latents[0].float().cpu(), frames, seconds)
+        made = latents[0].float().cpu()
+        return SampledSegment(task.index, task.digest, task.tokens, made, frames, seconds, evaluations)
 
     def load(self, tasks: Sequence[SegmentTask], device: torch.device | str = "cpu") -> None:
         """As of `WanModule`; nothing for tasks that no network is needed for."""
         super().load([task for task in tasks if self.decodes or len(task.levels(self.schedule))], device)
 
-    def sample(self, task: SegmentTask) -> Float[Tensor, "1 channels s h w"]:
-        """The latents of a segment, or of a bridge those of its zone."""
+    def sample(self, task: SegmentTask) -> tuple[Float[Tensor, "1 channels s h w"], int]:
+        """The latents of a segment, or of a bridge those of its zone; and the passes of the network that they took."""
         levels, bridge, references = task.levels(self.schedule), task.bridge, len(task.references)
         if task.begun is not None and not len(levels):
-            return task.begun.latents.read()[None, :, references:]
+            return task.begun.latents.read()[None, :, references:], 0
         device = self.ready(task).vae.mean.device
         shape = (1, task.latent_space.channels, *task.grid)
         window, ends = None, None
@@ -193,7 +196,7 @@ class FLF2VChain(ChainModule[SegmentTask]):
             window = torch.cat([*subjects, window], dim=2)
         shown = self.shown(task, ends)
         self.bring(device)
-        velocity = self.velocity(task, shown)
+        velocity = asked = self.velocity(task, shown, self.settings.cache)
         if bridge is not None and window is not None:
             x = interpolate(
                 window, noise(shape, task.seed, "bridge", task.index).to(device), levels.sigmas[0]
@@ -207,9 +210,9 @@ class FLF2VChain(ChainModule[SegmentTask]):
         latents = self.solve(velocity, x, levels, lambda step, x, v: self.on_step(task.index, step.index))
         latents = latents[:, :, references:]
         if bridge is None:
-            return latents
+            return latents, asked.evaluations
         zone = [slot - bridge.window[0] for slot in bridge.zone]
-        return latents[:, :, zone[0] : zone[-1] + 1]
+        return latents[:, :, zone[0] : zone[-1] + 1], asked.evaluations
 
     def window(self, bridge: Bridge, device: torch.device) -> tuple[Tensor, dict[int, Tensor]]:
         """Latents (1, channels, S, h, w) of a bridge's window, and the frames at those of its ends that are inside of a

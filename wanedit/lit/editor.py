@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from wanedit.errors import InputError
+from wanedit.flow.caching import CachedModel, StepCache
 from wanedit.flow.editing import Edit, Method, View
 from wanedit.lit.edit_clip import EditSettings, OnEditStep, edit_clip, make_edit, shown_frames
 from wanedit.lit.model import OutsideModel, require_readable
@@ -87,7 +88,10 @@ class FlowMatchingEditor(WanModule[EditTask]):
 
     def video_model(self, task: EditTask) -> "WanVideoModel":
         """The model as methods ask it about a task."""
-        return WanVideoModel(self, task.sampled_size, task.negative_prompt, self.settings.middle_strength)
+        settings = self.settings
+        return WanVideoModel(
+            self, task.sampled_size, task.negative_prompt, settings.middle_strength, settings.cache
+        )
 
     def problem(self, task: EditTask, device: torch.device) -> Edit:
         """The task as the method sees it; see `make_edit`."""
@@ -104,6 +108,7 @@ class WanVideoModel:
         size: (height, width) in pixels, multiples of a token's side.
         negative_prompt: of guidance.
         middle_strength: as in `ChainSettings`.
+        cache: of every velocity, each with a past of its own.
     """
 
     def __init__(
@@ -112,9 +117,11 @@ class WanVideoModel:
         size: tuple[int, int],
         negative_prompt: str,
         middle_strength: float | Sequence[float] | None = None,
+        cache: StepCache | None = None,
     ) -> None:
         self.module = module
         self.middle_strength = middle_strength
+        self.cache = cache
         self.size = size
         self.negative_prompt = negative_prompt
         self.config = module.folder.config
@@ -163,6 +170,7 @@ class WanVideoModel:
             ids,
             first,
             view.guidance_scale_low,
+            self.cache,
         )
         self._given.append(given)
         return given
@@ -225,11 +233,10 @@ class OutsideEditor(LightningModule):
 
     def predict_step(self, batch: EditTask, batch_idx: int = 0, dataloader_idx: int = 0) -> EditedClip:
         """Edit one clip with a model of its own, which counts that clip's evaluations."""
-        shown = shown_frames(self.opened, self.settings, batch)
+        shown, cache = shown_frames(self.opened, self.settings, batch), self.settings.cache
         with torch.inference_mode(False), torch.no_grad():
-            return edit_clip(
-                self.opened.made(), self.method, batch, self.settings, shown, self.device, self.on_step
-            )
+            model = self.opened.made() if cache is None else CachedModel(self.opened.made(), cache)
+            return edit_clip(model, self.method, batch, self.settings, shown, self.device, self.on_step)
 
     def transfer_batch_to_device(
         self, batch: EditTask, device: torch.device, dataloader_idx: int

@@ -6,6 +6,7 @@ Without Lightning, whose import costs a plan more than the plan.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -15,8 +16,10 @@ from torch.nn.functional import pad
 
 from wanedit import timeline
 from wanedit.errors import InputError
+from wanedit.flow.caching import Cached, StepCache
 from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Schedule, Step, schedule
+from wanedit.flow.solvers import Velocity, count_evaluations
 from wanedit.rng import derive_seed
 from wanedit.video.arrays import Clip
 from wanedit.wan.config import PATCH_SIZE, WAN_21_LATENTS, LatentSpace
@@ -290,6 +293,7 @@ class SampledSegment:
         latents: normalised, float32, on the CPU.
         frames: None from a chain that does not decode.
         seconds: wall time of sampling, and of decoding where it is done.
+        evaluations: passes of the network that were made.
     """
 
     index: int
@@ -298,6 +302,7 @@ class SampledSegment:
     latents: Float[Tensor, "channels s h w"]
     frames: UInt8[np.ndarray, "t height width 3"] | None
     seconds: float
+    evaluations: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,6 +366,7 @@ class SamplerSettings:
         solver: whose schedule is visited.
         guidance_scale_low: guidance once the first of several experts has handed over; None for the same.
         boundary_timestep: down to which the high-noise expert of two answers; None for the model's own.
+        cache: answers in the network's place where it may; None for never.
     """
 
     num_inference_steps: int
@@ -370,6 +376,7 @@ class SamplerSettings:
     noise_levels: tuple[float, ...] = field(default=(), kw_only=True)
     guidance_scale_low: float | None = field(default=None, kw_only=True)
     boundary_timestep: float | None = field(default=None, kw_only=True)
+    cache: StepCache | None = field(default=None, kw_only=True)
 
     @property
     def guided(self) -> bool:
@@ -385,12 +392,33 @@ class SamplerSettings:
         else:
             shown = f"{self.num_inference_steps} steps, shift {self.shift:g}"
         low = "" if self.guidance_scale_low is None else f", then {self.guidance_scale_low:g}"
-        return f"{shown}, guidance {self.guidance_scale:g}{low}"
+        cache = "" if self.cache is None else f", {type(self.cache).__name__}"
+        return f"{shown}, guidance {self.guidance_scale:g}{low}{cache}"
 
     def passes(self, handovers: Sequence[float], step: Step) -> int:
         """Passes of the network for one velocity: two under guidance. `handovers` as of an `OpenModel`."""
         low = self.guidance_scale_low is not None and handovers and step.timestep < handovers[0]
         return 1 if (self.guidance_scale_low if low else self.guidance_scale) == 1.0 else 2
+
+    def answered(self, handovers: Sequence[float], velocity: Velocity) -> Velocity:
+        """A velocity as the cache answers it where that is known beforehand; else itself, which is asked at most."""
+        if self.cache is None or self.cache.adapts:
+            return velocity
+        return Cached(velocity, self.cache, network=lambda step: sum(step.timestep < at for at in handovers))
+
+    def evaluations(self, handovers: Sequence[float], levels: Schedule) -> int:
+        """Passes of the network for one sample over `levels`; where the cache adapts, at most.
+
+        Raises:
+            InputError: as `count_evaluations`.
+        """
+        passes, answered = partial(self.passes, handovers), partial(self.answered, handovers)
+        return count_evaluations(self.solver, levels, passes, answered)
+
+    @property
+    def bound(self) -> str:
+        """What a plan says before a count of evaluations that may be fewer; "" where it is exact."""
+        return "at most " if self.cache is not None and self.cache.adapts else ""
 
     @property
     def schedule(self) -> Schedule:

@@ -1,5 +1,6 @@
 """A transformer under classifier-free guidance, as the velocity that a solver calls."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from wanedit.errors import InputError
+from wanedit.flow.caching import Cached, StepCache
 from wanedit.flow.path import Step, classifier_free
 from wanedit.wan.condition import Condition
 from wanedit.wan.transformer import Experts, WanTransformer
@@ -27,6 +29,10 @@ class GuidedVelocity:
         frame_ids: (S,) temporal positions; 0 … S-1 by default.
         first: (1, channels, 1, h, w) what slot 0 is known to hold, for a model that is shown it in place.
         guidance_scale_low: guidance once the first of several experts has handed over; None for the same.
+        cache: answers in the network's place where it may; each prompt and each expert has a past of its own.
+
+    Attributes:
+        evaluations: passes of the network that were made, each sample counted.
 
     Raises:
         InputError: `guidance_scale_low` for one transformer, which never hands over.
@@ -44,6 +50,7 @@ class GuidedVelocity:
         frame_ids: Tensor | None = None,
         first: Tensor | None = None,
         guidance_scale_low: float | None = None,
+        cache: StepCache | None = None,
     ) -> None:
         # The two kinds of transformer take each its own kind of context.
         model: Any = transformer
@@ -57,7 +64,10 @@ class GuidedVelocity:
         self.guidance_scale_low = guidance_scale if guidance_scale_low is None else guidance_scale_low
         guided = {scale != 1.0 for scale in (self.guidance_scale, self.guidance_scale_low)}
         self.evaluations = 0
-        batched = grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
+        self.cache = cache
+        self._cached: dict[int, Cached] = {}
+        # A cache may answer for one prompt and not for the other.
+        batched = cache is None and grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
         if guided == {False}:
             self.contexts = [model.prepare(grid, text, image_tokens, condition, frame_ids)]
         elif batched and guided == {True}:
@@ -73,10 +83,14 @@ class GuidedVelocity:
             conditional = model.prepare(grid, text, image_tokens, condition, frame_ids)
             self.contexts = [conditional, model.with_text(conditional, negative_text)]
 
+    def expert(self, step: Step) -> int:
+        """Which of several experts answers at a step; 0 of one transformer."""
+        edges = self.transformer.boundaries if isinstance(self.transformer, Experts) else ()
+        return sum(step.timestep < edge for edge in edges)
+
     def scale(self, step: Step) -> float:
         """The guidance of a step."""
-        handed_over = isinstance(self.transformer, Experts) and step.timestep < self.transformer.boundaries[0]
-        return self.guidance_scale_low if handed_over else self.guidance_scale
+        return self.guidance_scale_low if self.expert(step) else self.guidance_scale
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         if self.first is None:
@@ -90,12 +104,24 @@ class GuidedVelocity:
     def _guided(self, x: Tensor, step: Step) -> Tensor:
         scale = self.scale(step)
         if scale == 1.0:
-            return self._evaluate(x, step, 0)
+            return self._branch(x, step, 0)
         if len(self.contexts) == 1:
             conditional, unconditional = self._evaluate(torch.cat([x, x]), step, 0).chunk(2)
         else:
-            conditional, unconditional = self._evaluate(x, step, 0), self._evaluate(x, step, 1)
+            conditional, unconditional = self._branch(x, step, 0), self._branch(x, step, 1)
         return classifier_free(conditional, unconditional, scale)
+
+    def _branch(self, x: Tensor, step: Step, which: int) -> Tensor:
+        """The velocity under the prompt (0) or the negative one (1), computed or from the cache."""
+        if self.cache is None:
+            return self._evaluate(x, step, which)
+        if which not in self._cached:
+            asked = partial(self._evaluate, which=which)
+            self._cached[which] = Cached(asked, self.cache, self._clock, self.expert)
+        return self._cached[which](x, step)
+
+    def _clock(self, step: Step) -> Tensor:
+        return self.transformer.modulation(torch.tensor([step.timestep]))
 
     def _evaluate(self, x: Tensor, step: Step, which: int) -> Tensor:
         self.evaluations += x.shape[0]

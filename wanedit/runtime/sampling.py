@@ -5,10 +5,13 @@ from typing import Any
 
 from wanedit.errors import InputError
 from wanedit.files import Json
+from wanedit.flow.caches import CACHES
+from wanedit.flow.caching import StepCache
 from wanedit.flow.path import Schedule, schedule
 from wanedit.lit.model import OpenModel
+from wanedit.runtime.options import changed, construct, describe
 from wanedit.wan.catalog import Sampling
-from wanedit.wan.load import TRAIN_TIMESTEPS
+from wanedit.wan.load import TRAIN_TIMESTEPS, WanFolder
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,13 @@ class Sampled:
         filled: the fields of its settings that were open, by name.
         boundary_timestep: where the low-noise expert takes over; None for the model's own.
         notes: what was given and does nothing, or leaves a network without work.
+        cache: None for none.
     """
 
     filled: Json
     boundary_timestep: float | None
     notes: list[str]
+    cache: StepCache | None
 
 
 def decide_sampling(config: Any, model: OpenModel, solver: str) -> Sampled:
@@ -77,7 +82,29 @@ def decide_sampling(config: Any, model: OpenModel, solver: str) -> Sampled:
             f"{', '.join(f'{edge / TRAIN_TIMESTEPS:.4g}' for edge in handovers)}, and the noise levels are "
             f"{', '.join(f'{sigma:.4g}' for sigma in plan.sigmas[:-1][:12])}{' …' if len(plan) > 12 else ''}"
         )
-    return Sampled(filled, boundary, notes)
+    cache = decide_cache(config, model)
+    # As it is for this model, so that a record needs no file beside it.
+    filled["cache_options"] = {} if cache is None else changed(cache)
+    return Sampled(filled, boundary, notes + (cache.doubts(model.name) if cache else []), cache)
+
+
+def decide_cache(config: Any, model: OpenModel) -> StepCache | None:
+    """The cache that `SampledSettings` name, for this model; None for none.
+
+    Raises:
+        InputError: an option that it does not have or cannot take; it needs something of the model that is not there.
+    """
+    if config.cache == "none":
+        return None
+    made = construct(CACHES[config.cache], {}, config.cache_options, f"cache {config.cache}")
+    with CACHES.guard(config.cache):
+        return made.of_model(model.name, model.path if isinstance(model, WanFolder) else None)
+
+
+def hashed_cache(cache: StepCache | None) -> Json:
+    """What a cache adds to the hash of what it helps to make: nothing where there is none, so that what was made before
+    keeps its name."""
+    return {} if cache is None else {"cache": [CACHES.name_of(type(cache)), describe(cache)]}
 
 
 def _boundary(level: float | None, index: int | None, model: OpenModel, plan: Schedule) -> float | None:

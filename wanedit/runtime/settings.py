@@ -29,6 +29,7 @@ from annotated_types import DocInfo, Ge, Gt, Le, MinLen, MultipleOf, doc
 
 from wanedit.errors import InputError, nearest
 from wanedit.files import Json, at_home, texts
+from wanedit.flow.caches import CACHES
 from wanedit.outside import look_in
 from wanedit.registry import Registered, Registry
 from wanedit.timeline import MAX_FPS, rate_of
@@ -285,6 +286,9 @@ class SampledSettings(RunSettings):
         boundary_step_index: in its place, how many steps that expert takes.
         distilled: whose settings a step-distilled model takes: lightx2v, lightning, causvid, fusionx, rcm or rcm_t2v.
             auto goes by the names of its files, with a note; none takes the base model's.
+        cache: what answers in the network's place where little changes: easycache, which calibrates itself; magcache,
+            for which `wanedit calibrate` measures the model; teacache; spectrum. none computes every step.
+        cache_options: fields of the cache, such as {"threshold": 0.1}.
     """
 
     noise_levels: Annotated[
@@ -294,6 +298,8 @@ class SampledSettings(RunSettings):
     boundary: Annotated[float, Gt(0), Le(1)] | None = None
     boundary_step_index: Count | None = None
     distilled: str = "auto"
+    cache: Annotated[str, Registered("wanedit.flow.caches:CACHES")] = "none"
+    cache_options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def listed(self) -> tuple[float, ...] | None:
@@ -455,7 +461,9 @@ def check_run(config: RunSettings) -> None:
         raise InputError(f"cpu_threads is {config.cpu_threads}; this machine has {os.cpu_count()} cores")
     _ = config.height_width  # raises for a size that there is not
     _ = config.loras  # likewise
-    _ = config.listed if isinstance(config, SampledSettings) else ()  # likewise
+    if isinstance(config, SampledSettings):
+        _ = config.listed  # likewise
+        CACHES.check_options(config.cache, config.cache_options)
 
 
 @functools.cache

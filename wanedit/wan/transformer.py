@@ -173,6 +173,20 @@ class WanTransformer(nn.Module):
             patches = F.conv3d(condition.to(weight.dtype), weight, stride=PATCH_SIZE)
         return patches.flatten(2).transpose(1, 2)
 
+    def _times(
+        self, timestep: Float[Tensor, " t"]
+    ) -> tuple[Float[Tensor, "t dim"], Float[Tensor, "t 6 dim"]]:
+        """The embedding of each time, and what the blocks are modulated by."""
+        features = sinusoidal_embedding(timestep, self.config.freq_dim)
+        # Times and modulations in float32, outside of the official code's bfloat16 autocast.
+        time = linear(self.time_embedding[2], F.silu(linear(self.time_embedding[0], features))).float()
+        modulation = linear(self.time_projection[1], F.silu(time)).float().unflatten(1, (6, -1))
+        return time, modulation
+
+    def modulation(self, timestep: Float[Tensor, " t"]) -> Float[Tensor, "t 6 dim"]:
+        """What the blocks are modulated by at each time."""
+        return self._times(timestep.to(self.patch_embedding.weight.device))[1]
+
     def velocity(
         self,
         latents: Float[Tensor, "b channels s h w"],
@@ -198,10 +212,7 @@ class WanTransformer(nn.Module):
         if tuple(timestep.shape) not in ((batch,), (batch, context.grid[0])):
             expected = f"({batch},) or ({batch}, {context.grid[0]})"
             raise InputError(f"timestep has shape {tuple(timestep.shape)}; expected {expected}")
-        features = sinusoidal_embedding(timestep.flatten(), self.config.freq_dim)
-        # Times and modulations in float32, outside of the official code's bfloat16 autocast.
-        time = linear(self.time_embedding[2], F.silu(linear(self.time_embedding[0], features))).float()
-        modulation = linear(self.time_projection[1], F.silu(time)).float().unflatten(1, (6, -1))
+        time, modulation = self._times(timestep.flatten())
         # (B, times, …) with 1 or S times.
         time, modulation = time.unflatten(0, (batch, -1)), modulation.unflatten(0, (batch, -1))
         weight = self.patch_embedding.weight[:, : self.config.out_dim]
@@ -331,9 +342,16 @@ class Experts(nn.Module):
         context: Contexts,
     ) -> Float[Tensor, "b channels s h w"]:
         """The velocity of the expert for this noise level; all rows share the level."""
-        # A slot that is clean already is told 0.
-        which = sum(float(timestep.max()) < boundary for boundary in self.boundaries)
+        which = self._which(timestep)
         return self._answering(which).velocity(latents, timestep, context[which])
+
+    def modulation(self, timestep: Float[Tensor, " t"]) -> Float[Tensor, "t 6 dim"]:
+        """As `WanTransformer.modulation`, of the expert for the highest of these times."""
+        return self._answering(self._which(timestep)).modulation(timestep)
+
+    def _which(self, timestep: Tensor) -> int:
+        # A slot that is clean already is told 0.
+        return sum(float(timestep.max()) < boundary for boundary in self.boundaries)
 
     def forward(
         self,

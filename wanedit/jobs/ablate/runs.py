@@ -14,7 +14,7 @@ from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.ablate.clips import Item, fingerprint, make_items, prepare
 from wanedit.jobs.ablate.grid import COLUMNS, JOIN_COLUMNS, Grid, Settings, label_text, merge, points
 from wanedit.jobs.edit.config import EditConfig
-from wanedit.jobs.edit.method import build_method, describe_method, from_outside
+from wanedit.jobs.edit.method import build_method, from_outside
 from wanedit.jobs.edit.plan import ALGORITHM
 from wanedit.jobs.evaluate.metric import METRICS, Inputs, SceneTruth, measure
 from wanedit.jobs.evaluate.run import flat
@@ -25,6 +25,7 @@ from wanedit.lit.model import OutsideModel, hash_code, open_model, require_wan
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import number
 from wanedit.runtime.launch import World
+from wanedit.runtime.options import describe
 from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.record import FinishedRun, read_run
 from wanedit.runtime.settings import FINAL_NAME, TrackingSettings, check_values
@@ -180,7 +181,7 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
 def _code(config: EditConfig | GenerationConfig) -> Settings:
     """What decides a run's result that is not the package's own, by what it is; empty for nothing."""
     if isinstance(config, EditConfig):
-        described = describe_method(build_method(config))
+        described = describe(build_method(config))
         return {"method": described} if from_outside(described) else {}
     code = SOLVERS.code(config.solver) if config.solver else ""
     return {"solver": code} if code else {}

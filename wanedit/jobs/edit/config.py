@@ -1,18 +1,16 @@
 """EditConfig: everything an editing run can be told, the checks that need no model, and its keyframes."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from wanedit import timeline
-from wanedit.errors import InputError, nearest
-from wanedit.files import Json
+from wanedit.errors import InputError
 from wanedit.flow import CONTROLLERS
 from wanedit.flow.methods import METHODS
 from wanedit.lit import require_model
-from wanedit.registry import Registry
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.inputs import EditedFrame, find_path, parse_edited
 from wanedit.runtime.settings import (
@@ -166,8 +164,8 @@ def find_inputs(config: EditConfig, folders: Sequence[Path] = (), styled: bool =
         MissingWeightsError: the model is not on this machine.
     """
     check_edit(config)
-    _check_options(METHODS, config.method, config.method_options)
-    _check_options(CONTROLLERS, config.controller, config.controller_options)
+    METHODS.check_options(config.method, config.method_options)
+    CONTROLLERS.check_options(config.controller, config.controller_options)
     path = find_path(config.video, folders, what="video", folder=True)
 
     def opened() -> "OpenedSource":
@@ -212,22 +210,6 @@ def _landed(keyframes: Sequence[EditedFrame], folder: Path, start: int) -> tuple
         else replace(k, note=f"{k.note}; " * bool(k.note) + f"frame {k.index} is {image.name}")
         for k, image in landed
     )
-
-
-def _check_options(registry: Registry[Any], name: str, options: Json) -> None:
-    """Refuse an option that one of the package's own does not have; others are asked when they are imported."""
-    if (known := registry.options(name)) is not None:
-        require_options(f"{registry.kind} {name}", options, known)
-
-
-def require_options(what: str, options: Iterable[str], known: Sequence[str]) -> None:
-    """Raise InputError for an option that a method or controller does not have."""
-    for name in options:
-        if name not in known:
-            near = nearest(name, known)
-            expected = f"some of {', '.join(known)}" if known else "none"
-            hint = f". Did you mean {near!r}?" if near else ""
-            raise InputError(f"{what} has no option {name!r}; expected {expected}{hint}")
 
 
 def check_output(config: EditConfig, video: Path, keyframes: Sequence[EditedFrame]) -> None:

@@ -1,29 +1,19 @@
 """From the fields of an EditConfig to a method: its options checked, and what of the configuration it leaves unread."""
 
 import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
-from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
-
-from pydantic_core import to_jsonable_python
+from dataclasses import MISSING, fields
+from typing import TypeVar, get_args
 
 from wanedit.errors import InputError
-from wanedit.files import Json, digest, file_sha256
+from wanedit.files import Json
 from wanedit.flow.editing import Method, Part
 from wanedit.flow.keyframes import CONTROLLERS, Controller
 from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule
-from wanedit.jobs.edit.config import EditConfig, require_options
-from wanedit.outside import code_of, named_error
-from wanedit.runtime.settings import (
-    MODEL_FIELDS,
-    IsDataclass,
-    TrackingSettings,
-    check_values,
-    field_hints,
-    registered_at,
-)
+from wanedit.jobs.edit.config import EditConfig
+from wanedit.outside import named_error
+from wanedit.runtime.options import construct, describe, fields_of
+from wanedit.runtime.settings import MODEL_FIELDS, TrackingSettings
 from wanedit.video.restoring import Restore
 
 T = TypeVar("T")
@@ -40,6 +30,7 @@ ELSEWHERE = {
     "job", "video", "keyframes", "start", "num_frames", "fps", "decoder", "salvage", "size",
     "resize_policy", "keyframe_fit", "output_size", "long_source", "method", "method_options",
     "controller", "controller_options", "alpha", "beta", *MODEL_FIELDS, "lora", "lora_partial", "distilled",
+    "cache", "cache_options",
     "gpu_id", "cpu_threads", "first_number", "middle_strength", "offload_model", "t5_cpu", "module_folders",
     "save_latents", "crf", "force_regenerate", "output",
     *TrackingSettings.__dataclass_fields__,
@@ -66,52 +57,20 @@ def build_method(config: EditConfig) -> Method:
             means nothing.
     """
     kind, what = METHODS[config.method], f"method {config.method}"
-    names = _fields(kind, what)
+    names = fields_of(kind, what)
     given: dict[str, object] = {"seed": config.base_seed or 0} if "seed" in names else {}
     if "controller" in names:
         controller, called = CONTROLLERS[config.controller], f"controller {config.controller}"
         gains = {
-            name: getattr(config, name) for name in ("alpha", "beta") if name in _fields(controller, called)
+            name: getattr(config, name) for name in ("alpha", "beta") if name in fields_of(controller, called)
         }
-        given["controller"] = _construct(controller, gains, config.controller_options, called)
+        given["controller"] = construct(controller, gains, config.controller_options, called)
     elif config.controller_options:
         raise InputError(f"controller_options are given, but the {what} has no controller")
-    method = _construct(kind, given, config.method_options, what)
+    method = construct(kind, given, config.method_options, what)
     with named_error(what):
         _check_declared(method, what)
     return method
-
-
-def _fields(kind: object, what: str = "") -> dict[str, Field[object]]:
-    """The settings of a method or controller, or of its class."""
-    if not isinstance(kind, IsDataclass):
-        raise InputError(f"{what} is no dataclass; expected @dataclass(frozen=True) above its class")
-    return {f.name: f for f in fields(kind) if f.init}
-
-
-def _construct(kind: type[T], given: dict[str, object], options: dict[str, object], what: str) -> T:
-    """An instance of a dataclass; `options` are the user's words and win over what is `given`.
-
-    Raises:
-        InputError: an option that it does not have or cannot take, or one that it lacks.
-    """
-    with named_error(what):
-        require_options(what, options, options_of(kind, what))
-        values = given | check_values(kind, options, f"{what}: ", convert=True)
-        for f in _fields(kind, what).values():
-            if f.default is MISSING and f.default_factory is MISSING and f.name not in values:
-                raise InputError(f"{what} lacks the option {f.name!r}")
-        return kind(**values)
-
-
-def options_of(kind: type[Any], what: str = "") -> list[str]:
-    """The fields that a configuration can set: no functions and no controllers, which are objects."""
-    hints = field_hints(kind)
-    return [
-        name
-        for name in _fields(kind, what)
-        if get_origin(hints[name]) is not Callable and name != "controller"
-    ]
 
 
 def _check_declared(method: Method, what: str) -> None:
@@ -129,33 +88,13 @@ def _check_declared(method: Method, what: str) -> None:
         raise InputError(f"{what} has makes_pixels {method.makes_pixels!r}; expected True or False")
 
 
-def describe_method(method: object) -> Json:
-    """The settings of a method as plain values, callables by their name; and of what is not the package's own, its
-    code, that of what its settings name, and the files that they name, by one hash: `code`."""
-    values: Json = {}
-    outside = {"class": code_of(*(kind.__module__ for kind in type(method).__mro__))}
-    for name in _fields(method):
-        value = getattr(method, name)
-        if hasattr(value, "__dataclass_fields__"):
-            value = {"kind": type(value).__name__, **describe_method(value)}
-        elif callable(value):
-            value = getattr(value, "__name__", type(value).__name__)
-        elif registry := registered_at(type(method), name):
-            outside[name] = registry.code(str(value))
-        elif isinstance(value, Path) and value.is_file():
-            outside[name] = file_sha256(value)
-        values[name] = to_jsonable_python(value, fallback=repr)
-    known = {name: code for name, code in outside.items() if code}
-    return values | ({"code": digest(known)} if known else {})
-
-
 def method_words(name: str, method: object) -> str:
     """A method as a plan names it: where it is from, its controller with its gains, and whatever is no default."""
     told = [name + _origin(method)]
-    for f in _fields(method).values():
+    for f in fields_of(method).values():
         value = getattr(method, f.name)
         if isinstance(value, Controller):
-            gains = ", ".join(f"{gain} {_short(getattr(value, gain))}" for gain in _fields(value))
+            gains = ", ".join(f"{gain} {_short(getattr(value, gain))}" for gain in fields_of(value))
             called = f"controller {CONTROLLERS.name_of(type(value))}{_origin(value)}"
             told.append(f"{called} ({gains})" if gains else called)
         # The run's seed has a line of its own.
@@ -186,7 +125,7 @@ def from_outside(described: Json) -> bool:
 
 def hashed_method(method: Method, levels: Schedule) -> Json:
     """The settings of a method as an edit's hash holds them."""
-    return describe_method(method) | method.decides(levels)
+    return describe(method) | method.decides(levels)
 
 
 def deciding(config: EditConfig, method: Method) -> dict[str, object]:
@@ -207,11 +146,11 @@ def unread(config: EditConfig, method: Method) -> dict[str, str]:
     if "model" in ignored:
         names = [f.name for f in fields(config) if f.name not in ELSEWHERE]
         return dict.fromkeys(
-            (*names, "save_latents", "alpha", "beta", "controller"), f"{name} asks the model nothing"
+            (*names, "save_latents", "alpha", "beta", "controller", "cache"), f"{name} asks the model nothing"
         )
     found = {}
     controller = getattr(method, "controller", None)
-    gains = () if controller is None else _fields(controller)
+    gains = () if controller is None else fields_of(controller)
     if controller is None:
         found |= dict.fromkeys(("alpha", "beta", "controller"), f"the method {name} has no controller")
     for gain in ("alpha", "beta"):

@@ -16,7 +16,6 @@ from wanedit.jobs.edit.config import EditConfig, check_edit, check_output, find_
 from wanedit.jobs.edit.method import (
     build_method,
     deciding,
-    describe_method,
     filled,
     from_outside,
     guidance,
@@ -43,8 +42,9 @@ from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.launch import elsewhere
+from wanedit.runtime.options import describe
 from wanedit.runtime.record import resolve_seed, resolve_threads
-from wanedit.runtime.sampling import Sampled, decide_sampling
+from wanedit.runtime.sampling import Sampled, decide_sampling, hashed_cache
 from wanedit.video import FitRecord
 from wanedit.video.arrays import Clock, pixels_sha256
 from wanedit.video.formats import format_of
@@ -166,6 +166,8 @@ def make_edit_plan(
         held = model.held(config.middle_strength)
         if {held, model.shows.middle} != {(1.0,)}:
             decides["middle_strength"] = list(held)
+    if works := "model" not in method.ignores:
+        decides |= hashed_cache(settings.cache)
     if settings.restore in CARRIED:
         decides["carried"] = VERSION
     task = EditTask(
@@ -187,7 +189,7 @@ def make_edit_plan(
         own_doubts = method.doubts(settings.schedule, asked)
     # What becomes of the shape is told by `shape_notes`, which knows the result.
     told = [note for note in source.notes if source.fit is None or note != source.fit.warning]
-    works, doubts = "model" not in method.ignores, []
+    doubts = []
     if works and isinstance(model, OutsideModel):
         doubts += [
             f"{name} {getattr(given, name)} is not used: {model.name} is asked for velocities alone"
@@ -232,7 +234,7 @@ def make_edit_plan(
 
 def _called(config: EditConfig, method: Method) -> AbstractContextManager[None]:
     """Where a method is asked that is not all the package's own: what it raises is told as its error."""
-    if not from_outside(describe_method(method)):
+    if not from_outside(describe(method)):
         return nullcontext()
     tied = f", controller {config.controller}" if hasattr(method, "controller") else ""
     return named_error(f"method {config.method}{tied}")
@@ -245,7 +247,8 @@ def fill(config: EditConfig, decided: Sampled, own: Sampling) -> EditConfig:
         "source_prompt": config.prompt,
         "source_guidance_scale": decided.filled["guidance_scale"],
     }
-    config = replace(config, noise_levels=None)  # filled as numbers, where it was a text
+    # Filled as numbers, where it was a text; as it is for this model.
+    config = replace(config, noise_levels=None, cache_options=decided.filled["cache_options"])
     return replace(config, **{name: v for name, v in defaults.items() if getattr(config, name) is None})
 
 
@@ -284,6 +287,7 @@ def edit_settings(config: EditConfig, model: OpenModel, method: Method, num_fram
         t5_cpu=config.t5_cpu,
         tile=config.tile,
         middle_strength=config.middle_strength,
+        cache=decided.cache,
     )
 
 
@@ -400,7 +404,7 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
             f"{max(step.h for step in settings.schedule):.3g}",
             f"clip       {task.sampled_frames} frames, {task.grid[0]} slots, {task.tokens} tokens{cost}",
             f"seed       {plan.config.base_seed}",
-            f"cost       about {plan.rehearsal.evaluations} passes of the network",
+            f"cost       {settings.bound or 'about '}{plan.rehearsal.evaluations} passes of the network",
             f"hash       {task.digest[:12]}",
             f"this run   {done}",
         )

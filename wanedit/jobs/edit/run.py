@@ -11,7 +11,7 @@ from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Step
 from wanedit.interrupts import interruptible
 from wanedit.jobs.edit.config import EditConfig, check_edit, check_output
-from wanedit.jobs.edit.method import describe_method, guidance
+from wanedit.jobs.edit.method import guidance
 from wanedit.jobs.edit.plan import EditPlan, is_complete, make_edit_plan, resolve_edit
 from wanedit.lit.edit_clip import step_record
 from wanedit.lit.model import OutsideModel
@@ -22,6 +22,7 @@ from wanedit.runtime import launch, leftovers
 from wanedit.runtime.cost import LOSSLESS_SHARE, require_memory
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, number, progress_bars, read_events, recorded_steps
+from wanedit.runtime.options import describe
 from wanedit.runtime.outputs import film_metadata
 from wanedit.runtime.predict import predict, save_latents, write_piece
 from wanedit.runtime.record import FinishedRun, record_start, recorded_config
@@ -159,7 +160,7 @@ def _prepare(plan: EditPlan, directory: RunDirectory) -> bool:
         plan.asked,
         model=plan.model.name,
         model_files=plan.model_files,
-        method=describe_method(plan.method),
+        method=describe(plan.method),
         keyframes=[
             {"file": str(k.path), "frame": k.index, "fit": asdict(fit)}
             for k, fit in zip(plan.keyframes, plan.fits, strict=True)

@@ -16,7 +16,7 @@ from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.files import digest
 from wanedit.flow.path import Schedule
-from wanedit.flow.solvers import SOLVERS, count_evaluations
+from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.generate.config import (
     GenerationConfig,
     check,
@@ -44,7 +44,7 @@ from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.launch import World, elsewhere
 from wanedit.runtime.record import own_record, resolve_seed, resolve_threads
-from wanedit.runtime.sampling import decide_sampling
+from wanedit.runtime.sampling import decide_sampling, hashed_cache
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
@@ -109,7 +109,8 @@ class Plan:
         config: with every null filled that a model's default could fill: what is recorded.
         size: (height, width).
         seed: of all noise.
-        evaluations: passes of the network for one segment, two for each velocity under guidance.
+        evaluations: passes of the network for one segment, two for each velocity under guidance; at most, where the
+            clip decides what a cache answers.
         window_evaluations: likewise for each window of what is denoised together.
         begun_evaluations: likewise for a segment that goes on from there.
         apart: for each segment a task of take 0, to be sampled by itself.
@@ -208,6 +209,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         t5_cpu=config.t5_cpu,
         tile=config.tile,
         middle_strength=config.middle_strength,
+        cache=decided.cache,
     )
     above, below = settings.schedule.split(config.co_sigma)
     if config.joins == "co_denoise" and not len(above):
@@ -215,8 +217,10 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
             f"co_sigma is {config.co_sigma:g}; expected less than {above.sigmas[0]:g}, the first noise level, or joins "
             "none"
         )
+    uncached = replace(settings, cache=None)  # which windows that are denoised together go without
     evaluations, for_window, for_begun = (
-        _evaluations(folder, settings, levels) for levels in (settings.schedule, above, below)
+        _evaluations(folder, how, levels)
+        for how, levels in ((settings, settings.schedule), (uncached, above), (settings, below))
     )
     fps, size = _given(config.fps, own.fps), str(_given(config.size, own.size))
     negative_prompt = _given(config.negative_prompt, own.negative_prompt)
@@ -343,6 +347,11 @@ def with_takes(plan: Plan, takes: Sequence[int], bridge_takes: Sequence[int]) ->
     if config.joins == "co_denoise":
         windows, lacking = over(plan.apart, together=True)
         notes += lacking.values()
+        if plan.settings.cache is not None:
+            notes.append(
+                f"the cache {config.cache} answers nothing down to co_sigma {config.co_sigma:g}: where windows are "
+                "denoised together, none is remembered from step to step"
+            )
         one, begun = co_denoising(plan.apart, windows, config.co_sigma, where)
         state = (one,)
         # Another take of a segment is sampled apart: it would change all others too.
@@ -382,8 +391,7 @@ def with_takes(plan: Plan, takes: Sequence[int], bridge_takes: Sequence[int]) ->
 
 
 def _evaluations(folder: WanFolder, settings: ChainSettings, levels: Schedule) -> int:
-    passes = partial(settings.passes, folder.handovers(settings.boundary_timestep))
-    return count_evaluations(settings.solver, levels, passes)
+    return settings.evaluations(folder.handovers(settings.boundary_timestep), levels)
 
 
 def _given(value: Value | None, own: Value) -> Value:
@@ -424,7 +432,7 @@ def _tasks(
                 for name, value in asdict(settings).items()
                 # Where weights lie changes no pixel; how firmly the middle is held stands below. What came later is
                 # left out unless it is set, so that earlier segments keep their names.
-                if name not in ("offload_model", "t5_cpu", "middle_strength")
+                if name not in ("offload_model", "t5_cpu", "middle_strength", "cache")
                 and not (name in LATER and value in ((), None))
             },
             **(
@@ -437,6 +445,7 @@ def _tasks(
             ),
             **({"references": [image.sha256 for image in subjects]} if subjects else {}),
             # Left out where it is the package's own, so that earlier segments keep their names.
+            **hashed_cache(settings.cache),
             **({"code": code} if (code := SOLVERS.code(settings.solver)) else {}),
         }
         yield SegmentTask(
@@ -707,9 +716,11 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             *(f"LoRA       {lora}" for lora in plan.folder.loras),
             *(f"reference  {image.keyframe.path}" for image in plan.references),
             f"sampler    {settings.solver}, {settings.words}",
+            f"passes     {settings.bound}{plan.evaluations} of the network for a segment"
+            + (f", {settings.bound}{plan.bridge_evaluations} for a bridge" if plan.bridges else ""),
             f"seed       {plan.seed}",
-            f"to sample  {len(todo.segments)} of {len(plan.tasks)} segments, {flops / 1e12:.3g} TFLOP in the "
-            "transformer",
+            f"to sample  {len(todo.segments)} of {len(plan.tasks)} segments, {settings.bound}{flops / 1e12:.3g} TFLOP "
+            "in the transformer",
             *(
                 f"bridge {one.index}   {one.sampled_frames} frames about the keyframe at frame "
                 f"{plan.timeline.segments[one.index].start}, {one.tokens} tokens, {one.digest[:12]}{_of_take(one)}, "

@@ -29,7 +29,7 @@ from wanedit.lit.tasks import CoDenoising, DecodedPiece, SampledSegment, shares
 from wanedit.runtime import launch, leftovers, workers
 from wanedit.runtime.cost import disk_bytes
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
-from wanedit.runtime.events import append_event, counting_together, progress_bars
+from wanedit.runtime.events import append_event, counting_together, progress_bars, read_events
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import Velocities, predict, write_latents, write_piece
@@ -242,12 +242,13 @@ def sample(
         together = isinstance(task, CoDenoising)
         line = {
             "event": task.kind,
+            "digest": made.digest,
             **({"windows": len(task.windows)} if together else {"segment": task.index, "take": task.take}),
             "rank": world.rank,
             "frames": task.sampled_frames,
             "tokens": made.tokens,
             "steps": len(task.levels(schedule)),
-            "evaluations": plan.evaluations_of(task),
+            "evaluations": plan.evaluations_of(task) if together else made.evaluations,
             "seconds": round(made.seconds, 3),
             "latent_rms": round(float(made.latents.square().mean().sqrt()), 5),
         }
@@ -307,7 +308,11 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
             "they are; run it again"
         )
     places = plan.timeline.keyframe_frames
-    entries = Manifest(directory).read()
+    entries, events = Manifest(directory).read(), read_events(directory.metrics)
+    # Of segments of before the record says it, what the plan counts.
+    counted = {
+        line["digest"]: int(line["evaluations"]) for line in events if {"digest", "evaluations"} <= {*line}
+    }
     return FinishedRun(
         "generate",
         FrameSequence(
@@ -319,7 +324,10 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
         keyframes=dict(zip(places, (image.pixels() for image in plan.keyframes), strict=True)),
         junctions=plan.timeline.joins,
         seconds=sum(entries[name].seconds for name in plan.digests if name in entries),
-        evaluations=sum(map(plan.evaluations_of, (*plan.together, *plan.tasks, *plan.bridges))),
+        evaluations=sum(
+            counted.get(task.digest, plan.evaluations_of(task))
+            for task in (*plan.together, *plan.tasks, *plan.bridges)
+        ),
         config=config,
         digests=tuple(task.digest for task in plan.tasks),
         metadata=metadata(plan),
