@@ -133,7 +133,7 @@ class Parser(ArgumentParser):
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Every flag with all that is said of it. Only here the registries are read, which imports what they hold."""
         lines = self._head()
-        for heading, actions in self._sections(every=True).items():
+        for heading, actions in self.sections(every=True).items():
             lines += [f"{heading}:"]
             for action in actions:
                 said = f"{self._said(action).rstrip('.')} ({self._takes(action)})"
@@ -145,7 +145,7 @@ class Parser(ArgumentParser):
     def short_help(self) -> str:
         """What is used most, a line a flag."""
         lines = self._head()
-        for heading, actions in self._sections(every=False).items():
+        for heading, actions in self.sections(every=False).items():
             lines += [f"{heading}:"]
             for action in actions:
                 said = re.split(r"[.;:] |[.;:]$", self._said(action), maxsplit=1)[0]
@@ -164,7 +164,7 @@ class Parser(ArgumentParser):
         usage = f"usage: {self.prog.replace('[options] ', '')}{words} [--flag value ...]"
         return [usage, *textwrap.wrap(self.description or "", WIDTH)]
 
-    def _sections(self, every: bool) -> dict[str, list[Action]]:
+    def sections(self, every: bool) -> dict[str, list[Action]]:
         """What help shows by its headings: words, and the flags used most; or every one, parts under their own name."""
         found: dict[str, list[Action]] = {
             heading: [] for heading in get_args(field_hints(Everyday)["heading"])
