@@ -1,22 +1,21 @@
 """Segments and bridges denoised as one state: whose slots are whose; neither a stop nor ranks change a byte."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.jobs.test_joins import Known, tasks_of, timelines
+from tests.jobs.test_joins import bridges_of, tasks_of, timelines
 from tests.runs import FAST, Run, draw_keyframe
 from tests.wan.folders import write_folder
 from wanedit import GenerationConfig, GenerationResult
 from wanedit.errors import InputError
 from wanedit.flow.path import Step, schedule
-from wanedit.jobs.generate.joins import bridges, co_denoising, sequence
+from wanedit.jobs.generate.joins import co_denoising, sequence
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.chain import FLF2VChain
 from wanedit.lit.co_denoise import CoDenoiser
@@ -25,20 +24,15 @@ from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.leftovers import leftovers
 from wanedit.runtime.predict import load_latents
 from wanedit.timeline import Timeline
-from wanedit.wan.catalog import Showable
-from wanedit.wan.load import open_wan
 
 
+@settings(deadline=None)
 @given(timelines(), st.sampled_from(["any", "ends"]))
 def test_every_slot_is_averaged_over_the_windows_that_hold_it(
     chain: Timeline, shows: Literal["any", "ends"]
 ) -> None:
-    tiny = open_wan("tiny")
-    assert tiny.known is not None
-    folder = replace(tiny, known=replace(tiny.known, showable=Showable(shows)))
-    tasks, images = tasks_of(chain), {frame: Known(str(frame)) for frame in chain.keyframe_frames}
-    given = tasks, chain, cast(Any, images), ["x"] * len(chain.joins), GenerationConfig(), folder, Path()
-    made, lacking = bridges(*given, together=True)
+    tasks = tasks_of(chain)
+    made, lacking = bridges_of(chain, tasks, shows, together=True)
     assert len(made) + len(lacking) == len(chain.joins)
     state, begun = co_denoising(tasks, made, 0.5, Path())
     total, windows = torch.zeros(state.slots), torch.zeros(state.slots, dtype=torch.int64)

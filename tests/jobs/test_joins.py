@@ -18,7 +18,7 @@ from wanedit import GenerationConfig, GenerationResult, timeline
 from wanedit.errors import InputError
 from wanedit.flow.path import Step, interpolate, schedule
 from wanedit.flow.solvers import SOLVERS
-from wanedit.jobs.generate.joins import Slots, bridges, decodings, latents_file, sequence
+from wanedit.jobs.generate.joins import Slots, bridges, co_denoising, decodings, latents_file, sequence
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.chain import FLF2VChain, SequenceDecoder, held
 from wanedit.lit.tasks import DecodeTask, SegmentTask
@@ -54,10 +54,34 @@ def tasks_of(chain: Timeline) -> list[SegmentTask]:
     ]
 
 
-@given(timelines(), st.booleans())
-def test_frames_are_exact_for_all_lengths_and_ways_to_decode(chain: Timeline, once: bool) -> None:
-    tasks = tasks_of(chain)
-    whole, pieces = sequence(tasks), decodings(tasks, [], Path(), once)
+def bridges_of(
+    chain: Timeline, tasks: list[SegmentTask], shows: Literal["any", "ends"], together: bool, **changes: int
+) -> tuple[list[SegmentTask], dict[int, str]]:
+    """The bridges of a chain for wan-tiny, or for such a one that is shown ends alone."""
+    tiny = open_wan("tiny")
+    assert tiny.known is not None
+    folder = replace(tiny, known=replace(tiny.known, showable=Showable(shows)))
+    images: Any = {frame: Known(str(frame)) for frame in chain.keyframe_frames}
+    config, texts = GenerationConfig(**cast(Any, changes)), ["x"] * len(chain.joins)
+    return bridges(tasks, chain, images, texts, config, folder, Path(), together=together)
+
+
+@settings(deadline=None)
+@given(
+    timelines(),
+    st.sampled_from([("none", True), ("none", False), ("bridge", True), ("co_denoise", True)]),
+    st.sampled_from(["any", "ends"]),
+)
+def test_frames_are_exact_for_all_lengths_joins_and_ways_to_decode(
+    chain: Timeline, way: tuple[str, bool], shows: Literal["any", "ends"]
+) -> None:
+    (joins, once), tasks, between = way, tasks_of(chain), list[SegmentTask]()
+    if joins == "co_denoise":
+        state, tasks = co_denoising(tasks, bridges_of(chain, tasks, shows, True)[0], 0.5, Path())
+        assert state.sampled_frames == sum(task.sampled_frames - 1 for task in tasks) + 1
+    elif joins == "bridge":
+        between, _ = bridges_of(chain, tasks, shows, False)
+    whole, pieces = sequence(tasks, between), decodings(tasks, between, Path(), once)
     assert timeline.round_up(4 * len(whole) - 3) == sum(task.sampled_frames - 1 for task in tasks) + 1
     first, out = 0, []
     for segment, piece in zip(chain.segments, pieces, strict=True):
@@ -160,12 +184,8 @@ class Known:
 def test_bridges_share_no_slot_and_read_two_segments(
     chain: Timeline, zone: int, context: int, shows: Literal["any", "ends"]
 ) -> None:
-    tiny = open_wan("tiny")
-    assert tiny.known is not None
-    folder = replace(tiny, known=replace(tiny.known, showable=Showable(shows)))
-    config = GenerationConfig(joins="bridge", bridge_zone=zone, bridge_context=context)
-    tasks, images = tasks_of(chain), {frame: Known(str(frame)) for frame in chain.keyframe_frames}
-    made, lacking = bridges(tasks, chain, cast(Any, images), ["x"] * len(chain.joins), config, folder, Path())
+    tasks = tasks_of(chain)
+    made, lacking = bridges_of(chain, tasks, shows, False, bridge_zone=zone, bridge_context=context)
     assert len(made) + len(lacking) == len(chain.joins)
     places, bare = sequence(tasks, made), sequence(tasks)
     changed = [k for k, (a, b) in enumerate(zip(places, bare, strict=True)) if a != b]
@@ -183,7 +203,7 @@ def test_bridges_share_no_slot_and_read_two_segments(
         join, at = before.slots - 1, {frame + 4 * start: image for frame, image in task.middle.items()}
         assert shows == "any" or (join not in slots and (start, stop) == (0, task.bridge.latents.slots))
         # Every keyframe that is shown stands at the frame that was sampled for it.
-        assert shows == "ends" or at[4 * join] == images[chain.segments[task.index].start]
+        assert shows == "ends" or at[4 * join] == Known(str(chain.segments[task.index].start))
         assert shows == "any" or sorted(at) == [0, 4 * (stop - 1)]
 
 

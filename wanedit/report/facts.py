@@ -70,7 +70,14 @@ def _known(pairs: Iterable[Fact]) -> list[Fact]:
 
 def _segment(record: Record, name: str, places: Sequence[int]) -> list[object]:
     entry = record.entries[name]
-    event = next((e for e in reversed(record.events) if e.get("segment") == entry.index), {})
+    event = next(
+        (
+            e
+            for e in reversed(record.events)
+            if (e.get("event"), e.get("segment")) == ("segment", entry.index)
+        ),
+        {},
+    )
     ends = places[entry.index : entry.index + 2]
     span = f"{ends[0]} … {ends[1]} ({ends[1] - ends[0] + 1})" if len(ends) == 2 else "–"
     asked = event.get("evaluations") or evaluations(record.config, event.get("steps"))

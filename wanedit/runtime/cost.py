@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 
 from wanedit.errors import ResourceError
-from wanedit.lit.tasks import DecodeTask, SegmentTask
+from wanedit.lit.tasks import CoDenoising, DecodeTask, SegmentTask
 from wanedit.lit.velocity import BATCHED_UP_TO
 from wanedit.timeline import STRIDE
 from wanedit.wan.condition import image_part, text_part
@@ -19,6 +19,10 @@ from wanedit.wan.vae import WARM_UP, decoding_bytes
 LOSSLESS_SHARE = 0.6
 # Room for the final H.264 file as a share of the raw bytes, and what is asked for beyond the estimate.
 FINAL_SHARE, SPARE = 0.05, 1.25
+
+
+# Of a chain's state, as large as its latents, a solver holds so many: the state, its velocity, what it remembers.
+STATES = 7
 
 
 def forward_flops(config: WanConfig, tokens: int) -> float:
@@ -79,12 +83,20 @@ def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight:
     return Memory(max(encoders), weights + cross + max(activations, decoding))
 
 
+def latent_bytes(task: SegmentTask | CoDenoising) -> int:
+    """Of the float32 latents of a task."""
+    return 4 * task.latent_space.channels * math.prod(task.grid)
+
+
 def disk_bytes(
-    sampled: Sequence[SegmentTask], decoded: Sequence[DecodeTask], total_frames: int, size: tuple[int, int]
+    sampled: Sequence[SegmentTask | CoDenoising],
+    decoded: Sequence[DecodeTask],
+    total_frames: int,
+    size: tuple[int, int],
 ) -> int:
     """Room that latents and lossless segments to be written and the final video need, with a quarter to spare."""
     frame = size[0] * size[1] * 3
-    latents = 4 * sum(task.latent_space.channels * math.prod(task.grid) for task in sampled)
+    latents = sum(map(latent_bytes, sampled))
     lossless = sum(task.frames for task in decoded) * frame * LOSSLESS_SHARE
     return int(SPARE * (latents + lossless + total_frames * frame * FINAL_SHARE)) + (1 << 20)
 

@@ -74,13 +74,13 @@ class GenerationConfig(SampledSettings):
         bridge_sigma: noise level that a bridge starts from, 0 to 1: the higher, the less is kept of the join.
         bridge_zone: latent slots, of four frames each, that change on either side of the keyframe; half of a segment at
             most.
+        bridge_context: slots that are held on either side of those; a model that can be shown the ends of a clip alone
+            has both segments whole, if they fit its limit.
         takes: which take of each segment is wanted, one number for each, such as [0, 2, 0] or "0,2,0"; take 0 has the
             noise of `base_seed`, every further one another. Empty for 0 of all. What was sampled of others is kept, so
             that to go back to one samples nothing.
         bridge_takes: likewise of the bridge over each keyframe between two segments; a take above 0 is sampled where
             `joins` is none, too.
-        bridge_context: slots that are held on either side of those; a model that can be shown the ends of a clip alone
-            has both segments whole, if they fit its limit.
         co_sigma: noise level down to which co_denoise denoises all together, 0 to 1, where the segments go on apart; 0
             for together to the end.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.

@@ -38,11 +38,12 @@ from wanedit.jobs.generate.joins import (
 from wanedit.lit.model import held_softly, open_model, require_wan
 from wanedit.lit.tasks import ChainSettings, CoDenoising, DecodeTask, SegmentTask
 from wanedit.rng import derive_seed
-from wanedit.runtime.cost import disk_bytes, forward_flops, memory, sampling_flops
+from wanedit.runtime.cost import STATES, disk_bytes, forward_flops, latent_bytes, memory, sampling_flops
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.launch import World, elsewhere
+from wanedit.runtime.predict import Velocities
 from wanedit.runtime.record import own_record, resolve_seed, resolve_threads
 from wanedit.runtime.sampling import decide_sampling, hashed_cache
 from wanedit.runtime.settings import parse_size
@@ -158,6 +159,10 @@ class Plan:
         if task.bridge is not None:
             return self.bridge_evaluations
         return self.evaluations if task.begun is None else self.begun_evaluations
+
+    def velocities_of(self, state: CoDenoising) -> int:
+        """How many of a state's are asked for."""
+        return count_evaluations(self.settings.solver, state.levels(self.settings.schedule))
 
     @property
     def keeps(self) -> list[str]:
@@ -686,6 +691,9 @@ def announce(plan: Plan, todo: Todo, tell: Say) -> None:
         f"{len(plan.tasks)} segments, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
         f"{plan.folder.name}, seed {plan.seed}" + (f"; {done} already complete" if done else "")
     )
+    for one in todo.together:
+        steps = len(one.levels(plan.settings.schedule))
+        tell(f"{len(one.windows)} windows to denoise together for {steps} steps")
     if todo.bridges:
         tell(f"{len(todo.bridges)} bridges to sample")
     elif not todo.segments:
@@ -695,6 +703,13 @@ def announce(plan: Plan, todo: Todo, tell: Say) -> None:
         )
 
 
+def space_needed(plan: Plan, todo: Todo) -> int:
+    """Bytes of disk for what a run makes. Of a state every velocity is kept until it is made."""
+    states = [one for one in todo.together for _ in range(1 + plan.velocities_of(one))]
+    sampled = (*todo.segments, *todo.bridges, *states)
+    return disk_bytes(sampled, todo.pieces, plan.timeline.num_frames, plan.size)
+
+
 def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
     settings = plan.settings
     tasks = [*todo.segments, *todo.bridges]
@@ -702,10 +717,11 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
     windows = [window.task for one in todo.together for window in one.windows]
     flops += sampling_flops(plan.folder.config, windows, plan.window_evaluations)
     weight = 2 if torch.cuda.is_available() else 4
-    disk = disk_bytes((*todo.segments, *todo.bridges), todo.pieces, plan.timeline.num_frames, plan.size)
+    disk = space_needed(plan, todo)
     peak = memory(
         plan.folder, max((*plan.tasks, *plan.bridges), key=lambda task: task.tokens), settings.guided, weight
     )
+    sampling = peak.sampling + max([STATES * latent_bytes(one) for one in todo.together], default=0)
     height, width = plan.size
     return "\n".join(
         (
@@ -721,6 +737,7 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             f"seed       {plan.seed}",
             f"to sample  {len(todo.segments)} of {len(plan.tasks)} segments, {settings.bound}{flops / 1e12:.3g} TFLOP "
             "in the transformer",
+            *(_together(plan, one, one in todo.together, directory) for one in plan.together),
             *(
                 f"bridge {one.index}   {one.sampled_frames} frames about the keyframe at frame "
                 f"{plan.timeline.segments[one.index].start}, {one.tokens} tokens, {one.digest[:12]}{_of_take(one)}, "
@@ -730,7 +747,7 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             f"to decode  {len(todo.pieces)} of {len(plan.pieces)} segments, {plan.config.decode}",
             f"processes  {for_segments(plan.config, todo).num_gpus}",
             f"memory     about {_gigabytes(peak.encoders)} to encode, "
-            f"then {_gigabytes(peak.sampling)} to sample and decode, and 1.2 GB for the process itself",
+            f"then {_gigabytes(sampling)} to sample and decode, and 1.2 GB for the process itself",
             f"disk       about {disk / 1e6:.0f} MB",
         )
     )
@@ -738,6 +755,19 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
 
 def _of_take(task: SegmentTask) -> str:
     return f" (take {task.take})" if task.take else ""
+
+
+def _together(plan: Plan, state: CoDenoising, wanted: bool, directory: RunDirectory) -> str:
+    kept = len(Velocities(directory, state.digest).kept())
+    done = (
+        f"denoises; {kept} of {plan.velocities_of(state)} velocities are kept"
+        if wanted
+        else "skips: complete"
+    )
+    return (
+        f"together   {len(state.windows)} windows, {state.tokens} tokens, {len(state.levels(plan.settings.schedule))} "
+        f"steps down to noise level {state.sigma:g}, {state.digest[:12]}, {done}"
+    )
 
 
 def _gigabytes(count: int) -> str:

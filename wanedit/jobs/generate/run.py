@@ -24,10 +24,10 @@ from wanedit.jobs.generate.plan import (
     remaining,
     resolve,
     show_plan,
+    space_needed,
 )
 from wanedit.lit.tasks import CoDenoising, DecodedPiece, SampledSegment, shares
 from wanedit.runtime import launch, leftovers, workers
-from wanedit.runtime.cost import disk_bytes
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, counting_together, progress_bars, read_events
 from wanedit.runtime.inputs import KeyframesLike
@@ -155,7 +155,7 @@ def _decide(
     stack.enter_context(directory.lock())
     directory.prepare()
     todo = remaining(plan, directory)
-    directory.require_space(disk_bytes(todo.segments, todo.pieces, plan.timeline.num_frames, plan.size))
+    directory.require_space(space_needed(plan, todo))
     if plan.config.force_regenerate or plan.config.resume_from is not None:
         # Else a run that is stopped would find the old segments complete when it goes on.
         Manifest(directory).forget({*todo.digests})
