@@ -117,9 +117,9 @@ class GenerationConfig(SampledSettings):
     bridge_sigma: Share = 0.7
     bridge_zone: Count = 1
     bridge_context: Count = 2
+    co_sigma: Share = 0.7
     takes: Takes = field(default_factory=list)
     bridge_takes: Takes = field(default_factory=list)
-    co_sigma: Share = 0.7
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
     colour_correction: bool = True
     restore: Literal["auto", "none", "residual", "keyframes"] = "auto"
