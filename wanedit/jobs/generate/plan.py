@@ -16,7 +16,7 @@ from wanedit import timeline
 from wanedit.errors import InputError
 from wanedit.files import digest
 from wanedit.flow.path import Schedule
-from wanedit.flow.solvers import SOLVERS
+from wanedit.flow.solvers import SOLVERS, count_evaluations
 from wanedit.jobs.generate.config import (
     GenerationConfig,
     check,
