@@ -271,3 +271,10 @@ def test_a_file_in_a_folder_that_may_not_be_entered_is_not_called_missing(
     monkeypatch.setattr(os, "stat", refused)
     with pytest.raises(ResourceError, match=r"film\.mp4: Permission denied; allow it"):
         find_path(tmp_path / "film.mp4", what="video")
+
+
+def test_a_whole_number_is_the_decimal_that_a_flag_makes_of_it() -> None:
+    # Hashes tell 3 from 3.0, and what is sampled is found by them.
+    given = GenerationConfig(shift=3, guidance_scale=1, fps=24)
+    assert [repr(value) for value in (given.shift, given.guidance_scale, given.fps)] == ["3.0", "1.0", "24"]
+    assert repr(EditConfig(alpha=2).alpha) == "2.0"

@@ -96,12 +96,29 @@ class PlainValues(metaclass=_Called):
     """Base of the dataclasses of settings: what programs pass becomes what a YAML file would hold.
 
     One itself: of a class with another base jsonargparse makes no group of flags. A name that is no field is an
-    InputError with the nearest one.
+    InputError with the nearest one. A whole number is 3.0 where a field holds decimals: hashes tell 3 from it.
     """
 
     def __post_init__(self) -> None:
+        decimal = _decimal_fields(type(self))
         for name in self.__dataclass_fields__:
-            object.__setattr__(self, name, plain(getattr(self, name)))
+            value = plain(getattr(self, name))
+            object.__setattr__(self, name, float(value) if type(value) is int and name in decimal else value)
+
+
+@functools.cache
+def _decimal_fields(kind: type) -> frozenset[str]:
+    """The fields of a dataclass that hold numbers with a decimal point, or perhaps null, and nothing else."""
+
+    def decimal(hint: Any) -> bool:
+        if get_origin(hint) is Annotated:
+            return decimal(get_args(hint)[0])
+        members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        return hint is float or (
+            len(members) > 1 and all(one is type(None) or decimal(one) for one in members)
+        )
+
+    return frozenset(name for name, hint in field_hints(kind).items() if decimal(hint))
 
 
 def plain_type(hint: Any) -> Any:
@@ -397,7 +414,7 @@ def check_values(
         convert: take what a file or a flag can hold for what it cannot: a list for a tuple, text for a path.
 
     Returns:
-        The values, those that were converted as their fields want them.
+        The values, those that were converted as their fields want them; a whole number is 3.0 where one has decimals.
 
     Raises, and the rest: as `check_settings`.
     """
@@ -409,7 +426,9 @@ def _check_value(kind: type, name: str, value: object, within: str, convert: boo
 
     expected, registry = _expected(kind, name)
     try:
-        expected.validate_python(value, strict=True)
+        checked = expected.validate_python(value, strict=True)
+        if type(value) is int and type(checked) is float:
+            value = checked
     except ValidationError:
         try:
             if not convert:
