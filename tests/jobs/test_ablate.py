@@ -463,11 +463,11 @@ def test_an_empty_place_of_the_grid_is_drawn_as_a_line_of_its_own(tmp_path: Path
     results = collect(grid, runs, tmp_path)
     assert results.points() == [("residual", "1.0"), ("residual", "2.0"), ("replacement", "")]
     text = table(grid, results)
-    assert "| replacement |  | 22.00 |" in text
+    assert "| replacement |  | 1 | 22.00 |" in text
     # Two points of the baseline could be meant, and neither is chosen.
     assert "Without one point of the baseline to compare with: replacement." in text
     grid = replace(grid, baseline={"controller": "residual", "alpha": 2.0})
-    assert "| replacement |  | +1.00 |" in table(grid, results)
+    assert "| replacement |  | 1 | +1.00 |" in table(grid, results)
     assert draw_figures(grid, results, tmp_path)[0].is_file()
 
 

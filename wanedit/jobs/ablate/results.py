@@ -151,7 +151,7 @@ def table(grid: Grid, results: Results) -> str:
     """Markdown: a row for each point, a column for each measure of the grid; differences to the baseline below."""
     measures = [m for m in (grid.measures or results.measures()) if m in results.measures()]
     text = [f"# {grid.title}", "", grid.shows.strip(), ""]
-    text += ["Means over clips with 95 % intervals: bootstrap over scenes.", ""]
+    text += ["Means over n clips with 95 % intervals: bootstrap over scenes.", ""]
     text += _markdown(results, measures, lambda point, measure: results.mean(point, measure))
     if grid.baseline:
         named = ", ".join(f"{name} {value}" for name, value in grid.baseline.items())
@@ -192,11 +192,13 @@ def _markdown(
         shown = [f"{value:{sign}.{digits}f}" for value in (found.mean, found.low, found.high)]
         return shown[0] if shown[0] == shown[1] == shown[2] else f"{shown[0]} ({shown[1]} … {shown[2]})"
 
-    lines = [[*results.columns, *measures], ["---"] * (len(results.columns) + len(measures))]
+    header = [*results.columns, "n", *measures]
+    lines = [header, ["---"] * len(header)]
     for point in results.points():
         found = [of(point, measure) for measure in measures]
-        if any(found):
-            lines.append([*point, *map(cell, found)])
+        # Some clips may lack some measure, such as one of joins that nothing moves through.
+        if count := max((one.n for one in found if one), default=0):
+            lines.append([*point, str(count), *map(cell, found)])
     # A bar would end a cell of Markdown, and a line break the row.
     escaped = ((cell.replace("|", "\\|").replace("\n", " ") for cell in line) for line in lines)
     return ["| " + " | ".join(line) + " |" for line in escaped]
