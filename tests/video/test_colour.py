@@ -52,6 +52,16 @@ def test_a_cast_at_both_ends_is_taken_back(name):
     assert max(distance(a, b) for a, b in zip(corrected, clean, strict=True)) < 1.5
 
 
+def test_a_first_frame_of_another_segment_says_nothing_of_the_others_colours():
+    clean = np.stack([muted(frame) for frame in panning(9, 64, 96)])
+    seen = np.stack([clean[0], *(cast(frame, CASTS["warm"]) for frame in clean[1:])])
+    corrected = correct_segment(seen, clean[0], clean[-1], borrowed=True)
+    np.testing.assert_array_equal(corrected[0], clean[0])
+    assert distance(seen[1], clean[1]) > 3
+    assert max(distance(a, b) for a, b in zip(corrected, clean, strict=True)) < 1.5
+    assert distance(correct_segment(seen, clean[0], clean[-1])[1], clean[1]) > 3
+
+
 def test_frames_that_are_right_stay_bit_identical():
     frames = panning(5)
     np.testing.assert_array_equal(correct_segment(frames, frames[0], frames[-1]), frames)

@@ -119,15 +119,25 @@ def _patches(frame: Frame) -> Float[np.ndarray, "n 3"]:
     return cv2.resize(lab, (width, height), interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float64)
 
 
-def correct_segment(frames: Frames, first_truth: AnyFrame, last_truth: AnyFrame) -> Frames:
+def correct_segment(
+    frames: Frames, first_truth: AnyFrame, last_truth: AnyFrame, borrowed: bool = False
+) -> Frames:
     """Correct a segment (T, H, W, 3) whose first and last frame should look like two given keyframes.
+
+    Args:
+        borrowed: the first frame was decoded from another segment's latents. It says nothing of the colours of the
+            others, which are read off the two that follow it: so near a keyframe, patch means hardly move.
 
     Raises:
         InputError: no frames, or keyframes of another size than the frames.
     """
     if not len(frames):
         raise InputError("colour: no frames to correct")
-    return apply_between(frames, fit_affine(frames[0], first_truth), fit_affine(frames[-1], last_truth))
+    shown, last = fit_affine(frames[0], first_truth), fit_affine(frames[-1], last_truth)
+    if not borrowed or len(frames) < 4:
+        return apply_between(frames, shown, last)
+    own = fit_affine(frames[1], first_truth).blended(fit_affine(frames[2], first_truth), 0.5)
+    return np.concatenate([apply_between(frames[:1], shown, shown), apply_between(frames, own, last)[1:]])
 
 
 def apply_between(frames: Frames, first: AffineLab, last: AffineLab) -> Frames:

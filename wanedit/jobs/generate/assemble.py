@@ -103,7 +103,9 @@ def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
         part = frames[span.first : span.last + 1]
         ends = truth[span.start].pixels(), truth[span.end].pixels()
         if plan.config.colour_correction:
-            part = correct_segment(part, *ends)
+            # Decoded in one sequence, a segment begins with the last frame of the one before.
+            borrowed = plan.config.decode == "once" and segment.index > 0 and not pieces
+            part = correct_segment(part, *ends, borrowed)
         if plan.config.restore != "none":
             kind = "residual" if plan.config.restore == "residual" else "keyframes"
             part = restored_segment(part, *ends, kind)
