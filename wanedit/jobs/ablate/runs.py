@@ -35,7 +35,7 @@ from wanedit.tracking.runs import track_measures
 from wanedit.wan.load import hash_files
 
 # Raised when a change to what is measured makes earlier results another thing.
-MEASURED = 2
+MEASURED = 3
 # Of what makes a command's pixels.
 VERSIONS = {"edit": (ALGORITHM,), "generate": (SAMPLING, BRIDGING, CO_DENOISING, DECODING)}
 RESULT, FAILURE = "result.json", "failure.json"
