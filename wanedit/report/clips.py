@@ -6,7 +6,7 @@ time line with the keyframes, strips of stills.
 import base64
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import cast
@@ -24,7 +24,7 @@ from wanedit.progress import counted
 from wanedit.report.record import Record, listing
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import number
-from wanedit.runtime.record import read_run
+from wanedit.runtime.record import Repaired, read_run
 from wanedit.timeline import rate_of
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence, Rate, peek
 from wanedit.video.decode import index_of, open_frames
@@ -60,6 +60,7 @@ class Clips:
         keyframes: frame -> picture; empty where they have gone.
         places: the frames of the keyframes, known even then.
         joins: frames at which segments meet.
+        repaired: those of them that were tried again.
         sound: of the finished film.
     """
 
@@ -69,6 +70,7 @@ class Clips:
     keyframes: dict[int, AnyFrame] | None = None
     places: tuple[int, ...] = ()
     joins: tuple[int, ...] = ()
+    repaired: Repaired | None = None
     sound: Sound | None = None
 
     @property
@@ -104,7 +106,13 @@ def _pictures(record: Record) -> tuple[Clips, list[str]]:
     try:
         run = read_run(record.root)
         return Clips(
-            float(run.fps), run.video, run.reference, run.keyframes, tuple(run.keyframes), run.junctions
+            float(run.fps),
+            run.video,
+            run.reference,
+            run.keyframes,
+            tuple(run.keyframes),
+            run.junctions,
+            run.repaired,
         ), []
     except WaneditError as error:
         reason = str(error)
@@ -396,35 +404,64 @@ def _at(clip: Clip | None, frames: Sequence[int]) -> dict[int, AnyFrame]:
 
 
 def junction_strips(clips: Clips) -> Section | None:
-    """The frames around every join, each with its change from the frame before; a click shows it in the player."""
+    """The frames around every join, each with its change from the frame before; a click shows it in the player. Of a
+    join that was tried again also as it was."""
     if not clips.joins or clips.result is None:
         return None
-    count = len(clips.result)
-    near = {at: range(max(at - STRIP_RADIUS, 0), min(at + STRIP_RADIUS + 1, count)) for at in clips.joins}
+    strips = {at: {"frame": at, "time": f"{at / clips.fps:.2f} s"} for at in clips.joins}
+    made = _stills(clips.result, clips.joins)
+    told, earlier = clips.repaired.joins if clips.repaired else {}, dict[int, list[Section]]()
+    if clips.repaired is not None and clips.repaired.video is not None:
+        earlier = _stills(clips.repaired.video, [at for at in clips.joins if at in told])
+    rows = []
+    for at, strip in strips.items():
+        said = ""
+        if at in told:
+            now, tries = told[at]["after"], told[at]["attempts"]
+            said = f" · after {tries} attempt{'s' * (tries != 1)} {_severity(now)}"
+            if at in earlier:
+                was = f"{strip['time']} · as it was first: {_severity(told[at]['before'])}"
+                rows.append(strip | {"time": was, "stills": earlier[at]})
+        rows.append(strip | {"time": f"{strip['time']}{said}", "stills": made[at]})
+    note = (
+        "Four frames on either side of each keyframe that two segments share. The bar is the mean change from the "
+        "frame before, in levels: a join that shows is a bar that stands out. A click jumps there."
+    )
+    if told:
+        note += (
+            " Joins that were tried again have their worst measure before and after; above 1 a join shows."
+        )
+    return {"note": note, "strips": rows}
+
+
+def _severity(verdict: Mapping[str, object]) -> str:
+    severity = number(verdict.get("severity"))
+    return f"{verdict.get('measure')}, severity {severity or 0:.2f}"
+
+
+def _stills(clip: Clip, joins: Sequence[int]) -> dict[int, list[Section]]:
+    """Of every join the frames about it."""
+    count = len(clip)
+    near = {at: range(max(at - STRIP_RADIUS, 0), min(at + STRIP_RADIUS + 1, count)) for at in joins}
     wanted, changes, pictures = {i for frames in near.values() for i in frames}, {}, {}
     before: AnyFrame | None = None
-    for i, frame in enumerate(counted(clips.result, "looking at the joins", "frames")):
+    for i, frame in enumerate(counted(clip, "looking at the joins", "frames")):
         if i in wanted:
             pictures[i] = embed_image(frame, STRIP_WIDTH)
             if before is not None:
                 changes[i] = float(np.abs(frame.astype(np.int16) - before).mean())
         before = frame
-    strips = []
-    for at, frames in near.items():
-        most = max((changes.get(i, 0) for i in frames), default=0) or 1.0
-        stills = [
+    most = {at: max((changes.get(i, 0) for i in frames), default=0) or 1.0 for at, frames in near.items()}
+    return {
+        at: [
             {
                 "frame": i,
                 "word": "join" if i == at else f"{i - at:+d}",
                 "change": f"{changes[i]:.1f}" if i in changes else "",
-                "bar": 100 * changes.get(i, 0) / most,
+                "bar": 100 * changes.get(i, 0) / most[at],
                 "picture": pictures[i],
             }
             for i in frames
         ]
-        strips.append({"frame": at, "time": f"{at / clips.fps:.2f} s", "stills": stills})
-    note = (
-        "Four frames on either side of each keyframe that two segments share. The bar is the mean change from the "
-        "frame before, in levels: a join that shows is a bar that stands out. A click jumps there."
-    )
-    return {"note": note, "strips": strips}
+        for at, frames in near.items()
+    }

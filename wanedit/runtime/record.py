@@ -143,6 +143,19 @@ def recorded_job(record: Mapping[str, object]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
+class Repaired:
+    """What became of joins that were tried again.
+
+    Attributes:
+        joins: frame -> what was measured `before` and `after`, and how many `attempts` it took.
+        video: the film as it was before, as long as the run's; None where its frames are gone.
+    """
+
+    joins: Mapping[int, Json]
+    video: Clip | None
+
+
+@dataclass(frozen=True, eq=False)
 class FinishedRun:
     """What a complete run holds for whoever measures or shows it, whatever job made it.
 
@@ -155,6 +168,7 @@ class FinishedRun:
         mask: (T, H, W), where the run may have changed the reference; None for everywhere.
         method, steps: the settings of an edit's method, and its record of every step, as in metrics.jsonl.
         seconds, evaluations: wall time of sampling and decoding, and of the network; None where no run recorded them.
+        repaired: joins that were tried again; None where none was.
         config, digests, metadata: its settings, the hashes of all that decides its pixels, and what its video says of
             itself: by which trackers know it. None and empty for a job that is not tracked.
     """
@@ -171,6 +185,7 @@ class FinishedRun:
     steps: tuple[Event, ...] = ()
     seconds: float | None = None
     evaluations: float | None = None
+    repaired: Repaired | None = None
     config: RunSettings | None = None
     digests: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)

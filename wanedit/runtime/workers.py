@@ -25,7 +25,13 @@ KILLED = "was ended by SIGKILL"
 
 
 def run_workers(
-    module: str, config_path: Path, config: RunSettings, lock: int, verbose: bool, doing: Callable[[int], str]
+    module: str,
+    config_path: Path,
+    config: RunSettings,
+    lock: int,
+    verbose: bool,
+    doing: Callable[[int], str],
+    *words: str,
 ) -> None:
     """Sample a run's segments with `num_gpus` processes under torchrun and wait for them.
 
@@ -39,6 +45,7 @@ def run_workers(
             stays locked while workers live.
         verbose: whether rank 0 draws a progress bar.
         doing: says of a rank that was lost what it was at, and what is kept.
+        words: what else the worker is told.
 
     Raises:
         WaneditError: a worker failed; the class, and so the exit code, is that of the worker's own error.
@@ -55,7 +62,7 @@ def run_workers(
         sys.executable, "-m", "wanedit.runtime.workers", str(report),
         "--nnodes=1", f"--nproc-per-node={config.num_processes}",
         "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
-        "-m", module, str(config_path), "--verbose" if verbose else "--quiet",
+        "-m", module, str(config_path), "--verbose" if verbose else "--quiet", *words,
     ]  # fmt: skip
     # torchrun answers a lost worker with pages of tracebacks: they go to a file, our own error to the user.
     with log.open("w") as noise:

@@ -70,8 +70,14 @@ def assemble(plan: Plan, directory: RunDirectory) -> None:
         write_png(directory.junctions, sheet)
 
 
-def final_frames(plan: Plan, directory: RunDirectory) -> Iterator[np.ndarray]:
-    """The frames of the output, uint8 (H, W, 3), exactly `timeline.num_frames` of them."""
+def final_frames(
+    plan: Plan, directory: RunDirectory, first: int = 0, last: int | None = None
+) -> Iterator[np.ndarray]:
+    """The frames of the output, uint8 (H, W, 3), exactly `timeline.num_frames` of them.
+
+    Args:
+        first, last: segments, for those from the beginning of one to the end of the other alone.
+    """
     journal = Manifest(directory).read()
 
     def frames(segment: Segment) -> np.ndarray:
@@ -80,11 +86,11 @@ def final_frames(plan: Plan, directory: RunDirectory) -> Iterator[np.ndarray]:
             raise InputError(f"segment {segment.index} is not decoded; run again")
         return segment_frames(plan, segment, directory.inside(entry.file))
 
-    pieces = (Piece(segment.start, segment.end, frames(segment)) for segment in plan.timeline.segments)
-    config, timeline = plan.config, plan.timeline
-    return smooth_stream(
-        stitch(pieces), timeline.num_frames, timeline.joins, config.smoothing, config.smoothing_radius
-    )
+    segments, config = plan.timeline.segments[first : None if last is None else last + 1], plan.config
+    start, stop = segments[0].start, segments[-1].end + 1
+    pieces = (Piece(segment.start, segment.end, frames(segment)) for segment in segments)
+    joins = [segment.start - start for segment in segments[1:]]
+    return smooth_stream(stitch(pieces), stop - start, joins, config.smoothing, config.smoothing_radius)
 
 
 def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:

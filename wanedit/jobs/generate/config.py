@@ -81,6 +81,8 @@ class GenerationConfig(SampledSettings):
             that to go back to one samples nothing.
         bridge_takes: likewise of the bridge over each keyframe between two segments; a take above 0 is sampled where
             `joins` is none, too.
+        repair: how often each join that shows, by the measures of `wanedit evaluate`, is tried again: by another
+            bridge, then by other takes of its segments. The best stays; 0 tries none.
         co_sigma: noise level down to which co_denoise denoises all together, 0 to 1, where the segments go on apart; 0
             for together to the end.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
@@ -118,6 +120,7 @@ class GenerationConfig(SampledSettings):
     bridge_zone: Count = 1
     bridge_context: Count = 2
     co_sigma: Share = 0.7
+    repair: Index = 0
     takes: Takes = field(default_factory=list)
     bridge_takes: Takes = field(default_factory=list)
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"

@@ -37,6 +37,7 @@ from wanedit.jobs.generate.joins import (
 )
 from wanedit.lit.model import held_softly, open_model, require_wan
 from wanedit.lit.tasks import ChainSettings, CoDenoising, DecodeTask, SegmentTask
+from wanedit.metrics.functional.junctions import check_junctions
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import STATES, disk_bytes, forward_flops, latent_bytes, memory, sampling_flops
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
@@ -259,6 +260,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     cuts = [chain.keyframe_frames.index(frame) for frame in (0, *chain.joins, chain.num_frames - 1)]
     texts = prompts(config, len(keyframes) - 1, cuts)
     notes += timeline.stretches(chain)
+    notes += unjudged(config, chain)
     notes += _doubts(folder, chain, texts)
     once = config.decode != "apart"
     takes = config.takes_of(len(chain.segments))
@@ -744,6 +746,7 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
                 + ("samples" if one in todo.bridges else "skips: complete")
                 for one in plan.bridges
             ),
+            *_most_repairs(plan),
             f"to decode  {len(todo.pieces)} of {len(plan.pieces)} segments, {plan.config.decode}",
             f"processes  {for_segments(plan.config, todo).num_gpus}",
             f"memory     about {_gigabytes(peak.encoders)} to encode, "
@@ -751,6 +754,36 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             f"disk       about {disk / 1e6:.0f} MB",
         )
     )
+
+
+def _most_repairs(plan: Plan) -> list[str]:
+    """What trying joins again costs, should all of them show at every attempt."""
+    limit, joins = plan.config.repair, len(plan.timeline.joins)
+    if not limit or not joins or unjudged(plan.config, plan.timeline):
+        return []
+    try:
+        bridged = with_takes(plan, plan.config.takes_of(joins + 1)[0], [1] * joins)
+    except InputError:
+        bridged = plan
+    # Another take of a segment may have the bridges at both of its ends sampled again.
+    flops = max(sampling_flops(plan.folder.config, [task], plan.evaluations) for task in plan.tasks)
+    if bridged.bridges:
+        longest = max(bridged.bridges, key=lambda task: task.tokens)
+        flops += 2 * sampling_flops(plan.folder.config, [longest], bridged.bridge_evaluations)
+    return [
+        f"repair     at most {joins * limit} attempts, {limit} at each of {joins} joins that show: a bridge, then "
+        f"segments; at most {joins * limit * flops / 1e12:.3g} TFLOP more"
+    ]
+
+
+def unjudged(config: GenerationConfig, chain: Timeline) -> list[str]:
+    """Why the joins that are to be repaired cannot be judged; nothing where they can."""
+    if config.repair and chain.joins:
+        try:
+            check_junctions(chain.num_frames, chain.joins)
+        except InputError as error:
+            return [f"nothing is repaired, for the joins cannot be judged: {error}"]
+    return []
 
 
 def _of_take(task: SegmentTask) -> str:

@@ -25,7 +25,9 @@ from wanedit.jobs.generate.plan import (
     resolve,
     show_plan,
     space_needed,
+    with_takes,
 )
+from wanedit.jobs.generate.repair import repair_of, repaired
 from wanedit.lit.tasks import CoDenoising, DecodedPiece, SampledSegment, shares
 from wanedit.runtime import launch, leftovers, workers
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
@@ -33,7 +35,7 @@ from wanedit.runtime.events import append_event, counting_together, progress_bar
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import Velocities, predict, write_latents, write_piece
-from wanedit.runtime.record import FinishedRun, record_start, recorded_config
+from wanedit.runtime.record import FinishedRun, Repaired, record_start, recorded_config, write_record
 from wanedit.runtime.settings import with_changes
 from wanedit.tracking import check_tracking
 from wanedit.tracking.runs import track, track_result
@@ -107,14 +109,24 @@ def generate(
                 track(plan.config, directory, world, digests, metadata(plan), tell)
             )
             sample(plan, todo, directory, world, tell is not None, tracking.follow)
+            anew = {task.index for task in todo.segments}
+
+            def make(other: Plan) -> None:
+                lacking = launch.on_rank_zero(world, lambda: remaining(other, directory))
+                anew.update(task.index for task in lacking.segments)
+                sample(other, lacking, directory, world, tell is not None, tracking.follow)
+
+            plan = repaired(plan, directory, world, make, tell or (lambda text: None))
+            digests = [task.digest for task in plan.tasks]
             if world.rank == 0:
+                write_record(directory, plan.config)
                 Manifest(directory).settle()
                 assemble(plan, directory)
                 directory.wrote()
                 numbers = {
                     "frames": plan.timeline.num_frames,
                     "segments": len(digests),
-                    "sampled": len(todo.segments),
+                    "sampled": len(anew),
                     "seed": plan.seed,
                 }
                 track_result(tracking, directory, digests, numbers)
@@ -130,7 +142,7 @@ def generate(
         keyframe_frames=plan.timeline.keyframe_frames,
         seed=plan.seed,
         segments=tuple(digests),
-        sampled=tuple(task.index for task in todo.segments),
+        sampled=tuple(sorted(anew)),
     )
 
 
@@ -227,6 +239,7 @@ def sample(
             directory.lock_descriptor,
             verbose,
             doing,
+            *(",".join(map(str, takes)) for takes in plan.config.takes_of(len(plan.tasks))),
         )
         return
     manifest, place, fps = Manifest(directory), directory.segments, plan.timeline.fps
@@ -313,12 +326,22 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
     counted = {
         line["digest"]: int(line["evaluations"]) for line in events if {"digest", "evaluations"} <= {*line}
     }
+
+    def film(of: Plan) -> FrameSequence:
+        shape = (of.timeline.num_frames, *of.size, 3)
+        return FrameSequence(shape, lambda start, stop: islice(final_frames(of, directory), start, stop))
+
+    digests, mended = [task.digest for task in plan.tasks], None
+    if (event := repair_of(plan, directory)) is not None:
+        # By these it was tracked, when what would stay was not known.
+        digests = event["from_segments"]
+        first = replace(plan.config, takes=event["from"][0], bridge_takes=event["from"][1])
+        before = with_takes(plan, *first.takes_of(len(plan.tasks)))
+        video = None if remaining(before, directory).pieces else film(before)
+        mended = Repaired({int(join): told for join, told in event["joins"].items()}, video)
     return FinishedRun(
         "generate",
-        FrameSequence(
-            (plan.timeline.num_frames, *plan.size, 3),
-            lambda start, stop: islice(final_frames(plan, directory), start, stop),
-        ),
+        film(plan),
         Fraction(plan.timeline.fps),
         prompt=config.prompt,
         keyframes=dict(zip(places, (image.pixels() for image in plan.keyframes), strict=True)),
@@ -328,8 +351,9 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
             counted.get(task.digest, plan.evaluations_of(task))
             for task in (*plan.together, *plan.tasks, *plan.bridges)
         ),
+        repaired=mended,
         config=config,
-        digests=tuple(task.digest for task in plan.tasks),
+        digests=tuple(digests),
         metadata=metadata(plan),
     )
 

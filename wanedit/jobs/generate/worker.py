@@ -17,11 +17,13 @@ from wanedit.runtime.settings import canonical
 from wanedit.runtime.workers import report_error
 
 
-def main(config_path: str, talk: str = "--verbose") -> int:
-    """Sample what the run at `config_path` still lacks, together with the other ranks."""
+def main(config_path: str, talk: str = "--verbose", takes: str = "", bridge_takes: str = "") -> int:
+    """Sample what the run at `config_path`, with these takes, still lacks, together with the other ranks."""
     path = Path(config_path)
     record = canonical(read_settings(path))
-    config = recorded_config(GenerationConfig, record, path.parent)
+    config = recorded_config(
+        GenerationConfig, record | {"takes": takes, "bridge_takes": bridge_takes}, path.parent
+    )
     directory = RunDirectory(config.folder, config.final_path)
     world = launch.current_world()
     launch.join(world)

@@ -256,6 +256,17 @@ class Transitions:
             before = small
         return found
 
+    def with_stretch(self, part: "Transitions", offset: int, start: int, stop: int | None) -> "Transitions":
+        """The same but for frames `start` to `stop` (None for the end), which are as `part` has them, that begins at
+        frame `offset`."""
+
+        def spliced(ours: list[float], theirs: list[float]) -> list[float]:
+            end = len(ours) if stop is None else stop
+            return [*ours[:start], *theirs[start - offset : end - offset], *ours[end:]]
+
+        values = {name: spliced(ours, part.values[name]) for name, ours in self.values.items()}
+        return Transitions(values, spliced(self.speed, part.speed))
+
     def series(self, name: str) -> Series:
         """One measure so far."""
         return Series(*map(np.array, (self.values[name], self.speed, self.values["warp"])))
