@@ -1,6 +1,7 @@
 """Segments and bridges denoised as one state: whose slots are whose; neither a stop nor ranks change a byte."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.jobs.test_joins import bridges_of, tasks_of, timelines
-from tests.runs import FAST, Run, draw_keyframe
+from tests.runs import FAST, Run, command, draw_keyframe, run_cli
 from tests.wan.folders import write_folder
 from wanedit import GenerationConfig, GenerationResult
 from wanedit.errors import InputError
@@ -143,6 +144,31 @@ def test_a_state_that_is_stopped_goes_on_with_the_same_bytes(
         assert torch.equal(a, b)
     # And nothing is left to do.
     assert run(**settings).sampled == ()
+
+
+def memory_of(plan: str) -> float:
+    """Gigabytes to sample with, as a plan says them."""
+    [found] = re.findall(r"then ([\d.]+) GB to sample", plan)
+    return float(found)
+
+
+def test_a_plan_says_passes_and_memory_of_each_stage(longer: list[list[Any]], tmp_path: Path) -> None:
+    flags = ("--dry_run", "--joins=co_denoise", "--num_inference_steps=4", "--guidance_scale=2")
+    said = run_cli(*command(longer, tmp_path / "out", *flags)).out
+    # Three of the four steps start above 0.7.
+    assert "passes     2 of the network for a segment, 6 for a window denoised together" in said
+    # Its longest window is both segments, as that of a bridge with all the context.
+    bridged = (
+        "--dry_run",
+        "--joins=bridge",
+        "--bridge_context=9",
+        "--num_inference_steps=4",
+        "--guidance_scale=2",
+    )
+    alike = run_cli(*command(longer, tmp_path / "out", *bridged)).out
+    assert memory_of(said) >= memory_of(alike) > 0
+    said = run_cli(*command(longer, tmp_path / "out", *flags, "--takes=0,1,0")).out
+    assert "passes     2 or 8 of the network for a segment, 6 for a window" in said
 
 
 def test_together_to_the_end_leaves_the_segments_nothing_to_sample(

@@ -267,7 +267,7 @@ def test_a_bridge_changes_frames_about_its_keyframe_alone(
     ("changes", "said"),
     [
         ({"decode": "apart"}, "joins is bridge and decode apart; expected decode once"),
-        ({"bridge_sigma": 0.1}, "no step of this schedule starts at sigma <= 0.1"),
+        ({"bridge_sigma": 0.1}, "bridge_sigma is 0.1; expected at least 0.4997, so that a step starts there"),
     ],
 )
 @pytest.mark.usefixtures("no_weights")

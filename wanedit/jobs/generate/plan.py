@@ -341,7 +341,13 @@ def with_takes(plan: Plan, takes: Sequence[int], bridge_takes: Sequence[int]) ->
             f"{asked} and decode apart; expected decode once, since a bridge changes slots of two segments"
         )
     if everywhere or any(bridge_takes):
-        again = _evaluations(plan.folder, plan.settings, plan.settings.schedule.after(config.bridge_sigma))
+        above, below = plan.settings.schedule.split(config.bridge_sigma)
+        if not len(below):
+            raise InputError(
+                f"bridge_sigma is {config.bridge_sigma:g}; expected at least "
+                f"{math.ceil(1e4 * above.sigmas[-2]) / 1e4:g}, so that a step starts there"
+            )
+        again = _evaluations(plan.folder, plan.settings, below)
     where = RunDirectory(config.folder, config.final_path).segments
     shown = dict(zip(chain.keyframe_frames, plan.keyframes, strict=True))
     cuts = [chain.keyframe_frames.index(frame) for frame in (0, *chain.joins, chain.num_frames - 1)]
@@ -720,9 +726,9 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
     flops += sampling_flops(plan.folder.config, windows, plan.window_evaluations)
     weight = 2 if torch.cuda.is_available() else 4
     disk = space_needed(plan, todo)
-    peak = memory(
-        plan.folder, max((*plan.tasks, *plan.bridges), key=lambda task: task.tokens), settings.guided, weight
-    )
+    # A window of what is denoised together is longer than either of its segments.
+    asked = [*plan.tasks, *plan.bridges, *(window.task for one in plan.together for window in one.windows)]
+    peak = memory(plan.folder, max(asked, key=lambda task: task.tokens), settings.guided, weight)
     sampling = peak.sampling + max([STATES * latent_bytes(one) for one in todo.together], default=0)
     height, width = plan.size
     return "\n".join(
@@ -734,8 +740,7 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             *(f"LoRA       {lora}" for lora in plan.folder.loras),
             *(f"reference  {image.keyframe.path}" for image in plan.references),
             f"sampler    {settings.solver}, {settings.words}",
-            f"passes     {settings.bound}{plan.evaluations} of the network for a segment"
-            + (f", {settings.bound}{plan.bridge_evaluations} for a bridge" if plan.bridges else ""),
+            "passes     " + _passes(plan),
             f"seed       {plan.seed}",
             f"to sample  {len(todo.segments)} of {len(plan.tasks)} segments, {settings.bound}{flops / 1e12:.3g} TFLOP "
             "in the transformer",
@@ -784,6 +789,15 @@ def unjudged(config: GenerationConfig, chain: Timeline) -> list[str]:
         except InputError as error:
             return [f"nothing is repaired, for the joins cannot be judged: {error}"]
     return []
+
+
+def _passes(plan: Plan) -> str:
+    """Of the network, for each kind of work: segments that go on from a state have fewer than those from noise."""
+    bound, segments = plan.settings.bound, dict.fromkeys(map(plan.evaluations_of, plan.tasks))
+    parts = [f"{bound}{' or '.join(map(str, segments))} of the network for a segment"]
+    parts += [f"{plan.window_evaluations} for a window denoised together"] if plan.together else []
+    parts += [f"{bound}{plan.bridge_evaluations} for a bridge"] if plan.bridges else []
+    return ", ".join(parts)
 
 
 def _of_take(task: SegmentTask) -> str:
