@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runs import FAST, Run, draw_keyframe
+from tests.video.scenes import panning
 from tests.wan.folders import write_folder
 from wanedit import GenerationConfig, GenerationResult, timeline
 from wanedit.errors import InputError
 from wanedit.flow.path import Step, interpolate, schedule
 from wanedit.flow.solvers import SOLVERS
+from wanedit.jobs.generate.assemble import paces
 from wanedit.jobs.generate.joins import Slots, bridges, co_denoising, decodings, latents_file, sequence
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.chain import FLF2VChain, SequenceDecoder, held
@@ -29,6 +31,7 @@ from wanedit.runtime.predict import load_latents
 from wanedit.runtime.record import read_run
 from wanedit.timeline import Timeline
 from wanedit.video import Piece, read_frames, retime, stitch, to_uint8
+from wanedit.video.motion import speed_change
 from wanedit.wan.catalog import Showable
 from wanedit.wan.load import load_vae, open_wan
 from wanedit.wan.vae import WARM_UP
@@ -360,3 +363,32 @@ def test_takes_that_do_not_fit_are_refused_before_a_model_is_loaded(
 ) -> None:
     with pytest.raises(InputError, match=said):
         run(keyframes=longer, **changes)
+
+
+def test_a_natural_pace_brings_the_speeds_at_a_keyframe_together_and_moves_no_keyframe() -> None:
+    chain = timeline.plan([Fraction(0), Fraction(16, 16), Fraction(24, 16)], Fraction(16), 33)
+    # As far in 8 frames as in the 16 before.
+    way = panning(33, 64, 96, step=1)
+    sampled = {0: way[:17], 1: way[16:33:2]}
+    pace = paces(chain, lambda segment: sampled[segment.index])
+    assert pace == {16: pytest.approx(2**0.5, rel=0.1)}
+    film = [
+        retime(sampled[0], 17, "optical_flow", (1.0, pace[16])),
+        retime(sampled[1], 9, "optical_flow", (1 / pace[16], 1.0)),
+    ]
+    for made, was in zip(film, sampled.values(), strict=True):
+        np.testing.assert_array_equal(made[[0, -1]], was[[0, -1]])
+    before, after = speed_change(way[15], way[16], way[18]), speed_change(film[0][-2], way[16], film[1][1])
+    assert before == pytest.approx(2, rel=0.1)
+    assert after == pytest.approx(1, abs=0.25)
+
+
+def test_another_pace_samples_nothing_and_keeps_count_and_keyframes(run: Run) -> None:
+    literal = run()
+    frames = read_frames(literal.video)
+    natural = run(pace="natural")
+    assert natural.sampled == ()
+    assert natural.segments == literal.segments
+    assert len(read_frames(natural.video)) == len(frames) == natural.num_frames
+    at = list(natural.keyframe_frames)
+    assert np.abs(read_frames(natural.video)[at].astype(int) - frames[at]).mean() < 1

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.video.scenes import panning, texture
 from wanedit.errors import InputError
-from wanedit.video.motion import between, dis_flow, retime, warp
+from wanedit.video.motion import between, dis_flow, retime, speed_change, warp
 
 
 @given(total=st.integers(1, 40), count=st.integers(2, 60))
@@ -25,6 +25,43 @@ def test_counts_and_ends_are_exact(total, count):
 def test_positions_that_fall_on_a_frame_keep_it(total, times):
     frames = np.random.default_rng(total).integers(0, 256, (total, 2, 2, 3), dtype=np.uint8)
     np.testing.assert_array_equal(retime(frames, (total - 1) * times + 1)[::times], frames)
+
+
+@given(
+    total=st.integers(2, 40),
+    count=st.integers(2, 60),
+    ends=st.tuples(*[st.floats(1 / 3, 3)] * 2),
+)
+@settings(max_examples=120, deadline=None)
+def test_speeds_at_the_ends_move_neither_of_them_and_nothing_backwards(total, count, ends):
+    ramp = np.round(np.linspace(0, 60000, total)).astype(np.int64)
+    frames = np.stack([ramp // 256, ramp % 256, ramp * 0], -1).astype(np.uint8)[:, None, None]
+    out = retime(frames[..., :1].repeat(3, -1), count, "linear", ends)
+    assert len(out) == count
+    np.testing.assert_array_equal(out[[0, -1], 0, 0, 0], frames[[0, -1], 0, 0, 0])
+    assert (np.diff(out[:, 0, 0, 0].astype(int)) >= 0).all()
+
+
+def test_the_speeds_at_the_ends_are_those_asked_for():
+    ramp = np.arange(0, 250, 2, dtype=np.uint8)[:, None, None, None].repeat(3, -1)
+    out = retime(ramp, 125, "linear", (2.0, 0.5))[:, 0, 0, 0].astype(float)
+    assert out[4] - out[0] == pytest.approx(2.0 * 8, abs=2)
+    assert out[-1] - out[-5] == pytest.approx(0.5 * 8, abs=2)
+    np.testing.assert_array_equal(retime(ramp, 125, "linear", (1.0, 1.0)), ramp)
+
+
+@pytest.mark.parametrize("times", [0.5, 1.0, 2.5])
+def test_a_change_of_speed_is_read_off_three_frames(times):
+    frames = panning(12, 64, 96, step=1)
+    before, after = frames[2], frames[4 + round(2 * times)]
+    assert speed_change(before, frames[4], after) == pytest.approx(times, rel=0.15)
+
+
+def test_no_speed_is_read_off_a_turn_or_what_stands_still():
+    frames = panning(9, 64, 96, step=2)
+    assert speed_change(frames[2], frames[4], frames[2]) is None
+    assert speed_change(frames[4], frames[4], frames[6]) is None
+    assert speed_change(frames[4], frames[4], frames[4]) is None
 
 
 def test_linear_is_linear():

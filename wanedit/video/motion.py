@@ -14,6 +14,9 @@ from wanedit.video.arrays import Frame, Frames
 Flow = Float32[np.ndarray, "h w 2"]
 Weight = Float32[np.ndarray, "h w"]
 
+# Pixels a frame, and the share of the picture that has to be faster, for motion to be read off it; how alike, as a
+# cosine, two motions are that are the same one.
+LEAST_SPEED, LEAST_MOVING, ALIKE = 0.3, 0.004, 0.8
 MIN_SIDE = 32  # DIS needs a few 8-pixel patches on its coarsest level
 
 
@@ -133,11 +136,36 @@ def _splat(values: Flow, displacement: Flow, weight: Weight) -> np.ndarray:
 Between = Callable[[Frame, Frame, Sequence[float]], list[Frame]]
 
 
-def retime(frames: Frames, count: int, method: str = "linear") -> UInt8[np.ndarray, "n h w 3"]:
+def speed_change(before: Frame, shown: Frame, after: Frame) -> float | None:
+    """How many times as fast what a frame shows moves on from it as it came; None where motion does not say.
+
+    It does not where next to nothing moves, or where motion turns or is another one.
+    """
+    came, goes = motion_between(shown, before), motion_between(shown, after)
+    weight = came.seen_forward * goes.seen_forward
+    here, there = -came.forward, goes.forward
+    moving = weight * (np.linalg.norm(here, axis=-1) + np.linalg.norm(there, axis=-1) > 2 * LEAST_SPEED)
+    if moving.mean() < LEAST_MOVING:
+        return None
+    energy, next_energy, common = (
+        float((moving * (a * b).sum(-1)).sum()) for a, b in ((here, here), (there, there), (here, there))
+    )
+    if common < ALIKE * np.sqrt(energy * next_energy) or min(energy, next_energy) == 0:
+        return None
+    return float(np.sqrt(next_energy / energy))
+
+
+def retime(
+    frames: Frames, count: int, method: str = "linear", ends: tuple[float, float] = (1.0, 1.0)
+) -> UInt8[np.ndarray, "n h w 3"]:
     """Resample a clip (T, H, W, 3) to `count` frames at positions i (T - 1) / (count - 1).
 
     The first and the last frame, and every other that a position falls on, are kept bit for bit. Between two
     frames, `linear` blends them and `optical_flow` moves along the motion between them.
+
+    Args:
+        ends: speed at the first and at the last frame in units of the even one, 0 to 3. Unless both are 1, positions
+            follow the cubic with these slopes, which such slopes leave monotone (Fritsch and Carlson 1980, section 4).
 
     Raises:
         InputError: count below 1, count 1 for a longer clip (its two ends do not fit), unknown method.
@@ -150,10 +178,17 @@ def retime(frames: Frames, count: int, method: str = "linear") -> UInt8[np.ndarr
     if count == 1 and total > 1:
         raise InputError(f"retime: {total} frames to 1 would lose one of the two ends")
     steps = max(count - 1, 1)  # positions are kept in integers, so that no end is missed by rounding
+    at = [divmod(i * (total - 1), steps) for i in range(count)]
+    positions = [(left, rest / steps) for left, rest in at]
+    if ends != (1.0, 1.0):
+        t = np.arange(count) / steps
+        # Hermite's cubic from 0 to 1; its ends are exact.
+        even = t * t * (3 - 2 * t) + ends[0] * t * (1 - t) ** 2 - ends[1] * t * t * (1 - t)
+        positions = [(int(x), float(x % 1)) for x in np.clip(even, 0, 1) * (total - 1)]
     out = np.empty((count, *frames.shape[1:]), np.uint8)
-    for left, group in groupby(range(count), key=lambda i: i * (total - 1) // steps):
+    for left, group in groupby(range(count), key=lambda i: positions[i][0]):
         places = list(group)
-        shares = [(i * (total - 1) % steps) / steps for i in places]
+        shares = [positions[i][1] for i in places]
         # The pair is only looked at if a position lies inside it.
         inside = [share for share in shares if share]
         made = METHODS[method](frames[left], frames[left + 1], inside) if inside else []

@@ -1,7 +1,7 @@
 """From complete segments to the final video: colour, restoring, retiming, joins, smoothing, sheets."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from wanedit.progress import counted
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.outputs import film_metadata
 from wanedit.runtime.settings import MODEL_FIELDS
-from wanedit.timeline import Segment
+from wanedit.timeline import Segment, Timeline
 from wanedit.video import (
     Piece,
     contact_sheet,
@@ -26,11 +26,14 @@ from wanedit.video import (
     write_png,
     write_video,
 )
+from wanedit.video.motion import speed_change
 from wanedit.video.restoring import restored_segment
 from wanedit.video.sheets import contact_indices, junction_indices, spread
 
 JUNCTION_RADIUS = 4
 THUMBNAIL = 480
+# Times as fast, or as slow, as evenly: a cubic of slopes up to 3 is monotone.
+MAX_PACE = 3.0
 
 
 def assemble(plan: Plan, directory: RunDirectory) -> None:
@@ -80,12 +83,22 @@ def final_frames(
     """
     journal = Manifest(directory).read()
 
-    def frames(segment: Segment) -> np.ndarray:
+    def decoded(segment: Segment) -> np.ndarray:
         entry = plan.frames_entry(segment.index, journal)
         if entry is None:
             raise InputError(f"segment {segment.index} is not decoded; run again")
-        return segment_frames(plan, segment, directory.inside(entry.file))
+        path = directory.inside(entry.file)
+        try:
+            return read_frames(path)
+        except InputError as error:
+            raise InputError(
+                f"segment {segment.index}: {error}. Delete {path} and run again: it is made anew"
+            ) from None
 
+    def frames(segment: Segment) -> np.ndarray:
+        return segment_frames(plan, segment, decoded(segment), pace)
+
+    pace = paces(plan.timeline, decoded, first, last) if plan.config.pace == "natural" else {}
     segments, config = plan.timeline.segments[first : None if last is None else last + 1], plan.config
     start, stop = segments[0].start, segments[-1].end + 1
     pieces = (Piece(segment.start, segment.end, frames(segment)) for segment in segments)
@@ -93,14 +106,41 @@ def final_frames(
     return smooth_stream(stitch(pieces), stop - start, joins, config.smoothing, config.smoothing_radius)
 
 
-def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
-    """One segment's contribution: read; from keyframe to keyframe corrected, restored and retimed to its place."""
-    try:
-        frames = read_frames(path)
-    except InputError as error:
-        raise InputError(
-            f"segment {segment.index}: {error}. Delete {path} and run again: it is made anew"
-        ) from None
+def paces(
+    chain: Timeline, decoded: Callable[[Segment], np.ndarray], first: int = 0, last: int | None = None
+) -> dict[int, float]:
+    """For the frames of inner keyframes: the root of how many times as fast the video as sampled goes on there as it
+    came. What comes goes so many times as fast as evenly, and what follows is as many times slower: they meet.
+
+    Args:
+        decoded: frames of a segment as they were sampled.
+        first, last: segments, for those keyframes alone that these begin, hold or end at.
+    """
+    segments = chain.segments
+    end = len(segments) if last is None else last + 1
+    found, before = dict[int, float](), None
+    for segment in segments[max(first - 1, 0) : end + 1]:
+        frames = decoded(segment)
+        for span in segment.spans:
+            part = frames[span.first : span.last + 1]
+            # Sampled frames that go by in a frame of the video.
+            rate = (span.last - span.first) / (span.end - span.start)
+            if before is not None:
+                change = speed_change(before[0], part[0], part[1])
+                if change is not None:
+                    met = float(np.sqrt(change * rate / before[1]))
+                    found[span.start] = min(max(met, 1 / MAX_PACE), MAX_PACE)
+            before = part[-2].copy(), rate
+    return found
+
+
+def segment_frames(plan: Plan, segment: Segment, frames: np.ndarray, pace: Mapping[int, float]) -> np.ndarray:
+    """One segment's contribution: from keyframe to keyframe corrected, restored and retimed to its place.
+
+    Args:
+        frames: as decoded.
+        pace: see `paces`.
+    """
     truth = dict(zip(plan.timeline.keyframe_frames, plan.keyframes, strict=True))
     # A segment beyond the model's limit is always stretched along its motion: a blend would only double it.
     method = "optical_flow" if segment.frames > segment.sampled_frames else plan.config.retime_method
@@ -116,7 +156,8 @@ def segment_frames(plan: Plan, segment: Segment, path: Path) -> np.ndarray:
             kind = "residual" if plan.config.restore == "residual" else "keyframes"
             part = restored_segment(part, *ends, kind)
         # The keyframe between two is the same frame in both.
-        pieces.append(retime(part, span.end - span.start + 1, method)[bool(pieces) :])
+        speeds = 1 / pace.get(span.start, 1.0), pace.get(span.end, 1.0)
+        pieces.append(retime(part, span.end - span.start + 1, method, speeds)[bool(pieces) :])
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 

@@ -86,6 +86,9 @@ class GenerationConfig(SampledSettings):
         co_sigma: noise level down to which co_denoise denoises all together, 0 to 1, where the segments go on apart; 0
             for together to the end.
         retime_method: how surplus frames (a segment is sampled at 4n+1) are retimed away.
+        pace: literal: between two keyframes time goes as it was sampled. natural: what goes on behind a keyframe at
+            another speed than it came to it, as between uneven times, is retimed on both sides so that the speeds meet
+            there; each keyframe stays at its frame.
         colour_correction: correct every segment by Lab maps fitted at its two keyframes.
         restore: what keyframes give the frames about them in pixels, along the video's own motion. residual: what the
             VAE and the sampler missed of them. keyframes: that, and where much is missed the keyframes themselves. With
@@ -124,6 +127,7 @@ class GenerationConfig(SampledSettings):
     takes: Takes = field(default_factory=list)
     bridge_takes: Takes = field(default_factory=list)
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
+    pace: Literal["literal", "natural"] = "literal"
     colour_correction: bool = True
     restore: Literal["auto", "none", "residual", "keyframes"] = "auto"
     enable_smoothing: bool = False

@@ -26,7 +26,7 @@ from wanedit.runtime.events import Event, append_event, read_events
 from wanedit.runtime.launch import World, on_rank_zero
 
 # What of the settings makes frames of what was decoded.
-ASSEMBLY = ("colour_correction", "restore", "retime_method", "smoothing", "smoothing_radius")
+ASSEMBLY = ("colour_correction", "restore", "retime_method", "pace", "smoothing", "smoothing_radius")
 # Raised when a change to the code changes what is judged of the same frames.
 JUDGING = 1
 
@@ -191,7 +191,12 @@ def _other(plan: Plan, kind: str, index: int, used: Mapping[tuple[str, int], int
 
 def _changed(one: Plan, other: Plan) -> list[int]:
     """The segments whose frames are others."""
-    return [a.index for a, b in zip(one.pieces, other.pieces, strict=True) if a.digest != b.digest]
+    decoded = [a.index for a, b in zip(one.pieces, other.pieces, strict=True) if a.digest != b.digest]
+    if one.config.pace == "literal":
+        return decoded
+    # Their neighbours are retimed to meet them.
+    beside = {k + step for k in decoded for step in (-1, 0, 1)}
+    return [piece.index for piece in one.pieces if piece.index in beside]
 
 
 class Judge:
