@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +18,14 @@ from wanedit import GenerationConfig, GenerationResult
 from wanedit.errors import InputError
 from wanedit.flow.path import Step, schedule
 from wanedit.jobs.generate.joins import co_denoising, sequence
-from wanedit.jobs.generate.plan import make_plan
+from wanedit.jobs.generate.plan import make_plan, remaining
 from wanedit.lit.chain import FLF2VChain
 from wanedit.lit.co_denoise import CoDenoiser
 from wanedit.lit.tasks import CoDenoising
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.leftovers import leftovers
 from wanedit.runtime.predict import load_latents
+from wanedit.runtime.record import read_settings, recorded_config
 from wanedit.timeline import Timeline
 
 
@@ -186,6 +188,12 @@ def test_together_to_the_end_leaves_the_segments_nothing_to_sample(
     [line] = [event for event in events if event["event"] == "co_denoise"]
     assert (line["windows"], line["steps"], line["evaluations"]) == (5, 4, 40)
     assert [event["evaluations"] for event in events if event["event"] == "segment"] == [0, 0, 0]
+    # Sampled anew from the first segment on, the state is too; from a later one it stays.
+    directory = RunDirectory(result.video.parent, result.video)
+    for start, states in ((0, 1), (1, 0)):
+        again = recorded_config(GenerationConfig, read_settings(directory.config), directory.root)
+        todo = remaining(make_plan(replace(again, resume_from=start)), directory)
+        assert (len(todo.together), [task.index for task in todo.segments]) == (states, [0, 1, 2][start:])
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,8 @@ class GenerationConfig(SampledSettings):
         enable_smoothing: smooth around the joins with `smoothing_method`.
         smoothing_method: temporal_filter, optical_flow or none.
         smoothing_radius: frames on either side of a join that smoothing may change.
-        resume_from: sample this segment and those after it anew; those before must be complete. Null resumes
-            whatever is complete.
+        resume_from: sample this segment and those after it anew; those before must be complete. What co_denoise has
+            denoised of all together is made anew from 0 alone. Null resumes whatever is complete.
     """
 
     job: Literal["generate"] = "generate"

@@ -338,7 +338,7 @@ def with_takes(plan: Plan, takes: Sequence[int], bridge_takes: Sequence[int]) ->
         if config.joins == "none":
             asked = f"bridge_takes are {list(bridge_takes)}"
         raise InputError(
-            f"{asked} and decode apart; expected decode once, since a bridge changes slots of two segments"
+            f"{asked} and decode apart; expected decode once, since slots of two segments change"
         )
     if everywhere or any(bridge_takes):
         above, below = plan.settings.schedule.split(config.bridge_sigma)
@@ -605,7 +605,7 @@ def remaining(plan: Plan, directory: RunDirectory) -> Todo:
         or (plan.config.save_latents and task.digest not in whole)
     )
     state = {file for task in segments if task.begun for file in task.begun.latents.files}
-    together = tuple(task for task in plan.together if plan.config.force_regenerate or not state <= kept)
+    together = tuple(task for task in plan.together if start == 0 or not state <= kept)
     return Todo(segments, between, pieces, together)
 
 
