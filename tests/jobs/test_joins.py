@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.runs import FAST, Run, draw_keyframe
 from tests.video.scenes import panning
 from tests.wan.folders import write_folder
-from wanedit import GenerationConfig, GenerationResult, timeline
+from wanedit import GenerationConfig, GenerationResult, generate, timeline
 from wanedit.errors import InputError
 from wanedit.flow.path import Step, interpolate, schedule
 from wanedit.flow.solvers import SOLVERS
@@ -28,7 +28,7 @@ from wanedit.rng import noise
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.leftovers import last_started, leftovers
 from wanedit.runtime.predict import load_latents
-from wanedit.runtime.record import read_run
+from wanedit.runtime.record import read_run, read_settings, recorded_config
 from wanedit.timeline import Timeline
 from wanedit.video import Piece, read_frames, retime, stitch, to_uint8
 from wanedit.video.motion import speed_change
@@ -386,7 +386,11 @@ def test_a_natural_pace_brings_the_speeds_at_a_keyframe_together_and_moves_no_ke
 def test_another_pace_samples_nothing_and_keeps_count_and_keyframes(run: Run) -> None:
     literal = run()
     frames = read_frames(literal.video)
-    natural = run(pace="natural")
+    said: list[str] = []
+    folder = literal.video.parent
+    config = recorded_config(GenerationConfig, read_settings(folder / "config.yaml"), folder)
+    natural = generate(replace(config, pace="natural"), say=said.append)
+    assert any("pace natural: speeds meet at" in line and "of 2 inner keyframes" in line for line in said)
     assert natural.sampled == ()
     assert natural.segments == literal.segments
     assert len(read_frames(natural.video)) == len(frames) == natural.num_frames

@@ -14,9 +14,9 @@ from wanedit.video.arrays import Frame, Frames
 Flow = Float32[np.ndarray, "h w 2"]
 Weight = Float32[np.ndarray, "h w"]
 
-# Pixels a frame, and the share of the picture that has to be faster, for motion to be read off it; how alike, as a
-# cosine, two motions are that are the same one.
-LEAST_SPEED, LEAST_MOVING, ALIKE = 0.3, 0.004, 0.8
+# Pixels a frame, and the share of the picture that has to be faster, for motion to be read off it; squared levels a
+# pixel at which a place counts half; how alike, as a cosine, two motions are that are the same one.
+LEAST_SPEED, LEAST_MOVING, LEAST_STRUCTURE, ALIKE = 0.3, 0.004, 100.0, 0.7
 MIN_SIDE = 32  # DIS needs a few 8-pixel patches on its coarsest level
 
 
@@ -142,7 +142,13 @@ def speed_change(before: Frame, shown: Frame, after: Frame) -> float | None:
     It does not where next to nothing moves, or where motion turns or is another one.
     """
     came, goes = motion_between(shown, before), motion_between(shown, after)
-    weight = came.seen_forward * goes.seen_forward
+    # In flat places flow is a guess.
+    grey = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    slopes = np.square(cv2.Sobel(grey, cv2.CV_32F, 1, 0) / 8) + np.square(
+        cv2.Sobel(grey, cv2.CV_32F, 0, 1) / 8
+    )
+    structure = cv2.blur(slopes, (5, 5))
+    weight = came.seen_forward * goes.seen_forward * structure / (structure + LEAST_STRUCTURE)
     here, there = -came.forward, goes.forward
     moving = weight * (np.linalg.norm(here, axis=-1) + np.linalg.norm(there, axis=-1) > 2 * LEAST_SPEED)
     if moving.mean() < LEAST_MOVING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from wanedit.errors import InputError
-from wanedit.jobs.generate.plan import Plan
+from wanedit.jobs.generate.plan import Plan, Say
 from wanedit.progress import counted
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.outputs import film_metadata
@@ -36,8 +36,11 @@ THUMBNAIL = 480
 MAX_PACE = 3.0
 
 
-def assemble(plan: Plan, directory: RunDirectory) -> None:
+def assemble(plan: Plan, directory: RunDirectory, tell: Say = lambda line: None) -> None:
     """Stitch all segments into the final video and draw its two sheets. One segment is in memory at a time.
+
+    Args:
+        tell: told what a natural pace comes to.
 
     Raises:
         ResourceError: the disk is full; the segments stay.
@@ -49,8 +52,10 @@ def assemble(plan: Plan, directory: RunDirectory) -> None:
     shown, near = contact_indices(count, keys), junction_indices(count, joins, JUNCTION_RADIUS)
     wanted, kept = {*shown, *near}, {}
 
+    film = final_frames(plan, directory, tell=tell)
+
     def watched() -> Iterator[np.ndarray]:
-        for index, frame in enumerate(counted(final_frames(plan, directory), "stitching", "frames", count)):
+        for index, frame in enumerate(counted(film, "stitching", "frames", count)):
             if index in wanted:
                 # Small enough to keep hundreds; the sheets show none larger.
                 scale = THUMBNAIL / max(frame.shape[:2])
@@ -74,12 +79,17 @@ def assemble(plan: Plan, directory: RunDirectory) -> None:
 
 
 def final_frames(
-    plan: Plan, directory: RunDirectory, first: int = 0, last: int | None = None
+    plan: Plan,
+    directory: RunDirectory,
+    first: int = 0,
+    last: int | None = None,
+    tell: Say = lambda line: None,
 ) -> Iterator[np.ndarray]:
     """The frames of the output, uint8 (H, W, 3), exactly `timeline.num_frames` of them.
 
     Args:
         first, last: segments, for those from the beginning of one to the end of the other alone.
+        tell: told what a natural pace comes to.
     """
     journal = Manifest(directory).read()
 
@@ -98,7 +108,14 @@ def final_frames(
     def frames(segment: Segment) -> np.ndarray:
         return segment_frames(plan, segment, decoded(segment), pace)
 
-    pace = paces(plan.timeline, decoded, first, last) if plan.config.pace == "natural" else {}
+    pace = dict[int, float]()
+    if plan.config.pace == "natural":
+        pace = paces(plan.timeline, decoded, first, last)
+        times = ", ".join(f"frame {frame}: {met * met:.2f}" for frame, met in pace.items())
+        tell(
+            f"pace natural: speeds meet at {len(pace)} of {len(plan.timeline.keyframe_frames) - 2} inner keyframes"
+            + (f" (as sampled, the speed behind over that before, {times})" if times else "")
+        )
     segments, config = plan.timeline.segments[first : None if last is None else last + 1], plan.config
     start, stop = segments[0].start, segments[-1].end + 1
     pieces = (Piece(segment.start, segment.end, frames(segment)) for segment in segments)

@@ -121,7 +121,7 @@ def generate(
             if world.rank == 0:
                 write_record(directory, plan.config)
                 Manifest(directory).settle()
-                assemble(plan, directory)
+                assemble(plan, directory, tell or (lambda line: None))
                 directory.wrote()
                 numbers = {
                     "frames": plan.timeline.num_frames,
