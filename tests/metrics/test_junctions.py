@@ -120,26 +120,37 @@ def test_the_ratio_is_to_the_median_away_from_all_joins() -> None:
     assert score("mse", Series(values), 10, [10]).shows is False
 
 
-@pytest.mark.parametrize("measure", ["mse", "acceleration", "turn", "warp", "colour", "sharpness"])
-def test_what_has_its_like_beside_it_is_no_join(measure: str) -> None:
-    hump, spike = np.full(40, 1.0), np.full(40, 1.0)
-    spike[20] = 8.0
+@pytest.mark.parametrize(
+    ("measure", "usual"),
+    # Below the limits that some have, above which a join shows by its size alone.
+    [
+        ("mse", 1.0),
+        ("acceleration", 1.0),
+        ("turn", 1.0),
+        ("warp", 1.0),
+        ("colour", 0.09),
+        ("sharpness", 0.03),
+    ],
+)
+def test_what_has_its_like_beside_it_is_no_join(measure: str, usual: float) -> None:
+    hump, spike = np.full(40, usual), np.full(40, usual)
+    spike[20] = 8.0 * usual
     # As when a camera sets off and stops: over five frames, of which a join excuses all from the interior.
-    hump[18:23] = 7.0, 7.9, 8.0, 7.9, 7.0
+    hump[18:23] = np.array([7.0, 7.9, 8.0, 7.9, 7.0]) * usual
     assert score(measure, Series(spike), 20, [20]).shows
     assert not score(measure, Series(hump), 20, [20]).shows
 
 
 def test_a_change_of_speed_lasts_and_is_seen() -> None:
-    values = np.full(40, 1.0)
-    values[20:23] = 8.0
+    values = np.full(40, 0.09)
+    values[20:23] = 8.0 * 0.09
     assert score("mse", Series(values), 20, [20]).shows
     assert not score("colour", Series(values), 19, [19]).shows
 
 
 def test_clean_places_and_faults_of_drawn_scenes() -> None:
     """Of clean footage these two scenes have the most places that show, for something bounces there."""
-    clean, seen = [], []
+    clean, missed = [], []
     spoilt = {name: spoil for name, spoil in junction_faults.FAULTS.items() if name != "none"}
     for seed in (1, 6):
         scene = sample_scene(seed, "test", FRAMES / FPS)
@@ -150,9 +161,10 @@ def test_clean_places_and_faults_of_drawn_scenes() -> None:
         join = FRAMES // 2
         for fault, spoil in spoilt.items():
             found = junction_scores(spoil(clip, join), [join])[join]
-            seen += [(seed, fault)] * any(one.shows for one in found.values())
+            missed += [(seed, fault)] * (not any(one.shows for one in found.values()))
     assert len(clean) <= 4
-    assert len(seen) == 2 * len(spoilt) - 1, sorted(seen)
+    # What moves in scene 1 is small and slow.
+    assert missed == [(1, "motion reversed"), (1, "speed doubled")]
 
 
 LIMITED = [("warp", 14.0), ("colour", 1.0), ("sharpness", 0.6)]

@@ -118,7 +118,10 @@ def test_names_that_the_server_would_refuse_are_refused_first(changes: dict, nam
 def test_a_backend_that_is_not_installed_says_how_to_install_it(
     run_edit: EditRun, monkeypatch: pytest.MonkeyPatch, no_weights
 ) -> None:
-    monkeypatch.setattr(guard.importlib.util, "find_spec", lambda name: None)
+    there = guard.importlib.util.find_spec
+    monkeypatch.setattr(
+        guard.importlib.util, "find_spec", lambda name: None if "tensorboard" in name else there(name)
+    )
     with pytest.raises(InputError, match=r"pip install 'wanedit\[tensorboard\]'"):
         run_edit(tracking="tensorboard")
 
