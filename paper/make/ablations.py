@@ -157,7 +157,7 @@ def _figure(experiments: list[Experiment]) -> str:
 def _table(experiments: list[Experiment]) -> str:
     """All that is listed, in one float."""
     tables = [
-        rf"\emph{{{escape(experiment.title)}}}\\[0.5ex]" + rf"\input{{tables/{experiment.key}}}"
+        rf"\emph{{{escape(experiment.title)}}}\\[0.5ex]" + rf"\fitting{{\input{{tables/{experiment.key}}}}}"
         for experiment in experiments
     ]
     return _float("table", "tab:ablations", "\\\\[2ex]\n".join(tables), experiments)
