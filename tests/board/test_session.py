@@ -241,7 +241,8 @@ def test_a_living_run_is_seen_whoever_started_it(session: Session, tmp_path: Pat
 @pytest.mark.slow
 def test_a_run_is_started_cancelled_and_goes_on_to_the_same_bytes(session: Session, tmp_path: Path) -> None:
     keyframes = added(session, tmp_path, (0, 4, 8, 12))
-    settings = draft(keyframes, num_inference_steps=30)
+    # Enough for the last segment to be at work when the first is seen to be done.
+    settings = draft(keyframes, num_inference_steps=80)
     told = session.plan("a", settings, "")
     session.start("a", settings, told["version"])
     directory = RunDirectory(session.folder / "a", session.folder / "a" / "output_final.mp4")
