@@ -122,7 +122,7 @@ def test_another_take_of_one_segment_samples_it_alone_and_going_back_nothing(
     assert [one["digest"] for one in back["segments"]] == list(finished.segments)
     assert back["cost"]["segments"] == 0
     # What cannot be is told: two steps are too few for a bridge.
-    assert "sigma <= 0.7" in taking([], bridge_takes=[1, 0])["error"]
+    assert "bridge_sigma is 0.7; expected at least" in taking([], bridge_takes=[1, 0])["error"]
 
 
 def test_joins_that_cannot_be_measured_are_told_with_the_reason(
