@@ -13,7 +13,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from wanedit.flow.editing import VideoModel, View
+from wanedit.flow.editing import Around, VideoModel, View
 from wanedit.flow.path import Step
 from wanedit.flow.solvers import Velocity
 
@@ -128,24 +128,12 @@ class Cached:
         return self.velocity(x, step) + self._beside
 
 
-class CachedModel:
+class CachedModel(Around):
     """A `VideoModel` that knows of no cache, each velocity that it is asked for answered by one."""
 
     def __init__(self, model: VideoModel, cache: StepCache) -> None:
-        self.model, self.cache = model, cache
-
-    @property
-    def evaluations(self) -> int:
-        """The model's: what it was asked."""
-        return self.model.evaluations
-
-    def encode(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b c s h w"]:
-        """The model's."""
-        return self.model.encode(video)
-
-    def decode(self, latents: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b 3 t height width"]:
-        """The model's."""
-        return self.model.decode(latents)
+        super().__init__(model)
+        self.cache = cache
 
     def velocity(self, view: View, slots: int) -> Velocity:
         """The model's, both of its passes under guidance answered as one."""

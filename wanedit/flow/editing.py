@@ -95,6 +95,26 @@ class VideoModel(Protocol):
         ...
 
 
+class Around:
+    """Base of a `VideoModel` made of another one, of which it changes the velocity alone."""
+
+    def __init__(self, model: VideoModel) -> None:
+        self.model = model
+
+    @property
+    def evaluations(self) -> int:
+        """Those of the model that is asked."""
+        return self.model.evaluations
+
+    def encode(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b c s h w"]:
+        """As that model does."""
+        return self.model.encode(video)
+
+    def decode(self, latents: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b 3 t height width"]:
+        """As that model does."""
+        return self.model.decode(latents)
+
+
 @dataclass(frozen=True, eq=False)
 class Edit:
     """A source clip, its edited keyframes, and the noise that both share.

@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import VideoModel, View
+from wanedit.flow.editing import Around, VideoModel, View
 from wanedit.flow.path import Step
 from wanedit.flow.solvers import Velocity
 from wanedit.timeline import STRIDE
 
 
-class Windowed:
+class Windowed(Around):
     """A `VideoModel` of any length made from one of at most `window` slots.
 
     Args:
@@ -34,20 +34,8 @@ class Windowed:
             raise InputError(
                 f"windows of {window} slots that share {overlap}; expected at least 2, and 1 … window - 1 shared"
             )
-        self.model, self.window, self.overlap = model, window, overlap
-
-    @property
-    def evaluations(self) -> int:
-        """Those of the model: one for every window."""
-        return self.model.evaluations
-
-    def encode(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b c s h w"]:
-        """The model's: a causal codec takes any length."""
-        return self.model.encode(video)
-
-    def decode(self, latents: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b 3 t height width"]:
-        """The model's."""
-        return self.model.decode(latents)
+        super().__init__(model)
+        self.window, self.overlap = window, overlap
 
     def velocity(self, view: View, slots: int) -> Velocity:
         """The averaged velocity of all windows.

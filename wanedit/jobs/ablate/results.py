@@ -267,7 +267,15 @@ def _draw_panel(axis: "Axes", figure: Figure, grid: Grid, results: Results, pane
         axis.axhline(0, color="0.3", linewidth=0.8)
     axis.spines[["top", "right"]].set_visible(False)
     if not numbers:
-        axis.set_xticks(range(len(ticks)), ticks, rotation=20, ha="right")
+        # Many stand too close to lie flat.
+        few = len(ticks) < 9
+        axis.set_xticks(
+            range(len(ticks)),
+            ticks,
+            ha="right",
+            rotation=20 if few else 45,
+            rotation_mode=None if few else "anchor",
+        )
     elif figure.log:
         axis.set_xscale("log", base=2)
         axis.set_xticks(places, ticks, minor=False)
