@@ -206,7 +206,7 @@ def test_a_folder_that_is_removed_while_the_run_works_is_no_wrong_name(
 ) -> None:
     removed = []
 
-    def assembled(plan: Any, directory: RunDirectory) -> None:
+    def assembled(plan: Any, directory: RunDirectory, tell: Any) -> None:
         removed.append(directory.root)
         shutil.rmtree(directory.root)
         append_event(directory.metrics, {"event": "late"})
