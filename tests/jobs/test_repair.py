@@ -89,7 +89,7 @@ def test_what_stays_is_judged_as_evaluate_does(run: Run, four: list[list[Any]]) 
             worst = max(one.severity for one in film[join].values())
             assert verdict["severity"] == pytest.approx(worst, rel=0.1)
     assert any(one.shows for scores in was.values() for one in scores.values())
-    assert read_settings(result.video.parent / "config.yaml")["bridge_takes"] == end["bridge_takes"]
+    assert read_settings(result.video.parent / "config.yaml")["bridge_takes"] == end["takes"][1]
     # Trackers know it by what it began with, which is what they were told.
     assert list(made.digests) == end["from_segments"]
 
@@ -141,6 +141,37 @@ def test_attempts_end_where_they_must(
     ]
     assert read_settings(result.video.parent / "config.yaml")["takes"] == [0, 0, 1]
     assert result.sampled == (0, 1, 2)
+
+
+def test_a_journal_that_somebody_wrote_in_says_what_can_be_read_of_it(
+    run: Run, four: list[list[Any]]
+) -> None:
+    result = run(keyframes=four, repair=1, **ROUGH)
+    folder = result.video.parent
+    journal = folder / "metrics.jsonl"
+    [end] = events(result, "repaired")
+    [tried, *_] = end["joins"].values()
+    verdict = tried["before"]
+    wrong: list[dict[str, Any]] = [
+        {"event": "segment", "digest": {}, "evaluations": 1},
+        {"event": "segment", "digest": "0", "evaluations": [1]},
+        {"event": "judged", "state": [], "verdicts": {}},
+        {"event": "judged", "state": end["state"], "verdicts": {"1": verdict, "2": verdict | {"worse": 99}}},
+        {"event": "repair", "state": end["state"], "verdicts": {"one": verdict}},
+        {"event": "repair", "state": end["state"], "verdicts": {"7": verdict}},
+        {"event": "repaired"},
+        end | {"repair": "often"},
+        end | {"from_takes": None},
+        end | {"joins": {"16": {"before": 1, "after": 2, "attempts": 3}}},
+        end | {"joins": [tried]},
+    ]
+    with journal.open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in wrong)
+    made = read_run(folder)
+    assert made.repaired is not None
+    assert {*made.repaired.joins} == {int(join) for join in end["joins"]}
+    # Two attempts a join are more than it was repaired with: what was written in is judged anew, not believed.
+    assert run(keyframes=four, repair=2, **ROUGH).video == result.video
 
 
 def test_fewer_joins_that_show_are_better_than_a_lower_sum() -> None:

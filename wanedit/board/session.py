@@ -25,7 +25,7 @@ import psutil
 import yaml
 
 from wanedit.errors import InputError, MissingWeightsError, WaneditError
-from wanedit.files import Json, digest, file_sha256, is_there, read_json, read_text, system_errors, write_text
+from wanedit.files import Json, digest, file_sha256, is_there, read_text, system_errors, write_text
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.joins import Todo
 from wanedit.jobs.generate.plan import Plan, check_output, make_plan, remaining, resolve
@@ -34,7 +34,7 @@ from wanedit.report.measures import measure
 from wanedit.report.record import listing, read_record
 from wanedit.runtime.cost import forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
-from wanedit.runtime.events import number, read_events
+from wanedit.runtime.events import events_of, read_events
 from wanedit.runtime.launch import World
 from wanedit.runtime.outputs import LOG_MARK
 from wanedit.runtime.record import own_record, read_settings, recorded_config, recorded_job
@@ -62,6 +62,26 @@ STOP_WITHIN = 20.0  # seconds
 
 class StaleError(InputError):
     """The draft has been changed by another page meanwhile."""
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """Of a segment, in metrics.jsonl."""
+
+    tokens: int
+    evaluations: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Of a run that works, as `wanedit.board.worker` writes it."""
+
+    label: str
+    unit: str
+    done: int
+    total: int | None
+    began: float
 
 
 @dataclass(frozen=True)
@@ -463,13 +483,11 @@ class Session:
 
     def _speed(self, run: Run, plan: Plan) -> float | None:
         """Operations a second, the median of the segments that this folder sampled before; None where there is none."""
-        speeds = []
-        for event in read_events(run.directory.metrics):
-            tokens, passes, seconds = (
-                number(event.get(name)) for name in ("tokens", "evaluations", "seconds")
-            )
-            if event.get("event") == "segment" and tokens and passes and seconds:
-                speeds.append(forward_flops(plan.folder.config, int(tokens)) * passes / seconds)
+        speeds = [
+            forward_flops(plan.folder.config, one.tokens) * one.evaluations / one.seconds
+            for one in events_of(read_events(run.directory.metrics), _Sampled, "segment")
+            if one.seconds > 0
+        ]
         return median(speeds) if speeds else None
 
     def _busy(self, run: Run) -> bool:
@@ -481,13 +499,10 @@ class Session:
         told: Json = {"running": self._busy(run), "stage": None, "error": None, "left": None}
         if told["running"]:
             told["stage"] = {"label": "starting", "done": 0, "total": None}
-            progress = run.root / PROGRESS
-            if is_there(progress):
-                stage = read_json(progress, "the progress of a run")
-                told["stage"] = {name: stage.get(name) for name in ("label", "unit", "done", "total")}
-                done, total, began = stage.get("done"), stage.get("total"), stage.get("began")
-                if done and total and began:
-                    told["left"] = (time.time() - began) / done * (total - done)
+            for stage in events_of(read_events(run.root / PROGRESS), _Stage):
+                told["stage"] = {name: getattr(stage, name) for name in ("label", "unit", "done", "total")}
+                if stage.done and stage.total:
+                    told["left"] = (time.time() - stage.began) / stage.done * (stage.total - stage.done)
             return told
         code = None if process is None else process.poll()
         if code not in (None, 0):

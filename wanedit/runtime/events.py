@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from wanedit.files import PARTIAL_SUFFIX, Json, append_line
 from wanedit.progress import Advance, counting, listening
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Event = Json
+Values = TypeVar("Values")
 NOT_FINITE = ("inf", "-inf", "nan")
 
 
@@ -52,6 +53,21 @@ def read_events(path: Path) -> list[Event]:
         return [event for event in parse_events(path.read_bytes()) if event is not None]
     except FileNotFoundError:
         return []
+
+
+def events_of(events: Iterable[Event], kind: type[Values], *names: str) -> Iterator[Values]:
+    """What the events of these names say, of all events without one, as the fields of a dataclass.
+
+    A file can be written by anything: an event that lacks a field, or has one of another type, is passed over as a line
+    that cannot be read is.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    values = TypeAdapter(kind)
+    for event in events:
+        if not names or event.get("event") in names:
+            with suppress(ValidationError):
+                yield values.validate_python(event)
 
 
 def recorded_steps(events: Iterable[Event], digest: object) -> tuple[Event, tuple[Event, ...]]:

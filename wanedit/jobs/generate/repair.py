@@ -10,7 +10,7 @@ Each attempt is an event of metrics.jsonl under the state that it judges: the di
 stopped comes to the same attempts, finds what they came to, and goes on; what was dropped is kept as a take.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from wanedit.jobs.generate.plan import Plan, Say, unjudged, with_takes
 from wanedit.metrics.functional.junctions import Transitions
 from wanedit.progress import counted
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.events import Event, append_event, read_events
+from wanedit.runtime.events import Event, append_event, events_of, read_events
 from wanedit.runtime.launch import World, on_rank_zero
 
 # What of the settings makes frames of what was decoded.
@@ -57,6 +57,42 @@ class Verdict:
 Verdicts = dict[int, Verdict]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A film, by the state of its plan, and what is said of the joins that were measured."""
+
+    state: str
+    verdicts: Verdicts
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of one join."""
+
+    before: Verdict
+    after: Verdict
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Repair:
+    """The end of a repair of at most so many attempts a join.
+
+    Attributes:
+        state: of the film that stays.
+        takes: of its segments and of its bridges.
+        from_takes, from_segments: those that the repair began with.
+        joins: by frame.
+    """
+
+    state: str
+    repair: int
+    takes: tuple[list[int], list[int]]
+    from_takes: tuple[list[int], list[int]]
+    from_segments: list[str]
+    joins: dict[int, Tried]
+
+
 def repaired(
     plan: Plan, directory: RunDirectory, world: World, make: Callable[[Plan], None], tell: Say
 ) -> Plan:
@@ -84,11 +120,11 @@ def attempts(plan: Plan, directory: RunDirectory, tell: Say) -> Iterator[Plan]:
     # Asked for this once, and done.
     best = began = replace(plan, config=replace(plan.config, force_regenerate=False, resume_from=None))
     limit, events, starts = plan.config.repair, read_events(directory.metrics), plan.timeline.joins
-    if (done := repair_of(plan, directory)) is not None and done["repair"] >= limit:
+    if (done := repair_of(plan, directory)) is not None and done.repair >= limit:
         return
-    known = {e["state"]: _read(e["verdicts"]) for e in events if e.get("event") in ("judged", "repair")}
     judge, every = Judge(directory), range(1, len(plan.tasks))
-    if (verdicts := known.get(state(plan))) is None or len(verdicts) < len(every):
+    known = {one.state: one.verdicts for one in events_of(events, Judged, "judged", "repair")}
+    if not _said(verdicts := known.get(state(plan), Verdicts()), every):
         verdicts = judge(plan, every)
         append_event(directory.metrics, {"event": "judged", **_written(plan, verdicts)})
     before = dict(verdicts)
@@ -109,8 +145,8 @@ def attempts(plan: Plan, directory: RunDirectory, tell: Say) -> Iterator[Plan]:
             assert trial is not None  # of a segment there is always another take
             used[kind, index] += 1
             affected = sorted({j for i in _changed(best, trial) for j in (i, i + 1) if j in every})
-            judged = known.get(state(trial))
-            if new := judged is None:
+            judged = known.get(state(trial), Verdicts())
+            if new := not _said(judged, affected):
                 yield trial
                 judged = judge(trial, affected)
             now, then = (score([those[j] for j in affected]) for those in (judged, verdicts))
@@ -138,29 +174,29 @@ def attempts(plan: Plan, directory: RunDirectory, tell: Say) -> Iterator[Plan]:
             )
             if kept:
                 best, verdicts = trial, verdicts | judged
-    event = {
-        "event": "repaired",
-        "state": state(best),
-        "repair": limit,
-        "takes": best.config.takes,
-        "bridge_takes": best.config.bridge_takes,
-        "from": [began.config.takes, began.config.bridge_takes],
-        "from_segments": [task.digest for task in began.tasks],
-        "joins": {
-            str(starts[k - 1]): {"before": asdict(before[k]), "after": asdict(verdicts[k]), "attempts": n}
-            for k, n in tried.items()
-        },
-    }
-    if event not in events:
-        append_event(directory.metrics, event)
+    end = Repair(
+        state(best),
+        limit,
+        best.config.takes_of(len(plan.tasks)),
+        began.config.takes_of(len(plan.tasks)),
+        [task.digest for task in began.tasks],
+        {starts[k - 1]: Tried(before[k], verdicts[k], n) for k, n in tried.items()},
+    )
+    if end not in events_of(events, Repair, "repaired"):
+        append_event(directory.metrics, {"event": "repaired", **asdict(end)})
     tell(f"repair: {sum(one.shows for one in verdicts.values())} of {len(before)} joins show now")
     yield best
 
 
-def repair_of(plan: Plan, directory: RunDirectory) -> Event | None:
-    """The event of the repair that came to this plan; None where none did."""
-    ends = (e for e in reversed(read_events(directory.metrics)) if e.get("event") == "repaired")
-    return next((event for event in ends if event["state"] == state(plan)), None)
+def repair_of(plan: Plan, directory: RunDirectory) -> Repair | None:
+    """The last repair that came to this plan; None where none did."""
+    ends = events_of(reversed(read_events(directory.metrics)), Repair, "repaired")
+    return next((end for end in ends if end.state == state(plan)), None)
+
+
+def _said(verdicts: Verdicts, joins: Iterable[int]) -> bool:
+    """Whether there is a verdict on each of these joins that can be of them."""
+    return all(k in verdicts and verdicts[k].worse in (k - 1, k) for k in joins)
 
 
 def score(verdicts: Sequence[Verdict]) -> list[float]:
@@ -252,7 +288,3 @@ def _written(plan: Plan, verdicts: Verdicts) -> Event:
         "bridge_takes": plan.config.bridge_takes,
         "verdicts": {str(k): asdict(one) for k, one in verdicts.items()},
     }
-
-
-def _read(verdicts: Mapping[str, Mapping]) -> Verdicts:
-    return {int(k): Verdict(**one) for k, one in verdicts.items()}

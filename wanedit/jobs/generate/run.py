@@ -31,7 +31,7 @@ from wanedit.jobs.generate.repair import repair_of, repaired
 from wanedit.lit.tasks import CoDenoising, DecodedPiece, SampledSegment, shares
 from wanedit.runtime import launch, leftovers, workers
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
-from wanedit.runtime.events import append_event, counting_together, progress_bars, read_events
+from wanedit.runtime.events import append_event, counting_together, events_of, progress_bars, read_events
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import Velocities, predict, write_latents, write_piece
@@ -310,6 +310,12 @@ def sample(
         launch.barrier(world)
 
 
+@dataclass(frozen=True)
+class _Sampled:
+    digest: str
+    evaluations: int
+
+
 def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] = ()) -> FinishedRun:
     """What a complete generation holds, for `runtime.record.read_run`. Raises InputError for one that is not."""
     # One of before decoding could be chosen was decoded apart.
@@ -323,22 +329,20 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
     places = plan.timeline.keyframe_frames
     entries, events = Manifest(directory).read(), read_events(directory.metrics)
     # Of segments of before the record says it, what the plan counts.
-    counted = {
-        line["digest"]: int(line["evaluations"]) for line in events if {"digest", "evaluations"} <= {*line}
-    }
+    counted = {one.digest: one.evaluations for one in events_of(events, _Sampled)}
 
     def film(of: Plan) -> FrameSequence:
         shape = (of.timeline.num_frames, *of.size, 3)
         return FrameSequence(shape, lambda start, stop: islice(final_frames(of, directory), start, stop))
 
     digests, mended = [task.digest for task in plan.tasks], None
-    if (event := repair_of(plan, directory)) is not None:
+    if (repair := repair_of(plan, directory)) is not None:
         # By these it was tracked, when what would stay was not known.
-        digests = event["from_segments"]
-        first = replace(plan.config, takes=event["from"][0], bridge_takes=event["from"][1])
+        digests = repair.from_segments
+        first = replace(plan.config, takes=repair.from_takes[0], bridge_takes=repair.from_takes[1])
         before = with_takes(plan, *first.takes_of(len(plan.tasks)))
         video = None if remaining(before, directory).pieces else film(before)
-        mended = Repaired({int(join): told for join, told in event["joins"].items()}, video)
+        mended = Repaired({join: asdict(told) for join, told in repair.joins.items()}, video)
     return FinishedRun(
         "generate",
         film(plan),
