@@ -8,8 +8,10 @@ import hashlib
 import json
 import os
 import re
+import socket
 import stat
 import warnings
+import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 Item = TypeVar("Item")
 PARTIAL_SUFFIX = ".partial"
-# As `atomic_path`, a GIF's frames and the ranks that count together have it: a process or a rank comes last.
+# As `atomic_path` and a GIF's frames have it: the number of a process comes last.
 _PARTIAL = re.compile(r"\..+\.\d+(\.frames)?\.partial")
 # How lone surrogates are written, which JSON, YAML and names of files may hold and UTF-8 may not: as JSON spells them.
 NO_UNICODE = "backslashreplace"
@@ -153,7 +155,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success sync it and rename it to `path`.
 
     On any exception before the rename the temporary file is removed and `path` is what it was before. A process that is
-    killed leaves `.<name>.<pid>.partial`, never a wrong `path`.
+    killed leaves `.<name>.<number>.partial`, never a wrong `path`.
 
     Raises:
         InputError: the folder does not exist, or `path` is a folder.
@@ -161,7 +163,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     target = Path(os.path.abspath(path))
     # A hidden name in the same folder: a rename within one file system is the only one that is atomic.
-    partial = target.with_name(f".{target.name[:60]}.{os.getpid()}{PARTIAL_SUFFIX}")
+    # Machines that share a folder, and containers, each have a process of one number.
+    number = f"{os.getpid()}{zlib.crc32(socket.gethostname().encode()):010}"
+    partial = target.with_name(f".{target.name[:60]}.{number}{PARTIAL_SUFFIX}")
     with system_errors(target), temporary(partial):
         if not target.parent.is_dir():
             raise InputError(f"{target}: the folder {target.parent} does not exist")

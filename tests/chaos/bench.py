@@ -60,7 +60,7 @@ class Bench:
         told = [
             call
             for k, call in enumerate(disk.failed)
-            if not Path(call.path).name.startswith(".")
+            if not is_hidden(str(Path(call.path).relative_to(self.place)))
             or call.name not in (REMOVES | READS if k else REMOVES)
         ]
         if error is not None:
@@ -137,7 +137,7 @@ def check_told(error: WaneditError, said: str, fault: Fault, first: Call) -> Non
 
 def is_hidden(name: str) -> bool:
     """Whether a file is a temporary one: by its own name, or that of a folder on the way to it."""
-    return any(part.startswith(".") for part in Path(name).parts) and not name.endswith(".lock")
+    return any(part.startswith(".") for part in Path(name).parts)
 
 
 def differing(found: dict[str, str], wanted: dict[str, str]) -> list[str]:

@@ -171,7 +171,7 @@ def test_what_is_in_the_journal_is_on_record_too(bench: Callable[[str], Bench]) 
     """A grid's columns come from the record: a run that stopped between the two would lack them for ever."""
     made = bench("edit")
     journalled = next(
-        k for k, call in enumerate(made.calls) if ".progress.json" in call.path and call.name == "rename"
+        k for k, call in enumerate(made.calls) if "/progress.worker." in call.path and call.name == "fsync"
     )
     made.begin()
     with Disk(made.place, fault=FAULTS["broken"], at=journalled + 1):

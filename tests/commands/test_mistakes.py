@@ -131,7 +131,7 @@ PLANS = [
     (f"style {FILM} --style.description ink --indices 0,8 --dry_run", 0, ""),
 ]
 UNRELATED = """banana cutoff weather stereo codec bitrate seamless mask_blur denoise upscale interpolation watermark x
-    zz clip_skip scheduler batch hires style.weight style.cutoff palette.stereo gemini.lora nothing.prompt"""
+    zz clip_skip scheduler batch_size hires style.weight style.cutoff palette.stereo gemini.lora nothing.prompt"""
 RUN = """
 import contextlib, io, json, sys
 from wanedit.cli import main

@@ -26,6 +26,7 @@ from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.joins import Todo
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.velocity import GuidedVelocity
+from wanedit.runtime.claims import InUseError, Queue
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import append_event
 from wanedit.runtime.launch import World
@@ -58,7 +59,8 @@ def test_a_run_writes_all_that_it_promises(finished: GenerationResult) -> None:
     assert sorted(entries) == sorted((n, kind) for n in (5, 5, 9) for kind in (".mkv", ".safetensors"))
     assert not list(folder.rglob("*.partial"))
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["segment"] for line in metrics if line["event"] == "segment"] == [0, 1, 2]
+    # The longest first.
+    assert [line["segment"] for line in metrics if line["event"] == "segment"] == [2, 0, 1]
 
 
 def test_a_run_records_its_inputs(run: Run, keyframes, tmp_path: Path) -> None:
@@ -274,10 +276,10 @@ def test_nan_names_segment_rank_and_step_and_keeps_what_is_done(
         return v * float("nan") if next(calls) == 3 else v
 
     monkeypatch.setattr(GuidedVelocity, "__call__", poisoned)
-    with pytest.raises(NumericalError, match=r"segment 1, rank 0.*step 1"):
+    with pytest.raises(NumericalError, match=r"segment 0, rank 0.*step 1"):
         run()
     monkeypatch.setattr(GuidedVelocity, "__call__", original)
-    assert run().sampled == (1, 2)
+    assert run().sampled == (0, 1)  # the longest, the last one, came first
 
 
 @pytest.mark.fault(32)
@@ -286,6 +288,39 @@ def test_two_runs_cannot_share_a_folder(run: Run, tmp_path: Path) -> None:
     with directory.lock(), pytest.raises(ResourceError, match="in use by process"):
         run()
     assert run().sampled == (0, 1, 2)
+
+
+@pytest.mark.fault(32)
+def test_who_is_of_the_same_run_helps_and_nobody_else(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = run().video
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(line for line in lines if '"wrote"' not in line))  # as one that still works
+    before = film.read_bytes()
+    film.unlink()
+    busy = Queue(tmp_path / "out")
+    with busy.working():
+        for changes, words in (
+            ({"num_inference_steps": 3}, "at another run: its num_inference_steps is 2, here it is 3"),
+            ({"num_gpus": 2}, "torchrun --nproc_per_node=2 -m wanedit work"),
+            ({"force_regenerate": True}, "is to be made anew here"),
+        ):
+            with pytest.raises(InUseError, match=f"in use by process .*{words}"):
+                run(**changes)
+        with monkeypatch.context() as patch:
+            patch.setattr("wanedit.__version__", "0.0.1")
+            with pytest.raises(InUseError, match=r"its wanedit is .*, this one 0\.0\.1"):
+                run()
+        with monkeypatch.context() as patch:
+            patch.setattr("wanedit.jobs.generate.plan.hash_files", lambda folder, say: {"other": "weights"})
+            with pytest.raises(InUseError, match="its model's files, pictures or kind of device are others"):
+                run()
+        assert run().sampled == ()
+    assert film.read_bytes() == before
+    assert sum('"start"' in line for line in metrics.read_text().splitlines()) == 1
+    assert not list((tmp_path / "out").rglob(".*"))
 
 
 @pytest.mark.fault(3)

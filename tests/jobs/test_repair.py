@@ -1,6 +1,8 @@
 """Joins that show are tried again: what is tried, what stays, what a stop between leaves, and who is told."""
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,18 @@ import pytest
 
 from tests.runs import FAST, Run, draw_keyframe, run_cli
 from wanedit import GenerationConfig, GenerationResult
+from wanedit.files import append_line
 from wanedit.jobs.generate import repair
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.jobs.generate.repair import Judge, Verdict, score, state
+from wanedit.jobs.generate.run import FILM
 from wanedit.lit.chain import FLF2VChain
 from wanedit.lit.tasks import SegmentTask
 from wanedit.metrics.functional.junctions import Transitions
+from wanedit.runtime.claims import Queue
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.leftovers import last_started, leftovers
-from wanedit.runtime.record import read_run, read_settings
+from wanedit.runtime.record import read_run, read_settings, recorded_config, write_record
 from wanedit.video import read_frames
 
 
@@ -74,6 +79,30 @@ def test_a_run_that_is_stopped_while_it_repairs_comes_to_the_same(
     assert np.array_equal(read_frames(result.video), read_frames(whole.video))
     directory = RunDirectory(tmp_path / "out", result.video)
     assert leftovers(directory, last_started(directory)) == []
+    # Another launch that waited for the film comes to the takes that it has.
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    *lines, wrote = metrics.read_text().splitlines(keepends=True)
+    assert json.loads(wrote)["event"] == "wrote"
+    metrics.write_text("".join(lines))
+    recorded = read_settings(directory.config) | {"takes": [], "bridge_takes": []}
+    write_record(
+        directory, recorded_config(GenerationConfig, recorded, tmp_path)
+    )  # as before the film was there
+    busy = Queue(tmp_path / "out")
+    with busy.working():
+        assert busy.take([FILM])
+
+        def stitch() -> None:
+            while not any(one and one.doing == "waits for others" for one in busy.workers().values()):
+                time.sleep(0.05)
+            append_line(metrics, wrote.strip())
+
+        stitching = threading.Thread(target=stitch, daemon=True)
+        stitching.start()
+        helped = run(**settings)
+        stitching.join()
+    assert (helped.segments, helped.sampled) == (whole.segments, ())
+    assert metrics.read_text().splitlines(keepends=True) == [*lines, wrote]
 
 
 def test_what_stays_is_judged_as_evaluate_does(run: Run, four: list[list[Any]]) -> None:

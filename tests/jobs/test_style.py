@@ -361,7 +361,7 @@ THEIRS = {
     "contact_sheet.png": b"",
     "keyframes/0007.png": b"",
     "style/journal.jsonl": b'{"mine": 1}\n',
-    ".wanedit.lock": b"mine",
+    ".queue": b"mine",
 }
 
 
@@ -377,7 +377,7 @@ def test_nothing_of_another_origin_is_lost(film: Path, tmp_path: Path, name: str
         Image.fromarray(FRAMES[0]).save(path)
     else:
         path.write_bytes(THEIRS[name])
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p.name != ".wanedit.lock"}
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     before[path] = path.read_bytes()
     with pytest.raises(InputError, match=rf"{path.name} (was not written by|is not a record of) wanedit"):
         run(film, tmp_path, FakeStylist(model="another"))

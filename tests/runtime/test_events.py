@@ -4,7 +4,6 @@ import io
 import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -98,33 +97,35 @@ def test_quiet_draws_nothing_and_an_error_ends_the_display(
     assert "\x1b[?25h" in screen.getvalue()  # the cursor is back
 
 
-def test_one_bar_sums_what_all_ranks_count(
-    heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_one_bar_sums_what_this_process_and_others_count(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "POLL", 0.01)
-    (tmp_path / ".sampling.1.partial").write_bytes(b"." * 7)  # of a run that was killed
-    begun, done = threading.Barrier(2), threading.Barrier(2)
+    counts, looked = iter([1, 3, 3]), threading.Event()
 
-    def other() -> None:
-        with counting_together("sampling", "steps", 10, tmp_path, 1, 2) as advance:
-            begun.wait()
-            for _ in range(6):
-                advance()
-            done.wait()
+    def others() -> int:
+        count = next(counts, 6)
+        if count == 6:
+            looked.set()
+        return count
 
-    rank = threading.Thread(target=other)
-    rank.start()
-    with counting_together("sampling", "steps", 10, tmp_path, 0, 2) as advance:
-        begun.wait()
+    with counting_together("sampling", "steps", 10, others) as advance:
         for _ in range(4):
             advance()
-        done.wait()
-    rank.join()
-    assert heard == [["sampling on 2 ranks", "steps", 10, 10]]
-    assert list(tmp_path.iterdir()) == []
+        assert looked.wait(10)
+    assert heard == [["sampling", "steps", 10, 10]]
 
 
-def test_one_process_needs_no_files(heard: Heard, tmp_path: Path) -> None:
-    with counting_together("sampling", "steps", 2, tmp_path / "nowhere", 0, 1) as advance:
+def test_others_whose_files_cannot_be_read_just_now_end_nothing(heard: Heard) -> None:
+    def others() -> int:
+        raise OSError("gone")
+
+    with counting_together("sampling", "steps", 2, others) as advance:
+        advance()
+    assert heard == [["sampling", "steps", 2, 1]]
+
+
+def test_another_process_shows_what_this_one_counts(heard: Heard) -> None:
+    with counting_together("sampling", "steps", 2) as advance:
         advance()
     assert heard == [["sampling", "steps", 2, 1]]

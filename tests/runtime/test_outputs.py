@@ -190,7 +190,7 @@ def test_a_pipe_is_not_taken_for_an_empty_file(tmp_path: Path) -> None:
 def test_only_what_a_killed_run_began_is_dropped(tmp_path: Path) -> None:
     root = tmp_path / "film.wanedit"
     directory = RunDirectory(root, tmp_path / "film.mp4")
-    begun = [root / ".config.yaml.7.partial", directory.segments / ".sampling.0.partial"]
+    begun = [root / ".config.yaml.7.partial", directory.segments / ".segment_001.mkv.0.partial"]
     begun += [tmp_path / ".film.mp4.7.partial"]
     theirs = [root / ".archive.7z.partial", root / "film.7.partial"]
     theirs += [tmp_path / ".other.mp4.7.partial"]  # perhaps of a run that lives

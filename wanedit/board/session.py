@@ -5,7 +5,6 @@ made stands in the journal. Nothing is kept in memory that a killed server would
 same files. The page names pictures by a hash, runs by the name of their folder, and no path at all.
 """
 
-import fcntl
 import math
 import os
 import re
@@ -21,7 +20,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, get_args, get_type_hints
 
-import psutil
 import yaml
 
 from wanedit.errors import InputError, MissingWeightsError, WaneditError
@@ -32,6 +30,7 @@ from wanedit.jobs.generate.plan import Plan, check_output, make_plan, remaining,
 from wanedit.report.clips import keyframe_places
 from wanedit.report.measures import measure
 from wanedit.report.record import listing, read_record
+from wanedit.runtime.claims import Queue
 from wanedit.runtime.cost import forward_flops, memory, sampling_flops
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
 from wanedit.runtime.events import events_of, read_events
@@ -132,19 +131,9 @@ class Run:
 
     def owner(self) -> int | None:
         """The process that works on the run, on this machine; None where there is none."""
-        lock = self.root / ".wanedit.lock"
-        if not is_there(lock):
-            return None
-        named = re.match(r"process (\d+)", read_text(lock, "the lock of a run"))
-        # A living process of that number need not be the one that had the lock; one that is dead is not.
-        if named is None or not psutil.pid_exists(pid := int(named[1])):
-            return None
-        with lock.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return pid
-        return None
+        queue = Queue(self.root)
+        here = {name: one for name, one in queue.workers().items() if one and one.machine == queue.machine}
+        return next((one.pid for name, one in here.items() if not queue.is_lost(name)), None)
 
 
 def picture_id(path: Path) -> str:

@@ -36,8 +36,10 @@ def run(settings: Namespace) -> int:
     directory = RunDirectory(root, root / FINAL_NAME)
     if not directory.recorded:
         raise InputError(f"run: {root} holds no record that wanedit wrote; expected a run's folder")
+    from wanedit.runtime.claims import DECIDING
     from wanedit.runtime.leftovers import last_started, leftovers, remove
 
+    directory.queue.doing = DECIDING
     with directory.lock():
         found = leftovers(directory, last_started(directory))
         if settings.yes:

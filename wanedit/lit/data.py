@@ -1,14 +1,14 @@
-"""Tasks into a Trainer and predictions out of it: every rank gets its own share, each task exactly once."""
+"""Tasks into a Trainer and predictions out of it: every rank gets its own, each task exactly once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from wanedit.lit.tasks import Work, shares
+from wanedit.lit.tasks import TaskStream, Work, shares
 
 Prediction = TypeVar("Prediction")
 
@@ -16,26 +16,42 @@ Prediction = TypeVar("Prediction")
 class TaskDataModule(LightningDataModule):
     """Yields this rank's tasks one by one: segments to sample, or clips to edit.
 
-    They are shared by cost, and a rank may have none, where Lightning's own sampler refuses fewer items than ranks.
+    A stream is gone through as it gives them. Others are shared by cost, and a rank may have none, where Lightning's
+    own sampler refuses fewer items than ranks.
 
     Args:
         tasks: all of them, the same on every rank.
         together: every rank gets all of them, since they work at each of them together.
     """
 
-    def __init__(self, tasks: Sequence[Work], together: bool = False) -> None:
+    def __init__(self, tasks: Sequence[Work] | TaskStream, together: bool = False) -> None:
         super().__init__()
         # Lightning's name for: a rank may have no task.
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.tasks, self.together = list(tasks), together
+        self.tasks, self.together = tasks if isinstance(tasks, TaskStream) else list(tasks), together
 
     def predict_dataloader(self) -> DataLoader:
+        if isinstance(self.tasks, TaskStream):
+            return DataLoader(Stream(self.tasks), batch_size=None)
         trainer = self.trainer
         rank, world = 0, 1
         if trainer is not None and not self.together:
             rank, world = trainer.global_rank, trainer.world_size
         sampler = _ShareSampler(self.tasks, rank, world)
         return DataLoader(self.tasks, batch_size=None, sampler=sampler)  # pyright: ignore[reportArgumentType]
+
+
+class Stream(IterableDataset[Work]):
+    """Tasks as they come. It has a length, or Lightning would ask for the next one before the one before is done."""
+
+    def __init__(self, tasks: TaskStream) -> None:
+        self.tasks = tasks
+
+    def __iter__(self) -> Iterator[Work]:
+        return iter(self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks.tasks)
 
 
 class _ShareSampler(DistributedSampler):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
 from wanedit.errors import InputError, NumericalError, ResourceError
+from wanedit.lit.data import Stream
 from wanedit.lit.tasks import Task
 from wanedit.progress import counted
 from wanedit.video.arrays import pixels_sha256
@@ -79,8 +80,9 @@ class WanModule(Worker[Task], ABC):
 
     `setup("predict")` reads the tasks that this rank will be given, uses each encoder on all of them and drops it,
     then loads VAE and transformer: the text encoder, the largest part but one, never shares memory with the
-    transformer. A rank without a task loads nothing. A task that could not be read ahead (a stream, or a
-    `predict_step` without a Trainer) is encoded when it comes. `teardown("predict")` lets all of it go.
+    transformer. A rank without a task loads nothing. Of a stream that knows its tasks beforehand (`Stream`) all are
+    encoded when the first one comes; a task that could not be read ahead, of another stream or in a `predict_step`
+    without a Trainer, is encoded when it comes itself. `teardown("predict")` lets all of it go.
 
     Args:
         folder: an opened model.
@@ -106,6 +108,7 @@ class WanModule(Worker[Task], ABC):
         self.tile = tile
         self.boundary_timestep = boundary_timestep
         self.encodings = Encodings()
+        self.ahead: Sequence[Task] = ()  # to be encoded with the first task
         # In a tuple, so that they are no submodules: Lightning would copy a rank's weights to all others, and bring a
         # transformer to the device that is kept off it.
         self.networks: Networks | None = None
@@ -143,7 +146,9 @@ class WanModule(Worker[Task], ABC):
                 raise InputError("the loader makes batches; expected one task a step: batch_size=None")
             dataset = getattr(loader, "dataset", loader)
             # A stream may be readable only once: its tasks are encoded as they come.
-            if hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset):
+            if isinstance(dataset, Stream):
+                self.ahead = [*self.ahead, *dataset.tasks.tasks]  # pyright: ignore[reportAttributeAccessIssue]
+            elif hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset):
                 tasks += loader
         self.load(tasks, self.trainer.strategy.root_device)
 
@@ -180,7 +185,9 @@ class WanModule(Worker[Task], ABC):
 
     def ready(self, task: Task) -> Networks:
         """The networks, with everything encoded that `task` says and shows."""
-        self.load([task], self.device if self.networks is None else self.networks.vae.mean.device)
+        device = self.device if self.networks is None else self.networks.vae.mean.device
+        self.load([task, *self.ahead], device)
+        self.ahead = ()
         return self.loaded()
 
     def loaded(self) -> Networks:
@@ -234,7 +241,7 @@ class WanModule(Worker[Task], ABC):
     def teardown(self, stage: str) -> None:
         """Let go of the weights and of what was encoded."""
         device = self.device if self.networks is None else self.networks.vae.mean.device
-        self.networks = None
+        self.networks, self.ahead = None, ()
         self.encodings = Encodings()
         release(device)
 

@@ -4,7 +4,7 @@ Without Lightning, whose import costs a plan more than the plan.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar, runtime_checkable
@@ -35,9 +35,32 @@ class Work(Protocol):
         ...
 
 
+@runtime_checkable
+class NamedWork(Work, Protocol):
+    """A task that several processes may take: the hash of all that decides it, and its name for people."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
 Task = TypeVar("Task", bound=Work)
 # Told (segment index, step index) after every step.
 OnStep = Callable[[int, int], None]
+
+
+@runtime_checkable
+class TaskStream(Protocol):
+    """Gives this rank one task after the other, and knows beforehand which ones there are."""
+
+    @property
+    def tasks(self) -> Sequence[Work]:
+        """All that it might give."""
+        ...
+
+    def __iter__(self) -> Iterator[Work]: ...
 
 
 @runtime_checkable
@@ -559,10 +582,14 @@ class EditedClip:
     steps: tuple[Metrics, ...] = ()
 
 
+def cost(task: Work) -> int:
+    """Of a task, as an order: attention makes it grow faster than the tokens."""
+    return task.tokens**2
+
+
 def shares(tasks: Sequence[Work], world_size: int) -> list[list[int]]:
     """For every rank the indices of its tasks, see `share`."""
-    # Attention makes the cost of a task grow faster than its tokens; the order is what counts here.
-    return share([task.tokens**2 for task in tasks], world_size)
+    return share([cost(task) for task in tasks], world_size)
 
 
 def share(costs: list[int], world_size: int) -> list[list[int]]:

@@ -1,15 +1,12 @@
 """The folder of one run: where its files are, which living run owns it, and which segments are complete."""
 
-import fcntl
 import json
 import os
 import re
 import shutil
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from io import FileIO
 from pathlib import Path
 
 from wanedit import __version__
@@ -25,13 +22,12 @@ from wanedit.files import (
     system_errors,
     write_text,
 )
+from wanedit.runtime.claims import Queue
 from wanedit.runtime.events import append_event, read_events
 from wanedit.runtime.outputs import MADE_WITH, check_outputs, is_own, require_apart, require_writable
 from wanedit.runtime.settings import check_values
 
 JOURNAL_VERSION = 1
-SHORT_JOURNAL = 1 << 16  # bytes, of about 150 segments
-_OWNER = b"process "  # what a lock says, before who has it
 
 
 class RunDirectory:
@@ -44,8 +40,8 @@ class RunDirectory:
 
     def __init__(self, root: Path, final: Path) -> None:
         self.root = root
-        self.lock_descriptor = -1
         self.final = final
+        self.queue = Queue(root)
         self.segments = root / "segments"
         self.progress = self.segments / "progress.json"
         self.config = root / "config.yaml"
@@ -76,7 +72,7 @@ class RunDirectory:
         check_outputs(tables, inputs, self.recorded)
         check_outputs([path for path in self.written if path not in tables], inputs)
         # Cut or graded by another program, a film may keep all that it says of itself.
-        if self.final.exists() and self._film_sha256() not in (None, file_sha256(self.final)):
+        if self.final.exists() and self.film_sha256() not in (None, file_sha256(self.final)):
             raise InputError(
                 f"output {self.final} was changed since wanedit wrote it and would be replaced; choose another output, "
                 "or move it away"
@@ -86,7 +82,7 @@ class RunDirectory:
             journal = Manifest(self)
             known = {Path(entry.file).stem for entry in journal.read().values()}
             pieces = (path for path in self.segments.glob("*") if SEGMENT_FILE.fullmatch(path.name))
-            check_outputs([journal.tail, *(path for path in pieces if path.stem not in known)])
+            check_outputs([*journal.tails(), *(path for path in pieces if path.stem not in known)])
 
     def wrote(self) -> None:
         """Put down which film the run came to."""
@@ -94,7 +90,7 @@ class RunDirectory:
             self.metrics, {"event": "wrote", "file": self.final.name, "sha256": file_sha256(self.final)}
         )
 
-    def _film_sha256(self) -> str | None:
+    def film_sha256(self) -> str | None:
         """Of the film that the last run wrote; None where it came to none, or was of an earlier version."""
         found = None
         for event in read_events(self.metrics):
@@ -140,67 +136,39 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Own the folder until the block ends or the process dies, whichever comes first.
-
-        A child that inherits `lock_descriptor` owns it too, until it ends.
+        """Own the folder until the block ends or the process dies, whichever comes first; be the first of its workers.
 
         Raises:
-            InputError: the folder cannot be one, or its file of that name is another program's.
-            ResourceError: the folder cannot be created or written to, or another living run owns it; the message says
-                which.
+            InputError: the folder cannot be one.
+            ResourceError: the folder cannot be created or written to, or another living process works in it
+                (`claims.InUseError`); the message says which.
         """
-        path = self.root / ".wanedit.lock"
-        with ExitStack() as stack:
-            with system_errors(path):
-                made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
-                self.root.mkdir(parents=True, exist_ok=True)
-                # Not emptied before it is locked: it names the owner. Nor buffered: closed, it would write once more.
-                file = stack.enter_context(path.open("ab+", buffering=0))
+        with system_errors(self.root):
+            made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        try:
+            with self.queue.working():
+                with system_errors(self.queue.folder):
+                    self.queue.own_folder()
                 try:
-                    self._take(file)
-                except OSError:  # a full disk; another's lock stays
-                    self._remove_empty(path, made)
-                    raise
-            self.lock_descriptor = file.fileno()
-            try:
-                yield
-            except (OSError, InputError) as error:
-                # What no longer is there is no wrong name, as it would be told otherwise.
-                gone = [folder for folder in self.folders if self.prepared and not folder.is_dir()]
-                if not gone:
-                    raise
-                raise ResourceError(
-                    f"{gone[0]}: was removed while the run was at work; run again, which makes anew what is gone"
-                ) from error
-            finally:
-                self._remove_empty(path, made)
+                    yield
+                except (OSError, InputError) as error:
+                    # What no longer is there is no wrong name, as it would be told otherwise.
+                    gone = [folder for folder in self.folders if self.prepared and not folder.is_dir()]
+                    if not gone:
+                        raise
+                    raise ResourceError(
+                        f"{gone[0]}: was removed while the run was at work; run again, which makes anew what is gone"
+                    ) from error
+        finally:
+            self._remove_empty(made)
 
-    def _remove_empty(self, lock: Path, made: list[Path]) -> None:
+    def _remove_empty(self, made: list[Path]) -> None:
         """A run that was refused before it wrote anything leaves none of the folders that it made, its own first."""
         with suppress(OSError):
-            if not made or any(path != lock and not path.is_dir() for path in self.root.rglob("*")):
+            if not made or any(not path.is_dir() for path in self.root.rglob("*")):
                 return
-            lock.unlink()
             for folder in (*sorted(self.root.rglob("*"), reverse=True), *made):
                 folder.rmdir()
-
-    def _take(self, file: FileIO) -> None:
-        try:
-            # The kernel's lock ends with the process; a file that says "locked" would outlive a kill.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().decode(errors="replace").strip() or "another process"
-            raise ResourceError(
-                f"{self.root} is in use by {owner}; wait for it, or choose another output"
-            ) from None
-        file.seek(0)
-        if (found := file.read(len(_OWNER))) and not found.startswith(_OWNER):
-            raise InputError(
-                f"{file.name} was not written by wanedit and would be replaced; choose another output, or move it away"
-            )
-        file.truncate(0)
-        file.write(_OWNER + f"{os.getpid()} on {socket.gethostname()}".encode())
 
 
 @dataclass(frozen=True)
@@ -239,15 +207,19 @@ def segment_file(index: int, name: str, ending: str = ".mkv") -> str:
 
 class Manifest:
     """The journal of a run, segments/progress.json: which segments are complete, by the hash of all that decides their
-    pixels. Safe under several ranks: read and changed under a lock.
+    pixels.
 
-    A long journal is not written anew for each segment: the latest ones are lines of progress.jsonl until that is a
-    quarter as long, or the run ends.
+    While a run is at work, each of its workers adds lines to a file of its own beside it, progress.<worker>.jsonl: no
+    lock is needed, which network disks may not have. Whoever stitches, or goes on later, puts all into the journal.
     """
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory
-        self.tail = directory.progress.with_suffix(".jsonl")
+        self.tail = directory.segments / f"progress.{directory.queue.own}.jsonl"
+
+    def tails(self) -> list[Path]:
+        """What workers left; of earlier versions it is one for all."""
+        return sorted(self.directory.segments.glob("progress*.jsonl"))
 
     def read(self) -> dict[str, Entry]:
         """Complete segments by digest.
@@ -256,34 +228,28 @@ class Manifest:
             InputError: the file is no journal of this version.
         """
         path, expected = self.directory.progress, "a journal of wanedit; move it away to start afresh"
-        # First, since one that is put into the journal meanwhile is read from there.
-        lines = read_events(self.tail)
-        if not is_there(path):
-            return {}
-        values = read_json(path, expected)
-        with reading(path, expected):
-            if values["version"] != JOURNAL_VERSION:
-                raise ValueError(f"version {values['version']}")
-            for entry in values["segments"].values():
-                check_values(Entry, entry, f"{path}: ")
-            found = {name: Entry(**entry) for name, entry in values["segments"].items()}
-        with reading(self.tail, expected):
-            for line in lines:
-                check_values(Entry, line["segment"], f"{self.tail}: ")
-                found[line["digest"]] = Entry(**line["segment"])
+        # First, since those that are put into the journal meanwhile are read from there.
+        tails = {tail: read_events(tail) for tail in self.tails()}
+        found: dict[str, Entry] = {}
+        if is_there(path):
+            values = read_json(path, expected)
+            with reading(path, expected):
+                if values["version"] != JOURNAL_VERSION:
+                    raise ValueError(f"version {values['version']}")
+                for entry in values["segments"].values():
+                    check_values(Entry, entry, f"{path}: ")
+                found = {name: Entry(**entry) for name, entry in values["segments"].items()}
+        for tail, lines in tails.items():
+            with reading(tail, expected):
+                for line in lines:
+                    check_values(Entry, line["segment"], f"{tail}: ")
+                    found[line["digest"]] = Entry(**line["segment"])
         return found
 
     def record(self, name: str, entry: Entry) -> None:
         """Add one complete segment. Its file must already be in place."""
-        path = self.directory.progress
-        with self._locked():
-            if not path.exists() or path.stat().st_size < SHORT_JOURNAL:
-                self._write(self.read() | {name: entry})
-                return
-            line = {MADE_WITH: __version__, "digest": name, "segment": asdict(entry)}
-            append_line(self.tail, json.dumps(line), synced=True)
-            if self.tail.stat().st_size > path.stat().st_size / 4:
-                self._settle()
+        line = {MADE_WITH: __version__, "digest": name, "segment": asdict(entry)}
+        append_line(self.tail, json.dumps(line), synced=True)
 
     def take(self, other: "Manifest", names: Sequence[str]) -> None:
         """Have what another run's journal has complete of `names`, by a second name of the same files."""
@@ -299,22 +265,21 @@ class Manifest:
             self.record(name, theirs[name])
 
     def forget(self, names: set[str]) -> None:
-        """Take segments out of the journal, so that they are sampled anew."""
-        if not names:
+        """Take segments out of the journal, so that they are made anew; for whoever has the folder alone."""
+        self.settle(names)
+
+    def settle(self, without: Collection[str] = ()) -> None:
+        """Put what workers left into progress.json, where people look; when none of them is at work."""
+        before, tails = self.read(), self.tails()
+        if not tails and not before.keys() & set(without):
             return
-        with self._locked():
-            self._settle()  # or a kill would leave them in the tail
-            self._write({name: entry for name, entry in self.read().items() if name not in names})
-
-    def settle(self) -> None:
-        """Put the latest segments into progress.json, where people look."""
-        with self._locked():
-            self._settle()
-
-    def _settle(self) -> None:
-        if self.tail.exists():
-            self._write(self.read())
-            self.tail.unlink()
+        values = {
+            "version": JOURNAL_VERSION,
+            "segments": {name: asdict(entry) for name, entry in before.items() if name not in without},
+        }
+        write_text(self.directory.progress, json.dumps(values, indent=1) + "\n")
+        for tail in tails:
+            tail.unlink(missing_ok=True)
 
     def complete(self, names: list[str], with_latents: bool = False) -> set[str]:
         """Those of `names` whose file is there, byte for byte as journalled, and its latents if asked.
@@ -348,23 +313,6 @@ class Manifest:
     def path(self, name: str) -> Path:
         """The file of a complete segment."""
         return self.directory.inside(self.read()[name].file)
-
-    def _write(self, entries: dict[str, Entry]) -> None:
-        values = {
-            "version": JOURNAL_VERSION,
-            "segments": {name: asdict(entry) for name, entry in entries.items()},
-        }
-        write_text(self.directory.progress, json.dumps(values, indent=1) + "\n")
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        path = self.directory.segments / ".progress.lock"
-        with ExitStack() as stack:
-            with system_errors(path):
-                # Opened so that nothing in it is lost, whoever wrote it.
-                file = stack.enter_context(path.open("a"))
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
 
 def _is_whole(path: Path) -> bool:

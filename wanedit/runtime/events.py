@@ -5,12 +5,13 @@ people.
 import json
 import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from wanedit.files import PARTIAL_SUFFIX, Json, append_line
+from wanedit.errors import InputError
+from wanedit.files import Json, append_line
 from wanedit.progress import Advance, counting, listening
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ def wide_console():
 
 # What took less time leaves no line behind.
 BRIEF = 1.0
-# Seconds between two looks at what the other ranks have counted.
-POLL = 0.5
+# Seconds between two looks at what other processes have done.
+POLL = 2.0
 
 
 @contextmanager
@@ -193,52 +194,36 @@ class _Bars:
 
 @contextmanager
 def counting_together(
-    label: str, unit: str, total: int, folder: Path, rank: int, size: int
+    label: str, unit: str, total: int, others: Callable[[], int] | None = None
 ) -> Iterator[Advance]:
-    """`counting` of work that `size` processes share: each counts its own, and rank 0 shows the sum of all.
-
-    Leave it only when all ranks are done. A rank counts by one byte a unit, in a file of its own in `folder`, which all
-    ranks see; rank 0 removes them, and `RunDirectory.prepare` those of a killed run.
+    """`counting` of work that several processes share: each counts its own, and one shows the sum of all.
 
     Args:
-        total: of all ranks.
+        total: of all.
+        others: units that the others have done so far, of which the one who shows them asks now and then.
     """
-    if size == 1:
-        with counting(label, unit, total) as advance:
+    with counting(label, unit, total) as advance:
+        if others is None:
             yield advance
-        return
-    files = [folder / f".{label}.{each}{PARTIAL_SUFFIX}" for each in range(size)]
+            return
+        ended, shown = threading.Event(), 0
 
-    def count(units: int = 1, /) -> None:
-        # Closed each time, which on a network disk is when others see it. A full disk is told by what must be written.
-        with suppress(OSError), files[rank].open("ab") as file:
-            file.write(b"." * units)
+        def look() -> None:
+            nonlocal shown
+            with suppress(OSError, InputError):  # met, and told, by the work itself
+                done = others()
+                advance(done - shown)
+                shown = done
 
-    def watch(advance: Advance) -> None:
-        shown, over = 0, False
-        while not over:
-            over = ended.wait(POLL)
-            done = 0
-            for path in files:
-                with suppress(OSError):
-                    done += path.stat().st_size
-            advance(done - shown)
-            shown = done
+        def watch() -> None:
+            while not ended.wait(POLL):
+                look()
 
-    files[rank].unlink(missing_ok=True)
-    if rank != 0:
-        yield count
-        return
-    ended = threading.Event()
-    with counting(f"{label} on {size} ranks", unit, total) as advance:
-        # Rank 0 may be done long before the others.
-        watcher = threading.Thread(target=watch, args=[advance], daemon=True)
+        watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
-            yield count
+            yield advance
         finally:
             ended.set()
             watcher.join()
-            for path in files:
-                with suppress(OSError):  # `prepare` drops those that stay
-                    path.unlink()
+            look()

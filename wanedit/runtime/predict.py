@@ -1,9 +1,10 @@
-"""Sampling the segments that a run still lacks, on this rank, through Lightning."""
+"""Making what a run still lacks, on this rank, through Lightning."""
 
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,26 +13,29 @@ from torch import Tensor, nn
 
 from wanedit.files import atomic_path, file_sha256, reading
 from wanedit.interrupts import reclaim_signals
-from wanedit.lit.tasks import DecodedPiece, EditedClip, SampledSegment, Work
+from wanedit.lit.tasks import DecodedPiece, EditedClip, SampledSegment, TaskStream, Work
 from wanedit.progress import counted
+from wanedit.runtime.claims import LostError
 from wanedit.runtime.directory import Entry, RunDirectory, segment_file
 from wanedit.runtime.launch import World, choose_devices, threads
 from wanedit.runtime.settings import RunSettings
 from wanedit.video import write_lossless
+from wanedit.video.arrays import AnyFrame
 
 
 def predict(
     module: nn.Module,
-    tasks: Sequence[Work],
+    tasks: Sequence[Work] | TaskStream,
     save: Callable[[Any], None],
     config: RunSettings,
     world: World,
     together: bool = False,
 ) -> None:
-    """Run this rank's share of `tasks` through Lightning; `save` gets each prediction when its step ends.
+    """Run tasks through Lightning; `save` gets each prediction when its step ends.
 
     Args:
         module: a LightningModule.
+        tasks: those that this rank gets out of a stream; of others its share.
         together: all ranks work at every task.
     """
     # Imported here, for it takes longer than all that a plan or a finished run does.
@@ -46,6 +50,10 @@ def predict(
         def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             reclaim_signals()
 
+    def saved(prediction: object) -> None:
+        with suppress(LostError):
+            save(prediction)
+
     # Lightning's advice is for training: worker counts, unused GPUs, its own products.
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -57,8 +65,8 @@ def predict(
         devices=devices,
         num_nodes=world.nodes,
         strategy=DDPStrategy(process_group_backend="gloo") if world.under_torchrun else "auto",
-        callbacks=[KeepSignals(), TaskWriter(save)],
-        # Work is shared by its cost; Lightning's sampler would share it by number.
+        callbacks=[KeepSignals(), TaskWriter(saved)],
+        # Tasks are pulled, or shared by their cost; Lightning's sampler would share them by number.
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -75,9 +83,14 @@ def predict(
 def write_piece(
     directory: RunDirectory, name: str, piece: DecodedPiece | EditedClip, fps: Fraction, rank: int
 ) -> Entry:
-    """Write the frames of one task without loss; returns its entry for the journal."""
+    """Write the frames of one task without loss; returns its entry for the journal. Raises LostError as `fence`."""
     path = directory.segments / name
-    write_lossless(path, counted(piece.frames, "writing the frames", "frames"), fps)
+
+    def frames() -> Iterator[AnyFrame]:
+        yield from counted(piece.frames, "writing the frames", "frames")
+        directory.queue.fence(piece.digest)
+
+    write_lossless(path, frames(), fps)
     latents = "" if piece.latents is None else _sha256(piece.latents)
     seconds = round(piece.seconds, 3)
     return Entry(piece.index, name, file_sha256(path), len(piece.frames), latents, seconds, rank)
@@ -86,20 +99,22 @@ def write_piece(
 def write_latents(
     directory: RunDirectory, name: str, segment: SampledSegment, frames: int, rank: int
 ) -> Entry:
-    """Write the latents of one segment, which decode to so many frames; returns its entry for the journal."""
+    """Write the latents of one segment, which decode to so many frames; returns its entry for the journal. Raises
+    LostError as `fence`."""
     path = directory.segments / name
-    save_latents(path, segment.latents)
+    save_latents(path, segment.latents, lambda: directory.queue.fence(segment.digest))
     sha256, seconds = file_sha256(path), round(segment.seconds, 3)
     return Entry(segment.index, path.name, sha256, frames, _sha256(segment.latents), seconds, rank)
 
 
-def save_latents(path: Path, latents: Tensor) -> None:
-    """Keep normalised latents as safetensors."""
+def save_latents(path: Path, latents: Tensor, fence: Callable[[], None] = lambda: None) -> None:
+    """Keep normalised latents as safetensors; `fence` is called before they get their name."""
     from safetensors.torch import save
 
     with atomic_path(path) as partial:
         # Not by the library, whose errors do not say what the system refused.
         partial.write_bytes(save({"latents": latents.contiguous()}))
+        fence()
 
 
 def load_latents(path: Path) -> Tensor:

@@ -24,14 +24,16 @@ from wanedit.registry import Registry
 from wanedit.rng import draw_seed
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.events import Event, append_event
+from wanedit.runtime.events import Event, append_event, read_events
 from wanedit.runtime.outputs import RECORD_MARK
-from wanedit.runtime.settings import MODEL_FIELDS, IsDataclass, RunSettings, canonical
+from wanedit.runtime.settings import MODEL_FIELDS, IsDataclass, RunSettings, TrackingSettings, canonical
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence
 from wanedit.wan.catalog import find_known, locate_lora
 
 Config = TypeVar("Config", bound=RunSettings)
 
+# Of the process and its machine: those who make one video together may have each their own.
+OWN = ("num_gpus", "gpu_ids", "offload_model", "t5_cpu", *TrackingSettings.__dataclass_fields__)
 ONCE = {"force_regenerate": False, "resume_from": None}
 
 
@@ -108,6 +110,29 @@ def record_start(directory: RunDirectory, config: RunSettings, **about: object) 
     # The record first: it says whose the other files are, should the first line be torn.
     write_record(directory, config)
     append_event(directory.metrics, started | about)
+
+
+def another_run(config: RunSettings, digests: Sequence[str], directory: RunDirectory) -> str:
+    """In what the run that this folder was last started for is another than this one, in words; "" for the same.
+
+    Args:
+        digests: of all that this one makes.
+    """
+    from wanedit import __version__
+
+    starts = [event for event in read_events(directory.metrics) if event.get("event") == "start"]
+    if not starts:
+        return "no run was started there"
+    if (theirs := starts[-1].get("wanedit")) != __version__:
+        return f"its wanedit is {theirs}, this one {__version__}"
+    record = own_record(config.job, directory)
+    own = canonical(yaml.safe_load(yaml.safe_dump(recorded(config), allow_unicode=True)))
+    for name in own:
+        if name not in OWN and own[name] != record.get(name):
+            return f"its {name} is {record.get(name)!r}, here it is {own[name]!r}"
+    if starts[-1].get("keeps") != [*digests]:
+        return "its model's files, pictures or kind of device are others"
+    return ""
 
 
 def recorded(config: IsDataclass) -> Json:

@@ -28,7 +28,6 @@ def run_workers(
     module: str,
     config_path: Path,
     config: RunSettings,
-    lock: int,
     verbose: bool,
     doing: Callable[[int], str],
     *words: str,
@@ -41,8 +40,6 @@ def run_workers(
         module: of a worker; takes the path of the recorded run, and --verbose or --quiet.
         config_path: the recorded run.
         config: the same, read.
-        lock: file descriptor of the run's lock. torchrun inherits it: should this process be killed, the folder
-            stays locked while workers live.
         verbose: whether rank 0 draws a progress bar.
         doing: says of a rank that was lost what it was at, and what is kept.
         words: what else the worker is told.
@@ -68,7 +65,7 @@ def run_workers(
     with log.open("w") as noise:
         noise.write(LOG_MARK)
         noise.flush()
-        process = subprocess.Popen(command, env=environment, pass_fds=(lock,), stderr=noise)
+        process = subprocess.Popen(command, env=environment, stderr=noise)
         try:
             code = process.wait()
         except BaseException:

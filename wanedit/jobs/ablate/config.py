@@ -103,7 +103,7 @@ def check_ablation(config: AblationConfig, world: launch.World) -> None:
         raise InputError(f"jobs is {config.jobs} under torchrun, whose processes share the runs; expected 1")
     if not (config.folder / GRID_FILE).exists():
         raise InputError(f"{config.folder} has no {GRID_FILE}; expected the folder of an experiment")
-    require_writable(config.runs_folder / ".wanedit.lock")
+    require_writable(config.runs_folder / ".queue")
     check_results(config.results_folder)
 
 

@@ -18,7 +18,7 @@ from wanedit.interrupts import held_back, interruptible
 from wanedit.jobs.ablate.config import AblationConfig, check_ablation, check_results
 from wanedit.jobs.ablate.grid import Grid, column_names, label_text, load_grid
 from wanedit.jobs.ablate.results import Results, collect, draw_figures, write_results
-from wanedit.jobs.ablate.runs import Run, expand, make, unfinished
+from wanedit.jobs.ablate.runs import FAILURE, RESULT, Run, expand, make, unfinished
 from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import counting_together, progress_bars, wide_console
@@ -70,9 +70,24 @@ def _ablate(config: AblationConfig, grid: Grid, world: launch.World, say: Say | 
     todo = launch.on_rank_zero(world, lambda: _to_make(runs, root, config.force))
     if say is not None:
         say(f"{grid.title}: {len(runs)} runs, {len(todo)} to make, in {root}")
+    others = [run for k, run in enumerate(todo) if k % world.size != world.rank]
+
+    def stamps() -> list[list[int]]:
+        """Of what the other ranks' runs came to, which is written anew as each ends."""
+        written = ([run.folder(root) / name for name in (RESULT, FAILURE)] for run in others)
+        return [[path.stat().st_mtime_ns for path in paths if path.exists()] for paths in written]
+
+    before = stamps()
+
+    def of_others() -> int:
+        return sum(now not in (was, []) for was, now in zip(before, stamps(), strict=True))
+
+    label = f"ablating on {world.size} ranks" if world.size > 1 else "ablating"
     with (
         progress_bars(say is not None),
-        counting_together("ablating", "runs", len(todo), root, world.rank, world.size) as advance,
+        counting_together(
+            label, "runs", len(todo), of_others if others and not world.rank else None
+        ) as advance,
     ):
 
         def done(run: Run) -> None:

@@ -125,7 +125,9 @@ def edit(
                 plan.config, directory, world, digests, metadata(plan), say if verbose else None
             ) as tracking:
                 if not complete:
+                    directory.queue.say("edits")
                     sample(plan, directory, world, tracking, tell)
+                    Manifest(directory).settle()
                 result = _finish(plan, directory, edited=not complete)
                 directory.wrote()
                 for line in [] if complete else advice(result.keyframe_error, plan):

@@ -3,14 +3,15 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
 from wanedit.errors import InputError
-from wanedit.files import OnDisk, system_errors
+from wanedit.files import OnDisk, digest, system_errors
 from wanedit.interrupts import interruptible
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check, check_output, find_keyframes
@@ -28,20 +29,39 @@ from wanedit.jobs.generate.plan import (
     with_takes,
 )
 from wanedit.jobs.generate.repair import repair_of, repaired
-from wanedit.lit.tasks import CoDenoising, DecodedPiece, SampledSegment, shares
+from wanedit.lit.tasks import CoDenoising, DecodedPiece, NamedWork, SampledSegment, cost
 from wanedit.runtime import launch, leftovers, workers
+from wanedit.runtime.claims import DECIDING, LOOK, InUseError, Pulled
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, counting_together, events_of, progress_bars, read_events
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import Velocities, predict, write_latents, write_piece
-from wanedit.runtime.record import FinishedRun, Repaired, record_start, recorded_config, write_record
+from wanedit.runtime.record import (
+    FinishedRun,
+    Repaired,
+    another_run,
+    record_start,
+    recorded_config,
+    write_record,
+)
 from wanedit.runtime.settings import with_changes
 from wanedit.tracking import check_tracking
 from wanedit.tracking.runs import track, track_result
 from wanedit.video import write_png
 from wanedit.video.arrays import FrameSequence, pixels_sha256
 from wanedit.video.tensors import pixels_of
+
+
+@dataclass(frozen=True)
+class _Film:
+    """The last task of a run: joins that show are mended, and all is stitched."""
+
+    digest: str = digest({"task": "film"})
+    name: str = "stitching"
+
+
+FILM = _Film()
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,7 +74,8 @@ class GenerationResult(OnDisk):
         keyframe_frames: the frame at which each keyframe stands.
         seed: of all noise.
         segments: hash of every segment, in order.
-        sampled: indices of the segments that this call sampled; the others were complete before.
+        sampled: indices of the segments that were sampled meanwhile, by whatever process; the others were complete
+            before.
     """
 
     video: Path
@@ -96,33 +117,33 @@ def generate(
     launch.join(world)
     try:
         with interruptible(), progress_bars(tell is not None), contextlib.ExitStack() as stack:
-            # One rank decides, and owns the folder until the run ends; the others receive the plan or the error.
-            plan, todo = launch.on_rank_zero(
+            # One rank decides for all; the others receive the plan or the error.
+            plan, todo, helps = launch.on_rank_zero(
                 world, lambda: _decide(config, folders, directory, world, stack, tell)
             )
+            if world.rank:
+                stack.enter_context(directory.queue.working())
             digests = [task.digest for task in plan.tasks]
             if tell is not None and full_plan:
                 show_plan(plan, todo, directory)
             elif tell is not None:
                 announce(plan, todo, tell)
-            tracking = stack.enter_context(
-                track(plan.config, directory, world, digests, metadata(plan), tell)
-            )
+            # Of several launches the first one tracks the run.
+            tracked = plan.config if not helps else replace(plan.config, tracking="none")
+            tracking = stack.enter_context(track(tracked, directory, world, digests, metadata(plan), tell))
             sample(plan, todo, directory, world, tell is not None, tracking.follow)
             anew = {task.index for task in todo.segments}
 
             def make(other: Plan) -> None:
-                lacking = launch.on_rank_zero(world, lambda: remaining(other, directory))
+                lacking = launch.on_rank_zero(world, lambda: _lacking(other, directory))
                 anew.update(task.index for task in lacking.segments)
                 sample(other, lacking, directory, world, tell is not None, tracking.follow)
 
-            plan = repaired(plan, directory, world, make, tell or (lambda text: None))
+            plan = _finish(plan, directory, world, make, tell or (lambda text: None))
             digests = [task.digest for task in plan.tasks]
+            if verbose and directory.queue.dropped:
+                say(directory.queue.dropped_words)
             if world.rank == 0:
-                write_record(directory, plan.config)
-                Manifest(directory).settle()
-                assemble(plan, directory, tell or (lambda line: None))
-                directory.wrote()
                 numbers = {
                     "frames": plan.timeline.num_frames,
                     "segments": len(digests),
@@ -153,8 +174,9 @@ def _decide(
     world: World,
     stack: contextlib.ExitStack,
     tell: Say | None,
-) -> tuple[Plan, Todo]:
-    """Plan, take the folder, settle what is to be sampled, check the disk, record the run."""
+) -> tuple[Plan, Todo, bool]:
+    """Plan, take the folder, settle what is to be sampled, check the disk, record the run; or help others who have done
+    so for the same run, as the third of what is returned says."""
     check(config)
     check_tracking(config)
     if world.under_torchrun and config.devices:
@@ -162,15 +184,29 @@ def _decide(
             f"gpu_ids are {config.devices} under torchrun; set CUDA_VISIBLE_DEVICES for torchrun instead"
         )
     launch.choose_devices(config, world)
-    plan = make_plan(resolve(config, directory, world), folders, tell or (lambda text: None))
-    check_output(plan.config, [image.keyframe for image in plan.keyframes])
-    stack.enter_context(directory.lock())
+    queue = directory.queue
+    while True:
+        plan = make_plan(resolve(config, directory, world), folders, tell or (lambda text: None))
+        check_output(plan.config, [image.keyframe for image in plan.keyframes])
+        at_work = [one for one in queue.others() if one is not None and one.doing != DECIDING]
+        if at_work and not _another(plan, directory):
+            queue.doing = "begins"
+            stack.enter_context(queue.working())
+            return plan, remaining(plan, directory), True
+        queue.doing = DECIDING
+        try:
+            stack.enter_context(directory.lock())
+            break
+        except InUseError as error:
+            another = _another(plan, directory)
+            if another and error.by.doing != DECIDING:
+                raise InUseError(f"{error}. {another}", error.by) from None
+            time.sleep(LOOK)  # what it decides may be the same run
     directory.prepare()
     todo = remaining(plan, directory)
     directory.require_space(space_needed(plan, todo))
-    if plan.config.force_regenerate or plan.config.resume_from is not None:
-        # Else a run that is stopped would find the old segments complete when it goes on.
-        Manifest(directory).forget({*todo.digests})
+    # What is made anew, or is damaged, would else be found complete.
+    Manifest(directory).forget({*todo.digests})
     for task in plan.together:
         # Of a state that is there, which a stop may have left; or not to be gone on from.
         if task not in todo.together or plan.config.force_regenerate:
@@ -193,8 +229,65 @@ def _decide(
         segments=[task.digest for task in plan.tasks],
         keeps=plan.keeps,
         to_sample=[task.index for task in todo.segments],
+        stages={
+            "denoised together": [task.digest for task in plan.together],
+            "segments": [task.digest for task in plan.tasks],
+            "bridges": [task.digest for task in plan.bridges],
+            "decoded": [piece.digest for piece in plan.pieces],
+        },
     )
-    return plan, todo
+    directory.queue.say("begins")
+    return plan, todo, False
+
+
+def _another(plan: Plan, directory: RunDirectory) -> str:
+    """Why this process cannot help those who work in the folder, in words; "" if it can."""
+    config = plan.config
+    if directory.film_sha256() is not None:
+        return "It has its film already"
+    if config.force_regenerate or config.resume_from is not None:
+        return "What it makes is to be made anew here"
+    if config.num_gpus > 1:
+        return (
+            "A launch that helps is of one process, or of a torchrun: torchrun "
+            f"--nproc_per_node={config.num_gpus} -m wanedit work {directory.root}"
+        )
+    differs = another_run(config, plan.keeps, directory)
+    return differs and f"It is at another run: {differs}"
+
+
+def _lacking(plan: Plan, directory: RunDirectory) -> Todo:
+    """What the folder lacks of a plan, by its journal, too, in which what is damaged would else be found complete."""
+    todo = remaining(plan, directory)
+    Manifest(directory).forget({*todo.digests})
+    return todo
+
+
+def _finish(
+    plan: Plan, directory: RunDirectory, world: World, make: Callable[[Plan], None], tell: Say
+) -> Plan:
+    """Mend joins that show and stitch, which one of several launches does while the others wait. Returns the plan with
+    the takes that stay. Arguments as of `repaired`."""
+
+    def finished() -> list[str]:
+        return [] if directory.film_sha256() is None else [FILM.digest]
+
+    for _ in _turns(Pulled([FILM], directory.queue, finished), world):
+        plan = repaired(plan, directory, world, make, tell)
+        if world.rank == 0:
+            Manifest(directory).settle()
+            assemble(plan, directory, tell)
+            write_record(directory, plan.config)
+            directory.wrote()
+    # Where another launch did, what it put down leads to the same takes.
+    return repaired(plan, directory, world, make, lambda text: None)
+
+
+def _turns(tasks: Pulled, world: World) -> Iterator[None]:
+    """Once, on all ranks of this launch, for each of the tasks that it gets: rank 0 claims them for all."""
+    claimed = iter(tasks)
+    while launch.on_rank_zero(world, lambda: next(claimed, None) is not None):
+        yield
 
 
 def sample(
@@ -207,9 +300,10 @@ def sample(
 ) -> None:
     """Make `todo`: here, here and on the other ranks of a torchrun, or in processes started for it.
 
-    Stage by stage, since each reads what the one before made on whatever rank: what is denoised together, segments,
-    bridges, then frames. What is made is on disk and in the journal when its step ends, and all of every rank when
-    this returns.
+    Stage by stage, since each reads what the one before made in whatever process: what is denoised together, segments,
+    bridges, then frames. Every process of the folder pulls its tasks, but for what is denoised together, which all
+    ranks of one launch do. What is made is on disk and in the journal when its step ends, and all of it, by whomever,
+    when this returns.
 
     Args:
         verbose: whether processes that are started draw progress bars.
@@ -220,32 +314,52 @@ def sample(
     """
     if not todo:
         return
+    manifest, queue = Manifest(directory), directory.queue
     config = plan.config if world.under_torchrun else for_segments(plan.config, todo)
     if config.num_gpus > 1 and not world.under_torchrun:
 
         def doing(rank: int) -> str:
-            journal, at = Manifest(directory).read(), ""
-            for stage in (todo.pieces, todo.bridges, todo.segments):
-                mine = [stage[i] for i in shares(stage, config.num_gpus)[rank]]
-                at = next((f" at {one.name}" for one in mine if one.digest not in journal), at)
-            at = next((f" at {one.name}" for one in todo.together if one.digest not in journal), at)
+            here = [one for one in queue.workers().values() if one and one.machine == queue.machine]
+            at = next((f" at {one.doing}" for one in here if one.rank == rank and one.task), "")
+            journal = manifest.read()
             kept = sum(task.digest in journal for task in plan.tasks)
             return f"{at}; {kept} of {len(plan.tasks)} segments are kept in {directory.segments}"
 
+        queue.say(f"waits for its {config.num_gpus} processes")
         workers.run_workers(
             "wanedit.jobs.generate.worker",
             directory.config,
             config,
-            directory.lock_descriptor,
             verbose,
             doing,
             *(",".join(map(str, takes)) for takes in plan.config.takes_of(len(plan.tasks))),
         )
         return
-    manifest, place, fps = Manifest(directory), directory.segments, plan.timeline.fps
-    schedule = plan.settings.schedule
+    schedule, fps = plan.settings.schedule, plan.timeline.fps
     sampled = {task.digest: task for task in (*todo.together, *todo.segments, *todo.bridges)}
     decoded = {task.digest: task for task in todo.pieces}
+
+    own: set[str] = set()  # what this process made
+    ranks = f" on {world.size} ranks" if world.size > 1 else ""
+
+    def units_of_others(units: Mapping[str, int]) -> Callable[[], int] | None:
+        """What other processes have done so far of tasks that are so many units each; rank 0 alone asks."""
+
+        def done() -> int:
+            finished = manifest.read().keys()
+            begun = {
+                one.task: one.step for one in queue.workers().values() if one and one.task not in finished
+            }
+            return sum(
+                count if name in finished else min(count, begun.get(name, 0))
+                for name, count in units.items()
+                if name not in own
+            )
+
+        return done if world.rank == 0 else None
+
+    def pulled(tasks: Sequence[NamedWork]) -> Pulled[NamedWork]:
+        return Pulled(tasks, queue, lambda: manifest.read().keys(), cost)
 
     def save_latents(made: SampledSegment | None) -> None:
         if made is None:  # of what ranks made together, on all but the first
@@ -268,11 +382,13 @@ def sample(
         # First, for what is in the journal is never sampled again, and would lack it for ever.
         append_event(directory.metrics, line)
         manifest.record(made.digest, replace(entry, take=task.take, original=task.original))
+        own.add(made.digest)
 
     def save_piece(piece: DecodedPiece) -> None:
         task = decoded[piece.digest]
         entry = write_piece(directory, segment_file(piece.index, piece.digest), piece, fps, world.rank)
         manifest.record(piece.digest, replace(entry, take=task.take, original=task.original))
+        own.add(piece.digest)
         counted()
 
     # Brings Lightning, for which a plan and a run that is complete need not wait.
@@ -280,34 +396,41 @@ def sample(
     from wanedit.lit.co_denoise import CoDenoiser
 
     if sampled:
-        windows = sum(len(task.windows) for task in todo.together)
         # Of what is denoised together every window takes the step.
-        count = sum(len(task.levels(schedule)) for task in (*todo.segments, *todo.bridges))
-        count += sum(len(task.levels(schedule)) * windows for task in todo.together)
-        with counting_together("sampling", "steps", count, place, world.rank, world.size) as stepped:
+        units = {
+            name: len(task.levels(schedule)) * (len(task.windows) if isinstance(task, CoDenoising) else 1)
+            for name, task in sampled.items()
+        }
+        with counting_together(
+            f"sampling{ranks}", "steps", sum(units.values()), units_of_others(units)
+        ) as stepped:
 
             def on_step(segment: int, step: int) -> None:
+                queue.step = step + 1
                 stepped()
                 follow()
 
-            def on_state(index: int, step: int) -> None:
-                stepped(windows)
-                follow()
-
             for task in todo.together:
-                velocities = Velocities(directory, task.digest)
+                windows, velocities = len(task.windows), Velocities(directory, task.digest)
+
+                def on_state(index: int, step: int, windows: int = windows) -> None:
+                    queue.step = windows * (step + 1)
+                    stepped(windows)
+                    follow()
+
                 one = CoDenoiser(plan.folder, plan.settings, on_state, velocities.read, velocities.write)
-                predict(one, [task], save_latents, config, world, together=True)
-                launch.barrier(world)
-                velocities.remove()
+                for _ in _turns(pulled([task]), world):
+                    predict(one, [task], save_latents, config, world, together=True)
+                    launch.barrier(world)
+                if world.rank == 0:
+                    velocities.remove()
             chain = FLF2VChain(plan.folder, plan.settings, on_step, decodes=False)
             for stage in filter(None, (todo.segments, todo.bridges)):
-                predict(chain, stage, save_latents, config, world)
-                launch.barrier(world)
-    pieces = len(todo.pieces)
-    with counting_together("decoding", "segments", pieces, place, world.rank, world.size) as counted:
-        predict(SequenceDecoder(plan.folder, plan.settings.tile), todo.pieces, save_piece, config, world)
-        launch.barrier(world)
+                predict(chain, pulled(stage), save_latents, config, world)
+    units = {piece.digest: 1 for piece in todo.pieces}
+    with counting_together(f"decoding{ranks}", "segments", len(units), units_of_others(units)) as counted:
+        decoder = SequenceDecoder(plan.folder, plan.settings.tile)
+        predict(decoder, pulled(todo.pieces), save_piece, config, world)
 
 
 @dataclass(frozen=True)

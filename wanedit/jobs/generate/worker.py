@@ -28,10 +28,15 @@ def main(config_path: str, talk: str = "--verbose", takes: str = "", bridge_take
     world = launch.current_world()
     launch.join(world)
     try:
-        with system_errors(), interruptible(), progress_bars(talk == "--verbose" and world.rank == 0):
+        with (
+            system_errors(),
+            interruptible(),
+            progress_bars(talk == "--verbose" and world.rank == 0),
+            directory.queue.working(),
+        ):
             plan = make_plan(config)
-            # All ranks see the same work: none begins before all have met in Lightning's set-up.
-            todo = remaining(plan, directory)
+            # They meet at every stage in Lightning's set-up: all have the same ones.
+            todo = launch.on_rank_zero(world, lambda: remaining(plan, directory))
             sample(plan, todo, directory, world, verbose=False)
     except WaneditError as error:
         # That another rank was lost is told by torchrun, which knows how.
