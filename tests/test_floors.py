@@ -39,7 +39,8 @@ ALLOWED: dict[str, set[str] | None] = {
     "jobs.integrated": RUNTIME | {"tracking", "jobs.style", "jobs.edit"},
     "jobs": set(),
     "report": RUNTIME | {"tracking", "jobs.evaluate"},
-    "board": RUNTIME | {"tracking", "jobs.generate", "jobs.edit", "report", "cli"},
+    "board": RUNTIME
+    | {"tracking", "jobs.generate", "jobs.edit", "jobs.style", "jobs.integrated", "report", "cli"},
     "commands": None,
     "cli": None,
     "__main__": None,

@@ -1,15 +1,19 @@
 """Who may ask the board, what every answer says, and what an upload may be."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
-from tests.runs import draw_keyframe, run_cli
+from tests.runs import draw_keyframe, moving_square, run_cli
 from wanedit.board.server import build
 from wanedit.board.session import Session
+from wanedit.video import write_video
 
 
 @pytest.fixture
@@ -105,6 +109,41 @@ def test_only_what_was_sent_just_now_is_read(
     named = str(uploads / "../a.png") if path == "../a.png" else path
     assert "no such upload" in ask(board, "add_picture", "a", named)["error"]
     assert (tmp_path / "a.png").exists()
+
+
+def test_a_video_with_a_hostile_name_becomes_a_source(
+    board: TestClient, films: Session, tmp_path: Path
+) -> None:
+    write_video(tmp_path / "a.mp4", moving_square(9), 16)
+    at = sent(board, tmp_path / "a.mp4", "../../<img src=x onerror=alert(1)>.m<p4")
+    found = ask(board, "add_video", "a", at)
+    assert found["plan"]["source"]["frames"] == 9
+    assert not Path(at).exists()
+    (kept,) = (films.folder / "a").glob("source_*")
+    assert kept.name.replace("_", "").replace(".", "").isalnum()
+    shown = board.get("/media/a/source", headers={"range": "bytes=0-99"})
+    assert (shown.status_code, shown.headers["content-type"]) == (206, "video/mp4")
+    taken = board.get("/media/a/take/4")
+    assert taken.headers["content-disposition"] == 'attachment; filename="0004.png"'
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(taken.content))), films.frame("a", "source", 4))
+    assert board.get("/media/a/frame/source/4").headers["content-type"] == "image/jpeg"
+    for path in (
+        "frame/source/9",
+        "take/-1",
+        "changes/keyframe/0",
+        "changes/film/0",
+        "picture/0",
+    ):
+        answer = board.get(f"/media/a/{path}")
+        assert (answer.status_code, answer.headers["content-type"].startswith("text/plain")) == (404, True), (
+            path
+        )
+        assert str(tmp_path) not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "source.mp4", None])
+def test_only_a_video_that_was_sent_just_now_is_read(board: TestClient, path: object) -> None:
+    assert "no such upload" in ask(board, "add_video", "a", path)["error"]
 
 
 def test_no_file_of_the_machine_is_served(board: TestClient, films: Session) -> None:

@@ -1,5 +1,6 @@
 """What the page asks, without a page: drafts, plans, pictures, and what it may not ask."""
 
+import json
 import math
 import shutil
 import time
@@ -10,14 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runs import draw_keyframe
-from wanedit import GenerationConfig, GenerationResult, generate
+from tests.runs import draw_keyframe, moving_square
+from wanedit import EditConfig, EditResult, GenerationConfig, GenerationResult, edit, generate
+from wanedit.board.edits import WAYS
 from wanedit.board.session import Session, StaleError, finite
 from wanedit.errors import InputError
 from wanedit.files import read_yaml
 from wanedit.runtime.directory import Manifest, RunDirectory
+from wanedit.video import read_frames, write_video
+from wanedit.video.decode import probe
 
 SETTINGS = {"size": "32*32", "num_inference_steps": 2, "base_seed": 7, "prompt": "a square"}
+EDIT = {"num_inference_steps": 2, "base_seed": 7, "size": "32*32", "prompt": "a blue square"}
 
 
 @pytest.fixture
@@ -272,3 +277,160 @@ def test_a_run_is_started_cancelled_and_goes_on_to_the_same_bytes(session: Sessi
     assert {name: ours[name] for name in whole.segments} == {
         n: theirs[n].latents_sha256 for n in whole.segments
     }
+
+
+def edit_draft(told: dict[str, Any], keyframes: list[list[Any]], **changes: Any) -> dict[str, Any]:
+    return {"keyframes": keyframes, "settings": told["settings"] | EDIT | changes}
+
+
+@pytest.fixture
+def dropped(session: Session, tmp_path: Path) -> dict[str, Any]:
+    """What is answered when a video of nine frames was dropped on the page."""
+    write_video(tmp_path / "a.mkv", moving_square(9), 16)
+    return session.add_video("a", tmp_path / "a.mkv")
+
+
+def test_a_video_is_edited_by_a_frame_that_was_taken_out_and_put_back(
+    session: Session, dropped: dict[str, Any], tmp_path: Path
+) -> None:
+    told = dropped["plan"]
+    assert (told["job"], told["source"]["frames"], told["source"]["size"]) == ("edit", 9, [32, 32])
+    assert (told["keyframes"], told["error"]) == ([], None)
+    frame = session.frame("a", "source", 4)
+    Image.fromarray(np.where(frame > 200, 255 - frame, frame)).save(tmp_path / "0004.png")
+    picture = session.add_picture("a", tmp_path / "0004.png")
+    told = session.plan("a", edit_draft(told, [[picture["id"], 4]]), told["version"])
+    assert told["error"] is None
+    assert (told["cost"]["segments"], told["cost"]["passes"] > 0, told["cost"]["memory"] > 1e8) == (
+        1,
+        True,
+        True,
+    )
+    kept: Any = read_yaml(session.folder / "a" / "board.yaml", "settings")
+    made = edit(EditConfig(**kept), verbose=False)  # as the command line does
+    after = session.open("a")
+    assert (after["plan"]["digest"], after["film"]["digest"]) == (made.digest, made.digest)
+    assert after["plan"]["cost"]["segments"] == 0
+    assert not any("negative_prompt" in warning for warning in after["plan"]["warnings"])
+    assert (after["film"]["start"], after["film"]["frames"], after["film"]["joins"]) == (0, 9, [])
+    # What it changes: the square, and little else.
+    changed = session.changes("a", "keyframe", 4).astype(int).sum(axis=-1)
+    assert changed[8:20, 6:18].mean() > 3 * changed[24:].mean()
+    assert session.changes("a", "film", 4).shape == (32, 32, 3)
+    with pytest.raises(InputError, match="no picture at frame 5"):
+        session.changes("a", "keyframe", 5)
+
+
+def test_the_source_is_shown_frame_by_frame_and_encoded_once(
+    session: Session, dropped: dict[str, Any], tmp_path: Path
+) -> None:
+    shown = session.source("a")
+    written = shown.stat().st_mtime_ns
+    assert probe(shown).frames == 9
+    assert (session.source("a"), shown.stat().st_mtime_ns) == (shown, written)
+    told = dropped["plan"]
+    session.plan("a", edit_draft(told, [], start=2, num_frames=5), told["version"])
+    assert probe(session.source("a")).frames == 5
+    assert not shown.exists()
+    (kept,) = (session.folder / "a").glob("source_*")
+    assert np.array_equal(session.frame("a", "source", 0), read_frames(kept, [2])[0])
+
+
+def test_frames_are_restyled_alike_and_become_keyframes(session: Session, dropped: dict[str, Any]) -> None:
+    assert session.runs()["edit"]["stylists"] == ["palette"]
+    (first,) = session.style("a", 0, {"stylist": "palette", "words": "autumn"})["keyframes"]
+    both = session.style("a", 8, {"stylist": "palette", "words": "autumn"})["keyframes"]
+    assert [frame for _, frame in both] == [0, 8]
+    told = session.plan("a", edit_draft(dropped["plan"], both), dropped["plan"]["version"])
+    assert (told["error"], told["keyframes"]) == (None, both)
+    (other,) = session.style("a", 0, {"stylist": "palette", "words": "noir"})["keyframes"]
+    assert other[0] != first[0]
+    for asked in ({"stylist": "gemini", "words": "autumn"}, {"stylist": "os:system", "words": "a"}, 3):
+        with pytest.raises(InputError, match="expected one of palette"):
+            session.style("a", 0, asked)
+    with pytest.raises(InputError, match="frame 9"):
+        session.style("a", 9, {"stylist": "palette", "words": "autumn"})
+    with pytest.raises(InputError, match="style"):
+        session.style("a", 0, {"stylist": "palette", "words": ""})
+
+
+@pytest.mark.parametrize("way", range(len(WAYS)))
+def test_every_way_of_editing_that_is_offered_can_be_planned(
+    session: Session, dropped: dict[str, Any], tmp_path: Path, way: int
+) -> None:
+    picture = session.add_picture("a", draw_keyframe(tmp_path / "k.png", 3))
+    settings = session.runs()["edit"]["ways"][way]["settings"]
+    told = session.plan(
+        "a",
+        edit_draft(dropped["plan"], [[picture["id"], 0]], num_inference_steps=4, **settings),
+        dropped["plan"]["version"],
+    )
+    assert told["error"] is None
+    assert {name: told["settings"][name] for name in settings} == settings
+
+
+def test_an_edit_of_the_command_line_opens_and_is_changed(edited: EditResult, tmp_path: Path) -> None:
+    shutil.copytree(edited.video.parent, tmp_path / "films" / "made")
+    session = Session(tmp_path / "films")
+    found = session.open("made")
+    plan = found["plan"]
+    assert (plan["job"], plan["digest"], plan["cost"]["segments"]) == ("edit", edited.digest, 0)
+    assert [frame for _, frame in plan["keyframes"]] == [0, 8]
+    told = session.plan(
+        "made", {"keyframes": plan["keyframes"][:1], "settings": plan["settings"]}, plan["version"]
+    )
+    assert (told["error"], told["cost"]["segments"], told["keyframe_frames"]) == (None, 1, [0])
+    assert told["cost"]["seconds"] > 0
+    for settings in (
+        {"video": "/etc/passwd"},
+        {"method": "os:system"},
+        {"controller": "a.b:C"},
+        {"decoder": "x"},
+    ):
+        with pytest.raises(InputError, match=next(iter(settings))):
+            session.plan("made", {"keyframes": [], "settings": settings}, told["version"])
+
+
+def test_a_video_longer_than_the_model_is_good_for_is_begun_with_as_much(
+    session: Session, tmp_path: Path
+) -> None:
+    write_video(tmp_path / "long.mp4", np.zeros((90, 16, 16, 3), np.uint8), 16)
+    source = session.add_video("a", tmp_path / "long.mp4")["plan"]["source"]
+    assert (source["frames"], source["total"]) == (33, 90)
+
+
+def test_what_is_no_video_is_refused_and_pictures_stay_a_film(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("#EXTM3U\nfile:///etc/passwd\n")
+    with pytest.raises(InputError):
+        session.add_video("a", tmp_path / "a.mp4")
+    assert not (session.folder / "a").exists()
+    session.plan("a", draft(added(session, tmp_path)), "")
+    write_video(tmp_path / "b.mp4", moving_square(9), 16)
+    with pytest.raises(InputError, match="made of pictures"):
+        session.add_video("a", tmp_path / "b.mp4")
+
+
+def test_a_transparent_picture_leaves_the_source_there(
+    session: Session, dropped: dict[str, Any], tmp_path: Path
+) -> None:
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    pixels[:16, :, 1:] = 255
+    Image.fromarray(pixels).save(tmp_path / "half.png")
+    picture = session.add_picture("a", tmp_path / "half.png")
+    told = session.plan("a", edit_draft(dropped["plan"], [[picture["id"], 0]]), dropped["plan"]["version"])
+    assert told["error"] is None
+    changed = session.changes("a", "keyframe", 0).astype(int)
+    grey = session.frame("a", "source", 0).mean(axis=-1) * 0.35
+    assert np.abs(changed[20:] - grey[20:, :, None]).max() < 2
+    assert changed[:12].max() > 150
+
+
+@pytest.mark.parametrize("keyframes", ["a.png:0", [3], [["a.png"]], [[None, 0]], {"a": 1}])
+def test_settings_that_somebody_wrote_are_told_as_they_are_wrong(
+    session: Session, dropped: dict[str, Any], keyframes: object
+) -> None:
+    values: Any = read_yaml(session.folder / "a" / "board.yaml", "settings")
+    (session.folder / "a" / "board.yaml").write_text(
+        json.dumps(values | {"keyframes": keyframes, "decoder": [1]})
+    )
+    assert "expected" in session.open("a")["plan"]["error"]

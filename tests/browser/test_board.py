@@ -6,11 +6,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Seen
 from tests.runs import draw_keyframe, start_process
+from tests.video.test_sound import film, packets
 from wanedit.runtime.directory import Manifest, RunDirectory
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.network]
@@ -143,3 +146,64 @@ def test_from_pictures_to_a_film_and_one_picture_replaced(board: Seen, tmp_path:
     second.locator("[data-field=prompt]").fill("of the second window")
     expect(second.locator("[data-id=cost]")).to_contain_text("2 of 2", timeout=20_000)
     expect(page.locator("[data-id=cost]")).to_contain_text("2 of 2", timeout=20_000)
+
+
+def test_from_a_video_to_its_edit_by_a_frame_that_was_taken_out(board: Seen, tmp_path: Path) -> None:
+    page, root = board.page, tmp_path / "film"
+    source = film(tmp_path / 'a "<b>" source.mp4', seconds=0.75)
+    part(page, "videofile").set_input_files(source)
+    expect(part(page, "views")).to_be_visible(timeout=20_000)
+    expect(part(page, "readout")).to_contain_text("0 / 17")
+    expect(part(page, "cost")).to_contain_text("Put one edited frame")
+    part(page, "scrub").fill("4")
+    expect(part(page, "readout")).to_contain_text("4 / 17")
+    with page.expect_download() as taking:
+        page.get_by_role("link", name="Take out").click()
+    assert taking.value.suggested_filename == "0004.png"
+    taking.value.save_as(tmp_path / "0004.png")
+    frame = np.array(Image.open(tmp_path / "0004.png"))
+    frame[:, 30:] = 255 - frame[:, 30:]
+    Image.fromarray(frame).save(tmp_path / "0004.png")
+    # Back to its frame by its name, whichever is shown.
+    part(page, "scrub").fill("9")
+    part(page, "files").set_input_files(tmp_path / "0004.png")
+    keyframes = page.locator(".wb-keyframe")
+    expect(keyframes).to_contain_text("· 4", timeout=20_000)
+    expect(page.locator(".wb-side h2")).to_have_text("Picture at frame 4")
+    page.get_by_role("button", name="Edit settings").click()
+    page.locator("[data-field=prompt]").fill('a "<script>alert(1)</script>"')
+    page.locator("summary", has_text="Advanced").click()
+    page.locator("[data-field=base_seed]").fill("7")
+    page.locator("[data-field=num_inference_steps]").fill("60")
+    expect(part(page, "cost")).to_contain_text("18 frames, 120 passes", timeout=20_000)
+    part(page, "go").click()
+    expect(part(page, "stage")).to_contain_text("of 60 steps", timeout=90_000)
+    part(page, "cancel").click()
+    expect(part(page, "go")).to_have_text("Go on", timeout=30_000)
+    page.locator("[data-field=num_inference_steps]").fill("2")
+    expect(part(page, "cost")).to_contain_text("4 passes", timeout=20_000)
+    made(page)
+    assert packets(root / "output_final.mp4") == packets(source)  # the sound
+    # The source left of the line, the result right of it; what is changed; and the line moves.
+    expect(part(page, "seam")).to_be_visible()
+    assert "50%" in part(page, "film").evaluate("one => one.style.clipPath")
+    part(page, "wipe").focus()
+    page.keyboard.press("Home")
+    assert part(page, "film").evaluate("one => one.style.clipPath").endswith(" 0%)")
+    part(page, "scrub").fill("4")
+    page.get_by_role("button", name="Changes").click()
+    board.until("document.querySelector('[data-id=changes]').naturalWidth === 64")
+    # Another frame restyled here, and the first moved on: a plan of two, not made yet.
+    part(page, "scrub").fill("12")
+    page.locator("summary", has_text="Restyle").click()
+    page.locator("[data-field=words]").fill("autumn")
+    page.get_by_role("button", name="Restyle frame 12").click()
+    expect(keyframes).to_have_count(2, timeout=40_000)
+    keyframes.nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    expect(keyframes.nth(0)).to_contain_text("· 5")
+    expect(part(page, "cost")).to_contain_text("18 frames", timeout=20_000)
+    expect(part(page, "go")).to_have_text("Edit anew")
+    # Narrow, it fits.
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -394,7 +394,7 @@ def told(config: EditConfig) -> EditConfig:
 def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> None:
     def notes(**changes) -> list[str]:
         config = edit_config(**changes)
-        return unused(config, told(config), build_method(config))
+        return unused(config, told(config), build_method(config), "")
 
     def doubts(**changes) -> list[str]:
         config = told(edit_config(**changes))

@@ -12,7 +12,8 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from urllib.parse import parse_qs, urlsplit
 from wanedit.board.session import Session, StaleError
 from wanedit.errors import InputError, WaneditError
 from wanedit.files import Json, system_errors
+from wanedit.stylists.protocol import reword
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
 
 PAGE = Path(__file__).parent / "page"
+SCRIPTS = ("board.js", "edit.js")  # one after the other
 COOKIE = "wanedit_board"
-MAX_UPLOAD = 256 * 2**20  # bytes
+MAX_UPLOAD = 2 * 2**30  # bytes
 JPEG_QUALITY = 88
 WIDEST = 640
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -139,36 +142,43 @@ def build(session: Session, uploads: Path, token: str = "") -> App:
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     import gradio as gr
     import gradio.themes
-    from fastapi import FastAPI, HTTPException
-    from fastapi.responses import FileResponse, Response
+    from fastapi import FastAPI, Request
+    from fastapi.responses import FileResponse, PlainTextResponse, Response
     from PIL import Image
 
-    def add_picture(name: object, sent: object) -> Json:
-        """A picture that was sent just now; of other files of this machine the page may name none."""
+    @contextmanager
+    def upload(sent: object) -> Iterator[Path]:
+        """What was sent just now, which then goes; of other files of this machine the page may name none."""
         path = Path(str(sent)).resolve()
         if not path.is_relative_to(uploads.resolve()) or not path.is_file():
-            raise InputError("no such upload; expected a picture that was sent just now")
+            raise InputError("no such upload; expected a file that was sent just now")
         try:
-            return session.add_picture(name, path)
+            yield path
+        except WaneditError as error:
+            reword(error, str(error).replace(f"{path.parent}{os.sep}", ""))
+            raise
         finally:
             path.unlink(missing_ok=True)
 
+    def add_picture(name: object, sent: object) -> Json:
+        with upload(sent) as path:
+            return session.add_picture(name, path)
+
+    def add_video(name: object, sent: object) -> Json:
+        with upload(sent) as path:
+            return session.add_video(name, path)
+
     asked = [session.runs, session.open, session.plan, session.start, session.cancel, session.status]
+    asked += [session.measures, session.style, add_picture, add_video]
     with gr.Blocks(title="wanedit board", analytics_enabled=False) as blocks:
         gr.HTML(
             html_template=(PAGE / "board.html").read_text(encoding="utf-8"),
-            js_on_load=(PAGE / "board.js").read_text(encoding="utf-8"),
-            server_functions=[answering(ask) for ask in (*asked, session.measures, add_picture)],
+            js_on_load="".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS),
+            server_functions=[answering(ask) for ask in asked],
             apply_default_css=False,
             elem_id="board",
         )
     app = FastAPI(title="wanedit board", docs_url=None, redoc_url=None, openapi_url=None)
-
-    def served(path: Callable[[], Path]) -> FileResponse:
-        try:
-            return FileResponse(path())
-        except WaneditError as error:
-            raise HTTPException(404, str(error)) from None
 
     def drawn(image: Image.Image) -> Response:
         image.thumbnail((WIDEST, WIDEST))
@@ -179,25 +189,40 @@ def build(session: Session, uploads: Path, token: str = "") -> App:
             file.getvalue(), media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"}
         )
 
+    @app.exception_handler(WaneditError)
+    def refused(_: Request, error: WaneditError) -> Response:
+        return PlainTextResponse(str(error), 404)
+
     @app.get("/media/{name}/film")
     def film(name: str) -> FileResponse:
-        return served(lambda: session.film(name))
+        return FileResponse(session.film(name))
+
+    @app.get("/media/{name}/source")
+    def source(name: str) -> FileResponse:
+        with system_errors():
+            return FileResponse(session.source(name))
 
     @app.get("/media/{name}/picture/{picture}")
     def picture(name: str, picture: str) -> Response:
         from wanedit.video import load_image
 
-        try:
-            return drawn(Image.fromarray(load_image(session.picture(name, picture)).pixels))
-        except WaneditError as error:
-            raise HTTPException(404, str(error)) from None
+        return drawn(Image.fromarray(load_image(session.picture(name, picture)).pixels))
 
     @app.get("/media/{name}/frame/{piece}/{index}")
     def frame(name: str, piece: str, index: int) -> Response:
-        try:
-            return drawn(Image.fromarray(session.frame(name, piece, index)))
-        except WaneditError as error:
-            raise HTTPException(404, str(error)) from None
+        return drawn(Image.fromarray(session.frame(name, piece, index)))
+
+    @app.get("/media/{name}/changes/{of}/{index}")
+    def changes(name: str, of: str, index: int) -> Response:
+        return drawn(Image.fromarray(session.changes(name, of, index)))
+
+    @app.get("/media/{name}/take/{index}")
+    def take(name: str, index: int) -> Response:
+        """A frame of the source as it is, under the name by which a folder of keyframes tells its place."""
+        file = io.BytesIO()
+        Image.fromarray(session.frame(name, "source", index)).save(file, "PNG")
+        saved = f'attachment; filename="{index:04d}.png"'
+        return Response(file.getvalue(), media_type="image/png", headers={"content-disposition": saved})
 
     sans = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif"]
     theme = gradio.themes.Base(font=sans, font_mono=["ui-monospace", "monospace"])

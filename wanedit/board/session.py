@@ -5,9 +5,9 @@ made stands in the journal. Nothing is kept in memory that a killed server would
 same files. The page names pictures by a hash, runs by the name of their folder, and no path at all.
 """
 
-import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,43 +15,46 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from statistics import median
-from typing import Any, get_args, get_type_hints
+from types import ModuleType
+from typing import get_args, get_type_hints
 
+import numpy as np
 import yaml
+from PIL import Image
 
-from wanedit.errors import InputError, MissingWeightsError, WaneditError
-from wanedit.files import Json, digest, file_sha256, is_there, read_text, system_errors, write_text
+from wanedit.board import edits, films
+from wanedit.board.runs import Run, called, film_of, finite, installed_models, is_run, named, picture_id
+from wanedit.errors import InputError, WaneditError
+from wanedit.files import (
+    Json,
+    atomic_path,
+    file_sha256,
+    is_there,
+    read_text,
+    system_errors,
+    write_text,
+)
 from wanedit.jobs.generate.config import GenerationConfig
-from wanedit.jobs.generate.joins import Todo
-from wanedit.jobs.generate.plan import Plan, check_output, make_plan, remaining, resolve
-from wanedit.report.clips import keyframe_places
 from wanedit.report.measures import measure
-from wanedit.report.record import listing, read_record
-from wanedit.runtime.claims import Queue
-from wanedit.runtime.cost import forward_flops, memory, sampling_flops
-from wanedit.runtime.directory import Entry, Manifest, RunDirectory
+from wanedit.report.record import listing
+from wanedit.runtime.directory import Manifest
 from wanedit.runtime.events import events_of, read_events
-from wanedit.runtime.launch import World
 from wanedit.runtime.outputs import LOG_MARK
-from wanedit.runtime.record import own_record, read_settings, recorded_config, recorded_job
-from wanedit.runtime.settings import FINAL_NAME, canonical, with_changes
-from wanedit.video import load_image, write_png
+from wanedit.runtime.record import recorded_job
+from wanedit.stylists.gemini.settings import find_key
+from wanedit.video import load_image, read_frames, write_png
 from wanedit.video.arrays import AnyFrame, pixels_sha256
-from wanedit.video.decode import probe, read_frames
-from wanedit.wan.catalog import KNOWN_MODELS, Sampling, find_known, locate, sampling_in
+from wanedit.video.source import open_source
+from wanedit.wan.catalog import Sampling, find_known, locate, sampling_in
 
-DRAFT, LOG, PROGRESS = "board.yaml", "board.log", ".board.json"
-DRAFT_MARK = "# Written by `wanedit board`. To run it by hand: wanedit generate --config board.yaml\n"
-# What the page may set. Not what names a file, a module or a service: those stay as the folder's settings have them.
-OPEN_FIELDS = (
-    "prompt", "sub_prompts", "negative_prompt", "model", "size", "fps", "num_inference_steps", "shift",
-    "guidance_scale", "solver", "base_seed", "window", "joins", "takes", "bridge_takes", "restore", "colour_correction",
-)  # fmt: skip
-# What is kept when the model changes: the rest was resolved for the one before.
-OF_ANY_MODEL = ("keyframes", "prompt", "sub_prompts", "base_seed", "audio", "output", "job", "crf", "joins")
+LOG, PROGRESS = "board.log", ".board.json"
+DRAFT_MARK = "# Written by `wanedit board`. To run it by hand: wanedit {} --config board.yaml\n"
+# What the page changes of a run, by its job: each says what it may set, and what the settings come to.
+JOBS: dict[str, ModuleType] = {"generate": films, "edit": edits}
+# Of settings that name what is registered: the names of the package's own, and no module.
+NAMED = ("solver", "method", "controller")
+FLOATS = ("shift", "guidance_scale", "source_guidance_scale", "alpha", "beta")
 NAME = re.compile(r"[^\W_][\w .-]{0,79}")
 MAX_PICTURE = 50_000_000  # pixels
 MAX_KEYFRAMES = 1000
@@ -64,16 +67,7 @@ class StaleError(InputError):
 
 
 @dataclass(frozen=True)
-class _Sampled:
-    """Of a segment, in metrics.jsonl."""
-
-    tokens: int
-    evaluations: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class _Stage:
+class Stage:
     """Of a run that works, as `wanedit.board.worker` writes it."""
 
     label: str
@@ -81,64 +75,6 @@ class _Stage:
     done: int
     total: int | None
     began: float
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run's folder.
-
-    Attributes:
-        root: the folder, there or not.
-    """
-
-    root: Path
-
-    @cached_property
-    def directory(self) -> RunDirectory:
-        """Its paths."""
-        return RunDirectory(self.root, self.root / FINAL_NAME)
-
-    @property
-    def draft(self) -> Path:
-        """What the page has changed."""
-        return self.root / DRAFT
-
-    def settings(self) -> Json:
-        """The settings that stand: those of the page or of the last start, whichever came later; empty for none."""
-        found = [path for path in (self.directory.config, self.draft) if is_there(path)]
-        if not found:
-            return {}
-        return canonical(read_settings(max(found, key=lambda path: path.stat().st_mtime_ns)))
-
-    def version(self) -> str:
-        """Changes with `settings`."""
-        return digest(self.settings())[:16]
-
-    def versions(self) -> set[str]:
-        """That, and the one of the draft: a start, which resolves it, is no other page's change."""
-        drafts = [canonical(read_settings(self.draft))] if is_there(self.draft) else []
-        return {digest(settings)[:16] for settings in (self.settings(), *drafts)}
-
-    def job(self) -> str:
-        """Which command the run is of."""
-        return recorded_job(self.settings()) if self.settings() else "generate"
-
-    def pictures(self) -> dict[str, Path]:
-        """By what the page calls them: the pictures in its folder, and those that its settings name."""
-        own = (self.root / "keyframes").glob("*.png")
-        named = (Path(str(entry[0])) for entry in listing(self.settings().get("keyframes")) if listing(entry))
-        return {picture_id(path): path for path in (*own, *named)}
-
-    def owner(self) -> int | None:
-        """The process that works on the run, on this machine; None where there is none."""
-        queue = Queue(self.root)
-        here = {name: one for name, one in queue.workers().items() if one and one.machine == queue.machine}
-        return next((one.pid for name, one in here.items() if not queue.is_lost(name)), None)
-
-
-def picture_id(path: Path) -> str:
-    """What the page calls a picture."""
-    return digest({"picture": os.path.abspath(path)})[:16]
 
 
 class Session:
@@ -189,6 +125,7 @@ class Session:
             "only": self.only,
             "models": installed_models(),
             "joins": get_args(get_type_hints(GenerationConfig)["joins"]),
+            "edit": edits.choices() | {"stylists": stylists()},
         }
 
     def open(self, name: object) -> Json:
@@ -224,14 +161,78 @@ class Session:
         """
         run = self.run(name)
         image = load_image(upload, max_pixels=MAX_PICTURE)
+        if image.alpha is not None and run.job() == "edit":
+            # Where a keyframe is transparent, the source stays.
+            pixels = np.concatenate([image.pixels, image.alpha[..., None]], axis=-1)
+        else:
+            pixels = image.pixels
+        height, width = pixels.shape[:2]
+        return {"id": self._kept(run, pixels), "width": width, "height": height, "notes": list(image.notes)}
+
+    def add_video(self, name: object, upload: Path) -> Json:
+        """Take a video into a run's folder, to be edited; answers as `open`.
+
+        Raises:
+            InputError: it is no video, of too many pixels a frame, or the run is a film of pictures.
+        """
+        run = self.run(name)
+        before = run.settings()
+        if before.get("keyframes") and run.job() != "edit":
+            raise InputError("this film is made of pictures; begin a new one to edit a video")
+        clip = open_source(upload)
+        count, height, width, _ = clip.frames.shape
+        if height * width > MAX_PICTURE:
+            raise InputError(f"the video has {height * width} pixels a frame; expected {MAX_PICTURE} at most")
+        ending = (
+            upload.suffix.lower() if re.fullmatch(r"\.[a-z0-9]{1,5}", upload.suffix.lower()) else ".video"
+        )
+        path = run.root / f"source_{file_sha256(upload)[:16]}{ending}"
+        with system_errors(run.root), self.changing:
+            run.root.mkdir(parents=True, exist_ok=True)
+            shutil.move(upload, path)
+            values = before | {"job": "edit", "video": str(path), "output": str(run.root)}
+            most = sampling_of(called(values.get("model"))).max_frames
+            # What a model is good for; the page says so, and offers the rest.
+            values |= {"start": 0, "num_frames": most if count > most else None}
+            self._keep(run, values | {"keyframes": listing(values.get("keyframes"))})
+        return self.open(name)
+
+    def style(self, name: object, frame: object, look: object) -> Json:
+        """Have a frame of the source restyled, and those restyled before in the same look with it, so that they agree.
+
+        Args:
+            look: `stylist`, one of those offered, and `words` or `picture`, one that was added, or both.
+
+        Returns:
+            keyframes: pairs of a picture and its frame.
+
+        Raises:
+            InputError: a value that is none.
+            WaneditError: of the stylist.
+        """
+        run = self.run(name)
+        values, asked = run.settings(), dict(look) if isinstance(look, dict) else {}
+        if asked.get("stylist") not in stylists():
+            raise InputError(f"stylist is {asked.get('stylist')!r}; expected one of {', '.join(stylists())}")
+        if not isinstance(frame, int) or not isinstance(asked.get("words", ""), str):
+            raise InputError(f"frame is {frame!r}; expected a whole number, and words for the look")
+        image = str(self.picture(name, asked["picture"])) if asked.get("picture") else None
+        pictures = edits.restyled(run, values, frame, str(asked["stylist"]), asked.get("words", ""), image)
+        return {"keyframes": [[self._kept(run, pixels), at] for at, pixels in sorted(pictures.items())]}
+
+    def _kept(self, run: Run, pixels: np.ndarray) -> str:
+        """Take a picture, RGB or with alpha, into a run's folder; returns what the page calls it."""
         place = run.root / "keyframes"
         with system_errors(place):
             place.mkdir(parents=True, exist_ok=True)
-        path = place / f"{pixels_sha256(image.pixels)[:16]}.png"
+        path = place / f"{pixels_sha256(pixels)[:16]}.png"
         if not is_there(path):
-            write_png(path, image.pixels)
-        height, width = image.pixels.shape[:2]
-        return {"id": picture_id(path), "width": width, "height": height, "notes": list(image.notes)}
+            if pixels.shape[-1] == 3:
+                write_png(path, pixels)
+            else:
+                with atomic_path(path) as partial:
+                    Image.fromarray(pixels).save(partial, format="png")
+        return picture_id(path)
 
     def start(self, name: object, draft: object, version: object) -> Json:
         """Begin, or go on with, what the page shows: the command line in a process of its own."""
@@ -242,7 +243,7 @@ class Session:
                 raise InputError("this film is being made already; wait for it, or cancel it")
             (run.root / PROGRESS).unlink(missing_ok=True)
             write_text(run.root / LOG, LOG_MARK)
-            words = ["generate", "--config", str(run.draft), "--output", str(run.root)]
+            words = [run.job(), "--config", str(run.draft), "--output", str(run.root)]
             with (run.root / LOG).open("ab") as log:
                 # A session of its own: closing the terminal of the board ends no run.
                 self.started[run.root.name] = subprocess.Popen(
@@ -285,7 +286,7 @@ class Session:
             try:
                 found, note = measure(run.root, "junctions")
             except WaneditError as error:
-                found, note = None, self._discreet(run, str(error))
+                found, note = None, run.discreet(str(error))
             joins = found.metrics.get("junctions", {}) if found else {}
             self.measured = {film["id"]: {"joins": finite(joins), "note": note or ""}}
         return self.measured[film["id"]]
@@ -309,175 +310,108 @@ class Session:
         run = self.run(name)
         if piece == "film":
             return read_frames(self.film(name), [index])[0]
+        if piece == "source":
+            frames = edits.source(run, run.settings()).frames
+            if not 0 <= index < len(frames):
+                raise InputError(f"frame {index} asked for, the source has frames 0 to {len(frames) - 1}")
+            return frames[index]
         entries = Manifest(run.directory).read()
         if piece not in entries:
             raise InputError(f"there is no segment {piece!r}")
         return read_frames(run.directory.inside(entries[piece].file), [index])[0]
 
+    def source(self, name: object) -> Path:
+        """The source of an edit as a film that a browser plays. Raises InputError where there is none."""
+        run = self.run(name)
+        return edits.preview(run, run.settings())
+
+    def changes(self, name: object, of: str, index: int) -> AnyFrame:
+        """See `edits.changes`."""
+        run = self.run(name)
+        return edits.changes(run, run.settings(), of, index)
+
     def _changed(self, run: Run, draft: object) -> Json:
         """The settings that stand, with those of the page over them. Raises InputError for a value that is none."""
         if not isinstance(draft, dict):
             raise InputError("no draft; expected keyframes and settings")
-        before, pictures = run.settings(), run.pictures()
-        if before and run.job() != "generate":
-            raise InputError(
-                f"this is a run of `wanedit {run.job()}`, which the page shows and does not change"
-            )
+        before, pictures, job = run.settings(), run.pictures(), run.job()
+        if job not in JOBS:
+            raise InputError(f"this is a run of `wanedit {job}`, which the page shows and does not change")
         given: Json = dict(draft["settings"]) if isinstance(draft.get("settings"), dict) else {}
-        values = dict(before)
+        values, known = dict(before), JOBS[job]
         if called(given.get("model") or before.get("model")) != called(before.get("model")):
-            values = {name: value for name, value in before.items() if name in OF_ANY_MODEL}
-            given = {name: given[name] for name in given if name in (*OF_ANY_MODEL, "model")}
+            values = {name: value for name, value in before.items() if name in known.OF_ANY_MODEL}
+            given = {name: given[name] for name in given if name in (*known.OF_ANY_MODEL, "model")}
         if values.get("ckpt_dir"):
             given = {name: value for name, value in given.items() if name != "model"}
         for name, value in given.items():
-            if name not in OPEN_FIELDS:
-                raise InputError(f"{name} cannot be set here; expected one of {', '.join(OPEN_FIELDS)}")
+            if name not in known.OPEN_FIELDS:
+                raise InputError(f"{name} cannot be set here; expected one of {', '.join(known.OPEN_FIELDS)}")
             if name == "model" and value not in (*installed_models(), called(before.get("model"))):
                 raise InputError(f"model is {value!r}; expected one of {', '.join(installed_models())}")
-            if name == "solver" and value is not None and not re.fullmatch(r"[a-z+_0-9]+", str(value)):
-                raise InputError(f"solver is {value!r}; expected the name of one of the package's")
+            plain = value in (None, before.get(name)) or re.fullmatch(r"[a-z+_0-9]+", str(value))
+            if name in NAMED and not plain:
+                raise InputError(f"{name} is {value!r}; expected the name of one of the package's")
             # JavaScript writes 3.0 as 3, and a segment's hash tells them apart.
-            if name in ("shift", "guidance_scale") and type(value) is int:
+            if name in FLOATS and type(value) is int:
                 value = float(value)
-            values[name] = value
+            if value is None and name in ("method", "controller", "restore"):
+                values.pop(name, None)
+            else:
+                values[name] = value
         keyframes = []
         for entry in listing(draft.get("keyframes"))[: MAX_KEYFRAMES + 1]:
             if not (isinstance(entry, list) and len(entry) == 2 and entry[0] in pictures):
-                raise InputError(f"a keyframe is {entry!r}; expected a picture of this film and its seconds")
+                raise InputError(
+                    f"a keyframe is {entry!r}; expected a picture of this film and its seconds, or its frame"
+                )
             keyframes.append([str(pictures[entry[0]]), entry[1]])
         if len(keyframes) > MAX_KEYFRAMES:
             raise InputError(f"more than {MAX_KEYFRAMES} keyframes; expected that many at most")
-        subs = values.get("sub_prompts") or []
-        if not any(isinstance(sub, str) and sub.strip() for sub in subs):
-            subs = []
-        return values | {
-            "job": "generate",
-            "keyframes": keyframes,
-            "sub_prompts": subs,
-            "output": str(run.root),
-        }
+        subs = listing(values.get("sub_prompts"))
+        if job == "generate" and not any(isinstance(sub, str) and sub.strip() for sub in subs):
+            values["sub_prompts"] = []
+        return values | {"job": job, "keyframes": keyframes, "output": str(run.root)}
 
     def _keep(self, run: Run, values: Mapping[str, object]) -> None:
         with system_errors(run.root):
             run.root.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-        write_text(run.draft, DRAFT_MARK + text)
+        write_text(run.draft, DRAFT_MARK.format(values["job"]) + text)
 
     def _told(self, run: Run, values: Json) -> Json:
-        """What settings come to: the film's frames, each segment, what is to be sampled and what that costs; or the
-        error that stands in the way."""
+        """What settings come to, or the error that stands in the way."""
         job, model = recorded_job(values) if values else "generate", called(values.get("model"))
-        known = find_known(model)
-        own = known.sampling if known else Sampling()
-        if known is not None and known.bundled:
-            own = sampling_in(locate(model), known)
-        keyframes = listing(values.get("keyframes")) if job == "generate" else []
+        own, known = sampling_of(model), JOBS.get(job)
         told: Json = {
             "version": run.version(),
             "job": job,
-            "keyframes": [[picture_id(Path(str(path))), seconds] for path, seconds in keyframes],
-            "settings": {name: values[name] for name in OPEN_FIELDS if name in values} | {"model": model},
-            "resolved": {name: getattr(own, name, None) for name in OPEN_FIELDS},
+            "keyframes": [],
+            "settings": {},
+            "resolved": {},
             "fps": own.fps,
             # Between pictures that are dropped: what the model is good for, and a second where nobody would wait.
             "spacing": (own.max_frames - 1) / own.fps if own.full_size else 1.0,
+            "most": own.max_frames,
             "segments": [],
             "warnings": [],
             "error": None,
         }
-        if len(keyframes) < 2:
+        if known is None:
             return told
+        fields = known.OPEN_FIELDS
+        told["keyframes"] = known.keyframes_of(values)
+        told["settings"] = {name: values[name] for name in fields if name in values} | {"model": model}
+        told["resolved"] = {name: getattr(own, name, None) for name in fields}
         try:
-            config = recorded_config(GenerationConfig, values, run.root)
-            if config.base_seed is None or config.base_seed < 0:
-                # The run draws one; what its plan comes to is the same with any.
-                config = with_changes(config, base_seed=own_record(job, run.directory).get("base_seed", 0))
-            plan = make_plan(resolve(config, run.directory, World()))
-            check_output(plan.config, [image.keyframe for image in plan.keyframes])
-            return told | self._plan(run, plan)
+            if values.get("video"):
+                told["source"] = edits.shown_source(run, values)
+                told["fps"], told["num_frames"] = told["source"]["fps"], told["source"]["frames"]
+            if len(told["keyframes"]) < (2 if job == "generate" else 1):
+                return told
+            return told | known.planned(run, values)
         except WaneditError as error:
-            return told | {"error": self._discreet(run, str(error))}
-
-    def _plan(self, run: Run, plan: Plan) -> Json:
-        todo, journal = remaining(plan, run.directory), Manifest(run.directory).read()
-        flops = sampling_flops(plan.folder.config, todo.segments, plan.evaluations)
-        flops += sampling_flops(plan.folder.config, todo.bridges, plan.bridge_evaluations)
-        peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), plan.settings.guided)
-        speed = self._speed(run, plan)
-        return {
-            "fps": float(plan.timeline.fps),
-            "num_frames": plan.timeline.num_frames,
-            "keyframe_frames": list(plan.timeline.keyframe_frames),
-            "size": list(plan.size[::-1]),
-            "segments": [self._segment(plan, todo, journal, k) for k in range(len(plan.tasks))],
-            "warnings": [self._discreet(run, note) for note in plan.warnings],
-            "resolved": {name: getattr(plan.config, name) for name in OPEN_FIELDS},
-            "about": plan.folder.about,
-            "cost": {
-                "segments": len(todo.segments),
-                "of": len(plan.tasks),
-                "bridges": len(todo.bridges),
-                "pieces": len(todo.pieces),
-                "flops": flops,
-                "seconds": flops / speed if speed else None,
-                "memory": max(peak.encoders, peak.sampling) + 1.2e9,
-            },
-        }
-
-    def _segment(self, plan: Plan, todo: Todo, journal: Mapping[str, Entry], k: int) -> Json:
-        segment, task, piece = plan.timeline.segments[k], plan.tasks[k], plan.pieces[k]
-        frames, latents = plan.frames_entry(k, journal), journal.get(task.digest)
-        state = "sample" if task in todo.segments else "decode" if piece in todo.pieces else "kept"
-        return {
-            "start": segment.start,
-            "end": segment.end,
-            "frames": segment.frames,
-            "sampled": segment.sampled_frames,
-            "digest": task.digest,
-            # By what its frames are asked for; null for none.
-            "piece": next((name for name, entry in journal.items() if entry is frames), None),
-            "piece_frames": frames.frames if frames else 0,
-            "seconds": latents.seconds if latents else None,
-            "todo": state,
-            "take": task.take,
-            "takes": self._takes(task.original, piece.original, journal),
-            # Of the bridge over the keyframe at which it begins: the take, and those that are there.
-            "bridge": next((one.take for one in plan.bridges if one.index == k), None),
-            "bridges": sorted(
-                entry.take
-                for entry in journal.values()
-                if entry.index == k and entry.original in plan.originals[len(plan.tasks) :]
-            ),
-        }
-
-    def _takes(self, segment: str, piece: str, journal: Mapping[str, Entry]) -> list[Json]:
-        """What was sampled of a segment, by its take: seconds, and by what its frames are asked for, null for none.
-
-        Args:
-            segment, piece: digests of its take 0, latents and frames.
-        """
-        shown, found = dict[int, tuple[str, int]](), list[Json]()
-        for name, entry in journal.items():
-            if piece in (name, entry.original):
-                shown[entry.take] = name, entry.frames
-        for name, entry in journal.items():
-            # One of an earlier version names no take 0: it is one.
-            if segment in (name, entry.original):
-                at, frames = shown.get(entry.take, (None, 0))
-                found.append(
-                    {"take": entry.take, "seconds": entry.seconds, "piece": at, "piece_frames": frames}
-                )
-        return sorted(found, key=lambda one: one["take"])
-
-    def _speed(self, run: Run, plan: Plan) -> float | None:
-        """Operations a second, the median of the segments that this folder sampled before; None where there is none."""
-        speeds = [
-            forward_flops(plan.folder.config, one.tokens) * one.evaluations / one.seconds
-            for one in events_of(read_events(run.directory.metrics), _Sampled, "segment")
-            if one.seconds > 0
-        ]
-        return median(speeds) if speeds else None
+            return told | {"error": named(run, values, str(error))}
 
     def _busy(self, run: Run) -> bool:
         process = self.started.get(run.root.name)
@@ -488,7 +422,7 @@ class Session:
         told: Json = {"running": self._busy(run), "stage": None, "error": None, "left": None}
         if told["running"]:
             told["stage"] = {"label": "starting", "done": 0, "total": None}
-            for stage in events_of(read_events(run.root / PROGRESS), _Stage):
+            for stage in events_of(read_events(run.root / PROGRESS), Stage):
                 told["stage"] = {name: getattr(stage, name) for name in ("label", "unit", "done", "total")}
                 if stage.done and stage.total:
                     told["left"] = (time.time() - stage.began) / stage.done * (stage.total - stage.done)
@@ -496,7 +430,7 @@ class Session:
         code = None if process is None else process.poll()
         if code not in (None, 0):
             stopped = code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT)
-            told["error"] = None if stopped else self._discreet(run, self._complaint(run, code))
+            told["error"] = None if stopped else run.discreet(self._complaint(run, code))
             told["stopped"] = stopped
         return told
 
@@ -507,62 +441,19 @@ class Session:
         said = "\n".join(lines[begun[-1] :] if begun else lines[-LOG_LINES:]).removeprefix("wanedit: ")
         return said or f"the run ended with exit code {code} and no word"
 
-    def _discreet(self, run: Run, text: str) -> str:
-        """Without the folders, which a page need not show."""
-        for path, name in ((run.root, run.root.name), (self.folder, self.folder.name), (Path.home(), "~")):
-            text = text.replace(f"{path}{os.sep}", "" if path == run.root else f"{name}/").replace(
-                str(path), name
-            )
-        return text
+
+def sampling_of(model: str) -> Sampling:
+    """What a model was made for; what is usual, for one that is not known."""
+    known = find_known(model)
+    if known is not None and known.bundled:
+        return sampling_in(locate(model), known)
+    return known.sampling if known else Sampling()
 
 
-def called(model: object) -> str:
-    """The name of a model, for one of several that it has."""
-    known = find_known(str(model or "tiny"))
-    return known.name if known else str(model)
-
-
-def finite(value: Any) -> Any:
-    """Values for JSON, which has no word for a number that is not finite: null."""
-    if isinstance(value, Mapping):
-        return {name: finite(one) for name, one in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def is_run(root: Path) -> bool:
-    """Whether a folder holds a run, or one that the page has begun."""
-    return root.is_dir() and any((root / name).is_file() for name in ("metrics.jsonl", DRAFT))
-
-
-def installed_models() -> list[str]:
-    """The known models that are on this machine."""
-    found = []
-    for model in KNOWN_MODELS:
-        try:
-            locate(model.name)
-        except (MissingWeightsError, InputError):
-            continue
-        found.append(model.name)
-    return found
-
-
-def film_of(run: Run) -> Json | None:
-    """A run's film: what it is called by its content, its frames and joins; None where there is none."""
-    path = run.directory.final
-    if not is_there(path) or not path.stat().st_size:
-        return None
+def stylists() -> list[str]:
+    """Who may be asked for a keyframe: the one that needs no network, and Gemini where this machine has a key."""
     try:
-        record, info = read_record(run.root), probe(path)
-    except WaneditError:
-        return None
-    places = keyframe_places(record)
-    said = next((e.get("sha256") for e in reversed(record.events) if e.get("event") == "wrote"), None)
-    return {
-        "id": str(said or file_sha256(path))[:16],
-        "frames": info.frames,
-        "fps": float(info.fps),
-        "size": [info.width, info.height],
-        "keyframes": list(places),
-        "joins": list(places[1:-1]) if record.job == "generate" else [],
-        "job": record.job,
-    }
+        find_key()
+    except InputError:
+        return ["palette"]
+    return ["palette", "gemini"]

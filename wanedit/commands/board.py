@@ -15,8 +15,9 @@ ORDER = 6
 def parser() -> Parser:
     """Its flags."""
     made = new_parser(
-        "Open a page in the browser that makes films from pictures: drop them, drag them along the time line, see "
-        "what a run will cost, start it, watch it, change one segment. Its runs are those of the command line."
+        "Open a page in the browser that makes films from pictures and edits videos: drop them, drag pictures along "
+        "the time line, see what a run will cost, start it, watch it, change one part. Its runs are those of the "
+        "command line."
     )
     made.add_argument(
         "run",

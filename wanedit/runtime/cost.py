@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 
 from wanedit.errors import ResourceError
-from wanedit.lit.tasks import CoDenoising, DecodeTask, SegmentTask
+from wanedit.lit.tasks import CoDenoising, DecodeTask, EditTask, SegmentTask
 from wanedit.lit.velocity import BATCHED_UP_TO
 from wanedit.timeline import STRIDE
 from wanedit.wan.condition import image_part, text_part
@@ -53,7 +53,9 @@ class Memory:
     sampling: int
 
 
-def memory(folder: WanFolder, task: SegmentTask, guided: bool, bytes_per_weight: int = 4) -> Memory:
+def memory(
+    folder: WanFolder, task: SegmentTask | EditTask, guided: bool, bytes_per_weight: int = 4
+) -> Memory:
     """Peak of the encoding stage and of the sampling stage, encoders freed in between.
 
     Args:

@@ -26,7 +26,14 @@ from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import Event, append_event, read_events
 from wanedit.runtime.outputs import RECORD_MARK
-from wanedit.runtime.settings import MODEL_FIELDS, IsDataclass, RunSettings, TrackingSettings, canonical
+from wanedit.runtime.settings import (
+    MODEL_FIELDS,
+    IsDataclass,
+    RunSettings,
+    TrackingSettings,
+    canonical,
+    check_values,
+)
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence
 from wanedit.wan.catalog import find_known, locate_lora
 
@@ -259,10 +266,10 @@ def recorded_config(kind: type[Config], record: Mapping[str, object], root: Path
     """The settings of a record.
 
     Raises:
-        InputError: a name that is none of theirs.
+        InputError: a name that is none of theirs, or a value of another type or range.
     """
     unknown = sorted(set(record) - set(kind.__dataclass_fields__))
     if unknown:
         raise InputError(f"run: {root / 'config.yaml'} has {unknown[0]!r}, which this version does not know")
-    values: Json = dict(record)
+    values: Json = check_values(kind, record)
     return kind(**values)

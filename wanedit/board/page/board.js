@@ -2,7 +2,7 @@
 // change is told to the session at once, which answers with what it comes to.
 const part = (name) => element.querySelector(`[data-id="${name}"]`);
 const parts = Object.fromEntries([...element.querySelectorAll('[data-id]')].map((one) => [one.dataset.id, one]));
-const state = { name: null, keyframes: [], settings: {}, plan: null, film: null, status: {}, models: [], joins: [], picked: { kind: 'film' }, measures: null };
+const state = { name: null, keyframes: [], settings: {}, plan: null, film: null, status: {}, models: [], joins: [], edit: {}, picked: { kind: 'film' }, measures: null, frame: 0, view: 'compare' };
 const PIXELS_BETWEEN = 84, WIDEST = 12000, SHORTEST_FILM = 1, TYPING_PAUSE = 350;
 
 // ---- small helpers
@@ -20,9 +20,12 @@ function made(tag, options = {}, ...children) {
 const media = (...path) => ['media', state.name, ...path].map(encodeURIComponent).join('/').replace(/^/, './');
 const count = (number, word) => `${number} ${word}${number === 1 ? '' : 's'}`;
 const fps = () => state.plan?.fps || 16;
-const origin = () => state.keyframes[0]?.[1] ?? 0;
-const frameOf = (seconds) => Math.round((seconds - origin()) * fps() + 1e-9);
-const at = (frame) => origin() + frame / fps();
+const editing = () => state.plan?.job === 'edit';
+// The place of a picture is its seconds in a film, and its frame in an edit.
+const origin = () => editing() ? 0 : state.keyframes[0]?.[1] ?? 0;
+const frameOf = (place) => editing() ? place : Math.round((place - origin()) * fps() + 1e-9);
+const at = (frame) => editing() ? frame : origin() + frame / fps();
+const least = () => editing() ? 1 : 2;
 const rounded = (seconds) => Math.round(seconds * 1e6) / 1e6;
 const lasting = (seconds) => seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 
@@ -112,6 +115,7 @@ function ofSteps() {
   return { sub_prompts: filled('sub_prompts', steps, ''), takes: filled('takes', steps, 0), bridge_takes: filled('bridge_takes', steps - 1, 0) };
 }
 function changeSteps(change) {
+  if (editing()) return;
   const steps = ofSteps();
   change(steps);
   for (const name of ['takes', 'bridge_takes']) if (!steps[name].some(Boolean)) steps[name] = [];
@@ -122,23 +126,28 @@ const packed = () => state.settings.window === 'pack';
 // ---- pictures
 
 let opening;
+// Gives a file to the session; null where it is not taken, which is told.
+async function send(name, file) {
+  parts.live.textContent = `sending ${file.name}`;
+  let sent;
+  try {
+    sent = await upload(file);
+  } catch (error) {
+    notice(`${file.name} could not be sent: it is larger than the board takes, or the board has ended.`, true);
+    return null;
+  }
+  try { return await ask(name, state.name, sent.path); } catch (error) { notice(`${file.name}: ${error.message}`, true); return null; }
+}
 async function addPictures(files, place = null, replacing = false) {
   await opening;
+  if (editing() && !replacing) { await putPictures(files); return; }
   const images = [...files].filter((file) => file.type.startsWith('image/') || /\.(heic|avif|tiff?|jp2|ppm)$/i.test(file.name));
   if (!images.length) { notice('Those are no pictures; expected PNG, JPEG, WebP or another image.', true); return; }
   // Names that count say the order; others come as they were dropped.
   if (images.every((file) => /\d/.test(file.name))) images.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
   for (const file of images) {
-    parts.live.textContent = `sending ${file.name}`;
-    let sent;
-    try {
-      sent = await upload(file);
-    } catch (error) {
-      notice(`${file.name} could not be sent: it is larger than the board takes, or the board has ended.`, true);
-      return;
-    }
-    let picture;
-    try { picture = await ask('add_picture', state.name, sent.path); } catch (error) { notice(`${file.name}: ${error.message}`, true); return; }
+    const picture = await send('add_picture', file);
+    if (!picture) return;
     const keyframes = state.keyframes.map((entry) => [...entry]);
     if (replacing) {
       keyframes[place][0] = picture.id;
@@ -182,13 +191,15 @@ function swapKeyframes(k, j) {
   changed();
 }
 
+const fixed = (k) => k === 0 && !editing();
 function moveKeyframe(k, frame) {
-  if (k === 0) return false;
+  if (fixed(k)) return false;
   const frames = state.keyframes.map((entry) => frameOf(entry[1]));
-  const low = frames[k - 1] + 1, high = k + 1 < frames.length && !parts.ripple.checked ? frames[k + 1] - 1 : Infinity;
+  const end = editing() ? (state.plan.source?.frames ?? 1) - 1 : Infinity;
+  const low = k ? frames[k - 1] + 1 : 0, high = k + 1 < frames.length && (editing() || !parts.ripple.checked) ? frames[k + 1] - 1 : end;
   const to = Math.min(high, Math.max(low, frame)), by = to - frames[k];
   if (!by) return false;
-  state.keyframes = state.keyframes.map(([id, seconds], j) => [id, j === k || (j > k && parts.ripple.checked) ? rounded(at(frames[j] + by)) : seconds]);
+  state.keyframes = state.keyframes.map(([id, seconds], j) => [id, j === k || (j > k && !editing() && parts.ripple.checked) ? rounded(at(frames[j] + by)) : seconds]);
   return true;
 }
 
@@ -209,9 +220,9 @@ for (const input of [parts.files, parts.file]) {
 
 let pixelsPerFrame = 8, holding = false;
 function layout() {
-  const frames = state.keyframes.map((entry) => frameOf(entry[1])), last = Math.max(frames.at(-1) || 0, SHORTEST_FILM * fps());
+  const frames = state.keyframes.map((entry) => frameOf(entry[1])), last = editing() ? Math.max(1, (state.plan.source?.frames ?? 2) - 1) : Math.max(frames.at(-1) || 0, SHORTEST_FILM * fps());
   const room = Math.max(200, parts.scroll.clientWidth - 84);
-  const narrowest = Math.min(...frames.slice(1).map((frame, k) => frame - frames[k]), last);
+  const narrowest = editing() ? last : Math.min(...frames.slice(1).map((frame, k) => frame - frames[k]), last);
   pixelsPerFrame = Math.max(room / last, Math.min(PIXELS_BETWEEN / Math.max(1, narrowest), WIDEST / last));
   parts.track.style.width = `${Math.max(parts.scroll.clientWidth, last * pixelsPerFrame + 84)}px`;
   const tick = [1, 2, 4, 8, 16, 32, 64, 128].find((step) => step * pixelsPerFrame >= 7) || 256;
@@ -230,7 +241,7 @@ function drawTimeline() {
   if (holding) return; // a picture under a finger stays the element that it is
   const frames = layout(), lane = [];
   const current = state.plan?.keyframe_frames?.length === frames.length && state.plan.keyframe_frames.every((f, k) => f === frames[k]);
-  for (let k = 0; k + 1 < frames.length; k += 1) {
+  for (let k = 0; k + 1 < frames.length && !editing(); k += 1) {
     const span = frames[k + 1] - frames[k] + 1, sampled = Math.ceil((span - 1) / 4) * 4 + 1;
     const found = current ? state.plan.segments.find((one) => one.start <= frames[k] && one.end >= frames[k + 1]) : null;
     const told = { sample: 'to sample', decode: 'to decode', kept: 'made' }[found?.todo] || '';
@@ -249,7 +260,7 @@ function drawTimeline() {
   }
   state.keyframes.forEach(([id], k) => {
     const key = made('button', {
-      type: 'button', className: `wb-keyframe${k ? '' : ' fixed'}`, style: `left:${frames[k] * pixelsPerFrame}px`, 'data-key': `keyframe-${k}`,
+      type: 'button', className: `wb-keyframe${fixed(k) ? ' fixed' : ''}`, style: `left:${frames[k] * pixelsPerFrame}px`, 'data-key': `keyframe-${k}`,
       'aria-pressed': String(state.picked.kind === 'keyframe' && state.picked.index === k),
       'aria-label': `Picture ${k} at frame ${frames[k]}, ${(frames[k] / fps()).toFixed(2)} seconds. Arrow keys move it.`,
     }, made('img', { src: media('picture', id), alt: '', draggable: false }), made('span', {}, `${(frames[k] / fps()).toFixed(2)} s · ${frames[k]}`));
@@ -257,7 +268,7 @@ function drawTimeline() {
     key.addEventListener('keydown', (event) => nudge(event, k));
     key.addEventListener('click', () => { if (!dragged) pick({ kind: 'keyframe', index: k }); });
     lane.push(key);
-    if (k && k + 1 < frames.length) {
+    if (k && k + 1 < frames.length && !editing()) {
       const scores = state.measures?.joins?.[String(frames[k])];
       lane.push(made('button', {
         type: 'button', className: `wb-join${shows(scores) ? ' shows' : ''}`, style: `left:${frames[k] * pixelsPerFrame}px`, 'data-key': `join-${k}`,
@@ -266,7 +277,7 @@ function drawTimeline() {
     }
   });
   refill(parts.lane, lane);
-  const total = frames.length > 1 ? frames.at(-1) + 1 : 0;
+  const total = editing() ? state.plan.source?.frames ?? 0 : frames.length > 1 ? frames.at(-1) + 1 : 0;
   parts.told.textContent = total ? `${count(total, 'frame')}, ${(total / fps()).toFixed(2)} s at ${+fps().toFixed(3)} fps` : '';
 }
 const shows = (scores) => !!scores && Object.values(scores).some((one) => one && one.shows);
@@ -277,7 +288,7 @@ for (const name of ['pointerup', 'pointercancel']) window.addEventListener(name,
 }));
 let dragged = false;
 function grab(event, k, key) {
-  if (event.button || k === 0) { dragged = false; return; }
+  if (event.button || fixed(k)) { dragged = false; return; }
   dragged = false;
   const from = event.clientX, began = frameOf(state.keyframes[k][1]), scale = pixelsPerFrame;
   key.setPointerCapture(event.pointerId);
@@ -310,7 +321,7 @@ function place(scale) {
   frames.forEach((frame, k) => {
     put(`keyframe-${k}`, frame * scale).querySelector('span').textContent = `${(frame / fps()).toFixed(2)} s · ${frame}`;
     put(`join-${k}`, frame * scale);
-    if (k + 1 === frames.length) return;
+    if (k + 1 === frames.length || editing()) return;
     const width = (frames[k + 1] - frame) * scale, span = frames[k + 1] - frame + 1, sampled = Math.ceil((span - 1) / 4) * 4 + 1;
     put(`segment-${k}`, frame * scale + 6, width - 12).firstChild.textContent = sampled === span ? count(span, 'frame') : `${span} → ${sampled}`;
     put(`insert-${k}`, frame * scale + width / 2);
@@ -334,6 +345,7 @@ function pick(what) {
   state.picked = what;
   draw();
   if (what.kind === 'join' && !state.measures && state.film) measure();
+  if (editing()) { if (what.kind === 'keyframe') seek(state.keyframes[what.index][1]); return; }
   if (what.kind !== 'film' && state.film && state.plan?.keyframe_frames) {
     const frame = state.plan.keyframe_frames[what.index];
     if (frame !== undefined && frame < state.film.frames) seek(frame);
@@ -363,21 +375,22 @@ function choice(name, label, options) {
   input.addEventListener('change', () => set(name, input.value === '' ? null : input.value));
   return field(label, input);
 }
+const modelChoice = () => choice('model', 'Model', [...new Set([...state.models, state.settings.model].filter(Boolean))].map((name) => [name, name]));
+const sizeField = () => field('Size', made('input', { type: 'text', value: state.settings.size ?? '', placeholder: state.plan?.resolved?.size || 'width*height', 'data-field': 'size', oninput: (event) => set('size', event.target.value.trim() || null) }));
 const facts = (rows) => made('dl', { className: 'wb-facts' }, ...rows.filter(Boolean).flatMap(([name, value]) => [made('dt', {}, name), made('dd', {}, value)]));
-const heading = (title, ...rest) => made('header', {}, made('h2', {}, title), made('span', { className: 'wb-grow' }), ...rest, state.picked.kind === 'film' ? null : made('button', { type: 'button', className: 'wb-quiet', onclick: () => pick({ kind: 'film' }) }, 'Film settings'));
+const heading = (title, ...rest) => made('header', {}, made('h2', {}, title), made('span', { className: 'wb-grow' }), ...rest, state.picked.kind === 'film' ? null : made('button', { type: 'button', className: 'wb-quiet', onclick: () => pick({ kind: 'film' }) }, editing() ? 'Edit settings' : 'Film settings'));
 const strip = (images) => made('div', { className: 'wb-strip', tabIndex: 0 }, ...images.map(({ src, words, marked }) => made('figure', { className: marked ? 'at' : '' }, made('img', { src, alt: words, loading: 'lazy' }), made('figcaption', {}, words))));
 
 const SIDES = {
   film() {
-    const own = state.plan?.resolved || {}, models = [...new Set([...state.models, state.settings.model].filter(Boolean))];
-    const others = !!state.plan && state.plan.job !== 'generate';
-    if (others) return [heading('An edit'), made('p', { className: 'wb-soft' }, 'This film was made by `wanedit edit`. The board shows it; its settings are those of its folder.')];
+    if (editing()) return editSide();
+    if (state.plan && state.plan.job !== 'generate') return [heading('A run'), made('p', { className: 'wb-soft' }, `This was made by \`wanedit ${state.plan.job}\`. The board shows it; its settings are those of its folder.`)];
     return [
       heading('Film settings'),
       text('prompt', 'What the whole film shows', 3),
-      choice('model', 'Model', models.map((name) => [name, name])),
+      modelChoice(),
       made('div', { className: 'wb-pair' },
-        field('Size', made('input', { type: 'text', value: state.settings.size ?? '', placeholder: own.size || 'width*height', 'data-field': 'size', oninput: (event) => set('size', event.target.value.trim() || null) })),
+        sizeField(),
         number('fps', 'Frames a second', { min: 1, max: 1000, step: 'any' })),
       choice('joins', 'Joins', state.joins.map((name) => [name, { none: 'as sampled', bridge: 'bridged: sampled once more', co_denoise: 'denoised together' }[name] || name])),
       made('details', { open: openDetails, ontoggle: (event) => { openDetails = event.target.open; } }, made('summary', {}, 'Advanced'),
@@ -389,6 +402,7 @@ const SIDES = {
     ];
   },
   keyframe() {
+    if (editing()) return editedSide();
     const k = state.picked.index, [id, seconds] = state.keyframes[k];
     const time = made('input', { type: 'number', step: 'any', min: 0, value: +(seconds - origin()).toFixed(4), disabled: k === 0 });
     time.addEventListener('change', () => { if (moveKeyframe(k, Math.round(Number(time.value) * fps()))) changed(); else draw(); });
@@ -509,18 +523,20 @@ function drawRun() {
   }
   const ready = !!cost && !error;
   const nothing = ready && !cost.segments && !cost.pieces && !cost.bridges;
-  parts.go.disabled = !ready || state.keyframes.length < 2;
-  parts.go.textContent = state.status.stopped ? 'Go on' : nothing && state.film ? 'Stitch again' : state.film ? 'Make what changed' : 'Make the film';
+  parts.go.disabled = !ready || state.keyframes.length < least();
+  const [again, changed, first] = editing() ? ['Write again', 'Edit anew', 'Edit the video'] : ['Stitch again', 'Make what changed', 'Make the film'];
+  parts.go.textContent = state.status.stopped ? 'Go on' : nothing && state.film ? again : state.film ? changed : first;
   parts.go.className = nothing && state.film ? 'wb-quiet' : 'wb-main-button';
   if (!ready) {
-    parts.cost.textContent = state.keyframes.length < 2 ? 'Two pictures at least make a film.' : error ? 'Mend what is named above, and the film can be made.' : '';
+    parts.cost.textContent = state.keyframes.length < least() ? (!editing() ? 'Two pictures at least make a film.' : 'Put one edited frame, at least, back into the video.') : error ? 'Mend what is named above, and it can be made.' : '';
   } else {
     const words = [];
-    words.push(nothing ? 'Everything is made; ' : `${cost.segments} of ${count(cost.of, 'segment')} to sample`);
+    words.push(nothing ? 'Everything is made; ' : editing() ? count(state.plan.num_frames, 'frame') : `${cost.segments} of ${count(cost.of, 'segment')} to sample`);
     if (nothing) words.push('nothing is to be sampled.');
+    if (editing() && !nothing) words.push(cost.flops ? `, ${count(cost.passes, 'pass').replace('passs', 'passes')} of the network` : ', no network is asked');
     if (cost.bridges) words.push(`, ${count(cost.bridges, 'bridge')}`);
-    if (cost.segments) words.push(cost.seconds ? `, about ${lasting(cost.seconds)} as it went before` : `, ${(cost.flops / 1e12).toPrecision(2)} TFLOP`);
-    if (!nothing) words.push(`, ${(cost.memory / 1e9).toFixed(1)} GB of memory`);
+    if (cost.segments && cost.flops) words.push(cost.seconds ? `, about ${lasting(cost.seconds)} as it went before` : `, ${(cost.flops / 1e12).toPrecision(2)} TFLOP`);
+    if (!nothing && cost.memory) words.push(`, ${(cost.memory / 1e9).toFixed(1)} GB of memory`);
     parts.cost.replaceChildren(made('b', {}, words[0]), words.slice(1).join(''));
   }
   const warnings = (state.plan?.warnings || []).map((words) => made('li', {}, words));
@@ -563,7 +579,7 @@ async function watch() {
     if (before && !found.status.running) {
       await refresh();
       if (found.status.error) notice(found.status.error, true);
-      else if (!found.status.stopped) parts.live.textContent = 'The film is made.';
+      else if (!found.status.stopped) { parts.live.textContent = 'The film is made.'; if (editing()) look('compare'); }
     } else if ((found.version !== state.plan?.version || found.made !== made_) && !asking && !pause) { made_ = found.made; await refresh(); }
     else drawRun();
   }
@@ -586,12 +602,12 @@ function showFilm(film) {
   state.film = film;
   state.measures = null;
   parts.film.hidden = !film;
-  parts.empty.hidden = !!film;
-  parts.transport.hidden = !film;
-  parts.head.hidden = !film;
-  if (!film) { parts.film.removeAttribute('src'); return; }
+  parts.empty.hidden = !!film || editing();
+  parts.transport.hidden = parts.head.hidden = !film && !editing();
+  if (!film) { parts.film.removeAttribute('src'); parts.joins.replaceChildren(); return; }
   parts.screen.classList.toggle('small', film.size[0] < 320);
   parts.film.src = `${media('film')}?v=${film.id}`;
+  if (film.job === 'edit') { look(state.view); drawRun(); return; }
   parts.scrub.max = film.frames - 1;
   const last = Math.max(1, film.frames - 1);
   const mark = (frame, end) => made('button', {
@@ -607,6 +623,7 @@ function showFilm(film) {
   drawRun();
 }
 function seek(frame) {
+  if (editing()) { seekBoth(frame); return; }
   if (!state.film) return;
   const to = Math.min(state.film.frames - 1, Math.max(0, frame));
   parts.film.pause();
@@ -615,29 +632,32 @@ function seek(frame) {
   readout(to);
 }
 function readout(frame) {
+  if (editing()) { readBoth(frame); return; }
   if (!state.film) return;
   parts.scrub.value = frame;
   parts.readout.textContent = `${frame} / ${state.film.frames - 1} · ${(frame / state.film.fps).toFixed(2)} s`;
   parts.head.style.left = `calc(2.6rem + ${(frame / state.film.fps) * fps() * pixelsPerFrame}px)`;
 }
-const shown = () => Math.min(state.film.frames - 1, Math.floor(parts.film.currentTime * state.film.fps + 1e-3));
+const shown = () => editing() ? shownSource() : Math.min(state.film.frames - 1, Math.floor(parts.film.currentTime * state.film.fps + 1e-3));
 parts.scrub.addEventListener('input', () => seek(Number(parts.scrub.value)));
 parts.play.addEventListener('click', () => {
+  if (editing()) { playBoth(); return; }
   if (!parts.film.paused) { parts.film.pause(); return; }
   if (shown() >= state.film.frames - 1) parts.film.currentTime = 0;
   parts.film.play();
 });
 for (const name of ['play', 'pause', 'ended']) parts.film.addEventListener(name, () => {
+  if (editing()) return;
   const playing = !parts.film.paused;
   parts.play.classList.toggle('playing', playing);
   parts.play.setAttribute('aria-label', playing ? 'Pause' : 'Play');
   const tick = () => { if (!parts.film.paused && !parts.film.ended) { readout(shown()); requestAnimationFrame(tick); } };
   if (name === 'play') tick();
 });
-parts.film.addEventListener('ended', () => readout(state.film.frames - 1));
+parts.film.addEventListener('ended', () => { if (!editing()) readout(state.film.frames - 1); });
 
 document.addEventListener('keydown', (event) => {
-  if (!element.isConnected || event.ctrlKey || event.metaKey || event.altKey || !state.film) return;
+  if (!element.isConnected || event.ctrlKey || event.metaKey || event.altKey || !(state.film || editing())) return;
   if (event.target.closest?.('input:not([type="range"]), textarea, select, button, summary')) { if (![',', '.'].includes(event.key) || event.target.matches('input, textarea, select')) return; }
   if (event.key === ' ') { event.preventDefault(); parts.play.click(); } else if (event.key === ',') seek(shown() - 1); else if (event.key === '.') seek(shown() + 1);
 });
@@ -651,6 +671,7 @@ async function open(name, words = '') {
   state.picked = { kind: 'film' };
   state.status = found.status;
   state.film = undefined;
+  state.frame = 0;
   adopt(found.plan);
   showFilm(found.film);
   notice(words || found.status.error || '', !!found.status.error);
@@ -663,6 +684,7 @@ async function list(name = null) {
   const found = await ask('runs');
   state.models = found.models;
   state.joins = found.joins;
+  state.edit = found.edit;
   const names = found.runs.map((run) => run.name), hash = decodeURIComponent(location.hash.slice(1));
   const next = name || (names.includes(hash) ? hash : null) || found.only || names[0] || 'film';
   if (!names.includes(next)) names.unshift(next);
@@ -675,10 +697,11 @@ parts.runs.addEventListener('change', () => open(parts.runs.value));
 parts.new.addEventListener('click', () => {
   const names = [...parts.runs.options].map((one) => one.value);
   const fresh = Array.from({ length: 1000 }, (_, k) => `film-${k + 1}`).find((name) => !names.includes(name));
-  const name = prompt('Name of the film, which its folder gets', fresh);
+  const name = prompt('Name of the film or edit, which its folder gets', fresh);
   if (name) list(name.trim());
 });
 parts.choose.addEventListener('click', () => choose(null));
+parts.choose_video.addEventListener('click', () => parts.videofile.click());
 parts.add.addEventListener('click', () => choose(null));
 
 let over = 0;
@@ -689,7 +712,8 @@ element.addEventListener('drop', async (event) => {
   event.preventDefault();
   over = 0;
   element.classList.remove('wb-dropping');
-  if (event.dataTransfer.files.length) await addPictures(event.dataTransfer.files);
+  const files = [...event.dataTransfer.files], video = files.find(isVideo);
+  if (video) await addVideo(video); else if (files.length) await addPictures(files);
 });
 
 const THEMES = ['auto', 'light', 'dark'];
@@ -706,7 +730,8 @@ function draw() {
   drawTimeline();
   drawSide();
   drawRun();
-  if (state.film) readout(Number(parts.scrub.value));
+  drawStage();
+  if (state.film && !editing()) readout(Number(parts.scrub.value));
 }
 new ResizeObserver(() => { if (state.name) drawTimeline(); }).observe(parts.scroll);
 opening = list().catch(() => {});

@@ -181,14 +181,16 @@ def guidance(config: EditConfig, method: Method) -> tuple[float, float | None]:
     return method.guidance(scale, scale if given is None else given)
 
 
-def unused(given: EditConfig, config: EditConfig, method: Method) -> list[str]:
+def unused(given: EditConfig, config: EditConfig, method: Method, negative_prompt: str) -> list[str]:
     """A note for every setting that was changed and that does nothing here.
 
     Args:
         given: as the user gave it, its nulls open.
         config: its nulls filled.
+        negative_prompt: the model's own, which a record of an earlier run holds although nobody gave it.
     """
     same = {"source_prompt": config.prompt, "source_guidance_scale": config.guidance_scale, "restore": "none"}
+    same["negative_prompt"] = negative_prompt
     defaults = {f.name: f.default for f in fields(config)}
     return [
         f"{name} {getattr(given, name)} is not used: {why}"

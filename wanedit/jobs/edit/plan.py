@@ -128,7 +128,7 @@ def make_edit_plan(
         model.latent_space.tile(config.tile)
     decided = decide_sampling(config, model, getattr(method, "solver", "euler"))
     config = fill(config, decided, own)
-    ignored = unused(given, config, method)
+    ignored = unused(given, config, method, own.negative_prompt)
     config = decide_output(config, method)
 
     size = config.height_width or own_size(path, sides, model, own.size)
