@@ -45,8 +45,8 @@ def covariance_product(
 
     def product(w: Tensor) -> Tensor:
         if derivative == "forward":
-            # The fused attention kernels have no forward derivative.
-            with sdpa_kernel(SDPBackend.MATH):
+            # The fused attention kernels have no forward derivative, and compiled blocks take no part in one.
+            with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
                 change = torch.func.jvp(lambda point: velocity(point, step), (z,), (w,))[1]
         else:
             # Each clip of a batch has a step of its own, or a small w would drown beside a large one.

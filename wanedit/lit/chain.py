@@ -63,8 +63,7 @@ class ChainModule(WanModule[Task]):
     """
 
     def __init__(self, folder: WanFolder, settings: ChainSettings, on_step: OnStep | None = None) -> None:
-        where = (settings.offload_model, settings.t5_cpu, settings.tile)
-        super().__init__(folder, *where, settings.boundary_timestep)
+        super().__init__(folder, settings)
         folder.config.require_images(folder.name)
         self.settings = settings
         self.on_step = on_step or (lambda segment, step: None)
@@ -175,8 +174,8 @@ class FLF2VChain(ChainModule[SegmentTask]):
             whole = self.decodes and task.bridge is None
             frames = to_uint8(self.decode(latents)[0, :, :, :height, :width]) if whole else None
         seconds = time.perf_counter() - started
-        made = latents[0].float().cpu()
-        return SampledSegment(task.index, task.digest, task.tokens, made, frames, seconds, evaluations)
+        made, off = latents[0].float().cpu(), self.off_sdpa
+        return SampledSegment(task.index, task.digest, task.tokens, made, frames, seconds, evaluations, off)
 
     def load(self, tasks: Sequence[SegmentTask], device: torch.device | str = "cpu") -> None:
         """As of `WanModule`; nothing for tasks that no network is needed for."""
@@ -248,11 +247,12 @@ class SequenceDecoder(Worker[DecodeTask]):
     Args:
         folder: an opened model, of which the VAE alone is loaded.
         tile: side of VAE tiles in pixels; None for whole frames.
+        compile: have the decoding of whole clips compiled.
     """
 
-    def __init__(self, folder: WanFolder, tile: int | None = None) -> None:
+    def __init__(self, folder: WanFolder, tile: int | None = None, compile: bool = False) -> None:
         super().__init__()
-        self.folder, self.tile = folder, tile
+        self.folder, self.tile, self.compile_decoding = folder, tile, compile
         # In a list, so that it is no submodule, whose weights Lightning would send from rank to rank.
         self.loaded: list[WanVAE] = []
 
@@ -267,7 +267,10 @@ class SequenceDecoder(Worker[DecodeTask]):
             NumericalError, ResourceError: see `working_on`.
         """
         with self.working_on(batch.name, batch, "Decoded segments stay; lower size"):
-            self.loaded = self.loaded or [load_vae(self.folder, self.device)]
+            if not self.loaded:
+                self.loaded = [load_vae(self.folder, self.device)]
+                if self.compile_decoding:
+                    self.loaded[0].compile_decoding()
             started, latents = time.perf_counter(), batch.latents.read()[None].to(self.device)
             height, width = batch.size
             video = self.loaded[0].decode(latents, self.tile)

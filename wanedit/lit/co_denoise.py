@@ -102,7 +102,8 @@ class CoDenoiser(ChainModule[CoDenoising]):
             if len(self.shares(task)) > 1:
                 _exchange_step(None)
         seconds = time.perf_counter() - started
-        return SampledSegment(task.index, task.digest, task.tokens, x[0].float().cpu(), None, seconds)
+        state, off = x[0].float().cpu(), self.off_sdpa
+        return SampledSegment(task.index, task.digest, task.tokens, state, None, seconds, off_sdpa=off)
 
     def start(self, task: CoDenoising) -> Float[Tensor, "1 channels slots h w"]:
         """Noise: in every segment that which it has apart, in what a bridge has for itself the bridge's."""

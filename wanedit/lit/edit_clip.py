@@ -1,7 +1,7 @@
 """One clip edited with any method and any video model: encoded, corrected, decoded, restored."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -43,7 +43,6 @@ class EditSettings(SamplerSettings):
             "keyframes": the keyframes themselves wherever that motion can be followed. "none": nothing.
         condition_keyframes: fill the condition channels with the keyframes that the model can be shown.
         window: slots of overlapping windows that a longer clip is seen through; None for the whole clip at once.
-        offload_model, t5_cpu, tile, middle_strength: as in generation.
     """
 
     source_guidance_scale: float
@@ -51,10 +50,6 @@ class EditSettings(SamplerSettings):
     restore: Restore = "none"
     condition_keyframes: bool = True
     window: int | None = None
-    offload_model: bool = True
-    t5_cpu: bool = False
-    tile: int | None = None
-    middle_strength: float | Sequence[float] | None = None
 
 
 def edit_clip(

@@ -54,8 +54,7 @@ class FlowMatchingEditor(WanModule[EditTask]):
         settings: EditSettings,
         on_step: OnEditStep | None = None,
     ) -> None:
-        where = (settings.offload_model, settings.t5_cpu, settings.tile)
-        super().__init__(folder, *where, settings.boundary_timestep)
+        super().__init__(folder, settings)
         own = getattr(method, "solver", settings.solver)
         if replace(settings, solver=own).schedule != settings.schedule:
             raise InputError(
@@ -84,7 +83,8 @@ class FlowMatchingEditor(WanModule[EditTask]):
             device = self.ready(batch).vae.mean.device
             model = self.video_model(batch)
             shown = shown_frames(self.folder, self.settings, batch)
-            return edit_clip(model, self.method, batch, self.settings, shown, device, self.on_step)
+            made = edit_clip(model, self.method, batch, self.settings, shown, device, self.on_step)
+            return replace(made, off_sdpa=self.off_sdpa)
 
     def video_model(self, task: EditTask) -> "WanVideoModel":
         """The model as methods ask it about a task."""

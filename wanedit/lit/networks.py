@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset, default_collate
 
 from wanedit.errors import InputError, NumericalError, ResourceError
 from wanedit.lit.data import Stream
-from wanedit.lit.tasks import Task
+from wanedit.lit.tasks import SamplerSettings, Task
 from wanedit.progress import counted
 from wanedit.video.arrays import pixels_sha256
 from wanedit.wan.condition import load_image_encoder, load_text_encoder
@@ -57,7 +57,7 @@ class Worker(LightningModule, Generic[Task]):
 
         Raises:
             NumericalError: a velocity or the decoded video is not finite; names task, rank and step.
-            ResourceError: out of memory; names the settings that lower it.
+            ResourceError: out of memory; names the settings that lower it. Or the compiler cannot do it.
         """
         try:
             with torch.inference_mode(False), torch.no_grad():
@@ -69,6 +69,17 @@ class Worker(LightningModule, Generic[Task]):
                 f"out of memory in {name} ({task.tokens} tokens): {str(error).splitlines()[0]} "
                 f"{advice}, or set offload_model, t5_cpu or tile"
             ) from None
+        except Exception as error:
+            # The compiler's classes are told by their home, whose import takes seconds.
+            if any(
+                kind.__module__.startswith(("torch._dynamo", "torch._inductor"))
+                for kind in type(error).__mro__
+            ):
+                said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+                raise ResourceError(
+                    f"{name}: torch.compile: {said}; the same run goes on without compile"
+                ) from error
+            raise
 
     def transfer_batch_to_device(self, batch: Task, device: torch.device, dataloader_idx: int) -> Task:
         """Leave the task on the CPU: what is needed is moved when it is needed."""
@@ -86,27 +97,12 @@ class WanModule(Worker[Task], ABC):
 
     Args:
         folder: an opened model.
-        offload_model: on an accelerator, the transformer is in host memory while the VAE works, and of two
-            experts only the one that answers is on the device.
-        t5_cpu: the text encoder runs on the CPU.
-        tile: side of VAE tiles in pixels; None for whole frames.
-        boundary_timestep: down to which the high-noise expert of two answers; None for the model's own.
+        computing: where its parts are, and how they compute.
     """
 
-    def __init__(
-        self,
-        folder: WanFolder,
-        offload_model: bool,
-        t5_cpu: bool,
-        tile: int | None,
-        boundary_timestep: float | None = None,
-    ) -> None:
+    def __init__(self, folder: WanFolder, computing: SamplerSettings) -> None:
         super().__init__()
-        self.folder = folder
-        self.offload_model = offload_model
-        self.t5_cpu = t5_cpu
-        self.tile = tile
-        self.boundary_timestep = boundary_timestep
+        self.folder, self.computing = folder, computing
         self.encodings = Encodings()
         self.ahead: Sequence[Task] = ()  # to be encoded with the first task
         # In a tuple, so that they are no submodules: Lightning would copy a rank's weights to all others, and bring a
@@ -157,7 +153,7 @@ class WanModule(Worker[Task], ABC):
         if not tasks:
             return
         device = torch.device(device)
-        text_device = torch.device("cpu") if self.t5_cpu else device
+        text_device = torch.device("cpu") if self.computing.t5_cpu else device
         texts = {text for task in tasks for text in self.texts(task)} - self.encodings.text.keys()
         # By their tasks: of a long chain the pictures themselves would fill the memory.
         found = {
@@ -180,7 +176,12 @@ class WanModule(Worker[Task], ABC):
         """VAE to the device, transformer there too or to host memory."""
         home = torch.device("cpu") if self._offloading(device) else device
         vae = load_vae(self.folder, device)
-        transformer = load_transformer(self.folder, home, default_dtype(device), self.boundary_timestep)
+        boundary = self.computing.boundary_timestep
+        transformer = load_transformer(self.folder, home, default_dtype(device), boundary)
+        transformer.set_attention(self.computing.attention)
+        if self.computing.compile:
+            transformer.compile_blocks()
+            vae.compile_decoding()
         self.networks = Networks(transformer, vae)
 
     def ready(self, task: Task) -> Networks:
@@ -200,11 +201,16 @@ class WanModule(Worker[Task], ABC):
             raise RuntimeError('nothing is loaded; call setup("predict") or load() first')
         return self.networks
 
+    @property
+    def off_sdpa(self) -> float | None:
+        """As of its transformer; None while none is loaded."""
+        return None if self.networks is None else self.networks.transformer.off_sdpa
+
     def encode(self, video: Tensor) -> Tensor:
         """Latents of pixels, on the VAE's device; an offloaded transformer leaves it meanwhile."""
         _, vae = self.loaded()
         self._send_away(vae.mean.device)
-        return vae.encode(video.to(vae.mean.device), self.tile)
+        return vae.encode(video.to(vae.mean.device), self.computing.tile)
 
     def encode_first(self, images: Mapping[int, Tensor]) -> Tensor | None:
         """The latent (1, channels, 1, h, w) of the picture at frame 0, where the model is shown one in place."""
@@ -217,10 +223,10 @@ class WanModule(Worker[Task], ABC):
         """Pixels (B, 3, T, H, W) in [-1, 1]; the transformer leaves the device meanwhile if offloading."""
         _, vae = self.loaded()
         self._send_away(latents.device)
-        return vae.decode(latents, self.tile)
+        return vae.decode(latents, self.computing.tile)
 
     def _offloading(self, device: torch.device) -> bool:
-        return self.offload_model and device.type != "cpu"
+        return self.computing.offload_model and device.type != "cpu"
 
     def bring(self, device: torch.device) -> None:
         """The transformer to the device, or only the expert that will answer."""

@@ -317,6 +317,7 @@ class SampledSegment:
         frames: None from a chain that does not decode.
         seconds: wall time of sampling, and of decoding where it is done.
         evaluations: passes of the network that were made.
+        off_sdpa: how far its attention was off sdpa, see `WanTransformer`; None where that is what was asked.
     """
 
     index: int
@@ -326,6 +327,7 @@ class SampledSegment:
     frames: UInt8[np.ndarray, "t height width 3"] | None
     seconds: float
     evaluations: int = 0
+    off_sdpa: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,7 +384,7 @@ class DecodedPiece:
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """Which noise levels are visited, and how strongly the prompt counts at each.
+    """Which noise levels are visited, how strongly the prompt counts at each, and how and where that is computed.
 
     Attributes:
         noise_levels: sigmas in the place of those that steps and shift give; the first `num_inference_steps` of them.
@@ -390,6 +392,14 @@ class SamplerSettings:
         guidance_scale_low: guidance once the first of several experts has handed over; None for the same.
         boundary_timestep: down to which the high-noise expert of two answers; None for the model's own.
         cache: answers in the network's place where it may; None for never.
+        attention: which of `wanedit.wan.config.ATTENTIONS` is asked.
+        compile: have the transformer's blocks and the decoding of whole clips compiled.
+        offload_model: on an accelerator, the transformer is in host memory while the VAE works, and of two
+            experts only the one that answers is on the device.
+        t5_cpu: the text encoder runs on the CPU.
+        tile: side of VAE tiles in pixels; None for whole frames.
+        middle_strength: how firmly the mask holds keyframes in the middle, for all transformers or for each; None for
+            what is the model's own.
     """
 
     num_inference_steps: int
@@ -400,6 +410,12 @@ class SamplerSettings:
     guidance_scale_low: float | None = field(default=None, kw_only=True)
     boundary_timestep: float | None = field(default=None, kw_only=True)
     cache: StepCache | None = field(default=None, kw_only=True)
+    attention: str = field(default="sdpa", kw_only=True)
+    compile: bool = field(default=False, kw_only=True)
+    offload_model: bool = field(default=True, kw_only=True)
+    t5_cpu: bool = field(default=False, kw_only=True)
+    tile: int | None = field(default=None, kw_only=True)
+    middle_strength: float | Sequence[float] | None = field(default=None, kw_only=True)
 
     @property
     def guided(self) -> bool:
@@ -416,7 +432,10 @@ class SamplerSettings:
             shown = f"{self.num_inference_steps} steps, shift {self.shift:g}"
         low = "" if self.guidance_scale_low is None else f", then {self.guidance_scale_low:g}"
         cache = "" if self.cache is None else f", {type(self.cache).__name__}"
-        return f"{shown}, guidance {self.guidance_scale:g}{low}{cache}"
+        how = (
+            "" if self.attention == "sdpa" else f", attention {self.attention}"
+        ) + ", compiled" * self.compile
+        return f"{shown}, guidance {self.guidance_scale:g}{low}{cache}{how}"
 
     def passes(self, handovers: Sequence[float], step: Step) -> int:
         """Passes of the network for one velocity: two under guidance. `handovers` as of an `OpenModel`."""
@@ -451,22 +470,9 @@ class SamplerSettings:
 
 @dataclass(frozen=True)
 class ChainSettings(SamplerSettings):
-    """How every segment of a run is sampled.
-
-    Attributes:
-        offload_model: on an accelerator, the transformer is in host memory while the VAE works, and of two
-            experts only the one that answers is on the device.
-        t5_cpu: the text encoder runs on the CPU.
-        tile: side of VAE tiles in pixels; None for whole frames.
-        middle_strength: how firmly the mask holds keyframes in the middle, for all transformers or for each; None for
-            what is the model's own.
-    """
+    """How every segment of a run is sampled."""
 
     solver: str = "unipc"
-    offload_model: bool = True
-    t5_cpu: bool = False
-    tile: int | None = None
-    middle_strength: float | Sequence[float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -570,6 +576,7 @@ class EditedClip:
         seconds: wall time of encoding, sampling and decoding.
         evaluations: forward passes of the transformer.
         steps: what was measured at every step.
+        off_sdpa: as of a `SampledSegment`.
     """
 
     index: int
@@ -580,6 +587,7 @@ class EditedClip:
     seconds: float
     evaluations: int
     steps: tuple[Metrics, ...] = ()
+    off_sdpa: float | None = None
 
 
 def cost(task: Work) -> int:

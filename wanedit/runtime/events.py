@@ -22,6 +22,11 @@ Values = TypeVar("Values")
 NOT_FINITE = ("inf", "-inf", "nan")
 
 
+def attended(attention: str, off_sdpa: float | None) -> Event:
+    """What a line about sampling says of attention, which sdpa's does not."""
+    return {} if off_sdpa is None else {"attention": attention, "off_sdpa": float(f"{off_sdpa:.3g}")}
+
+
 def append_event(path: Path, event: Event) -> None:
     """Add one line to a JSONL file, as `append_line`.
 

@@ -30,6 +30,7 @@ from wanedit.runtime.settings import (
     MODEL_FIELDS,
     IsDataclass,
     RunSettings,
+    SampledSettings,
     TrackingSettings,
     canonical,
     check_values,
@@ -61,6 +62,20 @@ def resolve_threads(config: RunSettings, directory: RunDirectory) -> int:
     """
     earlier = _recorded_before("cpu_threads", config, directory)
     return config.cpu_threads or earlier or launch.all_cores()
+
+
+def resolve_attention(config: SampledSettings, directory: RunDirectory) -> str:
+    """Who computes attention: who is named, or for "auto" whoever did in this folder's earlier run, so that a package
+    that was installed since does not make all of it anew."""
+    if (
+        config.attention != "auto"
+        or config.force_regenerate
+        or not (earlier := own_record(config.job, directory))
+    ):
+        return config.attention
+    # Before it could be chosen, it was sdpa.
+    recorded = earlier.get("attention", "sdpa")
+    return recorded if isinstance(recorded, str) else config.attention
 
 
 def _recorded_before(name: str, config: RunSettings, directory: RunDirectory) -> int | None:

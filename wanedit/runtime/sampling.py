@@ -10,7 +10,9 @@ from wanedit.flow.caching import StepCache
 from wanedit.flow.path import Schedule, schedule
 from wanedit.lit.model import OpenModel
 from wanedit.runtime.options import changed, construct, describe
+from wanedit.wan.attention import chosen
 from wanedit.wan.catalog import Sampling
+from wanedit.wan.config import ATTENTIONS
 from wanedit.wan.load import TRAIN_TIMESTEPS, WanFolder
 
 
@@ -85,6 +87,7 @@ def decide_sampling(config: Any, model: OpenModel, solver: str) -> Sampled:
     cache = decide_cache(config, model)
     # As it is for this model, so that a record needs no file beside it.
     filled["cache_options"] = {} if cache is None else changed(cache)
+    filled["attention"] = decide_attention(config.attention, model)
     return Sampled(filled, boundary, notes + (cache.doubts(model.name) if cache else []), cache)
 
 
@@ -105,6 +108,20 @@ def hashed_cache(cache: StepCache | None) -> Json:
     """What a cache adds to the hash of what it helps to make: nothing where there is none, so that what was made before
     keeps its name."""
     return {} if cache is None else {"cache": [CACHES.name_of(type(cache)), describe(cache)]}
+
+
+def decide_attention(name: str, model: OpenModel) -> str:
+    """The back end that a run of this model asks; see `wanedit.wan.attention.chosen`, also for what is raised. One that
+    is no Wan attends as it likes."""
+    return chosen(name, model.config.head_dim) if isinstance(model, WanFolder) else "sdpa"
+
+
+def hashed_computing(attention: str, compile: bool) -> Json:
+    """What they add to the hash of what they compute, whose last bits they change: nothing for sdpa, not compiled."""
+    added: Json = {}
+    if attention != "sdpa":
+        added["attention"] = [attention, *([code] if (code := ATTENTIONS.code(attention)) else [])]
+    return added | ({"compile": True} if compile else {})
 
 
 def _boundary(level: float | None, index: int | None, model: OpenModel, plan: Schedule) -> float | None:

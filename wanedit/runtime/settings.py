@@ -306,6 +306,11 @@ class SampledSettings(RunSettings):
         cache: what answers in the network's place where little changes: easycache, which calibrates itself; magcache,
             for which `wanedit calibrate` measures the model; teacache; spectrum. none computes every step.
         cache_options: fields of the cache, such as {"threshold": 0.1}.
+        attention: who computes it. sdpa: PyTorch. flash, flash3, flash4, sage, flex: others, if they are installed;
+            each is held against sdpa before the first step. auto: what was written for this card, if it is installed,
+            never sage; else sdpa.
+        compile: have the transformer's blocks, and the decoding of clips that fit memory whole, compiled, which takes a
+            minute at first and is kept on disk.
     """
 
     noise_levels: Annotated[
@@ -317,6 +322,8 @@ class SampledSettings(RunSettings):
     distilled: str = "auto"
     cache: Annotated[str, Registered("wanedit.flow.caches:CACHES")] = "none"
     cache_options: dict[str, Any] = field(default_factory=dict)
+    attention: Annotated[str, Registered("wanedit.wan.config:ATTENTIONS")] = "auto"
+    compile: bool = False
 
     @property
     def listed(self) -> tuple[float, ...] | None:

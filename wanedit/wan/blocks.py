@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wanedit.wan.attention import Attention, sdpa
+
 THETA = 10000.0
 
 
@@ -83,7 +85,7 @@ class RMSNorm(nn.Module):
     """Root-mean-square norm over the whole width, before it is split into heads.
 
     Rounded to the dtype of `x` before the float32 weight is applied, as the official code does; the result is
-    float32 and is rounded once more, after RoPE, by `attention`.
+    float32 and is rounded once more, after RoPE, by `attend`.
     """
 
     def __init__(self, dim: int, eps: float) -> None:
@@ -104,27 +106,28 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(input.float(), self.normalized_shape, weight, bias, self.eps)
 
 
-def attention(
-    q: Float[Tensor, "b n heads d"], k: Float[Tensor, "b m heads d"], v: Float[Tensor, "b m heads d"]
-) -> Float[Tensor, "b n width"]:
-    """Softmax attention in the dtype of `v`, heads joined again: (B, N, heads * d)."""
-    q, k = q.to(v.dtype), k.to(v.dtype)
-    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-    return out.transpose(1, 2).flatten(2)
-
-
 class _Projections(nn.Module):
     """The q, k, v, o projections and q, k norms that both kinds of attention have."""
 
     def __init__(self, dim: int, num_heads: int, eps: float) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.attention: Attention = sdpa
         self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
         self.norm_q = RMSNorm(dim, eps)
         self.norm_k = RMSNorm(dim, eps)
 
     def heads(self, x: Float[Tensor, "b n width"]) -> Float[Tensor, "b n heads d"]:
         return x.unflatten(-1, (self.num_heads, -1))
+
+    def attend(
+        self,
+        q: Float[Tensor, "b n heads d"],
+        k: Float[Tensor, "b m heads d"],
+        v: Float[Tensor, "b m heads d"],
+    ) -> Float[Tensor, "b n width"]:
+        """Softmax attention in the dtype of `v`, heads joined again."""
+        return self.attention(q.to(v.dtype), k.to(v.dtype), v).flatten(2)
 
 
 class SelfAttention(_Projections):
@@ -136,7 +139,7 @@ class SelfAttention(_Projections):
         x = x.to(self.q.weight.dtype)
         q = rotate(self.heads(self.norm_q(self.q(x))), cos, sin)
         k = rotate(self.heads(self.norm_k(self.k(x))), cos, sin)
-        return self.o(attention(q, k, self.heads(self.v(x))))
+        return self.o(self.attend(q, k, self.heads(self.v(x))))
 
 
 @dataclass(frozen=True)
@@ -181,9 +184,9 @@ class CrossAttention(_Projections):
 
     def forward(self, x: Float[Tensor, "b n width"], context: KeysValues) -> Float[Tensor, "b n width"]:
         q = self.heads(self.norm_q(linear(self.q, x)))
-        out = attention(q, *context.text)
+        out = self.attend(q, *context.text)
         if context.image is not None:
-            out = out + attention(q, *context.image)
+            out = out + self.attend(q, *context.image)
         return self.o(out)
 
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import Json, read_json
+from wanedit.registry import Registry
 from wanedit.timeline import slots
 
 PATCH_SIZE = (1, 2, 2)
@@ -33,6 +34,10 @@ _LORA = re.compile(
     rf"(?P<file>.+?)(?::(?P<strength>[-+]?{_NUMBER}))?(?::(?P<expert>high|low))?"
     rf"(?(strength)(?::(?P<below>{_NUMBER}))?)",
     re.DOTALL,
+)
+# Back ends of attention, which are functions; here, since settings name them and torch takes seconds to import.
+ATTENTIONS: Registry[Any] = Registry(
+    "attention", "wanedit.wan.attention", base="wanedit.wan.attention:Attention"
 )
 MODEL_TYPES = ("t2v", "i2v", "flf2v", "ti2v", "vace")
 

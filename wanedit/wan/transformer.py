@@ -7,6 +7,7 @@ for high and one for low noise: `Experts`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wanedit.errors import InputError
-from wanedit.wan.blocks import Block, Head, HintBlock, ImageEmbedding, KeysValues, linear, rotation
-from wanedit.wan.config import IMAGE_TOKENS, PATCH_SIZE, WanConfig
+from wanedit.wan.attention import Attention, Checked
+from wanedit.wan.blocks import (
+    Block,
+    CrossAttention,
+    Head,
+    HintBlock,
+    ImageEmbedding,
+    KeysValues,
+    SelfAttention,
+    linear,
+    rotation,
+)
+from wanedit.wan.config import ATTENTIONS, IMAGE_TOKENS, PATCH_SIZE, WanConfig
 
 
 @dataclass(frozen=True)
@@ -50,11 +62,18 @@ def sinusoidal_embedding(timestep: Float[Tensor, " b"], dim: int) -> Float[Tenso
 
 
 class WanTransformer(nn.Module):
-    """Wan's DiT for any `WanConfig`. Parameter names are the official ones."""
+    """Wan's DiT for any `WanConfig`. Parameter names are the official ones.
+
+    Attributes:
+        off_sdpa: the largest relative difference of its attention to sdpa; None where that is not measured (yet).
+    """
+
+    off_sdpa: float | None = None
 
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
         self.config = config
+        self._unchecked: str | None = None
         dim, eps = config.dim, config.eps
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, kernel_size=PATCH_SIZE, stride=PATCH_SIZE)
         self.text_embedding = nn.Sequential(
@@ -84,6 +103,38 @@ class WanTransformer(nn.Module):
     def hint_list(self) -> list[HintBlock]:
         """The hint blocks of a vace, typed; one for each of `vace_layers`."""
         return list(self.vace_blocks)  # pyright: ignore[reportReturnType]
+
+    def set_attention(self, name: str) -> None:
+        """Attend by this back end from now on, which the next velocity is computed with twice: first to hold it against
+        sdpa. Raises InputError for a name that there is not."""
+        self._attend_by(ATTENTIONS[name])
+        self._unchecked = None if name == "sdpa" else name
+
+    def _attend_by(self, attention: Attention) -> None:
+        for module in self.modules():
+            if isinstance(module, SelfAttention | CrossAttention):
+                module.attention = attention
+
+    def _check_attention(self, name: str, *inputs: Any) -> None:
+        """Compute a velocity whose attention is held against sdpa. Raises as `Checked`."""
+        check = Checked(name)
+        self._attend_by(check)
+        # What compares, and may refuse, is no part of a graph.
+        with torch.compiler.set_stance("force_eager"):
+            self._velocity(*inputs)
+        self.set_attention(name)
+        self._unchecked, self.off_sdpa = None, check.worst
+
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Have the blocks compiled as they are first called, all by one graph, which leaves the number of tokens open.
+
+        A graph each for one clip and several, for one time and one of each slot, and for hint blocks. What the compiler
+        cannot do raises there; nothing goes on uncompiled.
+        """
+        # Experts, and the models that one process asks one after the other, share the count.
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        for block in [*self.block_list(), *self.hint_list()]:
+            block.compile(fullgraph=True, dynamic=True, backend=backend)
 
     def prepare(
         self,
@@ -204,6 +255,7 @@ class WanTransformer(nn.Module):
         Raises:
             InputError: the latents have another grid or batch than the context was prepared for, or there is
                 not one timestep for each of them, or for each of their slots.
+            InputError, NumericalError: attention other than sdpa's fails its check, see `Checked`.
         """
         batch = latents.shape[0]
         expected = (context.batch(), self.config.out_dim, *context.grid)
@@ -212,12 +264,24 @@ class WanTransformer(nn.Module):
         if tuple(timestep.shape) not in ((batch,), (batch, context.grid[0])):
             expected = f"({batch},) or ({batch}, {context.grid[0]})"
             raise InputError(f"timestep has shape {tuple(timestep.shape)}; expected {expected}")
+        if self._unchecked is not None:
+            self._check_attention(self._unchecked, latents, timestep, context)
+        return self._velocity(latents, timestep, context)
+
+    def _velocity(
+        self,
+        latents: Float[Tensor, "b channels s h w"],
+        timestep: Float[Tensor, "b *slots"],
+        context: Context,
+    ) -> Float[Tensor, "b channels s h w"]:
+        batch = latents.shape[0]
         time, modulation = self._times(timestep.flatten())
         # (B, times, …) with 1 or S times.
         time, modulation = time.unflatten(0, (batch, -1)), modulation.unflatten(0, (batch, -1))
         weight = self.patch_embedding.weight[:, : self.config.out_dim]
         patches = F.conv3d(latents.to(weight.dtype), weight, self.patch_embedding.bias, stride=PATCH_SIZE)
-        x = patches.flatten(2).transpose(1, 2).float()
+        # Laid out as what a block returns: else the first block would be compiled by a graph of its own.
+        x = patches.flatten(2).transpose(1, 2).float().contiguous()
         start, c = x, context.condition
         own, read = context.cross[: len(self.blocks)], context.cross[len(self.blocks) :]
         hints = dict(zip(self.config.vace_layers, zip(self.hint_list(), read, strict=True), strict=True))
@@ -292,6 +356,21 @@ class Experts(nn.Module):
     def expert_list(self) -> list[WanTransformer]:
         """The experts, typed: nn.ModuleList forgets what it holds."""
         return list(self.experts)  # pyright: ignore[reportReturnType]
+
+    @property
+    def off_sdpa(self) -> float | None:
+        """As of a `WanTransformer`, of all that were asked."""
+        return max((one.off_sdpa for one in self.expert_list() if one.off_sdpa is not None), default=None)
+
+    def set_attention(self, name: str) -> None:
+        """As of a `WanTransformer`, for every expert."""
+        for expert in self.expert_list():
+            expert.set_attention(name)
+
+    def compile_blocks(self) -> None:
+        """As of a `WanTransformer`, for every expert."""
+        for expert in self.expert_list():
+            expert.compile_blocks()
 
     def swap_on(self, device: torch.device) -> None:
         """From now on keep only the answering expert on `device`."""

@@ -127,9 +127,17 @@ class WanVAE(nn.Module):
         super().__init__()
         self.model = model
         self.latent_space, self.width = latent_space(config), width(config)
+        self._decode_whole = decode_latents
         # Statistics, not weights: in no checkpoint, and real numbers even where modules are built on the meta device.
         self.register_buffer("mean", torch.tensor(config["latents_mean"], device="cpu"), persistent=False)
         self.register_buffer("std", torch.tensor(config["latents_std"], device="cpu"), persistent=False)
+
+    def compile_decoding(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Have the decoding of whole clips compiled as it is first called, by one graph for all lengths and sizes, and
+        another for single frames. What the compiler cannot do raises there."""
+        # CPU convolutions of few frames or pixels have thresholds, which count as graphs.
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        self._decode_whole = torch.compile(decode_latents, fullgraph=True, dynamic=True, backend=backend)
 
     def _encode(self, video: Tensor) -> Tensor:
         if self._fits_whole(*video.shape[2:]):
@@ -141,7 +149,7 @@ class WanVAE(nn.Module):
     def _decode(self, latents: Tensor) -> Tensor:
         slots, stride = latents.shape[2], self.latent_space.stride
         if self._fits_whole(STRIDE * (slots - 1) + 1, latents.shape[3] * stride, latents.shape[4] * stride):
-            video = decode_latents(self.model, latents * _channels(self.std) + _channels(self.mean))
+            video = self._decode_whole(self.model, latents * _channels(self.std) + _channels(self.mean))
         else:
             video = self._in_chunks(self.model.decode, latents, self.model.decoder, "decoding", slots)
         return video.clamp(-1, 1)

@@ -30,7 +30,7 @@ ELSEWHERE = {
     "job", "video", "keyframes", "start", "num_frames", "fps", "decoder", "salvage", "size",
     "resize_policy", "keyframe_fit", "output_size", "long_source", "method", "method_options",
     "controller", "controller_options", "alpha", "beta", *MODEL_FIELDS, "lora", "lora_partial", "distilled",
-    "cache", "cache_options",
+    "cache", "cache_options", "attention", "compile",
     "gpu_id", "cpu_threads", "first_number", "middle_strength", "offload_model", "t5_cpu", "module_folders",
     "save_latents", "crf", "force_regenerate", "output",
     *TrackingSettings.__dataclass_fields__,
@@ -146,7 +146,8 @@ def unread(config: EditConfig, method: Method) -> dict[str, str]:
     if "model" in ignored:
         names = [f.name for f in fields(config) if f.name not in ELSEWHERE]
         return dict.fromkeys(
-            (*names, "save_latents", "alpha", "beta", "controller", "cache"), f"{name} asks the model nothing"
+            (*names, "save_latents", "alpha", "beta", "controller", "cache", "attention", "compile"),
+            f"{name} asks the model nothing",
         )
     found = {}
     controller = getattr(method, "controller", None)

@@ -43,8 +43,8 @@ from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.launch import elsewhere
 from wanedit.runtime.options import describe
-from wanedit.runtime.record import resolve_seed, resolve_threads
-from wanedit.runtime.sampling import Sampled, decide_sampling, hashed_cache
+from wanedit.runtime.record import resolve_attention, resolve_seed, resolve_threads
+from wanedit.runtime.sampling import Sampled, decide_sampling, hashed_cache, hashed_computing
 from wanedit.video import FitRecord
 from wanedit.video.arrays import Clock, pixels_sha256
 from wanedit.video.formats import format_of
@@ -60,7 +60,7 @@ ALGORITHM = 2
 # Decided anew by a run that takes up a record of this one and changes something.
 ASKED_AGAIN = ("size", "resize_policy", "restore", "output_size")
 # What says how a Wan is run, and no other model is told.
-OF_WAN = ("offload_model", "t5_cpu", "tile", "negative_prompt", "middle_strength")
+OF_WAN = ("offload_model", "t5_cpu", "tile", "negative_prompt", "middle_strength", "attention", "compile")
 Say = Callable[[str], None]
 
 
@@ -167,7 +167,7 @@ def make_edit_plan(
         if {held, model.shows.middle} != {(1.0,)}:
             decides["middle_strength"] = list(held)
     if works := "model" not in method.ignores:
-        decides |= hashed_cache(settings.cache)
+        decides |= hashed_cache(settings.cache) | hashed_computing(settings.attention, settings.compile)
     if settings.restore in CARRIED:
         decides["carried"] = VERSION
     task = EditTask(
@@ -248,7 +248,8 @@ def fill(config: EditConfig, decided: Sampled, own: Sampling) -> EditConfig:
         "source_guidance_scale": decided.filled["guidance_scale"],
     }
     # Filled as numbers, where it was a text; as it is for this model.
-    config = replace(config, noise_levels=None, cache_options=decided.filled["cache_options"])
+    own_words = {name: decided.filled[name] for name in ("cache_options", "attention")}
+    config = replace(config, noise_levels=None, **own_words)
     return replace(config, **{name: v for name, v in defaults.items() if getattr(config, name) is None})
 
 
@@ -288,6 +289,8 @@ def edit_settings(config: EditConfig, model: OpenModel, method: Method, num_fram
         tile=config.tile,
         middle_strength=config.middle_strength,
         cache=decided.cache,
+        attention=decided.filled["attention"],
+        compile=config.compile,
     )
 
 
@@ -341,6 +344,7 @@ def resolve_edit(config: EditConfig, directory: RunDirectory) -> EditConfig:
         config,
         base_seed=resolve_seed(config, directory),
         cpu_threads=resolve_threads(config, directory),
+        attention=resolve_attention(config, directory),
     )
 
 

@@ -21,7 +21,7 @@ from wanedit.progress import counted, counting
 from wanedit.runtime import launch, leftovers
 from wanedit.runtime.cost import LOSSLESS_SHARE, require_memory
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
-from wanedit.runtime.events import append_event, number, progress_bars, read_events, recorded_steps
+from wanedit.runtime.events import append_event, attended, number, progress_bars, read_events, recorded_steps
 from wanedit.runtime.options import describe
 from wanedit.runtime.outputs import film_metadata
 from wanedit.runtime.predict import predict, save_latents, write_piece
@@ -214,6 +214,7 @@ def sample(
                 "digest": clip.digest,
                 # |x0_hat[K] - x_e| / |x_e| of the last step that measured it.
                 "keyframe_error": measured[-1] if measured else None,
+                **attended(plan.settings.attention, clip.off_sdpa),
             }
             # First, for what is in the journal is never edited again, and would lack it for ever.
             append_event(directory.metrics, line)

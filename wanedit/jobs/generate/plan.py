@@ -45,8 +45,8 @@ from wanedit.runtime.events import wide_console
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.launch import World, elsewhere
 from wanedit.runtime.predict import Velocities
-from wanedit.runtime.record import own_record, resolve_seed, resolve_threads
-from wanedit.runtime.sampling import decide_sampling, hashed_cache
+from wanedit.runtime.record import own_record, resolve_attention, resolve_seed, resolve_threads
+from wanedit.runtime.sampling import decide_sampling, hashed_cache, hashed_computing
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
@@ -216,6 +216,8 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         tile=config.tile,
         middle_strength=config.middle_strength,
         cache=decided.cache,
+        attention=filled["attention"],
+        compile=config.compile,
     )
     above, below = settings.schedule.split(config.co_sigma)
     if config.joins == "co_denoise" and not len(above):
@@ -445,7 +447,7 @@ def _tasks(
                 for name, value in asdict(settings).items()
                 # Where weights lie changes no pixel; how firmly the middle is held stands below. What came later is
                 # left out unless it is set, so that earlier segments keep their names.
-                if name not in ("offload_model", "t5_cpu", "middle_strength", "cache")
+                if name not in ("offload_model", "t5_cpu", "middle_strength", "cache", "attention", "compile")
                 and not (name in LATER and value in ((), None))
             },
             **(
@@ -459,6 +461,7 @@ def _tasks(
             **({"references": [image.sha256 for image in subjects]} if subjects else {}),
             # Left out where it is the package's own, so that earlier segments keep their names.
             **hashed_cache(settings.cache),
+            **hashed_computing(settings.attention, settings.compile),
             **({"code": code} if (code := SOLVERS.code(settings.solver)) else {}),
         }
         yield SegmentTask(
@@ -559,6 +562,7 @@ def resolve(config: GenerationConfig, directory: RunDirectory, world: World) -> 
         decode=decode,
         base_seed=resolve_seed(config, directory),
         cpu_threads=resolve_threads(config, directory),
+        attention=resolve_attention(config, directory),
         offload_model=offload,
     )
 

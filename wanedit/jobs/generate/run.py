@@ -33,7 +33,14 @@ from wanedit.lit.tasks import CoDenoising, DecodedPiece, NamedWork, SampledSegme
 from wanedit.runtime import launch, leftovers, workers
 from wanedit.runtime.claims import DECIDING, LOOK, InUseError, Pulled
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
-from wanedit.runtime.events import append_event, counting_together, events_of, progress_bars, read_events
+from wanedit.runtime.events import (
+    append_event,
+    attended,
+    counting_together,
+    events_of,
+    progress_bars,
+    read_events,
+)
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
 from wanedit.runtime.predict import Velocities, predict, write_latents, write_piece
@@ -378,6 +385,7 @@ def sample(
             "evaluations": plan.evaluations_of(task) if together else made.evaluations,
             "seconds": round(made.seconds, 3),
             "latent_rms": round(float(made.latents.square().mean().sqrt()), 5),
+            **attended(plan.settings.attention, made.off_sdpa),
         }
         # First, for what is in the journal is never sampled again, and would lack it for ever.
         append_event(directory.metrics, line)
@@ -429,7 +437,7 @@ def sample(
                 predict(chain, pulled(stage), save_latents, config, world)
     units = {piece.digest: 1 for piece in todo.pieces}
     with counting_together(f"decoding{ranks}", "segments", len(units), units_of_others(units)) as counted:
-        decoder = SequenceDecoder(plan.folder, plan.settings.tile)
+        decoder = SequenceDecoder(plan.folder, plan.settings.tile, plan.settings.compile)
         predict(decoder, pulled(todo.pieces), save_piece, config, world)
 
 
