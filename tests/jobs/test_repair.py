@@ -73,12 +73,7 @@ def test_a_run_that_is_stopped_while_it_repairs_comes_to_the_same(
     # Once done it is done, from the same settings and from its record.
     count = len(events(result, "judged", "repair", "repaired"))
     assert run(**settings).sampled == ()
-    again = run_cli("generate", "--config", str(tmp_path / "out" / "config.yaml"), "--quiet")
-    assert again.code == 0, again.err
-    assert len(events(result, "judged", "repair", "repaired")) == count
-    assert np.array_equal(read_frames(result.video), read_frames(whole.video))
     directory = RunDirectory(tmp_path / "out", result.video)
-    assert leftovers(directory, last_started(directory)) == []
     # Another launch that waited for the film comes to the takes that it has.
     metrics = tmp_path / "out" / "metrics.jsonl"
     *lines, wrote = metrics.read_text().splitlines(keepends=True)
@@ -103,6 +98,11 @@ def test_a_run_that_is_stopped_while_it_repairs_comes_to_the_same(
         stitching.join()
     assert (helped.segments, helped.sampled) == (whole.segments, ())
     assert metrics.read_text().splitlines(keepends=True) == [*lines, wrote]
+    again = run_cli("generate", "--config", str(tmp_path / "out" / "config.yaml"), "--quiet")
+    assert again.code == 0, again.err
+    assert len(events(result, "judged", "repair", "repaired")) == count
+    assert np.array_equal(read_frames(result.video), read_frames(whole.video))
+    assert leftovers(directory, last_started(directory)) == []
 
 
 def test_what_stays_is_judged_as_evaluate_does(run: Run, four: list[list[Any]]) -> None:
