@@ -14,12 +14,14 @@ from PIL import Image
 from tests.runs import draw_keyframe, moving_square
 from wanedit import EditConfig, EditResult, GenerationConfig, GenerationResult, edit, generate
 from wanedit.board.edits import WAYS
+from wanedit.board.films import presets
 from wanedit.board.session import Session, StaleError, finite
 from wanedit.errors import InputError
 from wanedit.files import read_yaml
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.video import read_frames, write_video
 from wanedit.video.decode import probe
+from wanedit.wan.catalog import KNOWN_MODELS, KnownModel
 
 SETTINGS = {"size": "32*32", "num_inference_steps": 2, "base_seed": 7, "prompt": "a square"}
 EDIT = {"num_inference_steps": 2, "base_seed": 7, "size": "32*32", "prompt": "a blue square"}
@@ -217,6 +219,23 @@ def test_what_is_no_picture_or_too_large_is_refused(
     with pytest.raises(InputError, match="pixels"):
         session.add_picture("a", tmp_path / "large.png")
     assert not (session.folder / "a" / "keyframes").exists()
+
+
+@pytest.mark.parametrize("model", KNOWN_MODELS, ids=lambda model: model.name)
+def test_presets_are_sizes_that_every_model_takes(model: KnownModel) -> None:
+    found = presets(model.sampling)
+    assert found[0]["settings"] == {"size": None, "fps": None, "num_inference_steps": None}
+    for one in found[1:]:
+        width, height = map(int, one["settings"]["size"].split("*"))
+        assert (width % 32, height % 32) == (0, 0) or one["words"] == "Upright"
+    assert found[-1]["settings"]["num_inference_steps"] * 2 <= model.sampling.num_inference_steps
+
+
+def test_a_preset_is_what_is_made(session: Session, tmp_path: Path) -> None:
+    keyframes = added(session, tmp_path)
+    told = session.plan("a", {"keyframes": keyframes, "settings": {"model": "wan-tiny"}}, "")
+    draft = {"keyframes": keyframes, "settings": told["settings"] | told["presets"][-1]["settings"]}
+    assert session.plan("a", draft, told["version"])["size"] == [64, 64]
 
 
 def test_another_model_takes_settings_of_its_own(

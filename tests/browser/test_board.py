@@ -81,9 +81,11 @@ def test_from_pictures_to_a_film_and_one_picture_replaced(board: Seen, tmp_path:
     part(page, "files").set_input_files([pictures[2], pictures[0], pictures[1]])
     keyframes = page.locator(".wb-keyframe")
     expect(keyframes).to_have_count(3, timeout=20_000)
-    page.locator("[data-field=size]").fill("32*32")
     page.locator("[data-field=prompt]").fill('a "square" <script>alert(1)</script>')
+    page.locator("[data-field=preset]").select_option(label="A quick draft: half the size, half the steps")
     page.locator("summary").click()
+    expect(page.locator("[data-field=size]")).to_have_value("64*64")
+    page.locator("[data-field=size]").fill("32*32")
     page.locator("[data-field=num_inference_steps]").fill("2")
     page.locator("[data-field=base_seed]").fill("7")
     # Dragged and nudged along the ruler, from frames 16 and 32 to 8 and 15.

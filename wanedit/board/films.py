@@ -12,6 +12,7 @@ from wanedit.runtime.directory import Entry, Manifest
 from wanedit.runtime.launch import World
 from wanedit.runtime.record import own_record, recorded_config
 from wanedit.runtime.settings import with_changes
+from wanedit.wan.catalog import Sampling
 
 # What the page may set. Not what names a file, a module or a service: those stay as the folder's settings have them.
 OPEN_FIELDS = (
@@ -19,12 +20,29 @@ OPEN_FIELDS = (
     "guidance_scale", "solver", "base_seed", "window", "joins", "takes", "bridge_takes", "restore", "colour_correction",
 )  # fmt: skip
 # What is kept when the model changes: the rest was resolved for the one before.
+SIDE = 32  # pixels: every model takes sides of multiples of it
 OF_ANY_MODEL = ("keyframes", "prompt", "sub_prompts", "base_seed", "audio", "output", "job", "crf", "joins")
 
 
 def keyframes_of(values: Json) -> list[list[object]]:
     """Pairs of what the page calls a picture, and its seconds."""
     return [[picture_id(path), seconds] for path, seconds in pairs(values)]
+
+
+def presets(own: Sampling) -> list[Json]:
+    """What a film is made at, for whoever does not know the model: words, and the settings that they stand for."""
+    width, height = map(int, own.size.split("*"))
+    found: list[tuple[str, Json]] = [("As the model was made for", {})]
+    if width != height:
+        side = round((width * height) ** 0.5 / SIDE) * SIDE
+        found += [("Upright", {"size": f"{height}*{width}"}), ("Square", {"size": f"{side}*{side}"})]
+    half = "*".join(str(max(SIDE, round(side / 2 / SIDE) * SIDE)) for side in (width, height))
+    steps = max(1, own.num_inference_steps // 2)
+    found.append(
+        ("A quick draft: half the size, half the steps", {"size": half, "num_inference_steps": steps})
+    )
+    empty = dict.fromkeys(("size", "fps", "num_inference_steps"))
+    return [{"words": words, "settings": empty | settings} for words, settings in found]
 
 
 def planned(run: Run, values: Json) -> Json:

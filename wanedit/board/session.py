@@ -392,7 +392,8 @@ class Session:
             "fps": own.fps,
             # Between pictures that are dropped: what the model is good for, and a second where nobody would wait.
             "spacing": (own.max_frames - 1) / own.fps if own.full_size else 1.0,
-            "most": own.max_frames,
+            "own": {name: getattr(own, name) for name in ("size", "fps", "num_inference_steps")},
+            "presets": films.presets(own) if job == "generate" else [],
             "segments": [],
             "warnings": [],
             "error": None,

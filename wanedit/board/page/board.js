@@ -375,6 +375,13 @@ function choice(name, label, options) {
   input.addEventListener('change', () => set(name, input.value === '' ? null : input.value));
   return field(label, input);
 }
+// One of several settings at once; what stands, where it is none of them, is named so. A setting that is null is at its default.
+function presetChoice(label, presets, defaults = {}) {
+  const now = presets.findIndex(({ settings }) => Object.entries(settings).every(([name, value]) => (state.settings[name] ?? defaults[name] ?? null) === (value ?? defaults[name] ?? null)));
+  const input = made('select', { 'data-field': 'preset' }, ...presets.map(({ words }, k) => made('option', { value: String(k), selected: k === now }, words)), ...(now < 0 ? [made('option', { value: '-1', selected: true }, 'As under “Advanced”')] : []));
+  input.addEventListener('change', () => { const preset = presets[Number(input.value)]; if (preset) { state.settings = { ...state.settings, ...preset.settings }; soon(); } });
+  return field(label, input);
+}
 const modelChoice = () => choice('model', 'Model', [...new Set([...state.models, state.settings.model].filter(Boolean))].map((name) => [name, name]));
 const sizeField = () => field('Size', made('input', { type: 'text', value: state.settings.size ?? '', placeholder: state.plan?.resolved?.size || 'width*height', 'data-field': 'size', oninput: (event) => set('size', event.target.value.trim() || null) }));
 const facts = (rows) => made('dl', { className: 'wb-facts' }, ...rows.filter(Boolean).flatMap(([name, value]) => [made('dt', {}, name), made('dd', {}, value)]));
@@ -389,12 +396,11 @@ const SIDES = {
       heading('Film settings'),
       text('prompt', 'What the whole film shows', 3),
       modelChoice(),
-      made('div', { className: 'wb-pair' },
-        sizeField(),
-        number('fps', 'Frames a second', { min: 1, max: 1000, step: 'any' })),
+      presetChoice('What it is made at', state.plan?.presets || [], state.plan?.own),
       choice('joins', 'Joins', state.joins.map((name) => [name, { none: 'as sampled', bridge: 'bridged: sampled once more', co_denoise: 'denoised together' }[name] || name])),
       made('details', { open: openDetails, ontoggle: (event) => { openDetails = event.target.open; } }, made('summary', {}, 'Advanced'),
         made('div', { className: 'wb-pair' },
+          sizeField(), number('fps', 'Frames a second', { min: 1, max: 1000, step: 'any' }),
           number('num_inference_steps', 'Steps', { min: 1, step: 1 }), number('guidance_scale', 'Guidance', { min: 0, step: 'any' }),
           number('shift', 'Shift', { min: 0, step: 'any' }), number('base_seed', 'Seed', { min: 0, step: 1, placeholder: 'drawn' })),
         choice('solver', 'Solver', [[null, 'the model’s own'], ...['unipc', 'dpm++', 'euler', 'heun'].map((name) => [name, name])]),

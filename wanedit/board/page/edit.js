@@ -167,14 +167,6 @@ parts.track.addEventListener('click', (event) => {
 
 // ---- what is selected
 
-const OF_A_WAY = ['method', 'controller', 'restore'];
-function wayChoice() {
-  const ways = state.edit.ways || [], usual = ways[0]?.settings || {};
-  const now = ways.findIndex(({ settings }) => OF_A_WAY.every((name) => (state.settings[name] ?? usual[name]) === settings[name]));
-  const input = made('select', { 'data-field': 'way' }, ...ways.map(({ words }, k) => made('option', { value: String(k), selected: k === now }, words)), ...(now < 0 ? [made('option', { value: '-1', selected: true }, 'As under “Advanced”')] : []));
-  input.addEventListener('change', () => { const way = ways[Number(input.value)]; if (way) { state.settings = { ...state.settings, ...way.settings }; soon(); } });
-  return field('How the video follows', input);
-}
 // Of which frames the source is edited; pictures stay on theirs.
 function stretch(name, label) {
   const { source } = state.plan, input = made('input', { type: 'number', step: 1, min: name === 'start' ? 0 : 1, max: source.total, value: state.settings[name] ?? '', placeholder: name === 'start' ? '0' : `all ${source.total - source.start}`, 'data-field': name });
@@ -236,7 +228,7 @@ function editSide() {
     ...(matching() ? (state.film.reached || []).map((words) => made('p', { className: 'wb-soft' }, words)) : []),
     text('prompt', 'What the edited video shows', 2),
     text('source_prompt', 'What the source shows; empty for the same', 1),
-    wayChoice(),
+    presetChoice('How the video follows', own.ways || [], usual),
     modelChoice(),
     made('details', { open: openSource, ontoggle: (event) => { openSource = event.target.open; } }, made('summary', {}, 'Source'),
       made('p', { className: 'wb-soft' }, `${source.size[0]}×${source.size[1]}, ${+source.fps.toFixed(3)} fps, ${count(source.total, 'frame')}`),
