@@ -1,0 +1,5 @@
+"""The folder as a custom node of ComfyUI, which looks for `comfy_entrypoint` here."""
+
+from .nodes import comfy_entrypoint
+
+__all__ = ["comfy_entrypoint"]
