@@ -52,7 +52,7 @@ def listed(nodes: Any) -> dict[str, Any]:
     return {one.define_schema().node_id: one for one in asyncio.run(ask())}
 
 
-def timed(nodes: Any, shades: tuple[int, ...] = (0, 4, 8), **inputs: Any) -> Any:
+def timed(nodes: Any, shades: tuple[int, ...] = (0, 4, 8), /, **inputs: Any) -> Any:
     pictures = {f"image{k}": nodes.image(moving_square(9)[shade][None]) for k, shade in enumerate(shades)}
     given = {"seconds": "", "every": 0.5, "prompts": ""} | inputs
     return nodes.WaneditKeyframes.execute(pictures, **given).args[0]
