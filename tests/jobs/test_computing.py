@@ -62,7 +62,9 @@ def test_a_run_records_what_it_attended_by_and_auto_goes_on_with_it(run: Run, at
 
 
 def test_attention_that_is_off_ends_the_run_in_words(run: Run, attending: Path) -> None:
-    with pytest.raises(NumericalError, match=r"segment \d, rank 0: attention attending_near:far is 0\.1 off sdpa"):
+    with pytest.raises(
+        NumericalError, match=r"segment \d, rank 0: attention attending_near:far is 0\.1 off sdpa"
+    ):
         run(attention=FAR)
 
 

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -11,6 +12,7 @@ from wanedit.errors import InputError
 from wanedit.flow.caching import Cached, StepCache
 from wanedit.flow.path import Step, classifier_free
 from wanedit.wan.condition import Condition
+from wanedit.wan.parallel import Group, both
 from wanedit.wan.transformer import Experts, WanTransformer
 
 # Up to this many tokens one pass over both prompts is faster than two: small products leave cores idle.
@@ -30,6 +32,8 @@ class GuidedVelocity:
         first: (1, channels, 1, h, w) what slot 0 is known to hold, for a model that is shown it in place.
         guidance_scale_low: guidance once the first of several experts has handed over; None for the same.
         cache: answers in the network's place where it may; each prompt and each expert has a past of its own.
+        prompts: a pair of ranks, or of groups of them, which ask for the same velocities: under guidance the first
+            computes the prompt's and the second the negative one's. None for both here.
 
     Attributes:
         evaluations: passes of the network that were made, each sample counted.
@@ -51,6 +55,7 @@ class GuidedVelocity:
         first: Tensor | None = None,
         guidance_scale_low: float | None = None,
         cache: StepCache | None = None,
+        prompts: Group | None = None,
     ) -> None:
         # The two kinds of transformer take each its own kind of context.
         model: Any = transformer
@@ -64,10 +69,10 @@ class GuidedVelocity:
         self.guidance_scale_low = guidance_scale if guidance_scale_low is None else guidance_scale_low
         guided = {scale != 1.0 for scale in (self.guidance_scale, self.guidance_scale_low)}
         self.evaluations = 0
-        self.cache = cache
+        self.cache, self.prompts = cache, prompts
         self._cached: dict[int, Cached] = {}
-        # A cache may answer for one prompt and not for the other.
-        batched = cache is None and grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
+        # A cache may answer for one prompt and not for the other, and each of a pair of ranks has its own.
+        batched = cache is None and prompts is None and grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
         if guided == {False}:
             self.contexts = [model.prepare(grid, text, image_tokens, condition, frame_ids)]
         elif batched and guided == {True}:
@@ -105,7 +110,13 @@ class GuidedVelocity:
         scale = self.scale(step)
         if scale == 1.0:
             return self._branch(x, step, 0)
-        if len(self.contexts) == 1:
+        if self.prompts is not None:
+            before = self.evaluations
+            own = self._branch(x, step, dist.get_rank(self.prompts))
+            conditional, unconditional = both(own, self.prompts)
+            made = both(torch.tensor([self.evaluations - before], device=x.device), self.prompts)
+            self.evaluations = before + int(sum(made))
+        elif len(self.contexts) == 1:
             conditional, unconditional = self._evaluate(torch.cat([x, x]), step, 0).chunk(2)
         else:
             conditional, unconditional = self._branch(x, step, 0), self._branch(x, step, 1)

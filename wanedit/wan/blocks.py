@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wanedit.wan.attention import Attention, sdpa
+from wanedit.wan.parallel import Share
 
 THETA = 10000.0
 
@@ -134,12 +135,22 @@ class SelfAttention(_Projections):
     """Attention among the latent tokens, their positions turned into q and k by RoPE."""
 
     def forward(
-        self, x: Float[Tensor, "b n width"], cos: Float[Tensor, "n pairs"], sin: Float[Tensor, "n pairs"]
+        self,
+        x: Float[Tensor, "b n width"],
+        cos: Float[Tensor, "n pairs"],
+        sin: Float[Tensor, "n pairs"],
+        share: Share | None = None,
     ) -> Float[Tensor, "b n width"]:
         x = x.to(self.q.weight.dtype)
         q = rotate(self.heads(self.norm_q(self.q(x))), cos, sin)
         k = rotate(self.heads(self.norm_k(self.k(x))), cos, sin)
-        return self.o(self.attend(q, k, self.heads(self.v(x))))
+        v = self.heads(self.v(x))
+        if share is None:
+            return self.o(self.attend(q, k, v))
+        # One exchange for all three.
+        heads = share.by_heads(torch.cat([q.to(v.dtype), k.to(v.dtype), v], dim=-1))
+        attended = self.attention(*(part.contiguous() for part in heads.chunk(3, dim=-1)))
+        return self.o(share.by_tokens(attended).flatten(2))
 
 
 @dataclass(frozen=True)
@@ -203,7 +214,8 @@ def timed(
 class Block(nn.Module):
     """Self-attention, cross-attention, feed-forward; the first and the last shifted, scaled and gated by the time.
 
-    The time is one for all tokens (times 1), or one for those of each slot.
+    The time is one for all tokens (times 1), or one for those of each slot. Under a `share` the tokens, positions and
+    times are this rank's.
     """
 
     def __init__(self, dim: int, ffn_dim: int, num_heads: int, eps: float, image_tokens: bool) -> None:
@@ -223,9 +235,10 @@ class Block(nn.Module):
         context: KeysValues,
         cos: Float[Tensor, "n pairs"],
         sin: Float[Tensor, "n pairs"],
+        share: Share | None = None,
     ) -> Float[Tensor, "b n width"]:
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation.float() + modulation).split(1, dim=2)
-        x = x + timed(gate1, self.self_attn(timed(1 + scale1, self.norm1(x), shift1), cos, sin))
+        x = x + timed(gate1, self.self_attn(timed(1 + scale1, self.norm1(x), shift1), cos, sin, share))
         x = x + self.cross_attn(self.norm3(x), context)
         return x + timed(gate2, linear(self.ffn, timed(1 + scale2, self.norm2(x), shift2)))
 
@@ -252,6 +265,7 @@ class HintBlock(Block):
         context: KeysValues,
         cos: Float[Tensor, "n pairs"],
         sin: Float[Tensor, "n pairs"],
+        share: Share | None = None,
     ) -> tuple[Float[Tensor, "b n width"], Float[Tensor, "b n width"]]:
         """What the main layer is given, and the stream that the next hint block goes on from.
 
@@ -260,7 +274,7 @@ class HintBlock(Block):
         """
         if self.before_proj is not None:
             c = linear(self.before_proj, c) + x
-        c = self(c, modulation, context, cos, sin)
+        c = self(c, modulation, context, cos, sin, share)
         return linear(self.after_proj, c), c
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -29,6 +30,7 @@ from wanedit.wan.blocks import (
     rotation,
 )
 from wanedit.wan.config import ATTENTIONS, IMAGE_TOKENS, PATCH_SIZE, WanConfig
+from wanedit.wan.parallel import Group, Share
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,27 @@ def sinusoidal_embedding(timestep: Float[Tensor, " b"], dim: int) -> Float[Tenso
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
 
 
+def heads_problem(config: WanConfig, ranks: int) -> str:
+    """Why so many ranks cannot share a sample's tokens; "" where they can."""
+    if config.num_heads % ranks == 0:
+        return ""
+    able = ", ".join(str(n) for n in range(2, config.num_heads + 1) if config.num_heads % n == 0)
+    return (
+        f"{ranks} ranks share the tokens of a sample, and the model has {config.num_heads} heads, which they do not "
+        f"divide; expected one of {able}"
+    )
+
+
 class WanTransformer(nn.Module):
     """Wan's DiT for any `WanConfig`. Parameter names are the official ones.
 
     Attributes:
         off_sdpa: the largest relative difference of its attention to sdpa; None where that is not measured (yet).
+        group: of the ranks that share its tokens, see `spread`; None for this process alone.
     """
 
     off_sdpa: float | None = None
+    group: Group | None = None
 
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
@@ -124,6 +139,17 @@ class WanTransformer(nn.Module):
             self._velocity(*inputs)
         self.set_attention(name)
         self._unchecked, self.off_sdpa = None, check.worst
+
+    def spread(self, group: Group) -> None:
+        """Compute each velocity on all ranks of a group together, which hold the same weights: all ask for the same ones
+        in the same order, and all are answered.
+
+        Raises:
+            InputError: they do not divide the heads.
+        """
+        if problem := heads_problem(self.config, dist.get_world_size(group)):
+            raise InputError(problem)
+        self.group = group
 
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Have the blocks compiled as they are first called, all by one graph, which leaves the number of tokens open.
@@ -282,22 +308,36 @@ class WanTransformer(nn.Module):
         patches = F.conv3d(latents.to(weight.dtype), weight, self.patch_embedding.bias, stride=PATCH_SIZE)
         # Laid out as what a block returns: else the first block would be compiled by a graph of its own.
         x = patches.flatten(2).transpose(1, 2).float().contiguous()
-        start, c = x, context.condition
+        c, cos, sin, share = context.condition, context.cos, context.sin, None
+        if self.group is not None:
+            # A slot that has a time of its own stays on one rank.
+            times, tokens = time.shape[1], x.shape[1]
+            share = Share(self.group, tokens, tokens // times if times > 1 else 1)
+            x, c, cos, sin = (
+                share.mine(x),
+                c if c is None else share.mine(c),
+                share.mine(cos, 0),
+                share.mine(sin, 0),
+            )
+            if times > 1:
+                time, modulation = (share.mine(one, 1, share.unit) for one in (time, modulation))
+        start = x
         own, read = context.cross[: len(self.blocks)], context.cross[len(self.blocks) :]
         hints = dict(zip(self.config.vace_layers, zip(self.hint_list(), read, strict=True), strict=True))
         if c is not None:
             c = c.expand(batch, -1, -1)
             x = x if hints else x + c
         for layer, (block, cross) in enumerate(zip(self.block_list(), own, strict=True)):
-            x = block(x, modulation, cross.expand(batch), context.cos, context.sin)
+            x = block(x, modulation, cross.expand(batch), cos, sin, share)
             if layer in hints and c is not None:
                 # Made where it is given: all at once would be as many copies of the clip's tokens.
                 beside, cross = hints[layer]
-                hint, c = beside.hint(c, start, modulation, cross.expand(batch), context.cos, context.sin)
+                hint, c = beside.hint(c, start, modulation, cross.expand(batch), cos, sin, share)
                 x = x + hint
+        patches = self.head(x, time).float()
         slots, height, width = context.grid
         return rearrange(
-            self.head(x, time).float(),
+            patches if share is None else share.whole(patches),
             "b (s h w) (p q c) -> b c s (h p) (w q)",
             s=slots,
             h=height // 2,
@@ -366,6 +406,11 @@ class Experts(nn.Module):
         """As of a `WanTransformer`, for every expert."""
         for expert in self.expert_list():
             expert.set_attention(name)
+
+    def spread(self, group: Group) -> None:
+        """As of a `WanTransformer`, for every expert."""
+        for expert in self.expert_list():
+            expert.spread(group)
 
     def compile_blocks(self) -> None:
         """As of a `WanTransformer`, for every expert."""
