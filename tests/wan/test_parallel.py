@@ -22,7 +22,8 @@ torch.set_grad_enabled(False)
 found = {}
 def off(a, b): return float((a - b).norm() / b.norm())
 # 24, 35 and 6 patches: on two and three ranks some come out even and some do not.
-for kind, batch, grid in (("flf2v", 2, (4, 4, 6)), ("t2v", 1, (5, 14, 2)), ("vace", 1, (3, 4, 2)), ("i2v", 1, (4, 4, 6))):
+clips = {"flf2v": (2, (4, 4, 6)), "t2v": (1, (5, 14, 2)), "vace": (1, (3, 4, 2)), "i2v": (1, (4, 4, 6))}
+for kind, (batch, grid) in clips.items():
     one, model = (small.transformer(kind, dim=36, num_heads=6) for _ in range(2))
     model.spread(dist.group.WORLD)
     inputs = small.inputs(one, batch, grid)
@@ -44,8 +45,8 @@ if size == 2:
     one = small.transformer("flf2v")
     inputs = small.inputs(one)
     words = torch.randn(1, 5, 12, generator=torch.Generator().manual_seed(5))
-    def guided(**more):
-        return GuidedVelocity(one, small.GRID, inputs["text"], words, inputs["image_tokens"], inputs["condition"], 3.0, **more)
+    given = inputs["text"], words, inputs["image_tokens"], inputs["condition"]
+    def guided(**more): return GuidedVelocity(one, small.GRID, *given, 3.0, **more)
     alone, pair = guided(), guided(prompts=dist.group.WORLD)
     x, step = inputs["latents"], Step(0, 0.5, 0.4, 500.0)
     found["guidance"] = off(pair(x, step), alone(x, step))

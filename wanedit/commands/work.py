@@ -38,8 +38,14 @@ def run(settings: Namespace) -> int:
     if (job := recorded_job(record)) != "generate":
         raise InputError(f"run: {root} is of `wanedit {job}`, which is one worker's; expected a generation")
     config = recorded_config(GenerationConfig, record, root)
+    # As many to a sample as in the run on record, where this launch has them.
+    together = config.sequence_parallel if current_world().size % config.sequence_parallel == 0 else 1
     config = replace(
-        config, num_gpus=1, gpu_ids=[] if settings.gpu is None else [settings.gpu], offload_model=None
+        config,
+        num_gpus=1,
+        gpu_ids=[] if settings.gpu is None else [settings.gpu],
+        offload_model=None,
+        sequence_parallel=together,
     )
     require_driver(config)
     from wanedit.jobs.generate.run import generate

@@ -125,6 +125,7 @@ class ChainModule(WanModule[Task]):
             first=first,
             guidance_scale_low=settings.guidance_scale_low,
             cache=cache,
+            prompts=self.crew.prompts,
         )
 
 

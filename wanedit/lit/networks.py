@@ -22,6 +22,7 @@ from wanedit.video.arrays import pixels_sha256
 from wanedit.wan.condition import load_image_encoder, load_text_encoder
 from wanedit.wan.formats.numbers import trim
 from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae, text_dtype
+from wanedit.wan.parallel import ALONE
 from wanedit.wan.transformer import Experts, WanTransformer
 from wanedit.wan.vae import WanVAE
 
@@ -103,6 +104,7 @@ class WanModule(Worker[Task], ABC):
     def __init__(self, folder: WanFolder, computing: SamplerSettings) -> None:
         super().__init__()
         self.folder, self.computing = folder, computing
+        self.crew = ALONE  # who makes each sample together with this process
         self.encodings = Encodings()
         self.ahead: Sequence[Task] = ()  # to be encoded with the first task
         # In a tuple, so that they are no submodules: Lightning would copy a rank's weights to all others, and bring a
@@ -179,6 +181,8 @@ class WanModule(Worker[Task], ABC):
         boundary = self.computing.boundary_timestep
         transformer = load_transformer(self.folder, home, default_dtype(device), boundary)
         transformer.set_attention(self.computing.attention)
+        if self.crew.tokens is not None:
+            transformer.spread(self.crew.tokens)
         if self.computing.compile:
             transformer.compile_blocks()
             vae.compile_decoding()

@@ -26,10 +26,10 @@ from io import FileIO
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from wanedit.errors import InputError, ResourceError
+from wanedit.errors import InputError, ResourceError, all_there
 from wanedit.files import is_there, system_errors
 from wanedit.progress import counting
-from wanedit.runtime.launch import current_world
+from wanedit.runtime.launch import World, current_world
 from wanedit.runtime.settings import check_values
 
 # Seconds after which a worker that does not beat is lost, unless the variable says otherwise. It tells others its own.
@@ -443,3 +443,45 @@ class Pulled(Generic[Task]):
                     yield task
             finally:
                 queue.release(task)
+
+
+class Crewed(Generic[Task]):
+    """A stream of tasks of which the first rank of each crew takes them out, and tells the others.
+
+    Args:
+        tasks: the same on all ranks.
+        ranks: of a crew.
+    """
+
+    def __init__(self, tasks: Pulled[Task], world: World, ranks: int) -> None:
+        import torch.distributed as dist
+
+        self.pulled, self.tasks = tasks, tasks.tasks
+        self.first = world.rank // ranks * ranks
+        self.leads = world.rank == self.first
+        # All ranks make all groups in one order, also those that they are not in.
+        groups = {
+            at: dist.new_group(range(at, at + ranks), backend="gloo") for at in range(0, world.size, ranks)
+        }
+        self.group = groups[self.first]
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        if self.leads:
+            for task in self.pulled:
+                self._told(self.tasks.index(task))
+                yield task
+            self._told(None)
+            return
+        while (place := self._told(None)) is not None:
+            yield self.tasks[place]
+
+    def _told(self, place: int | None) -> int | None:
+        import torch.distributed as dist
+
+        box = [place]
+        with all_there():
+            dist.broadcast_object_list(box, src=self.first, group=self.group)
+        return box[0]

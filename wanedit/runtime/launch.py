@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from wanedit.errors import InputError, WaneditError, all_there
 from wanedit.runtime.settings import RunSettings
+
+if TYPE_CHECKING:
+    from wanedit.wan.parallel import Crew
 
 T = TypeVar("T")
 
@@ -76,6 +79,15 @@ def barrier(world: World) -> None:
 
         with all_there():
             dist.barrier()
+
+
+def crew_of(world: World, ranks: int, guided: bool) -> "Crew":
+    """Those who make each sample together with this process, where so many ranks of a torchrun do."""
+    import torch
+
+    from wanedit.wan.parallel import ALONE, muster
+
+    return ALONE if ranks == 1 else muster(ranks, guided, "nccl" if torch.cuda.is_available() else "gloo")
 
 
 def leave(world: World) -> None:

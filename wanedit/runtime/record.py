@@ -41,7 +41,14 @@ from wanedit.wan.catalog import find_known, locate_lora
 Config = TypeVar("Config", bound=RunSettings)
 
 # Of the process and its machine: those who make one video together may have each their own.
-OWN = ("num_gpus", "gpu_ids", "offload_model", "t5_cpu", *TrackingSettings.__dataclass_fields__)
+OWN = (
+    "num_gpus",
+    "gpu_ids",
+    "sequence_parallel",
+    "offload_model",
+    "t5_cpu",
+    *TrackingSettings.__dataclass_fields__,
+)
 ONCE = {"force_regenerate": False, "resume_from": None}
 
 

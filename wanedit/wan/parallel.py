@@ -5,6 +5,7 @@ token; one all-to-all before self-attention gives each rank all tokens of its he
 attention is that of a single rank, without padding and without a mask, and any back end computes it.
 """
 
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -16,6 +17,50 @@ from torch import Tensor
 from wanedit.errors import InputError, all_there
 
 Group = dist.ProcessGroup
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The ranks that make a sample together.
+
+    Attributes:
+        tokens: those that share the tokens with this one; None for it alone.
+        prompts: this one and its twin, which under guidance computes the other prompt; None for both here.
+    """
+
+    tokens: Group | None = None
+    prompts: Group | None = None
+
+
+ALONE = Crew()
+
+
+def split(ranks: int, guided: bool) -> tuple[int, int]:
+    """By how many a crew shares prompts, and by how many tokens: two prompts first, which exchange least."""
+    prompts = 2 if guided and ranks % 2 == 0 else 1
+    return prompts, ranks // prompts
+
+
+def muster(ranks: int, guided: bool, backend: str) -> Crew:
+    """This rank's crew of so many neighbours; every rank of the world calls this, and they divide it.
+
+    Args:
+        backend: "gloo" for tensors on the CPU, "nccl" for those on GPUs.
+    """
+    prompts, tokens = split(ranks, guided)
+    own = Crew()
+    # All ranks make all groups in one order, also those that they are not in.
+    for first in range(0, dist.get_world_size(), ranks):
+        places = [[first + half * tokens + k for k in range(tokens)] for half in range(prompts)]
+        for name, groups in (
+            ("tokens", places),
+            ("prompts", [list(twins) for twins in zip(*places, strict=True)]),
+        ):
+            for members in groups if len(groups[0]) > 1 else ():
+                group = dist.new_group(members, backend=backend)
+                if dist.get_rank() in members:
+                    own = replace(own, **{name: group})
+    return own
 
 
 class Share:

@@ -141,8 +141,8 @@ class WanTransformer(nn.Module):
         self._unchecked, self.off_sdpa = None, check.worst
 
     def spread(self, group: Group) -> None:
-        """Compute each velocity on all ranks of a group together, which hold the same weights: all ask for the same ones
-        in the same order, and all are answered.
+        """Compute each velocity on all ranks of a group together, which hold the same weights: all ask for the same
+        ones in the same order, and all are answered.
 
         Raises:
             InputError: they do not divide the heads.

@@ -55,6 +55,9 @@ class GenerationConfig(SampledSettings):
             model's own, which is unipc unless it is distilled.
         num_gpus: processes to sample with; on a machine without GPUs, CPU processes.
         gpu_ids: which devices, such as [0, 2] or "0,2"; empty for the first `num_gpus`.
+        sequence_parallel: how many of the processes make each segment together, sharing the prompts of guidance, then
+            the tokens, for which their number must divide the model's heads; 1 gives each process segments of its own.
+            The velocity is that of one process to 1e-5 of its size.
         resize_policy: how a keyframe of another size comes to `size`.
         audio: a file of sound or video whose sound is laid under the whole video, from its beginning; null for none.
         sort_keyframes: sort keyframes that are out of order instead of refusing them.
@@ -110,6 +113,7 @@ class GenerationConfig(SampledSettings):
     solver: Annotated[str | None, Registered("wanedit.flow:SOLVERS")] = None
     num_gpus: Annotated[Count, Everyday("the run")] = 1
     gpu_ids: str | Sequence[int] = field(default_factory=list)
+    sequence_parallel: Count = 1
     resize_policy: Literal["crop", "pad", "stretch"] = "crop"
     audio: FileName | None = None
     sort_keyframes: bool = False
@@ -188,6 +192,25 @@ def check(config: GenerationConfig) -> None:
         raise InputError(
             f"gpu_ids are {devices} and num_gpus is {config.num_gpus}; expected {config.num_gpus} distinct ids"
         )
+
+
+def check_crews(config: GenerationConfig, processes: int) -> None:
+    """Refuse processes that no number of crews of `sequence_parallel` comes to, and what these cannot do.
+
+    Raises:
+        InputError: naming the field, what was got and what was expected.
+    """
+    together = config.sequence_parallel
+    if processes % together:
+        raise InputError(
+            f"sequence_parallel is {together} and there are {processes} processes; expected a multiple of it: "
+            f"num_gpus {together}, or torchrun of {together}"
+        )
+    for name, value, instead in (("joins", "co_denoise", "none or bridge"), ("compile", True, "false")):
+        if together > 1 and getattr(config, name) == value:
+            raise InputError(
+                f"{name} is {value} and sequence_parallel {together}; expected {name} {instead}, or sequence_parallel 1"
+            )
 
 
 def find_keyframes(config: GenerationConfig, folders: Sequence[Path] = ()) -> list[Keyframe]:

@@ -20,6 +20,7 @@ from wanedit.flow.solvers import SOLVERS, count_evaluations
 from wanedit.jobs.generate.config import (
     GenerationConfig,
     check,
+    check_crews,
     check_output,
     find_keyframes,
     prompts,
@@ -36,7 +37,7 @@ from wanedit.jobs.generate.joins import (
     taken,
 )
 from wanedit.lit.model import held_softly, open_model, require_wan
-from wanedit.lit.tasks import ChainSettings, CoDenoising, DecodeTask, SegmentTask
+from wanedit.lit.tasks import ChainSettings, CoDenoising, DecodeTask, SegmentTask, share
 from wanedit.metrics.functional.junctions import check_junctions
 from wanedit.rng import derive_seed
 from wanedit.runtime.cost import STATES, disk_bytes, forward_flops, latent_bytes, memory, sampling_flops
@@ -57,6 +58,8 @@ from wanedit.wan.catalog import KNOWN_MODELS, SHOWN, fitting
 from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.config import LatentSpace
 from wanedit.wan.load import WanFolder, compute_kind, hash_files
+from wanedit.wan.parallel import split
+from wanedit.wan.transformer import heads_problem
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
 ALGORITHM = 3
@@ -324,6 +327,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         model_files=files,
         sound=sound,
     )
+    plan = replace(plan, warnings=(*notes, *_crews(config, plan)))
     return with_takes(plan, *takes)
 
 
@@ -379,7 +383,7 @@ def with_takes(plan: Plan, takes: Sequence[int], bridge_takes: Sequence[int]) ->
     between = [task for task in able if everywhere or task.take]
     notes += [note for k, note in lacking.items() if everywhere or bridge_takes[k - 1]]
     most = max(len(tasks), *[len(one.windows) for one in state], 0)
-    if config.num_gpus > most:
+    if config.num_gpus > most * config.sequence_parallel:
         notes.append(
             f"num_gpus is {config.num_gpus} and the number of {'windows' if state else 'segments'} {most}, each the "
             "work of one process: no more are started"
@@ -523,6 +527,33 @@ def _windows(
     return notes
 
 
+def _crews(config: GenerationConfig, plan: Plan) -> list[str]:
+    """What is gained by processes that share segments over segments side by side.
+
+    Raises:
+        InputError: the processes that share tokens do not divide the model's heads.
+    """
+    together = config.sequence_parallel
+    if together == 1:
+        return []
+    _, tokens = split(together, plan.settings.guided)
+    if problem := heads_problem(plan.folder.config, tokens):
+        raise InputError(f"sequence_parallel is {together}: {problem}")
+    costs = [round(forward_flops(plan.folder.config, task.tokens)) for task in plan.apart]
+
+    def longest(processes: int) -> float:
+        return max(sum(costs[i] for i in mine) for mine in share(costs, processes)) / max(costs)
+
+    processes = max(config.num_gpus, together)
+    apart, shared = longest(processes), longest(processes // together) / together
+    better = "no sooner than" if apart <= shared else "where"
+    return [
+        f"sequence_parallel {together}: {processes} processes sample {len(costs)} segments in {shared:.3g} times what "
+        f"the longest takes one, exchanges not counted, {better} segments side by side (sequence_parallel 1) take "
+        f"{apart:.3g}"
+    ]
+
+
 def _doubts(folder: WanFolder, chain: Timeline, texts: list[str]) -> list[str]:
     """What will run, but perhaps not as meant."""
     notes = []
@@ -617,7 +648,8 @@ def for_segments(config: GenerationConfig, todo: Todo) -> GenerationConfig:
     """A configuration of no more processes than there are segments to make: others would only load the model."""
     windows = [len(task.windows) for task in todo.together]
     stages = (todo.segments, todo.bridges, todo.pieces)
-    needed = max(1, min(config.num_gpus, max([*windows, *map(len, stages)])))
+    together = config.sequence_parallel
+    needed = together * max(1, min(config.num_gpus // together, max([*windows, *map(len, stages)])))
     return replace(config, num_gpus=needed, gpu_ids=config.devices[:needed])
 
 
@@ -629,6 +661,8 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     """
     directory = RunDirectory(config.folder, config.final_path)
     check(config)
+    # Of one process, a plan for the torchrun that will have as many as are wanted.
+    check_crews(config, config.num_gpus if config.num_gpus > 1 else config.sequence_parallel)
     for note in elsewhere(config):
         wide_console().print(note, style="yellow")
     plan = make_plan(resolve(config, directory, World()), folders)

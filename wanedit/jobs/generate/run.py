@@ -14,7 +14,7 @@ from wanedit.errors import InputError
 from wanedit.files import OnDisk, digest, system_errors
 from wanedit.interrupts import interruptible
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
-from wanedit.jobs.generate.config import GenerationConfig, check, check_output, find_keyframes
+from wanedit.jobs.generate.config import GenerationConfig, check, check_crews, check_output, find_keyframes
 from wanedit.jobs.generate.joins import Todo, latents_file
 from wanedit.jobs.generate.plan import (
     Plan,
@@ -31,7 +31,7 @@ from wanedit.jobs.generate.plan import (
 from wanedit.jobs.generate.repair import repair_of, repaired
 from wanedit.lit.tasks import CoDenoising, DecodedPiece, NamedWork, SampledSegment, cost
 from wanedit.runtime import launch, leftovers, workers
-from wanedit.runtime.claims import DECIDING, LOOK, InUseError, Pulled
+from wanedit.runtime.claims import DECIDING, LOOK, Crewed, InUseError, Pulled
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import (
     append_event,
@@ -190,6 +190,7 @@ def _decide(
         raise InputError(
             f"gpu_ids are {config.devices} under torchrun; set CUDA_VISIBLE_DEVICES for torchrun instead"
         )
+    check_crews(config, world.size if world.under_torchrun else config.num_gpus)
     launch.choose_devices(config, world)
     queue = directory.queue
     while True:
@@ -433,8 +434,14 @@ def sample(
                 if world.rank == 0:
                     velocities.remove()
             chain = FLF2VChain(plan.folder, plan.settings, on_step, decodes=False)
+            together = config.sequence_parallel
+            chain.crew = launch.crew_of(world, together, plan.settings.guided)
             for stage in filter(None, (todo.segments, todo.bridges)):
-                predict(chain, pulled(stage), save_latents, config, world)
+                tasks = pulled(stage)
+                if together > 1:
+                    tasks = Crewed(tasks, world, together)
+                leads = not isinstance(tasks, Crewed) or tasks.leads
+                predict(chain, tasks, save_latents if leads else lambda made: None, config, world)
     units = {piece.digest: 1 for piece in todo.pieces}
     with counting_together(f"decoding{ranks}", "segments", len(units), units_of_others(units)) as counted:
         decoder = SequenceDecoder(plan.folder, plan.settings.tile, plan.settings.compile)
