@@ -35,6 +35,7 @@ REMARKS = {
     "hypothesis": _MPL,
     "imageio-ffmpeg": "the wheel holds the program ffmpeg (GPL 3 or later); comes with diffsynth, never called here",
     "opencv-python-headless": "the wheel holds FFmpeg (LGPL 2.1 or later)",
+    "openexr": "BSD-3-Clause by its repository; comes with cvvdp, an extra, never called here",
     "orjson": _MPL,
     "pathspec": _MPL,
     "pillow-heif": "the wheel holds libheif and libde265 (LGPL 3 or later) and libx265 (GPL 2 or later); an extra",

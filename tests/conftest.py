@@ -8,8 +8,9 @@ import gc  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 
@@ -69,3 +70,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
     return done
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of an ablation are made here: starting a process for them costs more than they do."""
+    from wanedit.jobs.ablate.runs import make
+
+    def run_here(runs: list[Any], root: Path, jobs: int, done: Callable[[Any], None], logged: Any) -> None:
+        for run in runs:
+            make(run, root, logged=logged)
+            done(run)
+
+    monkeypatch.setattr("wanedit.jobs.ablate.run.run_all", run_here)

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from wanedit.jobs.ablate.run import ablate, run_all
 from wanedit.jobs.ablate.runs import Run, expand, make
 from wanedit.metrics.functional.bootstrap import interval
 from wanedit.runtime.events import read_events
-from wanedit.runtime.settings import TrackingSettings
 from wanedit.video import load_image, write_png
 from wanedit.wan.load import hash_files, open_wan
 
@@ -54,20 +52,6 @@ def write_grid(folder: Path, **changes: Any) -> Path:
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
     return write_grid(tmp_path / "09_small")
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are made here: starting a process for them costs more than they do."""
-
-    def run_here(
-        runs: list[Run], root: Path, jobs: int, done: Callable[[Run], None], logged: TrackingSettings
-    ) -> None:
-        for run in runs:
-            make(run, root, logged=logged)
-            done(run)
-
-    monkeypatch.setattr("wanedit.jobs.ablate.run.run_all", run_here)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def clip_model() -> CLIPModel:
     text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     return CLIPModel(
         CLIPConfig(
-            text_config=text | {"vocab_size": 20},
+            text_config=text | {"vocab_size": 20, "projection_dim": 12},
             vision_config=TINY | {"projection_dim": 12},
             projection_dim=12,
         )

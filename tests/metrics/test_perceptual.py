@@ -1,6 +1,9 @@
 """LPIPS on a small fabricated trunk: the loading path, and its distance against the formula."""
 
+import importlib.util
 import io
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,9 @@ from torchvision.models import alexnet
 
 from wanedit.errors import InputError, MissingWeightsError
 from wanedit.files import file_sha256
-from wanedit.metrics.networks import Lpips
+from wanedit.metrics.networks import Lpips, visible_difference
 from wanedit.metrics.weights import ALEXNET, HubFile, require
+from wanedit.video.arrays import FrameSequence
 
 
 def trunk_file(hub: Path, state: dict) -> HubFile:
@@ -170,3 +174,46 @@ def test_a_mask_keeps_its_place(hub: Path, features: nn.Sequential) -> None:
     assert lpips.distances(a, b, ~mask)[0] > 5 * lpips.distances(a, b, mask)[0]
     with pytest.raises(InputError, match="mask is"):
         lpips.distances(a, b, mask[:, :40])
+
+
+def test_a_difference_is_the_more_visible_the_larger_it_is_and_none_gives_10() -> None:
+    if importlib.util.find_spec("pycvvdp") is None:
+        pytest.skip("ColorVideoVDP is an extra")
+    rng = np.random.default_rng(0)
+    soft = np.kron(rng.integers(60, 200, (6, 8, 3)), np.ones((12, 12, 1))).astype(np.uint8)
+    reference = np.stack([np.roll(soft, t, axis=1) for t in range(6)])
+    reads = [0, 0]
+
+    def opened(clip: np.ndarray, which: int) -> FrameSequence:
+        def read(start: int, stop: int) -> Iterator[np.ndarray]:
+            for frame in clip[start:stop]:
+                reads[which] += 1
+                yield frame
+
+        return FrameSequence(clip.shape, read)
+
+    jods = []
+    for deviation in (0, 3, 12, 40):
+        noisy = reference + rng.normal(0, deviation or 1e-9, reference.shape)
+        video = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+        reads[:] = [0, 0]
+        jods.append(visible_difference(opened(video, 0), opened(reference, 1), 16))
+        assert reads == [6, 6], "each frame is read once"
+    assert jods[0] == 10
+    assert jods == sorted(jods, reverse=True)
+    assert jods[-1] < 9
+    # What blinks faster is seen less.
+    blinking = reference.copy()
+    blinking[::2] += 4
+    slow, fast = (visible_difference(blinking, reference, fps) for fps in (8, 120))
+    assert slow < fast
+    assert not any("pycvvdp" in folder for folder in sys.path)
+
+
+def test_colorvideovdp_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    clip = np.zeros((2, 32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match=r"pip install 'wanedit\[cvvdp\]'"):
+        visible_difference(clip, clip, 16)
+    with pytest.raises(InputError, match="expected one shape"):
+        visible_difference(clip, clip[:1], 16)

@@ -30,15 +30,22 @@ def run(settings: Namespace) -> int:
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
     values["experiment"] = values.pop("folder") or values["experiment"]
     config = AblationConfig(**values)
-    check_ablation(config, current_world())
-    if dry_run or verbose:
+    if dry_run:
         from wanedit.jobs.ablate.run import print_ablation_plan
 
+        check_ablation(config, current_world())
         print_ablation_plan(config)
-    if dry_run:
         return 0
-    from wanedit.jobs.ablate.run import ablate
+    return make(config, verbose, quiet)
 
+
+def make(config: AblationConfig, verbose: bool, quiet: bool) -> int:
+    """Make the experiment, its plan first with `verbose`. Returns the exit code."""
+    from wanedit.jobs.ablate.run import ablate, print_ablation_plan
+
+    check_ablation(config, current_world())
+    if verbose:
+        print_ablation_plan(config)
     with resumable(f"finished runs are kept in {config.runs_folder}. Go on with"):
         results = ablate(config, verbose=not quiet)
     if not quiet and current_world().rank == 0:

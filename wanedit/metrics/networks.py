@@ -1,12 +1,14 @@
-"""Trained networks that some measures need, on published weights alone: CLIP, DINO, LPIPS and RAFT."""
+"""Trained networks that some measures need, on published weights alone: CLIP, DINO, LPIPS, RAFT; and ColorVideoVDP."""
 
+import importlib.util
+import sys
 import warnings
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -20,9 +22,11 @@ from wanedit.metrics.functional.fidelity import Mask, masked_mean
 from wanedit.metrics.weights import (
     ALEXNET,
     CLIP,
+    CLIP_L14,
     DINO_B8,
     DINO_B16,
     RAFT_LARGE,
+    SQUEEZENET,
     VGG16,
     HubFile,
     HubModel,
@@ -36,7 +40,7 @@ Frame = UInt8[np.ndarray, "height width 3"]
 Frames = UInt8[np.ndarray, "t height width 3"]
 Moments = tuple[tuple[float, float, float], tuple[float, float, float]]
 Build = Callable[[], nn.Module]
-Net = Literal["alex", "vgg"]
+Net = Literal["alex", "vgg", "squeeze"]
 
 # Frames that pass a network at once.
 BATCH = 8
@@ -51,6 +55,8 @@ OPTIONS = {"ViTModel": {"add_pooling_layer": False}}
 WIDEST = 480 / 224
 # AlexNet's last pooling needs this much.
 LPIPS_SMALLEST = 32
+# Where ColorVideoVDP has frames seen, pixel for pixel: 24 inches of Full HD, 200 cd/m2, in an office, from 0.6 m.
+DISPLAY = "standard_fhd"
 # RAFT's correlation pyramid needs this much each way, and sides that eight divides.
 RAFT_SMALLEST, RAFT_MULTIPLE = 128, 8
 
@@ -72,6 +78,31 @@ class ClipImages:
         side = _side(self.network)
         batches = _cut(frames, side, side, CLIP_MOMENTS)
         return _joined([self.network(pixel_values=batch).image_embeds for batch in batches])
+
+
+@dataclass(frozen=True, eq=False)
+class ClipTexts:
+    """CLIP's text tower with its projection, and what cuts texts into its tokens."""
+
+    network: nn.Module
+    tokenizer: Any
+
+    @classmethod
+    def load(cls, model: HubModel = CLIP_L14) -> "ClipTexts":
+        """Published weights. Raises as `ClipImages.load`."""
+        from transformers.models.clip import CLIPTokenizerFast
+
+        path = require_model(model) / "tokenizer.json"
+        with reading(path, "CLIP's tokenizer"):
+            tokenizer = CLIPTokenizerFast(tokenizer_file=str(path))
+        return cls(_transformer("CLIPTextModelWithProjection", path.parent), tokenizer)
+
+    @torch.no_grad()
+    def embed(self, text: str) -> Float[np.ndarray, " d"]:
+        """The embedding of a text, of as many tokens as the model takes."""
+        config: Any = self.network.config
+        ids = self.tokenizer(text, truncation=True, max_length=config.max_position_embeddings)["input_ids"]
+        return self.network(input_ids=torch.tensor([ids])).text_embeds[0].double().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +129,16 @@ class Dino:
         return _joined([self.network(pixel_values=batch).last_hidden_state[:, 0] for batch in batches])
 
     @torch.no_grad()
-    def keys(self, frame: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "n d"]:
-        """Keys of the last layer, all heads side by side, of every token of the whole frame."""
+    def keys(
+        self, frame: UInt8[np.ndarray, "height width 3"], white: float = 1.0
+    ) -> Float[np.ndarray, "n d"]:
+        """Keys of the last layer, all heads side by side, of every token of the whole frame.
+
+        Args:
+            white: what the network is shown for level 255, before its mean is taken off.
+        """
         config: Any = self.network.config
-        pixels = _whole(frame, config.image_size, config.patch_size)
+        pixels = _whole(frame, config.image_size, config.patch_size, white)
         kept: list[Tensor] = []
 
         def keep(module: nn.Module, given: object, made: Tensor) -> None:
@@ -157,7 +194,7 @@ def _cut(frames: Frames, short: int, crop: int, moments: Moments) -> list[Float[
     return made
 
 
-def _whole(frame: np.ndarray, short: int, patch: int) -> Float[Tensor, "1 3 _ _"]:
+def _whole(frame: np.ndarray, short: int, patch: int, white: float = 1.0) -> Float[Tensor, "1 3 _ _"]:
     """The frame with its shorter side at `short`, both sides multiples of the patch."""
     from torchvision.transforms.functional import resize
 
@@ -165,12 +202,12 @@ def _whole(frame: np.ndarray, short: int, patch: int) -> Float[Tensor, "1 3 _ _"
     scale = min(short / min(height, width), short * WIDEST / max(height, width))
     size = [max(1, round(side * scale / patch)) * patch for side in (height, width)]
     video = torch.from_numpy(np.ascontiguousarray(frame)).movedim(-1, 0)[None]
-    return _normalised(resize(video, size, antialias=True), IMAGENET_MOMENTS)
+    return _normalised(resize(video, size, antialias=True), IMAGENET_MOMENTS, white)
 
 
-def _normalised(pixels: Tensor, moments: Moments) -> Tensor:
+def _normalised(pixels: Tensor, moments: Moments, white: float = 1.0) -> Tensor:
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in moments)
-    return (pixels.float() / 255 - mean) / deviation
+    return (pixels.float() / 255 * white - mean) / deviation
 
 
 def _joined(parts: list[Tensor]) -> Float[np.ndarray, "t d"]:
@@ -199,7 +236,7 @@ class Lpips:
         Raises:
             MissingWeightsError, InputError: see `weights.require`.
         """
-        return cls(_heads(net, require(file or {"alex": ALEXNET, "vgg": VGG16}[net])))
+        return cls(_heads(net, require(file or {"alex": ALEXNET, "vgg": VGG16, "squeeze": SQUEEZENET}[net])))
 
     @torch.no_grad()
     def distance(self, a: Frame, b: AnyFrame, mask: Bool[np.ndarray, "_ _"] | None = None) -> float:
@@ -332,3 +369,63 @@ def _padded(frame: Frame, size: tuple[int, int]) -> Float[Tensor, "1 3 h w"]:
         frame, 0, -height % RAFT_MULTIPLE, 0, -width % RAFT_MULTIPLE, cv2.BORDER_REPLICATE
     )
     return torch.from_numpy(frame).movedim(-1, 0)[None].float() / 127.5 - 1
+
+
+def require_cvvdp() -> None:
+    """Raise InputError where ColorVideoVDP is not installed."""
+    if importlib.util.find_spec("pycvvdp") is None:
+        raise InputError("ColorVideoVDP is not installed: pip install 'wanedit[cvvdp]'")
+
+
+@torch.no_grad()
+def visible_difference(video: Clip, reference: Clip, fps: float) -> float:
+    """ColorVideoVDP (Mantiuk et al. 2024, doi 10.1145/3658144) of a video and its reference, by the authors' package.
+
+    Contrasts in lightness and colour, steady and changing, as a person sees them on `DISPLAY`.
+
+    Args:
+        video, reference: of one shape; each is read once, frame by frame.
+        fps: frames a second at which they are shown.
+
+    Returns:
+        JOD (just-objectionable differences): 10 where no difference is seen; one less is a difference by which three
+            of four people tell the better one.
+
+    Raises:
+        InputError: shapes that differ, or the package is not installed.
+    """
+    if video.shape != reference.shape:
+        raise InputError(f"video is {video.shape} and its reference {reference.shape}; expected one shape")
+    require_cvvdp()
+    found = list(sys.path)
+    import pycvvdp  # pyright: ignore[reportMissingImports]  (an extra)
+    from pycvvdp.video_source import video_source_dm  # pyright: ignore[reportMissingImports]
+
+    # It puts its own folder there, whose modules have names such as `utils`.
+    sys.path[:] = found
+
+    class Frames(video_source_dm):
+        def __init__(self) -> None:
+            super().__init__(display_photometry=DISPLAY)
+            self.clips = iter(video), iter(reference)
+
+        def get_video_size(self) -> Any:
+            return video.shape[1], video.shape[2], video.shape[0]
+
+        def get_frames_per_second(self) -> float:
+            return fps
+
+        def get_test_frame(self, frame: int, device: torch.device, colorspace: str) -> Tensor:
+            return self.shown(0, device, colorspace)
+
+        def get_reference_frame(self, frame: int, device: torch.device, colorspace: str) -> Tensor:
+            return self.shown(1, device, colorspace)
+
+        def shown(self, clip: int, device: torch.device, colorspace: str) -> Tensor:
+            pixels = torch.from_numpy(np.ascontiguousarray(next(self.clips[clip]))).to(device)
+            encoded = pixels.movedim(-1, 0)[None, :, None].float() / 255
+            return cast(Tensor, self.apply_dm_and_color_transform(encoded, colorspace))
+
+    metric = pycvvdp.cvvdp(display_name=DISPLAY, quiet=True)
+    jod, _ = metric.predict_video_source(Frames())
+    return float(jod)

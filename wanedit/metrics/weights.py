@@ -46,11 +46,13 @@ class HubModel:
         repo: its name, "owner/name".
         megabytes: the size of its weights.
         files: names that its weights may have; the first one there counts.
+        beside: what has to lie beside them.
     """
 
     repo: str
     megabytes: int
     files: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin")
+    beside: tuple[str, ...] = ("config.json",)
 
     @property
     def address(self) -> str:
@@ -68,8 +70,10 @@ class HubModel:
 HUB = "https://download.pytorch.org/models"
 ALEXNET = HubFile("alexnet-owt-7be5be79.pth", f"{HUB}/alexnet-owt-7be5be79.pth", 233)
 VGG16 = HubFile("vgg16-397923af.pth", f"{HUB}/vgg16-397923af.pth", 528)
+SQUEEZENET = HubFile("squeezenet1_1-b8a52dc0.pth", f"{HUB}/squeezenet1_1-b8a52dc0.pth", 5)
 RAFT_LARGE = HubFile("raft_large_C_T_SKHT_V2-ff5fadd5.pth", f"{HUB}/raft_large_C_T_SKHT_V2-ff5fadd5.pth", 20)
 CLIP = HubModel("openai/clip-vit-base-patch32", 605)
+CLIP_L14 = HubModel("openai/clip-vit-large-patch14", 1711, beside=("config.json", "tokenizer.json"))
 DINO_B16 = HubModel("facebook/dino-vitb16", 343)
 DINO_B8 = HubModel("facebook/dino-vitb8", 343)
 
@@ -96,7 +100,8 @@ def require(file: HubFile) -> Path:
 
 
 def require_model(model: HubModel) -> Path:
-    """The folder, with config.json and weights, of a model that is in the hub's cache and is what its links say.
+    """The folder of a model that is in the hub's cache, with what has to lie beside its weights, and is what its links
+    say.
 
     Raises:
         MissingWeightsError: it is not there; says where it belongs, where it is published, and its size.
@@ -104,12 +109,13 @@ def require_model(model: HubModel) -> Path:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(model.repo, name) for name in ("config.json", *model.files)]
-    config, weights = found[0], next((path for path in found[1:] if isinstance(path, str)), None)
-    if not isinstance(config, str) or weights is None:
+    cached = {name: try_to_load_from_cache(model.repo, name) for name in (*model.beside, *model.files)}
+    found = {name: path for name, path in cached.items() if isinstance(path, str)}
+    weights = next((found[name] for name in model.files if name in found), None)
+    if not found.keys() >= set(model.beside) or weights is None:
         raise MissingWeightsError(
             f"no {model.repo} in {model.folder}; fetch it from {model.address} ({model.megabytes} MB): hf download "
-            f"{model.repo} config.json {model.files[0]}"
+            f"{model.repo} {' '.join(model.beside)} {model.files[0]}"
         )
     blob = Path(weights).resolve()
     if not _WHOLE.fullmatch(blob.name):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import cache
@@ -13,8 +14,10 @@ from typing import Literal, NotRequired, TypedDict
 import numpy as np
 
 from wanedit.errors import InputError
-from wanedit.files import digest, file_sha256
+from wanedit.files import at_home, digest, file_sha256
+from wanedit.jobs.ablate.footage import FIVE_TYPES, find_sequences, read_five, read_masks, recolour
 from wanedit.jobs.ablate.grid import Settings
+from wanedit.runtime.inputs import parse_edited
 from wanedit.runtime.settings import canonical, check_values, parse_size
 from wanedit.sprites import (
     Scene,
@@ -29,11 +32,16 @@ from wanedit.sprites.edits import EDITS
 from wanedit.sprites.sets import Clip, moves_through
 from wanedit.video import read_frames, to_uint8, write_lossless, write_png
 from wanedit.video.arrays import Frames
+from wanedit.video.source import open_source, read_source
 
 FPS = 16
 # Raised when a change to the renderer or to this file changes what is drawn for the same spec.
 DRAWN = 1
-SOURCE, TRUTH = "source.mkv", "truth.mkv"
+SOURCE, TRUTH, MASK = "source.mkv", "truth.mkv", "mask.mkv"
+# Likewise of recoloured clips.
+RECOLOURED = 1
+# Settings of a clip of files that name one; all but the first are no setting of a command.
+BESIDE = ("video", "reference", "mask")
 
 
 class Drawn(TypedDict):
@@ -46,6 +54,17 @@ class Drawn(TypedDict):
     keyframes: list[int]
     seed: int
     edit: NotRequired[str]
+
+
+class Recoloured(TypedDict):
+    """All that decides a recoloured clip, beside what its files contain."""
+
+    kind: Literal["davis"]
+    folder: str
+    name: str
+    size: str
+    num_frames: int
+    keyframes: list[int]
 
 
 class Files(TypedDict):
@@ -68,7 +87,7 @@ class Item:
 
     name: str
     group: str
-    spec: Drawn | Files
+    spec: Drawn | Recoloured | Files
 
 
 @dataclass(frozen=True)
@@ -200,11 +219,12 @@ def passing(split: str, count: int, speed: float, chains: tuple[tuple[int, ...],
 
 @dataclass(frozen=True)
 class Clips:
-    """Files: for `edit` each with video, keyframes, prompt, source_prompt and perhaps the truth as reference; for
-    `generate` with keyframes and prompt. Paths count from the experiment's folder.
+    """Files: for `edit` each with video, keyframes, prompt, source_prompt and perhaps the truth as reference and a mask
+    of what the edit may change; for `generate` with keyframes and prompt.
 
     Attributes:
-        clips: name -> settings of the command, and `reference`.
+        clips: name -> settings of the command, `reference` and `mask`.
+        folder: from which their paths count; itself counts from the experiment's.
     """
 
     clips: dict[str, object] = field(default_factory=dict)
@@ -218,7 +238,7 @@ class Clips:
         for name, settings in self.clips.items():
             if not isinstance(settings, dict):
                 raise InputError(f"data: clip {name} is {settings!r}; expected a mapping of settings")
-            for key in ("video", "reference"):
+            for key in BESIDE:
                 if not isinstance(settings.get(key), str | None):
                     raise InputError(f"data: clip {name}: {key} is {settings[key]!r}; expected a path")
             keyframes = settings.get("keyframes")
@@ -234,10 +254,90 @@ class Clips:
         return found
 
 
-KINDS: dict[str, type[EditedSprites | SpriteChains | Clips]] = {
+@dataclass(frozen=True)
+class Davis:
+    """Real clips whose masked objects have other colours, for `edit`: keyframes are frames of the recoloured clip, the
+    truth. See `footage` for the folders and the map of colours.
+
+    Attributes:
+        folder: of DAVIS, FiVE-Bench, or of clips and masks of your own; a path counts from the experiment's folder.
+        sequences: names; null for those of the split that results are reported on, or all where none is named.
+        num_frames: of each clip at most.
+        size: "width*height" that each is brought to, the middle kept.
+        spacing: every so many frames is a keyframe, the first frame always.
+    """
+
+    folder: str = "."
+    sequences: list[str] | None = None
+    num_frames: int = 33
+    size: str = "832*480"
+    spacing: int = 16
+
+    def items(self) -> list[Item]:
+        """One for each sequence."""
+        parse_size(self.size)
+        found = []
+        for one in find_sequences(Path(self.folder), self.sequences):
+            frames = min(self.num_frames, len(open_source(one.video).frames))
+            spec = Recoloured(
+                kind="davis",
+                folder=self.folder,
+                name=one.name,
+                size=self.size,
+                num_frames=frames,
+                keyframes=list(range(0, frames, self.spacing)),
+            )
+            found.append(Item(one.name, one.name, spec))
+        return found
+
+
+@dataclass(frozen=True)
+class Five:
+    """FiVE-Bench's edits, for `edit`. Those of one type are a group, so that means are over types, as published ones;
+    of one type alone, those of one video.
+
+    Attributes:
+        folder: the benchmark's; a path counts from the experiment's folder.
+        keyframes: edited frames: in it a folder edit1/0001_bus for each edit, as `wanedit edit --keyframes` takes it.
+        types: 1 and 2 replace an object, 3 colours, 4 changes materials, 5 adds, 6 removes.
+        num_frames: of each clip at most; 41 is what Wan-Edit samples.
+    """
+
+    folder: str = "."
+    keyframes: str = "keyframes"
+    types: list[int] = field(default_factory=lambda: list(FIVE_TYPES))
+    num_frames: int = 41
+
+    def items(self) -> list[Item]:
+        """One for each edit that has keyframes."""
+        home, found = Path(self.folder), []
+        for edit in read_five(home, self.types):
+            pictures, clip = at_home(self.keyframes) / edit.name, open_source(edit.sequence.video)
+            if not pictures.is_dir():
+                raise InputError(
+                    f"data: no keyframes in {pictures.absolute()}; expected the edited frames of {edit.name}: "
+                    f"{edit.target_prompt}"
+                )
+            keyframes = parse_edited(str(pictures), start=0, source=lambda clip=clip: clip)
+            settings: Settings = {
+                "video": os.path.relpath(edit.sequence.video, home),
+                "mask": os.path.relpath(edit.sequence.mask, home),
+                "keyframes": [[os.path.relpath(one.path, home), one.index] for one in keyframes],
+                "prompt": edit.target_prompt,
+                "source_prompt": edit.source_prompt,
+                "num_frames": min(self.num_frames, len(clip.frames)),
+            }
+            group = edit.sequence.name if len(self.types) == 1 else f"edit{edit.type}"
+            found.append(Item(edit.name, group, Files(kind="clips", folder=self.folder, settings=settings)))
+        return found
+
+
+KINDS: dict[str, type[EditedSprites | SpriteChains | Clips | Davis | Five]] = {
     "edited_sprites": EditedSprites,
     "sprite_chains": SpriteChains,
     "clips": Clips,
+    "davis": Davis,
+    "five": Five,
 }
 
 
@@ -252,7 +352,7 @@ def make_items(data: Settings, folder: Path) -> list[Item]:
         raise InputError(f"data: kind is {kind!r}; expected one of {', '.join(KINDS)}")
     made = KINDS[kind]
     given = {name: value for name, value in data.items() if name != "kind"}
-    known = [f.name for f in fields(made) if f.name != "folder"]
+    known = [f.name for f in fields(made)]
     if unknown := [name for name in given if name not in known]:
         raise InputError(f"data: unknown setting {unknown[0]!r}; expected some of {', '.join(known)}")
     check_values(made, given)
@@ -260,7 +360,11 @@ def make_items(data: Settings, folder: Path) -> list[Item]:
         if isinstance(value, int) and value < 1:
             raise InputError(f"data: {name} is {value}; expected at least 1")
     source = made(**given)
-    return (replace(source, folder=str(folder.absolute())) if isinstance(source, Clips) else source).items()
+    if not isinstance(source, EditedSprites | SpriteChains):
+        source = replace(source, folder=str(folder.absolute() / at_home(source.folder)))
+    if isinstance(source, Five):
+        source = replace(source, keyframes=str(folder.absolute() / at_home(source.keyframes)))
+    return source.items()
 
 
 def drawn_scene(seed: int, split: str, num_frames: int) -> Scene:
@@ -276,71 +380,105 @@ class Material:
         settings: of the command: its inputs and prompts.
         truth: uint8 (T, H, W, 3), what the result should be; None where nobody knows.
         scene: of the truth, where its sprites can be followed: drawn in style plain.
+        mask: a file or folder of what the edit may change, see `footage.read_masks`; None where nobody says.
     """
 
     settings: Settings
     truth: Frames | None
     scene: Clip | None = None
+    mask: Path | None = None
 
 
 def prepare(item: Item, folder: Path) -> Material:
-    """The files of an item; sprites are drawn once and kept by the hash of what decides them.
+    """The files of an item; what is drawn is drawn once and kept by the hash of what decides it.
 
     Args:
         folder: where drawn clips are kept.
 
     Raises:
-        InputError: a file of a clip is not there.
+        InputError: a file of a clip is not there, or cannot be used.
     """
     spec = item.spec
     if spec["kind"] == "clips":
-        # Here alone, for it decodes videos.
-        from wanedit.video.source import read_source
-
         beside, settings = Path(spec["folder"]), dict(spec["settings"])
-        reference = settings.pop("reference", None)
-        if "video" in settings:
-            settings["video"] = str(_there(beside / settings["video"]))
+        given = {name: settings.pop(name, None) for name in BESIDE}
+        video, reference, mask = (None if name is None else _there(beside / name) for name in given.values())
+        if video is not None:
+            settings["video"] = str(video)
         settings["keyframes"] = [[str(_there(beside / path)), at] for path, at in settings["keyframes"]]
-        truth = None if reference is None else np.asarray(read_source(_there(beside / reference)).frames)
-        return Material(settings, truth)
-    home = folder / digest({"drawn": DRAWN, **spec})[:16]
+        truth = None if reference is None else np.asarray(read_source(reference).frames)
+        return Material(settings, truth, mask=mask)
+    home = folder / digest(fingerprint(item))[:16]
+    pictures = {index: str((home / f"{index:04d}.png").absolute()) for index in spec["keyframes"]}
+    inputs = {
+        "video": str((home / SOURCE).absolute()),
+        "keyframes": [[path, index] for index, path in pictures.items()],
+    }
+    if spec["kind"] == "davis":
+        _draw_once(home, lambda partial: _recolour(spec, partial))
+        # The frames alone say what changes, so that nothing depends on how somebody would word it.
+        words = spec["name"].replace("-", " ").replace("_", " ")
+        settings = inputs | {"prompt": words, "source_prompt": words, "size": spec["size"]}
+        return Material(settings, read_frames(home / TRUTH), mask=home / MASK)
     scene = drawn_scene(spec["seed"], spec["split"], spec["num_frames"])
     edited = None
     if "edit" in spec:
         edited = apply_edit(scene, sample_edit(scene, spec["seed"], (spec["edit"],)))
-    if not home.is_dir():
-        # Two processes may draw the same clip: whoever is later finds the folder there and drops its own.
-        partial = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}")
-        partial.mkdir(parents=True)
-        try:
-            truth = _drawn(edited.scene if edited else scene, spec, edited.style if edited else "plain")
-            write_lossless(partial / TRUTH, truth, Fraction(FPS))
-            for index in spec["keyframes"]:
-                write_png(partial / f"{index:04d}.png", truth[index])
-            if edited is not None:
-                write_lossless(partial / SOURCE, _drawn(scene, spec), Fraction(FPS))
-            os.rename(partial, home)
-        except OSError:
-            if not home.is_dir():
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    pictures = {index: str((home / f"{index:04d}.png").absolute()) for index in spec["keyframes"]}
+
+    def draw(partial: Path) -> None:
+        truth = _drawn(edited.scene if edited else scene, spec, edited.style if edited else "plain")
+        _write(partial, truth, spec["keyframes"], None if edited is None else _drawn(scene, spec))
+
+    _draw_once(home, draw)
     if edited is None:
         keyframes = [[path, index / FPS] for index, path in pictures.items()]
         settings = {"keyframes": keyframes, "prompt": caption(scene), "size": spec["size"], "fps": float(FPS)}
     else:
-        settings = {
-            "video": str((home / SOURCE).absolute()),
-            "keyframes": [[path, index] for index, path in pictures.items()],
-            "prompt": edited.caption,
-            "source_prompt": caption(scene),
-        }
+        settings = inputs | {"prompt": edited.caption, "source_prompt": caption(scene)}
     shown = edited.scene if edited else scene
     plain = edited is None or edited.style == "plain"
     clip = Clip(spec["seed"], shown, spec["num_frames"]) if plain else None
     return Material(settings, read_frames(home / TRUTH), clip)
+
+
+def _draw_once(home: Path, draw: Callable[[Path], None]) -> None:
+    """Draw a folder, unless it is there. Two processes may draw the same clip: whoever is later finds the folder there
+    and drops its own.
+    """
+    if home.is_dir():
+        return
+    partial = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}")
+    partial.mkdir(parents=True)
+    try:
+        draw(partial)
+        os.rename(partial, home)
+    except OSError:
+        if not home.is_dir():
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(folder: Path, truth: Frames, keyframes: list[int], source: Frames | None) -> None:
+    write_lossless(folder / TRUTH, truth, Fraction(FPS))
+    for index in keyframes:
+        write_png(folder / f"{index:04d}.png", truth[index])
+    if source is not None:
+        write_lossless(folder / SOURCE, source, Fraction(FPS))
+
+
+def _recolour(spec: Recoloured, folder: Path) -> None:
+    (found,) = find_sequences(Path(spec["folder"]), [spec["name"]])
+    size, count = parse_size(spec["size"]), spec["num_frames"]
+    frames = np.asarray(open_source(found.video, num_frames=count, size=size).frames)
+    masks = read_masks(found.mask, count, size)
+    try:
+        truth = recolour(frames, masks)
+    except InputError as error:
+        raise InputError(f"data: {found.name} of {found.mask}: {error}") from None
+    _write(folder, truth, spec["keyframes"], frames)
+    levels = np.where(masks, np.uint8(255), np.uint8(0))
+    write_lossless(folder / MASK, np.repeat(levels[..., None], 3, axis=-1), Fraction(FPS))
 
 
 def _drawn(scene: Scene, spec: Drawn, style: str = "plain") -> Frames:
@@ -350,18 +488,23 @@ def _drawn(scene: Scene, spec: Drawn, style: str = "plain") -> Frames:
 
 def fingerprint(item: Item) -> dict[str, object]:
     """All that decides the pixels of an item: of files their contents, of a folder those of its files by name."""
-    if item.spec["kind"] != "clips":
-        return {"drawn": DRAWN, **item.spec}
-    given, folder = item.spec["settings"], Path(item.spec["folder"])
-    named = [given[name] for name in ("video", "reference") if given.get(name) is not None]
+    spec = item.spec
+    if spec["kind"] == "davis":
+        (found,) = find_sequences(Path(spec["folder"]), [spec["name"]])
+        decides = {name: value for name, value in spec.items() if name != "folder"}
+        return {"recoloured": RECOLOURED, **decides, "files": list(map(_contents, (found.video, found.mask)))}
+    if spec["kind"] != "clips":
+        return {"drawn": DRAWN, **spec}
+    given, folder = spec["settings"], Path(spec["folder"])
+    named = [given[name] for name in BESIDE if given.get(name) is not None]
     paths = [_there(folder / name) for name in [*named, *(path for path, _ in given["keyframes"])]]
-    contents = [
-        [file_sha256(path)]
-        if path.is_file()
-        else [[each.name, file_sha256(each)] for each in sorted(path.iterdir()) if each.is_file()]
-        for path in paths
-    ]
-    return {**given, "files": contents}
+    return {**given, "files": list(map(_contents, paths))}
+
+
+def _contents(path: Path) -> list[object]:
+    if path.is_file():
+        return [file_sha256(path)]
+    return [[each.name, file_sha256(each)] for each in sorted(path.iterdir()) if each.is_file()]
 
 
 def _there(path: Path) -> Path:

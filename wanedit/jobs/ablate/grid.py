@@ -13,6 +13,7 @@
     baseline: {controller: residual}   # differences are given to the runs with these values
     measures: [psnr_off, seconds]      # columns of the table
     figures: [{x: spacing, y: psnr_off, lines: controller}]
+    published: {"Others 2025": {psnr_off: 30.1}}  # rows of the table that nobody made here
 
 An axis is a list of values for the setting of its name, dotted for one inside another; or a mapping from labels to
 groups of settings. `data.` names a setting of the data. A list of mappings as `axes` is several grids, one after the
@@ -28,7 +29,7 @@ from typing import Any, Literal
 from wanedit.errors import InputError
 from wanedit.files import read_yaml
 from wanedit.jobs.ablate.config import GRID_FILE
-from wanedit.jobs.evaluate.metric import find_metric
+from wanedit.jobs.evaluate.metric import METRICS, find_metric
 from wanedit.metrics.functional.junctions import MEASURES
 from wanedit.runtime.settings import ALIASES, canonical, check_values
 from wanedit.runtime.settingsfile import read_lines, told_where
@@ -43,6 +44,10 @@ COLUMNS = {
     "ssim_off": ("truth", "ssim_off_keyframes"),
     "psnr_key": ("truth", "psnr_keyframes"),
     **{f"psnr_at_{d}": ("truth", "psnr_by_distance", str(d)) for d in DISTANCES},
+    # Where there is a mask.
+    **{
+        name: ("truth", name) for name in ("psnr_changed", "ssim_changed", "psnr_unchanged", "ssim_unchanged")
+    },
     **{name: ("truth", name) for name in ("centre_error", "centre_missing")},
     **{name: ("temporal", name) for name in ("dynamic_degree", "warp_error", "flicker", "consistency")},
 }
@@ -105,6 +110,7 @@ class Grid:
     baseline: Settings = field(default_factory=dict)
     measures: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    published: dict[str, Settings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,13 +141,18 @@ def load_grid(folder: Path) -> Grid:
     with told_where([lines]):
         grid = _grid(_settings(path), path)
         check_grid(grid, path)
+    return replace(grid, base=merge(read_overlays(folder, grid.overlays), canonical(grid.base)))
+
+
+def read_overlays(folder: Path, names: Sequence[str]) -> Settings:
+    """Files of settings, merged left to right; their paths count from the folder. Raises InputError."""
     merged: Settings = {}
-    for overlay in (folder / name for name in grid.overlays):
+    for overlay in (folder / name for name in names):
         read_lines(overlay)  # raises, with the line, for what is no mapping of settings
         settings = _settings(overlay)
         settings.pop("preset", None)  # its settings count like any here: what the command has not is told
         merged = merge(merged, canonical(settings))
-    return replace(grid, base=merge(merged, canonical(grid.base)))
+    return merged
 
 
 def _settings(path: Path) -> Settings:
@@ -214,8 +225,14 @@ def check_grid(grid: Grid, path: Path) -> None:
     for name in grid.metrics:
         find_metric(name)
     known = KNOWN_MEASURES[grid.command]
-    for name in (*grid.measures, *(figure.y for figure in grid.figures)):
-        if name not in known and name.split("/")[0] not in grid.metrics:
+    for label, values in grid.published.items():
+        if not isinstance(values, dict) or any(type(value) not in (int, float) for value in values.values()):
+            raise InputError(f"{path}: published {label} is {values!r}; expected a number for each measure")
+    # Others may have measured what is not measured here, for want of weights.
+    groups = {*grid.metrics, *METRICS} if grid.published else grid.metrics
+    published = [name for values in grid.published.values() for name in values]
+    for name in (*grid.measures, *(figure.y for figure in grid.figures), *published):
+        if name not in known and name.split("/")[0] not in groups:
             raise InputError(
                 f"{path}: unknown measure {name!r}; expected some of {', '.join(known)}, or group/row of `metrics`"
             )

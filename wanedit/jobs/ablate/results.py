@@ -149,15 +149,16 @@ def _csv(lines: Sequence[Sequence[object]]) -> str:
 
 def table(grid: Grid, results: Results) -> str:
     """Markdown: a row for each point, a column for each measure of the grid; differences to the baseline below."""
-    measures = [m for m in (grid.measures or results.measures()) if m in results.measures()]
+    elsewhere = {name for values in grid.published.values() for name in values}
+    measures = [m for m in (grid.measures or results.measures()) if m in {*results.measures(), *elsewhere}]
     text = [f"# {grid.title}", "", grid.shows.strip(), ""]
     text += ["Means over n clips with 95 % intervals: bootstrap over scenes.", ""]
-    text += _markdown(results, measures, lambda point, measure: results.mean(point, measure))
+    text += _markdown(results, measures, lambda point, measure: results.mean(point, measure), grid.published)
     if grid.baseline:
         named = ", ".join(f"{name} {value}" for name, value in grid.baseline.items())
         text += ["", f"## Paired differences to {named}", ""]
         text += _markdown(
-            results, measures, lambda point, m: gain_over_baseline(grid, results, point, m), "+"
+            results, measures, lambda point, m: gain_over_baseline(grid, results, point, m), sign="+"
         )
         lost = [
             ", ".join(part for part in point if part)
@@ -183,7 +184,11 @@ def gain_over_baseline(grid: Grid, results: Results, point: Key, measure: str) -
 
 
 def _markdown(
-    results: Results, measures: Sequence[str], of: Callable[[Key, str], Interval | None], sign: str = ""
+    results: Results,
+    measures: Sequence[str],
+    of: Callable[[Key, str], Interval | None],
+    published: Mapping[str, Settings] | None = None,
+    sign: str = "",
 ) -> list[str]:
     def cell(found: Interval | None) -> str:
         if found is None:
@@ -199,6 +204,9 @@ def _markdown(
         # Some clips may lack some measure, such as one of joins that nothing moves through.
         if count := max((one.n for one in found if one), default=0):
             lines.append([*point, str(count), *map(cell, found)])
+    for label, values in (published or {}).items():
+        unlabelled = [""] * len(results.columns)
+        lines.append([label, *unlabelled, *(str(values.get(measure, "")) for measure in measures)])
     # A bar would end a cell of Markdown, and a line break the row.
     escaped = ((cell.replace("|", "\\|").replace("\n", " ") for cell in line) for line in lines)
     return ["| " + " | ".join(line) + " |" for line in escaped]

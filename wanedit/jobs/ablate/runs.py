@@ -11,7 +11,8 @@ import numpy as np
 from wanedit.errors import InputError, WaneditError
 from wanedit.files import digest, read_json, system_errors, write_text
 from wanedit.flow.solvers import SOLVERS
-from wanedit.jobs.ablate.clips import Item, fingerprint, make_items, prepare
+from wanedit.jobs.ablate.clips import BESIDE, Item, fingerprint, make_items, prepare
+from wanedit.jobs.ablate.footage import Masks, read_masks
 from wanedit.jobs.ablate.grid import COLUMNS, JOIN_COLUMNS, Grid, Settings, label_text, merge, points
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.method import build_method, from_outside
@@ -135,6 +136,8 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
     """
     found: dict[str, Run] = {}
     models: dict[tuple[object, ...], str] = {}
+    # Clips may be large, and every point of the grid has the same.
+    contents: dict[str, dict[str, object]] = {}
     measuring = {name: code for name in grid.metrics if (code := METRICS.code(name))}
     for point in points(grid):
         settings = merge({"cpu_threads": 1} | grid.base, point.settings)
@@ -154,16 +157,18 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
         codes = dict.fromkeys((item.name for item in clips), _code(config))
         for item in clips:
             if item.spec["kind"] == "clips":
-                own = {name: value for name, value in item.spec["settings"].items() if name != "reference"}
+                own = {n: value for n, value in item.spec["settings"].items() if n not in BESIDE[1:]}
                 whole = _checked(grid.command, merge(own, settings), point.labels | {"clip": item.name})
                 codes[item.name] = _code(whole)
         for item in clips[:items]:
+            if (spec := json.dumps(item.spec, sort_keys=True)) not in contents:
+                contents[spec] = fingerprint(item)
             for seed in grid.seeds:
                 decides = {
                     "algorithm": [*VERSIONS[grid.command], MEASURED],
                     "command": grid.command,
                     "settings": {name: value for name, value in settings.items() if name not in LOGGED},
-                    "item": fingerprint(item),
+                    "item": contents[spec],
                     "seed": seed,
                     "model": models[source],
                     # Left out where there are none, so that earlier results keep their names.
@@ -271,8 +276,12 @@ def _make(run: Run, root: Path, gpu: int | None, logged: TrackingSettings | None
         _generate(config if gpu is None else replace(config, gpu_ids=[gpu]), root)
     # Nobody hears what a run of a grid says: what it may have failed to write of itself fails it here.
     write_metrics_csv(RunDirectory(folder, config.final_path).metrics, folder / METRICS_CSV)
+    finished, mask = read_run(folder), None
+    if material.mask is not None:
+        frames, height, width, _ = finished.video.shape
+        mask = read_masks(material.mask, frames, (height, width), getattr(config, "start", 0))
     scene = None if material.truth is None else SceneTruth(material.truth, clip=material.scene)
-    found = measure_run(finished := read_run(folder), scene, run.metrics)
+    found = measure_run(finished, scene, run.metrics, mask)
     if config.tracking != "none":
         track_measures(config, finished, folder, found, lambda line: None)
     # JSON has no word for numbers that are not finite; a table that lacks them has fewer clips in `n`.
@@ -297,17 +306,22 @@ def shared_folder(root: Path) -> RunDirectory:
     return RunDirectory(root / "shared", root / "shared" / FINAL_NAME)
 
 
-def measure_run(made: FinishedRun, scene: SceneTruth | None, more: Sequence[str] = ()) -> dict[str, float]:
+def measure_run(
+    made: FinishedRun, scene: SceneTruth | None, more: Sequence[str] = (), mask: Masks | None = None
+) -> dict[str, float]:
     """The columns of an ablation's tables: groups of `wanedit evaluate` and what the run says of itself.
 
     Args:
         scene: the truth, where it is known.
         more: further groups, whose columns are "group/row/…".
+        mask: what an edit may change; None for what the run says of itself.
 
     Raises:
         InputError, MissingWeightsError: see `measure`.
     """
     inputs = Inputs.of(made, scene)
+    if mask is not None:
+        inputs = replace(inputs, mask=mask)
     given = {"truth": scene is not None, "temporal": len(made.video) >= 3, "junctions": bool(made.junctions)}
     taken, _ = measure(inputs, [*(name for name, there in given.items() if there), *more])
     numbers = {(group, *places): float(n) for group, values in taken.items() for places, n in flat(values)}

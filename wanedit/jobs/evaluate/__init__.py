@@ -5,5 +5,8 @@ from typing import Any
 from wanedit.registry import Registry
 
 METRICS: Registry[Any] = Registry(
-    "metric", "wanedit.jobs.evaluate.groups", base="wanedit.jobs.evaluate.metric:Metric"
+    "metric",
+    "wanedit.jobs.evaluate.groups",
+    "wanedit.jobs.evaluate.five",
+    base="wanedit.jobs.evaluate.metric:Metric",
 )

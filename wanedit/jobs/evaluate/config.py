@@ -40,7 +40,7 @@ class EvaluationConfig(TrackingSettings):
         metrics: "auto" for all that what is given allows; "none"; or groups of measures, "a,b", of which each must then
             be possible: those of docs/evaluation.md, of installed packages, and your own as package.module:Group.
         vbench: a folder to which the video is added as VBench reads it.
-        prompt: what the video shows, by which VBench names it; null for that of the run.
+        prompt: what the video shows, by which VBench names it and CLIP judges it; null for that of the run.
         output: a file for the results, JSON; a table as CSV is written beside it. Null to print only.
     """
 

@@ -284,7 +284,8 @@ class Truth(Averaged):
 
     uses = ("scene", "reference", "keyframes", "mask", "junctions")
     higher = (
-        *("psnr", "psnr_off_keyframes", "ssim_off_keyframes", "psnr_keyframes", "psnr_unchanged"),
+        *("psnr", "psnr_off_keyframes", "ssim_off_keyframes", "psnr_keyframes"),
+        *("psnr_changed", "ssim_changed", "psnr_unchanged", "ssim_unchanged"),
         *("psnr_by_distance", "psnr_near_joins", "psnr_far_from_joins"),
     )
     lower = ("centre_error", "centre_missing", "centre_error_near_joins", "acceleration_error")
@@ -306,8 +307,10 @@ class Truth(Averaged):
         self.add(psnr=near.psnr())
         if self.distance is not None:
             self.add(ssim=near.ssim() if self.distance[t] else math.nan)
-            # Where the edit may change nothing.
-            self.add(unchanged=math.nan if moment.mask is None else near.psnr(~moment.mask))
+            # Where the edit may change something, and where nothing.
+            if moment.mask is not None and self.distance[t]:
+                for place, mask in (("changed", moment.mask), ("unchanged", ~moment.mask)):
+                    self.add(**{f"psnr_{place}": near.psnr(mask), f"ssim_{place}": near.ssim(mask)})
         if clip is not None and moment.truth is not None and 0 < t < len(self.inputs.video) - 1:
             self.seen[t] = sightings(clip, t, moment.frame, moment.truth)
 
@@ -319,8 +322,9 @@ class Truth(Averaged):
             values["psnr_off_keyframes"] = _mean(psnr[off])
             values["ssim_off_keyframes"] = _mean(np.array(self.series["ssim"])[off])
             values["psnr_keyframes"] = float(psnr[~off].mean())
-            if self.inputs.mask is not None:
-                values["psnr_unchanged"] = _mean(np.array(self.series["unchanged"])[off])
+            # These have the frames off the keyframes alone.
+            masked = [name for name in self.series if name.endswith("changed")]
+            values |= {name: _mean(np.array(self.series[name])) for name in masked}
             by_distance = mean_by_distance(psnr, self.distance)
             values["psnr_by_distance"] = {str(d): mean for d, mean in by_distance.items()}
         joins = self.inputs.junctions
@@ -437,6 +441,30 @@ class PerceptualDistance(Averaged):
             of = theirs if self.inputs.has("reference") else None
             values["junctions"] = {str(j): asdict(score("lpips", ours, j, joins, of)) for j in joins}
         return values
+
+
+@METRICS.register("cvvdp")
+class ColourVideo(Metric):
+    """ColorVideoVDP in just-objectionable differences: 10 where nobody sees a difference, less the more one is seen."""
+
+    needs = ("reference",)
+    least_frames = 2
+    on_request = True
+    higher = ("jod",)
+    plain = ("fps",)
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        from wanedit.metrics.networks import require_cvvdp
+
+        require_cvvdp()
+
+    def compute(self) -> Values:
+        from wanedit.metrics.networks import visible_difference
+
+        # It asks for frames itself, each once and in order.
+        video, reference, fps = self.inputs.video, given(self.inputs.reference), float(self.inputs.fps)
+        return {"jod": visible_difference(video, reference, fps), "fps": fps}
 
 
 @METRICS.register("convergence")

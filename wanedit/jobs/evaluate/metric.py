@@ -195,6 +195,7 @@ class Metric(torchmetrics.Metric):
         uses: those that it takes as well where they are given.
         least_frames: of the video.
         weights: published files without which it cannot be taken.
+        on_request: whether it is taken only where it is named, for it takes long or says what others say.
         higher, lower, plain: its rows, by which way they are better; of plain ones, neither. A row holds one number, or
             several by place, as in {"psnr_by_frame": {"4": …}}; a group of joins has its rows inside each join.
 
@@ -211,6 +212,7 @@ class Metric(torchmetrics.Metric):
     uses: ClassVar[tuple[str, ...]] = ()
     least_frames: ClassVar[int] = 1
     weights: ClassVar[tuple[HubFile | HubModel, ...]] = ()
+    on_request: ClassVar[bool] = False
     higher: ClassVar[tuple[str, ...]] = ()
     lower: ClassVar[tuple[str, ...]] = ()
     plain: ClassVar[tuple[str, ...]] = ()
@@ -274,6 +276,9 @@ def measure(inputs: Inputs, names: Iterable[str] | None = None) -> tuple[dict[st
                 raise
 
     for name in METRICS if names is None else names:
+        if names is None and find_metric(name).on_request:
+            skipped[name] = f"taken only where it is named: --metrics {name}"
+            continue
         made = attempt(name, lambda name=name: find_metric(name)(inputs))
         if made is not None:
             taken[name] = made

@@ -65,13 +65,15 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = 
     if config.scene is not None:
         scene = read_scene(find_path(config.scene, folders, what="scene", folder=True), inputs.video)
         inputs = replace(inputs, scene=scene, mask=scene.changed if inputs.mask is None else inputs.mask)
+    if config.prompt:
+        inputs = replace(inputs, prompt=config.prompt)
     metrics, skipped = measure(inputs, names)
     exported: tuple[str, ...] = ()
     if config.vbench is not None:
         keyframes = inputs.keyframes or {}
         picture = keyframes[min(keyframes)] if keyframes else None
         folder = at_home(config.vbench)
-        exported = export(folder, inputs.video, inputs.fps, config.prompt or inputs.prompt, picture)
+        exported = export(folder, inputs.video, inputs.fps, inputs.prompt, picture)
     # What had to be done to frames to read them is known once all are read.
     noted = [f"{path.name}: {note}" for path, notes in read for note in dict.fromkeys(notes)]
     height, width = inputs.video.shape[1:3]
