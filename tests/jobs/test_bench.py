@@ -29,7 +29,7 @@ def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
     for t in range(FRAMES):
         mask = np.zeros((64, 96), np.uint8)
         cv2.circle(mask, (30 + 4 * t, 32), 14, 1, -1)
-        frames.append(np.where(mask[..., None] > 0, np.uint8([180, 70 + 40 * seed, 60]), ground))
+        frames.append(np.where(mask[..., None] > 0, np.array([180, 70 + 40 * seed, 60], np.uint8), ground))
         masks.append(mask > 0)
     return np.stack(frames), np.stack(masks)
 
@@ -41,7 +41,7 @@ def write_folder(folder: Path, frames: np.ndarray, first: int = 0) -> None:
 
 
 def painted(masks: np.ndarray, colour: tuple[int, int, int] = (128, 0, 0)) -> np.ndarray:
-    return np.where(masks[..., None], np.uint8(colour), np.uint8(0))
+    return np.where(masks[..., None], np.array(colour, np.uint8), np.uint8(0))
 
 
 @pytest.fixture
@@ -329,5 +329,5 @@ def test_keyframes_that_lack_are_made_by_a_stylist_once(
     assert main([*words, "--dry_run"]) == 0
     out = capsys.readouterr().out
     assert "keyframes of 0 edits to make" in out
-    assert "8 runs of `wanedit edit`, 8 to make" in out
+    assert "10 runs of `wanedit edit`, 10 to make" in out
     assert {path: path.stat().st_mtime_ns for path in home.rglob("keyframes.json")} == made

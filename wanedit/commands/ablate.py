@@ -31,9 +31,9 @@ def run(settings: Namespace) -> int:
     values["experiment"] = values.pop("folder") or values["experiment"]
     config = AblationConfig(**values)
     if dry_run:
+        check_ablation(config, current_world())
         from wanedit.jobs.ablate.run import print_ablation_plan
 
-        check_ablation(config, current_world())
         print_ablation_plan(config)
         return 0
     return make(config, verbose, quiet)
@@ -41,9 +41,9 @@ def run(settings: Namespace) -> int:
 
 def make(config: AblationConfig, verbose: bool, quiet: bool) -> int:
     """Make the experiment, its plan first with `verbose`. Returns the exit code."""
+    check_ablation(config, current_world())
     from wanedit.jobs.ablate.run import ablate, print_ablation_plan
 
-    check_ablation(config, current_world())
     if verbose:
         print_ablation_plan(config)
     with resumable(f"finished runs are kept in {config.runs_folder}. Go on with"):

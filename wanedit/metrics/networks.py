@@ -90,11 +90,11 @@ class ClipTexts:
     @classmethod
     def load(cls, model: HubModel = CLIP_L14) -> "ClipTexts":
         """Published weights. Raises as `ClipImages.load`."""
-        from transformers.models.clip import CLIPTokenizerFast
+        from transformers import PreTrainedTokenizerFast
 
         path = require_model(model) / "tokenizer.json"
         with reading(path, "CLIP's tokenizer"):
-            tokenizer = CLIPTokenizerFast(tokenizer_file=str(path))
+            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path))
         return cls(_transformer("CLIPTextModelWithProjection", path.parent), tokenizer)
 
     @torch.no_grad()

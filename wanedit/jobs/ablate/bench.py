@@ -17,7 +17,8 @@ from wanedit.runtime.settings import Count, Everyday, FileName
 MARK = "# Made by wanedit bench, which writes it anew at every call: change a copy of it.\n"
 # What Wan-Edit samples of each clip of FiVE-Bench.
 FIVE_FRAMES = 41
-METHODS = "default,flowedit,copy_source,warp"
+RESTORED = "+restored"
+METHODS = f"default,flowedit,flowedit{RESTORED},copy_source,warp"
 
 
 # The first and the second as the field quotes them; the third from results/8_wan_edit of FiVE-Bench's repository.
@@ -54,7 +55,8 @@ class BenchConfig(AblationConfig):
         experiment: where the grid and its results are written; outputs/bench and the benchmark's name unless given.
         benchmark: davis recolours what is masked, so that the truth of every frame is known; five is FiVE-Bench.
         data: its folder. davis: of DAVIS, or any with videos/NAME.mp4 and masks/NAME.mp4 (or folders of pictures).
-        methods: names of `wanedit edit --method`, "a,b"; default is what an edit does unless told.
+        methods: names of `wanedit edit --method`, "a,b"; default is what an edit does unless told; with +restored after
+            it, one that is not restored by itself gets back what the default does (`--restore keyframes`).
         model: as of `wanedit edit`.
         settings: files of further settings for `wanedit edit`, "a.yaml,b.yaml"; later ones win.
         num_frames: of each clip at most; null for 33 of davis, 41 of five.
@@ -71,12 +73,12 @@ class BenchConfig(AblationConfig):
     data: Annotated[str | os.PathLike[str], Everyday("what goes in")] = ""
     methods: Annotated[str, Everyday("how")] = METHODS
     model: Annotated[str | None, Everyday("how")] = None
-    settings: Annotated[str, Everyday("how")] = ""
+    settings: str = ""
     num_frames: Count | None = None
-    spacing: Annotated[Count, Everyday("how")] = 16
+    spacing: Count = 16
     size: str | None = None
     sequences: str | None = None
-    keyframes: Annotated[FileName | None, Everyday("what goes in")] = None
+    keyframes: FileName | None = None
     stylist: Annotated[str | None, Everyday("how")] = None
     types: str = "1,2,3,4,5,6"
 
@@ -107,7 +109,8 @@ class BenchConfig(AblationConfig):
     def ablation(self) -> AblationConfig:
         """What then makes the grid."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(AblationConfig)}
-        return AblationConfig(**values | {"experiment": str(self.folder)})
+        values["experiment"] = str(self.folder)
+        return AblationConfig(**values)
 
 
 def check_bench(config: BenchConfig) -> None:
@@ -140,9 +143,16 @@ def bench_grid(config: BenchConfig) -> dict[str, object]:
         "command": "edit",
         "overlays": config.overlays,
         "base": {} if config.model is None else {"model": config.model},
-        "axes": {"method": {name: {} if name == "default" else {"method": name} for name in names}},
+        "axes": {"method": {name: _method(name) for name in names}},
         "baseline": {"method": names[0]},
     }
+
+
+def _method(name: str) -> dict[str, str]:
+    if name == "default":
+        return {}
+    bare = name.removesuffix(RESTORED)
+    return {"method": bare} | ({} if bare == name else {"restore": "keyframes"})
 
 
 def _davis(config: BenchConfig) -> dict[str, object]:
