@@ -474,7 +474,7 @@ def test_every_shipped_experiment_expands(folder: Path) -> None:
     runs = expand(grid, folder.parent, 1)
     assert runs
     assert grid.minutes is not None
-    assert grid.minutes < 30
+    assert grid.minutes <= 40  # of two cores; 09 has 64 scenes
 
 
 def test_recorded_results_are_of_the_shipped_weights_or_say_that_they_are_not() -> None:
