@@ -47,14 +47,20 @@ class Line:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 done, 2 usage or input, 3 weights, 4 resources, 5 service, 1 other)."""
+    from wanedit.commands import completion
     from wanedit.commands.support import Parser, complain, drop_output
 
     words = list(sys.argv[1:] if argv is None else argv)
+    asking = "_ARGCOMPLETE" in os.environ  # a shell, whose line so far stands beside it
+    if asking:
+        words = completion.typed()
     typed: dict[str, str] = {}
     try:
         asked = words[0] if words and words[0] in commands.names() else None
         own = commands.load(asked).parser() if asked else Parser()
         assert isinstance(own, Parser), "a command makes its parser by support.new_parser"
+        if asking:
+            completion.complete(own if asked else build_parser(), asked)
         line = read_line(words, [action.dest for action in own._actions], own.repeated)
         typed = line.typed
         with (

@@ -35,7 +35,7 @@ class Registry(Mapping[str, T]):
 
     The entry points of installed packages stand in the group `wanedit.<kind>s`.
 
-    Example:
+    Examples:
         >>> METHODS: Registry[type[Method]] = Registry("method", "wanedit.flow.methods")
         >>> @METHODS.register("copy_source")
         ... class CopySource(Method): ...

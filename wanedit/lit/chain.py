@@ -138,7 +138,7 @@ class FLF2VChain(ChainModule[SegmentTask]):
         on_step: called with (segment index, step index) after every step.
         decodes: give each segment's frames too, decoded by itself; else the latents alone.
 
-    Example:
+    Examples:
         >>> chain = FLF2VChain(open_wan("tiny"), ChainSettings(num_inference_steps=2, shift=3.0, guidance_scale=2.0))
         >>> tasks = [SegmentTask(index=0, sampled_frames=9, first=first, last=last, prompt="a red ball")]
         >>> [segment] = Trainer(enable_progress_bar=False).predict(chain, datamodule=TaskDataModule(tasks))

@@ -33,7 +33,7 @@ class FlowMatchingEditor(WanModule[EditTask]):
         settings: of the sampler.
         on_step: called with (clip index, step, metrics) at every step.
 
-    Example:
+    Examples:
         >>> settings = EditSettings(
         ...     num_inference_steps=2, shift=3.0, guidance_scale=1.0, source_guidance_scale=1.0
         ... )

@@ -48,7 +48,7 @@ class ModelManager:
         InputError: neither a known name nor a folder; a part of another model than the first.
         MissingWeightsError: not on this machine; the message says how to download it.
 
-    Example:
+    Examples:
         >>> manager = ModelManager(model_id_list=["models/WAN-1.3B"])
         >>> pipe = WanVideoEditorPipeline.from_model_manager(manager)
     """
@@ -87,7 +87,7 @@ class WanVideoEditorPipeline:
     Args:
         config: settings that all edits share; keyword arguments override single fields of it.
 
-    Example:
+    Examples:
         >>> pipeline = WanVideoEditorPipeline.from_pretrained("tiny")
         >>> frames = pipeline(
         ...     prompt="a blue ball rolls", source_video="ball.mp4", edited_keyframes=["blue.png"], keyframe_indices=[0]

@@ -526,7 +526,7 @@ class MultiKeyframePipeline:
     Args:
         config: settings that all runs share; keyword arguments override single fields of it.
 
-    Example:
+    Examples:
         >>> pipeline = MultiKeyframePipeline(size="128*128", fps=16)
         >>> result = pipeline.run(
         ...     keyframes=[("a.png", 0.0), ("b.png", 1.5)], global_prompt="a red ball", output_path="outputs/ball"

@@ -87,7 +87,7 @@ class IntegratedVideoEditor:
     Raises:
         InputError: `stylist` is neither text nor a stylist; a setting is no field, or belongs to one edit alone.
 
-    Example:
+    Examples:
         >>> editor = IntegratedVideoEditor("tiny", output_dir="outputs/dusk")
         >>> keyframes, indices, metadata = await editor.generate_styled_keyframes(
         ...     "street.mp4", style_reference={"image_path": "dusk.png"}
