@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from wanedit.errors import InputError, ResourceError, all_there
 from wanedit.files import is_there, system_errors
@@ -463,7 +463,7 @@ class Crewed(Generic[Task]):
         groups = {
             at: dist.new_group(range(at, at + ranks), backend="gloo") for at in range(0, world.size, ranks)
         }
-        self.group = groups[self.first]
+        self.group: Any = groups[self.first]
 
     def __len__(self) -> int:
         return len(self.tasks)

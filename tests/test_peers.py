@@ -1,0 +1,68 @@
+"""benchmarks/peers.py: rows are kept as they are measured, a race goes on where it was cut short, a peer may fail."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import peers
+from benchmarks.peers import Row, lines_of, main
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Two rows in the place of the real ones; lists those that are made."""
+    seen: list[str] = []
+
+    def row(name: str, factor: float) -> Row:
+        def make() -> dict[str, peers.Contender]:
+            seen.append(name)
+            x = torch.ones(4)
+
+            def broken() -> torch.Tensor:
+                raise RuntimeError("no such kernel\nand more")
+
+            return {"wanedit": lambda: x, "diffusers": lambda: factor * x, "diffsynth": broken}
+
+        return Row(name, make)
+
+    monkeypatch.setattr(peers, "rows", lambda: iter([row("one", 1.0), row("two", 1.5)]))
+    monkeypatch.setattr(peers, "whole_processes", lambda rounds: iter(()))
+    return seen
+
+
+def raced(monkeypatch: pytest.MonkeyPatch, out: Path, *flags: str) -> None:
+    monkeypatch.setattr("sys.argv", ["peers", "--out", str(out), "--rounds", "4", *flags])
+    assert main() == 0
+
+
+def test_rows_are_measured_once_and_told(
+    made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "peers.jsonl"
+    raced(monkeypatch, out, "--only", "two")
+    assert made == ["two"]
+    [line] = lines_of(out)
+    assert line["differences"] == {"diffusers": 0.5}
+    assert line["failed"] == {"diffsynth": "RuntimeError: no such kernel"}
+    assert {name: len(times) for name, times in line["seconds"].items()} == {"wanedit": 4, "diffusers": 4}
+    # Cut short in the middle of a line.
+    out.write_text(out.read_text() + '{"row": "one", "sec')
+    assert len(lines_of(out)) == 1
+    raced(monkeypatch, out)
+    assert made == ["two", "one"]
+    assert [line["row"] for line in lines_of(out)] == ["two", "one"]
+    raced(monkeypatch, out, "--table")
+    raced(monkeypatch, out)
+    assert made == ["two", "one"]
+    said = capsys.readouterr().out
+    assert "| two | wanedit " in said
+    assert "of diffusers | diffusers 5.0e-01 diffsynth: RuntimeError: no such kernel |" in said
+
+
+def test_the_ratio_is_taken_round_by_round() -> None:
+    line = {
+        "row": "r",
+        "seconds": {"wanedit": [1.0, 10.0, 1.0], "diffusers": [2.0, 20.0, 2.0], "diffsynth": [9.0] * 3},
+    }
+    assert "| 2.00 (2.00 … 2.00) of diffusers |" in peers.told(line)
