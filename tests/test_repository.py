@@ -121,7 +121,7 @@ def test_a_slip_in_a_preset_is_refused(tmp_path, capsys):
 
 def test_other_names_of_settings_are_understood_in_files_and_flags(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("steps: 7\nguidance: 2.0\nsigma_shift: 4.0\nseed: 3\ntiled: true\n", encoding="utf-8")
+    path.write_text("steps: 7\nguide_scale: 2.0\nsigma_shift: 4.0\nseed: 3\ntiled: true\n", encoding="utf-8")
     for command in ("generate", "edit"):
         found = parse(path, command=command)
         assert (found.num_inference_steps, found.guidance_scale, found.shift) == (7, 2.0, 4.0)

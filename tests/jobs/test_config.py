@@ -246,7 +246,7 @@ def test_a_class_of_settings_takes_the_other_names_and_hints_at_slips(kind: type
         ):
             kind(**{slip: 1})
     with pytest.raises(InputError, match="guidance_scale is given twice"):
-        kind(guidance=1.0, guidance_scale=2.0)
+        kind(cfg_scale=1.0, guidance_scale=2.0)
     assert "num_inference_steps" in inspect.signature(kind).parameters
     # A palette's own `seed` is no other name of base_seed.
     assert PaletteSettings(seed=3).seed == 3

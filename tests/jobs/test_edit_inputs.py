@@ -14,6 +14,7 @@ from PIL import Image
 from tests.runs import Inputs, moving_square
 from wanedit import EditConfig, edit
 from wanedit.errors import InputError, MissingWeightsError
+from wanedit.flow.guiding import Guide
 from wanedit.flow.path import schedule
 from wanedit.jobs.edit.config import check_edit
 from wanedit.jobs.edit.method import build_method, filled, guidance, unused
@@ -394,7 +395,7 @@ def told(config: EditConfig) -> EditConfig:
 def test_settings_that_a_method_does_not_read_are_named(edit_config: Config) -> None:
     def notes(**changes) -> list[str]:
         config = edit_config(**changes)
-        return unused(config, told(config), build_method(config), "")
+        return unused(config, told(config), build_method(config), Guide(), "")
 
     def doubts(**changes) -> list[str]:
         config = told(edit_config(**changes))

@@ -1,5 +1,7 @@
 """The transformer beyond the golden files: contexts, batches, positions, dtypes, refusals."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,10 +9,14 @@ from torch import Tensor
 from tests.wan import small
 from tests.wan.golden import relative_error
 from wanedit.errors import InputError
+from wanedit.flow.guidance import GUIDANCES
+from wanedit.flow.guidance.nag import NormalizedAttention
+from wanedit.flow.guiding import Guide, Pass
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.solvers import euler
 from wanedit.lit.velocity import GuidedVelocity
-from wanedit.wan.transformer import sinusoidal_embedding
+from wanedit.wan.blocks import CrossAttention
+from wanedit.wan.transformer import Experts, sinusoidal_embedding
 
 CLOSE = 2e-6
 TYPES = ["t2v", "i2v", "flf2v", "vace"]
@@ -255,3 +261,68 @@ def test_two_passes_equal_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     apart = GuidedVelocity(model, *arguments, 3.0)
     assert len(apart.contexts) == 2
     assert relative_error(apart(values["latents"], step), together) < CLOSE
+
+
+@pytest.mark.parametrize("model_type", ["flf2v", "vace"])
+def test_nag_attends_away_from_the_negative_prompt_in_every_block(model_type: str) -> None:
+    model, lead = small.transformer(model_type), NormalizedAttention(strength=3.0).lead
+    values = small.inputs(model)
+    x, text = values.pop("latents"), values.pop("text")
+    timestep, negative = values.pop("timestep"), -text
+    told = model.prepare(small.GRID, text, **values)
+    led = told.led(model.with_text(told, negative), lead)
+    plain = model.velocity(x, timestep, told)
+    # Away from the same words: nowhere.
+    same = model.velocity(x, timestep, told.led(model.with_text(told, text), lead))
+    assert relative_error(same, plain) < CLOSE
+    # By hand: cross-attention's output before its projection, of the words alone.
+    attended = CrossAttention.forward
+
+    def by_hand(self, hidden, context):
+        q = self.heads(self.norm_q(self.q(hidden)))
+        z, away = self.attend(q, *context.text), self.attend(q, *context.negative)
+        out = lead(z, away)
+        return self.o(out if context.image is None else out + self.attend(q, *context.image))
+
+    found = model.velocity(x, timestep, led)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CrossAttention, "forward", by_hand)
+        assert relative_error(model.velocity(x, timestep, led), found) < CLOSE
+    assert CrossAttention.forward is attended
+    assert relative_error(found, plain) > 1e-3
+
+
+def test_a_block_that_is_left_out_passes_its_input_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small.transformer("vace")
+    values = small.inputs(model)
+    x, timestep = values.pop("latents"), values.pop("timestep")
+    told = model.prepare(small.GRID, **values)
+    without = model.velocity(x, timestep, replace(told, without=(1,)))
+    monkeypatch.setattr(model.blocks[1], "forward", lambda x, *rest: x)
+    assert torch.equal(without, model.velocity(x, timestep, told))
+
+
+@pytest.mark.parametrize("name", list(GUIDANCES))
+@pytest.mark.parametrize("experts", [1, 2])
+def test_every_guidance_is_its_formula_of_the_transformers_own_passes(name: str, experts: int) -> None:
+    models = [small.transformer(seed=seed) for seed in range(experts)]
+    model = models[0] if experts == 1 else Experts(*models)
+    guidance = GUIDANCES[name]().of_model("small", 2)
+    values = small.inputs(models[0])
+    x, text = values["latents"], values["text"]
+    rest = values["image_tokens"], values["condition"]
+    step = Step(4, 0.5, 0.4, 500.0, 10, (4, 10))
+    velocity = GuidedVelocity(model, small.GRID, text, -text, *rest, 3.0, guide=Guide(guidance))
+    low = models[-1]  # who answers at 0.5
+    told, other = (low.prepare(small.GRID, one, *rest) for one in (text, -text))
+
+    def ask(one: Pass) -> Tensor:
+        context = other if one.negative else told
+        context = context.led(other, one.led) if one.led else replace(context, without=one.without)
+        return low.velocity(x, torch.tensor([500.0]), context)
+
+    asked = guidance.asks(step, 3.0)
+    answers = {one: ask(one) for one in asked}
+    expected = guidance.combine(answers, 3.0, x, step, guidance.remember(answers, step, None))
+    assert relative_error(velocity(x, step), expected) < CLOSE
+    assert velocity.evaluations == len(asked)

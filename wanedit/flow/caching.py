@@ -83,6 +83,9 @@ class Cached:
         velocity: asks the network.
         network: which of several answers at a step.
 
+    Attributes:
+        led: the velocity that was followed after the last answer, where that was but a part of it; None for the answer.
+
     The network is asked, whatever the cache says, at the first two moments and at the last step; where `x` is not where
     the answers led, since noise was drawn anew; and from then on wherever a method has asked twice at one moment, as a
     derivative does.
@@ -97,6 +100,7 @@ class Cached:
     ) -> None:
         self.velocity, self.cache, self.clock, self.network = velocity, cache, clock, network
         self.past: tuple[Moment, ...] = ()
+        self.led: Tensor | None = None
         self._beside: Tensor | float | None = None
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
@@ -109,7 +113,7 @@ class Cached:
         ):
             self.past, last = (), None
         v, known = None, len(self.past) > 1 and step.sigma_next > 0 and self._beside is None
-        if known and last is not None and followed(last, x, step):
+        if known and last is not None and followed(last, last.v if self.led is None else self.led, x, step):
             v = self.cache.forecast(self.past, x, step, self.clock)
         computed = v is None
         if v is None:
@@ -140,12 +144,14 @@ class CachedModel(Around):
         return Cached(self.model.velocity(view, slots), self.cache)
 
 
-def followed(last: Moment, x: Float[Tensor, "b c s h w"], step: Step) -> bool:
-    """Whether `x` is where the last answer led, within the length of a step: a solver, a controller and a blend with
+def followed(
+    last: Moment, led: Float[Tensor, "b c s h w"], x: Float[Tensor, "b c s h w"], step: Step
+) -> bool:
+    """Whether `x` is where the last velocity led, within the length of a step: a solver, a controller and a blend with
     other windows lead elsewhere by less, noise that is drawn anew by far more."""
     moved = step.sigma - last.step.sigma
-    off = size(x - last.x - moved * last.v)
-    return off <= max(abs(moved), step.h) * size(last.v)
+    off = size(x - last.x - moved * led)
+    return off <= max(abs(moved), step.h) * size(led)
 
 
 def size(x: Tensor) -> float:

@@ -59,13 +59,15 @@ def shift_sigma(sigma: np.ndarray, shift: float) -> np.ndarray:
 @dataclass(frozen=True)
 class Step:
     """One interval of a schedule. `timestep` is what the model is told, `sigma` what the solver uses; `count` is how
-    many steps are taken, 0 where that is not known."""
+    many steps are taken, 0 where that is not known. `whole` is its place among those of the whole schedule, of which
+    this may be a part, and how many these are."""
 
     index: int
     sigma: float
     sigma_next: float
     timestep: float
     count: int = field(default=0, compare=False)
+    whole: tuple[int, int] = field(default=(0, 0), compare=False)
 
     @property
     def h(self) -> float:
@@ -86,6 +88,8 @@ class Schedule:
         shift: that even levels were moved by; None for levels that were listed.
         start: what noise is multiplied by to begin at the first level with nothing known of the data.
         seed: names the noise of a solver that draws some on its way: a sample's own, whoever samples it.
+        before: steps of the whole schedule, of which this is a part, that are taken before it.
+        total: steps of the whole; None where this is it.
     """
 
     sigmas: tuple[float, ...]
@@ -93,6 +97,8 @@ class Schedule:
     shift: float | None = field(default=None, compare=False)
     start: float = field(default=1.0, compare=False)
     seed: int = field(default=0, compare=False)
+    before: int = field(default=0, compare=False)
+    total: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         pairs = zip(self.sigmas, self.sigmas[1:], strict=False)
@@ -107,7 +113,8 @@ class Schedule:
 
     def __iter__(self) -> Iterator[Step]:
         for i, timestep in enumerate(self.timesteps):
-            yield Step(i, self.sigmas[i], self.sigmas[i + 1], timestep, len(self))
+            whole = (self.before + i, len(self) if self.total is None else self.total)
+            yield Step(i, self.sigmas[i], self.sigmas[i + 1], timestep, len(self), whole)
 
     def after(self, sigma: float) -> "Schedule":
         """The part of the schedule that starts at the first level <= sigma (editing from partial noise).
@@ -125,12 +132,20 @@ class Schedule:
     def split(self, sigma: float) -> tuple["Schedule", "Schedule"]:
         """The steps that start above a noise level, and those that go on where these end; of either perhaps none."""
         i = sum(level > sigma for level in self.sigmas[:-1])
-        above = replace(self, sigmas=self.sigmas[: i + 1], timesteps=self.timesteps[:i])
-        return above, replace(self, sigmas=self.sigmas[i:], timesteps=self.timesteps[i:])
+        return self._part(0, i), self._part(i, len(self))
 
     def last(self, count: int) -> "Schedule":
         """Its last `count` steps, 1 or more."""
-        return replace(self, sigmas=self.sigmas[-count - 1 :], timesteps=self.timesteps[-count:])
+        return self._part(len(self) - count, len(self))
+
+    def _part(self, start: int, stop: int) -> "Schedule":
+        return replace(
+            self,
+            sigmas=self.sigmas[start : stop + 1],
+            timesteps=self.timesteps[start:stop],
+            before=self.before + start,
+            total=len(self) if self.total is None else self.total,
+        )
 
 
 def even(highest: float) -> Callable[[int], Float[np.ndarray, " n"]]:

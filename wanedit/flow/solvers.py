@@ -52,14 +52,12 @@ SOLVERS: Registry[Solver] = flow.SOLVERS
 def count_evaluations(
     name: str,
     schedule: Schedule,
-    passes: Callable[[Step], int] = lambda step: 1,
-    answered: Callable[[Velocity], Velocity] = lambda velocity: velocity,
+    velocity: Velocity = lambda x, step: x,
 ) -> int:
     """How often a solver asks for a velocity, tried out on few numbers.
 
     Args:
-        passes: what one costs at a step.
-        answered: what stands between the solver and the network, such as a cache.
+        velocity: what it is answered.
 
     Raises:
         InputError: there is none of this name, or one from outside fails or returns something else than latents.
@@ -68,12 +66,12 @@ def count_evaluations(
 
     def count(x: Tensor, step: Step) -> Tensor:
         nonlocal evaluations
-        evaluations += passes(step)
-        return x
+        evaluations += 1
+        return velocity(x, step)
 
     with SOLVERS.guard(name):
         start = torch.zeros(1, 16, 1, 2, 2)
-        end = SOLVERS[name](answered(count), start, schedule, lambda step, x, v: None)
+        end = SOLVERS[name](count, start, schedule, lambda step, x, v: None)
     if getattr(end, "shape", None) != start.shape:
         raise InputError(
             f"solver {name} returns {type(end).__name__} for latents; expected a tensor of their shape"

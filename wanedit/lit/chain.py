@@ -9,17 +9,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.flow.caching import StepCache
-from wanedit.flow.path import Step, interpolate
-from wanedit.flow.solvers import SOLVERS, Velocity
+from wanedit.flow.path import Step, clean_estimate, interpolate
+from wanedit.flow.solvers import SOLVERS, Observer, Velocity
 from wanedit.lit.networks import Task, WanModule, Worker, picture_key, release
 from wanedit.lit.tasks import (
     Bridge,
     ChainSettings,
+    CoDenoising,
     DecodedPiece,
     DecodeTask,
     OnStep,
     SampledSegment,
     SegmentTask,
+    Watch,
     hold_edges,
     picture_of,
 )
@@ -60,19 +62,37 @@ class ChainModule(WanModule[Task]):
         folder: an opened model that takes a condition (flf2v, an inpainting i2v, or a vace).
         settings: of the sampler.
         on_step: called with (segment index, step index) after every step.
+        watch: shown every step's clean estimate, as `Watch`.
     """
 
-    def __init__(self, folder: WanFolder, settings: ChainSettings, on_step: OnStep | None = None) -> None:
+    def __init__(
+        self,
+        folder: WanFolder,
+        settings: ChainSettings,
+        on_step: OnStep | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         super().__init__(folder, settings)
         folder.config.require_images(folder.name)
         self.settings = settings
         self.on_step = on_step or (lambda segment, step: None)
+        self.watch = watch
         self.schedule = settings.schedule
         self.solve = SOLVERS[settings.solver]
 
+    def seen(self, task: SegmentTask | CoDenoising, references: int = 0) -> Observer:
+        """What a solver tells of each step of a task, whose first slots may be references."""
+
+        def observe(step: Step, x: Tensor, v: Tensor) -> None:
+            if self.watch is not None:
+                self.watch(task.digest, step, clean_estimate(x, v, step.sigma)[:, :, references:])
+            self.on_step(task.index, step.index)
+
+        return observe
+
     def told(self, task: SegmentTask) -> set[str]:
         """The prompts of a segment or bridge."""
-        return {task.prompt, task.negative_prompt} if self.settings.guided else {task.prompt}
+        return {task.prompt, task.negative_prompt} if self.settings.reads_negative else {task.prompt}
 
     def looked_at(self, task: SegmentTask) -> list[Tensor]:
         """The pictures of a segment or bridge that the model looks at."""
@@ -111,7 +131,7 @@ class ChainModule(WanModule[Task]):
         transformer, vae = self.loaded()
         device, settings = vae.mean.device, self.settings
         text = self.encodings.text[task.prompt].to(device)
-        negative = self.encodings.text[task.negative_prompt].to(device) if settings.guided else text
+        negative = self.encodings.text[task.negative_prompt].to(device) if settings.reads_negative else text
         pictures = [self.encodings.pictures[picture_key(image)] for image in self.looked_at(task)]
         condition, first = shown.to(device)
         return GuidedVelocity(
@@ -126,6 +146,7 @@ class ChainModule(WanModule[Task]):
             guidance_scale_low=settings.guidance_scale_low,
             cache=cache,
             prompts=self.crew.prompts,
+            guide=settings.guide,
         )
 
 
@@ -136,6 +157,7 @@ class FLF2VChain(ChainModule[SegmentTask]):
         folder: an opened model that takes a condition (flf2v, an inpainting i2v, or a vace).
         settings: of the sampler.
         on_step: called with (segment index, step index) after every step.
+        watch: shown every step's clean estimate.
         decodes: give each segment's frames too, decoded by itself; else the latents alone.
 
     Examples:
@@ -152,8 +174,9 @@ class FLF2VChain(ChainModule[SegmentTask]):
         settings: ChainSettings,
         on_step: OnStep | None = None,
         decodes: bool = True,
+        watch: Watch | None = None,
     ) -> None:
-        super().__init__(folder, settings, on_step)
+        super().__init__(folder, settings, on_step, watch)
         self.decodes = decodes
 
     def texts(self, task: SegmentTask) -> set[str]:
@@ -207,7 +230,7 @@ class FLF2VChain(ChainModule[SegmentTask]):
             x = task.begun.latents.read()[None].to(device)
         else:
             x = levels.start * noise(shape, task.seed, "segment", task.index).to(device)
-        latents = self.solve(velocity, x, levels, lambda step, x, v: self.on_step(task.index, step.index))
+        latents = self.solve(velocity, x, levels, self.seen(task, references))
         latents = latents[:, :, references:]
         if bridge is None:
             return latents, asked.evaluations

@@ -11,7 +11,7 @@ from torch import Tensor
 from wanedit.errors import all_there
 from wanedit.flow.path import Step
 from wanedit.lit.chain import ChainModule
-from wanedit.lit.tasks import ChainSettings, CoDenoising, OnStep, SampledSegment, shares
+from wanedit.lit.tasks import ChainSettings, CoDenoising, OnStep, SampledSegment, Watch, shares
 from wanedit.progress import counted
 from wanedit.rng import noise
 from wanedit.wan.load import WanFolder
@@ -28,7 +28,7 @@ class CoDenoiser(ChainModule[CoDenoising]):
     any number of ranks.
 
     Args:
-        folder, settings, on_step: as of `FLF2VChain`; the index is the task's.
+        folder, settings, on_step, watch: as of `FLF2VChain`; the index is the task's.
         kept: evaluation -> its velocity, if an earlier run made it: so any solver, whatever it remembers of earlier
             steps, comes to where it was without asking the model.
         keep: given every velocity that is new, on rank 0.
@@ -41,8 +41,9 @@ class CoDenoiser(ChainModule[CoDenoising]):
         on_step: OnStep | None = None,
         kept: Callable[[int], Tensor | None] = lambda evaluation: None,
         keep: Callable[[int, Tensor], None] = lambda evaluation, velocity: None,
+        watch: Watch | None = None,
     ) -> None:
-        super().__init__(folder, settings, on_step)
+        super().__init__(folder, settings, on_step, watch)
         self.kept, self.keep = kept, keep
 
     def shares(self, task: CoDenoising) -> list[list[int]]:
@@ -98,7 +99,7 @@ class CoDenoiser(ChainModule[CoDenoising]):
             levels = task.levels(self.schedule)
             x = levels.start * self.start(task).to(device)
             velocity = self.averaged(task, answer)
-            x = self.solve(velocity, x, levels, lambda step, x, v: self.on_step(task.index, step.index))
+            x = self.solve(velocity, x, levels, self.seen(task))
             if len(self.shares(task)) > 1:
                 _exchange_step(None)
         seconds = time.perf_counter() - started

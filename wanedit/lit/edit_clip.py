@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -10,12 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.flow.editing import Edit, Edited, Method, Metrics, VideoModel, View, at_slots
-from wanedit.flow.path import Step
+from wanedit.flow.editing import Around, Edit, Edited, Method, Metrics, VideoModel, View, at_slots
+from wanedit.flow.path import Step, clean_estimate
+from wanedit.flow.solvers import Velocity
 from wanedit.flow.windows import Windowed
 from wanedit.lit.model import OpenModel
 from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
-from wanedit.lit.tasks import EditedClip, EditTask, SamplerSettings, hold_edges
+from wanedit.lit.tasks import EditedClip, EditTask, SamplerSettings, Watch, hold_edges
 from wanedit.progress import counted
 from wanedit.rng import derive_seed, noise
 from wanedit.timeline import STRIDE, slot
@@ -60,6 +62,7 @@ def edit_clip(
     shown: tuple[int, ...],
     device: torch.device,
     on_step: OnEditStep | None = None,
+    watch: Watch | None = None,
 ) -> EditedClip:
     """Encode, run the method, decode, restore, and cut what was held beyond the source's last frame.
 
@@ -67,6 +70,7 @@ def edit_clip(
         shown: the frames of the keyframes that both views show the model.
         device: of the pixels that the model is given.
         on_step: called with (clip index, step, metrics) at every step.
+        watch: shown where the model heads for under the target's view at every step.
     """
     started = time.perf_counter()
     steps: list[Metrics] = []
@@ -78,6 +82,8 @@ def edit_clip(
 
     edit = make_edit(model, task, settings, shown, device)
     asked = windowed(model, settings)
+    if watch is not None:
+        asked = Watched(asked, edit, partial(watch, task.digest))
     own: Any = method
     if "seed" in getattr(method, "__dataclass_fields__", ()):
         # A method that draws noise of its own draws it by clip, as the coupled noise is.
@@ -145,6 +151,33 @@ def windowed(model: VideoModel, settings: EditSettings) -> VideoModel:
     if settings.window is None:
         return model
     return Windowed(model, settings.window, max(1, round(settings.window * OVERLAP)))
+
+
+class Watched(Around):
+    """A `VideoModel` whose velocity of the edited clip is looked at, once a step."""
+
+    def __init__(self, model: VideoModel, edit: Edit, show: Callable[[Step, Tensor], None]) -> None:
+        super().__init__(model)
+        self.edit, self.show = edit, show
+
+    def velocity(self, view: View, slots: int) -> Velocity:
+        """The model's own."""
+        velocity, seen, edit = self.model.velocity(view, slots), set[int](), self.edit
+        # The source may have the same prompt, but other keyframes.
+        of_source = {id(image) for image in edit.reference.images.values()}
+        shown = {id(image) for image in view.images.values()}
+        if view.prompt != edit.target.prompt or shown & of_source or slots - view.joint != edit.num_slots:
+            return velocity
+
+        def watched(x: Tensor, step: Step) -> Tensor:
+            v = velocity(x, step)
+            # The first time alone: what is asked again at a step may be a derivative.
+            if step.index not in seen:
+                seen.add(step.index)
+                self.show(step, clean_estimate(x, v, step.sigma)[:, :, : edit.num_slots])
+            return v
+
+        return watched
 
 
 def make_edit(

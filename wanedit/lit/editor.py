@@ -12,11 +12,12 @@ from torch import Tensor
 from wanedit.errors import InputError
 from wanedit.flow.caching import CachedModel, StepCache
 from wanedit.flow.editing import Edit, Method, View
+from wanedit.flow.guiding import Guide
 from wanedit.lit.edit_clip import EditSettings, OnEditStep, edit_clip, make_edit, shown_frames
 from wanedit.lit.model import OutsideModel, require_readable
 from wanedit.lit.networks import WanModule, picture_key
-from wanedit.lit.tasks import EditedClip, EditTask, hold_edges
-from wanedit.lit.velocity import GuidedVelocity
+from wanedit.lit.tasks import EditedClip, EditTask, Watch, hold_edges
+from wanedit.lit.velocity import CLASSIFIER_FREE, GuidedVelocity
 from wanedit.timeline import STRIDE
 from wanedit.video import from_uint8
 from wanedit.wan.condition import Condition, known_frames, told_of_latents
@@ -32,6 +33,7 @@ class FlowMatchingEditor(WanModule[EditTask]):
         method: an editing method of `wanedit.flow.methods`.
         settings: of the sampler.
         on_step: called with (clip index, step, metrics) at every step.
+        watch: shown where the model heads for at every step, see `edit_clip`.
 
     Examples:
         >>> settings = EditSettings(
@@ -53,6 +55,7 @@ class FlowMatchingEditor(WanModule[EditTask]):
         method: Method,
         settings: EditSettings,
         on_step: OnEditStep | None = None,
+        watch: Watch | None = None,
     ) -> None:
         super().__init__(folder, settings)
         own = getattr(method, "solver", settings.solver)
@@ -63,6 +66,7 @@ class FlowMatchingEditor(WanModule[EditTask]):
         self.method = method
         self.settings = settings
         self.on_step = on_step or (lambda index, step, metrics: None)
+        self.watch = watch
         self.schedule = settings.schedule
 
     def texts(self, task: EditTask) -> set[str]:
@@ -83,14 +87,21 @@ class FlowMatchingEditor(WanModule[EditTask]):
             device = self.ready(batch).vae.mean.device
             model = self.video_model(batch)
             shown = shown_frames(self.folder, self.settings, batch)
-            made = edit_clip(model, self.method, batch, self.settings, shown, device, self.on_step)
+            made = edit_clip(
+                model, self.method, batch, self.settings, shown, device, self.on_step, self.watch
+            )
             return replace(made, off_sdpa=self.off_sdpa)
 
     def video_model(self, task: EditTask) -> "WanVideoModel":
         """The model as methods ask it about a task."""
         settings = self.settings
         return WanVideoModel(
-            self, task.sampled_size, task.negative_prompt, settings.middle_strength, settings.cache
+            self,
+            task.sampled_size,
+            task.negative_prompt,
+            settings.middle_strength,
+            settings.cache,
+            settings.guide,
         )
 
     def problem(self, task: EditTask, device: torch.device) -> Edit:
@@ -109,6 +120,7 @@ class WanVideoModel:
         negative_prompt: of guidance.
         middle_strength: as in `ChainSettings`.
         cache: of every velocity, each with a past of its own.
+        guide: how every velocity is guided.
     """
 
     def __init__(
@@ -118,10 +130,12 @@ class WanVideoModel:
         negative_prompt: str,
         middle_strength: float | Sequence[float] | None = None,
         cache: StepCache | None = None,
+        guide: Guide = CLASSIFIER_FREE,
     ) -> None:
         self.module = module
         self.middle_strength = middle_strength
         self.cache = cache
+        self.guide = guide
         self.size = size
         self.negative_prompt = negative_prompt
         self.config = module.folder.config
@@ -154,9 +168,10 @@ class WanVideoModel:
         first = self.module.encode_first(view.images)
         tokens = self._tokens(view, num_frames)
         grid = (slots, *self.module.folder.latent_space.grid(1, self.size)[1:])
-        scale, words = view.guidance_scale, self._words(view.prompt).to(device)
-        guided = {scale, view.guidance_scale_low} - {None, 1.0}
-        negative = self._words(self.negative_prompt).to(device) if guided else words
+        scale, low = view.guidance_scale, view.guidance_scale_low
+        words = self._words(view.prompt).to(device)
+        reads = self.guide.reads_negative([scale, scale if low is None else low])
+        negative = self._words(self.negative_prompt).to(device) if reads else words
         ids = None if view.frame_ids is None else torch.tensor(view.frame_ids, device=device)
         self.module.bring(device)
         given = GuidedVelocity(
@@ -169,8 +184,9 @@ class WanVideoModel:
             scale,
             ids,
             first,
-            view.guidance_scale_low,
+            low,
             self.cache,
+            self.guide,
         )
         self._given.append(given)
         return given
@@ -218,7 +234,7 @@ class OutsideEditor(LightningModule):
 
     Args:
         model: by name, not yet made.
-        method, settings, on_step: as for `FlowMatchingEditor`.
+        method, settings, on_step, watch: as for `FlowMatchingEditor`.
     """
 
     def __init__(
@@ -227,16 +243,20 @@ class OutsideEditor(LightningModule):
         method: Method,
         settings: EditSettings,
         on_step: OnEditStep | None = None,
+        watch: Watch | None = None,
     ) -> None:
         super().__init__()
-        self.opened, self.method, self.settings, self.on_step = model, method, settings, on_step
+        self.opened, self.method, self.settings = model, method, settings
+        self.on_step, self.watch = on_step, watch
 
     def predict_step(self, batch: EditTask, batch_idx: int = 0, dataloader_idx: int = 0) -> EditedClip:
         """Edit one clip with a model of its own, which counts that clip's evaluations."""
         shown, cache = shown_frames(self.opened, self.settings, batch), self.settings.cache
         with torch.inference_mode(False), torch.no_grad():
             model = self.opened.made() if cache is None else CachedModel(self.opened.made(), cache)
-            return edit_clip(model, self.method, batch, self.settings, shown, self.device, self.on_step)
+            return edit_clip(
+                model, self.method, batch, self.settings, shown, self.device, self.on_step, self.watch
+            )
 
     def transfer_batch_to_device(
         self, batch: EditTask, device: torch.device, dataloader_idx: int

@@ -23,6 +23,7 @@ from wanedit.wan.condition import load_image_encoder, load_text_encoder
 from wanedit.wan.formats.numbers import trim
 from wanedit.wan.load import WanFolder, default_dtype, load_transformer, load_vae, text_dtype
 from wanedit.wan.parallel import ALONE
+from wanedit.wan.streaming import HostMemory
 from wanedit.wan.transformer import Experts, WanTransformer
 from wanedit.wan.vae import WanVAE
 
@@ -183,6 +184,9 @@ class WanModule(Worker[Task], ABC):
         transformer.set_attention(self.computing.attention)
         if self.crew.tokens is not None:
             transformer.spread(self.crew.tokens)
+        if self.computing.resident is not None and self._offloading(device):
+            for one in transformer.expert_list() if isinstance(transformer, Experts) else [transformer]:
+                one.stream_blocks(self.computing.resident, HostMemory(device))
         if self.computing.compile:
             transformer.compile_blocks()
             vae.compile_decoding()
@@ -240,7 +244,7 @@ class WanModule(Worker[Task], ABC):
         if isinstance(transformer, Experts):
             transformer.swap_on(device)
         else:
-            transformer.to(device)
+            transformer.bring(device)
 
     def _send_away(self, device: torch.device) -> None:
         """Off the device, while another part works."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from wanedit.errors import InputError
 from wanedit.flow.editing import Edit, Edited, Method, Metrics, Part, View
+from wanedit.flow.guiding import Pass
 from wanedit.flow.path import Step, schedule
 from wanedit.flow.solvers import Velocity
 from wanedit.lit.edit_clip import EditSettings, require_result, shown_frames, windowed
@@ -63,11 +64,12 @@ class _StandIn:
             self.settings, guidance_scale=view.guidance_scale, guidance_scale_low=view.guidance_scale_low
         )
 
-        def answer(x: Tensor, step: Step) -> Tensor:
-            self.evaluations += asked.passes(self.handovers, step)
-            return torch.sin(x + turn) + torch.linspace(0.5, 1.5, x.shape[2])[:, None, None] * x
+        def answer(x: Tensor, step: Step, passes: tuple[Pass, ...]) -> list[Tensor]:
+            self.evaluations += len(passes)
+            v = torch.sin(x + turn) + torch.linspace(0.5, 1.5, x.shape[2])[:, None, None] * x
+            return [v] * len(passes)
 
-        return asked.answered(self.handovers, answer)
+        return asked.velocity(self.handovers, answer)
 
     def encode(self, video: Tensor) -> Tensor:
         self.asked.add("model")

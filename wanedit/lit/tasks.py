@@ -6,7 +6,6 @@ Without Lightning, whose import costs a plan more than the plan.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -16,10 +15,13 @@ from torch.nn.functional import pad
 
 from wanedit import timeline
 from wanedit.errors import InputError
-from wanedit.flow.caching import Cached, StepCache
+from wanedit.flow.caching import StepCache
 from wanedit.flow.editing import Metrics
+from wanedit.flow.guidance import GUIDANCES
+from wanedit.flow.guidance.cfg import ClassifierFree
+from wanedit.flow.guiding import Ask, Guide, Guided, Pass
 from wanedit.flow.path import Schedule, Step, schedule
-from wanedit.flow.solvers import Velocity, count_evaluations
+from wanedit.flow.solvers import count_evaluations
 from wanedit.rng import derive_seed
 from wanedit.video.arrays import Clip
 from wanedit.wan.config import PATCH_SIZE, WAN_21_LATENTS, LatentSpace
@@ -49,6 +51,8 @@ class NamedWork(Work, Protocol):
 Task = TypeVar("Task", bound=Work)
 # Told (segment index, step index) after every step.
 OnStep = Callable[[int, int], None]
+# Told (name in the hash of a task, step, clean estimate (1, C, S, h, w)) at every step.
+Watch = Callable[[str, Step, Tensor], None]
 
 
 @runtime_checkable
@@ -398,8 +402,11 @@ class SamplerSettings:
             experts only the one that answers is on the device.
         t5_cpu: the text encoder runs on the CPU.
         tile: side of VAE tiles in pixels; None for whole frames.
+        resident: blocks that stay on an accelerator, the others brought in turn, which needs offload_model; None for
+            all.
         middle_strength: how firmly the mask holds keyframes in the middle, for all transformers or for each; None for
             what is the model's own.
+        guide: how the prompt steers, beside the scales.
     """
 
     num_inference_steps: int
@@ -415,12 +422,25 @@ class SamplerSettings:
     offload_model: bool = field(default=True, kw_only=True)
     t5_cpu: bool = field(default=False, kw_only=True)
     tile: int | None = field(default=None, kw_only=True)
+    resident: int | None = field(default=None, kw_only=True)
     middle_strength: float | Sequence[float] | None = field(default=None, kw_only=True)
+    guide: Guide = field(default=Guide(ClassifierFree()), kw_only=True)
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Of guidance: of the first network, and of all after it."""
+        low = self.guidance_scale_low
+        return self.guidance_scale, self.guidance_scale if low is None else low
 
     @property
     def guided(self) -> bool:
+        """Whether a velocity takes more than one pass at any noise level."""
+        return any(len(self.guide.guidance.passes(scale)) > 1 for scale in self.scales)
+
+    @property
+    def reads_negative(self) -> bool:
         """Whether the negative prompt is asked about at any noise level."""
-        return bool({self.guidance_scale, self.guidance_scale_low} - {None, 1.0})
+        return self.guide.reads_negative(self.scales)
 
     @property
     def words(self) -> str:
@@ -435,18 +455,27 @@ class SamplerSettings:
         how = (
             "" if self.attention == "sdpa" else f", attention {self.attention}"
         ) + ", compiled" * self.compile
-        return f"{shown}, guidance {self.guidance_scale:g}{low}{cache}{how}"
+        name = GUIDANCES.name_of(type(self.guide.guidance))
+        by = "" if name == "cfg" else f" by {name}"
+        end, start = self.guide.interval
+        if (end, start) != (0.0, 1.0):
+            by += f" between noise levels {start:g} and {end:g}"
+        return f"{shown}, guidance {self.guidance_scale:g}{low}{by}{cache}{how}"
 
-    def passes(self, handovers: Sequence[float], step: Step) -> int:
-        """Passes of the network for one velocity: two under guidance. `handovers` as of an `OpenModel`."""
-        low = self.guidance_scale_low is not None and handovers and step.timestep < handovers[0]
-        return 1 if (self.guidance_scale_low if low else self.guidance_scale) == 1.0 else 2
+    def velocity(self, handovers: Sequence[float], ask: Ask) -> Guided:
+        """A velocity that asks for what one of a network would ask for; at most, where the clip decides.
 
-    def answered(self, handovers: Sequence[float], velocity: Velocity) -> Velocity:
-        """A velocity as the cache answers it where that is known beforehand; else itself, which is asked at most."""
-        if self.cache is None or self.cache.adapts:
-            return velocity
-        return Cached(velocity, self.cache, network=lambda step: sum(step.timestep < at for at in handovers))
+        Args:
+            handovers: as of an `OpenModel`.
+        """
+        cache = None if self.cache is None or self.cache.adapts else self.cache
+        return Guided(
+            ask,
+            self.guide,
+            self.scales,
+            cache,
+            network=lambda step: sum(step.timestep < at for at in handovers),
+        )
 
     def evaluations(self, handovers: Sequence[float], levels: Schedule) -> int:
         """Passes of the network for one sample over `levels`; where the cache adapts, at most.
@@ -454,8 +483,15 @@ class SamplerSettings:
         Raises:
             InputError: as `count_evaluations`.
         """
-        passes, answered = partial(self.passes, handovers), partial(self.answered, handovers)
-        return count_evaluations(self.solver, levels, passes, answered)
+        counted = 0
+
+        def ask(x: Tensor, step: Step, passes: tuple[Pass, ...]) -> list[Tensor]:
+            nonlocal counted
+            counted += len(passes)
+            return [x] * len(passes)
+
+        count_evaluations(self.solver, levels, self.velocity(handovers, ask))
+        return counted
 
     @property
     def bound(self) -> str:

@@ -45,6 +45,19 @@ def sampling_flops(config: WanConfig, tasks: Sequence[SegmentTask], passes: int)
     return sum(forward_flops(config, task.tokens) * passes for task in tasks)
 
 
+def activation_bytes(config: WanConfig, tokens: int, guided: bool, bytes_per_weight: int) -> int:
+    """Live at the widest point of a block: residual stream and its norm in float32, q k v, feed-forward; and beside it,
+    of a vace, the stream of its hints and the embedded latents."""
+    rows, streams = 2 if guided and tokens <= BATCHED_UP_TO else 1, 16 if config.vace_layers else 8
+    return rows * tokens * (streams * config.dim + (4 * config.dim + config.ffn_dim) * bytes_per_weight)
+
+
+def cross_bytes(config: WanConfig, guided: bool, bytes_per_weight: int) -> int:
+    """Of the keys and values of prompts and pictures, in every block."""
+    rows = (2 if guided else 1) * config.text_len + config.num_images * IMAGE_TOKENS
+    return rows * 2 * config.dim * (config.num_layers + len(config.vace_layers)) * bytes_per_weight
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes: of the largest part while it is alone, and of transformer, VAE and activations together."""
@@ -62,16 +75,8 @@ def memory(
         bytes_per_weight: 4 on a CPU, 2 on an accelerator.
     """
     config = folder.config
-    rows = 2 if guided and task.tokens <= BATCHED_UP_TO else 1
-    contexts = 2 if guided else 1
-    # Live at the widest point of a block: residual stream and its norm in float32, q k v, feed-forward; and beside
-    # it, of a vace, the stream of its hints and the embedded latents.
-    streams = 16 if config.vace_layers else 8
-    activations = (
-        rows * task.tokens * (streams * config.dim + (4 * config.dim + config.ffn_dim) * bytes_per_weight)
-    )
-    cross = (contexts * config.text_len + config.num_images * IMAGE_TOKENS) * 2 * config.dim
-    cross *= (config.num_layers + len(config.vace_layers)) * bytes_per_weight
+    activations = activation_bytes(config, task.tokens, guided, bytes_per_weight)
+    cross = cross_bytes(config, guided, bytes_per_weight)
     transformers = [part.num_weights() for part, _ in phases(folder)]
     weights = max(transformers) * len(transformers) * bytes_per_weight
     weights += 4 * vae_part(folder.source).num_weights()

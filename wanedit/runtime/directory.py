@@ -46,6 +46,7 @@ class RunDirectory:
         self.progress = self.segments / "progress.json"
         self.config = root / "config.yaml"
         self.metrics = root / "metrics.jsonl"
+        self.previews = root / "preview"
         self.contact_sheet = root / "contact_sheet.png"
         self.junctions = root / "junctions.png"
         self.folders = (root, self.segments)
@@ -103,15 +104,19 @@ class RunDirectory:
         for folder in self.folders:
             folder.mkdir(parents=True, exist_ok=True)
         self.prepared = True
-        for partial in self.half_written():
+        for partial in (*self.half_written(), *self.unfinished()):
             partial.unlink(missing_ok=True)
 
     def half_written(self) -> list[Path]:
         """What a killed run left; the lock sees that no living one writes it."""
-        inside = [partial for folder in self.folders for partial in partials(folder)]
+        inside = [partial for folder in (*self.folders, self.previews) for partial in partials(folder)]
         # A film beside its folder stands among files of others.
         beside = [] if self.final.parent == self.root else partials(self.final.parent, self.final.name)
         return inside + beside
+
+    def unfinished(self) -> list[Path]:
+        """Pictures of what a killed run was at."""
+        return [path for path in self.previews.glob("*.png") if PREVIEW_FILE.fullmatch(path.name)]
 
     def require_space(self, need: int) -> None:
         """Raises ResourceError where the disk has fewer than `need` bytes left."""
@@ -197,6 +202,7 @@ class Entry:
 
 
 # As `segment_file` has it, and the latents beside it.
+PREVIEW_FILE = re.compile(r"(segment|bridge|state)_\d{3,}_[0-9a-f]{12}\.png")
 SEGMENT_FILE = re.compile(r"(segment|bridge|state|velocity)_\d{3,}_[0-9a-f]{12}\.(mkv|safetensors)")
 
 

@@ -16,7 +16,7 @@ class Leftover:
     """A file that may go.
 
     Attributes:
-        why: of earlier settings; in no journal; half-written; of workers that failed.
+        why: of earlier settings; in no journal; half-written; a picture of what was stopped; of workers that failed.
         size: bytes.
     """
 
@@ -47,6 +47,7 @@ def leftovers(directory: RunDirectory, digests: Iterable[str]) -> list[Leftover]
         if SEGMENT_FILE.fullmatch(path.name) and not known.get(name) and not begun:
             found.append((path, "of earlier settings" if name in known else "in no journal"))
     found += [(path, "half-written") for path in directory.half_written()]
+    found += [(path, "of what was stopped") for path in directory.unfinished()]
     of_workers = (directory.root / name for name in (ERROR_FILE, LOG_FILE))
     found += [(path, "of workers that failed") for path in of_workers if path.is_file() and is_own(path)]
     return [Leftover(path, why, path.stat().st_size) for path, why in found if path.is_file()]

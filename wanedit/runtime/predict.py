@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import resource
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -9,9 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from wanedit.files import atomic_path, file_sha256, reading
+from wanedit.files import Json, atomic_path, file_sha256, reading
 from wanedit.interrupts import reclaim_signals
 from wanedit.lit.tasks import DecodedPiece, EditedClip, SampledSegment, TaskStream, Work
 from wanedit.progress import counted
@@ -78,6 +81,22 @@ def predict(
     with threads(config.cpu_threads or 1):
         # Each is saved when its step ends: all of a run's frames at once would fill the memory.
         trainer.predict(module, TaskDataModule(tasks, together), return_predictions=False)
+
+
+def paced(tokens: int, seconds: float) -> Json:
+    """How fast a task was made, and what it took, for its line in the metrics.
+
+    Args:
+        tokens: that the network saw, over all of its passes.
+
+    Returns:
+        tokens_per_second; peak_memory in bytes: of the device, or of this process so far where it works on the CPU.
+    """
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"tokens_per_second": round(tokens / max(seconds, 1e-9), 1), "peak_memory": peak}
 
 
 def write_piece(

@@ -47,6 +47,7 @@ OWN = (
     "sequence_parallel",
     "offload_model",
     "t5_cpu",
+    "fit",
     *TrackingSettings.__dataclass_fields__,
 )
 ONCE = {"force_regenerate": False, "resume_from": None}

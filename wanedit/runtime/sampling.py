@@ -1,5 +1,6 @@
 """How a run samples: what its settings say of noise levels, guidance and experts; where they are silent, the model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,8 @@ from wanedit.errors import InputError
 from wanedit.files import Json
 from wanedit.flow.caches import CACHES
 from wanedit.flow.caching import StepCache
+from wanedit.flow.guidance import GUIDANCES
+from wanedit.flow.guiding import Guide
 from wanedit.flow.path import Schedule, schedule
 from wanedit.lit.model import OpenModel
 from wanedit.runtime.options import changed, construct, describe
@@ -25,12 +28,14 @@ class Sampled:
         boundary_timestep: where the low-noise expert takes over; None for the model's own.
         notes: what was given and does nothing, or leaves a network without work.
         cache: None for none.
+        guide: how the prompt steers.
     """
 
     filled: Json
     boundary_timestep: float | None
     notes: list[str]
     cache: StepCache | None
+    guide: Guide
 
 
 def decide_sampling(config: Any, model: OpenModel, solver: str) -> Sampled:
@@ -88,7 +93,10 @@ def decide_sampling(config: Any, model: OpenModel, solver: str) -> Sampled:
     # As it is for this model, so that a record needs no file beside it.
     filled["cache_options"] = {} if cache is None else changed(cache)
     filled["attention"] = decide_attention(config.attention, model)
-    return Sampled(filled, boundary, notes + (cache.doubts(model.name) if cache else []), cache)
+    notes += cache.doubts(model.name) if cache else []
+    guide = decide_guide(config, model)
+    filled["guidance_options"] = changed(guide.guidance)
+    return Sampled(filled, boundary, notes, cache, guide)
 
 
 def decide_cache(config: Any, model: OpenModel) -> StepCache | None:
@@ -102,6 +110,39 @@ def decide_cache(config: Any, model: OpenModel) -> StepCache | None:
     made = construct(CACHES[config.cache], {}, config.cache_options, f"cache {config.cache}")
     with CACHES.guard(config.cache):
         return made.of_model(model.name, model.path if isinstance(model, WanFolder) else None)
+
+
+def decide_guide(config: Any, model: OpenModel) -> Guide:
+    """The guidance that `SampledSettings` name, for this model.
+
+    Raises:
+        InputError: an option that it does not have or cannot take; it asks for blocks that the model does not have.
+    """
+    what = f"guidance {config.guidance}"
+    made = construct(GUIDANCES[config.guidance], {}, config.guidance_options, what)
+    if isinstance(model, WanFolder):
+        with GUIDANCES.guard(config.guidance):
+            made = made.of_model(model.name, model.config.num_layers)
+    low, high = config.guidance_interval or (0.0, 1.0)
+    return Guide(made, (low, high))
+
+
+def hashed_guide(guide: Guide) -> Json:
+    """What guidance adds to the hash of what it helps to make: nothing where it is classifier-free at all noise levels,
+    so that what was made before keeps its name."""
+    found: Json = {}
+    if (name := GUIDANCES.name_of(type(guide.guidance))) != "cfg":
+        found["guidance"] = [name, describe(guide.guidance)]
+    if guide.interval != (0.0, 1.0):
+        found["guidance_interval"] = list(guide.interval)
+    return found
+
+
+def unguided(config: Any, guide: Guide, scales: Sequence[float]) -> dict[str, str]:
+    """What was said of guidance and does nothing at these scales, each with the reason."""
+    said = {"guidance": config.guidance != "cfg", "guidance_interval": config.guidance_interval is not None}
+    why = "at guidance_scale 1 the prompt alone is asked about"
+    return {name: why for name, given in said.items() if given and guide.idle(scales)}
 
 
 def hashed_cache(cache: StepCache | None) -> Json:

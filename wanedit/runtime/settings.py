@@ -30,6 +30,7 @@ from annotated_types import DocInfo, Ge, Gt, Le, MinLen, MultipleOf, doc
 from wanedit.errors import InputError, nearest
 from wanedit.files import Json, at_home, texts
 from wanedit.flow.caches import CACHES
+from wanedit.flow.guidance import GUIDANCES
 from wanedit.outside import look_in
 from wanedit.registry import Registered, Registry
 from wanedit.timeline import MAX_FPS, rate_of
@@ -197,8 +198,12 @@ class RunSettings(TrackingSettings):
             only the one that answers on the device; null for one process yes, for several no. The encoders are
             freed once used in any case.
         t5_cpu: run the text encoder on the CPU.
+        fit: lay the model out on a card of so many GB, or on the one that is there (auto): blocks that stay on it and
+            blocks that are brought in turn, offload_model, t5_cpu, tile. The plan says what was chosen. Null for none.
         tile: side of VAE tiles in pixels; null for whole frames.
         save_latents: also keep the latents, as safetensors.
+        preview: every so many steps a small picture of what is being sampled, in the folder's preview/, until it is
+            done; 0 for none.
         crf: quality of the final H.264 file, 0 (lossless) to 51.
         force_regenerate: make anew what is already complete.
         module_folders: where the modules of `package.module:Name` are looked for after the current folder; a run
@@ -234,8 +239,10 @@ class RunSettings(TrackingSettings):
     cpu_threads: Count | None = None
     offload_model: bool | None = None
     t5_cpu: bool = False
+    fit: Annotated[str | float | None, doc("auto, the gigabytes of a card, or null")] = None
     tile: Annotated[int, Ge(32), MultipleOf(8)] | None = None
     save_latents: bool = False
+    preview: Annotated[int, Ge(0)] = 5
     crf: Annotated[int, Ge(0), Le(51)] = 16
     force_regenerate: bool = False
     module_folders: list[str] = field(default_factory=list)
@@ -303,6 +310,11 @@ class SampledSettings(RunSettings):
         boundary_step_index: in its place, how many steps that expert takes.
         distilled: whose settings a step-distilled model takes: lightx2v, lightning, causvid, fusionx, rcm or rcm_t2v.
             auto goes by the names of its files, with a note; none takes the base model's.
+        guidance: how the prompt steers, guidance_scale says how strongly: cfg; cfg_zero; apg; mambo_g; slg, one pass
+            more a step; nag, by which a negative prompt acts at guidance_scale 1 too, in one pass.
+        guidance_options: fields of the guidance, such as {"strength": 2.0}.
+        guidance_interval: [low, high], the noise levels at which the prompt is guided; at others it is asked alone,
+            which saves a pass. Null for all.
         cache: what answers in the network's place where little changes: easycache, which calibrates itself; magcache,
             for which `wanedit calibrate` measures the model; teacache; spectrum. none computes every step.
         cache_options: fields of the cache, such as {"threshold": 0.1}.
@@ -320,6 +332,15 @@ class SampledSettings(RunSettings):
     boundary: Annotated[float, Gt(0), Le(1)] | None = None
     boundary_step_index: Count | None = None
     distilled: str = "auto"
+    guidance: Annotated[
+        str,
+        Registered("wanedit.flow.guidance:GUIDANCES"),
+        doc("a name, such as cfg; how strongly it guides is guidance_scale"),
+    ] = "cfg"
+    guidance_options: dict[str, Any] = field(default_factory=dict)
+    guidance_interval: Annotated[
+        Sequence[Share] | None, doc("two noise levels from 0 to 1, the lower one first, or null")
+    ] = None
     cache: Annotated[str, Registered("wanedit.flow.caches:CACHES")] = "none"
     cache_options: dict[str, Any] = field(default_factory=dict)
     attention: Annotated[str, Registered("wanedit.wan.config:ATTENTIONS")] = "auto"
@@ -448,7 +469,10 @@ def _check_value(kind: type, name: str, value: object, within: str, convert: boo
             raise InputError(f"{within}{name} is {got}; expected {words_for(kind, name, number)}") from None
     if registry is not None and value is not None:
         registry.renew(str(value))
-        # Raises for a name that it does not know, and lists those that it does.
+        # Raises for a name that it does not know, and lists those that it does. A number is meant for something else,
+        # of which the field's own words may tell.
+        if str(value).replace(".", "", 1).isdigit() and str(value) not in registry:
+            raise InputError(f"{within}{name} is {value}; expected {words_for(kind, name)}")
         registry.require(str(value))
     if is_dataclass(value) and not isinstance(value, type):
         # pydantic takes an instance as it is.
@@ -490,6 +514,18 @@ def check_run(config: RunSettings) -> None:
     if isinstance(config, SampledSettings):
         _ = config.listed  # likewise
         CACHES.check_options(config.cache, config.cache_options)
+        _check_guidance(config)
+
+
+def _check_guidance(config: SampledSettings) -> None:
+    """Refuse an interval that is none, and options that its guidance does not have."""
+    if (between := config.guidance_interval) is not None and not (
+        len(between) == 2 and between[0] < between[1]
+    ):
+        raise InputError(
+            f"guidance_interval is {list(between)}; expected {words_for(SampledSettings, 'guidance_interval')}"
+        )
+    GUIDANCES.check_options(config.guidance, config.guidance_options)
 
 
 @functools.cache
@@ -585,7 +621,6 @@ ALIASES = {
     "flow_shift": "shift",
     "sample_guide_scale": "guidance_scale",
     "guide_scale": "guidance_scale",
-    "guidance": "guidance_scale",
     "cfg_scale": "guidance_scale",
     "source_cfg_scale": "source_guidance_scale",
     "guidance_scale_2": "guidance_scale_low",

@@ -5,6 +5,7 @@ stay in float32 and matrix products run in the dtype of their weights, as the of
 autocast.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -155,15 +156,26 @@ class SelfAttention(_Projections):
 
 @dataclass(frozen=True)
 class KeysValues:
-    """Keys and values that one block's cross-attention reads: (B, tokens, heads, d) each."""
+    """Keys and values that one block's cross-attention reads: (B, tokens, heads, d) each.
+
+    Attributes:
+        negative: of other words, for guidance inside of attention.
+        lead: what is made of the attention to `text` and of that to `negative`, (B, N, width) each.
+    """
 
     text: tuple[Tensor, Tensor]
     image: tuple[Tensor, Tensor] | None = None
+    negative: tuple[Tensor, Tensor] | None = None
+    lead: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def expand(self, batch: int) -> "KeysValues":
         """One row of text, or of images, for every row of a batch; a view."""
-        text, image = ([t.expand(batch, -1, -1, -1) for t in pair] for pair in (self.text, self.image or ()))
-        return KeysValues((text[0], text[1]), (image[0], image[1]) if image else None)
+
+        def each(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            return pair[0].expand(batch, -1, -1, -1), pair[1].expand(batch, -1, -1, -1)
+
+        image, negative = (None if pair is None else each(pair) for pair in (self.image, self.negative))
+        return KeysValues(each(self.text), image, negative, self.lead)
 
 
 class CrossAttention(_Projections):
@@ -196,6 +208,8 @@ class CrossAttention(_Projections):
     def forward(self, x: Float[Tensor, "b n width"], context: KeysValues) -> Float[Tensor, "b n width"]:
         q = self.heads(self.norm_q(linear(self.q, x)))
         out = self.attend(q, *context.text)
+        if context.negative is not None and context.lead is not None:
+            out = context.lead(out, self.attend(q, *context.negative))
         if context.image is not None:
             out = out + self.attend(q, *context.image)
         return self.o(out)

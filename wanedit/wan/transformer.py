@@ -5,8 +5,9 @@ positions are an argument, the context is prepared once per sample, and RoPE is 
 for high and one for low noise: `Experts`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from wanedit.wan.blocks import (
 )
 from wanedit.wan.config import ATTENTIONS, IMAGE_TOKENS, PATCH_SIZE, WanConfig
 from wanedit.wan.parallel import Group, Share
+from wanedit.wan.streaming import BlockStream, Shelf
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Context:
         condition: (C, tokens, dim) the condition's share of the patch embedding, or an embedding of its own for hint
             blocks; None for text-only models.
         grid: latent sizes (S, h, w).
+        without: blocks that are left out.
     """
 
     cross: tuple[KeysValues, ...]
@@ -50,10 +53,17 @@ class Context:
     sin: Tensor
     condition: Tensor | None
     grid: tuple[int, int, int]
+    without: tuple[int, ...] = ()
 
     def batch(self) -> int:
         """Rows of text: the batch that a velocity call with this context must have."""
         return self.cross[0].text[0].shape[0]
+
+    def led(self, negative: "Context", lead: Callable[[Tensor, Tensor], Tensor]) -> "Context":
+        """The same, whose attention to the words is led away from that to another context's, see `KeysValues`."""
+        pairs = zip(self.cross, negative.cross, strict=True)
+        cross = tuple(replace(own, negative=other.text, lead=lead) for own, other in pairs)
+        return replace(self, cross=cross)
 
 
 def sinusoidal_embedding(timestep: Float[Tensor, " b"], dim: int) -> Float[Tensor, "b dim"]:
@@ -100,6 +110,7 @@ class WanTransformer(nn.Module):
             Block(dim, config.ffn_dim, config.num_heads, eps, bool(config.image_tokens))
             for _ in range(config.num_layers)
         )
+        self.stream: BlockStream | None = None
         self.head = Head(dim, config.out_dim * 4, eps)
         if config.vace_layers:
             self.vace_patch_embedding = nn.Conv3d(config.vace_in_dim, dim, PATCH_SIZE, stride=PATCH_SIZE)
@@ -110,6 +121,26 @@ class WanTransformer(nn.Module):
         if config.image_tokens:
             positions = config.num_images * IMAGE_TOKENS if config.model_type == "flf2v" else None
             self.img_emb = ImageEmbedding(config.image_dim, dim, positions)
+
+    def stream_blocks(self, resident: int, shelf: Shelf) -> None:
+        """From now on keep only so many blocks on the device, and bring each other one when it is its turn. Blocks of
+        hints stay."""
+        self.stream = BlockStream(self.block_list(), resident, shelf)
+
+    def bring(self, device: torch.device) -> None:
+        """To a device, all but the blocks that are brought in turn."""
+        if self.stream is None:
+            self.to(device)
+            return
+        for name, module in self.named_children():
+            if name != "blocks":
+                module.to(device)
+        self.stream.bring(self.block_list(), device)
+
+    def in_turn(self) -> Iterator[Block]:
+        """The blocks as they compute, each at hand until the next is asked for."""
+        blocks = self.block_list()
+        return iter(blocks) if self.stream is None else self.stream.in_turn(blocks)
 
     def block_list(self) -> list[Block]:
         """The blocks, typed: nn.ModuleList forgets what it holds."""
@@ -222,7 +253,7 @@ class WanTransformer(nn.Module):
         image_context = None if image_tokens is None else self.img_emb(image_tokens)
         cross = tuple(
             block.cross_attn.keys_values(text_context, image_context)
-            for block in [*self.block_list(), *self.hint_list()]
+            for block in chain(self.in_turn(), self.hint_list())
         )
         return Context(cross, cos, sin, self.embed_condition(condition), grid)
 
@@ -231,7 +262,7 @@ class WanTransformer(nn.Module):
         words = linear(self.text_embedding, self._padded(text))
         cross = tuple(
             replace(old, text=block.cross_attn.keys_values(words, None).text)
-            for block, old in zip([*self.block_list(), *self.hint_list()], context.cross, strict=True)
+            for block, old in zip(chain(self.in_turn(), self.hint_list()), context.cross, strict=True)
         )
         return replace(context, cross=cross)
 
@@ -327,8 +358,9 @@ class WanTransformer(nn.Module):
         if c is not None:
             c = c.expand(batch, -1, -1)
             x = x if hints else x + c
-        for layer, (block, cross) in enumerate(zip(self.block_list(), own, strict=True)):
-            x = block(x, modulation, cross.expand(batch), cos, sin, share)
+        for layer, (block, cross) in enumerate(zip(self.in_turn(), own, strict=True)):
+            if layer not in context.without:
+                x = block(x, modulation, cross.expand(batch), cos, sin, share)
             if layer in hints and c is not None:
                 # Made where it is given: all at once would be as many copies of the clip's tokens.
                 beside, cross = hints[layer]
@@ -427,7 +459,7 @@ class Experts(nn.Module):
             for other in experts:
                 if other is not experts[which]:
                     other.to("cpu")
-            experts[which].to(self.swap_device)
+            experts[which].bring(self.swap_device)
         return experts[which]
 
     @property

@@ -7,12 +7,14 @@ from typing import TypeVar, get_args
 from wanedit.errors import InputError
 from wanedit.files import Json
 from wanedit.flow.editing import Method, Part
+from wanedit.flow.guiding import Guide
 from wanedit.flow.keyframes import CONTROLLERS, Controller
 from wanedit.flow.methods import METHODS
 from wanedit.flow.path import Schedule
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.outside import named_error
 from wanedit.runtime.options import construct, describe, fields_of
+from wanedit.runtime.sampling import unguided
 from wanedit.runtime.settings import MODEL_FIELDS, TrackingSettings
 from wanedit.video.restoring import Restore
 
@@ -30,9 +32,7 @@ ELSEWHERE = {
     "job", "video", "keyframes", "start", "num_frames", "fps", "decoder", "salvage", "size",
     "resize_policy", "keyframe_fit", "output_size", "long_source", "method", "method_options",
     "controller", "controller_options", "alpha", "beta", *MODEL_FIELDS, "lora", "lora_partial", "distilled",
-    "cache", "cache_options", "attention", "compile",
-    "gpu_id", "cpu_threads", "first_number", "middle_strength", "offload_model", "t5_cpu", "module_folders",
-    "save_latents", "crf", "force_regenerate", "output",
+    "cache", "cache_options", "attention", "compile", "guidance", "guidance_options", "guidance_interval",
     *TrackingSettings.__dataclass_fields__,
 }  # fmt: skip
 # Left out of the hash unless they are set, so that earlier edits keep their names.
@@ -128,9 +128,9 @@ def hashed_method(method: Method, levels: Schedule) -> Json:
     return describe(method) | method.decides(levels)
 
 
-def deciding(config: EditConfig, method: Method) -> dict[str, object]:
+def deciding(config: EditConfig, method: Method, guide: Guide) -> dict[str, object]:
     """The settings that decide an edit's pixels beside its pictures, its method and the model, for its hash."""
-    skipped = unread(config, method)
+    skipped = unread(config, method, guide)
     return {
         HASHED_AS.get(f.name, f.name): getattr(config, f.name)
         for f in fields(config)
@@ -140,13 +140,16 @@ def deciding(config: EditConfig, method: Method) -> dict[str, object]:
     }
 
 
-def unread(config: EditConfig, method: Method) -> dict[str, str]:
+def unread(config: EditConfig, method: Method, guide: Guide) -> dict[str, str]:
     """The fields of a configuration that this method does not read, each with the reason."""
     name, ignored = config.method, method.ignores
     if "model" in ignored:
         names = [f.name for f in fields(config) if f.name not in ELSEWHERE]
         return dict.fromkeys(
-            (*names, "save_latents", "alpha", "beta", "controller", "cache", "attention", "compile"),
+            (
+                *(*names, "save_latents", "alpha", "beta", "controller", "cache", "attention", "compile"),
+                *("guidance", "guidance_interval"),
+            ),
             f"{name} asks the model nothing",
         )
     found = {}
@@ -171,8 +174,10 @@ def unread(config: EditConfig, method: Method) -> dict[str, str]:
         found["guidance_scale"] = f"the guidance_scale of {name} is {target:g}; method_options sets it"
     if own_source not in (-2.0, None):
         found["source_guidance_scale"] = f"the source_guidance_scale of {name} is {source:g}"
-    if {target, source, config.guidance_scale_low} <= {1.0, None}:
+    scales = [scale for scale in (target, source, config.guidance_scale_low) if scale is not None]
+    if not guide.reads_negative(scales):
         found["negative_prompt"] = "at guidance 1 nothing is steered away from"
+    found |= unguided(config, guide, scales)
     return found
 
 
@@ -182,7 +187,9 @@ def guidance(config: EditConfig, method: Method) -> tuple[float, float | None]:
     return method.guidance(scale, scale if given is None else given)
 
 
-def unused(given: EditConfig, config: EditConfig, method: Method, negative_prompt: str) -> list[str]:
+def unused(
+    given: EditConfig, config: EditConfig, method: Method, guide: Guide, negative_prompt: str
+) -> list[str]:
     """A note for every setting that was changed and that does nothing here.
 
     Args:
@@ -195,6 +202,6 @@ def unused(given: EditConfig, config: EditConfig, method: Method, negative_promp
     defaults = {f.name: f.default for f in fields(config)}
     return [
         f"{name} {getattr(given, name)} is not used: {why}"
-        for name, why in unread(config, method).items()
+        for name, why in unread(config, method, guide).items()
         if name not in UNTOLD and getattr(given, name) not in (defaults[name], same.get(name, defaults[name]))
     ]

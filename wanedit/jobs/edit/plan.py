@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import torch
 from rich.table import Table
 
 from wanedit import timeline
@@ -40,11 +41,12 @@ from wanedit.outside import named_error
 from wanedit.runtime.cost import forward_flops
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
+from wanedit.runtime.fit import Fit, decide_fit
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.launch import elsewhere
 from wanedit.runtime.options import describe
 from wanedit.runtime.record import resolve_attention, resolve_seed, resolve_threads
-from wanedit.runtime.sampling import Sampled, decide_sampling, hashed_cache, hashed_computing
+from wanedit.runtime.sampling import Sampled, decide_sampling, hashed_cache, hashed_computing, hashed_guide
 from wanedit.video import FitRecord
 from wanedit.video.arrays import Clock, pixels_sha256
 from wanedit.video.formats import format_of
@@ -60,7 +62,10 @@ ALGORITHM = 2
 # Decided anew by a run that takes up a record of this one and changes something.
 ASKED_AGAIN = ("size", "resize_policy", "restore", "output_size")
 # What says how a Wan is run, and no other model is told.
-OF_WAN = ("offload_model", "t5_cpu", "tile", "negative_prompt", "middle_strength", "attention", "compile")
+OF_WAN = (
+    "offload_model", "t5_cpu", "tile", "negative_prompt", "middle_strength", "attention", "compile", "guidance",
+    "guidance_interval",
+)  # fmt: skip
 Say = Callable[[str], None]
 
 
@@ -69,7 +74,8 @@ class EditPlan:
     """A run, decided.
 
     `config` holds no null or auto that is decided; `asked` those of size and restoring, which a changed run decides
-    anew. `sound` is the source's, of the same stretch; `clock` says when its frames are shown where that is not evenly.
+    anew. `sound` is the source's, of the same stretch; `fit` how the model
+    lies on a card, where that was asked for; `clock` says when its frames are shown where that is not evenly.
     """
 
     config: EditConfig
@@ -87,6 +93,7 @@ class EditPlan:
     sound: Sound | None
     sound_of: SoundOf
     clock: Clock | None
+    fit: Fit | None = None
 
     @property
     def fps(self) -> Fraction:
@@ -128,7 +135,7 @@ def make_edit_plan(
         model.latent_space.tile(config.tile)
     decided = decide_sampling(config, model, getattr(method, "solver", "euler"))
     config = fill(config, decided, own)
-    ignored = unused(given, config, method, own.negative_prompt)
+    ignored = unused(given, config, method, decided.guide, own.negative_prompt)
     config = decide_output(config, method)
 
     size = config.height_width or own_size(path, sides, model, own.size)
@@ -149,6 +156,14 @@ def make_edit_plan(
     notes += heard if path.is_dir() else [*heard, *left_out(path)]
 
     settings = edit_settings(config, model, method, len(source.frames))
+    laid_out, said = None, list[str]()
+    if isinstance(model, WanFolder) and "model" not in method.ignores:
+        seen = timeline.round_up(len(source.frames))
+        frames = seen if settings.window is None else own.max_frames
+        laid_out, said = decide_fit(config, model, frames, size, settings.guided)
+    if laid_out is not None and torch.cuda.is_available():
+        settings = laid_out.applied(settings)
+        config = replace(config, tile=settings.tile)
     files = hash_files(model, say) if isinstance(model, WanFolder) else hash_code(model)
     decides = {
         "algorithm": ALGORITHM,
@@ -159,7 +174,7 @@ def make_edit_plan(
         "originals": originals and _hashes(originals),
         "indices": list(indices),
         "method": [config.method, hashed_method(method, settings.schedule)],
-        "settings": deciding(config, method),
+        "settings": deciding(config, method, settings.guide),
         "sampler": [settings.solver, settings.window],
     }
     if isinstance(model, WanFolder) and "model" not in method.ignores:
@@ -167,7 +182,8 @@ def make_edit_plan(
         if {held, model.shows.middle} != {(1.0,)}:
             decides["middle_strength"] = list(held)
     if works := "model" not in method.ignores:
-        decides |= hashed_cache(settings.cache) | hashed_computing(settings.attention, settings.compile)
+        decides |= hashed_guide(settings.guide) | hashed_cache(settings.cache)
+        decides |= hashed_computing(settings.attention, settings.compile)
     if settings.restore in CARRIED:
         decides["carried"] = VERSION
     task = EditTask(
@@ -200,7 +216,7 @@ def make_edit_plan(
         doubts += _middle(config, model, method, task)
         doubts += model.notes
         doubts += prompt_doubts(model.source, model.config.text_len, [task.prompt, task.source_prompt])
-    doubts += decided.notes if works else []
+    doubts += [*decided.notes, *said] if works else []
     doubts += [*(_doubts(config, model, task, settings, rehearsal) if works else []), *own_doubts]
     if settings.window is not None and works:
         doubts.append(
@@ -224,6 +240,7 @@ def make_edit_plan(
         settings=settings,
         task=task,
         rehearsal=rehearsal,
+        fit=laid_out,
         warnings=(*ignored, *told, *notes, *doubts),
         model_files=files,
         sound=sound,
@@ -248,7 +265,7 @@ def fill(config: EditConfig, decided: Sampled, own: Sampling) -> EditConfig:
         "source_guidance_scale": decided.filled["guidance_scale"],
     }
     # Filled as numbers, where it was a text; as it is for this model.
-    own_words = {name: decided.filled[name] for name in ("cache_options", "attention")}
+    own_words = {name: decided.filled[name] for name in ("cache_options", "guidance_options", "attention")}
     config = replace(config, noise_levels=None, **own_words)
     return replace(config, **{name: v for name, v in defaults.items() if getattr(config, name) is None})
 
@@ -291,6 +308,7 @@ def edit_settings(config: EditConfig, model: OpenModel, method: Method, num_fram
         cache=decided.cache,
         attention=decided.filled["attention"],
         compile=config.compile,
+        guide=decided.guide,
     )
 
 
@@ -409,6 +427,7 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
             f"clip       {task.sampled_frames} frames, {task.grid[0]} slots, {task.tokens} tokens{cost}",
             f"seed       {plan.config.base_seed}",
             f"cost       {settings.bound or 'about '}{plan.rehearsal.evaluations} passes of the network",
+            *([f"fit        {plan.fit.words}"] if plan.fit else []),
             f"hash       {task.digest[:12]}",
             f"this run   {done}",
         )

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from wanedit.errors import InputError
 from wanedit.files import OnDisk, system_errors
 from wanedit.flow.editing import Metrics
@@ -24,7 +26,8 @@ from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, attended, number, progress_bars, read_events, recorded_steps
 from wanedit.runtime.options import describe
 from wanedit.runtime.outputs import film_metadata
-from wanedit.runtime.predict import predict, save_latents, write_piece
+from wanedit.runtime.predict import paced, predict, save_latents, write_piece
+from wanedit.runtime.preview import Previews
 from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.runtime.settings import MODEL_FIELDS
 from wanedit.tracking import Tracking, check_tracking
@@ -185,7 +188,7 @@ def sample(
         NumericalError, ResourceError, MissingWeightsError: see FlowMatchingEditor.
     """
     shown = ("r_k_norm", "v_diff_norm", "delta_v_norm", "alpha_h", "keyframe_error")
-    seen = 0
+    seen, previews = 0, Previews(directory, plan.model, plan.config.preview)
     with counting("editing", "steps", plan.rehearsal.steps) as advance:
 
         def on_step(clip: int, step: Step, metrics: Metrics) -> None:
@@ -211,6 +214,7 @@ def sample(
                 "tokens": clip.tokens,
                 "evaluations": clip.evaluations,
                 "seconds": round(clip.seconds, 3),
+                **paced(clip.tokens * clip.evaluations, clip.seconds),
                 "digest": clip.digest,
                 # |x0_hat[K] - x_e| / |x_e| of the last step that measured it.
                 "keyframe_error": measured[-1] if measured else None,
@@ -219,14 +223,18 @@ def sample(
             # First, for what is in the journal is never edited again, and would lack it for ever.
             append_event(directory.metrics, line)
             Manifest(directory).record(clip.digest, entry)
+            previews.remove(name)
+
+        def watch(digest: str, step: Step, clean: Tensor) -> None:
+            previews.show(segment_file(0, digest), step, clean)
 
         # Brings Lightning, for which a plan, a mistake and a run that is complete need not wait.
         from wanedit.lit.editor import FlowMatchingEditor, OutsideEditor
 
         if isinstance(plan.model, OutsideModel):
-            module = OutsideEditor(plan.model, plan.method, plan.settings, on_step)
+            module = OutsideEditor(plan.model, plan.method, plan.settings, on_step, watch)
         else:
-            module = FlowMatchingEditor(plan.model, plan.method, plan.settings, on_step)
+            module = FlowMatchingEditor(plan.model, plan.method, plan.settings, on_step, watch)
         predict(module, [plan.task], save, plan.config, world)
 
 

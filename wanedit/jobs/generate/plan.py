@@ -43,11 +43,12 @@ from wanedit.rng import derive_seed
 from wanedit.runtime.cost import STATES, disk_bytes, forward_flops, latent_bytes, memory, sampling_flops
 from wanedit.runtime.directory import Entry, Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
+from wanedit.runtime.fit import Fit, decide_fit
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.launch import World, elsewhere
 from wanedit.runtime.predict import Velocities
 from wanedit.runtime.record import own_record, resolve_attention, resolve_seed, resolve_threads
-from wanedit.runtime.sampling import decide_sampling, hashed_cache, hashed_computing
+from wanedit.runtime.sampling import decide_sampling, hashed_cache, hashed_computing, hashed_guide, unguided
 from wanedit.runtime.settings import parse_size
 from wanedit.timeline import Keyframe, Timeline
 from wanedit.video import FitRecord, fit, from_uint8, load_image
@@ -63,6 +64,10 @@ from wanedit.wan.transformer import heads_problem
 
 # Raised when a change to the code changes the pixels of a segment for the same inputs.
 ALGORITHM = 3
+# Of a sampler's settings: where weights lie changes no pixel, and the others are hashed by their own words.
+ELSEWHERE = (
+    "offload_model", "t5_cpu", "resident", "middle_strength", "cache", "guide", "attention", "compile",
+)  # fmt: skip
 LATER = ("noise_levels", "guidance_scale_low", "boundary_timestep")
 Say = Callable[[str], None]
 Value = TypeVar("Value")
@@ -126,6 +131,7 @@ class Plan:
         tasks: one for each segment of the timeline.
         bridges: what is sampled anew between segments.
         pieces: for each segment the latents that its frames are decoded from.
+        fit: how the model lies on a card, where that was asked for.
         originals: of all segments, and of all bridges that can be, the digests of take 0.
     """
 
@@ -150,6 +156,7 @@ class Plan:
     bridges: tuple[SegmentTask, ...] = ()
     pieces: tuple[DecodeTask, ...] = ()
     originals: tuple[str, ...] = ()
+    fit: Fit | None = None
 
     @property
     def digests(self) -> list[str]:
@@ -163,6 +170,11 @@ class Plan:
         if task.bridge is not None:
             return self.bridge_evaluations
         return self.evaluations if task.begun is None else self.begun_evaluations
+
+    def uncached(self, task: SegmentTask) -> int:
+        """Passes of the network for a segment or bridge without a cache."""
+        settings = replace(self.settings, cache=None)
+        return _evaluations(self.folder, settings, task.levels(settings.schedule))
 
     def velocities_of(self, state: CoDenoising) -> int:
         """How many of a state's are asked for."""
@@ -221,6 +233,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         cache=decided.cache,
         attention=filled["attention"],
         compile=config.compile,
+        guide=decided.guide,
     )
     above, below = settings.schedule.split(config.co_sigma)
     if config.joins == "co_denoise" and not len(above):
@@ -235,7 +248,11 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     )
     fps, size = _given(config.fps, own.fps), str(_given(config.size, own.size))
     negative_prompt = _given(config.negative_prompt, own.negative_prompt)
-    notes = list(decided.notes)
+    idle = [
+        f"{name} {getattr(config, name)} is not used: {why}"
+        for name, why in unguided(config, settings.guide, settings.scales).items()
+    ]
+    notes = [*decided.notes, *idle]
     keyframes = timed_keyframes(config, folders, fps, own.max_frames, notes.append)
     seconds = [keyframe.seconds for keyframe in keyframes]
     stretch, pack = config.long_segments == "stretch", config.window == "pack"
@@ -283,6 +300,13 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         sound, heard = sound_file(path, chain.num_frames / chain.fps, kind)
         audio = str(path.absolute())
         notes += heard
+    # A window over a join is longer than what lies beside it.
+    longest = max(segment.sampled_frames for segment in chain.segments)
+    longest = longest if config.joins == "none" else min(2 * longest - 1, max(own.max_frames, longest))
+    laid_out, said = decide_fit(config, folder, longest, height_width, settings.guided)
+    notes += said
+    if laid_out is not None and torch.cuda.is_available():
+        settings = laid_out.applied(settings)
     files = hash_files(folder, say)
     config = replace(
         config,
@@ -294,6 +318,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         references=[str(image.keyframe.path.absolute()) for image in subjects],
         fps=fps,
         size=size,
+        tile=settings.tile,
         negative_prompt=negative_prompt,
     )
     tasks = list(
@@ -326,6 +351,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         warnings=tuple(notes),
         model_files=files,
         sound=sound,
+        fit=laid_out,
     )
     plan = replace(plan, warnings=(*notes, *_crews(config, plan)))
     return with_takes(plan, *takes)
@@ -370,6 +396,11 @@ def with_takes(plan: Plan, takes: Sequence[int], bridge_takes: Sequence[int]) ->
             notes.append(
                 f"the cache {config.cache} answers nothing down to co_sigma {config.co_sigma:g}: where windows are "
                 "denoised together, none is remembered from step to step"
+            )
+        if plan.settings.guide.guidance.remembers:
+            notes.append(
+                f"the guidance {config.guidance} remembers no earlier step down to co_sigma {config.co_sigma:g}, where "
+                "windows are denoised together"
             )
         one, begun = co_denoising(plan.apart, windows, config.co_sigma, where)
         state = (one,)
@@ -441,18 +472,16 @@ def _tasks(
             "model": model,
             "keyframes": [first.sha256, last.sha256],
             "prompt": prompt,
-            # At guidance 1 it is not read.
-            "negative_prompt": negative_prompt if settings.guided else "",
+            # Where guidance asks nothing about it, it is not read.
+            "negative_prompt": negative_prompt if settings.reads_negative else "",
             "frames": segment.sampled_frames,
             "index": k,
             "seed": seed,
             "sampler": {
                 name: value
                 for name, value in asdict(settings).items()
-                # Where weights lie changes no pixel; how firmly the middle is held stands below. What came later is
-                # left out unless it is set, so that earlier segments keep their names.
-                if name not in ("offload_model", "t5_cpu", "middle_strength", "cache", "attention", "compile")
-                and not (name in LATER and value in ((), None))
+                # What came later is left out unless it is set, so that earlier segments keep their names.
+                if name not in ELSEWHERE and not (name in LATER and value in ((), None))
             },
             **(
                 {
@@ -464,6 +493,7 @@ def _tasks(
             ),
             **({"references": [image.sha256 for image in subjects]} if subjects else {}),
             # Left out where it is the package's own, so that earlier segments keep their names.
+            **hashed_guide(settings.guide),
             **hashed_cache(settings.cache),
             **hashed_computing(settings.attention, settings.compile),
             **({"code": code} if (code := SOLVERS.code(settings.solver)) else {}),
@@ -794,9 +824,19 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             f"processes  {for_segments(plan.config, todo).num_gpus}",
             f"memory     about {_gigabytes(peak.encoders)} to encode, "
             f"then {_gigabytes(sampling)} to sample and decode, and 1.2 GB for the process itself",
+            *_laid_out(plan),
             f"disk       about {disk / 1e6:.0f} MB",
         )
     )
+
+
+def _laid_out(plan: Plan) -> list[str]:
+    """Where the model lies on a card, and how long that takes; nothing where it was not asked for."""
+    if plan.fit is None:
+        return []
+    longest = max(plan.tasks, key=lambda task: task.tokens)
+    estimates = plan.fit.estimates(plan.folder.config, longest.tokens, plan.evaluations)
+    return [f"fit        {plan.fit.words}", *estimates]
 
 
 def _most_repairs(plan: Plan) -> list[str]:

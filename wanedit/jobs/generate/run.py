@@ -10,8 +10,11 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+from torch import Tensor
+
 from wanedit.errors import InputError
 from wanedit.files import OnDisk, digest, system_errors
+from wanedit.flow.path import Step
 from wanedit.interrupts import interruptible
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
 from wanedit.jobs.generate.config import GenerationConfig, check, check_crews, check_output, find_keyframes
@@ -43,7 +46,8 @@ from wanedit.runtime.events import (
 )
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
-from wanedit.runtime.predict import Velocities, predict, write_latents, write_piece
+from wanedit.runtime.predict import Velocities, paced, predict, write_latents, write_piece
+from wanedit.runtime.preview import Previews
 from wanedit.runtime.record import (
     FinishedRun,
     Repaired,
@@ -346,6 +350,7 @@ def sample(
     schedule, fps = plan.settings.schedule, plan.timeline.fps
     sampled = {task.digest: task for task in (*todo.together, *todo.segments, *todo.bridges)}
     decoded = {task.digest: task for task in todo.pieces}
+    previews = Previews(directory, plan.folder, config.preview)
 
     own: set[str] = set()  # what this process made
     ranks = f" on {world.size} ranks" if world.size > 1 else ""
@@ -384,7 +389,9 @@ def sample(
             "tokens": made.tokens,
             "steps": len(task.levels(schedule)),
             "evaluations": plan.evaluations_of(task) if together else made.evaluations,
+            **({} if together else {"evaluations_saved": plan.uncached(task) - made.evaluations}),
             "seconds": round(made.seconds, 3),
+            **paced(made.tokens * made.evaluations, made.seconds),
             "latent_rms": round(float(made.latents.square().mean().sqrt()), 5),
             **attended(plan.settings.attention, made.off_sdpa),
         }
@@ -392,6 +399,7 @@ def sample(
         append_event(directory.metrics, line)
         manifest.record(made.digest, replace(entry, take=task.take, original=task.original))
         own.add(made.digest)
+        previews.remove(latents_file(task))
 
     def save_piece(piece: DecodedPiece) -> None:
         task = decoded[piece.digest]
@@ -419,6 +427,9 @@ def sample(
                 stepped()
                 follow()
 
+            def watch(digest: str, step: Step, clean: Tensor) -> None:
+                previews.show(latents_file(sampled[digest]), step, clean)
+
             for task in todo.together:
                 windows, velocities = len(task.windows), Velocities(directory, task.digest)
 
@@ -427,13 +438,14 @@ def sample(
                     stepped(windows)
                     follow()
 
-                one = CoDenoiser(plan.folder, plan.settings, on_state, velocities.read, velocities.write)
+                kept = velocities.read, velocities.write
+                one = CoDenoiser(plan.folder, plan.settings, on_state, *kept, watch)
                 for _ in _turns(pulled([task]), world):
                     predict(one, [task], save_latents, config, world, together=True)
                     launch.barrier(world)
                 if world.rank == 0:
                     velocities.remove()
-            chain = FLF2VChain(plan.folder, plan.settings, on_step, decodes=False)
+            chain = FLF2VChain(plan.folder, plan.settings, on_step, decodes=False, watch=watch)
             together = config.sequence_parallel
             chain.crew = launch.crew_of(world, together, plan.settings.guided)
             for stage in filter(None, (todo.segments, todo.bridges)):

@@ -1,0 +1,130 @@
+"""What fits a card: the quickest way that does, its words, and what is estimated of it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.runs import command, run_cli
+from tests.wan import small
+from wanedit import GenerationConfig
+from wanedit.errors import InputError, ResourceError
+from wanedit.jobs.generate.plan import make_plan
+from wanedit.lit.tasks import ChainSettings
+from wanedit.runtime.cost import cross_bytes
+from wanedit.runtime.fit import CARDS, CONTEXT, GAPS, GB, Sizes, card_memory, fit, measure, weight_bytes
+from wanedit.wan.load import open_wan, transformer_dtype
+
+# Of Wan2.1-FLF2V-14B in bfloat16 at 480p, roughly: round numbers, by which everything can be worked out by hand.
+SIZES = Sizes(
+    text=11 * GB,
+    image=2 * GB,
+    vae=GB // 2,
+    fixed=GB,
+    block=GB * 3 // 4,
+    blocks=40,
+    experts=1,
+    contexts=GB // 2,
+    activations=3 * GB,
+    decoding={None: 9 * GB, 512: 5 * GB, 256: 3 * GB, 128: 2 * GB},
+)
+
+
+def usable(gigabytes: float) -> float:
+    return (gigabytes * GB - CONTEXT) * (1 - GAPS)
+
+
+def test_what_fits_stays_and_the_rest_is_given_up_in_the_order_of_what_it_costs() -> None:
+    found = {gigabytes: fit(SIZES, gigabytes) for gigabytes in (80, 48, 36, 24, 12, 8)}
+    # 31 GB of weights, the VAE, and 9 GB to decode: all together, or one after the other.
+    assert (found[80].resident, found[80].offload_model, found[80].moved, found[80].host) == (40, False, 0, 0)
+    assert not found[48].offload_model
+    assert (found[36].offload_model, found[36].resident) == (True, 35)
+    assert [found[g].t5_cpu for g in (80, 48, 36, 24, 12, 8)] == [False, False, False, False, True, True]
+    assert [found[g].tile for g in (80, 24, 12, 8)] == [None, None, None, 512]
+    residents = [found[g].resident for g in (48, 36, 24, 12, 8)]
+    assert residents == sorted(residents, reverse=True)
+    for gigabytes, one in found.items():
+        away = 40 - one.resident
+        working = SIZES.vae + SIZES.fixed + SIZES.contexts + SIZES.activations
+        there = working + (one.resident + (2 if away else 0)) * SIZES.block
+        assert there <= one.peak <= usable(gigabytes)
+        assert one.moved == away * SIZES.block
+        # One block more would not fit.
+        assert not away or there + SIZES.block > usable(gigabytes)
+
+
+def test_an_error_names_the_card_that_would_do_and_that_one_does() -> None:
+    with pytest.raises(
+        ResourceError, match=r"6 GB do not hold this: .* a card of 8 GB would do, or a smaller size"
+    ):
+        fit(SIZES, 6)
+    assert fit(SIZES, 8).resident == 0
+    with pytest.raises(ResourceError, match=r"decoding in tiles of 128 20\.5 GB; a card of 23 GB"):
+        fit(replace(SIZES, decoding=dict.fromkeys(SIZES.decoding, 20 * GB)), 16)
+
+
+def test_weights_are_counted_in_the_formats_that_they_are_loaded_in() -> None:
+    model = small.transformer("flf2v", num_layers=3)
+    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    for dtype in (torch.bfloat16, torch.float32):
+        dtype_of = transformer_dtype(dtype)
+        held = {name: weight.to(dtype_of(name)) for name, weight in model.named_parameters()}
+        fixed, block, blocks = weight_bytes(shapes, dtype_of)
+        assert fixed + block * blocks == sum(one.numel() * one.element_size() for one in held.values())
+        assert blocks == 3
+
+
+@pytest.mark.parametrize("width", [44, 88, 176])
+def test_contexts_are_what_a_model_prepares(width: int) -> None:
+    model = small.transformer("flf2v", dim=width, num_heads=width // 22)
+    values = small.inputs(model, batch=2)
+    context = model.prepare(small.GRID, values["text"], values["image_tokens"][:1], values["condition"][:1])
+    pairs = [pair for cross in context.cross for pair in (cross.text, cross.image) if pair]
+    held = sum(one.numel() * one.element_size() for pair in pairs for one in pair)
+    assert cross_bytes(model.config, guided=True, bytes_per_weight=4) == pytest.approx(held, rel=0.15)
+
+
+def test_wan_tiny_is_measured_from_its_headers_and_stays_whole_on_any_card() -> None:
+    sizes = measure(open_wan("tiny"), 17, (64, 64), guided=True)
+    for card in CARDS:
+        assert fit(sizes, card.gigabytes).resident == sizes.blocks
+    settings = ChainSettings(2, 3.0, 1.0)
+    applied = fit(sizes, 8).applied(settings)
+    assert (applied.resident, applied.tile, applied.t5_cpu) == (None, None, False)
+    streamed = replace(fit(sizes, 8), resident=2, tile=256, t5_cpu=True, offload_model=True).applied(settings)
+    assert (streamed.resident, streamed.tile, streamed.t5_cpu, streamed.offload_model) == (2, 256, True, True)
+    assert replace(fit(sizes, 8), tile=256).applied(replace(settings, tile=128)).tile == 128
+
+
+def test_time_is_what_computes_or_what_is_brought_whichever_takes_longer() -> None:
+    config = small.config("flf2v")
+    card = next(card for card in CARDS if card.name == "RTX 4090")
+    found = fit(SIZES, 24)
+    waiting = 10 * found.moved / card.bandwidth
+    assert found.seconds(card, config, 10, 10) == waiting
+    assert found.seconds(card, config, 10**8, 10) > waiting
+    assert [line.split(" on an ")[1].split(",")[0] for line in found.estimates(config, 10, 10)] == [
+        "RTX 4090 (24 GB)"
+    ]
+
+
+def test_a_plan_shows_what_a_card_would_do_and_says_where_it_changes_nothing(
+    keyframes: list[Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = run_cli(*command(keyframes, tmp_path / "out", "--dry_run", "--fit=12")).out
+    assert "fit        12 GB: bfloat16, all stays on the card, about" in said
+    assert "on an RTX 3060 (12 GB), from operations and bandwidth" in said
+    if not torch.cuda.is_available():
+        assert "fit 12 changes nothing here" in " ".join(said.split())
+    config = GenerationConfig(keyframes=keyframes, size="32*32", base_seed=1)
+    # It decides no pixel.
+    assert make_plan(replace(config, fit=24.0)).tasks[0].digest == make_plan(config).tasks[0].digest
+    with pytest.raises(ResourceError, match=r"0\.5 GB do not hold this"):
+        make_plan(replace(config, fit=0.5))
+    for wrong in ("autp", "-3", 0.0):
+        with pytest.raises(InputError, match=r"fit is .*; expected auto, or the gigabytes of a card"):
+            make_plan(replace(config, fit=wrong))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert card_memory("auto") is None

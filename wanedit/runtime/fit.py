@@ -1,0 +1,284 @@
+"""What fits a card: which part of a model lies where, decided from sizes alone, before anything is loaded.
+
+All figures are estimates: of weights their bytes, of activations what a block holds at its widest, of time operations
+and bandwidth.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+
+from wanedit.errors import InputError, ResourceError
+from wanedit.lit.edit_clip import EditSettings
+from wanedit.lit.tasks import ChainSettings
+from wanedit.runtime.cost import activation_bytes, cross_bytes, forward_flops
+from wanedit.runtime.settings import RunSettings
+from wanedit.timeline import STRIDE
+from wanedit.wan.checkpoint import DtypeOf
+from wanedit.wan.condition import image_part, text_part
+from wanedit.wan.config import WanConfig
+from wanedit.wan.load import WanFolder, phases, read_vae_config, text_dtype, transformer_dtype, vae_part
+from wanedit.wan.vae import WARM_UP, decoding_bytes
+
+Settings = TypeVar("Settings", ChainSettings, EditSettings)
+GB = 1 << 30
+# Of a card the driver's context takes the one, the allocator's gaps the other.
+CONTEXT, GAPS = int(0.8 * GB), 0.05
+TILES = (None, 512, 256, 128)
+# Of its peak a card brings this to the products of a transformer.
+SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Card:
+    """One that people own.
+
+    Attributes:
+        gigabytes: of memory.
+        flops: a second, of dense bfloat16 products that are added up in float32, by its data sheet.
+        bandwidth: bytes a second that come from host memory.
+    """
+
+    name: str
+    gigabytes: int
+    flops: float
+    bandwidth: float
+
+
+CARDS = (
+    Card("RTX 4060", 8, 30e12, 12e9),
+    Card("RTX 3060", 12, 25e12, 24e9),
+    Card("RTX 4080", 16, 97e12, 24e9),
+    Card("RTX 4090", 24, 165e12, 24e9),
+    Card("RTX A6000", 48, 155e12, 24e9),
+    Card("A100", 80, 312e12, 24e9),
+    Card("H100", 80, 989e12, 50e9),
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of what a card holds at one time or another.
+
+    Attributes:
+        text, image: the encoders, each alone.
+        vae: always there, with its weights.
+        fixed: of the transformer that answers, what is no block.
+        block: one of its blocks; of `blocks`, in each of `experts`.
+        contexts: keys and values of the prompts and pictures.
+        activations: of a pass.
+        decoding: tile -> beside the weights, to decode the longest piece.
+    """
+
+    text: int
+    image: int
+    vae: int
+    fixed: int
+    block: int
+    blocks: int
+    experts: int
+    contexts: int
+    activations: int
+    decoding: dict[int | None, int]
+
+    @property
+    def transformers(self) -> int:
+        """All weights of all of them."""
+        return self.experts * (self.fixed + self.blocks * self.block)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where everything lies.
+
+    Attributes:
+        gigabytes: of the card.
+        resident: blocks that stay on it; the others are brought in turn, see `wanedit.wan.streaming`.
+        offload_model, t5_cpu, tile: as in `RunSettings`.
+        peak: bytes on the card at most.
+        moved: bytes brought to it at each pass of the network.
+        host: bytes of weights in host memory.
+    """
+
+    gigabytes: float
+    resident: int
+    blocks: int
+    offload_model: bool
+    t5_cpu: bool
+    tile: int | None
+    peak: int
+    moved: int
+    host: int
+
+    def applied(self, settings: Settings) -> Settings:
+        """Settings of a sampler that lay the model out so; what the user asked for stays."""
+        return replace(
+            settings,
+            offload_model=self.offload_model,
+            t5_cpu=settings.t5_cpu or self.t5_cpu,
+            tile=settings.tile or self.tile,
+            resident=None if self.resident == self.blocks else self.resident,
+        )
+
+    @property
+    def words(self) -> str:
+        """As a plan shows it."""
+        away = self.blocks - self.resident
+        told = [f"{self.gigabytes:g} GB: bfloat16"]
+        if away:
+            told.append(
+                f"{self.resident} of {self.blocks} blocks stay on the card, {away} are brought in turn while those "
+                "before compute"
+            )
+        elif self.offload_model:
+            told.append("the transformer leaves the card while the VAE works")
+        else:
+            told.append("all stays on the card")
+        told += ["text encoder on the CPU"] if self.t5_cpu else []
+        told += [f"VAE in tiles of {self.tile}"] if self.tile else []
+        told.append(f"about {self.peak / GB:.1f} GB at most")
+        return ", ".join(told) + (f"; {self.host / GB:.1f} GB of host memory" if self.host else "")
+
+    def seconds(self, card: Card, config: WanConfig, tokens: int, passes: int) -> float:
+        """Of sampling one task on a card: each pass computes or waits for blocks, whichever takes longer."""
+        computing = forward_flops(config, tokens) / (SHARE * card.flops)
+        return passes * max(computing, self.moved / card.bandwidth)
+
+    def estimates(self, config: WanConfig, tokens: int, passes: int) -> list[str]:
+        """A line for each known card of that memory, or of the next larger there is."""
+        size = min((card.gigabytes for card in CARDS if card.gigabytes >= self.gigabytes), default=80)
+        return [
+            f"estimate   about {self.seconds(card, config, tokens, passes):.3g} s of sampling a segment on an "
+            f"{card.name} ({card.gigabytes} GB), from operations and bandwidth"
+            for card in CARDS
+            if card.gigabytes == size
+        ]
+
+
+def weight_bytes(shapes: dict[str, tuple[int, ...]], dtype_of: DtypeOf) -> tuple[int, int, int]:
+    """Of a transformer: what is no block, its largest block, and how many there are."""
+    sizes: Counter[str] = Counter()
+    for name, shape in shapes.items():
+        block = name.split(".")[1] if name.startswith("blocks.") else ""
+        sizes[block] += math.prod(shape) * dtype_of(name).itemsize
+    fixed = sizes.pop("", 0)
+    return fixed, max(sizes.values()), len(sizes)
+
+
+def measure(
+    folder: WanFolder,
+    frames: int,
+    size: tuple[int, int],
+    guided: bool,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Sizes:
+    """The sizes of a model on an accelerator, for clips of so many sampled frames of (height, width)."""
+    parts = [part for part, _ in phases(folder)]
+    fixed, block, blocks = max(
+        weight_bytes(dict(part.weights().shapes), transformer_dtype(dtype)) for part in parts
+    )
+    config, width = folder.config, dtype.itemsize
+    vae, tokens = read_vae_config(folder.source), math.prod(folder.latent_space.grid(frames, size)) // 4
+    # With the frames that the decoder is warmed up by, and drops.
+    decoded = frames + STRIDE * WARM_UP
+    clip = 2 * 3 * 4 * decoded * math.prod(size)
+    return Sizes(
+        text=text_dtype(folder.source, "cuda").itemsize * text_part(folder.source).num_weights(),
+        image=4 * image_part(folder.source).num_weights() if config.image_tokens else 0,
+        vae=4 * vae_part(folder.source).num_weights(),
+        fixed=fixed,
+        block=block,
+        blocks=blocks,
+        experts=len(parts),
+        contexts=cross_bytes(config, guided, width),
+        activations=activation_bytes(config, tokens, guided, width),
+        decoding={
+            tile: decoding_bytes(vae, decoded, size)
+            if tile is None
+            else clip + decoding_bytes(vae, decoded, (min(tile, size[0]), min(tile, size[1])))
+            for tile in TILES
+        },
+    )
+
+
+def fit(sizes: Sizes, gigabytes: float) -> Fit:
+    """Lay a model out on a card, the quickest way that fits: what costs nothing first, then what costs time.
+
+    Raises:
+        ResourceError: no way fits; it names the card that would do.
+    """
+    budget = int((gigabytes * GB - CONTEXT) * (1 - GAPS))
+    # While the text encoder works nothing else of size is there.
+    t5_cpu = sizes.text > budget
+    tile = next((tile for tile in TILES if sizes.vae + sizes.decoding[tile] <= budget), TILES[-1])
+    working = sizes.vae + sizes.fixed + sizes.contexts + sizes.activations
+    decoding = sizes.vae + sizes.decoding[tile]
+    together = sizes.vae + sizes.transformers + max(sizes.contexts + sizes.activations, sizes.decoding[tile])
+    offload = together > budget
+    resident = sizes.blocks
+    if working + sizes.blocks * sizes.block > budget:
+        # Beside those that stay the one that computes, and the one that is on its way.
+        resident = max(-1, (budget - working) // sizes.block - 2)
+    least = max(working + 2 * sizes.block, decoding, sizes.image)
+    if resident < 0 or max(decoding, sizes.image) > budget:
+        need = math.ceil((least / (1 - GAPS) + CONTEXT) / GB)
+        raise ResourceError(
+            f"{gigabytes:g} GB do not hold this: with all blocks in host memory sampling takes "
+            f"{(working + 2 * sizes.block) / GB:.1f} GB, decoding in tiles of {TILES[-1]} {decoding / GB:.1f} GB; a "
+            f"card of {need} GB would do, or a smaller size, or fewer frames at a time"
+        )
+    away = sizes.blocks - resident
+    there = working + resident * sizes.block + (2 * sizes.block if away else 0)
+    stages = [there if offload else together, decoding, sizes.image, 0 if t5_cpu else sizes.text]
+    return Fit(
+        gigabytes=gigabytes,
+        resident=resident,
+        blocks=sizes.blocks,
+        offload_model=offload,
+        t5_cpu=t5_cpu,
+        tile=tile,
+        peak=max(stages),
+        moved=away * sizes.block,
+        host=max(sizes.transformers if offload else 0, sizes.text if t5_cpu else 0),
+    )
+
+
+def decide_fit(
+    config: RunSettings, model: WanFolder, frames: int, size: tuple[int, int], guided: bool
+) -> tuple[Fit | None, list[str]]:
+    """What `--fit` comes to for clips of so many sampled frames of (height, width), and notes.
+
+    Raises:
+        InputError, ResourceError: see `card_memory` and `fit`.
+    """
+    if config.fit is None:
+        return None, []
+    found, notes = card_memory(config.fit), list[str]()
+    if not torch.cuda.is_available():
+        asked, shown = "auto", ""
+        if found is not None:
+            asked, shown = f"{found:g}", f": the plan shows what a card of {found:g} GB would do"
+        notes.append(f"fit {asked} changes nothing here, where there is no accelerator{shown}")
+    return None if found is None else fit(measure(model, frames, size, guided), found), notes
+
+
+def card_memory(asked: str | float) -> float | None:
+    """The gigabytes that `--fit` names; None for `auto` where there is no accelerator.
+
+    Raises:
+        InputError: a text that is neither.
+    """
+    if asked == "auto":
+        if not torch.cuda.is_available():
+            return None
+        return torch.cuda.get_device_properties(0).total_memory / GB
+    try:
+        gigabytes = float(asked)
+    except ValueError:
+        gigabytes = 0.0
+    if not 0 < gigabytes < 1e4:
+        raise InputError(f"fit is {asked!r}; expected auto, or the gigabytes of a card")
+    return gigabytes

@@ -1,0 +1,103 @@
+"""A small picture of what is being sampled, RUN/preview/: its clean estimate, by a linear map from latents to colours.
+
+It costs no pass of any network, changes nothing that is made, and a run goes on where it cannot be drawn.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from wanedit.errors import WaneditError
+from wanedit.files import read_json
+from wanedit.flow.path import Step
+from wanedit.lit.model import OpenModel
+from wanedit.runtime.directory import RunDirectory
+from wanedit.wan.config import WAN_21_LATENTS
+from wanedit.wan.load import WanFolder
+
+# Of the slots of a clip so many are shown side by side, each at least so high.
+SHOWN, HEIGHT = 5, 96
+# Beside the files of a model that has a VAE of its own.
+BESIDE = "latent_colours.json"
+# Of Wan 2.1's VAE: published with ComfyUI, `comfy/latent_formats.py`, class Wan21; a row a channel, then what is added.
+WAN_21 = (
+    (-0.1299, -0.1692, 0.2932), (0.0671, 0.0406, 0.0442), (0.3568, 0.2548, 0.1747), (0.0372, 0.2344, 0.1420),
+    (0.0313, 0.0189, -0.0328), (0.0296, -0.0956, -0.0665), (-0.3477, -0.4059, -0.2925), (0.0166, 0.1902, 0.1975),
+    (-0.0412, 0.0267, -0.1364), (-0.1293, 0.0740, 0.1636), (0.0680, 0.3019, 0.1128), (0.0032, 0.0581, 0.0639),
+    (-0.1251, 0.0927, 0.1699), (0.0060, -0.0633, 0.0005), (0.3477, 0.2275, 0.2950), (0.1984, 0.0913, 0.1861),
+)  # fmt: skip
+WAN_21_ADDED = (-0.1835, -0.0868, -0.3360)
+
+
+@dataclass(frozen=True, eq=False)
+class Colours:
+    """rgb = latents . factors + added, in [-1, 1]."""
+
+    factors: Float[Tensor, "c 3"]
+    added: Float[Tensor, "3"]
+
+    @classmethod
+    def of(cls, model: OpenModel) -> "Colours | None":
+        """Those of a model's latents; None where nobody knows them."""
+        if isinstance(model, WanFolder) and (own := model.path / BESIDE).is_file():
+            told = read_json(own, "a map from latents to colours")
+            return cls(torch.tensor(told["factors"]), torch.tensor(told["added"]))
+        if model.latent_space != WAN_21_LATENTS or not isinstance(model, WanFolder):
+            return None
+        return cls(torch.tensor(WAN_21), torch.tensor(WAN_21_ADDED))
+
+    @classmethod
+    def fitted(cls, latents: Float[Tensor, "n c"], rgb: Float[Tensor, "n 3"]) -> "Colours":
+        """By least squares, from latents and the mean colour in [-1, 1] of the pixels that each stands for."""
+        known = torch.cat([latents, torch.ones(len(latents), 1)], dim=1).double()
+        solution = torch.linalg.lstsq(known, rgb.double()).solution.float()
+        return cls(solution[:-1], solution[-1])
+
+    def draw(self, clean: Float[Tensor, "c s h w"]) -> UInt8[np.ndarray, "h wide 3"]:
+        """Slots of a clip side by side, from the first to the last, a pixel for each latent."""
+        last = clean.shape[1] - 1
+        slots = sorted({round(i * last / (SHOWN - 1)) for i in range(SHOWN)})
+        picked = clean[:, slots].float().cpu().nan_to_num()
+        rgb = torch.einsum("cshw,cr->hswr", picked, self.factors) + self.added
+        return ((rgb.clamp(-1, 1) + 1) * 127.5).round().byte().flatten(1, 2).numpy()
+
+
+class Previews:
+    """The pictures of one run: one file for each task, replaced while it is sampled, gone when it is done.
+
+    Args:
+        every: draw at each so many steps; 0 for never.
+    """
+
+    def __init__(self, directory: RunDirectory, model: OpenModel, every: int) -> None:
+        self.folder, self.every = directory.previews, every
+        self.colours = Colours.of(model) if every else None
+
+    def path(self, latents: str) -> Path:
+        """Of a task whose latents or frames are kept under this name in segments/."""
+        return self.folder / Path(latents).with_suffix(".png").name
+
+    def show(self, latents: str, step: Step, clean: Float[Tensor, "1 c s h w"]) -> None:
+        """Draw a step's clean estimate, if it is one that is shown."""
+        if self.colours is None or step.index % self.every:
+            return
+        # Brings PyAV.
+        from wanedit.video.encode import write_png
+
+        pixels = self.colours.draw(clean[0])
+        times = -(-HEIGHT // len(pixels))
+        pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
+        with suppress(OSError, WaneditError):  # a full disk is told by what must be written
+            self.folder.mkdir(exist_ok=True)
+            write_png(self.path(latents), pixels)
+
+    def remove(self, latents: str) -> None:
+        """Once a task is done."""
+        with suppress(OSError):
+            self.path(latents).unlink(missing_ok=True)
+            self.folder.rmdir()  # the last one takes the folder with it
