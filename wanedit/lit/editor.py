@@ -186,7 +186,7 @@ class WanVideoModel:
             first,
             low,
             self.cache,
-            self.guide,
+            guide=self.guide,
         )
         self._given.append(given)
         return given
