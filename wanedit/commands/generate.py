@@ -3,6 +3,7 @@
 from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_run_flags, new_parser, resumable, unpack
+from wanedit.commands.work import Launcher, add_launcher
 from wanedit.errors import InputError
 from wanedit.jobs.generate.config import GenerationConfig, check_output, find_keyframes
 from wanedit.runtime.launch import current_world, require_driver
@@ -17,6 +18,7 @@ def parser() -> Parser:
         "Make one long video through timed keyframes. An interrupted run resumes by itself: run it again.",
         GenerationConfig,
     )
+    add_launcher(made)
     add_run_flags(made)
     return made
 
@@ -25,6 +27,7 @@ def run(settings: Namespace) -> int:
     """Generate, or print the plan. Returns the exit code."""
     values, folders = unpack(settings)
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
+    launcher = Launcher.of(values)
     config = GenerationConfig(**values)
     if not config.keyframes:
         raise InputError(
@@ -35,11 +38,16 @@ def run(settings: Namespace) -> int:
         from wanedit.jobs.generate.plan import print_plan
 
         print_plan(config, folders)
+        launcher.start(config.folder, dry_run, quiet)
         return 0
     require_driver(config)
-    from wanedit.jobs.generate.run import generate
+    from wanedit.jobs.generate.run import begin, generate
 
     with resumable(f"finished segments are kept in {config.folder}. Resume with"):
+        if launcher.launcher != "local":
+            begin(config, folders, verbose=not quiet)
+            launcher.start(config.folder, dry_run, quiet)
+            return 0
         result = generate(config, folders, verbose=not quiet, full_plan=verbose and not quiet)
     if not quiet and current_world().rank == 0:
         print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_frames)}")

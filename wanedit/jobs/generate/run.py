@@ -52,11 +52,13 @@ from wanedit.runtime.record import (
     FinishedRun,
     Repaired,
     another_run,
+    read_settings,
     record_start,
     recorded_config,
+    recorded_job,
     write_record,
 )
-from wanedit.runtime.settings import with_changes
+from wanedit.runtime.settings import canonical, with_changes
 from wanedit.tracking import check_tracking
 from wanedit.tracking.runs import track, track_result
 from wanedit.video import write_png
@@ -176,6 +178,45 @@ def generate(
         segments=tuple(digests),
         sampled=tuple(sorted(anew)),
     )
+
+
+def begin(
+    config: GenerationConfig, folders: Sequence[Path] = (), verbose: bool = True, say: Say = print
+) -> None:
+    """Put a run on record for workers that something else starts, see `work`. Arguments and errors as of `generate`."""
+    directory, tell = RunDirectory(config.folder, config.final_path), say if verbose else None
+    with system_errors(), interruptible(), progress_bars(verbose), contextlib.ExitStack() as stack:
+        plan, todo, _ = _decide(config, folders, directory, World(), stack, tell)
+        if tell is not None:
+            announce(plan, todo, tell)
+
+
+def work(root: Path, gpu: int | None = None, verbose: bool = True) -> GenerationResult:
+    """Help a generation that is at work, or go on with one, from its folder alone; whoever is last stitches.
+
+    Args:
+        root: the run's folder.
+        gpu: which device; None for the first one.
+        verbose: as of `generate`.
+
+    Raises:
+        InputError: the folder is not of a generation, and as `generate`.
+    """
+    record = canonical(read_settings(root / "config.yaml"))
+    if (job := recorded_job(record)) != "generate":
+        raise InputError(f"run: {root} is of `wanedit {job}`, which is one worker's; expected a generation")
+    config = recorded_config(GenerationConfig, record, root)
+    # As many to a sample as in the run on record, where this launch has them.
+    together = config.sequence_parallel if launch.current_world().size % config.sequence_parallel == 0 else 1
+    config = replace(
+        config,
+        num_gpus=1,
+        gpu_ids=[] if gpu is None else [gpu],
+        offload_model=None,
+        sequence_parallel=together,
+    )
+    launch.require_driver(config)
+    return generate(config, verbose=verbose)
 
 
 def _decide(

@@ -1,0 +1,123 @@
+"""Workers that SLURM's submitit or a Ray cluster starts on a run, and what is refused before any is."""
+
+import json
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.test_faults import hashes, journal, segments_done, wait_for_segments
+from tests.runs import command, run_cli, start_process
+from wanedit import GenerationConfig, GenerationResult
+from wanedit.errors import InputError
+from wanedit.jobs.generate.launchers import Actor, run_actors, slurm_script, submit
+from wanedit.jobs.generate.run import begin
+from wanedit.runtime.claims import LEASE_VARIABLE
+from wanedit.runtime.record import read_settings, recorded_config
+
+
+@pytest.fixture
+def begun(finished: GenerationResult, tmp_path: Path) -> Path:
+    """A run of the settings of `finished`, of which nothing is sampled yet."""
+    home = finished.video.parent
+    config = recorded_config(GenerationConfig, read_settings(home / "config.yaml"), home)
+    begin(replace(config, output=str(tmp_path / "out")), verbose=False)
+    return tmp_path / "out"
+
+
+def test_the_plan_ends_with_the_script_that_slurm_would_get(keyframes, tmp_path: Path) -> None:
+    words = command(keyframes, out := tmp_path / "out", "--launcher=slurm", "--workers=3", "--dry_run")
+    shown = run_cli(*words, "--slurm", '{"partition": "gpu", "time": 600}')
+    assert shown.code == 0, shown.err
+    for line in (
+        "--array=0-2%3",
+        "--partition=gpu",
+        "--time=600",
+        "--gpus-per-node=1",
+        "--job-name=wanedit-out",
+    ):
+        assert f"#SBATCH {line}\n" in shown.out
+    assert f"-m submitit.core._submit {out / 'slurm'}" in shown.out
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--workers=2"], "workers is given, launcher is local; expected slurm or ray"),
+        (["--launcher=slurm", "--address=auto"], "address is given, launcher is slurm; expected ray"),
+        (["--launcher=ray", "--slurm", '{"time": 3}'], "slurm is given, launcher is ray; expected slurm"),
+    ],
+)
+def test_flags_of_another_launcher_are_refused(
+    keyframes, tmp_path: Path, words: list[str], expected: str
+) -> None:
+    told = run_cli(*command(keyframes, tmp_path / "out", *words))
+    assert (told.code, expected in told.err) == (2, True), told.err
+
+
+def test_what_slurm_does_not_know_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        InputError, match=r"slurm: .*'queue'; expected options of sbatch as submitit names them"
+    ):
+        slurm_script(tmp_path, 1, {"queue": "gpu"})
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match="there is no srun on this machine"):
+        submit(tmp_path, 1, {})
+
+
+def test_a_node_that_is_not_as_the_driver_works_at_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the node .* has wanedit .*, the driver has 0\.0\.1; all need one"):
+        Actor().work(str(tmp_path), {"wanedit": "0.0.1"})
+    with pytest.raises(InputError, match=r"has SHA-256 of .*config\.yaml none, the driver has abc"):
+        Actor().work(str(tmp_path), {f"SHA-256 of {tmp_path / 'config.yaml'}": "abc"})
+
+
+@pytest.mark.slow
+def test_a_run_begun_by_one_launcher_is_finished_by_another(
+    keyframes, finished: GenerationResult, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = start_process(["-m", "wanedit", *command(keyframes, out, "--num_gpus=2")])
+    wait_for_segments(first, out, 1)
+    first.terminate()
+    first.communicate(timeout=60)
+    jobs = submit(out, 2, {"gpus_per_node": 0}, cluster="local")
+    assert [job.result() for job in jobs] == [None, None]
+    assert hashes(out) == hashes(finished.video.parent)
+    assert segments_done(out) == 6
+    assert not list(out.rglob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_ray_cluster_finishes_the_run_though_it_loses_a_node(
+    begun: Path, finished: GenerationResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv(LEASE_VARIABLE, "20")
+    memory = {"object_store_memory": 80 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **memory})
+    said: list[str] = []
+    try:
+        second = cluster.add_node(num_cpus=1, **memory)  # pyright: ignore[reportArgumentType]
+
+        def lose() -> None:
+            while not journal(begun):
+                time.sleep(0.05)
+            cluster.remove_node(second, allow_graceful=False)
+
+        losing = threading.Thread(target=lose, daemon=True)
+        losing.start()
+        run_actors(begun, 2, cluster.address, lambda: "", said.append)
+        losing.join(60)
+        assert not losing.is_alive()
+    finally:
+        cluster.shutdown()
+    assert hashes(begun) == hashes(finished.video.parent)
+    events = [json.loads(line) for line in (begun / "metrics.jsonl").read_text().splitlines()]
+    assert len([event for event in events if event["event"] == "segment"]) <= 4  # of three, one may be lost
+    assert said[-1].endswith("output_final.mp4: complete")
