@@ -27,7 +27,8 @@ from wanedit.metrics.functional import frame_psnr
 from wanedit.metrics.weights import ALEXNET, RAFT_LARGE
 from wanedit.video import read_frames, write_lossless
 
-WEIGHTED = {name for name, group in METRICS.items() if group.weights}
+ON_REQUEST = {name for name, group in METRICS.items() if group.on_request}
+WEIGHTED = {name for name, group in METRICS.items() if group.weights} - ON_REQUEST
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ def everything(files: dict[str, str], **changes: object) -> EvaluationConfig:
 
 def test_all_that_is_given_is_measured(files: dict[str, str]) -> None:
     found = evaluate(everything(files))
-    assert set(found.metrics) == set(METRICS) - WEIGHTED - {"convergence", "reach"}
+    assert set(found.metrics) == set(METRICS) - ON_REQUEST - WEIGHTED - {"convergence", "reach"}
     assert found.skipped["reach"] == "the keyframes change nothing of the reference"
     for name in WEIGHTED:
         assert re.search(r"https://\S+ \(\d+ MB\)", found.skipped[name])
@@ -90,7 +91,7 @@ def test_what_is_not_given_is_named(files: dict[str, str]) -> None:
     found = evaluate(EvaluationConfig(video=files["video.mkv"]))
     assert set(found.metrics) == {"temporal"}
     assert found.skipped["fidelity"] == "no reference is given"
-    assert set(found.skipped) == set(METRICS) - {"temporal"}
+    assert set(found.skipped) == set(METRICS) - ON_REQUEST - {"temporal"}
     assert all(found.skipped.values())
 
 

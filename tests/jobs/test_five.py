@@ -84,6 +84,7 @@ def test_a_frame_that_is_masked_wholly_has_no_background() -> None:
     assert half.taken("five_background")["mse"] == pytest.approx(1e4 * 0.04 * 3 / 8)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of lpips, which asks torchvision by a former name
 def test_lpips_is_squeezenets_of_the_blackened_pictures(
     hub: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -167,5 +168,4 @@ def test_a_tokenizer_that_lacks_is_told_with_how_to_fetch_it(
 
 def test_they_are_taken_only_where_they_are_named() -> None:
     metrics, skipped = measure(Half().inputs)
-    assert not {name for name in metrics if name.startswith("five")}
-    assert skipped["five_background"] == "taken only where it is named: --metrics five_background"
+    assert not {name for name in {*metrics, *skipped} if name.startswith("five") or name == "cvvdp"}

@@ -1,6 +1,7 @@
 """Trained networks that some measures need, on published weights alone: CLIP, DINO, LPIPS, RAFT; and ColorVideoVDP."""
 
 import importlib.util
+import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -398,6 +399,8 @@ def visible_difference(video: Clip, reference: Clip, fps: float) -> float:
         raise InputError(f"video is {video.shape} and its reference {reference.shape}; expected one shape")
     require_cvvdp()
     found = list(sys.path)
+    # It has torch look for a compiler of CUDA, which warns where there is no device for it.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     import pycvvdp  # pyright: ignore[reportMissingImports]  (an extra)
     from pycvvdp.video_source import video_source_dm  # pyright: ignore[reportMissingImports]
 

@@ -249,7 +249,7 @@ def measure(inputs: Inputs, names: Iterable[str] | None = None) -> tuple[dict[st
     """Take groups of measures, all in one pass over the video: a frame is in memory, and the one before, reduced.
 
     Args:
-        names: each must be possible; None for all that what is given allows.
+        names: each must be possible; None for all that what is given allows, but for those on request.
 
     Returns:
         What was measured, by group; and why the others of `None` were not.
@@ -275,10 +275,8 @@ def measure(inputs: Inputs, names: Iterable[str] | None = None) -> tuple[dict[st
             else:
                 raise
 
-    for name in METRICS if names is None else names:
-        if names is None and find_metric(name).on_request:
-            skipped[name] = f"taken only where it is named: --metrics {name}"
-            continue
+    unasked = (name for name in METRICS if not find_metric(name).on_request)
+    for name in unasked if names is None else names:
         made = attempt(name, lambda name=name: find_metric(name)(inputs))
         if made is not None:
             taken[name] = made
