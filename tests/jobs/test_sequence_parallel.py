@@ -11,6 +11,7 @@ from wanedit import GenerationConfig, GenerationResult
 from wanedit.errors import InputError
 from wanedit.jobs.generate.config import check_crews
 from wanedit.jobs.generate.plan import make_plan
+from wanedit.runtime.events import read_events
 from wanedit.runtime.predict import load_latents
 from wanedit.wan.parallel import split
 
@@ -63,6 +64,10 @@ def test_a_plan_compares_with_segments_side_by_side(keyframes: list[Any]) -> Non
 def test_a_segment_that_two_processes_make_is_that_of_one(run: Run, finished: GenerationResult) -> None:
     made = run(num_gpus=2, sequence_parallel=2, save_latents=True)
     assert made.segments == finished.segments
+    # The first of the two keeps what both made, each of them asked for one of the prompts.
+    lines = [line for line in read_events(made.video.parent / "metrics.jsonl") if line["event"] == "segment"]
+    assert [line["rank"] for line in lines] == [0] * 3
+    assert [line["evaluations"] for line in lines] == [4] * 3
     pairs = [
         [load_latents(path) for path in sorted((one.video.parent / "segments").glob("segment*.safetensors"))]
         for one in (made, finished)

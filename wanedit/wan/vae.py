@@ -133,9 +133,9 @@ class WanVAE(nn.Module):
         self.register_buffer("std", torch.tensor(config["latents_std"], device="cpu"), persistent=False)
 
     def compile_decoding(self, backend: str | Callable[..., Any] = "inductor") -> None:
-        """Have the decoding of whole clips compiled as it is first called, by one graph for all lengths and sizes, and
+        """Have the decoding of whole clips compiled as it is first called, by a graph that leaves lengths open, and
         another for single frames. What the compiler cannot do raises there."""
-        # CPU convolutions of few frames or pixels have thresholds, which count as graphs.
+        # On a CPU convolutions are done otherwise below some sizes, and each of these has a graph of its own.
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         self._decode_whole = torch.compile(decode_latents, fullgraph=True, dynamic=True, backend=backend)
 
