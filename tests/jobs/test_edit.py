@@ -14,7 +14,17 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.runs import EDIT, EditRun, Heard, Inputs, Run, moving_square
+from tests.runs import (
+    EDIT,
+    EditRun,
+    Heard,
+    Inputs,
+    Run,
+    edit_command,
+    moving_square,
+    run_cli,
+    start_process,
+)
 from wanedit import EditConfig, EditResult, edit
 from wanedit.errors import InputError, NumericalError, ResourceError
 from wanedit.jobs.edit.plan import EditPlan, make_edit_plan
@@ -424,18 +434,18 @@ def test_a_folder_of_source_images_stays_one(
     assert len(list(folder.iterdir())) == 5
 
 
-def test_torchrun_has_nothing_to_share(
-    run_edit: EditRun, monkeypatch: pytest.MonkeyPatch, no_weights
-) -> None:
-    for name, value in {
-        "TORCHELASTIC_RUN_ID": "x",
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "RANK": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match="torchrun started 2 processes; an edit is one clip"):
-        run_edit()
+@pytest.mark.slow
+def test_ranks_of_torchrun_make_one_edit(inputs: Inputs, tmp_path: Path) -> None:
+    words = [*edit_command(inputs, tmp_path / "ranks")]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "wanedit"]
+    process = start_process([*launcher, *words])
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, output + errors
+    assert output.count("keyframes at [0, 8]") == 2  # before and after, of one rank
+    alone = run_cli(*edit_command(inputs, tmp_path / "alone"))
+    assert alone.code == 0, alone.err
+    shared, own = (read_frames(next((tmp_path / name).glob("*.mp4"))) for name in ("ranks", "alone"))
+    assert np.array_equal(shared, own)
 
 
 def test_a_journal_is_json_whatever_is_measured(tmp_path: Path) -> None:

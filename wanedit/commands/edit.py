@@ -11,10 +11,11 @@ from wanedit.commands.support import (
     resumable,
     unpack,
 )
+from wanedit.errors import InputError
 from wanedit.jobs.edit.config import EditConfig, check_output, find_inputs
 from wanedit.jobs.integrated import EditStyle, styling_of
 from wanedit.jobs.style.config import parts_of
-from wanedit.runtime.launch import require_driver
+from wanedit.runtime.launch import current_world, require_driver
 
 HELP = "an edited video from edited keyframes, or from a style"
 ORDER = 3
@@ -38,6 +39,10 @@ def run(settings: Namespace) -> int:
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
     style = EditStyle(**parts_of(values.pop("style")))
     config = EditConfig(**values)
+    if style.asked and current_world().size > 1:
+        raise InputError(
+            "a style is asked for under torchrun; expected keyframes, which wanedit style makes first"
+        )
     if style.asked:
         from wanedit.jobs.style.plan import find_style
 
@@ -72,6 +77,6 @@ def run(settings: Namespace) -> int:
 
             config = with_styled_keyframes(style, config, folders, verbose=not quiet)
         result = edit(config, folders, verbose=not quiet)
-    if not quiet:
+    if not quiet and current_world().rank == 0:
         print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_indices)}")
     return 0

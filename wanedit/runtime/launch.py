@@ -41,6 +41,16 @@ def current_world() -> World:
     return World(int(os.environ["RANK"]), size, local, True)
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Be a process of one inside the block, to whatever asks, under torchrun too."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("TORCHELASTIC")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 def join(world: World) -> None:
     """Meet the other workers. gloo also on GPUs: only words travel here, never tensors."""
     import torch.distributed as dist

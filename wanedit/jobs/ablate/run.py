@@ -98,13 +98,10 @@ def _ablate(config: AblationConfig, grid: Grid, world: launch.World, say: Say | 
 
         if world.under_torchrun:
             # Each rank makes whole runs: to the commands it is a process of its own.
-            hidden = {n: os.environ.pop(n) for n in list(os.environ) if n.startswith("TORCHELASTIC")}
-            try:
+            with launch.alone():
                 for run in todo[world.rank :: world.size]:
                     make(run, root, world.rank % world.local_size, config.logged)
                     done(run)
-            finally:
-                os.environ.update(hidden)
         else:
             run_all(todo, root, config.jobs, done, config.logged)
         launch.barrier(world)

@@ -88,6 +88,8 @@ def edit(
 ) -> EditResult:
     """Edit one video; a folder whose edit is complete for these settings is only written out again.
 
+    Under torchrun rank 0 does, and the others wait: one clip is the work of one device.
+
     Args:
         config: the run.
         folders: where relative paths are looked up after the current folder.
@@ -99,13 +101,28 @@ def edit(
         InputError, MissingWeightsError, ResourceError, NumericalError: see their docstrings; the exit code of
             the command line is theirs.
     """
+    ranks = launch.current_world()
+    if not ranks.under_torchrun:
+        return _edit(config, folders, verbose, say, sound_of)
+    with interruptible():
+        launch.join(ranks)
+        try:
+            # What sound there is, is read by whoever has the source open.
+            made = launch.on_rank_zero(
+                ranks, lambda: replace(_edit(config, folders, verbose, say, sound_of), sound_of=silent)
+            )
+        finally:
+            launch.leave(ranks)
+    return made
+
+
+def _edit(
+    config: EditConfig, folders: Sequence[Path], verbose: bool, say: Say, sound_of: SoundOf | None
+) -> EditResult:
+    """As `edit`, in this process."""
     tell: Say = say if verbose else lambda text: None
     world, directory = launch.World(), RunDirectory(config.folder, config.final_path)
-    with interruptible(), progress_bars(verbose):
-        if (size := launch.current_world().size) > 1:
-            raise InputError(
-                f"torchrun started {size} processes; an edit is one clip and one device's work, expected 1"
-            )
+    with interruptible(), progress_bars(verbose), launch.alone():
         check_edit(config)
         check_tracking(config)
         launch.choose_devices(config, world)
