@@ -13,7 +13,7 @@ from tests.runs import FAST, Run, draw_keyframe, run_cli
 from wanedit import GenerationConfig, GenerationResult
 from wanedit.files import append_line
 from wanedit.jobs.generate import repair
-from wanedit.jobs.generate.plan import make_plan
+from wanedit.jobs.generate.plan import Plan, make_plan
 from wanedit.jobs.generate.repair import Judge, Verdict, score, state
 from wanedit.jobs.generate.run import FILM
 from wanedit.lit.chain import FLF2VChain
@@ -133,6 +133,45 @@ def test_measuring_what_changed_is_measuring_all(run: Run, four: list[list[Any]]
     judge(first, [1, 2])
     assert judge(other, [1, 2]) == Judge(judge.directory)(other, [1, 2])
     assert state(first) != state(other)
+
+
+def test_measuring_a_stretch_is_measuring_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What differs begins with the keyframe of its first segment, which nothing here restores."""
+    pictures = [[str(draw_keyframe(tmp_path / f"b{k}.png", k)), 0.5 * k] for k in range(8)]
+    given: dict[str, Any] = FAST | {"keyframes": pictures, "output": str(tmp_path / "out"), "restore": "none"}
+    takes = [0, 0, 0, 0, 0, 1, 0]
+    first, other = (make_plan(GenerationConfig(**given, takes=those)) for those in ([], takes))
+    segments, rng = first.timeline.segments, np.random.default_rng(0)
+    film = rng.integers(0, 255, (first.timeline.num_frames, 32, 32, 3), dtype=np.uint8)
+    changed = film.copy()
+    changed[segments[5].start :] = rng.integers(0, 255, (len(film) - segments[5].start, 32, 32, 3))
+    films, read = {state(first): film, state(other): changed}, list[int]()
+
+    def frames(plan: Plan, directory: RunDirectory, low: int = 0, high: int | None = None) -> np.ndarray:
+        part = films[state(plan)][segments[low].start : segments[-1 if high is None else high].end + 1]
+        read.append(len(part))
+        return part
+
+    monkeypatch.setattr(repair, "final_frames", frames)
+    judge = Judge(RunDirectory(tmp_path / "out", tmp_path / "out" / "output_final.mp4"))
+    judge(first, [1])
+    partly = judge(other, [5, 6])
+    assert read[0] == len(film) > read[1]
+    assert partly == Judge(judge.directory)(other, [5, 6])
+    assert judge.last is not None
+    np.testing.assert_equal(judge.last[1].values, Transitions.of(changed).values)
+
+
+def test_what_is_said_of_a_film_is_not_said_of_one_whose_keyframes_moved(tmp_path: Path) -> None:
+    def plan(moved: float) -> Plan:
+        times = (0, moved, 15 / 8, 3)
+        pictures = [[str(draw_keyframe(tmp_path / f"b{k}.png", 3 * k)), t] for k, t in enumerate(times)]
+        return make_plan(GenerationConfig(**FAST | {"keyframes": pictures, "fps": 8}))
+
+    one, other = plan(7 / 8), plan(1)
+    # The same frames are sampled, and retimed to other places.
+    assert [piece.digest for piece in one.pieces] == [piece.digest for piece in other.pieces]
+    assert state(one) != state(other)
 
 
 def test_a_join_that_does_not_show_costs_nothing(

@@ -208,7 +208,9 @@ def state(plan: Plan) -> str:
     """The name of all that decides the frames of a film."""
     assembly = {name: getattr(plan.config, name) for name in ASSEMBLY}
     pieces = [piece.digest for piece in plan.pieces]
-    return digest({"judging": JUDGING, "pieces": pieces, "assembly": assembly})
+    # The same sampled frames are retimed to other places where keyframes moved.
+    places = list(plan.timeline.keyframe_frames)
+    return digest({"judging": JUDGING, "pieces": pieces, "keyframes": places, "assembly": assembly})
 
 
 def _other(plan: Plan, kind: str, index: int, used: Mapping[tuple[str, int], int]) -> Plan | None:
@@ -272,11 +274,12 @@ class Judge:
                 final_frames(plan, self.directory), "judging the joins", "frames", plan.timeline.num_frames
             )
             return Transitions.of(frames)
-        # A measure looks two frames back and on; the ends of a stretch show the keyframe of one segment alone.
+        # A measure looks two frames back and on, so that the frame before the first that differs is measured anew, too;
+        # the ends of a stretch show the keyframe of one segment alone.
         low, high = max(changed[0] - 2, 0), min(changed[-1] + 2, len(segments) - 1)
         part = Transitions.of(final_frames(plan, self.directory, low, high))
         offset = segments[low].start
-        start, stop = segments[changed[0]].start, segments[changed[-1]].end + 2
+        start, stop = segments[changed[0]].start - 1, segments[changed[-1]].end + 2
         start, stop = (0 if low == 0 else start), (None if high == len(segments) - 1 else stop)
         return self.last[1].with_stretch(part, offset, start, stop)
 
