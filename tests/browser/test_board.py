@@ -82,7 +82,7 @@ def test_from_pictures_to_a_film_and_one_picture_replaced(board: Seen, tmp_path:
     keyframes = page.locator(".wb-keyframe")
     expect(keyframes).to_have_count(3, timeout=20_000)
     page.locator("[data-field=prompt]").fill('a "square" <script>alert(1)</script>')
-    page.locator("[data-field=preset]").select_option(label="A quick draft: half the size, half the steps")
+    page.locator("[data-field=preset]").select_option(label="Draft: half the size and steps")
     page.locator("summary").click()
     expect(page.locator("[data-field=size]")).to_have_value("64*64")
     page.locator("[data-field=size]").fill("32*32")

@@ -55,6 +55,13 @@ function drawStage() {
   parts.track.classList.toggle('flat', editing());
   parts.add.textContent = editing() ? 'Put a picture here' : 'Add pictures';
   if (editing()) { parts.empty.hidden = true; parts.transport.hidden = parts.head.hidden = !source; }
+  if (!parts.empty.hidden) {
+    // The first pictures are on the time line: what is next is the button below.
+    const begun = state.keyframes.length > 0;
+    parts.chooses.hidden = begun;
+    parts.begin.textContent = !begun ? 'Begin with pictures, or with a video' : state.status.running ? 'Being made' : state.keyframes.length > 1 ? 'Ready to be made' : 'One more picture at least';
+    parts.how.textContent = begun ? 'The film shows here. Below, on the time line, pictures are dragged to their times.' : 'Drop two pictures or more, and what lies between them is sampled. Or drop a video, change a few of its frames, and all of it follows.';
+  }
   if (!source) {
     if (!editing()) { parts.source.removeAttribute('src'); delete parts.source.dataset.of; for (const name of ['changes', 'seam', 'wipe']) parts[name].hidden = true; parts.film.style.clipPath = ''; }
     return;
