@@ -1,6 +1,7 @@
 """Who may ask the board, what every answer says, and what an upload may be."""
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,13 @@ def test_what_cannot_be_served_is_told_before_anything_is_loaded(tmp_path: Path)
     (tmp_path / "file").write_text("")
     assert "expected 0 to 65535" in run_cli("board", str(tmp_path), "--port", "70000").err
     assert "is a file" in run_cli("board", str(tmp_path / "file")).err
+
+
+def test_what_is_being_sampled_is_shown_while_it_is(board: TestClient, films: Session) -> None:
+    assert board.get("/media/a/preview").status_code == 404
+    folder = films.run("a").directory.previews
+    folder.mkdir(parents=True)
+    first, second = draw_keyframe(folder / "segment_0.png", 1), draw_keyframe(folder / "segment_1.png", 2)
+    os.utime(first, (1, 1))
+    assert board.get("/media/a/preview").content == second.read_bytes()
+    assert ask(board, "status", "a")["preview"] == str(second.stat().st_mtime_ns)

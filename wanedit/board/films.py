@@ -38,9 +38,7 @@ def presets(own: Sampling) -> list[Json]:
         found += [("Upright", {"size": f"{height}*{width}"}), ("Square", {"size": f"{side}*{side}"})]
     half = "*".join(str(max(SIDE, round(side / 2 / SIDE) * SIDE)) for side in (width, height))
     steps = max(1, own.num_inference_steps // 2)
-    found.append(
-        ("Draft: half the size and steps", {"size": half, "num_inference_steps": steps})
-    )
+    found.append(("Draft: half the size and steps", {"size": half, "num_inference_steps": steps}))
     empty = dict.fromkeys(("size", "fps", "num_inference_steps"))
     return [{"words": words, "settings": empty | settings} for words, settings in found]
 

@@ -197,6 +197,11 @@ def build(session: Session, uploads: Path, token: str = "") -> App:
     def film(name: str) -> FileResponse:
         return FileResponse(session.film(name))
 
+    @app.get("/media/{name}/preview")
+    def preview(name: str) -> Response:
+        with system_errors():
+            return Response(session.preview(name).read_bytes(), media_type="image/png")
+
     @app.get("/media/{name}/source")
     def source(name: str) -> FileResponse:
         with system_errors():

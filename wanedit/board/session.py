@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -274,6 +275,8 @@ class Session:
             "film": film_of(run),
             "version": run.version(),
             "made": str(made),
+            # Changes with the picture; null for none.
+            "preview": str(shown[-1][0]) if (shown := previews(run)) else None,
         }
 
     def measures(self, name: object) -> Json:
@@ -297,6 +300,13 @@ class Session:
         if found is None or not is_there(found):
             raise InputError(f"there is no picture {picture!r}")
         return found
+
+    def preview(self, name: object) -> Path:
+        """The latest picture of what is being sampled. Raises InputError where there is none."""
+        shown = previews(self.run(name))
+        if not shown:
+            raise InputError("nothing is being sampled")
+        return shown[-1][1]
 
     def film(self, name: object) -> Path:
         """The file of a run's film. Raises InputError where there is none."""
@@ -441,6 +451,15 @@ class Session:
         begun = [k for k, line in enumerate(lines) if line.startswith("wanedit: ")]
         said = "\n".join(lines[begun[-1] :] if begun else lines[-LOG_LINES:]).removeprefix("wanedit: ")
         return said or f"the run ended with exit code {code} and no word"
+
+
+def previews(run: Run) -> list[tuple[int, Path]]:
+    """The pictures of what is being sampled, the latest last, each with its time; they come and go meanwhile."""
+    found = list[tuple[int, Path]]()
+    for path in run.directory.previews.glob("*.png"):
+        with suppress(FileNotFoundError):
+            found.append((path.stat().st_mtime_ns, path))
+    return sorted(found)
 
 
 def sampling_of(model: str) -> Sampling:

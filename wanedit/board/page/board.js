@@ -581,6 +581,9 @@ async function watch() {
     if (mine !== watching || name !== state.name || found.error) continue;
     if (parts.notice.textContent.startsWith('The board does not answer')) notice('');
     state.status = found.status;
+    const shown = found.status.running && found.preview ? `${media('preview')}?v=${found.preview}` : '';
+    parts.preview.hidden = !shown;
+    if (shown && parts.preview.getAttribute('src') !== shown) parts.preview.src = shown;
     showFilm(found.film);
     if (before && !found.status.running) {
       await refresh();
