@@ -19,7 +19,7 @@ from wanedit import GenerationConfig, GenerationResult, generate, timeline
 from wanedit.errors import InputError
 from wanedit.flow.path import Step, interpolate, schedule
 from wanedit.flow.solvers import SOLVERS
-from wanedit.jobs.generate.assemble import paces
+from wanedit.jobs.generate.assemble import MAX_PACE, paces
 from wanedit.jobs.generate.joins import Slots, bridges, co_denoising, decodings, latents_file, sequence
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.chain import FLF2VChain, SequenceDecoder, held
@@ -74,9 +74,10 @@ def bridges_of(
     timelines(),
     st.sampled_from([("none", True), ("none", False), ("bridge", True), ("co_denoise", True)]),
     st.sampled_from(["any", "ends"]),
+    st.tuples(*[st.floats(1 / MAX_PACE, MAX_PACE)] * 2),
 )
-def test_frames_are_exact_for_all_lengths_joins_and_ways_to_decode(
-    chain: Timeline, way: tuple[str, bool], shows: Literal["any", "ends"]
+def test_frames_are_exact_for_all_lengths_joins_paces_and_ways_to_decode(
+    chain: Timeline, way: tuple[str, bool], shows: Literal["any", "ends"], speeds: tuple[float, float]
 ) -> None:
     (joins, once), tasks, between = way, tasks_of(chain), list[SegmentTask]()
     if joins == "co_denoise":
@@ -102,7 +103,7 @@ def test_frames_are_exact_for_all_lengths_joins_and_ways_to_decode(
         frames = np.broadcast_to(numbers[:, None, None, None], (len(numbers), 2, 2, 3))
         parts = []
         for span in segment.spans:
-            part = retime(frames[span.first : span.last + 1], span.end - span.start + 1, "linear")
+            part = retime(frames[span.first : span.last + 1], span.end - span.start + 1, "linear", speeds)
             parts.append(part[bool(parts) :])
             assert (part[0, 0, 0, 0], part[-1, 0, 0, 0]) == (numbers[span.first], numbers[span.last])
         out.append(Piece(segment.start, segment.end, np.concatenate(parts)))
@@ -349,6 +350,7 @@ def test_digests_of_take_0_are_what_they_were(longer: list[list[Any]]) -> None:
     [
         ({"takes": [0, 1]}, r"takes are \[0, 1\] for 3 segments; expected one number from 0 up for each"),
         ({"takes": "0,x,0"}, "takes is '0,x,0'; expected 3 numbers from 0 up"),
+        ({"takes": "0,,1,2"}, "takes is '0,,1,2'; expected 3 numbers from 0 up"),
         ({"takes": "0,-1,0"}, r"takes are \[0, -1, 0\] for 3 segments"),
         ({"bridge_takes": [1, 0, 0]}, r"bridge_takes are \[1, 0, 0\] for 2 joins"),
         (
@@ -381,6 +383,24 @@ def test_a_natural_pace_brings_the_speeds_at_a_keyframe_together_and_moves_no_ke
     before, after = speed_change(way[15], way[16], way[18]), speed_change(film[0][-2], way[16], film[1][1])
     assert before == pytest.approx(2, rel=0.1)
     assert after == pytest.approx(1, abs=0.25)
+
+
+def test_settings_of_other_joins_are_told_to_be_idle(longer: list[list[Any]]) -> None:
+    given: dict[str, Any] = {"keyframes": longer, **FAST, "bridge_sigma": 0.9, "bridge_zone": 2, "co_sigma": 0.3}
+
+    def idle(**changes: Any) -> list[str]:
+        return [
+            note for note in make_plan(GenerationConfig(**given, **changes)).warnings if "not used" in note
+        ]
+
+    assert idle() == [
+        "co_sigma 0.3 is not used: joins is none",
+        "bridge_sigma 0.9 is not used: joins is none",
+        "bridge_zone 2 is not used: joins is none",
+    ]
+    assert idle(joins="bridge") == ["co_sigma 0.3 is not used: joins is bridge"]
+    assert idle(bridge_takes=[1, 0]) == ["co_sigma 0.3 is not used: joins is none"]
+    assert idle(joins="co_denoise") == []
 
 
 def test_another_pace_samples_nothing_and_keeps_count_and_keyframes(run: Run) -> None:

@@ -112,8 +112,10 @@ def final_frames(
     if plan.config.pace == "natural":
         pace = paces(plan.timeline, decoded, first, last)
         times = ", ".join(f"frame {frame}: {met * met:.2f}" for frame, met in pace.items())
+        meet = sum(1 / MAX_PACE <= met <= MAX_PACE for met in pace.values())
+        nearer = f", come nearer at {len(pace) - meet}" if len(pace) > meet else ""
         tell(
-            f"pace natural: speeds meet at {len(pace)} of {len(plan.timeline.keyframe_frames) - 2} inner keyframes"
+            f"pace natural: speeds meet at {meet} of {len(plan.timeline.keyframe_frames) - 2} inner keyframes{nearer}"
             + (f" (as sampled, the speed behind over that before, {times})" if times else "")
         )
     segments, config = plan.timeline.segments[first : None if last is None else last + 1], plan.config
@@ -145,8 +147,7 @@ def paces(
             if before is not None:
                 change = speed_change(before[0], part[0], part[1])
                 if change is not None:
-                    met = float(np.sqrt(change * rate / before[1]))
-                    found[span.start] = min(max(met, 1 / MAX_PACE), MAX_PACE)
+                    found[span.start] = float(np.sqrt(change * rate / before[1]))
             before = part[-2].copy(), rate
     return found
 
@@ -173,7 +174,8 @@ def segment_frames(plan: Plan, segment: Segment, frames: np.ndarray, pace: Mappi
             kind = "residual" if plan.config.restore == "residual" else "keyframes"
             part = restored_segment(part, *ends, kind)
         # The keyframe between two is the same frame in both.
-        speeds = 1 / pace.get(span.start, 1.0), pace.get(span.end, 1.0)
+        met = (1 / pace.get(span.start, 1.0), pace.get(span.end, 1.0))
+        speeds = min(max(met[0], 1 / MAX_PACE), MAX_PACE), min(max(met[1], 1 / MAX_PACE), MAX_PACE)
         pieces.append(retime(part, span.end - span.start + 1, method, speeds)[bool(pieces) :])
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 

@@ -175,7 +175,7 @@ class GenerationConfig(SampledSettings):
 def _numbers(name: str, value: str | Sequence[int], expected: str) -> list[int]:
     given = value.strip("[] ").replace(" ", "").split(",") if isinstance(value, str) else value
     try:
-        return [int(part) for part in given if part != ""]
+        return [int(part) for part in given if given != [""]]
     except ValueError:
         raise InputError(f"{name} is {value!r}; expected {expected}") from None
 

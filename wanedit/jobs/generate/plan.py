@@ -252,6 +252,14 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         f"{name} {getattr(config, name)} is not used: {why}"
         for name, why in unguided(config, settings.guide, settings.scales).items()
     ]
+    others = [] if config.joins == "co_denoise" else ["co_sigma"]
+    if config.joins == "none" and not config.bridge_takes and not config.repair:
+        others += ["bridge_sigma", "bridge_zone", "bridge_context"]
+    idle += [
+        f"{name} {getattr(config, name)} is not used: joins is {config.joins}"
+        for name in others
+        if getattr(config, name) != getattr(GenerationConfig, name)
+    ]
     notes = [*decided.notes, *idle]
     keyframes = timed_keyframes(config, folders, fps, own.max_frames, notes.append)
     seconds = [keyframe.seconds for keyframe in keyframes]
@@ -853,9 +861,10 @@ def _most_repairs(plan: Plan) -> list[str]:
     if bridged.bridges:
         longest = max(bridged.bridges, key=lambda task: task.tokens)
         flops += 2 * sampling_flops(plan.folder.config, [longest], bridged.bridge_evaluations)
+    what = "a bridge, then segments" if bridged.bridges else "segments, for no bridge can be"
     return [
-        f"repair     at most {joins * limit} attempts, {limit} at each of {joins} joins that show: a bridge, then "
-        f"segments; at most {joins * limit * flops / 1e12:.3g} TFLOP more"
+        f"repair     at most {joins * limit} attempts, {limit} at each of {joins} joins that show: {what}; at most "
+        f"{joins * limit * flops / 1e12:.3g} TFLOP more"
     ]
 
 

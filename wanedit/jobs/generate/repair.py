@@ -124,10 +124,14 @@ def attempts(plan: Plan, directory: RunDirectory, tell: Say) -> Iterator[Plan]:
         return
     judge, every = Judge(directory), range(1, len(plan.tasks))
     known = {one.state: one.verdicts for one in events_of(events, Judged, "judged", "repair")}
-    if not _said(verdicts := known.get(state(plan), Verdicts()), every):
-        verdicts = judge(plan, every)
-        append_event(directory.metrics, {"event": "judged", **_written(plan, verdicts)})
-    before = dict(verdicts)
+
+    def of_all_joins(film: Plan) -> Verdicts:
+        if not _said(found := known.get(state(film), Verdicts()), every):
+            found = known[state(film)] = judge(film, every)
+            append_event(directory.metrics, {"event": "judged", **_written(film, found)})
+        return found
+
+    verdicts = before = of_all_joins(plan)
     tell(f"repair: {sum(one.shows for one in before.values())} of {len(before)} joins show")
     takes, bridge_takes = plan.config.takes_of(len(plan.tasks))
     used = {("segment", i): take for i, take in enumerate(takes)}
@@ -174,6 +178,8 @@ def attempts(plan: Plan, directory: RunDirectory, tell: Say) -> Iterator[Plan]:
             )
             if kept:
                 best, verdicts = trial, verdicts | judged
+    # What a join is held against is the clip's interior, which every other segment has a share in.
+    verdicts = of_all_joins(best)
     end = Repair(
         state(best),
         limit,

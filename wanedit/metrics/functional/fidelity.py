@@ -4,8 +4,9 @@ Layout is the similarity of each place of a picture to every other place:
 
     S_ij = cos(f_i, f_j),    distance = mean over i, j of (S_ij - S'_ij)^2
 
-With the keys of the last layer of DINO ViT-B/8 as f this is the structure distance of FiVE-Bench (arXiv 2503.13684) and
-of PnP Inversion (arXiv 2310.01506), after Tumanyan et al. 2022 (arXiv 2201.00424, equation 4): `perceptual.Dino.keys`.
+With the keys of the last layer of DINO ViT-B/8 as f this is the structure distance of PnP Inversion (arXiv 2310.01506),
+after Tumanyan et al. 2022 (arXiv 2201.00424, equation 4): `metrics.networks.Dino.keys`. FiVE-Bench's (arXiv 2503.13684)
+is the same of other numbers, for its code shows DINO levels of 0 to 255: the group `five_structure`.
 `gradient_cells` are features made by hand instead, in the manner of Dalal and Triggs 2005. What comes of them is a
 surrogate of this project, on a scale of its own.
 """
