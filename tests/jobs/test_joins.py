@@ -386,7 +386,13 @@ def test_a_natural_pace_brings_the_speeds_at_a_keyframe_together_and_moves_no_ke
 
 
 def test_settings_of_other_joins_are_told_to_be_idle(longer: list[list[Any]]) -> None:
-    given: dict[str, Any] = {"keyframes": longer, **FAST, "bridge_sigma": 0.9, "bridge_zone": 2, "co_sigma": 0.3}
+    given: dict[str, Any] = {
+        "keyframes": longer,
+        **FAST,
+        "bridge_sigma": 0.9,
+        "bridge_zone": 2,
+        "co_sigma": 0.3,
+    }
 
     def idle(**changes: Any) -> list[str]:
         return [

@@ -553,7 +553,7 @@ def _windows(
         )
         windows, joins = len(chain.segments), len(chain.joins)
         notes.append(
-            f"window pack: {windows} window{'s' * (windows != 1)} with {joins} join{'s' * (joins != 1)} in place of "
+            f"window pack: {_many(windows, 'window')} with {_many(joins, 'join')} in place of "
             f"{len(pairs.segments)} with {len(pairs.joins)}, at {packed / apart:.0%} of their operations"
         )
     if config.window == "pack" and not held:
@@ -772,14 +772,14 @@ def announce(plan: Plan, todo: Todo, tell: Say) -> None:
         tell(f"warning: {warning}")
     done = len(plan.tasks) - len(todo.segments)
     tell(
-        f"{len(plan.tasks)} segments, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
+        f"{_many(len(plan.tasks), 'segment')}, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
         f"{plan.folder.name}, seed {plan.seed}" + (f"; {done} already complete" if done else "")
     )
     for one in todo.together:
         steps = len(one.levels(plan.settings.schedule))
-        tell(f"{len(one.windows)} windows to denoise together for {steps} steps")
+        tell(f"{_many(len(one.windows), 'window')} to denoise together for {_many(steps, 'step')}")
     if todo.bridges:
-        tell(f"{len(todo.bridges)} bridges to sample")
+        tell(f"{_many(len(todo.bridges), 'bridge')} to sample")
     elif not todo.segments:
         tell(
             f"nothing to sample: {'decoding and ' if todo.pieces else ''}stitching again. --force_regenerate samples "
@@ -902,6 +902,10 @@ def _together(plan: Plan, state: CoDenoising, wanted: bool, directory: RunDirect
         f"together   {len(state.windows)} windows, {state.tokens} tokens, {len(state.levels(plan.settings.schedule))} "
         f"steps down to noise level {state.sigma:g}, {state.digest[:12]}, {done}"
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _gigabytes(count: int) -> str:
