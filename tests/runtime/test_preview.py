@@ -1,5 +1,6 @@
 """Pictures of what is being sampled: the map to colours, when they are there, and that nothing depends on them."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from PIL import Image
 
 from tests.runs import Run
 from wanedit import EditConfig, edit
+from wanedit.errors import InputError
 from wanedit.flow.path import schedule
 from wanedit.lit.model import open_model
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.outputs import is_own
-from wanedit.runtime.preview import WAN_21, Colours, Previews
+from wanedit.runtime.preview import BESIDE, WAN_21, Colours, Previews
+from wanedit.wan.load import open_wan
 
 NAME = "segment_000_0123456789ab.safetensors"
 
@@ -65,6 +68,17 @@ def test_none_is_drawn_where_it_is_off_or_cannot_be(tmp_path: Path) -> None:
     Previews(directory, open_model("tiny"), every=1).show(NAME, step, clean)
     Previews(directory, open_model("tiny"), every=1).remove(NAME)
     assert (tmp_path / "preview").read_text() == "a file of somebody's"
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"factors": [[0, 0, 0]], "added": [0, 0, 0]}', '{"factors": "x", "added": null}']
+)
+def test_a_map_that_is_none_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(open_wan("tiny").path, model)
+    (model / BESIDE).write_text(text)
+    with pytest.raises(InputError, match=f"{BESIDE}: .*expected a map from 16 latents to colours"):
+        Colours.of(open_model(str(model)))
 
 
 @pytest.fixture

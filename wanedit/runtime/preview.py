@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from wanedit.errors import WaneditError
-from wanedit.files import read_json
+from wanedit.files import read_json, reading
 from wanedit.flow.path import Step
 from wanedit.lit.model import OpenModel
 from wanedit.runtime.directory import RunDirectory
@@ -43,10 +43,17 @@ class Colours:
 
     @classmethod
     def of(cls, model: OpenModel) -> "Colours | None":
-        """Those of a model's latents; None where nobody knows them."""
+        """Those of a model's latents; None where nobody knows them. Raises InputError for a file of none."""
         if isinstance(model, WanFolder) and (own := model.path / BESIDE).is_file():
-            told = read_json(own, "a map from latents to colours")
-            return cls(torch.tensor(told["factors"]), torch.tensor(told["added"]))
+            expected = f"a map from {model.latent_space.channels} latents to colours"
+            with reading(own, expected):
+                told = read_json(own, expected)
+                factors, added = (
+                    torch.tensor(told[name], dtype=torch.float32) for name in ("factors", "added")
+                )
+                if factors.shape != (model.latent_space.channels, 3) or added.shape != (3,):
+                    raise ValueError(f"shapes {list(factors.shape)} and {list(added.shape)}")
+            return cls(factors, added)
         if model.latent_space != WAN_21_LATENTS or not isinstance(model, WanFolder):
             return None
         return cls(torch.tensor(WAN_21), torch.tensor(WAN_21_ADDED))
