@@ -179,7 +179,9 @@ def test_what_is_being_sampled_is_shown_while_it_is(board: TestClient, films: Se
     assert board.get("/media/a/preview").status_code == 404
     folder = films.run("a").directory.previews
     folder.mkdir(parents=True)
-    first, second = draw_keyframe(folder / "segment_0.png", 1), draw_keyframe(folder / "segment_1.png", 2)
+    names = [f"segment_{k:03d}_{k:012x}.png" for k in range(2)]
+    first, second = (draw_keyframe(folder / name, k) for k, name in enumerate(names))
+    draw_keyframe(folder / "of_somebody.png", 3)
     os.utime(first, (1, 1))
     assert board.get("/media/a/preview").content == second.read_bytes()
     assert ask(board, "status", "a")["preview"] == str(second.stat().st_mtime_ns)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -209,3 +210,21 @@ def test_from_a_video_to_its_edit_by_a_frame_that_was_taken_out(board: Seen, tmp
     # Narrow, it fits.
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_board_that_was_killed_is_told_and_goes_on_once_it_is_back(browser: Browser, tmp_path: Path) -> None:
+    words, page = ["-m", "wanedit", "board", str(tmp_path / "film"), "--quiet"], browser.new_page()
+    process = start_process([*words, "--port", "0"])
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        page.goto(address)
+        expect(part(page, "go")).to_be_visible(timeout=30_000)
+        process.kill()
+        process.wait()
+        expect(part(page, "notice")).to_contain_text("does not answer", timeout=20_000)
+        process = start_process([*words, "--port", str(urlsplit(address).port)])
+        expect(part(page, "notice")).to_be_hidden(timeout=30_000)
+    finally:
+        process.kill()
+        page.close()

@@ -275,6 +275,7 @@ def serve(session: Session, host: str, port: int, opened: Callable[[str], None])
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listener.bind((host, port))
+                listener.listen()  # who comes before the first answer waits for it
             except OSError as error:
                 raise InputError(
                     f"port {port} of {host} cannot be had: {error.strerror}; choose another port"

@@ -454,9 +454,9 @@ class Session:
 
 
 def previews(run: Run) -> list[tuple[int, Path]]:
-    """The pictures of what is being sampled, the latest last, each with its time; they come and go meanwhile."""
+    """The pictures of what is being sampled, and no others, the latest last, each with its time; they come and go."""
     found = list[tuple[int, Path]]()
-    for path in run.directory.previews.glob("*.png"):
+    for path in run.directory.unfinished():
         with suppress(FileNotFoundError):
             found.append((path.stat().st_mtime_ns, path))
     return sorted(found)

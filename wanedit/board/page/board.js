@@ -35,14 +35,15 @@ function notice(text, bad = false) {
   parts.notice.classList.toggle('bad', bad);
 }
 
+// Of a server that is gone Gradio tells nothing and answers nothing.
+const SILENT = 'The board does not answer: its command has ended, or this machine sleeps. Nothing is lost, and a run goes on; start the board again.';
+async function answered(name, values) {
+  try { return await server[name](values) ?? { error: SILENT }; } catch (error) { return { error: SILENT }; }
+}
+
 async function ask(name, ...values) {
-  let answer;
-  try {
-    answer = await server[name](values);
-  } catch (error) {
-    answer = { error: 'The board does not answer: its command has ended, or this machine sleeps. Nothing is lost; start it again.' };
-  }
-  if (answer && typeof answer.error === 'string') {
+  const answer = await answered(name, values);
+  if (typeof answer.error === 'string') {
     notice(answer.error, true);
     if (answer.stale) await open(state.name, answer.error);
     throw new Error(answer.error);
@@ -272,7 +273,7 @@ function drawTimeline() {
       const scores = state.measures?.joins?.[String(frames[k])];
       lane.push(made('button', {
         type: 'button', className: `wb-join${shows(scores) ? ' shows' : ''}`, style: `left:${frames[k] * pixelsPerFrame}px`, 'data-key': `join-${k}`,
-        'aria-label': `Join at frame ${frames[k]}`, title: `Join at frame ${frames[k]}`, onclick: () => pick({ kind: 'join', index: k }),
+        'aria-label': `Join at frame ${frames[k]}${shows(scores) ? ', which shows' : ''}`, title: `Join at frame ${frames[k]}${shows(scores) ? ', which shows' : ''}`, onclick: () => pick({ kind: 'join', index: k }),
       }));
     }
   });
@@ -386,7 +387,7 @@ const modelChoice = () => choice('model', 'Model', [...new Set([...state.models,
 const sizeField = () => field('Size', made('input', { type: 'text', value: state.settings.size ?? '', placeholder: state.plan?.resolved?.size || 'width*height', 'data-field': 'size', oninput: (event) => set('size', event.target.value.trim() || null) }));
 const facts = (rows) => made('dl', { className: 'wb-facts' }, ...rows.filter(Boolean).flatMap(([name, value]) => [made('dt', {}, name), made('dd', {}, value)]));
 const heading = (title, ...rest) => made('header', {}, made('h2', {}, title), made('span', { className: 'wb-grow' }), ...rest, state.picked.kind === 'film' ? null : made('button', { type: 'button', className: 'wb-quiet', onclick: () => pick({ kind: 'film' }) }, editing() ? 'Edit settings' : 'Film settings'));
-const strip = (images) => made('div', { className: 'wb-strip', tabIndex: 0 }, ...images.map(({ src, words, marked }) => made('figure', { className: marked ? 'at' : '' }, made('img', { src, alt: words, loading: 'lazy' }), made('figcaption', {}, words))));
+const strip = (images) => made('div', { className: 'wb-strip' }, ...images.map(({ src, words, marked }) => made('figure', { className: marked ? 'at' : '' }, made('img', { src, alt: words, loading: 'lazy' }), made('figcaption', {}, words))));
 
 const SIDES = {
   film() {
@@ -431,10 +432,10 @@ const SIDES = {
     own.addEventListener('input', () => { changeSteps(({ sub_prompts }) => { sub_prompts[k] = own.value; }); soon(); });
     const shown = [];
     if (found?.piece) {
-      const most = Math.min(7, found.piece_frames), last = found.piece_frames - 1;
+      const most = Math.min(8, found.piece_frames), last = found.piece_frames - 1;
       for (let i = 0; i < most; i += 1) {
         const frame = Math.round((i * last) / Math.max(1, most - 1));
-        shown.push({ src: media('frame', found.piece, frame), words: String(frame) });
+        shown.push({ src: media('frame', found.piece, frame), words: String(found.start + frame) });
       }
     }
     const now = ofSteps().takes[k], takes = found && !packed() ? found.takes : [], next = Math.max(now, ...takes.map((one) => one.take)) + 1;
@@ -460,19 +461,19 @@ const SIDES = {
     if (!here) return [...rows, made('p', { className: 'wb-soft' }, state.film ? 'The film that is there has no join at this frame; make it anew to see one.' : 'There is no film yet.')];
     const around = [-3, -2, -1, 0, 1, 2, 3].map((by) => frame + by).filter((one) => one >= 0 && one < state.film.frames);
     rows.push(strip(around.map((one) => ({ src: `${media('frame', 'film', one)}?v=${state.film.id}`, words: String(one), marked: one === frame }))));
-    const scores = state.measures?.joins?.[String(frame)];
-    if (scores) {
-      rows.push(made('div', { className: 'wb-wide' }, made('table', { className: 'wb-measures' },
-        made('tr', {}, made('th', {}, 'measure'), made('th', {}, 'here'), made('th', {}, 'elsewhere'), made('th', {}, 'ratio')),
-        ...Object.entries(scores).map(([name, one]) => made('tr', { className: one.shows ? 'shows' : '' }, made('th', {}, name), ...['value', 'interior', 'ratio'].map((key) => made('td', {}, one[key] === null ? '–' : Number(one[key]).toPrecision(3))))))));
-      rows.push(made('p', { className: 'wb-soft' }, shows(scores) ? 'This join shows, by the marked measures.' : 'This join does not show: it is as the rest of the film.'));
-    } else rows.push(made('p', { className: 'wb-soft' }, state.measures?.note || 'Measuring …'));
+    const scores = state.measures?.joins?.[String(frame)], marked = Object.entries(scores || {}).filter(([, one]) => one?.shows).map(([name]) => name);
+    rows.push(made('p', { className: 'wb-soft wb-over' }, !scores ? state.measures?.note || 'Measuring …' : marked.length ? `This join shows, by ${marked.join(', ')}.` : 'This join does not show: it is as the rest of the film.'));
     const found = state.plan?.segments?.[k], now = ofSteps().bridge_takes[k - 1];
     if (found && !packed() && (state.settings.joins || 'none') !== 'co_denoise') {
       const bridges = [...new Set(found.bridges)].sort((a, b) => a - b), next = Math.max(0, now, ...bridges) + 1, off = state.settings.joins === 'bridge' ? 'Bridge 0' : 'No bridge';
       rows.push(made('p', { className: 'wb-soft' }, 'A bridge samples the frames about this join once more, all else held.'), made('div', { className: 'wb-row' },
         ...(now || bridges.length ? [0, ...bridges.filter(Boolean)].map((one) => made('button', { type: 'button', className: 'wb-quiet', disabled: !!state.status.running, 'aria-pressed': String(one === now), onclick: () => chooseTake('bridge_takes', k - 1, one) }, one ? `Bridge ${one}` : off)) : []),
         made('button', { type: 'button', className: 'wb-quiet', disabled: !!state.status.running, onclick: () => chooseTake('bridge_takes', k - 1, next) }, now || bridges.length ? 'Another bridge' : 'Bridge this join')));
+    }
+    if (scores) {
+      rows.push(made('table', { className: 'wb-measures' },
+        made('tr', {}, made('th', {}, 'measure'), made('th', {}, 'here'), made('th', {}, 'elsewhere'), made('th', {}, 'ratio')),
+        ...Object.entries(scores).map(([name, one]) => made('tr', { className: one.shows ? 'shows' : '' }, made('th', {}, name), ...['value', 'interior', 'ratio'].map((key) => made('td', {}, one[key] === null ? '–' : Number(one[key]).toPrecision(3)))))));
     }
     return rows;
   },
@@ -576,13 +577,15 @@ async function watch() {
     await new Promise((done) => setTimeout(done, state.status.running ? 700 : 4000));
     if (mine !== watching || document.hidden || !state.name) continue;
     const name = state.name, before = state.status.running;
-    let found;
-    try { found = await server.status([name]); } catch (error) { notice('The board does not answer. A run that it started goes on; start the board again.', true); continue; }
-    if (mine !== watching || name !== state.name || found.error) continue;
-    if (parts.notice.textContent.startsWith('The board does not answer')) notice('');
+    const found = await answered('status', [name]);
+    if (mine !== watching || name !== state.name) continue;
+    if (found.error) { notice(found.error, true); continue; }
+    if (parts.notice.textContent === SILENT) notice('');
     state.status = found.status;
-    const shown = found.status.running && found.preview ? `${media('preview')}?v=${found.preview}` : '';
-    parts.preview.hidden = !shown;
+    const shown = found.preview ? `${media('preview')}?v=${found.preview}` : '';
+    // The last one stays until there is another: between two segments nothing jumps.
+    parts.preview.hidden = !found.status.running || !(shown || parts.preview.getAttribute('src'));
+    if (!found.status.running) parts.preview.removeAttribute('src');
     if (shown && parts.preview.getAttribute('src') !== shown) parts.preview.src = shown;
     showFilm(found.film);
     if (before && !found.status.running) {
@@ -608,6 +611,7 @@ async function refresh() {
 
 function showFilm(film) {
   if (film?.id === state.film?.id && parts.film.hidden === !film) return;
+  const kept = state.film && film ? Math.min(Number(parts.scrub.value), film.frames - 1) : 0; // what was changed is looked at
   state.film = film;
   state.measures = null;
   parts.film.hidden = !film;
@@ -628,8 +632,9 @@ function showFilm(film) {
     },
   });
   parts.joins.replaceChildren(...film.keyframes.map((frame) => mark(frame, !film.joins.includes(frame))));
-  readout(0);
+  seek(kept);
   drawRun();
+  if (state.picked.kind === 'join') measure();
 }
 function seek(frame) {
   if (editing()) { seekBoth(frame); return; }
