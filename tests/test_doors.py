@@ -38,13 +38,19 @@ READERS: dict[str, Callable[[Path], object]] = {
     "sound.wav": lambda path: sound_file(path, fuzz.Fraction(1), FORMATS[".mp4"]),
     "settings.yaml": read_lines,
     "config.yaml": read_settings,
-    "progress.json": lambda path: Manifest(mock.Mock(spec=RunDirectory, progress=path)).read(),
+    "progress.json": lambda path: Manifest(journal_at(path)).read(),
     "scene.json": lambda path: read_scene(path, np.zeros((1, 8, 8, 3), np.uint8)),
     "config.json": read_model_json,
     "weights.safetensors": read_file,
     "weights.pth": read_file,
     "weights.gguf": read_file,
 }
+
+
+def journal_at(path: Path) -> RunDirectory:
+    """The folder of a run whose journal stands there."""
+    folder = RunDirectory(path.parent, path.parent / "film.mp4")
+    return mock.Mock(spec=RunDirectory, progress=path, segments=path.parent, queue=folder.queue)
 
 
 def make_socket(path: Path) -> None:

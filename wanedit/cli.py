@@ -171,7 +171,8 @@ class Overview(ArgumentParser):
         found = {name: commands.load(name) for name in commands.names()}
         names = sorted(found, key=lambda name: found[name].ORDER)
         lines = ["usage: wanedit COMMAND [--flag value ...]", self.description or ""]
-        lines += [f"  {name:10}{found[name].HELP}" for name in names]
+        width = max(map(len, names)) + 2
+        lines += [f"  {name:{width}}{found[name].HELP}" for name in names]
         lines += ["More of a command: wanedit COMMAND --help. The version: wanedit --version", ""]
         return "\n".join(lines)
 

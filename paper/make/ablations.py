@@ -68,11 +68,12 @@ class Experiment:
         return [m for m in self.grid.get("measures", recorded) if m in recorded]
 
     def plots(self) -> list[dict[str, Any]]:
-        """The grid's figures over numbers."""
+        """The grid's figures over numbers, of the axes that it had when it was recorded."""
         return [
             f
             for f in self.grid.get("figures", [])
             # Gains are paired, which the means of a summary cannot tell.
+            if {f["x"], f.get("lines"), f.get("panels")} - {None} <= {*self.rows[0]}
             if self.is_number(f["x"]) and f["y"] in self.measures and not f.get("gain")
         ]
 

@@ -1,5 +1,6 @@
 """Workers that share a folder: each task is one worker's, and what a lost one had goes to another."""
 
+import json
 import os
 import random
 import signal
@@ -279,3 +280,16 @@ def test_a_lease_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(claims.LEASE_VARIABLE, given)
         with pytest.raises(InputError, match=f"WANEDIT_LEASE is '{given}'; expected a number of seconds"):
             Queue(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_round_of_killed_workers_comes_to_the_bytes_of_an_undisturbed_run(tmp_path: Path) -> None:
+    """The short form of benchmarks/chaos.py: real workers of a film of 12 segments."""
+    words = ["-m", "benchmarks.chaos", str(tmp_path), "--kills", "1"]
+    played = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    logs = "".join(path.read_text() for path in sorted(tmp_path.glob("*.log")))
+    assert played.returncode == 0, played.stdout + played.stderr + logs
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["kills"] >= 1
+    assert "losses" not in record

@@ -324,10 +324,13 @@ class Queue:
 
     def release(self, task: Named) -> None:
         """Let others take the task, or, once it is done, leave no file."""
-        path = self._claims.pop(task.digest[:16], None)
         self.task, self.step = "", 0
-        if path is not None and self._owner(path) == self.own:
-            path.unlink(missing_ok=True)
+        if (path := self._claims.get(task.digest[:16])) is None:
+            return
+        with suppress(OSError):  # of a disk that fails: it goes when this worker does
+            if self._owner(path) == self.own:
+                path.unlink(missing_ok=True)
+            del self._claims[task.digest[:16]]
 
     def fence(self, digest: str) -> None:
         """Called before what was made of a task is put in its place. Raises LostError where it is another's by now."""
