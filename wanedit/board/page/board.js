@@ -680,7 +680,7 @@ document.addEventListener('keydown', (event) => {
 
 async function open(name, words = '') {
   let found;
-  try { found = await ask('open', name); } catch (error) { return; }
+  try { found = await ask('open', name); } catch (error) { return false; }
   state.name = name;
   state.picked = { kind: 'film' };
   state.status = found.status;
@@ -692,6 +692,7 @@ async function open(name, words = '') {
   history.replaceState(null, '', `#${encodeURIComponent(name)}`);
   parts.runs.value = name;
   watch();
+  return true;
 }
 
 async function list(name = null) {
@@ -705,7 +706,10 @@ async function list(name = null) {
   parts.runs.replaceChildren(...names.map((one) => made('option', { value: one }, one)));
   parts.new.hidden = !!found.only;
   parts.runs.disabled = !!found.only && names.length < 2;
-  await open(next);
+  if (await open(next)) return;
+  // A name that is refused is none: shown is what was.
+  if (!found.runs.some((run) => run.name === next)) [...parts.runs.options].find((one) => one.value === next).remove();
+  parts.runs.value = state.name;
 }
 parts.runs.addEventListener('change', () => open(parts.runs.value));
 parts.new.addEventListener('click', () => {
@@ -748,4 +752,11 @@ function draw() {
   if (state.film && !editing()) readout(Number(parts.scrub.value));
 }
 new ResizeObserver(() => { if (state.name) drawTimeline(); }).observe(parts.scroll);
-opening = list().catch(() => {});
+async function first() {
+  await list().catch(() => {}); // told
+  while (!state.name && parts.notice.textContent === SILENT) {
+    await new Promise((done) => setTimeout(done, 2000));
+    await list().catch(() => {});
+  }
+}
+opening = first();
