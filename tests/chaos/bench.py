@@ -8,6 +8,8 @@ import shutil
 import time
 from pathlib import Path
 
+from PIL import Image
+
 from tests.chaos.disk import READS, REMOVES, Call, Disk, Fault
 from tests.chaos.jobs import Job, given, results
 from wanedit.errors import ResourceError, WaneditError
@@ -90,6 +92,8 @@ class Bench:
                 assert littered or name in self.started, f"{name} was left behind"
             elif path.name.startswith("velocity_"):
                 load_latents(path)  # goes with the state that it is of
+            elif path.parent.name == "preview":
+                Image.open(path).load()  # goes with the task that it shows
             elif path.suffix in EXACT:
                 assert text in (self.started.get(name), self.wanted.get(name)), f"{name} is half-written"
             elif path.suffix == ".html":
