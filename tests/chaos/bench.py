@@ -66,8 +66,12 @@ class Bench:
             or call.name not in (REMOVES | READS if k else REMOVES)
         ]
         if error is not None:
-            # A worker's beat that cannot be written is told by what must be.
-            others = [call for call in told if not Path(call.path).match(".queue/worker.*")]
+            # A worker's beat or a preview that cannot be written is told by what must be.
+            others = [
+                call
+                for call in told
+                if not any(Path(call.path).match(name) for name in (".queue/worker.*", "preview/*"))
+            ]
             check_told(error, said, fault, [(told or disk.failed)[0], *others[:1]])
         self.check_after(error, told and os.strerror(fault.number) in said, len(told) < len(disk.failed))
 

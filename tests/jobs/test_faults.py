@@ -190,6 +190,17 @@ def test_a_rank_that_is_killed_while_joins_are_sampled_is_told_and_other_ranks_g
     out, (settings, at_work, at) = tmp_path / "out", STAGES[joins]
     process = start_process(["-m", "wanedit", *command(longer, out, *settings, "--num_gpus=2")])
     wait_for_files(process, out, *at_work)
+
+    def held() -> str | None:
+        """What rank 1 is at; what is denoised together rank 0 has for both."""
+        found = [one for one in RunDirectory(out, out).queue.workers().values() if one and one.task]
+        return next(
+            (one.doing for one in found if one.rank == 1 or f"at {one.doing}" == at == "at co_denoise"), None
+        )
+
+    while (doing := held()) is None:
+        assert process.poll() is None
+        time.sleep(0.05)
     ranks = {
         child.environ()["RANK"]: child
         for child in psutil.Process(process.pid).children(recursive=True)
@@ -198,7 +209,8 @@ def test_a_rank_that_is_killed_while_joins_are_sampled_is_told_and_other_ranks_g
     ranks["1"].kill()
     _, errors = process.communicate(timeout=30)
     assert process.returncode == ResourceError.exit_code
-    assert errors.startswith(f"wanedit: rank 1 was ended by SIGKILL {at}"), errors
+    assert doing.startswith(at.split()[1])
+    assert errors.startswith(f"wanedit: rank 1 was ended by SIGKILL at {doing}"), errors
     assert "Traceback" not in errors
     # Three ranks go on where two were.
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "-m", "wanedit"]

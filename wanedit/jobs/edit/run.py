@@ -147,7 +147,8 @@ def _edit(
                 if not complete:
                     directory.queue.say("edits")
                     sample(plan, directory, world, tracking, tell)
-                    Manifest(directory).settle()
+                # Also where a full disk kept the run before from it.
+                Manifest(directory).settle()
                 result = _finish(plan, directory, edited=not complete)
                 directory.wrote()
                 for line in [] if complete else advice(result.keyframe_error, plan):

@@ -373,7 +373,8 @@ def sample(
 
         def doing(rank: int) -> str:
             here = [one for one in queue.workers().values() if one and one.machine == queue.machine]
-            at = next((f" at {one.doing}" for one in here if one.rank == rank and one.task), "")
+            shared = {task.digest for task in todo.together}  # rank 0 has them for all
+            at = next((f" at {o.doing}" for o in here if o.task and (o.rank == rank or o.task in shared)), "")
             journal = manifest.read()
             kept = sum(task.digest in journal for task in plan.tasks)
             return f"{at}; {kept} of {len(plan.tasks)} segments are kept in {directory.segments}"
