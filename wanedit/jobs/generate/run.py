@@ -373,9 +373,10 @@ def sample(
 
         def doing(rank: int) -> str:
             here = [one for one in queue.workers().values() if one and one.machine == queue.machine]
-            shared = {task.digest for task in todo.together}  # rank 0 has them for all
-            at = next((f" at {o.doing}" for o in here if o.task and (o.rank == rank or o.task in shared)), "")
+            at = next((f" at {one.doing}" for one in here if one.rank == rank and one.task), "")
             journal = manifest.read()
+            # Which rank 0 has for all, and lets go of when it is ended with the others.
+            at = next((f" at {one.name}" for one in todo.together if one.digest not in journal), at)
             kept = sum(task.digest in journal for task in plan.tasks)
             return f"{at}; {kept} of {len(plan.tasks)} segments are kept in {directory.segments}"
 
