@@ -260,7 +260,7 @@ def ablation_row(width: int, tokens: int) -> Row:
 
         def without_share() -> Tensor:
             # What the condition adds to the patches is a convolution of its own at every step.
-            [context] = prepared.contexts
+            [context] = prepared.contexts.values()
             model.embed_condition(given["condition"])
             return prepared(x, STEP) if context.condition is not None else x
 

@@ -254,12 +254,12 @@ class Session:
         return self._status(run)
 
     def cancel(self, name: object) -> Json:
-        """Stop a run as Ctrl-C does; what is finished is kept."""
+        """Stop a run as Ctrl-C would; what is finished is kept."""
         run = self.run(name)
         process = self.started.get(run.root.name)
         pid = process.pid if process is not None and process.poll() is None else run.owner()
         if pid is not None:
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGTERM)  # SIGINT is not heard by what a script started in the background
             end = time.monotonic() + STOP_WITHIN
             while self._busy(run) and time.monotonic() < end:
                 time.sleep(0.1)
