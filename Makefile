@@ -22,7 +22,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-all chaos fuzz lint format docs showcase experiments figures paper constraints clean
+.PHONY: help demo test test-slow test-all chaos fuzz lint format docs showcase experiments figures paper arxiv constraints clean
 
 help:
 	@echo 'make demo         bundled keyframes in, outputs/demo/output_final.mp4 out'
@@ -38,6 +38,7 @@ help:
 	@echo 'make experiments  every recorded result anew, then the figures of the paper; hours, goes on where it stopped'
 	@echo 'make figures      figures, tables and numbers of paper/, from the recorded results'
 	@echo 'make paper        the same, and paper/main.pdf; needs pdflatex'
+	@echo 'make arxiv        the sources of the paper in one archive: outputs/paper/wanedit-arxiv.tar.gz'
 	@echo 'make constraints  renew constraints.txt from the newest versions that pyproject.toml allows'
 	@echo 'make clean        remove outputs and caches; .venv stays'
 
@@ -100,6 +101,9 @@ paper: figures
 	@for pass in 1 2; do (cd paper && SOURCE_DATE_EPOCH=0 FORCE_SOURCE_DATE=1 pdflatex -interaction=batchmode \
 	  -halt-on-error -output-directory ../$(LATEX) main.tex) || { tail -n 30 $(LATEX)/main.log >&2; exit 1; }; done
 	cp $(LATEX)/main.pdf paper/main.pdf
+
+arxiv: figures
+	$(BIN) -m paper.make.arxiv $(LATEX)/wanedit-arxiv.tar.gz
 
 $(VENV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -1,9 +1,11 @@
 """The paper says what the records say: same bytes twice, nothing stale, no number by hand."""
 
+import io
 import math
 import re
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +19,7 @@ from paper.make import __main__ as paper
 from paper.make import records
 from paper.make.ablations import MOST_PANELS, Experiment, _panel
 from paper.make.ablations import make as make_ablations
+from paper.make.arxiv import archive
 from paper.make.look import SERIES
 from paper.make.propagation import load
 from paper.make.records import CLAIMS, JUNCTION_FAULTS, PAPER, PROPAGATION, ROOT, MissingRecordError
@@ -206,18 +209,37 @@ def test_no_line_is_left_out_where_there_are_more_than_looks(tmp_path: Path) -> 
     assert len(axis.get_lines()) == len(kinds)
 
 
+def test_the_archive_for_arxiv_has_what_the_paper_takes_in_and_the_same_bytes_twice() -> None:
+    whole = archive()
+    assert whole == archive()
+    with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+        names = tar.getnames()
+        assert not any(
+            member.mtime or member.uname or name.startswith(("/", ".."))
+            for member, name in zip(tar, names, strict=True)
+        )
+    assert names[0] == "main.tex"
+    assert set(files(PAPER)) == {*names} - {"main.tex"}
+
+
+def test_a_source_that_is_taken_in_and_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "main.tex").write_text("\\input{numbers} % \\input{commented}")
+    with pytest.raises(FileNotFoundError, match=r"numbers\.tex"):
+        archive(tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
-def test_it_compiles_without_loose_ends(tmp_path: Path) -> None:
-    command = [
-        "pdflatex",
-        "-interaction=batchmode",
-        "-halt-on-error",
-        "-output-directory",
-        str(tmp_path),
-        "main.tex",
-    ]
+def test_the_archive_compiles_in_an_empty_folder_without_loose_ends(tmp_path: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(archive())) as tar:
+        tar.extractall(tmp_path, filter="data")
     for _ in range(2):
-        subprocess.run(command, cwd=PAPER, check=True, capture_output=True)
+        subprocess.run(
+            ["pdflatex", "-interaction=batchmode", "-halt-on-error", "main.tex"],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
     log = (tmp_path / "main.log").read_text("utf-8", "replace")
     assert "undefined" not in log
     assert "multiply defined" not in log
