@@ -270,3 +270,50 @@ def test_references_want_a_vace_and_have_to_be_there(
         planned(keyframes, references=[str(tmp_path / "subject.png")])
     with pytest.raises(InputError, match=r"references: no file .*nowhere\.png"):
         planned(keyframes, references=["nowhere.png"])
+
+
+def test_each_stretch_of_a_window_is_told_its_own_prompt_and_one_prompt_changes_no_name(
+    five: list[list[Any]],
+) -> None:
+    subs = {"prompt": "x", "sub_prompts": ["a", "b", "b", "c"]}
+    plain, relayed = planned(five, **subs), planned(five, **subs, prompt_relay=True)
+    # 33 frames are 9 slots, 25 are 7; the keyframe at sampled frame 16 ends slot 4, that at 18 is in slot 5.
+    assert [[(one.prompt, one.start, one.stop) for one in task.told] for task in relayed.tasks] == [
+        [("x, a", 0, 5), ("x, b", 5, 9)],
+        [("x, b", 0, 6), ("x, c", 6, 7)],
+    ]
+    assert [task.prompt for task in relayed.tasks] == [task.prompt for task in plain.tasks]
+    assert not {task.digest for task in relayed.tasks} & {task.digest for task in plain.tasks}
+    assert not any("one after the other" in note for note in relayed.warnings)
+    same = {"prompt": "x", "sub_prompts": ["a", "a", "b", "b"]}
+    names = [
+        [task.digest for task in planned(five, **same, prompt_relay=relay).tasks] for relay in (False, True)
+    ]
+    assert names[0] == names[1]
+    assert any("prompt_relay is not used" in note for note in planned(five, prompt_relay=True).warnings)
+
+
+def test_bridges_and_windows_denoised_together_are_told_along_their_time(five: list[list[Any]]) -> None:
+    subs = {"prompt": "x", "sub_prompts": ["a", "b", "b", "c"], "prompt_relay": True}
+    [bridge] = planned(five, **subs, joins="bridge", bridge_sigma=0.8, num_inference_steps=4).bridges
+    # Slots 5 … 11 of the two windows' 15: b up to the keyframe in slot 13, which is beyond.
+    assert (bridge.bridge and bridge.bridge.window, bridge.told) == ((5, 12), ())
+    [state] = planned(five, **subs, joins="co_denoise", num_inference_steps=4).together
+    assert [[(one.prompt, one.stop) for one in window.task.told] for window in state.windows] == [
+        [("x, a", 5), ("x, b", 9)],
+        [("x, b", 6), ("x, c", 7)],
+        [("x, a", 1), ("x, b", 9)],
+    ]
+
+
+def test_prompts_along_time_change_what_is_sampled_where_they_are_meant(
+    run: Run, five: list[list[Any]], tmp_path: Path
+) -> None:
+    def latents(**changes: Any) -> Tensor:
+        output = str(tmp_path / f"relay {changes.get('prompt_relay')}")
+        made = run(keyframes=five[:3], window="pack", save_latents=True, output=output, **changes)
+        [file] = (made.video.parent / "segments").glob("segment*.safetensors")
+        return load_file(file)["latents"]
+
+    both = {"prompt": "", "sub_prompts": ["a red circle rises", "a blue square falls"]}
+    assert not torch.equal(latents(**both), latents(**both, prompt_relay=True))

@@ -32,6 +32,10 @@ one, model = (small.transformer("ti2v", dim=36, num_heads=6) for _ in range(2))
 model.spread(dist.group.WORLD)
 inputs = small.inputs(one, 1, (5, 4, 6)) | {"timestep": torch.tensor([[0.0, 500, 500, 400, 300]])}
 found["times"] = off(model(**inputs), one(**inputs))
+along = {"text": inputs["text"].repeat(1, 3, 1)[:, :20], "grid": (5, 4, 6)}
+along["penalty"] = torch.arange(10.0).reshape(5, 2)
+told = [m.velocity(inputs["latents"], inputs["timestep"], m.prepare(**along)) for m in (model, one)]
+found["told"] = off(*told)
 model.set_attention("auto")
 found["attention"] = off(model(**inputs), one(**inputs))
 found["off_sdpa"] = model.off_sdpa
@@ -69,7 +73,9 @@ def on_ranks(size: int) -> list[dict[str, Any]]:
 def test_ranks_that_share_tokens_and_heads_have_the_velocity_of_one(size: int) -> None:
     found = on_ranks(size)
     for rank in found:
-        assert max(rank[kind] for kind in ("flf2v", "t2v", "vace", "i2v", "times", "attention")) < 1e-5
+        assert (
+            max(rank[kind] for kind in ("flf2v", "t2v", "vace", "i2v", "times", "told", "attention")) < 1e-5
+        )
         assert rank["off_sdpa"] == 0
         assert f"sequence_parallel is {size} and the clip has 1 tokens" in rank["few"]
         if size == 2:

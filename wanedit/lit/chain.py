@@ -7,9 +7,11 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wanedit.flow.caching import StepCache
 from wanedit.flow.path import Step, clean_estimate, interpolate
+from wanedit.flow.relay import penalty
 from wanedit.flow.solvers import SOLVERS, Observer, Velocity
 from wanedit.lit.networks import Task, WanModule, Worker, picture_key, release
 from wanedit.lit.tasks import (
@@ -92,7 +94,8 @@ class ChainModule(WanModule[Task]):
 
     def told(self, task: SegmentTask) -> set[str]:
         """The prompts of a segment or bridge."""
-        return {task.prompt, task.negative_prompt} if self.settings.reads_negative else {task.prompt}
+        told = {one.prompt for one in task.told} or {task.prompt}
+        return told | {task.negative_prompt} if self.settings.reads_negative else told
 
     def looked_at(self, task: SegmentTask) -> list[Tensor]:
         """The pictures of a segment or bridge that the model looks at."""
@@ -130,8 +133,13 @@ class ChainModule(WanModule[Task]):
         """The model under guidance, told and shown what a segment or bridge says."""
         transformer, vae = self.loaded()
         device, settings = vae.mean.device, self.settings
-        text = self.encodings.text[task.prompt].to(device)
+        told = [self.encodings.text[one] for one in [one.prompt for one in task.told] or [task.prompt]]
+        text = torch.cat(told, dim=1).to(device)
         negative = self.encodings.text[task.negative_prompt].to(device) if settings.reads_negative else text
+        along = None
+        if task.told:
+            # Pictures that are no frames are told everything.
+            along = pad(penalty(task.told, task.slots), (0, 0, len(task.references), 0)).to(device)
         pictures = [self.encodings.pictures[picture_key(image)] for image in self.looked_at(task)]
         condition, first = shown.to(device)
         return GuidedVelocity(
@@ -147,6 +155,7 @@ class ChainModule(WanModule[Task]):
             cache=cache,
             prompts=self.crew.prompts,
             guide=settings.guide,
+            penalty=along,
         )
 
 

@@ -21,6 +21,7 @@ from wanedit.flow.guidance import GUIDANCES
 from wanedit.flow.guidance.cfg import ClassifierFree
 from wanedit.flow.guiding import Ask, Guide, Guided, Pass
 from wanedit.flow.path import Schedule, Step, schedule
+from wanedit.flow.relay import Told
 from wanedit.flow.solvers import count_evaluations
 from wanedit.rng import derive_seed
 from wanedit.video.arrays import Clip
@@ -159,6 +160,7 @@ class SegmentTask:
         bridge: for the task of sampling a join anew, whose `middle` are all keyframes of its window, also at its ends;
             `first` and `last` are those about the join, which the model looks at.
         begun: for a segment that goes on from there; None for one from noise of its own.
+        told: several prompts along time in the place of `prompt`, which is all of them; () for that one.
     """
 
     index: int
@@ -176,6 +178,7 @@ class SegmentTask:
     references: tuple[Picture, ...] = ()
     bridge: Bridge | None = None
     begun: Begun | None = None
+    told: tuple[Told, ...] = ()
 
     @property
     def kind(self) -> str:

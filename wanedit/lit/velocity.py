@@ -39,6 +39,7 @@ class GuidedVelocity:
         prompts: a pair of ranks, or of groups of them, which ask for the same velocities: of two passes each makes one.
             None for both here.
         guide: how it is guided.
+        penalty: (S, prompts), where `text` is of several prompts: as `WanTransformer.prepare` takes it.
 
     Attributes:
         evaluations: passes of the network that were made, each sample counted.
@@ -62,6 +63,7 @@ class GuidedVelocity:
         cache: StepCache | None = None,
         prompts: Group | None = None,
         guide: Guide = CLASSIFIER_FREE,
+        penalty: Tensor | None = None,
     ) -> None:
         # The two kinds of transformer take each its own kind of context.
         model: Any = transformer
@@ -81,13 +83,15 @@ class GuidedVelocity:
         def prepare_apart() -> None:
             """A context for each pass."""
             asked = guide.passes(scales)
-            told = model.prepare(grid, text, image_tokens, condition, frame_ids)
+            told = model.prepare(grid, text, image_tokens, condition, frame_ids, penalty)
             other = model.with_text(told, negative_text) if guide.reads_negative(scales) else told
             self.contexts |= {(one,): _told(one, told, other) for one in asked}
 
         self._prepare_apart = prepare_apart
-        # A cache may answer for one prompt and not for the other, and each of a pair of ranks has its own.
-        batched = cache is None and prompts is None and grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
+        # A cache may answer for one prompt and not for the other, and each of a pair of ranks has its own. What is
+        # told along time has other words than the negative prompt.
+        apart = cache is not None or prompts is not None or penalty is not None
+        batched = not apart and grid[0] * grid[1] * grid[2] // 4 <= BATCHED_UP_TO
         if not batched or any(guide.guidance.passes(scale) != TOGETHER for scale in scales):
             prepare_apart()
             return

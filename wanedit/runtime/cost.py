@@ -52,9 +52,9 @@ def activation_bytes(config: WanConfig, tokens: int, guided: bool, bytes_per_wei
     return rows * tokens * (streams * config.dim + (4 * config.dim + config.ffn_dim) * bytes_per_weight)
 
 
-def cross_bytes(config: WanConfig, guided: bool, bytes_per_weight: int) -> int:
-    """Of the keys and values of prompts and pictures, in every block."""
-    rows = (2 if guided else 1) * config.text_len + config.num_images * IMAGE_TOKENS
+def cross_bytes(config: WanConfig, guided: bool, bytes_per_weight: int, prompts: int = 1) -> int:
+    """Of the keys and values of so many prompts, the negative one and pictures, in every block."""
+    rows = (prompts + guided) * config.text_len + config.num_images * IMAGE_TOKENS
     return rows * 2 * config.dim * (config.num_layers + len(config.vace_layers)) * bytes_per_weight
 
 
@@ -76,7 +76,8 @@ def memory(
     """
     config = folder.config
     activations = activation_bytes(config, task.tokens, guided, bytes_per_weight)
-    cross = cross_bytes(config, guided, bytes_per_weight)
+    prompts = max(1, len(task.told)) if isinstance(task, SegmentTask) else 1
+    cross = cross_bytes(config, guided, bytes_per_weight, prompts)
     transformers = [part.num_weights() for part, _ in phases(folder)]
     weights = max(transformers) * len(transformers) * bytes_per_weight
     weights += 4 * vae_part(folder.source).num_weights()

@@ -173,9 +173,11 @@ def measure(
     frames: int,
     size: tuple[int, int],
     guided: bool,
+    prompts: int = 1,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Sizes:
-    """The sizes of a model on an accelerator, for clips of so many sampled frames of (height, width)."""
+    """The sizes of a model on an accelerator, for clips of so many sampled frames of (height, width), told so many
+    prompts each."""
     parts = [part for part, _ in phases(folder)]
     fixed, block, blocks = max(
         weight_bytes(dict(part.weights().shapes), transformer_dtype(dtype)) for part in parts
@@ -193,7 +195,7 @@ def measure(
         block=block,
         blocks=blocks,
         experts=len(parts),
-        contexts=cross_bytes(config, guided, width),
+        contexts=cross_bytes(config, guided, width, prompts),
         activations=activation_bytes(config, tokens, guided, width),
         decoding={
             tile: decoding_bytes(vae, decoded, size)
@@ -247,9 +249,14 @@ def fit(sizes: Sizes, gigabytes: float) -> Fit:
 
 
 def decide_fit(
-    config: RunSettings, model: WanFolder, frames: int, size: tuple[int, int], guided: bool
+    config: RunSettings,
+    model: WanFolder,
+    frames: int,
+    size: tuple[int, int],
+    guided: bool,
+    prompts: int = 1,
 ) -> tuple[Fit | None, list[str]]:
-    """What `--fit` comes to for clips of so many sampled frames of (height, width), and notes.
+    """What `--fit` comes to for clips of so many sampled frames of (height, width), told so many prompts; and notes.
 
     Raises:
         InputError, ResourceError: see `card_memory` and `fit`.
@@ -262,7 +269,7 @@ def decide_fit(
         if found is not None:
             asked, shown = f"{found:g}", f": the plan shows what a card of {found:g} GB would do"
         notes.append(f"fit {asked} changes nothing here, where there is no accelerator{shown}")
-    return None if found is None else fit(measure(model, frames, size, guided), found), notes
+    return None if found is None else fit(measure(model, frames, size, guided, prompts), found), notes
 
 
 def card_memory(asked: str | float) -> float | None:

@@ -68,9 +68,9 @@ def wants(**what: Any) -> Callable[[Made], Made]:
 
 
 @ATTENTIONS.register("sdpa")
-def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """PyTorch's `scaled_dot_product_attention`."""
-    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+def sdpa(q: Tensor, k: Tensor, v: Tensor, added: Tensor | None = None) -> Tensor:
+    """PyTorch's `scaled_dot_product_attention`; `added` to q k^T / sqrt(d), (n, m)."""
+    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), added)
     return out.transpose(1, 2)
 
 

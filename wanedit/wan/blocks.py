@@ -161,21 +161,23 @@ class KeysValues:
     Attributes:
         negative: of other words, for guidance inside of attention.
         lead: what is made of the attention to `text` and of that to `negative`, (B, N, width) each.
+        penalty: (N, tokens), taken off what the latent tokens make of each of `text` before the softmax.
     """
 
     text: tuple[Tensor, Tensor]
     image: tuple[Tensor, Tensor] | None = None
     negative: tuple[Tensor, Tensor] | None = None
     lead: Callable[[Tensor, Tensor], Tensor] | None = None
+    penalty: Tensor | None = None
 
-    def expand(self, batch: int) -> "KeysValues":
-        """One row of text, or of images, for every row of a batch; a view."""
+    def expand(self, batch: int, penalty: Tensor | None) -> "KeysValues":
+        """One row of text, or of images, for every row of a batch, and the penalty of all; a view."""
 
         def each(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             return pair[0].expand(batch, -1, -1, -1), pair[1].expand(batch, -1, -1, -1)
 
         image, negative = (None if pair is None else each(pair) for pair in (self.image, self.negative))
-        return KeysValues(each(self.text), image, negative, self.lead)
+        return KeysValues(each(self.text), image, negative, self.lead, penalty)
 
 
 class CrossAttention(_Projections):
@@ -207,7 +209,12 @@ class CrossAttention(_Projections):
 
     def forward(self, x: Float[Tensor, "b n width"], context: KeysValues) -> Float[Tensor, "b n width"]:
         q = self.heads(self.norm_q(linear(self.q, x)))
-        out = self.attend(q, *context.text)
+        if context.penalty is None:
+            out = self.attend(q, *context.text)
+        else:
+            # No back end but PyTorch's own adds to the logits.
+            keys, values = context.text
+            out = sdpa(q.to(values.dtype), keys, values, -context.penalty.to(values.dtype)).flatten(2)
         if context.negative is not None and context.lead is not None:
             out = context.lead(out, self.attend(q, *context.negative))
         if context.image is not None:

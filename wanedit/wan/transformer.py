@@ -46,6 +46,7 @@ class Context:
             blocks; None for text-only models.
         grid: latent sizes (S, h, w).
         without: blocks that are left out.
+        penalty: (tokens, words), taken off what each token makes of each word before the softmax; None for nothing.
     """
 
     cross: tuple[KeysValues, ...]
@@ -54,6 +55,7 @@ class Context:
     condition: Tensor | None
     grid: tuple[int, int, int]
     without: tuple[int, ...] = ()
+    penalty: Tensor | None = None
 
     def batch(self) -> int:
         """Rows of text: the batch that a velocity call with this context must have."""
@@ -200,15 +202,18 @@ class WanTransformer(nn.Module):
         image_tokens: Float[Tensor, "i m image_dim"] | None = None,
         condition: Float[Tensor, "c known s h w"] | None = None,
         frame_ids: Tensor | None = None,
+        penalty: Float[Tensor, "s prompts"] | None = None,
     ) -> Context:
         """Compute once per sample what the steps share.
 
         Args:
             grid: (S, h, w), the latent sizes.
-            text: token features, zero-padded here to `text_len`.
+            text: token features, zero-padded here to `text_len`; under a `penalty` those of several prompts, each of
+                `text_len` already, one behind the other.
             image_tokens: 257 tokens per image; one row serves every row of `text`.
             condition: `condition_channels` of the known frames; one row serves every row of `text`.
             frame_ids: (S,) temporal position of every slot, in slots; 0 … S-1 by default.
+            penalty: taken off what the tokens of each slot make of each prompt's words, before the softmax.
 
         Raises:
             InputError: an input is missing, superfluous or of another shape than the model needs.
@@ -216,10 +221,13 @@ class WanTransformer(nn.Module):
         config = self.config
         if grid[1] % 2 or grid[2] % 2:
             raise InputError(f"latents are {grid[1]}x{grid[2]}; expected even sizes")
-        if text.ndim != 3 or text.shape[1] > config.text_len or text.shape[2] != config.text_dim:
-            raise InputError(
-                f"text is {tuple(text.shape)}; expected (B, <= {config.text_len}, {config.text_dim})"
-            )
+        words = config.text_len * (1 if penalty is None else penalty.shape[1])
+        few = text.ndim == 3 and (text.shape[1] <= words if penalty is None else text.shape[1] == words)
+        if not few or text.shape[2] != config.text_dim:
+            most = "<= " if penalty is None else ""
+            raise InputError(f"text is {tuple(text.shape)}; expected (B, {most}{words}, {config.text_dim})")
+        if penalty is not None and penalty.shape[0] != grid[0]:
+            raise InputError(f"penalty is of {penalty.shape[0]} slots; expected {grid[0]}")
         # Shapes of one row; None where this model reads no such input.
         tokens = (config.num_images * IMAGE_TOKENS, config.image_dim) if config.image_tokens else None
         channels = (config.condition_channels, *grid) if config.condition_channels else None
@@ -231,7 +239,11 @@ class WanTransformer(nn.Module):
                 raise InputError(f"{name} is {got}; this {config.model_type} model expects {expected}")
         if frame_ids is not None and tuple(frame_ids.shape) != (grid[0],):
             raise InputError(f"frame_ids have shape {tuple(frame_ids.shape)}; expected ({grid[0]},)")
-        return self.assemble(grid, text, image_tokens, condition, frame_ids)
+        context = self.assemble(grid, text, image_tokens, condition, frame_ids)
+        if penalty is None:
+            return context
+        of_tokens = penalty.to(text.device).repeat_interleave(grid[1] * grid[2] // 4, dim=0)
+        return replace(context, penalty=of_tokens.repeat_interleave(config.text_len, dim=1))
 
     def assemble(
         self,
@@ -258,16 +270,17 @@ class WanTransformer(nn.Module):
         return Context(cross, cos, sin, self.embed_condition(condition), grid)
 
     def with_text(self, context: Context, text: Float[Tensor, "b n text_dim"]) -> Context:
-        """The same context for other prompts; image keys, RoPE tables and condition are shared, not copied."""
+        """The same context for another prompt, without penalty; image keys, RoPE tables and condition are shared, not
+        copied."""
         words = linear(self.text_embedding, self._padded(text))
         cross = tuple(
             replace(old, text=block.cross_attn.keys_values(words, None).text)
             for block, old in zip(chain(self.in_turn(), self.hint_list()), context.cross, strict=True)
         )
-        return replace(context, cross=cross)
+        return replace(context, cross=cross, penalty=None)
 
     def _padded(self, text: Tensor) -> Tensor:
-        return F.pad(text, (0, 0, 0, self.config.text_len - text.shape[1]))
+        return F.pad(text, (0, 0, 0, max(0, self.config.text_len - text.shape[1])))
 
     def embed_condition(self, condition: Tensor | None) -> Tensor | None:
         """The condition's share of patch_embedding, (B, tokens, dim): a convolution is linear in its channels. Or its
@@ -339,16 +352,17 @@ class WanTransformer(nn.Module):
         patches = F.conv3d(latents.to(weight.dtype), weight, self.patch_embedding.bias, stride=PATCH_SIZE)
         # Laid out as what a block returns: else the first block would be compiled by a graph of its own.
         x = patches.flatten(2).transpose(1, 2).float().contiguous()
-        c, cos, sin, share = context.condition, context.cos, context.sin, None
+        c, cos, sin, penalty, share = context.condition, context.cos, context.sin, context.penalty, None
         if self.group is not None:
             # A slot that has a time of its own stays on one rank.
             times, tokens = time.shape[1], x.shape[1]
             share = Share(self.group, tokens, tokens // times if times > 1 else 1)
-            x, c, cos, sin = (
+            x, c, cos, sin, penalty = (
                 share.mine(x),
                 c if c is None else share.mine(c),
                 share.mine(cos, 0),
                 share.mine(sin, 0),
+                penalty if penalty is None else share.mine(penalty, 0),
             )
             if times > 1:
                 time, modulation = (share.mine(one, 1, share.unit) for one in (time, modulation))
@@ -360,11 +374,11 @@ class WanTransformer(nn.Module):
             x = x if hints else x + c
         for layer, (block, cross) in enumerate(zip(self.in_turn(), own, strict=True)):
             if layer not in context.without:
-                x = block(x, modulation, cross.expand(batch), cos, sin, share)
+                x = block(x, modulation, cross.expand(batch, penalty), cos, sin, share)
             if layer in hints and c is not None:
                 # Made where it is given: all at once would be as many copies of the clip's tokens.
                 beside, cross = hints[layer]
-                hint, c = beside.hint(c, start, modulation, cross.expand(batch), cos, sin, share)
+                hint, c = beside.hint(c, start, modulation, cross.expand(batch, penalty), cos, sin, share)
                 x = x + hint
         patches = self.head(x, time).float()
         slots, height, width = context.grid
@@ -478,12 +492,13 @@ class Experts(nn.Module):
         image_tokens: Float[Tensor, "i m image_dim"] | None = None,
         condition: Tensor | tuple[Tensor, Tensor] | None = None,
         frame_ids: Tensor | None = None,
+        penalty: Float[Tensor, "s prompts"] | None = None,
     ) -> Contexts:
         """One context per expert; see `WanTransformer.prepare`. `condition` may be a pair: of high and of low noise."""
         to_high, to_low = condition if isinstance(condition, tuple) else (condition, condition)
         return self._each(
             lambda k, expert: expert.prepare(
-                grid, text, image_tokens, to_high if k < self.low_from else to_low, frame_ids
+                grid, text, image_tokens, to_high if k < self.low_from else to_low, frame_ids, penalty
             )
         )
 

@@ -48,6 +48,8 @@ class GenerationConfig(SampledSettings):
             A relative path is looked up in the current folder, then beside the config file that names it.
         prompt: what the whole video shows.
         sub_prompts: one per pair of keyframes, appended to `prompt`; empty for none.
+        prompt_relay: of a window of several pairs of keyframes each stretch is told the sub_prompt of its own pair,
+            which fades over two latent slots beyond it; else the whole window is told them one after the other.
         num_inference_steps: sampler steps.
         shift: schedule shift; larger spends more steps on coarse motion.
         guidance_scale: classifier-free guidance; 1.0 skips the unconditional pass.
@@ -107,6 +109,7 @@ class GenerationConfig(SampledSettings):
     keyframes: Annotated[FileName | Sequence[Any], Everyday("what goes in")] = field(default_factory=list)
     prompt: Annotated[str, Everyday("what goes in")] = ""
     sub_prompts: Sequence[str] = field(default_factory=list)
+    prompt_relay: bool = False
     num_inference_steps: Annotated[Count | None, Everyday("the model")] = None
     shift: Positive | None = None
     guidance_scale: Annotated[NotNegative | None, Everyday("the model")] = None

@@ -18,14 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wanedit.files import digest
+from wanedit.files import Json, digest
+from wanedit.flow.relay import Told, joined
 from wanedit.flow.windows import window_ramp
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.lit.tasks import Begun, Bridge, CoDenoising, DecodeTask, SegmentTask, StoredPicture, Window
 from wanedit.rng import take_seed
 from wanedit.runtime.directory import segment_file
 from wanedit.runtime.predict import load_latents
-from wanedit.timeline import STRIDE, Timeline, slots
+from wanedit.timeline import STRIDE, Segment, Timeline, slot, slots
 from wanedit.wan.load import WanFolder
 from wanedit.wan.vae import WARM_UP
 
@@ -116,6 +117,33 @@ def sequence(tasks: Sequence[SegmentTask], bridges: Sequence[SegmentTask] = ()) 
     return places
 
 
+def told_along(
+    texts: Sequence[str], chain: Timeline, segments: Sequence[Segment], window: tuple[int, int]
+) -> tuple[Told, ...]:
+    """What the slots of a window are told, each of its own pair of keyframes; () where all are told the same.
+
+    Args:
+        texts: for each pair of the chain; () for all at once.
+        segments: that follow each other, in whose slots the window begins and stops.
+    """
+    told, begin, (start, stop) = list[Told](), 0, window
+    for segment in segments if texts else ():
+        for span in segment.spans:
+            # Slot 0 alone begins with a keyframe: every other one ends with it, and belongs to the pair before.
+            first = begin + slot(span.first) + 1 if begin + span.first else 0
+            low, high = max(first, start), min(begin + slot(span.last) + 1, stop)
+            if low < high:
+                text = texts[chain.keyframe_frames.index(span.start)]
+                told.append(Told(text, low - start, high - start))
+        begin += segment.slots - 1
+    return joined(told)
+
+
+def hashed_told(told: Sequence[Told]) -> Json:
+    """What prompts along time add to the hash of what they decide: nothing where there are none."""
+    return {"told": [[one.prompt, one.start, one.stop] for one in told]} if told else {}
+
+
 def bridges(
     tasks: Sequence[SegmentTask],
     chain: Timeline,
@@ -124,6 +152,7 @@ def bridges(
     config: GenerationConfig,
     folder: WanFolder,
     where: Path,
+    pairs: Sequence[str] = (),
     together: bool = False,
 ) -> tuple[list[SegmentTask], dict[int, str]]:
     """A task for each keyframe between two segments, and by the index of the second why there is none.
@@ -134,6 +163,7 @@ def bridges(
         images: keyframes, by the output frame that shows them.
         texts: prompt of every two neighbouring segments.
         where: latents are kept.
+        pairs: as `told_along` takes them.
         together: they are denoised with the segments from the start: each changes all slots of both, or of as much
             about the keyframe as fits the model's limit.
     """
@@ -169,6 +199,7 @@ def bridges(
             continue
         low, high = STRIDE * window[0], STRIDE * (window[1] - 1)
         middle = {frame - low: image for frame, image in shown.items() if low <= frame <= high}
+        told = told_along(pairs, chain, (left, right), window)
         decides = {
             "bridge": BRIDGING,
             "segments": [before.digest, after.digest],
@@ -178,6 +209,7 @@ def bridges(
             "prompt": text,
             "keyframes": [[frame, image.sha256] for frame, image in middle.items()],
             "middle_strength": list(folder.held(config.middle_strength)),
+            **hashed_told(told),
         }
         made.append(
             replace(
@@ -189,6 +221,7 @@ def bridges(
                 original=digest(decides | {"segments": [before.original, after.original]}),
                 digest=digest(decides),
                 begun=None,
+                told=told,
                 bridge=Bridge(Slots(where, tuple(sequence([before, after]))), window, free, sigma),
             )
         )

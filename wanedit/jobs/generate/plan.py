@@ -33,8 +33,10 @@ from wanedit.jobs.generate.joins import (
     co_denoising,
     decodings,
     first_takes,
+    hashed_told,
     latents_file,
     taken,
+    told_along,
 )
 from wanedit.lit.model import held_softly, open_model, require_wan
 from wanedit.lit.tasks import ChainSettings, CoDenoising, DecodeTask, SegmentTask, share
@@ -289,9 +291,10 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     notes += _windows(config, folder, chain, pairs, math.prod(space.grid(1, height_width)) // 4)
     cuts = [chain.keyframe_frames.index(frame) for frame in (0, *chain.joins, chain.num_frames - 1)]
     texts = prompts(config, len(keyframes) - 1, cuts)
+    relayed = _relayed(config, chain)
     notes += timeline.stretches(chain)
     notes += unjudged(config, chain)
-    notes += _doubts(folder, chain, texts)
+    notes += _doubts(folder, chain, [*texts, *relayed])
     once = config.decode != "apart"
     takes = config.takes_of(len(chain.segments))
     if not once and chain.joins:
@@ -311,7 +314,8 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     # A window over a join is longer than what lies beside it.
     longest = max(segment.sampled_frames for segment in chain.segments)
     longest = longest if config.joins == "none" else min(2 * longest - 1, max(own.max_frames, longest))
-    laid_out, said = decide_fit(config, folder, longest, height_width, settings.guided)
+    most = max(len(segment.spans) for segment in chain.segments) if relayed else 1
+    laid_out, said = decide_fit(config, folder, longest, height_width, settings.guided, most)
     notes += said
     if laid_out is not None and torch.cuda.is_available():
         settings = laid_out.applied(settings)
@@ -337,6 +341,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
             subjects,
             settings,
             texts,
+            relayed,
             negative_prompt,
             seed,
             digest(files),
@@ -393,7 +398,14 @@ def with_takes(plan: Plan, takes: Sequence[int], bridge_takes: Sequence[int]) ->
     cuts = [chain.keyframe_frames.index(frame) for frame in (0, *chain.joins, chain.num_frames - 1)]
     told = [prompts(config, len(plan.keyframes) - 1, ends)[0] for ends in zip(cuts, cuts[2:], strict=False)]
     over = partial(
-        bridges, chain=chain, images=shown, texts=told, config=config, folder=plan.folder, where=where
+        bridges,
+        chain=chain,
+        images=shown,
+        texts=told,
+        config=config,
+        folder=plan.folder,
+        where=where,
+        pairs=prompts(config, len(plan.keyframes) - 1) if config.prompt_relay else (),
     )
     tasks = [taken(task, plan.seed, take) for task, take in zip(plan.apart, takes, strict=True)]
     state, notes = tuple[CoDenoising, ...](), list[str]()
@@ -463,12 +475,14 @@ def _tasks(
     subjects: list[KeyframeImage],
     settings: ChainSettings,
     texts: list[str],
+    relayed: Sequence[str],
     negative_prompt: str,
     seed: int,
     model: str,
     space: LatentSpace,
 ) -> Iterator[SegmentTask]:
-    """One task for each segment; `texts` are their prompts, `model` is the hash of the model's files."""
+    """One task for each segment; `texts` are their prompts, `relayed` as `told_along` takes them, `model` is the hash
+    of the model's files."""
     place = dict(zip(chain.keyframe_frames, images, strict=True))
     for segment, prompt in zip(chain.segments, texts, strict=True):
         k, first, last = segment.index, place[segment.start], place[segment.end]
@@ -501,6 +515,7 @@ def _tasks(
             ),
             **({"references": [image.sha256 for image in subjects]} if subjects else {}),
             # Left out where it is the package's own, so that earlier segments keep their names.
+            **hashed_told(along := told_along(relayed, chain, (segment,), (0, segment.slots))),
             **hashed_guide(settings.guide),
             **hashed_cache(settings.cache),
             **hashed_computing(settings.attention, settings.compile),
@@ -514,6 +529,7 @@ def _tasks(
             middle=middle,
             references=tuple(subjects),
             prompt=prompt,
+            told=along,
             negative_prompt=negative_prompt,
             seed=seed,
             original=digest(decides),
@@ -560,9 +576,27 @@ def _windows(
         notes.append(
             f"window pack changes nothing here: no three neighbouring keyframes fit {folder.sampling.max_frames} frames"
         )
-    if held and config.sub_prompts:
-        notes.append("a window of several pairs of keyframes is told their sub_prompts one after the other")
+    if held and config.sub_prompts and not config.prompt_relay:
+        notes.append(
+            "a window of several pairs of keyframes is told their sub_prompts one after the other; prompt_relay tells "
+            "each stretch its own"
+        )
+    if config.prompt_relay and not _relayed(config, chain):
+        notes.append("prompt_relay is not used: no window has several sub_prompts")
     return notes
+
+
+def _relayed(config: GenerationConfig, chain: Timeline) -> list[str]:
+    """The prompt of each pair of keyframes, where some window is told several along its time; else none."""
+    if not config.prompt_relay:
+        return []
+    texts = prompts(config, len(chain.keyframe_frames) - 1)
+    several = (
+        config.joins != "none" or config.repair or any(map(bool, config.takes_of(len(chain.segments))[1]))
+    )
+    windows = zip(chain.segments, chain.segments[1:], strict=False) if several else ()
+    windows = [*((one,) for one in chain.segments), *windows]
+    return texts if any(told_along(texts, chain, one, (0, 10**6)) for one in windows) else []
 
 
 def _crews(config: GenerationConfig, plan: Plan) -> list[str]:
