@@ -7,8 +7,8 @@ already is skipped, so a stopped run goes on, and what other weights made is mad
 import argparse
 import json
 import math
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,49 +16,34 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from editors import ExperimentEditor, GivenEditor, Networks
 from scenes import Case, cases
 from torch.multiprocessing.spawn import spawn
 
-from wanedit.files import digest, write_text
-from wanedit.jobs.edit.config import EditConfig
-from wanedit.jobs.edit.method import build_method
-from wanedit.jobs.edit.plan import edit_settings
+from wanedit.files import digest
 from wanedit.jobs.evaluate.metric import Inputs, SceneTruth, measure
 from wanedit.lit.tasks import EditedClip, EditTask
 from wanedit.video import from_uint8
-from wanedit.wan.load import WanFolder, hash_files, open_wan
+from wanedit.wan.load import open_wan
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent))
+from court import (  # noqa: E402
+    CEILING,
+    ExperimentEditor,
+    GivenEditor,
+    Networks,
+    Variant,
+    build,
+    load_settings,
+    read,
+    tidy,
+    weights_of,
+)
+
 STAGES = ("tune", "choose", "ablate", "test")
 RESULTS = HERE / "results"
-# No method: the truth, encoded and decoded, which bounds what any method of latents can reach.
-CEILING = "coded_truth"
 # Methods that look at no keyframe but the first, or at none: edited once, measured at every spacing.
 BLIND = (CEILING, "copy_source", "first_frame", "unseen_source_only")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A method with its settings, under the name that the table gives it."""
-
-    name: str
-    settings: dict[str, Any]
-
-    @property
-    def key(self) -> str:
-        """Names the variant in results."""
-        return json.dumps([self.name, self.settings], sort_keys=True)
-
-
-def load_settings() -> dict[str, Any]:
-    """settings.yaml, and tuned.yaml over its methods where that exists."""
-    settings = yaml.safe_load((HERE / "settings.yaml").read_text())
-    tuned = HERE / "tuned.yaml"
-    if tuned.exists():
-        for name, values in yaml.safe_load(tuned.read_text()).items():
-            settings["methods"][name] |= values
-    return settings
 
 
 def variants(settings: dict[str, Any], what: str) -> list[Variant]:
@@ -72,25 +57,9 @@ def variants(settings: dict[str, Any], what: str) -> list[Variant]:
     ]
 
 
-def build(folder: WanFolder, variant: Variant, settings: dict[str, Any]) -> ExperimentEditor:
-    """The editor of one variant, not loaded."""
-    values = {"keyframe_encoding": settings["keyframe_encoding"]} | variant.settings
-    config = EditConfig(
-        video="-",
-        base_seed=settings["seed"],
-        shift=settings["shift"],
-        guidance_scale=settings["guidance_scale"],
-        num_inference_steps=values.pop("steps"),
-        restore="none",
-        **values,
-    )
-    method = build_method(config)
-    return ExperimentEditor(folder, method, edit_settings(config, folder, method, num_frames=1))
-
-
 def work(part: int, what: str, given: argparse.Namespace) -> None:
     """Edit one process's share of the cases with every variant and append what is measured to its file of results."""
-    settings, tuning = load_settings(), what != "test"
+    settings, tuning = load_settings(HERE), what != "test"
     torch.set_num_threads(max(1, torch.get_num_threads() // given.jobs))
     split = "validation" if tuning else "test"
     count = given.scenes or settings["tuning_scenes" if tuning else "scenes"]
@@ -213,12 +182,6 @@ def measured(case: Case, indices: tuple[int, ...], video: np.ndarray) -> dict[st
     }
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a results file; of a pair that was begun twice, the later ones."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return list({(line["id"], line["restore"]): line for line in lines}.values())
-
-
 def tuned(lines: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
     """For each tuned method the tried settings with the best mean PSNR off the keyframes, as edited."""
     best: dict[str, tuple[float, dict[str, Any]]] = {}
@@ -231,22 +194,6 @@ def tuned(lines: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, An
         if values and float(np.mean(values)) > best.get(variant.name, (-1.0, {}))[0]:
             best[variant.name] = float(np.mean(values)), variant.settings
     return {name: values for name, (_, values) in best.items()}
-
-
-def weights_of(model: str) -> str:
-    """What the lines of a model's results say of it: 16 digits of the hash of its files."""
-    return digest(hash_files(open_wan(model), print))[:16]
-
-
-def tidy(what: str, weights: str) -> None:
-    """Drop lines that other weights made, and those of a pair that was not finished."""
-    for path in sorted(RESULTS.glob(f"{what}_*.jsonl")):
-        lines = read(path)
-        whole = {x["id"] for x in lines if x["restore"] == "none" and x.get("weights") == weights}
-        kept = [line for line in lines if line["id"] in whole]
-        if len(kept) < len(lines):
-            print(f"{path.name}: {len(lines) - len(kept)} results of other weights or unfinished are dropped")
-            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def main() -> None:
@@ -266,7 +213,7 @@ def main() -> None:
             lines = [line for path in sorted(RESULTS.glob("tune_*.jsonl")) for line in read(path)]
             (HERE / "tuned.yaml").write_text(yaml.safe_dump(tuned(lines, settings)))
             continue
-        tidy(what, weights_of(load_settings()["model"]))
+        tidy(RESULTS, what, weights_of(load_settings(HERE)["model"]))
         spawn(work, (what, given), nprocs=given.jobs)
 
 

@@ -5,14 +5,16 @@ Writes results/table.md, results/results.csv and results/distance.png. Means are
 """
 
 import csv
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run import CEILING, RESULTS, Variant, load_settings, read, variants
+from run import CEILING, HERE, RESULTS, Variant, load_settings, read, variants
 
-from wanedit.metrics.functional import bootstrap
+sys.path.append(str(HERE.parent))
+from court import interval, mean
 
 OURS = "covariance"
 COLUMNS = {
@@ -54,20 +56,6 @@ def grouped(lines: list[Line], spacings: list[int]) -> Groups:
         if line["method"] not in restored:
             groups["keyframes", line["spacing"]][line["method"]].append(line)
     return groups
-
-
-def mean(lines: list[Line], name: str) -> float:
-    """Of the lines that have this value."""
-    values = [line[name] for line in lines if line[name] is not None]
-    return float(np.mean(values)) if values else float("nan")
-
-
-def interval(lines: list[Line], others: list[Line]) -> bootstrap.Interval:
-    """Mean PSNR difference `lines` - `others` and its 95 %, resampling scenes: edits of a scene are not independent."""
-    ours = {(x["seed"], x["edit"]): x["psnr"] for x in lines}
-    shared = [x for x in others if (x["seed"], x["edit"]) in ours]
-    gaps, seeds = [ours[x["seed"], x["edit"]] - x["psnr"] for x in shared], [x["seed"] for x in shared]
-    return bootstrap.interval(gaps, seeds)
 
 
 def table(groups: dict[str, list[Line]], spacing: int) -> list[str]:
@@ -166,7 +154,7 @@ def draw_distance(groups: Groups, widest: int, path: Path) -> None:
 
 def main() -> None:
     """Read every results/test_*.jsonl and write the three files."""
-    settings = load_settings()
+    settings = load_settings(HERE)
     spacings = settings["spacings"]
     lines = [line for path in sorted(RESULTS.glob("test_*.jsonl")) for line in read(path)]
     tried = [line for path in sorted(RESULTS.glob("ablate_*.jsonl")) for line in read(path)]

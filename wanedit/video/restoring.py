@@ -105,12 +105,12 @@ class Restoration:
         frames = range(0 if before is None else before + 1, len(self.source) if after is None else after)
         if not frames:
             return
-        ways: list[Iterator[_Sight]] = []
+        ways: list[Iterator[Sight]] = []
         if before is not None:
-            ways.append(self._seen(before, frames))
+            ways.append(self.seen(before, frames))
         if after is not None:
             # Motion is followed away from its keyframe, so this side is known only when all of it is.
-            ways.append(iter([*self._seen(after, frames[::-1])][::-1]))
+            ways.append(iter([*self.seen(after, frames[::-1])][::-1]))
         ends = [at for at in (before, after) if at is not None]
         edits = [(self.source[at], self.keyframes[self.indices.index(at)]) for at in ends]
         if self.kind == "residual":
@@ -127,7 +127,7 @@ class Restoration:
             yield self._with_keyframes(t, sights, own, shown, table)
 
     def _with_keyframes(
-        self, t: int, sights: Sequence["_Sight"], own: list[Levels], shown: list[Levels], table: "EditTable"
+        self, t: int, sights: Sequence["Sight"], own: list[Levels], shown: list[Levels], table: "EditTable"
     ) -> Levels:
         """What the keyframes say of frame t, in the model's picture as far as they can be believed."""
         source, made = self.source[t].astype(np.float32), self._with_source(t)
@@ -172,7 +172,7 @@ class Restoration:
     def _enlarged(self, values: np.ndarray) -> np.ndarray:
         return cv2.resize(values, self.source.shape[2:0:-1])
 
-    def _seen(self, at: int, frames: range) -> Iterator["_Sight"]:
+    def seen(self, at: int, frames: range) -> Iterator["Sight"]:
         """How the keyframe `at` is seen from each of `frames`, which lead away from it one by one.
 
         Motion is estimated in one hop and along the frames between, and each pixel takes the more believed of the two:
@@ -190,10 +190,10 @@ class Restoration:
                 other = _believed(here, there, *hop)
                 flow = np.where((other > belief)[..., None], hop[0], flow)
                 belief = np.maximum(belief, other)
-            yield _Sight(abs(t - at), flow, belief)
+            yield Sight(abs(t - at), flow, belief)
             previous = here
 
-    def _carried(self, sights: Sequence["_Sight"], pictures: Sequence[Sequence[Levels]]) -> list[Levels]:
+    def _carried(self, sights: Sequence["Sight"], pictures: Sequence[Sequence[Levels]]) -> list[Levels]:
         """Each of `pictures`, which has one picture of every keyframe, as the sights see it: their mean.
 
         Of two that are believed alike the nearer counts more, one that is believed alone counts alone.
@@ -229,7 +229,7 @@ def restored_segment(
 
 
 @dataclass(frozen=True)
-class _Sight:
+class Sight:
     """How a keyframe is seen from another frame, at MOTION_SIDE: where each pixel comes from, how far believed."""
 
     distance: int
@@ -237,7 +237,7 @@ class _Sight:
     belief: Weight
 
 
-def _belief(sights: Sequence[_Sight]) -> Weight:
+def _belief(sights: Sequence[Sight]) -> Weight:
     """The more one keyframe is believed, the less others need be; they do not add up."""
     return np.max([sight.belief for sight in sights], axis=0)
 
