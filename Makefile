@@ -87,7 +87,9 @@ experiments: $(VENV)
 	for grid in experiments/*/grid.yaml; do $(BIN) -m wanedit ablate $${grid%/grid.yaml} --jobs 2 || exit; done
 	$(BIN) experiments/01_keyframe_propagation/run.py all --jobs 2
 	$(BIN) experiments/01_keyframe_propagation/table.py
+	$(BIN) experiments/09_joins/limit.py 64
 	$(BIN) -m paper.make.real_frames
+	$(BIN) -m paper.make.joins
 	$(BIN) -m paper.make
 
 figures: $(VENV)

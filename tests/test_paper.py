@@ -9,8 +9,10 @@ import tarfile
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from math_verification.__main__ import main as verify
 from math_verification.claims import CLAIMS as MODULES
@@ -20,9 +22,9 @@ from paper.make import records
 from paper.make.ablations import MOST_PANELS, Experiment, _panel
 from paper.make.ablations import make as make_ablations
 from paper.make.arxiv import archive
-from paper.make.look import SERIES
+from paper.make.look import SERIES, write_strips
 from paper.make.propagation import load
-from paper.make.records import CLAIMS, JUNCTION_FAULTS, PAPER, PROPAGATION, ROOT, MissingRecordError
+from paper.make.records import CLAIMS, JOINS, JUNCTION_FAULTS, PAPER, PROPAGATION, ROOT, MissingRecordError
 from paper.make.statistics import paired
 from paper.make.tex import Numbers
 
@@ -109,6 +111,36 @@ def test_differences_are_those_of_the_experiments_own_table() -> None:
     found = paired(groups["none", 8, "covariance"], groups["none", 8, "flowedit"])
     line = "| flowedit | {:+.2f} ({:+.2f} … {:+.2f}) |".format(*found)
     assert line in (PROPAGATION / "results" / "table.md").read_text(encoding="utf-8")
+
+
+def test_gains_of_ablations_are_those_of_their_own_tables() -> None:
+    spacing, joins = Experiment(records.EXPERIMENTS / "03_keyframe_spacing"), Experiment(JOINS)
+    for found, words, place in (
+        (spacing, "covariance | 8", {"method": "covariance", "spacing": "8"}),
+        (joins, "apart, unrestored | 64 | 64", {"joins": "apart, unrestored", "scenes": "64"}),
+    ):
+        gain = found.gain(found.measures[0], **place)
+        assert gain is not None
+        digits = 3 if abs(gain.mean) < 1 else 2
+        told = "{:+.{d}f} ({:+.{d}f} … {:+.{d}f})".format(*gain[:3], d=digits)
+        table = (found.folder / "results" / "table.md").read_text(encoding="utf-8")
+        assert f"| {words} | {told} |" in table.split("## Paired differences")[1]
+    at_baseline = spacing.gain("psnr_off", method="flowedit", spacing="8")
+    assert at_baseline is not None
+    assert at_baseline[:3] == (0, 0, 0)
+    assert spacing.gain("psnr_off", method="nobody", spacing="8") is None
+
+
+def test_frames_are_kept_with_what_they_are(tmp_path: Path) -> None:
+    clips = {
+        name: [*np.full((5, 8, 16, 3), level, np.uint8)] for name, level in (("dark", 20), ("light", 220))
+    }
+    write_strips(tmp_path / "a.png", clips, [1, 3], 4, {"keyframes": [3]})
+    sheet, about = np.asarray(Image.open(tmp_path / "a.png")), records.read_json(tmp_path / "a.json")
+    assert about == {"rows": ["dark", "light"], "frames": [1, 3], "keyframes": [3]}
+    assert sheet.shape == (4, 8, 3)
+    assert (sheet[:2] == 20).all()
+    assert (sheet[2:] == 220).all()
 
 
 def test_a_claim_is_judged_from_its_record_as_it_was_when_measured() -> None:

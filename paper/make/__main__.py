@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from paper.make import ablations, claims, junctions, propagation, real_frames, timeline
+from paper.make import ablations, claims, joins, junctions, propagation, real_frames, timeline
 from paper.make.look import PAPER as LOOK
 from paper.make.records import PAPER, MissingRecordError
 from paper.make.tex import Numbers
@@ -33,6 +33,7 @@ def make(out: Path) -> None:
         claims.make(out, numbers)
         propagation.make(out, numbers)
         junctions.make(out, numbers)
+        joins.make(out, numbers)
         real_frames.make(out, numbers)
         ablations.make(out)
     numbers.write(out / "numbers.tex")

@@ -1,19 +1,25 @@
 """Every experiment that `wanedit ablate` has recorded: a figure where something is a number, a table where it is not.
 
 An experiment is experiments/NN_name with grid.yaml, which says what to draw, and results/summary.csv, with a column for
-each axis and `measure, mean, low, high, n`. ablations.tex takes in those that have both, so that a new record needs no
-line of main.tex; those in EXPECTED without a record are named there as not made yet.
+each axis and `measure, mean, low, high, n`; paired differences to the grid's baseline are of results.csv. ablations.tex
+takes in all that have both, but for those that have a section of their own: a new record needs no line of main.tex.
+Those in EXPECTED without a record are named there as not made yet.
 """
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from paper.make.look import SERIES, axes_row, save
-from paper.make.records import EXPERIMENTS, read_csv, read_yaml
+from paper.make.records import EXPERIMENTS, JOINS, read_csv, read_yaml
 from paper.make.tex import HEAD, escape, write_table
+from wanedit.jobs.ablate.grid import label_text
+from wanedit.jobs.ablate.results import Results
+from wanedit.jobs.ablate.results import Row as Value
+from wanedit.metrics.functional.bootstrap import Interval
 
 EXPECTED = (
     "02_alpha_controller_shift",
@@ -24,6 +30,8 @@ EXPECTED = (
     "07_junction_smoothing",
     "08_steps",
 )
+# Those that have a section, a figure and numbers of their own.
+TOLD = (JOINS.name,)
 FIXED = ("measure", "mean", "low", "high", "n")
 UNITS = {
     "psnr_off": "PSNR off the keyframes, dB",
@@ -50,7 +58,7 @@ class Experiment:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.name = folder.name
+        self.folder, self.name = folder, folder.name
         self.grid: dict[str, Any] = read_yaml(folder / "grid.yaml")
         self.title, self.shows = self.grid["title"], " ".join(self.grid["shows"].split())
         self.rows = read_csv(folder / "results" / "summary.csv")
@@ -67,15 +75,36 @@ class Experiment:
         recorded = list(dict.fromkeys(row["measure"] for row in self.rows))
         return [m for m in self.grid.get("measures", recorded) if m in recorded]
 
+    @cached_property
+    def results(self) -> Results:
+        """Every value of every clip, as the experiment's own tables have them."""
+        rows = [
+            Value(
+                run=cells["run"],
+                item=cells["item"],
+                group=cells["group"],
+                seed=int(cells["seed"]),
+                point=tuple(cells[axis] for axis in self.axes),
+                measure=cells["measure"],
+                value=float(cells["value"]),
+            )
+            for cells in read_csv(self.folder / "results" / "results.csv")
+        ]
+        return Results(self.axes, rows, {})
+
     def plots(self) -> list[dict[str, Any]]:
-        """The grid's figures over numbers, of the axes that it had when it was recorded."""
-        return [
+        """The grid's figures over numbers, of the axes that it had when it was recorded.
+
+        Where gains are drawn, the same measure's levels are not: scenes differ by more than what is compared.
+        """
+        drawn = [
             f
             for f in self.grid.get("figures", [])
-            # Gains are paired, which the means of a summary cannot tell.
             if {f["x"], f.get("lines"), f.get("panels")} - {None} <= {*self.rows[0]}
-            if self.is_number(f["x"]) and f["y"] in self.measures and not f.get("gain")
+            if self.is_number(f["x"]) and f["y"] in self.measures
         ]
+        gained = [(f["x"], f["y"]) for f in drawn if f.get("gain")]
+        return [f for f in drawn if f.get("gain") or (f["x"], f["y"]) not in gained]
 
     def panels(self) -> list[tuple[dict[str, Any], str | None]]:
         """All of these figures, each at every value of its panels."""
@@ -100,14 +129,32 @@ class Experiment:
         """Whether all values of an axis are."""
         return all(_is_number(row[axis]) for row in self.rows if row[axis] != "")
 
-    def at(self, measure: str, **places: str) -> Row | None:
-        """The one row there; None where there is none, or more than one."""
+    def at(self, measure: str, **places: str) -> Interval | None:
+        """What was found there; None where nothing was, or at more than one point."""
         found = [
             row
             for row in self.rows
             if row["measure"] == measure and all(row[a] == v for a, v in places.items())
         ]
-        return found[0] if len(found) == 1 else None
+        return told(found[0]) if len(found) == 1 else None
+
+    @property
+    def baseline(self) -> dict[str, str]:
+        """What differences are to, of the axes that the grid had when it was recorded."""
+        return {n: label_text(v) for n, v in self.grid.get("baseline", {}).items() if n in self.axes}
+
+    def gain(self, measure: str, **places: str) -> Interval | None:
+        """The paired differences there to the baseline with these values otherwise; None where either is missing.
+
+        Of several points with these values it is the first, as in the experiment's own figures.
+        """
+        ours, theirs = self.results.at(places), self.results.at(places | self.baseline)
+        return self.results.gain(ours[0], theirs[0], measure) if ours and theirs else None
+
+
+def told(row: Row) -> Interval:
+    """The numbers of a row of summary.csv."""
+    return Interval(float(row["mean"]), float(row["low"]), float(row["high"]), int(row["n"]))
 
 
 def _is_number(text: str) -> bool:
@@ -126,7 +173,7 @@ def recorded(folder: Path = EXPERIMENTS) -> list[Experiment]:
 
 def make(out: Path, folder: Path = EXPERIMENTS) -> None:
     """Figures, tables, and ablations.tex, which shows them."""
-    experiments = recorded(folder)
+    experiments = [experiment for experiment in recorded(folder) if experiment.name not in TOLD]
     for name in ("figures", "tables"):
         (out / name).mkdir(parents=True, exist_ok=True)
     drawn = [experiment for experiment in experiments if experiment.plots()]
@@ -166,7 +213,11 @@ def _table(experiments: list[Experiment]) -> str:
 
 def _float(kind: str, label: str, body: str, experiments: list[Experiment]) -> str:
     counts = "; ".join(f"{escape(e.title)}: {_clips(e)}" for e in experiments)
-    caption = rf"Ablations: means, and 95\,\% bootstrap intervals where they fit. {counts}."
+    bands = {
+        "figure": r"means; differences to the baseline are paired, with 95\,\% bootstrap intervals as bands",
+        "table": r"means, and 95\,\% bootstrap intervals where they fit",
+    }
+    caption = rf"Ablations: {bands[kind]}. {counts}."
     size = r"\footnotesize\setlength{\tabcolsep}{4pt}" if kind == "table" else ""
     head = rf"\begin{{{kind}}}[tbp]\centering{size}"
     return "\n".join([head, body, rf"\caption{{{caption}}}\label{{{label}}}", rf"\end{{{kind}}}", ""])
@@ -191,7 +242,8 @@ def _best(experiment: Experiment) -> str:
     best = {name: pick(rows, key=lambda row: float(row["mean"])) for name, rows in groups.items()}
     where = r"Figure~\ref{fig:ablations}" if experiment.plots() else r"Table~\ref{tab:ablations}"
     found = "; ".join(
-        f"{_named(lines, name)}{_mean(row)} at {_place(experiment, row, lines)}" for name, row in best.items()
+        f"{_named(lines, name)}{_mean(told(row))} at {_place(experiment, row, lines)}"
+        for name, row in best.items()
     )
     return f"The best by {_label(measure, inline=True)} ({where}): {found}."
 
@@ -223,8 +275,8 @@ def _label(measure: str, inline: bool = False) -> str:
     return plain.removesuffix(", dB") if inline else plain
 
 
-def _mean(row: Row, interval: bool = True) -> str:
-    mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
+def _mean(found: Interval, interval: bool = True) -> str:
+    mean, low, high, _ = found
     digits = 1 if abs(mean) >= 100 else 2 if abs(mean) >= 1 else 3
     if not interval:
         return f"{mean:.{digits}f}"
@@ -238,7 +290,7 @@ def _tabulate(experiment: Experiment, path: Path) -> None:
     body = []
     for place in places:
         found = [experiment.at(m, **dict(zip(experiment.axes, place, strict=True))) for m in measures]
-        cells = [_mean(row, len(measures) <= ROOM) if row else "" for row in found]
+        cells = [_mean(one, len(measures) <= ROOM) if one else "" for one in found]
         body.append([*map(_value, place), *cells])
     header = [*(a.replace("_", " ") for a in experiment.axes), *(_short(m) for m in measures)]
     write_table(path, "l" * len(experiment.axes) + "r" * len(measures), header, [body])
@@ -252,14 +304,14 @@ def _short(measure: str) -> str:
 def _draw(experiment: Experiment, path: Path) -> None:
     """The grid's figures side by side, each over the values of its panels."""
     panels = experiment.panels()[:MOST_PANELS]
-    measures = [plot["y"] for plot, _ in panels]
+    shown = [(plot["y"], bool(plot.get("gain"))) for plot, _ in panels]
     width = 3.2 if len(panels) == 1 else 6.5
-    figure, axes = axes_row(len(panels), 1.95, width, share_y=len(set(measures)) == 1)
+    figure, axes = axes_row(len(panels), 1.95, width, share_y=len(set(shown)) == 1)
     figure.suptitle(experiment.title, fontsize=8)
     for k, (axis, (plot, value)) in enumerate(zip(axes, panels, strict=True)):
         _panel(axis, experiment, plot, value)
-        if k == 0 or measures[k] != measures[k - 1]:
-            axis.set_ylabel(_label(measures[k]).replace(" off the keyframes", " off"))
+        if k == 0 or shown[k] != shown[k - 1]:
+            axis.set_ylabel(_label(plot["y"]).replace(" off the keyframes", " off"))
     handles, names = axes[0].get_legend_handles_labels()
     if names:
         figure.legend(handles, names, loc="outside lower center", ncols=3 if len(panels) == 1 else 6)
@@ -280,29 +332,28 @@ def _panel(axis: Any, experiment: Experiment, plot: dict[str, Any], value: str |
     axis.set_xticks([float(tick) for tick in ticks], [f"{float(tick):g}" for tick in ticks])
     axis.minorticks_off()
     axis.set_xlabel(plot["x"].replace("_", " "))
-    if value is not None:
-        axis.set_title(f"{plot['panels'].replace('_', ' ')} {float(value):g}" if _is_number(value) else value)
+    titles = [f"{plot['panels'].replace('_', ' ')} {_value(value)}"] if value is not None else []
+    if plot.get("gain"):
+        to = ", ".join(f"{name} {_value(v)}" for name, v in experiment.baseline.items())
+        titles.append(f"difference to {to.replace('_', ' ')}")
+    axis.set_title(", ".join(titles))
 
 
 def _curve(
     axis: Any, experiment: Experiment, plot: dict[str, Any], place: Row, colour: str, look: str
 ) -> None:
-    """One line with its intervals."""
-    found = [
-        (float(v), experiment.at(plot["y"], **place, **{plot["x"]: v})) for v in experiment.values(plot["x"])
-    ]
-    points = [
-        (x, float(row["mean"]), float(row["low"]), float(row["high"])) for x, row in found if row is not None
-    ]
+    """One line; of gains with their intervals."""
+    find = experiment.gain if plot.get("gain") else experiment.at
+    found = [(float(v), find(plot["y"], **place, **{plot["x"]: v})) for v in experiment.values(plot["x"])]
+    points = [(x, *one[:3]) for x, one in found if one is not None]
     name = place.get(plot.get("lines") or "", "").replace("_", " ")
     if not points:
         # A line to which this axis means nothing has one value for all of it.
-        whole = experiment.at(plot["y"], **place, **{plot["x"]: ""})
+        whole = find(plot["y"], **place, **{plot["x"]: ""})
         if whole is not None:
-            axis.axhline(
-                float(whole["mean"]), color=colour, linestyle=look[1:], linewidth=1.2, label=name or None
-            )
+            axis.axhline(whole.mean, color=colour, linestyle=look[1:], linewidth=1.2, label=name or None)
         return
     x, mean, low, high = zip(*points, strict=True)
     axis.plot(x, mean, look, color=colour, label=name or None)
-    axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    if plot.get("gain"):
+        axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)

@@ -1,9 +1,13 @@
 """One look for all figures of the paper, and the same bytes in every run."""
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from PIL import Image
 
 from math_verification.figures import (
     BLACK,
@@ -57,3 +61,51 @@ def axes_row(
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False, sharey=share_y)[0]
     return figure, list(axes)
+
+
+def write_strips(
+    record: Path, clips: Mapping[str, Sequence[np.ndarray]], shown: Sequence[int], wide: int, about: Mapping
+) -> None:
+    """Keep the shown frames of every clip, a row each, as a picture, and beside it as JSON what they are.
+
+    Args:
+        record: the picture; the JSON has its name.
+        clips: by the name of its row; frames (h, w, 3) in bytes, all of one shape.
+        wide: pixels along a frame of the picture.
+        about: what else the JSON should say.
+    """
+    first = np.asarray(next(iter(clips.values()))[0])
+    size = (wide, round(wide * first.shape[0] / first.shape[1]))
+    rows = [
+        np.hstack(
+            [
+                np.asarray(Image.fromarray(np.asarray(clip[t])).resize(size, Image.Resampling.LANCZOS))
+                for t in shown
+            ]
+        )
+        for clip in clips.values()
+    ]
+    Image.fromarray(np.vstack(rows)).save(record, optimize=True)
+    told = {"rows": list(clips), "frames": list(shown), **about}
+    record.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def draw_strips(record: Path, about: Mapping, path: Path) -> None:
+    """The figure of such a record; frames among `about["keyframes"]` are framed and said to be."""
+    sheet, rows, frames = np.asarray(Image.open(record)), about["rows"], about["frames"]
+    high, wide = sheet.shape[0] // len(rows), sheet.shape[1] // len(frames)
+    figure = Figure(
+        figsize=(WIDTH, WIDTH / len(frames) * high / wide * len(rows) + 0.35), layout="constrained"
+    )
+    axes = figure.subplots(len(rows), len(frames), squeeze=False)
+    for r, name in enumerate(rows):
+        axes[r][0].set_ylabel(name)
+        for c, frame in enumerate(frames):
+            axis = axes[r][c]
+            axis.imshow(sheet[r * high : (r + 1) * high, c * wide : (c + 1) * wide], interpolation="none")
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set(visible=frame in about["keyframes"], color=RED, linewidth=1.6)
+    for axis, frame in zip(axes[0], frames, strict=True):
+        axis.set_title(f"{frame}, keyframe" if frame in about["keyframes"] else f"{frame}")
+    save(figure, path)

@@ -13,13 +13,18 @@ EXPERIMENTS = ROOT / "experiments"
 CLAIMS = PAPER / "records" / "math_verification.json"
 JUNCTION_FAULTS = PAPER / "records" / "junction_faults.csv"
 REAL_FRAMES = PAPER / "records" / "real_frames.png"
+JOIN_FRAMES = PAPER / "records" / "join_frames.png"
 PROPAGATION = EXPERIMENTS / "01_keyframe_propagation"
+JOINS = EXPERIMENTS / "09_joins"
 
 MAKES = {
     CLAIMS: "python -m math_verification --json paper/records/math_verification.json",
     JUNCTION_FAULTS: "python -m paper.make.junction_faults",
     REAL_FRAMES: "python -m paper.make.real_frames",
     REAL_FRAMES.with_suffix(".json"): "python -m paper.make.real_frames",
+    JOIN_FRAMES: "python -m paper.make.joins",
+    JOIN_FRAMES.with_suffix(".json"): "python -m paper.make.joins",
+    JOINS / "results" / "limit.csv": "python experiments/09_joins/limit.py 64",
     PROPAGATION / "results" / "results.csv": "python experiments/01_keyframe_propagation/table.py",
 }
 
@@ -52,6 +57,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def read_yaml(path: Path) -> Any:
     """A settings file."""
     return yaml.safe_load(need(path).read_text(encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """What a record says of itself."""
+    return json.loads(need(path).read_text(encoding="utf-8"))
 
 
 def read_lines(*paths: Path) -> list[dict[str, Any]]:
