@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.runs import Run
 from wanedit import EditConfig, EditResult, GenerationConfig
@@ -95,3 +97,15 @@ def test_an_edit_has_both_too(
     assert line["attention"] == NEAR
     unasked = make_edit_plan(edit_config(method="copy_source", compile=True))
     assert any("compile True is not used" in note for note in unasked.warnings)
+
+
+def test_a_run_of_rounded_weights_is_near_the_exact_one_and_has_names_of_its_own(
+    run: Run, tmp_path: Path
+) -> None:
+    def latents(way: str) -> torch.Tensor:
+        made = run(output=str(tmp_path / way), weights=way, save_latents=True)
+        files = sorted((made.video.parent / "segments").glob("segment_*.safetensors"))
+        return torch.cat([load_file(file)["latents"].flatten() for file in files])
+
+    exact, rounded = latents("full"), latents("int8")
+    assert 1e-4 < float((rounded - exact).norm() / exact.norm()) < 0.02

@@ -1,5 +1,6 @@
 """What fits a card: the quickest way that does, its words, and what is estimated of it."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.tasks import ChainSettings
 from wanedit.runtime.cost import cross_bytes
-from wanedit.runtime.fit import CARDS, CONTEXT, GAPS, GB, Sizes, card_memory, fit, measure, weight_bytes
+from wanedit.runtime.fit import CARDS, CONTEXT, GAPS, GB, Sizes, best, card_memory, fit, measure, weight_bytes
 from wanedit.wan.load import open_wan, transformer_dtype
 
 # Of Wan2.1-FLF2V-14B in bfloat16 at 480p, roughly: round numbers, by which everything can be worked out by hand.
@@ -65,13 +66,68 @@ def test_an_error_names_the_card_that_would_do_and_that_one_does() -> None:
         fit(replace(SIZES, decoding=dict.fromkeys(SIZES.decoding, 20 * GB)), 16)
 
 
+# The same model as an fp8 file has it, and rounded to int8: its blocks half as large.
+AS_FILE = replace(SIZES, block=GB * 3 // 8, weights="file")
+ROUNDED_SIZES = replace(SIZES, block=GB * 3 // 8, weights="int8")
+
+
+def test_weights_are_as_they_are_or_as_small_as_in_the_file_and_rounded_only_where_nothing_else_fits() -> (
+    None
+):
+    all_three = (SIZES, AS_FILE, ROUNDED_SIZES)
+    assert [best(all_three, g).weights for g in (80, 48, 36, 24)] == ["full", "full", "file", "file"]
+    # Rounding alone would keep more there, and is not taken.
+    exact = best((SIZES, ROUNDED_SIZES), 24)
+    assert (exact.weights, exact.resident) == ("full", fit(SIZES, 24).resident)
+    # Two blocks in bfloat16 are more than this card has beside what computes.
+    large = replace(SIZES, block=2 * GB)
+    small = replace(large, block=GB, weights="int8")
+    with pytest.raises(ResourceError):
+        fit(large, 9)
+    found = best((large, small), 9)
+    assert (found.weights, found.words.startswith("9 GB: weights in int8, ")) == ("int8", True)
+    with pytest.raises(ResourceError, match="4 GB do not hold this"):
+        best((large, small), 4)
+    # So they are where the host has no room for more.
+    assert best((SIZES, ROUNDED_SIZES), 24, host=20 * GB).weights == "int8"
+    with pytest.raises(
+        ResourceError, match=r"this machine has 8\.0 GB of host memory; expected a larger card"
+    ):
+        best((SIZES, ROUNDED_SIZES), 24, host=8 * GB)
+
+
+def test_asked_for_weights_are_planned_named_and_hashed_where_they_change_results(
+    keyframes: list[Any], tmp_path: Any
+) -> None:
+    said = " ".join(
+        run_cli(*command(keyframes, tmp_path / "out", "--dry_run", "--fit=12", "--weights=int8")).out.split()
+    )
+    assert "12 GB: weights in int8, all stays on the card" in said
+    assert "weights in int8" in said.split("sampler")[1].split("passes")[0]
+    config = GenerationConfig(keyframes=keyframes, size="32*32", base_seed=1)
+    plans = {way: make_plan(replace(config, weights=way)) for way in ("auto", "full", "file", "int8", "fp8")}
+    names = {way: plan.tasks[0].digest for way, plan in plans.items()}
+    assert names["auto"] == names["full"] == names["file"]
+    assert len(set(names.values())) == 3
+    assert any("weights file is full here" in note for note in plans["file"].warnings)
+    assert [plans[way].config.weights for way in ("auto", "int8")] == ["auto", "int8"]
+
+
+def test_an_8_bit_model_is_measured_smaller_and_says_what_rounding_would_do() -> None:
+    tiny = open_wan("tiny")
+    full, int8 = (measure(tiny, 17, (64, 64), guided=True, weights=way) for way in ("full", "int8"))
+    assert 0.5 < int8.block / full.block < 0.55
+    assert int8.activations > full.activations
+
+
 def test_weights_are_counted_in_the_formats_that_they_are_loaded_in() -> None:
     model = small.transformer("flf2v", num_layers=3)
     shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
     for dtype in (torch.bfloat16, torch.float32):
         dtype_of = transformer_dtype(dtype)
         held = {name: weight.to(dtype_of(name)) for name, weight in model.named_parameters()}
-        fixed, block, blocks = weight_bytes(shapes, dtype_of)
+        sizes = {name: math.prod(shape) * dtype_of(name).itemsize for name, shape in shapes.items()}
+        fixed, block, blocks = weight_bytes(sizes)
         assert fixed + block * blocks == sum(one.numel() * one.element_size() for one in held.values())
         assert blocks == 3
 

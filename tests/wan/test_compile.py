@@ -31,6 +31,27 @@ for kind in ("vace", "ti2v"):
         model(**(inputs if kind == "vace" else inputs | {"timestep": torch.full((1, slots), 500.0)}))
         found(test=kind, graphs=counter.frame_count)
 
+from wanedit.wan.packed import PackedLinear, rounded
+counter, model, eagerly = CompileCounter(), small.transformer(), small.transformer()
+for one in (model, eagerly):
+    for block in one.block_list():
+        for k, kind in ((0, "int8"), (2, "fp8")):
+            block.ffn[k] = PackedLinear(rounded(block.ffn[k].weight, kind), block.ffn[k].bias)
+model.compile_blocks(counter)
+for slots in (4, 7):
+    inputs = small.inputs(model, 2, (slots, 4, 6))
+    found(test="packed", off=off(model(**inputs), eagerly(**inputs)), graphs=counter.frame_count)
+
+# What is told along time has a graph of its own.
+counter, model = CompileCounter(), small.transformer("t2v")
+model.compile_blocks(counter)
+one = small.transformer("t2v")
+for slots in (4, 7):
+    inputs = small.inputs(model, 1, (slots, 4, 6))
+    told = {"text": inputs["text"].repeat(1, 3, 1)[:, :20], "penalty": torch.arange(2.0 * slots).reshape(slots, 2)}
+    apart = [m.velocity(inputs["latents"], inputs["timestep"], m.prepare((slots, 4, 6), **told)) for m in (model, one)]
+    found(test="told", off=off(*apart), graphs=counter.frame_count)
+
 from wanedit.wan import attention
 from wanedit.wan.config import ATTENTIONS
 eager = 0
@@ -93,6 +114,12 @@ def test_segments_of_all_lengths_and_sizes_share_a_graph(blocks: Lines) -> None:
 def test_hint_blocks_and_times_of_each_slot_have_a_graph_of_their_own_and_no_more(blocks: Lines) -> None:
     assert of(blocks, "vace", "graphs") == [2, 2, 2]
     assert of(blocks, "ti2v", "graphs") == [1, 1, 1]
+
+
+def test_packed_weights_and_prompts_along_time_compile_whole_for_all_lengths(blocks: Lines) -> None:
+    for test in ("packed", "told"):
+        assert of(blocks, test, "graphs") == [1, 1]
+        assert max(of(blocks, test, "off")) < 1e-6
 
 
 def test_attention_is_checked_outside_of_the_graph_and_computed_in_it(blocks: Lines) -> None:

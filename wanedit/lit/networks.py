@@ -180,7 +180,8 @@ class WanModule(Worker[Task], ABC):
         home = torch.device("cpu") if self._offloading(device) else device
         vae = load_vae(self.folder, device)
         boundary = self.computing.boundary_timestep
-        transformer = load_transformer(self.folder, home, default_dtype(device), boundary)
+        weights = self.computing.weights
+        transformer = load_transformer(self.folder, home, default_dtype(device), boundary, weights)
         transformer.set_attention(self.computing.attention)
         if self.crew.tokens is not None:
             transformer.spread(self.crew.tokens)

@@ -400,6 +400,7 @@ class SamplerSettings:
         boundary_timestep: down to which the high-noise expert of two answers; None for the model's own.
         cache: answers in the network's place where it may; None for never.
         attention: which of `wanedit.wan.config.ATTENTIONS` is asked.
+        weights: in memory, as `wanedit.wan.load.load_transformer` takes them.
         compile: have the transformer's blocks and the decoding of whole clips compiled.
         offload_model: on an accelerator, the transformer is in host memory while the VAE works, and of two
             experts only the one that answers is on the device.
@@ -421,6 +422,7 @@ class SamplerSettings:
     boundary_timestep: float | None = field(default=None, kw_only=True)
     cache: StepCache | None = field(default=None, kw_only=True)
     attention: str = field(default="sdpa", kw_only=True)
+    weights: str = field(default="full", kw_only=True)
     compile: bool = field(default=False, kw_only=True)
     offload_model: bool = field(default=True, kw_only=True)
     t5_cpu: bool = field(default=False, kw_only=True)
@@ -455,9 +457,9 @@ class SamplerSettings:
             shown = f"{self.num_inference_steps} steps, shift {self.shift:g}"
         low = "" if self.guidance_scale_low is None else f", then {self.guidance_scale_low:g}"
         cache = "" if self.cache is None else f", {type(self.cache).__name__}"
-        how = (
-            "" if self.attention == "sdpa" else f", attention {self.attention}"
-        ) + ", compiled" * self.compile
+        how = "" if self.attention == "sdpa" else f", attention {self.attention}"
+        how += "" if self.weights in ("full", "file") else f", weights in {self.weights}"
+        how += ", compiled" * self.compile
         name = GUIDANCES.name_of(type(self.guide.guidance))
         by = "" if name == "cfg" else f" by {name}"
         end, start = self.guide.interval

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
+import torch
 
 from wanedit.errors import ResourceError
 from wanedit.lit.tasks import CoDenoising, DecodeTask, EditTask, SegmentTask
 from wanedit.lit.velocity import BATCHED_UP_TO
 from wanedit.timeline import STRIDE
+from wanedit.wan.checkpoint import held_bytes
 from wanedit.wan.condition import image_part, text_part
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
-from wanedit.wan.load import WanFolder, phases, read_vae_config, text_dtype, vae_part
+from wanedit.wan.load import WanFolder, phases, read_vae_config, text_dtype, transformer_dtype, vae_part
 from wanedit.wan.vae import WARM_UP, decoding_bytes
 
 # FFV1 keeps about this share of the raw bytes of camera footage.
@@ -67,19 +69,24 @@ class Memory:
 
 
 def memory(
-    folder: WanFolder, task: SegmentTask | EditTask, guided: bool, bytes_per_weight: int = 4
+    folder: WanFolder,
+    task: SegmentTask | EditTask,
+    guided: bool,
+    bytes_per_weight: int = 4,
+    numbers: str = "full",
 ) -> Memory:
     """Peak of the encoding stage and of the sampling stage, encoders freed in between.
 
     Args:
         bytes_per_weight: 4 on a CPU, 2 on an accelerator.
+        numbers: of weights in memory, as `wanedit.wan.checkpoint.fill` takes them.
     """
     config = folder.config
     activations = activation_bytes(config, task.tokens, guided, bytes_per_weight)
     prompts = max(1, len(task.told)) if isinstance(task, SegmentTask) else 1
     cross = cross_bytes(config, guided, bytes_per_weight, prompts)
-    transformers = [part.num_weights() for part, _ in phases(folder)]
-    weights = max(transformers) * len(transformers) * bytes_per_weight
+    dtype_of = transformer_dtype(torch.float32 if bytes_per_weight == 4 else torch.bfloat16)
+    weights = sum(sum(held_bytes(part.weights(), dtype_of, numbers).values()) for part, _ in phases(folder))
     weights += 4 * vae_part(folder.source).num_weights()
     # With the frames that the decoder is warmed up by, and drops.
     frames = task.sampled_frames + STRIDE * WARM_UP

@@ -6,21 +6,33 @@ and bandwidth.
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import psutil
 import torch
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.lit.edit_clip import EditSettings
 from wanedit.lit.tasks import ChainSettings
 from wanedit.runtime.cost import activation_bytes, cross_bytes, forward_flops
-from wanedit.runtime.settings import RunSettings
+from wanedit.runtime.settings import SampledSettings
 from wanedit.timeline import STRIDE
-from wanedit.wan.checkpoint import DtypeOf
+from wanedit.wan.checkpoint import held_bytes
 from wanedit.wan.condition import image_part, text_part
 from wanedit.wan.config import WanConfig
-from wanedit.wan.load import WanFolder, phases, read_vae_config, text_dtype, transformer_dtype, vae_part
+from wanedit.wan.load import (
+    WanFolder,
+    packed_parts,
+    phases,
+    read_vae_config,
+    text_dtype,
+    transformer_dtype,
+    vae_part,
+)
+from wanedit.wan.packed import PIECE, ROUNDED, packable
 from wanedit.wan.vae import WARM_UP, decoding_bytes
 
 Settings = TypeVar("Settings", ChainSettings, EditSettings)
@@ -28,6 +40,13 @@ GB = 1 << 30
 # Of a card the driver's context takes the one, the allocator's gaps the other.
 CONTEXT, GAPS = int(0.8 * GB), 0.05
 TILES = (None, 512, 256, 128)
+# What a plan calls weights in memory.
+FORMATS = {
+    "full": "bfloat16",
+    "file": "weights as small as in the file",
+    "int8": "weights in int8",
+    "fp8": "weights in fp8",
+}
 # Of its peak a card brings this to the products of a transformer.
 SHARE = 0.5
 
@@ -71,6 +90,7 @@ class Sizes:
         contexts: keys and values of the prompts and pictures.
         activations: of a pass.
         decoding: tile -> beside the weights, to decode the longest piece.
+        weights: how matrices lie in memory, as `wanedit.wan.load.load_transformer` takes it.
     """
 
     text: int
@@ -83,6 +103,7 @@ class Sizes:
     contexts: int
     activations: int
     decoding: dict[int | None, int]
+    weights: str = "full"
 
     @property
     def transformers(self) -> int:
@@ -96,8 +117,9 @@ class Fit:
 
     Attributes:
         gigabytes: of the card.
+        weights: as of `Sizes`.
         resident: blocks that stay on it; the others are brought in turn, see `wanedit.wan.streaming`.
-        offload_model, t5_cpu, tile: as in `RunSettings`.
+        offload_model, t5_cpu, tile: as in `SampledSettings`.
         peak: bytes on the card at most.
         moved: bytes brought to it at each pass of the network.
         host: bytes of weights in host memory.
@@ -112,6 +134,7 @@ class Fit:
     peak: int
     moved: int
     host: int
+    weights: str = "full"
 
     def applied(self, settings: Settings) -> Settings:
         """Settings of a sampler that lay the model out so; what the user asked for stays."""
@@ -120,6 +143,7 @@ class Fit:
             offload_model=self.offload_model,
             t5_cpu=settings.t5_cpu or self.t5_cpu,
             tile=settings.tile or self.tile,
+            weights=self.weights,
             resident=None if self.resident == self.blocks else self.resident,
         )
 
@@ -127,7 +151,7 @@ class Fit:
     def words(self) -> str:
         """As a plan shows it."""
         away = self.blocks - self.resident
-        told = [f"{self.gigabytes:g} GB: bfloat16"]
+        told = [f"{self.gigabytes:g} GB: {FORMATS[self.weights]}"]
         if away:
             told.append(
                 f"{self.resident} of {self.blocks} blocks stay on the card, {away} are brought in turn while those "
@@ -158,12 +182,11 @@ class Fit:
         ]
 
 
-def weight_bytes(shapes: dict[str, tuple[int, ...]], dtype_of: DtypeOf) -> tuple[int, int, int]:
-    """Of a transformer: what is no block, its largest block, and how many there are."""
+def weight_bytes(held: Mapping[str, int]) -> tuple[int, int, int]:
+    """Of the tensors of a transformer: of what is no block, of its largest block, and how many blocks there are."""
     sizes: Counter[str] = Counter()
-    for name, shape in shapes.items():
-        block = name.split(".")[1] if name.startswith("blocks.") else ""
-        sizes[block] += math.prod(shape) * dtype_of(name).itemsize
+    for name, size in held.items():
+        sizes[name.split(".")[1] if name.startswith("blocks.") else ""] += size
     fixed = sizes.pop("", 0)
     return fixed, max(sizes.values()), len(sizes)
 
@@ -175,18 +198,24 @@ def measure(
     guided: bool,
     prompts: int = 1,
     dtype: torch.dtype = torch.bfloat16,
+    weights: str = "full",
 ) -> Sizes:
     """The sizes of a model on an accelerator, for clips of so many sampled frames of (height, width), told so many
     prompts each."""
-    parts = [part for part, _ in phases(folder)]
+    parts = [part.weights() for part, _ in phases(folder)]
     fixed, block, blocks = max(
-        weight_bytes(dict(part.weights().shapes), transformer_dtype(dtype)) for part in parts
+        weight_bytes(held_bytes(part, transformer_dtype(dtype), weights)) for part in parts
     )
     config, width = folder.config, dtype.itemsize
     vae, tokens = read_vae_config(folder.source), math.prod(folder.latent_space.grid(frames, size)) // 4
     # With the frames that the decoder is warmed up by, and drops.
     decoded = frames + STRIDE * WARM_UP
     clip = 2 * 3 * 4 * decoded * math.prod(size)
+    # Of packed weights one matrix is numbers while it computes, and a piece of it in float32 beside.
+    matrices = (
+        math.prod(shape) for part in parts for name, shape in part.shapes.items() if packable(name, shape)
+    )
+    unpacking = 0 if weights == "full" else width * max(matrices, default=0) + 12 * PIECE
     return Sizes(
         text=text_dtype(folder.source, "cuda").itemsize * text_part(folder.source).num_weights(),
         image=4 * image_part(folder.source).num_weights() if config.image_tokens else 0,
@@ -196,13 +225,14 @@ def measure(
         blocks=blocks,
         experts=len(parts),
         contexts=cross_bytes(config, guided, width, prompts),
-        activations=activation_bytes(config, tokens, guided, width),
+        activations=activation_bytes(config, tokens, guided, width) + unpacking,
         decoding={
             tile: decoding_bytes(vae, decoded, size)
             if tile is None
             else clip + decoding_bytes(vae, decoded, (min(tile, size[0]), min(tile, size[1])))
             for tile in TILES
         },
+        weights=weights,
     )
 
 
@@ -245,11 +275,42 @@ def fit(sizes: Sizes, gigabytes: float) -> Fit:
         peak=max(stages),
         moved=away * sizes.block,
         host=max(sizes.transformers if offload else 0, sizes.text if t5_cpu else 0),
+        weights=sizes.weights,
     )
 
 
+def best(options: Sequence[Sizes], gigabytes: float, host: int | None = None) -> Fit:
+    """Of several ways to keep the weights the one that brings the least to the card at each pass, the first of equals;
+    one that rounds them only where no other fits.
+
+    Args:
+        host: bytes of host memory; None for as many as are needed.
+
+    Raises:
+        ResourceError: none fits; as of the last, which is the smallest.
+    """
+    fitting, failed = list[Fit](), ""
+    for sizes in options:
+        try:
+            one = fit(sizes, gigabytes)
+        except ResourceError as error:
+            failed = str(error)
+            continue
+        if host is None or one.host <= host:
+            fitting.append(one)
+        else:
+            failed = (
+                f"{one.words}: this machine has {host / GB:.1f} GB of host memory; expected a larger card, or smaller "
+                "weights (weights int8)"
+            )
+    if not fitting:
+        raise ResourceError(failed)
+    exact = [one for one in fitting if one.weights not in ROUNDED]
+    return min(exact or fitting, key=lambda one: one.moved)
+
+
 def decide_fit(
-    config: RunSettings,
+    config: SampledSettings,
     model: WanFolder,
     frames: int,
     size: tuple[int, int],
@@ -269,7 +330,27 @@ def decide_fit(
         if found is not None:
             asked, shown = f"{found:g}", f": the plan shows what a card of {found:g} GB would do"
         notes.append(f"fit {asked} changes nothing here, where there is no accelerator{shown}")
-    return None if found is None else fit(measure(model, frames, size, guided, prompts), found), notes
+    if found is None:
+        return None, notes
+    ways = [config.weights]
+    if config.weights == "auto":
+        ways = ["full", *(["file"] if packed_parts(model) else []), "int8"]
+    sizes = [measure(model, frames, size, guided, prompts, weights=way) for way in ways]
+    host = psutil.virtual_memory().total if torch.cuda.is_available() else None
+    decided = best(sizes, found, host)
+    with suppress(ResourceError):
+        rounded = fit(sizes[-1], found)
+        if decided.weights not in ROUNDED and decided.moved > rounded.moved:
+            notes.append(
+                f"weights int8 would keep {rounded.resident} of {rounded.blocks} blocks on the card in place of "
+                f"{decided.resident}; they change a velocity by a percent or so"
+            )
+        if config.weights == "auto" and decided.weights in ROUNDED:
+            notes.append(
+                f"the weights are rounded to {decided.weights}, for they fit in no other way: a velocity changes by a "
+                "percent or so"
+            )
+    return decided, notes
 
 
 def card_memory(asked: str | float) -> float | None:

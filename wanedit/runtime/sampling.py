@@ -12,11 +12,13 @@ from wanedit.flow.guidance import GUIDANCES
 from wanedit.flow.guiding import Guide
 from wanedit.flow.path import Schedule, schedule
 from wanedit.lit.model import OpenModel
+from wanedit.lit.tasks import SamplerSettings
 from wanedit.runtime.options import changed, construct, describe
 from wanedit.wan.attention import chosen
 from wanedit.wan.catalog import Sampling
 from wanedit.wan.config import ATTENTIONS
-from wanedit.wan.load import TRAIN_TIMESTEPS, WanFolder
+from wanedit.wan.load import TRAIN_TIMESTEPS, WanFolder, packed_parts
+from wanedit.wan.packed import ROUNDED
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def decide_sampling(config: Any, model: OpenModel, solver: str) -> Sampled:
     filled["cache_options"] = {} if cache is None else changed(cache)
     filled["attention"] = decide_attention(config.attention, model)
     notes += cache.doubts(model.name) if cache else []
+    if config.weights == "file" and isinstance(model, WanFolder) and not packed_parts(model):
+        notes.append(f"weights file is full here: no matrix of {model.name} is small in its file")
     guide = decide_guide(config, model)
     filled["guidance_options"] = changed(guide.guidance)
     return Sampled(filled, boundary, notes, cache, guide)
@@ -157,12 +161,15 @@ def decide_attention(name: str, model: OpenModel) -> str:
     return chosen(name, model.config.head_dim) if isinstance(model, WanFolder) else "sdpa"
 
 
-def hashed_computing(attention: str, compile: bool) -> Json:
-    """What they add to the hash of what they compute, whose last bits they change: nothing for sdpa, not compiled."""
+def hashed_computing(computing: SamplerSettings) -> Json:
+    """What adds to the hash of what it computes, since it changes its last bits or more: nothing for sdpa, of weights
+    as they are, not compiled."""
+    attention = computing.attention
     added: Json = {}
     if attention != "sdpa":
         added["attention"] = [attention, *([code] if (code := ATTENTIONS.code(attention)) else [])]
-    return added | ({"compile": True} if compile else {})
+    added |= {"weights": computing.weights} if computing.weights in ROUNDED else {}
+    return added | ({"compile": True} if computing.compile else {})
 
 
 def _boundary(level: float | None, index: int | None, model: OpenModel, plan: Schedule) -> float | None:

@@ -199,7 +199,8 @@ class RunSettings(TrackingSettings):
             freed once used in any case.
         t5_cpu: run the text encoder on the CPU.
         fit: lay the model out on a card of so many GB, or on the one that is there (auto): blocks that stay on it and
-            blocks that are brought in turn, offload_model, t5_cpu, tile. The plan says what was chosen. Null for none.
+            blocks that are brought in turn, weights, offload_model, t5_cpu, tile. The plan says what was chosen. Null
+            for none.
         tile: side of VAE tiles in pixels; null for whole frames.
         save_latents: also keep the latents, as safetensors.
         preview: every so many steps a small picture of what is being sampled, in the folder's preview/, until it is
@@ -321,6 +322,9 @@ class SampledSettings(RunSettings):
         attention: who computes it. sdpa: PyTorch. flash, flash3, flash4, sage, flex: others, if they are installed;
             each is held against sdpa before the first step. auto: what was written for this card, if it is installed,
             never sage; else sdpa.
+        weights: how the transformer's matrices lie in memory. full: in the number format that they compute in. file: as
+            the file has them where they are small there (scaled fp8 or int8, GGUF), for the same results. int8, fp8:
+            rounded, which changes results. auto: full, or what `fit` chooses, int8 only where nothing else fits.
         compile: have the transformer's blocks, and the decoding of clips that fit memory whole, compiled, which takes a
             minute at first and is kept on disk.
     """
@@ -344,6 +348,7 @@ class SampledSettings(RunSettings):
     cache: Annotated[str, Registered("wanedit.flow.caches:CACHES")] = "none"
     cache_options: dict[str, Any] = field(default_factory=dict)
     attention: Annotated[str, Registered("wanedit.wan.config:ATTENTIONS")] = "auto"
+    weights: Literal["auto", "full", "file", "int8", "fp8"] = "auto"
     compile: bool = False
 
     @property

@@ -142,7 +142,8 @@ class SelfAttention(_Projections):
         sin: Float[Tensor, "n pairs"],
         share: Share | None = None,
     ) -> Float[Tensor, "b n width"]:
-        x = x.to(self.q.weight.dtype)
+        # A weight that is packed has another format than it computes in; the bias has that.
+        x = x.to(self.q.bias.dtype)
         q = rotate(self.heads(self.norm_q(self.q(x))), cos, sin)
         k = rotate(self.heads(self.norm_k(self.k(x))), cos, sin)
         v = self.heads(self.v(x))

@@ -19,7 +19,8 @@ from wanedit.errors import MissingWeightsError, WaneditError
 from wanedit.files import file_sha256, read_json, reading, write_text
 from wanedit.wan.formats.layouts import Source, weights_of
 from wanedit.wan.formats.lora import Lora
-from wanedit.wan.formats.numbers import Weights, some
+from wanedit.wan.formats.numbers import Entry, Weights, some
+from wanedit.wan.packed import ROUNDED, Packed, PackedLinear, packable, packed_bytes, rounded
 
 Shapes = dict[str, tuple[int, ...]]
 DtypeOf = Callable[[str], torch.dtype]
@@ -66,6 +67,7 @@ def fill(
     dtype_of: DtypeOf,
     device: torch.device | str = "cpu",
     unread: Collection[str] = (),
+    numbers: str = "full",
 ) -> nn.Module:
     """Give a module built on the meta device its weights, tensor by tensor.
 
@@ -77,6 +79,8 @@ def fill(
         weights: under the module's own names.
         dtype_of: parameter name to the dtype it is kept in.
         unread: names that nothing is computed with: where they are missing they are NaN, so that a use would show.
+        numbers: of the matrices that may stay small (`wanedit.wan.packed`): full, as `dtype_of` says; file, as they
+            are in the file where they are small there; int8 or fp8, rounded.
 
     Raises:
         MissingWeightsError: the files are unreadable, or their names or shapes are not the module's.
@@ -90,8 +94,20 @@ def fill(
     if problem:
         raise MissingWeightsError(f"{weights.files[0]}: {problem}")
     on_cpu = torch.device(device).type == "cpu"
-    for name, tensor in weights.read(lambda name, tensor: on_cpu and tensor.dtype == dtype_of(name)):
-        _put(module, name, tensor.to(device=device, dtype=dtype_of(name)))
+
+    def is_rounded(name: str, shape: Sequence[int]) -> bool:
+        return numbers in ROUNDED and packable(name, tuple(shape))
+
+    for name, value in weights.read(
+        lambda name, tensor: on_cpu and tensor.dtype == dtype_of(name) and not is_rounded(name, tensor.shape),
+        lambda name: numbers == "file" and packable(name, weights.entries[name].shape),
+    ):
+        if isinstance(value, Tensor) and is_rounded(name, value.shape):
+            value = rounded(value.to(device), numbers)
+        if isinstance(value, Packed):
+            _put_packed(module, name, value.to(device))
+        else:
+            _put(module, name, value.to(device=device, dtype=dtype_of(name)))
     for name in set(unread) - set(weights.entries):
         shape = module.get_parameter(name).shape
         _put(module, name, torch.full(shape, math.nan, device=device, dtype=dtype_of(name)))
@@ -105,6 +121,26 @@ def _put(module: nn.Module, name: str, value: Tensor) -> None:
         owner._parameters[leaf] = nn.Parameter(value, requires_grad=False)
     else:
         owner._buffers[leaf] = value
+
+
+def _put_packed(module: nn.Module, name: str, value: Packed) -> None:
+    """In the place of the linear layer whose weight it is; the bias may have come or not."""
+    path, _, own = name.removesuffix(".weight").rpartition(".")
+    owner = module.get_submodule(path)
+    setattr(owner, own, PackedLinear(value, getattr(owner, own).bias))
+
+
+def held_bytes(weights: Weights, dtype_of: DtypeOf, numbers: str = "full") -> dict[str, int]:
+    """Of each tensor as `fill` keeps it."""
+
+    def size(name: str, entry: Entry) -> int:
+        if packable(name, entry.shape) and numbers in ROUNDED:
+            return packed_bytes(entry.shape)
+        if packable(name, entry.shape) and numbers == "file" and entry.packed:
+            return entry.num_bytes
+        return math.prod(entry.shape) * dtype_of(name).itemsize
+
+    return {name: size(name, entry) for name, entry in weights.entries.items()}
 
 
 @dataclass(frozen=True)
@@ -159,9 +195,9 @@ class Part:
         """How many numbers the files hold, from their headers."""
         return sum(math.prod(shape) for shape in self.weights().shapes.values())
 
-    def load(self, dtype_of: DtypeOf, device: torch.device | str = "cpu") -> nn.Module:
-        """The module with its weights; see `fill` for dtypes and errors."""
-        return fill(self.module(), self.weights(), dtype_of, device, self.unread)
+    def load(self, dtype_of: DtypeOf, device: torch.device | str = "cpu", numbers: str = "full") -> nn.Module:
+        """The module with its weights; see `fill` for dtypes, numbers and errors."""
+        return fill(self.module(), self.weights(), dtype_of, device, self.unread, numbers)
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ from wanedit.wan.config import TRANSFORMER_LOW, VAE, ChosenLora, LatentSpace, Wa
 from wanedit.wan.distilled import Distilled, find_distilled
 from wanedit.wan.formats.layouts import Source, open_source, require_fitting_vae, transformer_sizes
 from wanedit.wan.formats.lora import Lora
+from wanedit.wan.packed import packable
 from wanedit.wan.transformer import Experts, WanTransformer
 from wanedit.wan.vae import OFFICIAL, WanVAE, build_vae, latent_space
 
@@ -238,6 +239,15 @@ def phases(folder: WanFolder, boundary_timestep: float | None = None) -> list[tu
     return found[::-1]
 
 
+def packed_parts(folder: WanFolder) -> list[str]:
+    """The transformers of which some matrix is small in its file, see `wanedit.wan.packed`."""
+    return [
+        part.name
+        for part, _ in phases(folder)
+        if any(entry.packed and packable(name, entry.shape) for name, entry in part.weights().entries.items())
+    ]
+
+
 def vae_part(source: Source) -> Part:
     """The VAE of a model."""
     return Part(VAE, source, lambda: build_vae(read_vae_config(source)))
@@ -285,11 +295,13 @@ def load_transformer(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     boundary_timestep: float | None = None,
+    weights: str = "full",
 ) -> WanTransformer | Experts:
     """`load_transformer(dir)(latents, timestep, text, image_tokens, condition, frame_ids)` is the velocity.
 
     Args:
         boundary_timestep: where the low-noise expert takes over; None for the model's own.
+        weights: in memory: full, file, int8 or fp8, as `checkpoint.fill` takes them.
 
     Raises:
         MissingWeightsError: the weights are absent or are not what config.json says.
@@ -297,7 +309,7 @@ def load_transformer(
     folder = source if isinstance(source, WanFolder) else open_wan(source)
     dtype_of = transformer_dtype(dtype or default_dtype(device))
     found = phases(folder, boundary_timestep)
-    models = [cast(WanTransformer, part.load(dtype_of, device)) for part, _ in found]
+    models = [cast(WanTransformer, part.load(dtype_of, device, weights)) for part, _ in found]
     if len(models) == 1:
         return models[0]
     low_from = sum(part.name != TRANSFORMER_LOW for part, _ in found)

@@ -32,7 +32,7 @@ ELSEWHERE = {
     "job", "video", "keyframes", "start", "num_frames", "fps", "decoder", "salvage", "size",
     "resize_policy", "keyframe_fit", "output_size", "long_source", "method", "method_options",
     "controller", "controller_options", "alpha", "beta", *MODEL_FIELDS, "lora", "lora_partial", "distilled",
-    "cache", "cache_options", "attention", "compile", "guidance", "guidance_options", "guidance_interval",
+    "cache", "cache_options", "attention", "weights", "compile", "guidance", "guidance_options", "guidance_interval",
     "gpu_id", "cpu_threads", "first_number", "middle_strength", "offload_model", "t5_cpu", "fit", "module_folders",
     "save_latents", "preview", "crf", "force_regenerate", "output",
     *TrackingSettings.__dataclass_fields__,
@@ -150,7 +150,7 @@ def unread(config: EditConfig, method: Method, guide: Guide) -> dict[str, str]:
         return dict.fromkeys(
             (
                 *(*names, "save_latents", "alpha", "beta", "controller", "cache", "attention", "compile"),
-                *("guidance", "guidance_interval"),
+                *("weights", "guidance", "guidance_interval"),
             ),
             f"{name} asks the model nothing",
         )

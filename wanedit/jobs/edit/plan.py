@@ -56,6 +56,7 @@ from wanedit.video.source import SourceClip, read_source
 from wanedit.wan.catalog import SHOWN, Sampling
 from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.load import WanFolder, compute_kind, hash_files
+from wanedit.wan.packed import ROUNDED
 
 # Raised when a change to the code changes the pixels of an edit for the same inputs.
 ALGORITHM = 2
@@ -63,8 +64,8 @@ ALGORITHM = 2
 ASKED_AGAIN = ("size", "resize_policy", "restore", "output_size")
 # What says how a Wan is run, and no other model is told.
 OF_WAN = (
-    "offload_model", "t5_cpu", "tile", "negative_prompt", "middle_strength", "attention", "compile", "guidance",
-    "guidance_interval",
+    "offload_model", "t5_cpu", "tile", "negative_prompt", "middle_strength", "attention", "weights", "compile",
+    "guidance", "guidance_interval",
 )  # fmt: skip
 Say = Callable[[str], None]
 
@@ -163,7 +164,8 @@ def make_edit_plan(
         laid_out, said = decide_fit(config, model, frames, size, settings.guided)
     if laid_out is not None and torch.cuda.is_available():
         settings = laid_out.applied(settings)
-        config = replace(config, tile=settings.tile)
+        kept = settings.weights if settings.weights in ROUNDED else config.weights
+        config = replace(config, tile=settings.tile, weights=kept)
     files = hash_files(model, say) if isinstance(model, WanFolder) else hash_code(model)
     decides = {
         "algorithm": ALGORITHM,
@@ -183,7 +185,7 @@ def make_edit_plan(
             decides["middle_strength"] = list(held)
     if works := "model" not in method.ignores:
         decides |= hashed_guide(settings.guide) | hashed_cache(settings.cache)
-        decides |= hashed_computing(settings.attention, settings.compile)
+        decides |= hashed_computing(settings)
     if settings.restore in CARRIED:
         decides["carried"] = VERSION
     task = EditTask(
@@ -307,6 +309,7 @@ def edit_settings(config: EditConfig, model: OpenModel, method: Method, num_fram
         middle_strength=config.middle_strength,
         cache=decided.cache,
         attention=decided.filled["attention"],
+        weights="full" if config.weights == "auto" else config.weights,
         compile=config.compile,
         guide=decided.guide,
     )

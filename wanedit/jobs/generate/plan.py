@@ -61,6 +61,7 @@ from wanedit.wan.catalog import KNOWN_MODELS, SHOWN, fitting
 from wanedit.wan.condition import prompt_doubts
 from wanedit.wan.config import LatentSpace
 from wanedit.wan.load import WanFolder, compute_kind, hash_files
+from wanedit.wan.packed import ROUNDED
 from wanedit.wan.parallel import split
 from wanedit.wan.transformer import heads_problem
 
@@ -68,7 +69,8 @@ from wanedit.wan.transformer import heads_problem
 ALGORITHM = 3
 # Of a sampler's settings: where weights lie changes no pixel, and the others are hashed by their own words.
 ELSEWHERE = (
-    "offload_model", "t5_cpu", "resident", "middle_strength", "cache", "guide", "attention", "compile",
+    "offload_model", "t5_cpu", "resident", "middle_strength", "cache", "guide", "attention", "weights",
+    "compile",
 )  # fmt: skip
 LATER = ("noise_levels", "guidance_scale_low", "boundary_timestep")
 Say = Callable[[str], None]
@@ -234,6 +236,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         middle_strength=config.middle_strength,
         cache=decided.cache,
         attention=filled["attention"],
+        weights="full" if config.weights == "auto" else config.weights,
         compile=config.compile,
         guide=decided.guide,
     )
@@ -331,6 +334,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         fps=fps,
         size=size,
         tile=settings.tile,
+        weights=settings.weights if settings.weights in ROUNDED else config.weights,
         negative_prompt=negative_prompt,
     )
     tasks = list(
@@ -518,7 +522,7 @@ def _tasks(
             **hashed_told(along := told_along(relayed, chain, (segment,), (0, segment.slots))),
             **hashed_guide(settings.guide),
             **hashed_cache(settings.cache),
-            **hashed_computing(settings.attention, settings.compile),
+            **hashed_computing(settings),
             **({"code": code} if (code := SOLVERS.code(settings.solver)) else {}),
         }
         yield SegmentTask(
@@ -838,7 +842,8 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
     disk = space_needed(plan, todo)
     # A window of what is denoised together is longer than either of its segments.
     asked = [*plan.tasks, *plan.bridges, *(window.task for one in plan.together for window in one.windows)]
-    peak = memory(plan.folder, max(asked, key=lambda task: task.tokens), settings.guided, weight)
+    longest = max(asked, key=lambda task: task.tokens)
+    peak = memory(plan.folder, longest, settings.guided, weight, settings.weights)
     sampling = peak.sampling + max([STATES * latent_bytes(one) for one in todo.together], default=0)
     height, width = plan.size
     return "\n".join(

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from wanedit.wan.formats.tensors import Stored, mappable, metadata, read_file
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wanedit.wan.packed import Packed
+
 # Bytes of one mapping of which pages are read only to be converted.
 _WINDOW = 1 << 26
 
@@ -25,6 +27,11 @@ SCALES = (".scale_weight", ".weight_scale")
 UNREAD = (".scale_input", ".input_scale", ".comfy_quant")
 MARKERS = ("scaled_fp8",)
 EIGHT_BITS = ("float8_e4m3fn", "float8_e5m2", "int8")
+# GGUF's block formats that can stay as they are, and the numbers of a block; `block_formats.UNPACK` has their layouts.
+BLOCKS = {
+    **dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"), 32),
+    **dict.fromkeys(("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"), 256),
+}
 # `format` of a layer in a `.comfy_quant` or in the file's metadata, as ComfyUI writes it.
 LAYER_FORMATS = ("float8_e4m3fn", "float8_e5m2", "int8_tensorwise")
 
@@ -39,6 +46,8 @@ class Entry:
         kind: number format in the file; "float8_e4m3fn, scaled".
         num_bytes: in the files.
         make: makes it of them; None where it is the one tensor itself.
+        packed: it can stay as it is in the file, see `wanedit.wan.packed`: of a block format its name, else "8 bits";
+            "" where it cannot.
     """
 
     names: tuple[str, ...]
@@ -46,6 +55,7 @@ class Entry:
     kind: str
     num_bytes: int
     make: "Callable[..., Tensor] | None" = None
+    packed: str = ""
 
     def made(self, *parts: "Tensor") -> "Tensor":
         """The tensor, of those that it is made of."""
@@ -53,7 +63,7 @@ class Entry:
 
     def then(self, shape: tuple[int, ...], change: "Callable[[Tensor], Tensor]") -> "Entry":
         """The same, changed afterwards."""
-        return replace(self, shape=shape, make=lambda *parts: change(self.made(*parts)))
+        return replace(self, shape=shape, make=lambda *parts: change(self.made(*parts)), packed="")
 
 
 def joined(entries: list[Entry]) -> Entry:
@@ -103,13 +113,22 @@ def plain(found: Mapping[str, Stored], files: Iterable[Path]) -> dict[str, Entry
             continue
         layer = name.removesuffix(".weight")
         scale = next((layer + suffix for suffix in SCALES if name != layer and layer + suffix in found), None)
-        entry = Entry((name,), tensor.shape, tensor.kind, tensor.num_bytes)
+        entry = Entry((name,), tensor.shape, tensor.kind, tensor.num_bytes, packed=_packed(tensor))
         if scale is not None:
             entry = _scaled(name, tensor, scale, found[scale])
         elif tensor.kind == "int8" and tensor.shape and name != layer:
             raise MissingWeightsError(f"{name} is int8 and {layer}{SCALES[1]} is absent; expected its scale")
         entries[name] = entry
     return entries
+
+
+def _packed(tensor: Stored) -> str:
+    """As of an `Entry`."""
+    if tensor.kind in ("float8_e4m3fn", "float8_e5m2"):
+        return "8 bits"
+    numbers = BLOCKS.get(tensor.kind)
+    # A row of whole blocks, so that some rows can be made numbers without the others.
+    return tensor.kind if numbers and tensor.shape and tensor.shape[-1] % numbers == 0 else ""
 
 
 def _scaled(name: str, tensor: Stored, scale_name: str, scale: Stored) -> Entry:
@@ -124,7 +143,12 @@ def _scaled(name: str, tensor: Stored, scale_name: str, scale: Stored) -> Entry:
         return quantised.float().mul_(factor.float().reshape(-1, *[1] * (quantised.dim() - 1)))
 
     return Entry(
-        (name, scale_name), tensor.shape, f"{tensor.kind}, scaled", tensor.num_bytes + scale.num_bytes, make
+        (name, scale_name),
+        tensor.shape,
+        f"{tensor.kind}, scaled",
+        tensor.num_bytes + scale.num_bytes,
+        make,
+        "8 bits",
     )
 
 
@@ -179,8 +203,11 @@ class Weights:
             sizes[entry.kind] = sizes.get(entry.kind, 0) + entry.num_bytes
         return sorted(sizes, key=lambda kind: -sizes[kind])
 
-    def read(self, keeps: "Callable[[str, Tensor], bool]") -> "Iterator[tuple[str, Tensor]]":
-        """Every tensor in turn; one that is made of nothing but itself is a view of its mapped file.
+    def read(
+        self, keeps: "Callable[[str, Tensor], bool]", packs: Callable[[str], bool] = lambda name: False
+    ) -> "Iterator[tuple[str, Tensor | Packed]]":
+        """Every tensor in turn; one that is made of nothing but itself is a view of its mapped file. One that can stay
+        as it is there comes so, if the caller `packs` it.
 
         A page that was read stays in memory as long as its mapping. So tensors that the caller `keeps` as views come
         first, out of one mapping of their file; the others, which are converted and let go, come out of mappings
@@ -191,7 +218,12 @@ class Weights:
         for path in self.files:
             here = {name: entry for name, entry in self.entries.items() if home[entry.names[0]] == path}
             order = sorted(here, key=lambda name: opened[path][here[name].names[0]].place)
-            kept = {n for n in order if not here[n].make and keeps(n, opened[path][here[n].names[0]].read())}
+            small = {n for n in order if here[n].packed and packs(n)}
+            kept = {
+                n
+                for n in order
+                if not here[n].make and n not in small and keeps(n, opened[path][here[n].names[0]].read())
+            }
             taken = math.inf
             for name in sorted(order, key=lambda name: name not in kept):
                 entry = here[name]
@@ -200,9 +232,23 @@ class Weights:
                 if name not in kept and entry.num_bytes > 1 << 20:  # of what the one before left
                     trim()
                 taken += entry.num_bytes
-                yield name, entry.made(*(opened[home[part]][part].read() for part in entry.names))
+                parts = [opened[home[part]][part] for part in entry.names]
+                yield (
+                    name,
+                    _as_stored(entry, parts) if name in small else entry.made(*(p.read() for p in parts)),
+                )
             if mappable(path):
                 opened[path] = read_file(path)
+
+
+def _as_stored(entry: Entry, parts: "Sequence[Stored]") -> "Packed":
+    """Copies, which keep no mapping of a file alive."""
+    from wanedit.wan.packed import Packed
+
+    first, rows, columns = parts[0], entry.shape[0], entry.shape[1]
+    codes = first.codes() if first.codes else first.read().clone()
+    scale = parts[1].read().clone() if len(parts) > 1 else None
+    return Packed(codes, scale, (rows, columns), first.kind if first.codes else "")
 
 
 def trim() -> None:

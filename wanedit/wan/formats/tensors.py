@@ -61,6 +61,7 @@ class Stored:
         num_bytes: in the file.
         place: read in this order, a disk is fastest.
         read: the tensor; a view of the mapped file, or float32 out of a GGUF block format.
+        codes: of a GGUF block format what the file has, (blocks, bytes); None for any other.
     """
 
     shape: tuple[int, ...]
@@ -68,6 +69,7 @@ class Stored:
     num_bytes: int
     place: int
     read: "Callable[[], Tensor]"
+    codes: "Callable[[], Tensor] | None" = None
 
 
 def read_file(path: Path) -> dict[str, Stored]:
@@ -205,34 +207,49 @@ def _gguf(path: Path) -> dict[str, Stored]:
             if tensor.data_offset + tensor.n_bytes > path.stat().st_size:
                 raise ValueError(f"{tensor.name} ends behind the file's end")
             kind = GGMLQuantizationType(tensor.tensor_type)
+            plain = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}.get(kind.name)
+            numbers, codes = _block_readers(
+                path, int(tensor.data_offset), tensor.data.shape, tensor.data.dtype, kind, shape
+            )
             found[tensor.name] = Stored(
                 shape,
-                {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}.get(kind.name, kind.name),
+                plain or kind.name,
                 int(tensor.n_bytes),
                 int(tensor.data_offset),
-                _block_reader(
-                    path, int(tensor.data_offset), tensor.data.shape, tensor.data.dtype, kind, shape
-                ),
+                numbers,
+                None if plain else codes,
             )
         return found
 
 
-def _block_reader(path: Path, offset: int, stored: Sequence[int], dtype, kind, shape: tuple[int, ...]):
-    """Reads instead of mapping: what is dequantised needs no second life in a mapping's pages."""
+def _block_readers(path: Path, offset: int, stored: Sequence[int], dtype, kind, shape: tuple[int, ...]):
+    """Of numbers, and of codes. Reads instead of mapping: what is dequantised needs no second life in a mapping's
+    pages."""
+
+    def raw_numbers() -> "np.ndarray":
+        import numpy as np
+
+        with reading_tensors(path):
+            return np.fromfile(path, dtype, math.prod(stored), offset=offset).reshape(stored)
+
+    def codes() -> "Tensor":
+        import torch
+        from gguf.constants import GGML_QUANT_SIZES
+
+        return torch.from_numpy(raw_numbers().reshape(-1, GGML_QUANT_SIZES[kind][1]))
 
     def read() -> "Tensor":
-        import numpy as np
         import torch
 
         with reading_tensors(path):
-            raw = np.fromfile(path, dtype, math.prod(stored), offset=offset).reshape(stored)
+            raw = raw_numbers()
             if kind.name == "BF16":
                 return torch.from_numpy(raw).view(torch.bfloat16).reshape(shape)
             return (
                 torch.from_numpy(raw) if kind.name in ("F32", "F16") else _dequantised(raw, kind)
             ).reshape(shape)
 
-    return read
+    return read, codes
 
 
 def _dequantised(raw: "np.ndarray", kind: "GGMLQuantizationType") -> "Tensor":
