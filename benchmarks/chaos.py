@@ -84,8 +84,8 @@ def worker(root: Path, kind: str, elsewhere: bool) -> int:
     import wanedit
     from wanedit.errors import WaneditError
     from wanedit.jobs.generate import plan
-    from wanedit.jobs.generate.run import work
     from wanedit.runtime import claims
+    from wanedit.runtime.launchers import work
 
     claims.LOSSES = 1000  # here a task that loses many workers in a row is none that they cannot do
     if elsewhere:

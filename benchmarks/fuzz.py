@@ -545,15 +545,15 @@ def cache_seeds(folder: Path) -> None:
 
 @door("cache", cache_seeds)
 def open_cache(folder: Path, file: Path) -> None:
-    from wanedit.jobs.ablate.runs import _read
     from wanedit.runtime.events import read_events, recorded_steps
+    from wanedit.runtime.pool import read_outcome
     from wanedit.stylists.cache import Cache, Journal, is_journal
     from wanedit.tracking.record import find_record, new_rows, write_metrics_csv
     from wanedit.wan.checkpoint import sha256
 
     Cache(folder).read_styled("0" * 32)
     find_record(folder, "csv")
-    _read(folder / "result.json")
+    read_outcome(folder / "result.json")
     recorded_steps(read_events(folder / "metrics.jsonl"), None)
     new_rows(folder / "metrics.jsonl", 0)
     write_metrics_csv(folder / "metrics.jsonl", folder / "metrics.csv")

@@ -74,12 +74,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of an ablation are made here: starting a process for them costs more than they do."""
-    from wanedit.jobs.ablate.runs import make
+    """Runs of a pool are made here: starting a process for them costs more than they do."""
+    from wanedit.runtime.pool import pulled
 
-    def run_here(runs: list[Any], root: Path, jobs: int, done: Callable[[Any], None], logged: Any) -> None:
-        for run in runs:
-            make(run, root, logged=logged)
-            done(run)
+    def here(pool: Any, queue: Any, count: int, anew: bool, news: Callable[[], None]) -> None:
+        for _ in pulled(pool, queue, None, anew):
+            news()
 
-    monkeypatch.setattr("wanedit.jobs.ablate.run.run_all", run_here)
+    monkeypatch.setattr("wanedit.runtime.pool.in_children", here)

@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str] | None] = {
     **{f"jobs.{job}": RUNTIME | {"tracking"} for job in ("generate", "edit", "style", "evaluate")},
     "jobs.ablate": RUNTIME | {"tracking", "jobs.generate", "jobs.edit", "jobs.evaluate"},
     "jobs.integrated": RUNTIME | {"tracking", "jobs.style", "jobs.edit"},
+    "jobs.many": RUNTIME | {"tracking"},
     "jobs": set(),
     "report": RUNTIME | {"tracking", "jobs.evaluate"},
     "board": RUNTIME

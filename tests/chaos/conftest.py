@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.chaos.bench import Bench
 from tests.chaos.jobs import JOBS, Remembered
-from wanedit.jobs.ablate.runs import Run, make
-from wanedit.runtime.settings import TrackingSettings
+from wanedit.runtime.pool import pulled
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -19,14 +19,11 @@ def computed() -> Iterator[list[str]]:
     for job in ("generate", "edit"):
         patch.setattr(f"wanedit.jobs.{job}.run.predict", remembered)
 
-    def here(
-        runs: list[Run], root: Path, jobs: int, done: Callable[[Run], None], logged: TrackingSettings
-    ) -> None:
-        for run in runs:
-            make(run, root, logged=logged)
-            done(run)
+    def here(pool: Any, queue: Any, count: int, anew: bool, news: Callable[[], None]) -> None:
+        for _ in pulled(pool, queue, None, anew):
+            news()
 
-    patch.setattr("wanedit.jobs.ablate.run.run_all", here)
+    patch.setattr("wanedit.runtime.pool.in_children", here)
     # Ids of tracked runs are drawn, and are names of files that two runs are compared by.
     patch.setattr("wanedit.tracking.record.secrets", SimpleNamespace(choice=lambda letters: letters[0]))
     yield remembered.asked

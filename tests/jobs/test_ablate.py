@@ -13,17 +13,22 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.runs import run_cli
 from wanedit.cli import main
-from wanedit.errors import InputError
+from wanedit.errors import InputError, ResourceError
 from wanedit.files import digest
 from wanedit.jobs.ablate.clips import SpriteChains
 from wanedit.jobs.ablate.config import AblationConfig
 from wanedit.jobs.ablate.grid import column_names, load_grid, points
 from wanedit.jobs.ablate.results import collect, draw_figures, table
-from wanedit.jobs.ablate.run import ablate, run_all
+from wanedit.jobs.ablate.run import Ablation, ablate, begin
 from wanedit.jobs.ablate.runs import Run, expand, make
 from wanedit.metrics.functional.bootstrap import interval
+from wanedit.runtime.claims import InUseError
 from wanedit.runtime.events import read_events
+from wanedit.runtime.launch import World
+from wanedit.runtime.launchers import work
+from wanedit.runtime.pool import pull
 from wanedit.video import load_image, write_png
 from wanedit.wan.load import hash_files, open_wan
 
@@ -235,25 +240,32 @@ def test_an_experiment_end_to_end_is_made_once(experiment: Path, tmp_path: Path)
     assert json.loads((written / "record.json").read_text())["made"] == made
 
 
-class Deadly(Run):
-    """A run that ends the process which receives it, as the kernel does when memory is short."""
+class Deadly(Ablation):
+    """Of which one run ends the process that makes it, as the kernel does when memory is short."""
 
-    def __reduce__(self) -> Any:
-        return os._exit, (9,)
+    def make(self, run: Run, gpu: int | None, anew: bool) -> dict[str, float]:
+        if run is next(iter(self.runs.values())):
+            os._exit(9)
+        return {"psnr_off": 1.0}
 
 
 @pytest.mark.slow
 def test_a_run_that_kills_its_process_is_listed_and_the_others_go_on(
     experiment: Path, tmp_path: Path
 ) -> None:
-    runs = expand(load_grid(experiment), experiment)
-    first = runs[0]
-    deadly = Deadly("f" * 16, first.labels, first.item, 0, "edit", first.settings, first.model)
-    ended: list[str] = []
-    run_all([deadly, runs[1]], tmp_path, 1, lambda run: ended.append(run.name))
-    assert ended == [deadly.name, runs[1].name]
-    assert deadly.failure(tmp_path) == "its process ended with exit code 9"
-    assert runs[1].result(tmp_path)
+    deadly = Deadly(AblationConfig(str(experiment), output=str(tmp_path / "runs")))
+    first, second = deadly.runs.values()
+    said: list[str] = []
+    pull(deadly, World(), said.append, children=1)
+    assert first.failure(deadly.root) == "its process ended with exit code 9"
+    assert second.result(deadly.root) == {"psnr_off": 1.0}
+    assert said[1:] == [f"failed: {first.title} ({first.name}): its process ended with exit code 9"]
+    assert not list(deadly.root.rglob(".*"))
+
+
+def made(run: Run, root: Path) -> dict[str, float] | None:
+    run.succeed(root, make(run, root))
+    return run.result(root)
 
 
 def test_a_grid_may_ask_for_further_groups_of_evaluate(experiment: Path, tmp_path: Path) -> None:
@@ -261,9 +273,8 @@ def test_a_grid_may_ask_for_further_groups_of_evaluate(experiment: Path, tmp_pat
     write_grid(experiment, metrics=["keyframes"], measures=["psnr_off", "keyframes/psnr"])
     run = expand(load_grid(experiment), experiment)[0]
     assert run.name != plain.name
-    make(run, tmp_path, None)
-    measured = run.result(tmp_path)
-    assert measured is not None, run.failure(tmp_path)
+    measured = made(run, tmp_path)
+    assert measured is not None
     assert measured["keyframes/psnr"] > 10
     assert measured["keyframes/psnr_by_frame/0"] > 10
     with pytest.raises(InputError, match="metric is 'vmaf'; expected one of clip"):
@@ -293,16 +304,24 @@ def test_a_tracked_experiment_is_a_group_of_named_runs_with_their_measures(
         assert str(tmp_path) not in json.dumps(one)
 
 
-def test_a_run_that_fails_says_why_and_is_made_again(experiment: Path, tmp_path: Path) -> None:
-    grid = load_grid(experiment)
-    good = expand(grid, experiment)[0]
-    bad = replace(good, settings=good.settings | {"shift": -1.0})
-    make(bad, tmp_path, None)
-    assert "shift is -1.0; expected a positive number" in (bad.failure(tmp_path) or "")
-    assert collect(grid, [bad], tmp_path).missing == {bad.name: bad.failure(tmp_path)}
-    make(good, tmp_path, None)
-    assert good.failure(tmp_path) is None
-    assert not collect(grid, [good], tmp_path).missing
+@pytest.mark.usefixtures("in_process")
+def test_a_run_that_fails_says_why_and_is_made_again(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = AblationConfig(str(experiment), output=str(tmp_path / "runs"))
+    with monkeypatch.context() as broken:
+        broken.setattr("wanedit.jobs.edit.run.require_memory", lambda *given: 1 / 0)
+        with pytest.raises(ResourceError, match=r"no run of .* has a result; the first: ZeroDivisionError"):
+            ablate(config, verbose=False)
+    first, second = expand(load_grid(experiment), experiment)
+    assert first.failure(config.runs_folder) == "ZeroDivisionError: division by zero"
+    second.succeed(config.runs_folder, {"psnr_off": 1.0})
+    results = ablate(config, verbose=False)
+    assert not results.missing
+    assert first.failure(config.runs_folder) is None
+    assert second.result(config.runs_folder) == {"psnr_off": 1.0}
+    ablate(replace(config, force=True), verbose=False)
+    assert second.result(config.runs_folder) != {"psnr_off": 1.0}
 
 
 @pytest.mark.usefixtures("in_process")
@@ -366,9 +385,8 @@ def test_generation_is_measured_at_its_joins(tmp_path: Path) -> None:
         axes={"colour_correction": [True]},
     )
     run = expand(load_grid(folder), folder)[0]
-    make(run, tmp_path, None)
-    measured = run.result(tmp_path)
-    assert measured is not None, run.failure(tmp_path)
+    measured = made(run, tmp_path)
+    assert measured is not None
     assert {"joins_shown", "junction_mse", "junction_colour", "psnr_off", "seconds"} <= set(measured)
 
 
@@ -383,15 +401,14 @@ def test_what_runs_have_in_common_is_sampled_once(tmp_path: Path) -> None:
     first, second = expand(load_grid(folder), folder)
     passes = []
     for run in (first, second):
-        make(run, tmp_path)
-        passes.append((run.result(tmp_path) or {})["evaluations"])
+        passes.append(make(run, tmp_path)["evaluations"])
     started = [
         event for event in read_events(second.folder(tmp_path) / "metrics.jsonl") if "to_sample" in event
     ]
     assert [event["to_sample"] for event in started] == [[]]
     assert passes[1] > passes[0]
     # A run that is made anew takes nothing.
-    make(second, tmp_path)
+    make(second, tmp_path, anew=True)
     again = read_events(second.folder(tmp_path) / "metrics.jsonl")
     assert [event["to_sample"] for event in again if "to_sample" in event][-1] == [0, 1]
 
@@ -455,13 +472,35 @@ def test_an_empty_place_of_the_grid_is_drawn_as_a_line_of_its_own(tmp_path: Path
     assert draw_figures(grid, results, tmp_path)[0].is_file()
 
 
+@pytest.mark.usefixtures("in_process")
+def test_an_experiment_on_record_is_gone_on_with_from_its_folder(experiment: Path, tmp_path: Path) -> None:
+    config = AblationConfig(str(experiment), output=str(tmp_path / "runs"))
+    begin(config)
+    root = config.runs_folder
+    asked = run_cli("status", str(root))
+    assert "0 of 2 runs; nobody is at work" in asked.out, asked.err
+    first = next(iter(Ablation(config).runs.values()))
+    first.succeed(root, {"psnr_off": 1.0}, seconds=3.0)
+    results = work(root, verbose=False)
+    assert not results.failed
+    assert first.result(root) == {"psnr_off": 1.0}
+    assert results.told == f"results: {experiment.absolute() / 'results' / 'table.md'}"
+    assert "2 of 2 runs; complete" in run_cli("status", str(root)).out
+    # One that fails is none that is left.
+    first.fail(root, "no disk")
+    assert "2 of 2 runs (1 failed)" in run_cli("status", str(root)).out
+    other = write_grid(tmp_path / "other", axes={"alpha": [3.0]})
+    with Ablation(config).directory.queue.working(), pytest.raises(InUseError, match="is at another run"):
+        ablate(replace(config, experiment=str(other)), verbose=False)
+
+
 @pytest.mark.slow
 def test_two_ranks_of_torchrun_share_the_runs(experiment: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["-m", "wanedit", "ablate", str(experiment), "--output", str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "ablating on 2 ranks" in done.stdout
+    assert "runs on 2 ranks" in done.stdout
     assert " 2/2 runs" in done.stdout
     assert not list((tmp_path / "runs").glob(".*.partial"))
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2

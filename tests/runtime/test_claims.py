@@ -18,7 +18,8 @@ import pytest
 from wanedit.errors import InputError, ResourceError
 from wanedit.files import digest
 from wanedit.runtime import claims
-from wanedit.runtime.claims import LOSSES, InUseError, LostError, Pulled, Queue
+from wanedit.runtime.claims import DECIDING, LOSSES, InUseError, LostError, Pulled, Queue
+from wanedit.runtime.directory import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,37 @@ def test_a_folder_is_had_alone_once_the_silent_are_lost(tmp_path: Path) -> None:
         # Should it come back after all, it takes nothing in a folder that is another's.
         with pytest.raises(ResourceError, match=r"was held up for over 0\.5 s"):
             gone.take(TASKS)
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_those_who_come_at_one_moment_one_has_the_folder_and_the_others_help(tmp_path: Path) -> None:
+    """Each is refused by the one that has the claim alone, or they would all leave and come back together."""
+    together, decided, helped = threading.Barrier(8), list[bool](), threading.Event()
+
+    def come() -> None:
+        directory = RunDirectory(tmp_path, tmp_path / "film.mp4")
+        together.wait()
+        with ExitStack() as stack:
+            _, helps = directory.enter(stack, lambda: None, lambda plan: "")
+            decided.append(not helps)
+            directory.queue.say("at work")
+            if len(decided) == 8:
+                helped.set()
+            helped.wait(20)
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(decided) == [False] * 7 + [True]
+    first, second = Queue(tmp_path), Queue(tmp_path)
+    first.doing = second.doing = DECIDING
+    with first.working(), second.working():
+        assert first._claim("run", [])
+        first.own_folder()
+        with pytest.raises(InUseError):
+            second.own_folder()
 
 
 def test_a_task_that_loses_every_worker_ends_them(queue: Queue, tmp_path: Path) -> None:

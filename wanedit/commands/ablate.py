@@ -3,6 +3,7 @@
 from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_run_flags, new_parser, resumable, unpack
+from wanedit.commands.work import Launcher, add_launcher
 from wanedit.jobs.ablate.config import AblationConfig, check_ablation
 from wanedit.runtime.launch import current_world
 
@@ -20,6 +21,7 @@ def parser() -> Parser:
     about = "a folder with a grid.yaml: the same as --experiment"
     made.add_argument("folder", nargs="?", type=str, default="", help=about)
     made.positional["folder"] = "experiment"
+    add_launcher(made)
     add_run_flags(made)
     return made
 
@@ -29,25 +31,29 @@ def run(settings: Namespace) -> int:
     values, _ = unpack(settings)
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
     values["experiment"] = values.pop("folder") or values["experiment"]
+    launcher = Launcher.of(values)
     config = AblationConfig(**values)
     if dry_run:
         check_ablation(config, current_world())
         from wanedit.jobs.ablate.run import print_ablation_plan
 
         print_ablation_plan(config)
-        return 0
-    return make(config, verbose, quiet)
+        return launcher.start(config.runs_folder, dry_run, quiet)
+    return make(config, launcher, verbose, quiet)
 
 
-def make(config: AblationConfig, verbose: bool, quiet: bool) -> int:
+def make(config: AblationConfig, launcher: Launcher, verbose: bool, quiet: bool) -> int:
     """Make the experiment, its plan first with `verbose`. Returns the exit code."""
     check_ablation(config, current_world())
-    from wanedit.jobs.ablate.run import ablate, print_ablation_plan
+    from wanedit.jobs.ablate.run import ablate, begin, print_ablation_plan
 
     if verbose:
         print_ablation_plan(config)
+    if launcher.launcher != "local":
+        begin(config)
+        return launcher.start(config.runs_folder, False, quiet)
     with resumable(f"finished runs are kept in {config.runs_folder}. Go on with"):
         results = ablate(config, verbose=not quiet)
     if not quiet and current_world().rank == 0:
-        print(f"results: {config.results_folder / 'table.md'}")
-    return 1 if results.missing else 0
+        print(results.told)
+    return int(results.failed > 0)

@@ -4,6 +4,7 @@ from jsonargparse import Namespace
 
 from wanedit.commands import ablate
 from wanedit.commands.support import Parser, add_run_flags, new_parser, resumable, unpack
+from wanedit.commands.work import Launcher, add_launcher
 from wanedit.files import at_home
 from wanedit.jobs.ablate.bench import FIVE_FRAMES, BenchConfig, check_bench, print_bench_plan, write_grid
 from wanedit.jobs.ablate.config import check_results
@@ -26,6 +27,7 @@ def parser() -> Parser:
     ):
         made.add_argument(word, nargs="?", type=str, default="", help=about)
         made.positional[word] = setting
+    add_launcher(made)
     add_run_flags(made)
     return made
 
@@ -36,6 +38,7 @@ def run(settings: Namespace) -> int:
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
     for word, setting in (("name", "benchmark"), ("folder", "data")):
         values[setting] = values.pop(word) or values[setting]
+    launcher = Launcher.of(values)
     config = BenchConfig(**values)
     check_bench(config)
     if config.benchmark == "five" and config.stylist is not None:
@@ -48,7 +51,7 @@ def run(settings: Namespace) -> int:
         return 0
     check_results(config.results_folder)
     write_grid(config, config.folder)
-    return ablate.make(config.ablation, verbose, quiet)
+    return ablate.make(config.ablation, launcher, verbose, quiet)
 
 
 def style_keyframes(config: BenchConfig, dry_run: bool, quiet: bool) -> int:

@@ -11,6 +11,7 @@ from wanedit.commands.support import (
     resumable,
     unpack,
 )
+from wanedit.commands.work import Launcher, add_launcher, run_many
 from wanedit.errors import InputError
 from wanedit.jobs.edit.config import EditConfig, check_output, find_inputs
 from wanedit.jobs.integrated import EditStyle, styling_of
@@ -28,7 +29,8 @@ def parser() -> Parser:
         EditConfig,
     )
     add_settings(made, EditStyle, "style")
-    add_source(made)
+    add_source(made, many=True)
+    add_launcher(made, jobs=True)
     add_run_flags(made)
     return made
 
@@ -37,6 +39,10 @@ def run(settings: Namespace) -> int:
     """Style where that is asked, then edit; or print the plans. Returns the exit code."""
     values, folders = unpack(settings)
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
+    launcher = Launcher.of(values, jobs=True)
+    if (code := run_many("integrated", values, folders, launcher, dry_run, quiet)) is not None:
+        return code
+    launcher = launcher.of_one("one video")
     style = EditStyle(**parts_of(values.pop("style")))
     config = EditConfig(**values)
     if style.asked and current_world().size > 1:
@@ -65,8 +71,8 @@ def run(settings: Namespace) -> int:
         else:
             print_edit_plan(config, folders)
     if dry_run:
-        return 0
-    from wanedit.jobs.edit.run import edit
+        return launcher.start(config.folder, dry_run, quiet)
+    from wanedit.jobs.edit.run import begin, edit
 
     with resumable(
         f"nothing partial is left in {config.folder}. Edit again with",
@@ -76,7 +82,10 @@ def run(settings: Namespace) -> int:
             from wanedit.jobs.integrated import with_styled_keyframes
 
             config = with_styled_keyframes(style, config, folders, verbose=not quiet)
+        if launcher.launcher != "local":
+            begin(config, folders, verbose=not quiet)
+            return launcher.start(config.folder, dry_run, quiet)
         result = edit(config, folders, verbose=not quiet)
     if not quiet and current_world().rank == 0:
-        print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_indices)}")
+        print(result.told)
     return 0

@@ -3,6 +3,7 @@
 from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_source, new_parser, unpack
+from wanedit.commands.work import Launcher, add_launcher, run_many
 from wanedit.files import at_home
 from wanedit.jobs.evaluate.config import EvaluationConfig, find_files
 from wanedit.runtime.events import progress_bars
@@ -18,7 +19,8 @@ def parser() -> Parser:
         "keyframes. What cannot be measured is named with the reason.",
         EvaluationConfig,
     )
-    add_source(made)
+    add_source(made, many=True)
+    add_launcher(made, jobs=True)
     made.add_argument("--quiet", action="store_true", help="print nothing")
     made.everyday |= {"config": "the run"}
     return made
@@ -28,6 +30,10 @@ def run(settings: Namespace) -> int:
     """Measure, print and write. Returns the exit code."""
     values, folders = unpack(settings)
     quiet = values.pop("quiet")
+    launcher = Launcher.of(values, jobs=True)
+    if (code := run_many("evaluate", values, folders, launcher, False, quiet)) is not None:
+        return code
+    launcher.only_here("one video")
     config = EvaluationConfig(**values)
     find_files(config, folders)
     from wanedit.jobs.evaluate.run import evaluate, print_evaluation, write

@@ -38,17 +38,15 @@ def run(settings: Namespace) -> int:
         from wanedit.jobs.generate.plan import print_plan
 
         print_plan(config, folders)
-        launcher.start(config.folder, dry_run, quiet)
-        return 0
+        return launcher.start(config.folder, dry_run, quiet)
     require_driver(config)
     from wanedit.jobs.generate.run import begin, generate
 
     with resumable(f"finished segments are kept in {config.folder}. Resume with"):
         if launcher.launcher != "local":
             begin(config, folders, verbose=not quiet)
-            launcher.start(config.folder, dry_run, quiet)
-            return 0
+            return launcher.start(config.folder, dry_run, quiet)
         result = generate(config, folders, verbose=not quiet, full_plan=verbose and not quiet)
     if not quiet and current_world().rank == 0:
-        print(f"{result.video}: {result.num_frames} frames, keyframes at {list(result.keyframe_frames)}")
+        print(result.told)
     return 0

@@ -73,7 +73,7 @@ class Status:
     """What a run came to so far.
 
     Attributes:
-        words: how much is done, and how long the rest may take.
+        words: how much is done, and how long the rest may take. failed: how much of that came to nothing.
         workers: of those at work, and of those that were lost and whose tasks nobody took over yet: what each says of
             itself, seconds since then by this machine's clock, and whether it is surely lost. None for one that
             cannot be read just now.
@@ -81,23 +81,30 @@ class Status:
 
     words: str
     workers: Mapping[str, tuple[Worker | None, float, bool]]
+    failed: int = 0
 
 
 def status(directory: RunDirectory) -> Status:
     """Read it. Raises InputError where the journal cannot be read."""
+    from wanedit.runtime.pool import outcomes  # brings NumPy, which help does without
+
     starts = [*events_of(read_events(directory.metrics), _Start, "start")]
     start, journal, queue = (starts or [_Start()])[-1], Manifest(directory).read(), directory.queue
     workers: dict[str, tuple[Worker | None, float, bool]] = {}
     for name, worker in queue.workers().items():
         if (said := queue.said_at(name)) is not None:
             workers[name] = worker, max(0.0, time.time() - said), queue.is_lost(name)
-    parts, left = [], 0.0
+    parts, left, failures = [], 0.0, 0
     for what, names in (start.stages or ({"edit": [start.edit]} if start.edit else {})).items():
-        done = [journal[name] for name in names if name in journal]
+        ended = outcomes(directory.root, [name for name in names if name not in journal])
+        seconds = {name: journal[name].seconds for name in names if name in journal}
+        seconds |= {name: one.seconds for name, one in ended.items()}
+        failed = sum(one.error is not None for one in ended.values())
+        failures += failed
         if names:
-            parts.append(f"{len(done)} of {len(names)} {what}")
-        if done:
-            left += (len(names) - len(done)) * fmean(entry.seconds for entry in done)
+            parts.append(f"{len(seconds)} of {len(names)} {what}" + f" ({failed} failed)" * (failed > 0))
+        if seconds:
+            left += (len(names) - len(seconds)) * fmean(seconds.values())
     busy = sum(worker is not None and bool(worker.task) and not lost for worker, _, lost in workers.values())
     words = ", ".join(parts) or "no task on record"
     if directory.film_sha256() is not None:
@@ -106,7 +113,7 @@ def status(directory: RunDirectory) -> Status:
         words += f"; about {left / busy / 60:.1f} minutes of {busy} worker{'s' * (busy != 1)} left"
     elif not workers:
         words += "; nobody is at work: the same command, or wanedit work, goes on"
-    return Status(words, workers)
+    return Status(words, workers, failures)
 
 
 def shown(found: Status) -> "Group":

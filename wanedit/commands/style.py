@@ -3,6 +3,7 @@
 from jsonargparse import Namespace
 
 from wanedit.commands.support import Parser, add_run_flags, add_source, new_parser, resumable, unpack
+from wanedit.commands.work import Launcher, add_launcher, run_many
 from wanedit.jobs.style.config import StyleConfig, style_config
 
 HELP = "edited keyframes from a picture or words"
@@ -16,7 +17,8 @@ def parser() -> Parser:
         "is what `wanedit edit VIDEO --keyframes FOLDER` reads. Run again, it goes on where it stopped.",
         StyleConfig,
     )
-    add_source(made)
+    add_source(made, many=True)
+    add_launcher(made, jobs=True)
     add_run_flags(made)
     return made
 
@@ -25,6 +27,10 @@ def run(settings: Namespace) -> int:
     """Restyle, or print the plan. Returns the exit code."""
     values, folders = unpack(settings)
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
+    launcher = Launcher.of(values, jobs=True)
+    if (code := run_many("style", values, folders, launcher, dry_run, quiet)) is not None:
+        return code
+    launcher.only_here("the keyframes of one video")
     config = style_config(values)
     if dry_run or verbose:
         from wanedit.jobs.style.plan import print_style_plan

@@ -293,14 +293,15 @@ def add_run_flags(parser: Parser) -> None:
     parser.everyday |= dict.fromkeys(("config", "dry_run"), "the run")
 
 
-def add_source(parser: Parser) -> None:
-    """The video as the first word of a command, without a flag."""
+def add_source(parser: Parser, many: bool = False) -> None:
+    """The video as the first word of a command, without a flag; with `many`, a list or a folder of them, too."""
+    lists = ", or many: a folder of them, or a list in YAML" if many else ""
     parser.add_argument(
         "source",
         nargs="?",
         type=str,
         default="",
-        help="a video file or a folder of images: the same as --video; wins over a config file",
+        help=f"a video file or a folder of images{lists}: the same as --video; wins over a config file",
     )
     parser.positional["source"] = "video"
 

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
@@ -45,6 +46,20 @@ _LENGTH = 1024  # bytes of a worker's file, so that one beat is written over ano
 DECIDING = "deciding what is to be done"
 
 
+_patient: ContextVar[bool] = ContextVar("patient", default=False)
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Wait, inside the block, for a lease before a folder is refused whose worker has a living process that is silent:
+    one that is held up for so long has lost it."""
+    before = _patient.set(True)
+    try:
+        yield
+    finally:
+        _patient.reset(before)
+
+
 @runtime_checkable
 class Named(Protocol):
     """A task by the hash of all that decides it, and its name for people."""
@@ -65,6 +80,14 @@ class InUseError(ResourceError):
     def __init__(self, message: str, by: "Worker") -> None:
         super().__init__(message)
         self.by = by
+
+
+class LostOftenError(ResourceError):
+    """A task has lost too many workers; `claim` is the file that says so to the next one, too."""
+
+    def __init__(self, message: str, claim: Path) -> None:
+        super().__init__(message)
+        self.claim = claim
 
 
 class LostError(Exception):
@@ -239,9 +262,14 @@ class Queue:
     def _has_folder(self) -> bool:
         claim, before = self._claim(_RUN, self._claimed().get(_RUN, [])), self._seen.copy()
         living = {name: worker for name, worker in self.workers().items() if not self.is_lost(name)}
+        if claim is not None:
+            # Who came at the same moment is refused by this claim, and leaves: both would else refuse each other, and
+            # come back together.
+            living = {name: one for name, one in living.items() if one is None or one.doing != DECIDING}
         for name, worker in living.items():
             beats = name in before and self._seen[name][0] != before[name][0]
-            if worker is not None and (beats or (worker.machine == self.machine and worker.locks)):
+            alive = worker is not None and worker.machine == self.machine and worker.locks
+            if worker is not None and (beats or (alive and not _patient.get())):
                 raise InUseError(
                     f"{self.folder.parent} is in use by {worker}; wait for it, or choose another output",
                     worker,
@@ -269,7 +297,8 @@ class Queue:
         """The first of the tasks that no living worker has. This one has it now, until `release`.
 
         Raises:
-            ResourceError: a task has lost too many workers, or others took this one for lost.
+            LostOftenError: a task has lost too many workers.
+            ResourceError: others took this one for lost.
             OSError: the folder cannot be written to.
         """
         self.folder.stat()  # its absence tells that the whole run was removed
@@ -285,9 +314,10 @@ class Queue:
                 continue
             if len(numbers) and numbers[-1] + 1 >= LOSSES:
                 del self._claims[task.digest[:16]]  # its file stays, so that the next one is told, too
-                raise ResourceError(
+                raise LostOftenError(
                     f"{task.name} was lost by {LOSSES} workers one after the other, as happens where it asks for more "
-                    "memory than there is; see what ended them, and run again"
+                    "memory than there is; see what ended them, and run again",
+                    path,
                 )
             self.task, self.step = task.digest, 0
             self.say(task.name + (", taken over" if numbers else ""))
@@ -333,8 +363,9 @@ class Queue:
             del self._claims[task.digest[:16]]
 
     def fence(self, digest: str) -> None:
-        """Called before what was made of a task is put in its place. Raises LostError where it is another's by now."""
-        path = self._claims.get(digest[:16])
+        """Called before what was made of a task is put in its place. Raises LostError where it is another's by now: by
+        its own claim or, where it has none, as in a folder that is one process's, by that of the whole run."""
+        path = self._claims.get(digest[:16], self._claims.get(_RUN))
         if path is not None and not self._holds(path):
             self.dropped += 1
             raise LostError
@@ -414,6 +445,7 @@ class Pulled(Generic[Task]):
         tasks: all of them, the same for all workers.
         cost: of a task; the order is what counts.
         finished: digests of those that are done, by all workers so far.
+        give_up: told of a task that has lost too many workers, and why, which finishes it; None to raise that.
     """
 
     def __init__(
@@ -422,7 +454,9 @@ class Pulled(Generic[Task]):
         queue: Queue,
         finished: Callable[[], Collection[str]],
         cost: Callable[[Task], float] = lambda task: 0,
+        give_up: Callable[[Task, str], None] | None = None,
     ) -> None:
+        self.give_up = give_up
         self.tasks, self.queue, self.finished = sorted(tasks, key=cost, reverse=True), queue, finished
 
     def __len__(self) -> int:
@@ -435,7 +469,14 @@ class Pulled(Generic[Task]):
             left = [task for task in left if task.digest not in done]
             if not left:
                 return
-            task = queue.take(left)
+            try:
+                task = queue.take(left)
+            except LostOftenError as error:
+                if self.give_up is None:
+                    raise
+                self.give_up(next(one for one in left if error.claim.stem == one.digest[:16]), str(error))
+                error.claim.unlink(missing_ok=True)
+                continue
             if task is None:
                 queue.say("waits for others")
                 time.sleep(LOOK)

@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from wanedit import __version__
 from wanedit.errors import InputError, MissingWeightsError, ResourceError
@@ -22,12 +24,13 @@ from wanedit.files import (
     system_errors,
     write_text,
 )
-from wanedit.runtime.claims import Queue
+from wanedit.runtime.claims import DECIDING, LOOK, InUseError, Queue
 from wanedit.runtime.events import append_event, read_events
 from wanedit.runtime.outputs import MADE_WITH, check_outputs, is_own, require_apart, require_writable
 from wanedit.runtime.settings import check_values
 
 JOURNAL_VERSION = 1
+Plan = TypeVar("Plan")
 
 
 class RunDirectory:
@@ -150,10 +153,12 @@ class RunDirectory:
         """
         with system_errors(self.root):
             made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        does, self.queue.doing = self.queue.doing, DECIDING
         try:
             with self.queue.working():
                 with system_errors(self.queue.folder):
                     self.queue.own_folder()
+                self.queue.say(does)
                 try:
                     yield
                 except (OSError, InputError) as error:
@@ -166,6 +171,39 @@ class RunDirectory:
                     ) from error
         finally:
             self._remove_empty(made)
+
+    def enter(
+        self, stack: ExitStack, plan: Callable[[], Plan], another: Callable[[Plan], str]
+    ) -> tuple[Plan, bool]:
+        """Be the first worker of the folder, who decides, or one more of those who are at the same run.
+
+        Args:
+            stack: left when this one has done its work.
+            plan: what is to be made here, also by what the others have put on record meanwhile.
+            another: in what the run of those who are at work is another than the plan's, in words; "" for the same.
+
+        Returns:
+            The plan, and whether others have decided, whom this one now helps.
+
+        Raises:
+            InUseError: those who work in the folder are at another run. Besides as `lock`.
+        """
+        while True:
+            planned = plan()
+            at_work = [one for one in self.queue.others() if one is not None and one.doing != DECIDING]
+            if at_work and not another(planned):
+                self.queue.doing = "begins"
+                stack.enter_context(self.queue.working())
+                return planned, True
+            self.queue.doing = DECIDING
+            try:
+                stack.enter_context(self.lock())
+                return planned, False
+            except InUseError as error:
+                why = another(planned)
+                if why and error.by.doing != DECIDING:
+                    raise InUseError(f"{error}. {why}", error.by) from None
+                time.sleep(LOOK)  # what it decides may be the same run
 
     def _remove_empty(self, made: list[Path]) -> None:
         """A run that was refused before it wrote anything leaves none of the folders that it made, its own first."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -29,6 +29,7 @@ from wanedit.runtime.outputs import RECORD_MARK
 from wanedit.runtime.settings import (
     MODEL_FIELDS,
     IsDataclass,
+    PlainValues,
     RunSettings,
     SampledSettings,
     TrackingSettings,
@@ -38,7 +39,7 @@ from wanedit.runtime.settings import (
 from wanedit.video.arrays import AnyFrame, Clip, FrameSequence
 from wanedit.wan.catalog import find_known, locate_lora
 
-Config = TypeVar("Config", bound=RunSettings)
+Config = TypeVar("Config", bound=PlainValues)
 
 # Of the process and its machine: those who make one video together may have each their own.
 OWN = (
@@ -126,7 +127,7 @@ def write_record(directory: RunDirectory, config: IsDataclass) -> None:
     write_text(directory.config, RECORD_MARK + text)
 
 
-def record_start(directory: RunDirectory, config: RunSettings, **about: object) -> None:
+def record_start(directory: RunDirectory, config: IsDataclass, **about: object) -> None:
     """Write down that a run starts, with what else is known `about` it, and its settings for a later run."""
     from wanedit import __version__
 
@@ -134,18 +135,19 @@ def record_start(directory: RunDirectory, config: RunSettings, **about: object) 
         "event": "start",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "wanedit": __version__,
-        "seed": config.base_seed,
-        "cpu_threads": config.cpu_threads,
     }
+    if isinstance(config, RunSettings):
+        started |= {"seed": config.base_seed, "cpu_threads": config.cpu_threads}
     # The record first: it says whose the other files are, should the first line be torn.
     write_record(directory, config)
     append_event(directory.metrics, started | about)
 
 
-def another_run(config: RunSettings, digests: Sequence[str], directory: RunDirectory) -> str:
+def another_run(config: RunSettings | None, digests: Sequence[str], directory: RunDirectory) -> str:
     """In what the run that this folder was last started for is another than this one, in words; "" for the same.
 
     Args:
+        config: None for a run of which the digests say all that counts.
         digests: of all that this one makes.
     """
     from wanedit import __version__
@@ -155,8 +157,12 @@ def another_run(config: RunSettings, digests: Sequence[str], directory: RunDirec
         return "no run was started there"
     if (theirs := starts[-1].get("wanedit")) != __version__:
         return f"its wanedit is {theirs}, this one {__version__}"
-    record = own_record(config.job, directory)
-    own = canonical(yaml.safe_load(yaml.safe_dump(recorded(config), allow_unicode=True)))
+    record: Json = {} if config is None else own_record(config.job, directory)
+    own = (
+        {}
+        if config is None
+        else canonical(yaml.safe_load(yaml.safe_dump(recorded(config), allow_unicode=True)))
+    )
     for name in own:
         if name not in OWN and own[name] != record.get(name):
             return f"its {name} is {record.get(name)!r}, here it is {own[name]!r}"
@@ -266,15 +272,20 @@ def read_run(root: Path, folders: Sequence[Path] = ()) -> FinishedRun:
     path = root / "config.yaml"
     record = read_settings(path)
     job = recorded_job(record)
-    own = f"wanedit.jobs.{job}"
-    load: LoadRun | None = None
-    if job.isidentifier() and importlib.util.find_spec(own) is not None:
-        load = getattr(importlib.import_module(own), "load_run", None)
-    elif job in JOBS:
+    load: LoadRun | None = job_part(job, "load_run")
+    if load is None and job in JOBS:
         load = JOBS[job]
     if load is None:
         raise InputError(f"run: {path} is of the job {job!r}, whose runs nothing installed here can read")
     return load(root, canonical(record), folders)
+
+
+def job_part(job: str, name: str) -> Any:
+    """What `wanedit.jobs.<job>` offers under a name; None where there is no such job, or it offers none."""
+    own = f"wanedit.jobs.{job}"
+    if not job.isidentifier() or importlib.util.find_spec(own) is None:
+        return None
+    return getattr(importlib.import_module(own), name, None)
 
 
 def read_settings(path: Path) -> Json:

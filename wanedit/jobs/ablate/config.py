@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from wanedit.errors import InputError
 from wanedit.files import at_home
@@ -21,7 +21,8 @@ from wanedit.runtime.settings import (
 
 GRID_FILE = "grid.yaml"
 # What is written of every grid, beside its figures.
-TABLES, RECORD = ("results.csv", "summary.csv", "table.md"), "record.json"
+TABLE, RECORD = "table.md", "record.json"
+TABLES = ("results.csv", "summary.csv", TABLE)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class AblationConfig(PlainValues):
     """One experiment.
 
     Attributes:
+        job: whose settings these are; a record says it, and no other job takes it.
         experiment: a folder with a grid.yaml.
         jobs: processes that share the runs on this machine; each has an equal share of the cores.
         output: where the runs are kept; null for outputs/ablate and the folder's name. Their results are written into
@@ -51,6 +53,7 @@ class AblationConfig(PlainValues):
     tracking: Annotated[str, Registered("wanedit.tracking.backends:TRACKERS")] = "none"
     tracking_project: str = "wanedit"
     tags: str = ""
+    job: Literal["ablate"] = "ablate"
 
     @property
     def folder(self) -> Path:
@@ -103,7 +106,8 @@ def check_ablation(config: AblationConfig, world: launch.World) -> None:
         raise InputError(f"jobs is {config.jobs} under torchrun, whose processes share the runs; expected 1")
     if not (config.folder / GRID_FILE).exists():
         raise InputError(f"{config.folder} has no {GRID_FILE}; expected the folder of an experiment")
-    require_writable(config.runs_folder / ".queue")
+    for name in (".queue", "config.yaml", "metrics.jsonl"):
+        require_writable(config.runs_folder / name)
     check_results(config.results_folder)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanedit.files import atomic_path, write_text
+from wanedit.jobs.ablate.config import TABLE
 from wanedit.jobs.ablate.grid import Figure, Grid, Settings, column_names, label_text, same_point
 from wanedit.jobs.ablate.runs import Run, rows
 from wanedit.metrics.functional.bootstrap import Interval, interval
@@ -52,11 +53,23 @@ class Results:
 
     Attributes:
         missing: runs that have no result, and why.
+        folder: where they are written.
     """
 
     columns: list[str]
     rows: list[Row]
     missing: dict[str, str]
+    folder: Path = Path()
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"results: {self.folder / TABLE}"
+
+    @property
+    def failed(self) -> int:
+        """How many runs have none."""
+        return len(self.missing)
 
     def points(self) -> list[Key]:
         """In the order of the grid."""
@@ -110,15 +123,15 @@ class Results:
         return interval(gaps, [ours[key].group for key in shared])
 
 
-def collect(grid: Grid, runs: Sequence[Run], root: Path) -> Results:
-    """Read the results of all runs."""
+def collect(grid: Grid, runs: Sequence[Run], root: Path, folder: Path = Path()) -> Results:
+    """Read the results of all runs, which are written into `folder`."""
     columns = column_names(grid)
     found = []
     for run, measure, value in rows(runs, root):
         point = tuple(label_text(run.labels.get(name)) for name in columns)
         found.append(Row(run.name, run.item.name, run.item.group, run.seed, point, measure, value))
     missing = {run.name: run.failure(root) or "not made yet" for run in runs if run.result(root) is None}
-    return Results(columns, found, missing)
+    return Results(columns, found, missing, folder)
 
 
 def write_results(grid: Grid, results: Results, folder: Path, record: Settings) -> None:
@@ -138,7 +151,7 @@ def write_results(grid: Grid, results: Results, folder: Path, record: Settings) 
     write_text(
         folder / "summary.csv", _csv([[*results.columns, "measure", "mean", "low", "high", "n"], *means])
     )
-    write_text(folder / "table.md", table(grid, results))
+    write_text(folder / TABLE, table(grid, results))
 
 
 def _csv(lines: Sequence[Sequence[object]]) -> str:

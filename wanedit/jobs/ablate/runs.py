@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wanedit.errors import InputError, WaneditError
-from wanedit.files import digest, read_json, system_errors, write_text
+from wanedit.errors import InputError
+from wanedit.files import digest
 from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.ablate.clips import BESIDE, Item, fingerprint, make_items, prepare
 from wanedit.jobs.ablate.footage import Masks, read_masks
@@ -27,7 +27,7 @@ from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import number
 from wanedit.runtime.launch import World
 from wanedit.runtime.options import describe
-from wanedit.runtime.outputs import check_outputs
+from wanedit.runtime.pool import Member
 from wanedit.runtime.record import FinishedRun, read_run
 from wanedit.runtime.settings import FINAL_NAME, TrackingSettings, check_values
 from wanedit.tracking.guard import METRICS_CSV, NAME_LIMIT
@@ -39,7 +39,6 @@ from wanedit.wan.load import hash_files
 MEASURED = 3
 # Of what makes a command's pixels.
 VERSIONS = {"edit": (ALGORITHM,), "generate": (SAMPLING, BRIDGING, CO_DENOISING, DECODING)}
-RESULT, FAILURE = "result.json", "failure.json"
 # What decides nothing.
 LOGGED = (*TrackingSettings.__dataclass_fields__, "module_folders")
 # The run's own, which no grid may set.
@@ -47,18 +46,16 @@ OWN = ("output", "base_seed", "force_regenerate", "num_gpus", "gpu_ids", "gpu_id
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Member):
     """One run of a grid.
 
     Attributes:
-        name: 16 hexadecimal digits: same name, same result.
         labels: of its point, by column.
         settings: of the command, without inputs and output.
         model: hash of the files that decide what its model computes, or of another model's code.
         metrics: groups of `wanedit evaluate` that are measured besides the usual ones.
     """
 
-    name: str
     labels: Settings
     item: Item
     seed: int
@@ -73,54 +70,14 @@ class Run:
         point = [f"{name} {label_text(value)}" for name, value in self.labels.items()]
         return ", ".join([*point, f"clip {self.item.name}", f"seed {self.seed}"])
 
-    def folder(self, root: Path) -> Path:
-        """Its own."""
-        return root / "runs" / self.name
-
-    def result(self, root: Path) -> dict[str, float] | None:
-        """What was measured; None if it is not complete, or its file is not what a run writes."""
-        found = _read(self.folder(root) / RESULT)
-        measures = found.get("measures")
-        if not isinstance(measures, dict) or not measures or found.get("run") != self.name:
-            return None
-        return measures if all(type(value) in (int, float) for value in measures.values()) else None
-
-    def failure(self, root: Path) -> str | None:
-        """Why it ended early; None if it did not."""
-        return None if self.result(root) is not None else _read(self.folder(root) / FAILURE).get("error")
-
-    def check(self, root: Path) -> None:
-        """See that it would replace nothing of another origin. Raises InputError."""
-        folder = self.folder(root)
-        if folder.exists():
-            directory, tables = RunDirectory(folder, folder / FINAL_NAME), (folder / RESULT, folder / FAILURE)
-            directory.check(())
-            theirs = [path for path in tables if _read(path).get("run") != self.name]
-            check_outputs(theirs, recorded=directory.recorded)
-
-    def succeed(self, root: Path, measures: dict[str, float]) -> None:
-        """Write what was measured: from now on the run is complete."""
-        self._write(root, RESULT, {"measures": measures})
-        (self.folder(root) / FAILURE).unlink(missing_ok=True)
-
-    def fail(self, root: Path, error: str) -> None:
-        """Write why it ended; an earlier result is no longer one."""
-        (self.folder(root) / RESULT).unlink(missing_ok=True)
-        self._write(root, FAILURE, {"error": error})
-
-    def _write(self, root: Path, name: str, values: Settings) -> None:
-        self.folder(root).mkdir(parents=True, exist_ok=True)
-        about = {"run": self.name, "labels": self.labels, "seed": self.seed, "item": asdict(self.item)}
-        text = json.dumps(about | {"settings": self.settings} | values, indent=1, ensure_ascii=False)
-        write_text(self.folder(root) / name, text + "\n")
-
-
-def _read(path: Path) -> Settings:
-    """A record; empty if there is none that can be read."""
-    try:
-        return read_json(path, "the record of a run")
-    except InputError:
-        return {}
+    def about(self) -> Settings:
+        """What its outcome says of it."""
+        return {
+            "labels": self.labels,
+            "seed": self.seed,
+            "item": asdict(self.item),
+            "settings": self.settings,
+        }
 
 
 def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
@@ -214,15 +171,6 @@ def _config(command: str, settings: Settings) -> EditConfig | GenerationConfig:
     return made(**settings)
 
 
-def unfinished(runs: Sequence[Run], root: Path, force: bool) -> list[Run]:
-    """Those to be made, each name once: two points of a grid may ask for the same."""
-    seen: dict[str, Run] = {}
-    for run in runs:
-        if force or run.result(root) is None:
-            seen.setdefault(run.name, run)
-    return list(seen.values())
-
-
 def rows(runs: Sequence[Run], root: Path) -> Iterator[tuple[Run, str, float]]:
     """(run, measure, value) of every complete run."""
     for run in runs:
@@ -230,41 +178,28 @@ def rows(runs: Sequence[Run], root: Path) -> Iterator[tuple[Run, str, float]]:
             yield run, name, value
 
 
-def make(run: Run, root: Path, worker: int | None = None, logged: TrackingSettings | None = None) -> None:
-    """Make one run in its folder as the command would, and measure it; a failure is written where its result would be.
+def make(
+    run: Run, root: Path, gpu: int | None = None, anew: bool = False, logged: TrackingSettings | None = None
+) -> dict[str, float]:
+    """Make one run in its folder as the command would, and measure it.
 
     Args:
         root: of all runs and drawn clips.
-        worker: which of several processes this is: they take the devices in turn. None for the first device.
+        gpu: which device; None for the first one.
+        anew: whatever its folder holds.
         logged: where the run and its measures are logged; None for where its own settings say.
     """
     import cv2
-    import torch
 
     cv2.setNumThreads(int(run.settings.get("cpu_threads") or os.cpu_count() or 1))
-    gpu = worker % torch.cuda.device_count() if worker is not None and torch.cuda.is_available() else None
-    try:
-        _make(run, root, gpu, logged)
-    except Exception as error:
-        # A fault of one run, ours or a library's, must not cost the others.
-        try:
-            run.fail(
-                root, str(error) if isinstance(error, WaneditError) else f"{type(error).__name__}: {error}"
-            )
-        except (OSError, WaneditError):
-            raise error from None  # what it came from is the news, not that it cannot be written down
-
-
-@system_errors()
-def _make(run: Run, root: Path, gpu: int | None, logged: TrackingSettings | None) -> None:
     folder, material = run.folder(root), prepare(run.item, root / "clips")
     given = merge(material.settings, run.settings)
     config = replace(
         _config(run.command, given),
         base_seed=run.seed,
         output=str(folder),
-        # One that failed goes on with what it finished; one that is made again is made anew.
-        force_regenerate=run.result(root) is not None,
+        # One that failed goes on with what it finished.
+        force_regenerate=anew,
     )
     if logged is not None and logged.tracking != "none":
         config = replace(config, **{**asdict(logged), "run_name": run.title[:NAME_LIMIT]})
@@ -285,7 +220,7 @@ def _make(run: Run, root: Path, gpu: int | None, logged: TrackingSettings | None
     if config.tracking != "none":
         track_measures(config, finished, folder, found, lambda line: None)
     # JSON has no word for numbers that are not finite; a table that lacks them has fewer clips in `n`.
-    run.succeed(root, {name: value for name, value in found.items() if np.isfinite(value)})
+    return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
 def _generate(config: GenerationConfig, root: Path) -> None:

@@ -2,9 +2,9 @@
 
 
 def __getattr__(name: str) -> object:
-    # What `runtime.record.read_run` asks for; whoever reads the settings of a command line passes by.
-    if name == "load_run":
-        from wanedit.jobs.edit.run import load_run
+    # What `runtime.record` and `runtime.launchers` ask a job for; whoever reads settings of a command line passes by.
+    if name in ("load_run", "work"):
+        from wanedit.jobs.edit import run
 
-        return load_run
+        return getattr(run, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

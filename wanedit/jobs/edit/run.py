@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from wanedit.errors import InputError
-from wanedit.files import OnDisk, system_errors
+from wanedit.errors import InputError, ResourceError
+from wanedit.files import Json, OnDisk, system_errors
 from wanedit.flow.editing import Metrics
 from wanedit.flow.path import Step
 from wanedit.interrupts import interruptible
@@ -21,6 +21,7 @@ from wanedit.lit.tasks import EditedClip
 from wanedit.metrics.functional.reach import Reach, ReachSeries
 from wanedit.progress import counted, counting
 from wanedit.runtime import launch, leftovers
+from wanedit.runtime.claims import LostError
 from wanedit.runtime.cost import LOSSLESS_SHARE, require_memory
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, attended, number, progress_bars, read_events, recorded_steps
@@ -74,6 +75,13 @@ class EditResult(OnDisk):
     reach: Reach | None = None
     sound_of: SoundOf = silent
 
+    failed = 0
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"{self.video}: {self.num_frames} frames, keyframes at {list(self.keyframe_indices)}"
+
     def __fspath__(self) -> str:
         return str(self.video)
 
@@ -102,18 +110,63 @@ def edit(
             the command line is theirs.
     """
     ranks = launch.current_world()
-    if not ranks.under_torchrun:
-        return _edit(config, folders, verbose, say, sound_of)
-    with interruptible():
-        launch.join(ranks)
-        try:
-            # What sound there is, is read by whoever has the source open.
-            made = launch.on_rank_zero(
-                ranks, lambda: replace(_edit(config, folders, verbose, say, sound_of), sound_of=silent)
-            )
-        finally:
-            launch.leave(ranks)
-    return made
+    try:
+        if not ranks.under_torchrun:
+            return _edit(config, folders, verbose, say, sound_of)
+        with interruptible():
+            launch.join(ranks)
+            try:
+                # What sound there is, is read by whoever has the source open.
+                return launch.on_rank_zero(
+                    ranks, lambda: replace(_edit(config, folders, verbose, say, sound_of), sound_of=silent)
+                )
+            finally:
+                launch.leave(ranks)
+    except LostError:
+        raise ResourceError(
+            f"{config.folder}: this process was held up, and another went on with the edit; run again"
+        ) from None
+
+
+def begin(config: EditConfig, folders: Sequence[Path] = (), verbose: bool = True, say: Say = print) -> None:
+    """Put an edit on record for a worker that something else starts, see `work`. Arguments and errors as of `edit`."""
+    directory = RunDirectory(config.folder, config.final_path)
+    with system_errors(), interruptible(), progress_bars(verbose):
+        plan = _planned(config, directory, folders, say if verbose else lambda text: None)
+        with directory.lock():
+            _prepare(plan, directory)
+
+
+def work(root: Path, record: Json, gpu: int | None = None, verbose: bool = True) -> EditResult:
+    """Make, or go on with, the edit that a folder has on record, as `runtime.launchers.work` does.
+
+    Args:
+        root: the run's folder. record: what its config.yaml holds.
+        gpu: which device; None for the first one.
+        verbose: as of `edit`.
+
+    Raises:
+        InputError: as `edit`, and a record that is none.
+    """
+    config = replace(recorded_config(EditConfig, record, root), gpu_id=gpu, offload_model=None)
+    launch.require_driver(config)
+    return edit(config, verbose=verbose)
+
+
+def _planned(
+    config: EditConfig,
+    directory: RunDirectory,
+    folders: Sequence[Path],
+    tell: Say,
+    sound_of: SoundOf | None = None,
+) -> EditPlan:
+    """The plan, where the run's files may be written and its device is there."""
+    check_edit(config)
+    check_tracking(config)
+    launch.choose_devices(config, launch.World())
+    plan = make_edit_plan(resolve_edit(config, directory), folders, tell, sound_of)
+    check_output(plan.config, plan.source.path, plan.keyframes)
+    return plan
 
 
 def _edit(
@@ -123,14 +176,11 @@ def _edit(
     tell: Say = say if verbose else lambda text: None
     world, directory = launch.World(), RunDirectory(config.folder, config.final_path)
     with interruptible(), progress_bars(verbose), launch.alone():
-        check_edit(config)
-        check_tracking(config)
-        launch.choose_devices(config, world)
-        plan = make_edit_plan(resolve_edit(config, directory), folders, tell, sound_of)
-        check_output(plan.config, plan.source.path, plan.keyframes)
+        plan = _planned(config, directory, folders, tell, sound_of)
         task, digests = plan.task, [plan.task.digest]
         with directory.lock():
             complete = _prepare(plan, directory)
+            directory.queue.say("writes the film" if complete else "edits")
             if plan.about:
                 tell(plan.about)
             for warning in plan.warnings:
@@ -145,8 +195,8 @@ def _edit(
                 plan.config, directory, world, digests, metadata(plan), say if verbose else None
             ) as tracking:
                 if not complete:
-                    directory.queue.say("edits")
                     sample(plan, directory, world, tracking, tell)
+                directory.queue.fence(task.digest)
                 # Also where a full disk kept the run before from it.
                 Manifest(directory).settle()
                 result = _finish(plan, directory, edited=not complete)
@@ -213,6 +263,8 @@ def sample(
             nonlocal seen
             seen += 1
             advance()
+            # One that was held up for a lease adds nothing to what another now makes.
+            directory.queue.fence(plan.task.digest)
             # Not with the result: a run that diverges has its steps on record.
             append_event(directory.metrics, {"event": "step", **step_record(step, metrics)})
             tracking.follow()

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -13,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.files import OnDisk, digest, system_errors
+from wanedit.files import Json, OnDisk, digest, system_errors
 from wanedit.flow.path import Step
 from wanedit.interrupts import interruptible
 from wanedit.jobs.generate.assemble import assemble, final_frames, metadata
@@ -34,7 +33,7 @@ from wanedit.jobs.generate.plan import (
 from wanedit.jobs.generate.repair import repair_of, repaired
 from wanedit.lit.tasks import CoDenoising, DecodedPiece, NamedWork, SampledSegment, cost
 from wanedit.runtime import launch, leftovers, workers
-from wanedit.runtime.claims import DECIDING, LOOK, Crewed, InUseError, Pulled
+from wanedit.runtime.claims import Crewed, Pulled
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import (
     append_event,
@@ -52,13 +51,11 @@ from wanedit.runtime.record import (
     FinishedRun,
     Repaired,
     another_run,
-    read_settings,
     record_start,
     recorded_config,
-    recorded_job,
     write_record,
 )
-from wanedit.runtime.settings import canonical, with_changes
+from wanedit.runtime.settings import with_changes
 from wanedit.tracking import check_tracking
 from wanedit.tracking.runs import track, track_result
 from wanedit.video import write_png
@@ -99,6 +96,13 @@ class GenerationResult(OnDisk):
     seed: int
     segments: tuple[str, ...]
     sampled: tuple[int, ...]
+
+    failed = 0
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"{self.video}: {self.num_frames} frames, keyframes at {list(self.keyframe_frames)}"
 
     def __fspath__(self) -> str:
         return str(self.video)
@@ -191,20 +195,17 @@ def begin(
             announce(plan, todo, tell)
 
 
-def work(root: Path, gpu: int | None = None, verbose: bool = True) -> GenerationResult:
-    """Help a generation that is at work, or go on with one, from its folder alone; whoever is last stitches.
+def work(root: Path, record: Json, gpu: int | None = None, verbose: bool = True) -> GenerationResult:
+    """Help a generation that is at work, or go on with one, as `runtime.launchers.work` does; whoever is last stitches.
 
     Args:
-        root: the run's folder.
+        root: the run's folder. record: what its config.yaml holds.
         gpu: which device; None for the first one.
         verbose: as of `generate`.
 
     Raises:
-        InputError: the folder is not of a generation, and as `generate`.
+        InputError: as `generate`, and a record that is none.
     """
-    record = canonical(read_settings(root / "config.yaml"))
-    if (job := recorded_job(record)) != "generate":
-        raise InputError(f"run: {root} is of `wanedit {job}`, which is one worker's; expected a generation")
     config = recorded_config(GenerationConfig, record, root)
     # As many to a sample as in the run on record, where this launch has them.
     together = config.sequence_parallel if launch.current_world().size % config.sequence_parallel == 0 else 1
@@ -237,24 +238,15 @@ def _decide(
         )
     check_crews(config, world.size if world.under_torchrun else config.num_gpus)
     launch.choose_devices(config, world)
-    queue = directory.queue
-    while True:
+
+    def planned() -> Plan:
         plan = make_plan(resolve(config, directory, world), folders, tell or (lambda text: None))
         check_output(plan.config, [image.keyframe for image in plan.keyframes])
-        at_work = [one for one in queue.others() if one is not None and one.doing != DECIDING]
-        if at_work and not _another(plan, directory):
-            queue.doing = "begins"
-            stack.enter_context(queue.working())
-            return plan, remaining(plan, directory), True
-        queue.doing = DECIDING
-        try:
-            stack.enter_context(directory.lock())
-            break
-        except InUseError as error:
-            another = _another(plan, directory)
-            if another and error.by.doing != DECIDING:
-                raise InUseError(f"{error}. {another}", error.by) from None
-            time.sleep(LOOK)  # what it decides may be the same run
+        return plan
+
+    plan, helps = directory.enter(stack, planned, lambda plan: _another(plan, directory))
+    if helps:
+        return plan, remaining(plan, directory), True
     directory.prepare()
     todo = remaining(plan, directory)
     directory.require_space(space_needed(plan, todo))

@@ -95,6 +95,7 @@ async def style_async(
             ready()  # one that needs a key says so before a folder is made
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(directory.lock())
+            directory.queue.say("restyles")
             directory.prepare()
             for note in plan.notes if verbose else ():
                 say(f"note: {note}")

@@ -12,9 +12,9 @@ from tests.jobs.test_faults import hashes, journal, segments_done, wait_for_segm
 from tests.runs import command, run_cli, start_process
 from wanedit import GenerationConfig, GenerationResult
 from wanedit.errors import InputError
-from wanedit.jobs.generate.launchers import Actor, run_actors, slurm_script, submit
 from wanedit.jobs.generate.run import begin
 from wanedit.runtime.claims import LEASE_VARIABLE
+from wanedit.runtime.launchers import Actor, run_actors, slurm_script, submit
 from wanedit.runtime.record import read_settings, recorded_config
 
 
@@ -120,4 +120,4 @@ def test_a_ray_cluster_finishes_the_run_though_it_loses_a_node(
     assert hashes(begun) == hashes(finished.video.parent)
     events = [json.loads(line) for line in (begun / "metrics.jsonl").read_text().splitlines()]
     assert len([event for event in events if event["event"] == "segment"]) <= 4  # of three, one may be lost
-    assert said[-1].endswith("output_final.mp4: complete")
+    assert said[-1] == f"{begun}: complete"

@@ -1,17 +1,17 @@
-"""Ways to start workers of a run that is on record: an array of SLURM, or actors of Ray. Each one is `wanedit work`: it
-pulls tasks out of the run's folder, which all of them see, and whoever is last stitches."""
+"""Working on a run that is on record, whatever its job, and ways to start more who do: an array of SLURM, or actors of
+Ray. Each pulls tasks out of the run's folder, which all of them see, and whoever is last puts the whole together."""
 
 import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from wanedit.errors import InputError, ResourceError, WaneditError
 from wanedit.files import Json, file_sha256
 from wanedit.runtime.directory import RunDirectory
-from wanedit.runtime.record import read_settings
-from wanedit.runtime.settings import FINAL_NAME
+from wanedit.runtime.record import job_part, read_settings, recorded_job
+from wanedit.runtime.settings import FINAL_NAME, canonical
 
 if TYPE_CHECKING:
     import submitit
@@ -19,15 +19,44 @@ if TYPE_CHECKING:
 # Of an array's members, unless others are given: SLURM's names.
 SLURM_DEFAULTS: Json = {"time": 1440, "gpus_per_node": 1, "ntasks_per_node": 1}
 LOOK = 2.0  # seconds between two looks at actors
-GRACE = 30.0  # until actors have tidied up once the film is there
+GRACE = 30.0  # until actors have tidied up once the run is complete
+
+
+@runtime_checkable
+class Made(Protocol):
+    """What a run came to: in words, and how many of its tasks failed for good."""
+
+    @property
+    def told(self) -> str: ...
+
+    @property
+    def failed(self) -> int: ...
+
+
+def work(root: Path, gpu: int | None = None, verbose: bool = True) -> Made:
+    """Go on with a run from its folder alone, beside all others who do, until it is complete.
+
+    Args:
+        root: the run's folder. Its job is asked for `wanedit.jobs.<job>.work`.
+        gpu: which device; None for the first one.
+        verbose: print what the run tells, and progress bars.
+
+    Raises:
+        InputError: the folder holds no run, or one that is made in one go. Besides as the job.
+    """
+    record = canonical(read_settings(root / "config.yaml"))
+    job = recorded_job(record)
+    if (on := job_part(job, "work")) is None:
+        raise InputError(
+            f"run: {root} is of `wanedit {job}`, which is made in one go; run its command again instead"
+        )
+    return on(root, record, gpu, verbose)
 
 
 class Member:
     """What a member of an array does. One that SLURM takes away, or whose time is over, is queued again by submitit."""
 
     def __call__(self, root: str) -> None:
-        from wanedit.jobs.generate.run import work
-
         work(Path(root), verbose=False)
 
     def checkpoint(self, root: str) -> "submitit.helpers.DelayedSubmission":
@@ -98,7 +127,7 @@ def run_actors(
     told: Callable[[], str],
     say: Callable[[str], None],
 ) -> None:
-    """Work on a run by actors of Ray until its film is there: one for each GPU or, where there is none, for the cores
+    """Work on a run by actors of Ray until it is complete: one for each GPU or, where there is none, for the cores
     that the run's record gives a process. An actor that dies is begun again, on another node where its own is gone, and
     pulls what is left.
 
@@ -111,11 +140,11 @@ def run_actors(
     Raises:
         InputError: ray is not installed; a node has another wanedit, Python or torch, or does not see the folder.
         ResourceError: the cluster cannot be reached, or has no room for so many workers.
-        WaneditError: all workers ended, and no film is there; the first one's error.
+        WaneditError: all workers ended, and the run is not complete; the first one's error.
     """
     ray = _library("ray")
-    film = RunDirectory(root, root / FINAL_NAME)
-    threads = max(1, int(read_settings(film.config).get("cpu_threads") or 1))
+    directory = RunDirectory(root, root / FINAL_NAME)
+    threads = max(1, int(read_settings(directory.config).get("cpu_threads") or 1))
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -132,11 +161,11 @@ def run_actors(
         options = {"num_gpus": 1 if gpus else 0, "num_cpus": 1 if gpus else threads}
         # Both are 0 by default; that a task ends all its workers is seen by the queue.
         actor = ray.remote(max_restarts=-1, max_task_retries=-1, **options)(Actor)
-        config = str(film.config.absolute())
+        config = str(directory.config.absolute())
         own, first, last = about(config), None, ""
         actors = [actor.remote() for _ in range(count)]
         working = {one.work.remote(str(root.absolute()), own): one for one in actors}
-        while working and film.film_sha256() is None:
+        while working and directory.film_sha256() is None:
             # Those for which there is no room, since a node was lost, are not waited for.
             for ref in ray.wait([*working], num_returns=1, timeout=LOOK)[0]:
                 del working[ref]
@@ -148,11 +177,11 @@ def run_actors(
                     say(f"a worker ended: {cause}")
             if (now := told()) not in ("", last):
                 say(last := now)
-        if film.film_sha256() is None:
+        if directory.film_sha256() is None:
             raise first if isinstance(first, WaneditError) else ResourceError(f"all workers ended: {first}")
         if working:
             ray.wait([*working], num_returns=len(working), timeout=GRACE)
-        say(f"{film.final}: complete")
+        say(f"{root}: complete")
     finally:
         ray.shutdown()
 
@@ -162,8 +191,6 @@ class Actor:
 
     def work(self, root: str, needed: Mapping[str, str]) -> None:
         """Pull tasks until the run is complete. Raises InputError where this node is not as the driver needs it."""
-        from wanedit.jobs.generate.run import work
-
         own = about(str(Path(root) / "config.yaml"))
         if differs := [name for name in needed if own.get(name) != needed[name]]:
             raise InputError(

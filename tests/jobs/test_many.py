@@ -1,0 +1,218 @@
+"""Many videos by one command: what is a list of them, what each is given, what comes out, and who helps."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.runs import EDIT, Inputs, moving_square, run_cli
+from wanedit.errors import InputError
+from wanedit.jobs.edit.config import EditConfig
+from wanedit.jobs.edit.run import edit
+from wanedit.jobs.many.run import kind_of
+from wanedit.runtime.launchers import work
+from wanedit.runtime.many import its_own, listed
+from wanedit.video import read_frames, write_lossless
+
+# Which asks no model.
+COPY = {**EDIT, "method": "copy_source", "controller": "residual"}
+FLAGS = [f"--{name}={value}" for name, value in COPY.items()]
+
+
+@pytest.fixture
+def clips(inputs: Inputs, tmp_path: Path) -> Path:
+    """A folder with two films and one of pictures; beside it their keyframes, each under its name."""
+    folder = tmp_path / "clips"
+    (folder / "pictures").mkdir(parents=True)
+    shutil.copy(inputs.video, folder / "one.mkv")
+    write_lossless(folder / "two.mkv", moving_square(13), 16)
+    for k, frame in enumerate(moving_square(5)):
+        Image.fromarray(frame).save(folder / "pictures" / f"{k:04d}.png")
+    for name in ("one", "two", "pictures"):
+        (tmp_path / "keyframes" / name).mkdir(parents=True)
+        shutil.copy(inputs.images[0], tmp_path / "keyframes" / name / "0000.png")
+    return folder
+
+
+@pytest.fixture
+def edit_all(clips: Path, tmp_path: Path) -> Callable[..., Any]:
+    words = ["edit", str(clips), "--keyframes", str(tmp_path / "keyframes"), "--prompt", "a"]
+    return lambda *more: run_cli(*words, *FLAGS, "--output", str(tmp_path / "out"), *more)
+
+
+def table(root: Path) -> dict[str, dict[str, str]]:
+    with (root / "runs.csv").open() as file:
+        return {line["name"]: line for line in csv.DictReader(file)}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_each_video_of_a_folder_is_edited_with_its_own_keyframes(
+    edit_all: Callable[..., Any], clips: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "out"
+    planned = edit_all("--dry_run")
+    assert planned.out.splitlines()[:3] == ["one: to make", "pictures: to make", "two: to make"], planned.err
+    assert not root.exists()
+    done = edit_all()
+    assert done.code == 0, done.err
+    assert done.out.endswith(f"{root / 'runs.csv'}: 3 of 3 are made\n")
+    frames = {name: int(line["frames"]) for name, line in table(root).items()}
+    assert frames == {"one": 9, "pictures": 5, "two": 13}
+    assert "3 of 3 videos; complete" in run_cli("status", str(root)).out
+    # Each is what it would be by itself.
+    keyframes = str(tmp_path / "keyframes" / "two")
+    alone = EditConfig(
+        video=str(clips / "two.mkv"), keyframes=keyframes, prompt="a", output=str(tmp_path / "alone"), **COPY
+    )
+    made = edit(alone, verbose=False)
+    assert np.array_equal(made.frames, read_frames(next((root / "two" / "segments").glob("*.mkv"))))
+    # Nothing is made twice; what changes is.
+    films = {path: path.stat().st_mtime_ns for path in root.glob("*/output_final.mp4")}
+    assert "0 to make" in edit_all().out
+    assert {path: path.stat().st_mtime_ns for path in films} == films
+    Image.fromarray(moving_square(5)[4]).save(tmp_path / "keyframes" / "one" / "0000.png")
+    assert "1 to make" in edit_all().out
+    assert len({path.stat().st_mtime_ns - before for path, before in films.items()}) == 2
+    assert not list(root.rglob(".*"))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_one_that_fails_costs_no_other_and_is_tried_again(
+    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = kind_of("integrated").make
+
+    def fails(values: Any, *given: Any) -> Any:
+        return 1 / 0 if values["output"].endswith("two") else real(values, *given)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("wanedit.jobs.integrated.many.make", fails)
+        done = edit_all()
+    assert done.code == 1
+    assert "failed: two" in done.out
+    assert table(tmp_path / "out")["two"]["error"] == "ZeroDivisionError: division by zero"
+    assert "3 of 3 videos (1 failed)" in run_cli("status", str(tmp_path / "out")).out
+    again = edit_all()
+    assert (again.code, "1 to make" in again.out) == (0, True)
+    assert table(tmp_path / "out")["two"]["error"] == ""
+
+
+def test_what_is_on_record_is_gone_on_with_from_anywhere(
+    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wanedit.runtime.launchers.run_actors", lambda *given: None)
+    monkeypatch.setattr("wanedit.runtime.launchers._library", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    given = [
+        "edit",
+        "clips",
+        "--keyframes",
+        "keyframes",
+        "--prompt=a",
+        *FLAGS,
+        "--output=out",
+        "--launcher=ray",
+    ]
+    begun = run_cli(*given)
+    assert begun.code == 0, begun.err
+    assert "0 of 3 videos" in run_cli("status", "out").out
+    monkeypatch.chdir("/")
+    assert work(tmp_path / "out", verbose=False).failed == 0
+    assert len(table(tmp_path / "out")) == 3
+    record = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert (record["job"], record["of"]) == ("many", "integrated")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_keyframes_and_measures_of_many(clips: Path, tmp_path: Path) -> None:
+    styled = run_cli(
+        "style",
+        str(clips),
+        "--style.description",
+        "noir",
+        "--indices=0",
+        "--output",
+        str(tmp_path / "styled"),
+    )
+    assert styled.code == 0, styled.err
+    assert (tmp_path / "styled" / "two" / "keyframes.json").is_file()
+    entries = [
+        {"video": "clips/one.mkv", "metrics": "temporal"},
+        {"video": "clips/two.mkv", "name": "second"},
+    ]
+    (tmp_path / "films.yaml").write_text(yaml.safe_dump(entries))
+    measured = run_cli(
+        "evaluate", str(tmp_path / "films.yaml"), "--metrics=none", "--output", str(tmp_path / "measured")
+    )
+    assert measured.code == 0, measured.err
+    found = table(tmp_path / "measured")
+    assert [*found] == ["one", "second"]
+    assert (found["one"]["temporal/flicker"] != "", found["second"]["temporal/flicker"]) == (True, "")
+    assert "temporal" in json.loads((tmp_path / "measured" / "one.json").read_text())["metrics"]
+
+
+def test_a_folder_of_pictures_and_a_film_are_one(inputs: Inputs, clips: Path, tmp_path: Path) -> None:
+    edits, measures = kind_of("integrated"), kind_of("evaluate")
+    for one in (str(inputs.video), str(clips / "pictures"), "", "gone", "a\0b"):
+        assert listed(one, edits) is None
+    (tmp_path / "empty").mkdir()
+    assert listed(str(tmp_path / "empty"), edits) is None
+    (clips / "run").mkdir()
+    (clips / "run" / "metrics.jsonl").touch()
+    names = {
+        kind: [entry["name"] for entry in (listed(str(clips), kind) or [[]])[0]] for kind in (edits, measures)
+    }
+    assert names == {edits: ["one", "pictures", "two"], measures: ["one", "pictures", "run", "two"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{video: a.mp4}", "holds no list of settings"),
+        ("[a.mp4]", "holds no list of settings"),
+        ("[]", "holds no list of settings"),
+        ("[{prompt: a}]", "entry 1 has no video; expected one, or a run"),
+        ("[{video: a.mp4}, {video: b/a.mov}]", "has 'a' twice; expected a `name` of its own"),
+        ("[{video: a.mp4, name: ../a}]", "the name '../a' is no folder's"),
+        ("[{video: runs.mp4}]", "the name 'runs' is no folder's"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "list.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        listed(str(path), kind_of("integrated"))
+
+
+def test_what_one_lacks_is_told_by_its_name(edit_all: Callable[..., Any], tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "keyframes" / "two")
+    told = edit_all()
+    assert told.code == 2
+    assert "two: keyframes: " in told.err
+    assert "has none of the name 'two'; expected one file or folder" in told.err
+    assert its_own("keyframes", "a.png:0", "two", []) == "a.png:0"
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "list.yaml").write_text("[{video: clips/one.mkv, keyframs: a}]")
+    told = run_cli("edit", str(tmp_path / "list.yaml"), "--output", str(tmp_path / "out"))
+    assert (told.code, "one: " in told.err and "keyframs is no setting" in told.err) == (2, True), told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["edit", "--jobs=2"], "jobs is 2 for one video, which is the work of one process"),
+        (["edit", "--launcher=ray", "--workers=2"], "workers is 2 for one video"),
+        (["style", "--launcher=ray"], "launcher is ray for the keyframes of one video; expected local"),
+        (["evaluate", "--num_gpus=2"], "jobs is 2 for one video"),
+    ],
+)
+def test_one_video_is_the_work_of_one_process(words: list[str], message: str, inputs: Inputs) -> None:
+    told = run_cli(words[0], str(inputs.video), *words[1:])
+    assert (told.code, message in told.err) == (2, True), told.err

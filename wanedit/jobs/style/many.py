@@ -1,0 +1,29 @@
+"""Keyframes of many videos in one style."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wanedit.files import Json
+from wanedit.jobs.style.config import style_config
+from wanedit.runtime.inputs import find_path
+from wanedit.runtime.many import Found
+
+ENDING, EACH, RUNS = "", (), False
+
+
+def find(values: Json, folders: Sequence[Path]) -> Found:
+    """As `wanedit style` does before it reads a video."""
+    from wanedit.jobs.style.plan import find_style
+
+    config = style_config(values)
+    found = find_style(config, folders)
+    video = find_path(config.video, folders, what="video", folder=True)
+    inputs = [video, *([] if found.image is None else [found.image])]
+    return Found(inputs, {"stylist": found.made_by}, float(video.stat().st_size))
+
+
+def make(values: Json, folders: Sequence[Path], gpu: int | None) -> dict[str, float]:
+    """Restyle one video's keyframes."""
+    from wanedit.jobs.style.run import style
+
+    return {"keyframes": len(style(style_config(values), folders, verbose=False).indices)}
