@@ -1,10 +1,13 @@
 """Many videos by one command: what is a list of them, what each is given, what comes out, and who helps."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ import yaml
 from PIL import Image
 
 from tests.runs import EDIT, Inputs, moving_square, run_cli
-from wanedit.errors import InputError
+from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.run import edit
 from wanedit.jobs.many.run import kind_of
@@ -128,6 +131,34 @@ def test_what_is_on_record_is_gone_on_with_from_anywhere(
     assert len(table(tmp_path / "out")) == 3
     record = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     assert (record["job"], record["of"]) == ("many", "integrated")
+
+
+def test_who_has_other_files_makes_nothing_and_fails_nothing(
+    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wanedit.runtime.launchers.submit", lambda *given: [SimpleNamespace(job_id="1_0")])
+    assert edit_all("--launcher=slurm").code == 0
+    root, keyframe = (
+        tmp_path / "out",
+        tmp_path / "keyframes" / "two" / "0000.png",
+    )  # of the longest, the first
+    before = keyframe.read_bytes()
+    Image.fromarray(moving_square(5)[4]).save(keyframe)
+    with pytest.raises(ResourceError, match="two: wanedit, the model or a file that is read is another here"):
+        work(root, verbose=False)
+    with monkeypatch.context() as here:
+        here.setattr("wanedit.__version__", "0.0.1")
+        here.setattr("wanedit.jobs.many.run.__version__", "0.0.1")
+        with pytest.raises(ResourceError, match="two: wanedit, the model or a file"):
+            work(root, verbose=False)
+    keyframe.write_bytes(before)
+    with monkeypatch.context() as full:
+        no_space = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "film")
+        full.setattr("wanedit.jobs.edit.run.write_piece", lambda *given: (_ for _ in ()).throw(no_space))
+        with pytest.raises(ResourceError, match="make room and run again"):
+            work(root, verbose=False)
+    assert not [*root.rglob("failure.json"), *root.rglob("result.json")]
+    assert work(root, verbose=False).failed == 0
 
 
 @pytest.mark.usefixtures("in_process")

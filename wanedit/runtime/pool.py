@@ -5,6 +5,7 @@ Each leaves its outcome on record, `runs/NAME/result.json` or, so that one that 
 whoever is last concludes. A job declares its runs, how one is made, and what to conclude; all else is here.
 """
 
+import errno
 import json
 import os
 import re
@@ -30,10 +31,16 @@ from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.record import another_run, record_start
 from wanedit.runtime.settings import FINAL_NAME, IsDataclass
 
+# What the system refuses a process whatever run it is at: the run has not failed, and another process may make it.
+_EVERYWHERE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE}
 RUNS, RESULT, FAILURE = "runs", "result.json", "failure.json"
 # A child whose parent was killed ends after so long without work.
 IDLE_SECONDS = 60
 LOOK = 1.0  # seconds between two looks at what the children have done
+
+
+class NotHereError(ResourceError):
+    """This process cannot make a run as it is on record; one elsewhere may."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,9 @@ class Pool(ABC, Generic[Run]):
         Args:
             gpu: which device; None for the first one.
             anew: whatever its folder holds.
+
+        Raises:
+            NotHereError: this process cannot, which ends it and leaves the run to others. Anything else ends the run.
         """
 
     @abstractmethod
@@ -229,7 +239,8 @@ def pull(
 
     Raises:
         InUseError: others are at another run in this folder.
-        InputError, ResourceError: as `RunDirectory.lock`, and as `Pool.conclude`.
+        InputError, ResourceError: as `RunDirectory.lock`, `Pool.make` for what is no fault of a run, and
+            `Pool.conclude`.
     """
     directory = pool.directory
     launch.join(world)
@@ -337,7 +348,11 @@ def pulled(pool: Pool[Run], queue: Queue, gpu: int | None, anew: bool) -> Iterat
             run.succeed(pool.root, measures, time.monotonic() - began)
         except LostError:
             continue
+        except NotHereError:
+            raise
         except Exception as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _EVERYWHERE:
+                raise
             # A fault of one run, ours or a library's, must not cost the others.
             try:
                 queue.fence(run.name)

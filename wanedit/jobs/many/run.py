@@ -15,7 +15,7 @@ from wanedit.files import Json, at_home, digest, file_sha256, write_text
 from wanedit.runtime import launch, pool
 from wanedit.runtime.many import Found, Kind, its_own
 from wanedit.runtime.outputs import check_outputs, require_writable
-from wanedit.runtime.pool import RUNS, Member, Pool
+from wanedit.runtime.pool import RUNS, Member, NotHereError, Pool
 from wanedit.runtime.record import own_record, recorded_config
 from wanedit.runtime.settings import MODEL_FIELDS, PlainValues, TrackingSettings, require_folder
 from wanedit.wan.catalog import find_known
@@ -81,7 +81,11 @@ class Many(Pool[One]):
     label = "videos"
 
     def __init__(self, config: ManyConfig) -> None:
-        self.kind, self.folders = kind_of(config.of), [Path(folder) for folder in config.folders]
+        self.of, self.kind, self.folders = (
+            config.of,
+            kind_of(config.of),
+            [Path(folder) for folder in config.folders],
+        )
         self.all = [One(one["hash"], one["name"], one["settings"], one["cost"]) for one in config.runs]
         root = require_folder(config.output)
         super().__init__(root, root / TABLE, replace(config, force=False), self.all, config.force)
@@ -91,7 +95,16 @@ class Many(Pool[One]):
         return run.cost
 
     def make(self, run: One, gpu: int | None, anew: bool) -> Mapping[str, float]:
-        """Make one as its command would."""
+        """Make one as its command would, of the very files that are on record."""
+        try:
+            found = self.kind.find(dict(run.settings), self.folders)
+        except WaneditError as error:
+            raise NotHereError(f"{run.called}: {error}") from None
+        if _hash(self.of, run.settings, found) != run.name:
+            raise NotHereError(
+                f"{run.called}: wanedit, the model or a file that is read is another here than when the run was begun; "
+                "run its command again, which makes what changed anew"
+            )
         given = dict(run.settings) | ({"force_regenerate": True} if anew and self.kind.ENDING == "" else {})
         return self.kind.make(given, self.folders, gpu)
 
@@ -173,7 +186,7 @@ def many(
     return made
 
 
-def _hash(of: str, settings: Json, found: Found) -> str:
+def _hash(of: str, settings: Mapping[str, Any], found: Found) -> str:
     decides = {
         "job": of,
         "wanedit": __version__,
