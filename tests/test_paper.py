@@ -132,12 +132,12 @@ def test_gains_of_ablations_are_those_of_their_own_tables() -> None:
 
 
 def test_frames_are_kept_with_what_they_are(tmp_path: Path) -> None:
-    clips = {
-        name: [*np.full((5, 8, 16, 3), level, np.uint8)] for name, level in (("dark", 20), ("light", 220))
+    rows = {
+        name: [np.full((8, 16, 3), level, np.uint8)] * 2 for name, level in (("dark", 20), ("light", 220))
     }
-    write_strips(tmp_path / "a.png", clips, [1, 3], 4, {"keyframes": [3]})
+    write_strips(tmp_path / "a.png", rows, ["1", "*2, keyframe"], 4, {"steps": 3})
     sheet, about = np.asarray(Image.open(tmp_path / "a.png")), records.read_json(tmp_path / "a.json")
-    assert about == {"rows": ["dark", "light"], "frames": [1, 3], "keyframes": [3]}
+    assert about == {"rows": ["dark", "light"], "columns": ["1", "*2, keyframe"], "steps": 3}
     assert sheet.shape == (4, 8, 3)
     assert (sheet[:2] == 20).all()
     assert (sheet[2:] == 220).all()

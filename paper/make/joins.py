@@ -7,6 +7,7 @@ paper/records/join_frames.png, a row of frames for the truth and each way, and j
 import sys
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from paper.make.ablations import Experiment
@@ -152,9 +153,12 @@ def record() -> None:
     drawn = render(demo_scene(), frame_times(len(made.video), int(made.fps)), made.video.shape[1:3]).video
     truth = to_bytes(drawn).permute(1, 2, 3, 0).numpy()
     join = sorted(made.junctions)[0]
-    about = {"keyframes": [join], "digests": {row: list(run.digests) for row, run in runs.items()}}
+    shown = range(join - RADIUS, join + RADIUS + 1)
     clips = {"truth": truth, **{row: run.video for row, run in runs.items()}}
-    write_strips(JOIN_FRAMES, clips, range(join - RADIUS, join + RADIUS + 1), WIDE, about)
+    rows = {row: [np.asarray(clip[t]) for t in shown] for row, clip in clips.items()}
+    columns = [f"*{t}, keyframe" if t == join else f"{t}" for t in shown]
+    about = {"digests": {row: list(run.digests) for row, run in runs.items()}}
+    write_strips(JOIN_FRAMES, rows, columns, WIDE, about)
     print(f"{JOIN_FRAMES.relative_to(ROOT)}: {JOIN_FRAMES.stat().st_size / 1e3:.0f} kB")
 
 

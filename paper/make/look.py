@@ -64,48 +64,46 @@ def axes_row(
 
 
 def write_strips(
-    record: Path, clips: Mapping[str, Sequence[np.ndarray]], shown: Sequence[int], wide: int, about: Mapping
+    record: Path, rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], wide: int, about: Mapping
 ) -> None:
-    """Keep the shown frames of every clip, a row each, as a picture, and beside it as JSON what they are.
+    """Keep rows of frames as a picture, and beside it as JSON what they are.
 
     Args:
         record: the picture; the JSON has its name.
-        clips: by the name of its row; frames (h, w, 3) in bytes, all of one shape.
+        rows: by name, a frame (h, w, 3) in bytes for each column, all of one shape.
+        columns: what stands above each; one that begins with `*` is framed.
         wide: pixels along a frame of the picture.
         about: what else the JSON should say.
     """
-    first = np.asarray(next(iter(clips.values()))[0])
-    size = (wide, round(wide * first.shape[0] / first.shape[1]))
-    rows = [
+    high, own = next(iter(rows.values()))[0].shape[:2]
+    size = (wide, round(wide * high / own))
+    scaled = [
         np.hstack(
-            [
-                np.asarray(Image.fromarray(np.asarray(clip[t])).resize(size, Image.Resampling.LANCZOS))
-                for t in shown
-            ]
+            [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)) for frame in frames]
         )
-        for clip in clips.values()
+        for frames in rows.values()
     ]
-    Image.fromarray(np.vstack(rows)).save(record, optimize=True)
-    told = {"rows": list(clips), "frames": list(shown), **about}
+    Image.fromarray(np.vstack(scaled)).save(record, optimize=True)
+    told = {"rows": list(rows), "columns": list(columns), **about}
     record.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def draw_strips(record: Path, about: Mapping, path: Path) -> None:
-    """The figure of such a record; frames among `about["keyframes"]` are framed and said to be."""
-    sheet, rows, frames = np.asarray(Image.open(record)), about["rows"], about["frames"]
-    high, wide = sheet.shape[0] // len(rows), sheet.shape[1] // len(frames)
+    """The figure of such a record."""
+    sheet, rows, columns = np.asarray(Image.open(record)), about["rows"], about["columns"]
+    high, wide = sheet.shape[0] // len(rows), sheet.shape[1] // len(columns)
     figure = Figure(
-        figsize=(WIDTH, WIDTH / len(frames) * high / wide * len(rows) + 0.35), layout="constrained"
+        figsize=(WIDTH, WIDTH / len(columns) * high / wide * len(rows) + 0.35), layout="constrained"
     )
-    axes = figure.subplots(len(rows), len(frames), squeeze=False)
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for r, name in enumerate(rows):
         axes[r][0].set_ylabel(name)
-        for c, frame in enumerate(frames):
+        for c, title in enumerate(columns):
             axis = axes[r][c]
             axis.imshow(sheet[r * high : (r + 1) * high, c * wide : (c + 1) * wide], interpolation="none")
             axis.set(xticks=[], yticks=[])
             for spine in axis.spines.values():
-                spine.set(visible=frame in about["keyframes"], color=RED, linewidth=1.6)
-    for axis, frame in zip(axes[0], frames, strict=True):
-        axis.set_title(f"{frame}, keyframe" if frame in about["keyframes"] else f"{frame}")
+                spine.set(visible=title.startswith("*"), color=RED, linewidth=1.6)
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(title.removeprefix("*"))
     save(figure, path)

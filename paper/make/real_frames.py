@@ -42,13 +42,14 @@ def record() -> None:
     assert whole.reference is not None
     shown = np.linspace(0, len(whole.video) - 1, SHOWN).round().astype(int).tolist()
     clips = {"source": whole.reference, **{row: run.video for row, run in runs.items()}}
+    rows = {row: [np.asarray(clip[t]) for t in shown] for row, clip in clips.items()}
+    columns = [f"*{t}, keyframe" if t in whole.keyframes else f"{t}" for t in shown]
     about = {
         "total": len(whole.video),
-        "keyframes": sorted(whole.keyframes),
         "steps": len(whole.steps),
         "digests": {row: list(run.digests) for row, run in runs.items()},
     }
-    write_strips(REAL_FRAMES, clips, shown, WIDE, about)
+    write_strips(REAL_FRAMES, rows, columns, WIDE, about)
     print(f"{REAL_FRAMES.relative_to(ROOT)}: {REAL_FRAMES.stat().st_size / 1e3:.0f} kB")
 
 

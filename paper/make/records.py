@@ -14,17 +14,22 @@ CLAIMS = PAPER / "records" / "math_verification.json"
 JUNCTION_FAULTS = PAPER / "records" / "junction_faults.csv"
 REAL_FRAMES = PAPER / "records" / "real_frames.png"
 JOIN_FRAMES = PAPER / "records" / "join_frames.png"
+HARD_FRAMES = PAPER / "records" / "hard_frames.png"
 PROPAGATION = EXPERIMENTS / "01_keyframe_propagation"
 JOINS = EXPERIMENTS / "09_joins"
+HARD_EDITS = EXPERIMENTS / "11_hard_edits"
 
 MAKES = {
     CLAIMS: "python -m math_verification --json paper/records/math_verification.json",
     JUNCTION_FAULTS: "python -m paper.make.junction_faults",
     REAL_FRAMES: "python -m paper.make.real_frames",
     REAL_FRAMES.with_suffix(".json"): "python -m paper.make.real_frames",
+    HARD_FRAMES: "python -m paper.make.hard_edits",
+    HARD_FRAMES.with_suffix(".json"): "python -m paper.make.hard_edits",
     JOIN_FRAMES: "python -m paper.make.joins",
     JOIN_FRAMES.with_suffix(".json"): "python -m paper.make.joins",
     JOINS / "results" / "limit.csv": "python experiments/09_joins/limit.py 64",
+    HARD_EDITS / "results" / "results.csv": "python experiments/11_hard_edits/table.py (after its run.py)",
     PROPAGATION / "results" / "results.csv": "python experiments/01_keyframe_propagation/table.py",
 }
 

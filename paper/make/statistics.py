@@ -17,8 +17,17 @@ def mean(lines: Iterable[Line], name: str) -> float:
 
 
 def paired(ours: Iterable[Line], theirs: Iterable[Line], name: str = "psnr") -> Interval:
-    """Mean of ours - theirs over the clips of both; scenes are resampled, for edits of a scene are not independent."""
+    """Mean of ours - theirs over the clips of both that have this value; scenes are resampled, for edits of a scene are
+    not independent.
+
+    Raises:
+        ValueError: no clip has it on both sides.
+    """
     known = {(line["seed"], line["edit"]): line[name] for line in ours}
-    shared = [line for line in theirs if (line["seed"], line["edit"]) in known]
+    shared = [
+        line
+        for line in theirs
+        if line[name] is not None and known.get((line["seed"], line["edit"])) is not None
+    ]
     gaps = [known[line["seed"], line["edit"]] - line[name] for line in shared]
     return interval(gaps, [line["seed"] for line in shared])
