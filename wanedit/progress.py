@@ -40,6 +40,11 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(before)
 
 
+def heard() -> bool:
+    """Whether somebody listens."""
+    return _listener.get() is not None
+
+
 def counting(label: str, unit: str, total: int | None = None) -> AbstractContextManager[Advance]:
     """A block of work; it gives the function that counts.
 

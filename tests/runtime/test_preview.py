@@ -5,13 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from tests.runs import Run
+from tests.wan.test_taehv import written
 from wanedit import EditConfig, edit
-from wanedit.errors import InputError
+from wanedit.errors import InputError, MissingWeightsError
 from wanedit.flow.path import schedule
 from wanedit.lit.model import open_model
 from wanedit.runtime.directory import RunDirectory
@@ -124,3 +126,25 @@ def test_an_edit_shows_where_its_target_heads_for(
     assert steps == [0, 1, 2]
     assert len(drawn) == 1
     assert not (made.video.parent / "preview").exists()
+
+
+def test_where_its_file_is_taehv_draws_and_one_that_is_none_is_told_at_once(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(open_wan("tiny").path, model)
+    _, reference = written(model)
+    opened = open_model(str(model))
+    directory = RunDirectory(tmp_path / "run", tmp_path / "run" / "film.mp4")
+    directory.root.mkdir()
+    previews = Previews(directory, opened, every=1)
+    clean = torch.randn(1, 16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    previews.show(NAME, next(iter(schedule(4, 3.0))), clean)
+    shown = torch.from_numpy(np.asarray(Image.open(previews.path(NAME)).convert("RGB")).copy())
+    # Three slots of 64 pixels, drawn twice as large; the first is the last frame of its own four.
+    assert shown.shape == (128, 3 * 128, 3)
+    first = reference.frames(clean[:, :, 0], {})[3].clamp(0, 1)
+    expected = (first[0] * 255).round().byte().permute(1, 2, 0)
+    assert (shown[::2, :128:2].int() - expected.int()).abs().max() <= 1
+    (model / "taew2_1.safetensors").write_bytes(b"nothing")
+    with pytest.raises(MissingWeightsError, match=r"taew2_1\.safetensors"):
+        Previews(directory, opened, every=1)
+    Previews(directory, opened, every=0)

@@ -1,27 +1,40 @@
-"""A small picture of what is being sampled, RUN/preview/: its clean estimate, by a linear map from latents to colours.
+"""A small picture of what is being sampled, RUN/preview/: its clean estimate, by a linear map from latents to colours,
+or by TAEHV where its file is beside the model. In a terminal that can show pictures, there too.
 
-It costs no pass of any network, changes nothing that is made, and a run goes on where it cannot be drawn.
+It changes nothing that is made, and a run goes on where it cannot be drawn.
 """
 
+import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, UInt8
+from rich import get_console
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from wanedit.errors import WaneditError
 from wanedit.files import read_json, reading
 from wanedit.flow.path import Step
 from wanedit.lit.model import OpenModel
+from wanedit.progress import heard
 from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.terminal import Picture, codes, protocol
 from wanedit.wan.config import WAN_21_LATENTS
 from wanedit.wan.load import WanFolder
+from wanedit.wan.taehv import TinyDecoder, find_taehv
 
 # Of the slots of a clip so many are shown side by side, each at least so high.
 SHOWN, HEIGHT = 5, 96
+# What TAEHV decodes is brought down to between this height and twice it.
+DECODED_HEIGHT = 128
+# Seconds between two pictures in a terminal, which keeps them all.
+BETWEEN = 10.0
 # Beside the files of a model that has a VAE of its own.
 BESIDE = "latent_colours.json"
 # Of Wan 2.1's VAE: published with ComfyUI, `comfy/latent_formats.py`, class Wan21; a row a channel, then what is added.
@@ -67,11 +80,27 @@ class Colours:
 
     def draw(self, clean: Float[Tensor, "c s h w"]) -> UInt8[np.ndarray, "h wide 3"]:
         """Slots of a clip side by side, from the first to the last, a pixel for each latent."""
-        last = clean.shape[1] - 1
-        slots = sorted({round(i * last / (SHOWN - 1)) for i in range(SHOWN)})
-        picked = clean[:, slots].float().cpu().nan_to_num()
-        rgb = torch.einsum("cshw,cr->hswr", picked, self.factors) + self.added
-        return ((rgb.clamp(-1, 1) + 1) * 127.5).round().byte().flatten(1, 2).numpy()
+        picked = clean[:, shown_slots(clean)].float().cpu().nan_to_num()
+        return _beside(torch.einsum("cshw,cr->rshw", picked, self.factors) + self.added[:, None, None, None])
+
+
+def shown_slots(clean: Float[Tensor, "c s h w"]) -> list[int]:
+    """Those that are shown: the first, the last and some evenly between."""
+    last = clean.shape[1] - 1
+    return sorted({round(i * last / (SHOWN - 1)) for i in range(SHOWN)})
+
+
+def _beside(frames: Float[Tensor, "3 n h w"]) -> UInt8[np.ndarray, "h wide 3"]:
+    levels = ((frames.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return rearrange(levels, "c n h w -> h (n w) c").cpu().numpy()
+
+
+def decoded(tiny: TinyDecoder, clean: Float[Tensor, "c s h w"]) -> UInt8[np.ndarray, "height wide 3"]:
+    """As `Colours.draw`, of the last frame of each slot, which the slot before goes ahead of."""
+    decoder, latents = tiny.to(clean.device), clean.nan_to_num()
+    frames = [decoder.decode(latents[:, max(0, slot - 1) : slot + 1])[:, -1] for slot in shown_slots(clean)]
+    smaller = max(1, frames[0].shape[1] // DECODED_HEIGHT)
+    return _beside(avg_pool2d(torch.stack(frames, dim=1), smaller))
 
 
 class Previews:
@@ -79,11 +108,19 @@ class Previews:
 
     Args:
         every: draw at each so many steps; 0 for never.
+        terminal: show them in a terminal, too, if it is one that can.
+
+    Raises:
+        InputError, MissingWeightsError: a file beside the model that is to draw them, and cannot.
     """
 
-    def __init__(self, directory: RunDirectory, model: OpenModel, every: int) -> None:
+    def __init__(self, directory: RunDirectory, model: OpenModel, every: int, terminal: bool = False) -> None:
         self.folder, self.every = directory.previews, every
         self.colours = Colours.of(model) if every else None
+        self.tiny: TinyDecoder | None = None
+        if every and isinstance(model, WanFolder) and (file := find_taehv(model.path, model.latent_space)):
+            self.tiny = TinyDecoder(file, model.latent_space)
+        self.protocol, self.printed = protocol(os.environ) if terminal else "", -BETWEEN
 
     def path(self, latents: str) -> Path:
         """Of a task whose latents or frames are kept under this name in segments/."""
@@ -91,17 +128,31 @@ class Previews:
 
     def show(self, latents: str, step: Step, clean: Float[Tensor, "1 c s h w"]) -> None:
         """Draw a step's clean estimate, if it is one that is shown."""
-        if self.colours is None or step.index % self.every:
+        if not self.every or step.index % self.every:
             return
         # Brings PyAV.
         from wanedit.video.encode import write_png
 
-        pixels = self.colours.draw(clean[0])
-        times = -(-HEIGHT // len(pixels))
-        pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
-        with suppress(OSError, WaneditError):  # a full disk is told by what must be written
+        # A full disk, or memory, is told by what must be made.
+        with suppress(OSError, WaneditError, torch.OutOfMemoryError):
+            if self.tiny is not None:
+                pixels = decoded(self.tiny, clean[0])
+            elif self.colours is not None:
+                pixels = self.colours.draw(clean[0])
+            else:
+                return
+            times = -(-HEIGHT // len(pixels))
+            pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
             self.folder.mkdir(exist_ok=True)
             write_png(self.path(latents), pixels)
+            self._print(self.path(latents).read_bytes(), pixels)
+
+    def _print(self, png: bytes, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Above the bars, where some are drawn in a terminal that can show it; nothing into a pipe."""
+        console, now = get_console(), time.monotonic()
+        if self.protocol and heard() and console.is_terminal and now - self.printed >= BETWEEN:
+            self.printed = now
+            console.print(Picture(codes(self.protocol, png, pixels)))
 
     def remove(self, latents: str) -> None:
         """Once a task is done."""

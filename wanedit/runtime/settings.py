@@ -205,6 +205,7 @@ class RunSettings(TrackingSettings):
         save_latents: also keep the latents, as safetensors.
         preview: every so many steps a small picture of what is being sampled, in the folder's preview/, until it is
             done; 0 for none.
+        preview_in_terminal: show it in the terminal, too, if that is known to show pictures (kitty, iTerm2, sixel).
         crf: quality of the final H.264 file, 0 (lossless) to 51.
         force_regenerate: make anew what is already complete.
         module_folders: where the modules of `package.module:Name` are looked for after the current folder; a run
@@ -244,6 +245,7 @@ class RunSettings(TrackingSettings):
     tile: Annotated[int, Ge(32), MultipleOf(8)] | None = None
     save_latents: bool = False
     preview: Annotated[int, Ge(0)] = 5
+    preview_in_terminal: bool = True
     crf: Annotated[int, Ge(0), Le(51)] = 16
     force_regenerate: bool = False
     module_folders: list[str] = field(default_factory=list)

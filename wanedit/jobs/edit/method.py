@@ -34,7 +34,7 @@ ELSEWHERE = {
     "controller", "controller_options", "alpha", "beta", *MODEL_FIELDS, "lora", "lora_partial", "distilled",
     "cache", "cache_options", "attention", "weights", "compile", "guidance", "guidance_options", "guidance_interval",
     "gpu_id", "cpu_threads", "first_number", "middle_strength", "offload_model", "t5_cpu", "fit", "module_folders",
-    "save_latents", "preview", "crf", "force_regenerate", "output",
+    "save_latents", "preview", "preview_in_terminal", "crf", "force_regenerate", "output",
     *TrackingSettings.__dataclass_fields__,
 }  # fmt: skip
 # Left out of the hash unless they are set, so that earlier edits keep their names.

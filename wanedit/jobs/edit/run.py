@@ -256,7 +256,8 @@ def sample(
         NumericalError, ResourceError, MissingWeightsError: see FlowMatchingEditor.
     """
     shown = ("r_k_norm", "v_diff_norm", "delta_v_norm", "alpha_h", "keyframe_error")
-    seen, previews = 0, Previews(directory, plan.model, plan.config.preview)
+    config, seen = plan.config, 0
+    previews = Previews(directory, plan.model, config.preview, config.preview_in_terminal)
     with counting("editing", "steps", plan.rehearsal.steps) as advance:
 
         def on_step(clip: int, step: Step, metrics: Metrics) -> None:

@@ -385,7 +385,7 @@ def sample(
     schedule, fps = plan.settings.schedule, plan.timeline.fps
     sampled = {task.digest: task for task in (*todo.together, *todo.segments, *todo.bridges)}
     decoded = {task.digest: task for task in todo.pieces}
-    previews = Previews(directory, plan.folder, config.preview)
+    previews = Previews(directory, plan.folder, config.preview, config.preview_in_terminal)
 
     own: set[str] = set()  # what this process made
     ranks = f" on {world.size} ranks" if world.size > 1 else ""
