@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanedit.errors import InputError
-from wanedit.timeline import MODEL_LIMIT, Timeline, frame_at, plan, round_up, slot, slots, warnings
+from wanedit.timeline import (
+    MODEL_LIMIT,
+    Timeline,
+    frame_at,
+    plan,
+    renumbered,
+    round_up,
+    slot,
+    slots,
+    warnings,
+)
 
 FPS = st.one_of(
     st.integers(1, 60),
@@ -220,3 +230,30 @@ def test_a_window_beyond_the_limit_is_a_pair_and_refused_like_one() -> None:
     assert [s.inner for s in plan([0, 6, 7, 8], 16, 81, stretch=True, pack=True).segments] == [(), (112,)]
     with pytest.raises(InputError, match="segment 0 needs 97 frames"):
         plan([0, 6, 7, 8], 16, 81, pack=True)
+
+
+@given(st.lists(st.integers(0, 20), min_size=2, max_size=8, unique=True), st.integers(0, 99))
+def test_what_is_put_in_and_taken_out_again_leaves_all_numbers_as_they_were(
+    keyframes: list[int], at: int
+) -> None:
+    def between(keyframes: list[object]) -> list[tuple[object, object]]:
+        return list(pairwise(keyframes))
+
+    before = between([*keyframes])
+    numbers = renumbered([], before)
+    assert numbers == list(range(len(before)))
+    place = at % (len(keyframes) + 1)
+    more = between([*keyframes[:place], "new", *keyframes[place:]])
+    put = renumbered(list(zip(before, numbers, strict=True)), more)
+    assert sorted(put) == list(range(len(more)))
+    kept = [number for one, number in zip(more, put, strict=True) if "new" not in one]
+    assert kept == [n for k, n in enumerate(numbers) if place in (0, len(keyframes)) or k != place - 1]
+    assert renumbered(list(zip(more, put, strict=True)), before) == numbers
+
+
+def test_a_segment_keeps_its_number_wherever_it_stands() -> None:
+    before = [("ab", 0), ("bc", 1), ("cd", 2)]
+    assert renumbered(before, ["ab", "bx", "xc", "cd"]) == [0, 1, 3, 2]
+    assert renumbered(before, ["ac", "cd"]) == [0, 2]
+    assert renumbered(before, ["ab", "by", "yd"]) == [0, 1, 2], "as those in whose place they stand"
+    assert renumbered(before, ["bc", "cd", "de"]) == [1, 2, 0]

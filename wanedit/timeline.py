@@ -1,8 +1,9 @@
 """Seconds to frames, frames to segments, frames to latent slots. Exact arithmetic, no tensors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -301,6 +302,25 @@ def _segment(index: int, keyframes: Sequence[int], limit: int, stretch: bool) ->
             )
         sampled = limit
     return Segment(index, start, end, sampled, tuple(inner))
+
+
+def renumbered(before: Sequence[tuple[Hashable, int]], now: Sequence[Hashable]) -> list[int]:
+    """The numbers of segments of which some were there before: these keep theirs, wherever they stand now.
+
+    Others take, in order, the numbers of those that stood in their place, then the smallest that no segment has. So
+    what comes between two keyframes and is taken out again leaves all as it was.
+
+    Args:
+        before: segments by what they lie between, each with its number.
+        now: what the segments lie between now.
+    """
+    matcher = SequenceMatcher(None, [one for one, _ in before], now, autojunk=False)
+    found: list[int | None] = []
+    for _, start, stop, first, last in matcher.get_opcodes():
+        there = [number for _, number in before[start:stop]]
+        found += [*there, *[None] * (last - first)][: last - first]
+    free = iter(number for number in range(len(found)) if number not in found)
+    return [next(free) if number is None else number for number in found]
 
 
 def stretches(timeline: Timeline) -> list[str]:

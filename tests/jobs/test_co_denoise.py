@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.jobs.test_joins import bridges_of, tasks_of, timelines
+from tests.jobs.test_joins import bridges_of, place_of, tasks_of, timelines
 from tests.runs import FAST, Run, command, draw_keyframe, run_cli
 from tests.wan.folders import write_folder
 from wanedit import GenerationConfig, GenerationResult
@@ -54,7 +54,7 @@ def test_every_slot_is_averaged_over_the_windows_that_hold_it(
     places = [window.places[bool(k) :] for k, window in enumerate(state.windows[: len(tasks)])]
     assert [place for own in places for place in own] == list(range(length))
     for window in state.windows[len(tasks) :]:
-        bridge, before = window.task.bridge, tasks[window.task.index - 1]
+        bridge, before = window.task.bridge, tasks[place_of(window.task) - 1]
         assert bridge is not None
         join = before.slots - 1 - bridge.window[0]
         # The keyframe's slot is that of the segment that is shown it, if the bridge is not.

@@ -691,3 +691,39 @@ def test_what_workers_would_write_over_is_refused(tmp_path: Path, keyframes: lis
     assert f"{theirs} was not written by wanedit" in refused.err
     assert theirs.read_text() == "mine"
     assert run_cli(*command(keyframes, theirs.parent, "--dry_run")).code == 0
+
+
+def kept_files(root: Path) -> dict[str, tuple[int, bytes]]:
+    """What was sampled and decoded, by its name: when it was written, and its bytes."""
+    files = [*root.glob("segments/*.safetensors"), *root.glob("segments/*.mkv")]
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_keyframe_that_is_put_in_or_taken_out_has_its_neighbours_sampled_alone(
+    run: Run, keyframes, tmp_path: Path
+) -> None:
+    root, put = tmp_path / "out", str(draw_keyframe(tmp_path / "put.png", 9))
+    first, files = run(), kept_files(tmp_path / "out")
+    more = [*keyframes[:2], [put, 0.4], *keyframes[2:]]
+    between = run(keyframes=more)
+    assert between.sampled == (1, 2)
+    assert [between.segments[0], between.segments[3]] == [first.segments[0], first.segments[2]]
+    assert read_settings(root / "config.yaml")["numbers"] == [0, 1, 3, 2]
+    after = kept_files(root)
+    assert {name: after[name] for name in files} == files, "what was there is not written again"
+    latents = {name for name in after.keys() - files.keys() if name.endswith(".safetensors")}
+    assert {name[:11] for name in latents} == {"segment_001", "segment_003"}
+    assert read_frames(between.video).shape == read_frames(first.video).shape
+    # Again, and by its numbers elsewhere: the same.
+    assert run(keyframes=more).sampled == ()
+    elsewhere = {"keyframes": more, "output": str(tmp_path / "elsewhere")}
+    numbered = run(**elsewhere, numbers="0,1,3,2")
+    assert latents_of(numbered) == latents_of(between)
+    assert run(**elsewhere, numbers=[0, 1, 2, 3]).sampled == (2, 3)
+    # Taken out again all is as it was; another that is taken out has one segment in the place of two.
+    back = run()
+    assert (back.sampled, back.segments) == ((), first.segments)
+    assert read_settings(root / "config.yaml")["numbers"] == []
+    fewer = run(keyframes=[keyframes[0], *keyframes[2:]])
+    assert (fewer.sampled, fewer.segments[1]) == ((0,), first.segments[2])
+    assert read_settings(root / "config.yaml")["numbers"] == [0, 2]

@@ -49,10 +49,21 @@ def timelines(draw: st.DrawFn) -> Timeline:
     )
 
 
+def number_of(place: int) -> int:
+    """Of the segment there, as after many changes to a film: 101 is prime, so that each has its own."""
+    return (60 * place + 5) % 101
+
+
+def place_of(task: SegmentTask) -> int:
+    return next(place for place in range(101) if number_of(place) == task.index)
+
+
 def tasks_of(chain: Timeline) -> list[SegmentTask]:
     picture = torch.zeros(3, 16, 16)
     return [
-        SegmentTask(one.index, one.sampled_frames, picture, picture, "", digest=f"{one.index:064x}")
+        SegmentTask(
+            number_of(one.index), one.sampled_frames, picture, picture, "", digest=f"{one.index:064x}"
+        )
         for one in chain.segments
     ]
 
@@ -115,7 +126,7 @@ def test_what_is_decoded_is_named_by_the_slots_that_it_reads() -> None:
     chain = timeline.plan([0, 2, 4, 6, 8, 10], 16, 33)
     tasks = tasks_of(chain)
     before = decodings(tasks, [], Path(), True)
-    tasks[1] = SegmentTask(1, 33, tasks[1].first, tasks[1].last, "", digest="f" * 64)
+    tasks[1] = SegmentTask(number_of(1), 33, tasks[1].first, tasks[1].last, "", digest="f" * 64)
     after = decodings(tasks, [], Path(), True)
     # Ten slots reach over the eight of one segment and into the one before.
     changed = [a.digest != b.digest for a, b in zip(before, after, strict=True)]
@@ -197,7 +208,7 @@ def test_bridges_share_no_slot_and_read_two_segments(
     for task in made:
         assert task.bridge is not None
         (start, stop), slots = task.bridge.window, task.bridge.zone
-        before, after = tasks[task.index - 1], tasks[task.index]
+        before, after = tasks[place_of(task) - 1], tasks[place_of(task)]
         assert task.bridge.latents.files == {latents_file(before), latents_file(after)}
         assert task.bridge.latents.slots == before.slots + after.slots - 1 >= stop
         # The anchor is no slot of the video, and beside the zone on either side something is held.
@@ -207,7 +218,7 @@ def test_bridges_share_no_slot_and_read_two_segments(
         join, at = before.slots - 1, {frame + 4 * start: image for frame, image in task.middle.items()}
         assert shows == "any" or (join not in slots and (start, stop) == (0, task.bridge.latents.slots))
         # Every keyframe that is shown stands at the frame that was sampled for it.
-        assert shows == "ends" or at[4 * join] == Known(str(chain.segments[task.index].start))
+        assert shows == "ends" or at[4 * join] == Known(str(chain.segments[place_of(task)].start))
         assert shows == "any" or sorted(at) == [0, 4 * (stop - 1)]
 
 
@@ -334,6 +345,29 @@ def test_a_bridge_of_a_take_is_sampled_at_its_join_alone(run: Run, longer: list[
     assert [path.name[:10] for path in directory.segments.glob("bridge*")] == ["bridge_002"]
     assert run(**few).segments == plain.segments
     assert leftovers(directory, last_started(directory)) == []
+
+
+def test_a_bridge_between_segments_that_stay_stays_where_keyframes_are_put_in(
+    longer: list[list[Any]], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = FAST | BRIDGED | {"bridge_takes": [0, 1]}
+    before = make_plan(GenerationConfig(keyframes=longer, **given))
+    put = [longer[0], [str(draw_keyframe(tmp_path / "put.png", 2)), 0.5], *longer[1:]]
+    given |= {"bridge_takes": [0, 0, 1]}
+    after = make_plan(GenerationConfig(keyframes=put, **given, numbers=[0, 3, 1, 2]))
+    assert [task.index for task in after.bridges] == [3, 1, 2]
+    assert after.bridges[2].digest == before.bridges[1].digest
+    assert not {task.digest for task in after.bridges[:2]} & {task.digest for task in before.bridges}
+    renamed = make_plan(GenerationConfig(keyframes=put, **given))
+    assert not {task.digest for task in renamed.bridges} & {task.digest for task in before.bridges}
+
+
+@pytest.mark.parametrize("numbers", ["0,1", [0, 1, 1], "0,1,-1", "0,1,x"])
+def test_numbers_that_are_not_one_for_each_segment_are_refused(
+    longer: list[list[Any]], numbers: str | list[int]
+) -> None:
+    with pytest.raises(InputError, match=r"numbers (is|are) .* expected (a|3) distinct"):
+        make_plan(GenerationConfig(keyframes=longer, **FAST, numbers=numbers))
 
 
 def test_digests_of_take_0_are_what_they_were(longer: list[list[Any]]) -> None:

@@ -145,7 +145,8 @@ class SegmentTask:
     """A pure, idempotent piece of work: with the model and the sampler's settings, all that decides its pixels.
 
     Attributes:
-        index: position in the chain; with `seed` it names the noise.
+        index: its number in the run, its place in the chain unless keyframes were put in or taken out since; with
+            `seed` it names the noise.
         sampled_frames: 4n+1.
         first, last: keyframes in [-1, 1], or where they are read, of one size, which the frames get too; the model
             works on the next multiples of a token's side, see `hold_edges`.

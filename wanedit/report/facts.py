@@ -74,15 +74,17 @@ def _segment(record: Record, name: str, places: Sequence[int]) -> list[object]:
         (
             e
             for e in reversed(record.events)
-            if (e.get("event"), e.get("segment")) == ("segment", entry.index)
+            if (e.get("event"), e.get("segment"), e.get("digest", name)) == ("segment", entry.index, name)
         ),
         {},
     )
-    ends = places[entry.index : entry.index + 2]
+    # By its number it stands elsewhere, where keyframes were put in or taken out.
+    place = record.chain.index(name) if name in record.chain else entry.index
+    ends = places[place : place + 2]
     span = f"{ends[0]} … {ends[1]} ({ends[1] - ends[0] + 1})" if len(ends) == 2 else "–"
     asked = event.get("evaluations") or evaluations(record.config, event.get("steps"))
     taken = seconds(entry.seconds)
-    return [entry.index, span, entry.frames, event.get("tokens", "–"), asked, taken, entry.rank, name]
+    return [place, span, entry.frames, event.get("tokens", "–"), asked, taken, entry.rank, name]
 
 
 def evaluations(config: Mapping[str, object], steps: object) -> int | str:

@@ -90,8 +90,8 @@ class Record:
         return next(ends, {})
 
     @cached_property
-    def digests(self) -> list[str]:
-        """The digests of the segments that the finished video is made of, in order."""
+    def chain(self) -> list[object]:
+        """The digests of all segments of the finished video, or else of the last start, in order."""
         metadata = self.info.metadata if self.info else {}
         listed = metadata.get("wanedit_segments")
         try:
@@ -99,7 +99,12 @@ class Record:
                 named = json.loads(listed) if listed else self.start.get("segments", [self.edit_digest])
         except InputError:
             named = []
-        known = [name for name in listing(named) if isinstance(name, str) and name in self.entries]
+        return listing(named)
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """Those of `chain` that are complete, in order."""
+        known = [name for name in self.chain if isinstance(name, str) and name in self.entries]
         # An unfinished run has no video that says which; then all that is there.
         return known or sorted(self.entries, key=lambda name: self.entries[name].index)
 

@@ -25,7 +25,6 @@ from wanedit.jobs.generate.plan import ALGORITHM as SAMPLING
 from wanedit.lit.model import OutsideModel, hash_code, open_model, require_wan
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import number
-from wanedit.runtime.launch import World
 from wanedit.runtime.options import describe
 from wanedit.runtime.pool import Member
 from wanedit.runtime.record import FinishedRun, read_run
@@ -225,11 +224,11 @@ def make(
 
 def _generate(config: GenerationConfig, root: Path) -> None:
     """What runs of a grid have in common, such as segments under several kinds of joins, is made by the first alone."""
-    from wanedit.jobs.generate.plan import make_plan, resolve
+    from wanedit.jobs.generate.plan import plan_in
     from wanedit.jobs.generate.run import generate
 
     directory, common = RunDirectory(config.folder, config.final_path), Manifest(shared_folder(root))
-    names = make_plan(resolve(config, directory, World())).digests
+    names = plan_in(directory, config).digests
     if not config.force_regenerate:
         Manifest(directory).take(common, names)
     generate(config, verbose=False)

@@ -14,7 +14,7 @@ from wanedit.flow.caches.none import NoCache
 from wanedit.flow.caching import Moment, size
 from wanedit.interrupts import interruptible
 from wanedit.jobs.generate.config import GenerationConfig
-from wanedit.jobs.generate.plan import make_plan, resolve
+from wanedit.jobs.generate.plan import plan_in
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import progress_bars
 from wanedit.runtime.launch import World
@@ -48,7 +48,7 @@ def calibrate(
     """
     config = replace(config, cache="none", cache_options={}, num_gpus=1, gpu_ids=config.devices[:1])
     with interruptible(), progress_bars(verbose):
-        plan = make_plan(resolve(config, RunDirectory(config.folder, config.final_path), World()), folders)
+        plan = plan_in(RunDirectory(config.folder, config.final_path), config, folders)
         table = beside(plan.folder.path) if table is None else table
         # Brings Lightning, for which a mistake need not wait.
         from wanedit.lit.chain import FLF2VChain

@@ -81,6 +81,9 @@ class GenerationConfig(SampledSettings):
             most.
         bridge_context: slots that are held on either side of those; a model that can be shown the ends of a clip alone
             has both segments whole, if they fit its limit.
+        numbers: by which noise, hash and files know each segment, one for each, such as [0, 3, 1, 2] or "0,3,1,2".
+            Empty for 0, 1, 2 and so on; where keyframes were put in or taken out since the folder's earlier run,
+            segments between the same ones keep the numbers that they had, and only what is new is sampled.
         takes: which take of each segment is wanted, one number for each, such as [0, 2, 0] or "0,2,0"; take 0 has the
             noise of `base_seed`, every further one another. Empty for 0 of all. What was sampled of others is kept, so
             that to go back to one samples nothing.
@@ -131,6 +134,7 @@ class GenerationConfig(SampledSettings):
     bridge_context: Count = 2
     co_sigma: Share = 0.7
     repair: Index = 0
+    numbers: Takes = field(default_factory=list)
     takes: Takes = field(default_factory=list)
     bridge_takes: Takes = field(default_factory=list)
     retime_method: Literal["optical_flow", "linear"] = "optical_flow"
@@ -157,6 +161,16 @@ class GenerationConfig(SampledSettings):
     def devices(self) -> list[int]:
         """Device indices of `gpu_ids`, as integers."""
         return _numbers("gpu_ids", self.gpu_ids, 'device numbers such as "0,2"')
+
+    def numbers_of(self, segments: int) -> list[int]:
+        """The number of each of so many segments. Raises InputError where there are some, but not one for each."""
+        given = _numbers("numbers", self.numbers, f'{segments} distinct numbers from 0 up such as "0,2,1"')
+        if given and (len(given) != segments or len(set(given)) != segments or min(given) < 0):
+            raise InputError(
+                f"numbers are {given} for {segments} segments; expected a distinct one from 0 up for each, or none: "
+                "then segments that this folder has keep theirs"
+            )
+        return given or list(range(segments))
 
     def takes_of(self, segments: int) -> tuple[list[int], list[int]]:
         """Which take of each of so many segments is wanted, and of the bridge over each keyframe between two.

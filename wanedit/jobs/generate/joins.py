@@ -104,16 +104,21 @@ def latents_file(task: SegmentTask | CoDenoising) -> str:
     return segment_file(task.index, task.digest, ".safetensors").replace("segment", kind)
 
 
+def _left(tasks: Sequence[SegmentTask]) -> dict[int, int]:
+    """By the index of a segment, and so of the bridge over its first keyframe, that of the segment before it."""
+    return {after.index: before.index for before, after in pairwise(tasks)}
+
+
 def sequence(tasks: Sequence[SegmentTask], bridges: Sequence[SegmentTask] = ()) -> list[tuple[str, int]]:
     """The latents of segments that follow each other: for each slot the file, and the slot in it."""
-    places, begin = list[tuple[str, int]](), dict[int, int]()
+    places, begin, left = list[tuple[str, int]](), dict[int, int](), _left(tasks)
     for k, task in enumerate(tasks):
         begin[task.index] = max(0, len(places) - 1)
         places += [(latents_file(task), slot) for slot in range(1 if k else 0, task.slots)]
     for task in bridges:
         if task.bridge is not None:
             for slot in task.bridge.zone:
-                places[begin[task.index - 1] + slot] = (latents_file(task), slot - task.bridge.zone[0])
+                places[begin[left[task.index]] + slot] = (latents_file(task), slot - task.bridge.zone[0])
     return places
 
 
@@ -236,7 +241,7 @@ def co_denoising(
     Args:
         where: latents are kept.
     """
-    begin, length = dict[int, int](), 1
+    begin, left, length = dict[int, int](), _left(tasks), 1
     for task in tasks:
         begin[task.index] = length - 1
         length += task.slots - 1
@@ -244,7 +249,7 @@ def co_denoising(
     for task in (*tasks, *bridges):
         start = begin[task.index]
         if task.bridge is not None:
-            start = begin[task.index - 1] + task.bridge.window[0]
+            start = begin[left[task.index]] + task.bridge.window[0]
         # Every window has its own references, and its own anchor if it does not begin with the video.
         private, end = end, end + len(task.references) + (start > 0)
         stop = start + task.slots

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from wanedit import timeline
 from wanedit.errors import InputError
-from wanedit.files import digest
+from wanedit.files import Json, digest, reading
 from wanedit.flow.path import Schedule
 from wanedit.flow.solvers import SOLVERS, count_evaluations
 from wanedit.jobs.generate.config import (
@@ -167,6 +169,11 @@ class Plan:
         """Of all that the run makes."""
         return Todo(self.tasks, self.bridges, self.pieces, self.together).digests
 
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """By the index of a segment's tasks its place in the chain."""
+        return {task.index: k for k, task in enumerate(self.apart)}
+
     def evaluations_of(self, task: SegmentTask | CoDenoising) -> int:
         """Passes of the network for one task of this run."""
         if isinstance(task, CoDenoising):
@@ -199,13 +206,34 @@ class Plan:
         return next((journal[n] for n in names if n in journal and journal[n].file.endswith(".mkv")), None)
 
 
-def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say = lambda text: None) -> Plan:
+def plan_in(
+    directory: RunDirectory,
+    config: GenerationConfig,
+    folders: Sequence[Path] = (),
+    world: World | None = None,
+    say: Say = lambda text: None,
+) -> Plan:
+    """The plan of a run in its folder, by what an earlier run left there, see `resolve`.
+
+    Arguments and errors as of `make_plan`.
+    """
+    earlier = {} if config.force_regenerate else own_record(config.job, directory)
+    return make_plan(resolve(config, directory, world or World()), folders, say, earlier)
+
+
+def make_plan(
+    config: GenerationConfig,
+    folders: Sequence[Path] = (),
+    say: Say = lambda text: None,
+    earlier: Json | None = None,
+) -> Plan:
     """Check everything and decide everything.
 
     Args:
         config: `base_seed` must be set and not negative.
         folders: where relative keyframe paths are looked up after the current folder.
         say: told before something that takes long.
+        earlier: the record of a run whose segments keep their numbers, if no others are given.
 
     Raises:
         InputError: a value, a keyframe image or their times cannot be used.
@@ -295,6 +323,10 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     cuts = [chain.keyframe_frames.index(frame) for frame in (0, *chain.joins, chain.num_frames - 1)]
     texts = prompts(config, len(keyframes) - 1, cuts)
     relayed = _relayed(config, chain)
+    numbers = config.numbers_of(len(chain.segments))
+    if earlier and not config.numbers:
+        places = [str(keyframe.path.absolute()) for keyframe in keyframes]
+        numbers = timeline.renumbered(_recorded_segments(earlier, own.max_frames), _between(places, cuts))
     notes += timeline.stretches(chain)
     notes += unjudged(config, chain)
     notes += _doubts(folder, chain, [*texts, *relayed])
@@ -328,6 +360,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         **filled,
         solver=solver,
         decode="once" if once else "apart",
+        numbers=[] if numbers == [*range(len(numbers))] else numbers,
         audio=audio,
         keyframes=[[str(keyframe.path.absolute()), keyframe.seconds] for keyframe in keyframes],
         references=[str(image.keyframe.path.absolute()) for image in subjects],
@@ -341,6 +374,7 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
         _tasks(
             folder,
             chain,
+            numbers,
             images,
             subjects,
             settings,
@@ -372,6 +406,26 @@ def make_plan(config: GenerationConfig, folders: Sequence[Path] = (), say: Say =
     )
     plan = replace(plan, warnings=(*notes, *_crews(config, plan)))
     return with_takes(plan, *takes)
+
+
+def _between(keyframes: Sequence[str], cuts: Sequence[int]) -> list[tuple[str, ...]]:
+    """The keyframes of every segment, in and at the ends of it."""
+    return [tuple(keyframes[a : b + 1]) for a, b in pairwise(cuts)]
+
+
+def _recorded_segments(record: Json, limit: int) -> list[tuple[tuple[str, ...], int]]:
+    """The keyframes of every segment of an earlier run, and its number; none where its record does not say them.
+
+    Args:
+        limit: the longest clip that the model is good for.
+    """
+    with suppress(InputError), reading("config.yaml", "keyframes as wanedit records them"):
+        pictures, seconds = zip(*record["keyframes"], strict=True)
+        chain = timeline.plan(seconds, record["fps"], limit, True, record.get("window") == "pack")
+        cuts = [chain.keyframe_frames.index(frame) for frame in (0, *chain.joins, chain.num_frames - 1)]
+        numbers = record.get("numbers") or range(len(chain.segments))
+        return list(zip(_between([str(one) for one in pictures], cuts), map(int, numbers), strict=True))
+    return []
 
 
 def with_takes(plan: Plan, takes: Sequence[int], bridge_takes: Sequence[int]) -> Plan:
@@ -434,7 +488,7 @@ def with_takes(plan: Plan, takes: Sequence[int], bridge_takes: Sequence[int]) ->
             for task, from_state in zip(tasks, begun, strict=True)
         ]
     able, lacking = over(tasks)
-    able = [taken(task, plan.seed, bridge_takes[task.index - 1]) for task in able]
+    able = [taken(task, plan.seed, bridge_takes[plan.places[task.index] - 1]) for task in able]
     between = [task for task in able if everywhere or task.take]
     notes += [note for k, note in lacking.items() if everywhere or bridge_takes[k - 1]]
     most = max(len(tasks), *[len(one.windows) for one in state], 0)
@@ -475,6 +529,7 @@ def _given(value: Value | None, own: Value) -> Value:
 def _tasks(
     folder: WanFolder,
     chain: Timeline,
+    numbers: list[int],
     images: list[KeyframeImage],
     subjects: list[KeyframeImage],
     settings: ChainSettings,
@@ -485,11 +540,11 @@ def _tasks(
     model: str,
     space: LatentSpace,
 ) -> Iterator[SegmentTask]:
-    """One task for each segment; `texts` are their prompts, `relayed` as `told_along` takes them, `model` is the hash
-    of the model's files."""
+    """One task for each segment; `numbers` and `texts` are theirs, `relayed` as `told_along` takes them, `model` is the
+    hash of the model's files."""
     place = dict(zip(chain.keyframe_frames, images, strict=True))
-    for segment, prompt in zip(chain.segments, texts, strict=True):
-        k, first, last = segment.index, place[segment.start], place[segment.end]
+    for segment, k, prompt in zip(chain.segments, numbers, texts, strict=True):
+        first, last = place[segment.start], place[segment.end]
         middle = {span.first: place[span.start] for span in segment.spans[1:]}
         # Whatever changes a pixel stands here and nothing else: a segment is found again by this hash.
         decides = {
@@ -687,11 +742,13 @@ def remaining(plan: Plan, directory: RunDirectory) -> Todo:
         start = 0
     complete = Manifest(directory).complete(plan.digests, plan.config.save_latents)
     whole = {name: entries[name] for name in complete}
-    anew = set(range(len(plan.tasks) if start is None else start, len(plan.tasks)))
+    anew = set[int]() if start is None else {task.index for task in plan.tasks[start:]}
     pieces = tuple(
-        piece for piece in plan.pieces if piece.index in anew or plan.frames_entry(piece.index, whole) is None
+        piece
+        for piece in plan.pieces
+        if piece.index in anew or plan.frames_entry(plan.places[piece.index], whole) is None
     )
-    lacking = [piece.index for piece in pieces if piece.index not in anew]
+    lacking = [plan.places[piece.index] for piece in pieces if piece.index not in anew]
     if plan.config.resume_from and lacking:
         raise InputError(
             f"resume_from is {start}, but segments {lacking} are not complete for these settings in "
@@ -703,9 +760,7 @@ def remaining(plan: Plan, directory: RunDirectory) -> Todo:
     between = tuple(
         task
         for task in plan.bridges
-        if task.index in anew
-        or task.index - 1 in anew
-        or (latents_file(task) in read and latents_file(task) not in kept)
+        if task.index in anew or (latents_file(task) in read and latents_file(task) not in kept)
     )
     read |= {file for task in between if task.bridge for file in task.bridge.latents.files}
     segments = tuple(
@@ -741,7 +796,7 @@ def print_plan(config: GenerationConfig, folders: Sequence[Path] = ()) -> None:
     check_crews(config, config.num_gpus if config.num_gpus > 1 else config.sequence_parallel)
     for note in elsewhere(config):
         wide_console().print(note, style="yellow")
-    plan = make_plan(resolve(config, directory, World()), folders)
+    plan = plan_in(directory, config, folders)
     check_output(plan.config, [image.keyframe for image in plan.keyframes])
     show_plan(plan, remaining(plan, directory), directory)
     if (config.base_seed is None or config.base_seed < 0) and not directory.config.exists():
@@ -794,7 +849,7 @@ def show_plan(plan: Plan, todo: Todo, directory: RunDirectory) -> None:
             f"{forward_flops(plan.folder.config, task.tokens) / 1e12:.3g}",
             task.digest[:12],
             ", ".join(
-                verb for verb, those in (("samples", sampled), ("decodes", decoded)) if segment.index in those
+                verb for verb, those in (("samples", sampled), ("decodes", decoded)) if task.index in those
             )
             or "skips: complete",
         )
@@ -813,6 +868,8 @@ def announce(plan: Plan, todo: Todo, tell: Say) -> None:
         f"{_many(len(plan.tasks), 'segment')}, {plan.timeline.num_frames} frames at {float(plan.timeline.fps):g} fps, "
         f"{plan.folder.name}, seed {plan.seed}" + (f"; {done} already complete" if done else "")
     )
+    if plan.config.numbers:
+        tell(f"numbers {_numbers(plan)}")
     for one in todo.together:
         steps = len(one.levels(plan.settings.schedule))
         tell(f"{_many(len(one.windows), 'window')} to denoise together for {_many(steps, 'step')}")
@@ -857,12 +914,14 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             f"sampler    {settings.solver}, {settings.words}",
             "passes     " + _passes(plan),
             f"seed       {plan.seed}",
+            *([f"numbers    {_numbers(plan)}"] if plan.config.numbers else []),
             f"to sample  {len(todo.segments)} of {len(plan.tasks)} segments, {settings.bound}{flops / 1e12:.3g} TFLOP "
             "in the transformer",
             *(_together(plan, one, one in todo.together, directory) for one in plan.together),
             *(
-                f"bridge {one.index}   {one.sampled_frames} frames about the keyframe at frame "
-                f"{plan.timeline.segments[one.index].start}, {one.tokens} tokens, {one.digest[:12]}{_of_take(one)}, "
+                f"bridge {plan.places[one.index]}   {one.sampled_frames} frames about the keyframe at frame "
+                f"{plan.timeline.segments[plan.places[one.index]].start}, {one.tokens} tokens, "
+                f"{one.digest[:12]}{_of_take(one)}, "
                 + ("samples" if one in todo.bridges else "skips: complete")
                 for one in plan.bridges
             ),
@@ -924,6 +983,13 @@ def _passes(plan: Plan) -> str:
     parts += [f"{plan.window_evaluations} for a window denoised together"] if plan.together else []
     parts += [f"{bound}{plan.bridge_evaluations} for a bridge"] if plan.bridges else []
     return ", ".join(parts)
+
+
+def _numbers(plan: Plan) -> str:
+    """Those of the segments, where they do not count from 0 up, and what that means."""
+    return (
+        f"{', '.join(map(str, plan.config.numbers))}: the segments', which name their noise, hash and files"
+    )
 
 
 def _of_take(task: SegmentTask) -> str:

@@ -235,12 +235,13 @@ def _other(plan: Plan, kind: str, index: int, used: Mapping[tuple[str, int], int
 
 def _changed(one: Plan, other: Plan) -> list[int]:
     """The segments whose frames are others."""
-    decoded = [a.index for a, b in zip(one.pieces, other.pieces, strict=True) if a.digest != b.digest]
+    pairs = zip(one.pieces, other.pieces, strict=True)
+    decoded = [k for k, (a, b) in enumerate(pairs) if a.digest != b.digest]
     if one.config.pace == "literal":
         return decoded
     # Their neighbours are retimed to meet them.
     beside = {k + step for k in decoded for step in (-1, 0, 1)}
-    return [piece.index for piece in one.pieces if piece.index in beside]
+    return [k for k in range(len(one.pieces)) if k in beside]
 
 
 class Judge:

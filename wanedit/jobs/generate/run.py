@@ -24,8 +24,8 @@ from wanedit.jobs.generate.plan import (
     announce,
     for_segments,
     make_plan,
+    plan_in,
     remaining,
-    resolve,
     show_plan,
     space_needed,
     with_takes,
@@ -149,11 +149,11 @@ def generate(
             tracked = plan.config if not helps else replace(plan.config, tracking="none")
             tracking = stack.enter_context(track(tracked, directory, world, digests, metadata(plan), tell))
             sample(plan, todo, directory, world, tell is not None, tracking.follow)
-            anew = {task.index for task in todo.segments}
+            anew = {plan.places[task.index] for task in todo.segments}
 
             def make(other: Plan) -> None:
                 lacking = launch.on_rank_zero(world, lambda: _lacking(other, directory))
-                anew.update(task.index for task in lacking.segments)
+                anew.update(other.places[task.index] for task in lacking.segments)
                 sample(other, lacking, directory, world, tell is not None, tracking.follow)
 
             plan = _finish(plan, directory, world, make, tell or (lambda text: None))
@@ -240,7 +240,7 @@ def _decide(
     launch.choose_devices(config, world)
 
     def planned() -> Plan:
-        plan = make_plan(resolve(config, directory, world), folders, tell or (lambda text: None))
+        plan = plan_in(directory, config, folders, world, tell or (lambda text: None))
         check_output(plan.config, [image.keyframe for image in plan.keyframes])
         return plan
 
@@ -273,7 +273,7 @@ def _decide(
         warnings=list(plan.warnings),
         segments=[task.digest for task in plan.tasks],
         keeps=plan.keeps,
-        to_sample=[task.index for task in todo.segments],
+        to_sample=[plan.places[task.index] for task in todo.segments],
         stages={
             "denoised together": [task.digest for task in plan.together],
             "segments": [task.digest for task in plan.tasks],
