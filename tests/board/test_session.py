@@ -101,6 +101,43 @@ def test_a_run_of_the_command_line_opens_and_only_a_changed_segment_is_sampled(
     assert changed["cost"]["seconds"] > 0  # by how long the others took
 
 
+def test_a_picture_that_is_put_in_costs_two_segments_and_one_that_is_taken_out_one(
+    finished: GenerationResult, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.video.parent, tmp_path / "films" / "made")
+    session = Session(tmp_path / "films")
+    plan, root = session.open("made")["plan"], session.folder / "made"
+    picture = session.add_picture("made", draw_keyframe(tmp_path / "put.png", 11))["id"]
+
+    def kept() -> dict[str, tuple[int, bytes]]:
+        return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in (root / "segments").glob("*_*")}
+
+    def made(keyframes: list[list[Any]]) -> tuple[list[str], list[str]]:
+        """What the page says is to be done of each segment, and their hashes once it is."""
+        told = session.plan(
+            "made",
+            {"keyframes": keyframes, "settings": plan["settings"]},
+            session.open("made")["plan"]["version"],
+        )
+        generate(kept_settings(root), verbose=False)
+        after = session.open("made")["plan"]
+        assert [one["todo"] for one in after["segments"]] == ["kept"] * (len(keyframes) - 1)
+        assert [one["digest"] for one in after["segments"]] == [one["digest"] for one in told["segments"]]
+        assert all(one["piece"] and one["takes"] for one in after["segments"])
+        return [one["todo"] for one in told["segments"]], [one["digest"] for one in told["segments"]]
+
+    before, (first, second, *rest) = kept(), plan["keyframes"]
+    todo, put = made([first, second, [picture, 0.4], *rest])
+    assert todo == ["kept", "sample", "sample", "decode"]
+    assert (put[0], put[3]) == (finished.segments[0], finished.segments[2])
+    assert before.items() <= kept().items()
+    # The last segment stands at another place, under its own number.
+    assert session.open("made")["film"]["keyframes"] == [0, 4, 6, 8, 13]
+    assert made(plan["keyframes"]) == (["kept"] * 3, list(finished.segments))
+    todo, out = made([first, *rest])
+    assert (todo, out[1]) == (["sample", "decode"], finished.segments[2])
+
+
 def test_another_take_of_one_segment_samples_it_alone_and_going_back_nothing(
     finished: GenerationResult, tmp_path: Path
 ) -> None:

@@ -21,8 +21,8 @@ from wanedit.report.clips import fitted, painted
 from wanedit.report.record import listing
 from wanedit.runtime.cost import forward_flops, memory
 from wanedit.runtime.inputs import find_path
-from wanedit.runtime.record import own_record, read_settings, recorded_config
-from wanedit.runtime.settings import field_hints, with_changes
+from wanedit.runtime.record import read_settings, recorded_config
+from wanedit.runtime.settings import field_hints
 from wanedit.video import load_image, read_frames, write_video
 from wanedit.video.arrays import AnyFrame
 from wanedit.video.images import fit
@@ -35,6 +35,7 @@ OPEN_FIELDS = (
     "alpha", "beta", "restore", "keyframe_encoding", "keyframe_fit", "resize_policy", "output_size", "long_source",
     "condition_keyframes", "num_inference_steps", "shift", "guidance_scale", "source_guidance_scale", "base_seed",
 )  # fmt: skip
+SAMPLES = "editing"
 OF_ANY_MODEL = (
     "video", "keyframes", "prompt", "source_prompt", "base_seed", "start", "num_frames", "fps", "decoder", "salvage",
     "method", "controller", "restore", "keyframe_fit", "output_size", "output", "job", "crf",
@@ -110,16 +111,13 @@ def planned(run: Run, values: Json) -> Json:
     Raises:
         WaneditError: what stands in the way.
     """
-    config = recorded_config(EditConfig, values, run.root)
-    if config.base_seed is None or config.base_seed < 0:
-        config = with_changes(config, base_seed=own_record("edit", run.directory).get("base_seed", 0))
-    plan = make_edit_plan(resolve_edit(config, run.directory))
+    plan = make_edit_plan(resolve_edit(run.config(EditConfig, values), run.directory))
     check_output(plan.config, plan.source.path, plan.keyframes)
     complete, passes = is_complete(plan, run.directory), plan.rehearsal.evaluations
     flops = seconds = peak = None
     if isinstance(plan.model, WanFolder) and "model" not in plan.method.ignores:
         flops = forward_flops(plan.model.config, plan.task.tokens) * passes
-        speed = run.speed(plan.model.config, "edited")
+        speed = run.speed(plan.model.config, plan.model.name, "edited")
         seconds = flops / speed if speed else None
         needed = memory(plan.model, plan.task, plan.settings.guidance_scale > 1)
         peak = max(needed.encoders, needed.sampling) + BESIDE
@@ -131,6 +129,7 @@ def planned(run: Run, values: Json) -> Json:
         "warnings": [named(run, values, note) for note in plan.warnings],
         "resolved": {name: getattr(plan.config, name) for name in OPEN_FIELDS},
         "about": plan.about,
+        "made_by": plan.model.name,
         "digest": plan.task.digest,
         "cost": {
             "segments": 0 if complete else 1,

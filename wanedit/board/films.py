@@ -6,12 +6,9 @@ from wanedit.board.runs import BESIDE, Run, named, pairs, picture_id
 from wanedit.files import Json
 from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.joins import Todo
-from wanedit.jobs.generate.plan import Plan, check_output, make_plan, remaining, resolve
+from wanedit.jobs.generate.plan import Plan, check_output, plan_in, remaining
 from wanedit.runtime.cost import memory, sampling_flops
 from wanedit.runtime.directory import Entry, Manifest
-from wanedit.runtime.launch import World
-from wanedit.runtime.record import own_record, recorded_config
-from wanedit.runtime.settings import with_changes
 from wanedit.wan.catalog import Sampling
 
 # What the page may set. Not what names a file, a module or a service: those stay as the folder's settings have them.
@@ -19,6 +16,8 @@ OPEN_FIELDS = (
     "prompt", "sub_prompts", "negative_prompt", "model", "size", "fps", "num_inference_steps", "shift",
     "guidance_scale", "solver", "base_seed", "window", "joins", "takes", "bridge_takes", "restore", "colour_correction",
 )  # fmt: skip
+# The label of the work whose time the plan's operations tell.
+SAMPLES = "sampling"
 # What is kept when the model changes: the rest was resolved for the one before.
 SIDE = 32  # pixels: every model takes sides of multiples of it
 OF_ANY_MODEL = ("keyframes", "prompt", "sub_prompts", "base_seed", "audio", "output", "job", "crf", "joins")
@@ -49,17 +48,13 @@ def planned(run: Run, values: Json) -> Json:
     Raises:
         WaneditError: what stands in the way.
     """
-    config = recorded_config(GenerationConfig, values, run.root)
-    if config.base_seed is None or config.base_seed < 0:
-        # The run draws one; what its plan comes to is the same with any.
-        config = with_changes(config, base_seed=own_record("generate", run.directory).get("base_seed", 0))
-    plan = make_plan(resolve(config, run.directory, World()))
+    plan = plan_in(run.directory, run.config(GenerationConfig, values))
     check_output(plan.config, [image.keyframe for image in plan.keyframes])
     todo, journal = remaining(plan, run.directory), Manifest(run.directory).read()
     flops = sampling_flops(plan.folder.config, todo.segments, plan.evaluations)
     flops += sampling_flops(plan.folder.config, todo.bridges, plan.bridge_evaluations)
     peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), plan.settings.guided)
-    speed = run.speed(plan.folder.config, "segment")
+    speed = run.speed(plan.folder.config, plan.folder.name, "segment")
     return {
         "fps": float(plan.timeline.fps),
         "num_frames": plan.timeline.num_frames,
@@ -69,6 +64,7 @@ def planned(run: Run, values: Json) -> Json:
         "warnings": [named(run, values, note) for note in plan.warnings],
         "resolved": {name: getattr(plan.config, name) for name in OPEN_FIELDS},
         "about": plan.folder.about,
+        "made_by": plan.folder.name,
         "cost": {
             "segments": len(todo.segments),
             "of": len(plan.tasks),
@@ -99,11 +95,11 @@ def _segment(plan: Plan, todo: Todo, journal: Mapping[str, Entry], k: int) -> Js
         "take": task.take,
         "takes": _takes(task.original, piece.original, journal),
         # Of the bridge over the keyframe at which it begins: the take, and those that are there.
-        "bridge": next((one.take for one in plan.bridges if one.index == k), None),
+        "bridge": next((one.take for one in plan.bridges if one.index == task.index), None),
         "bridges": sorted(
             entry.take
             for entry in journal.values()
-            if entry.index == k and entry.original in plan.originals[len(plan.tasks) :]
+            if entry.index == task.index and entry.original in plan.originals[len(plan.tasks) :]
         ),
     }
 

@@ -3,12 +3,13 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from wanedit.errors import InputError, MissingWeightsError, WaneditError
 from wanedit.files import Json, digest, file_sha256, is_there, reading
@@ -18,13 +19,14 @@ from wanedit.runtime.claims import Queue
 from wanedit.runtime.cost import forward_flops
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import events_of, read_events
-from wanedit.runtime.record import read_settings, recorded_job
-from wanedit.runtime.settings import FINAL_NAME, canonical
+from wanedit.runtime.record import own_record, read_settings, recorded_config, recorded_job
+from wanedit.runtime.settings import FINAL_NAME, RunSettings, canonical, with_changes
 from wanedit.video.decode import VideoInfo, probe
 from wanedit.wan.catalog import KNOWN_MODELS, find_known, locate
 from wanedit.wan.config import WanConfig
 
 DRAFT = "board.yaml"
+Config = TypeVar("Config", bound=RunSettings)
 BESIDE = 1.2e9  # bytes that Python and its libraries take beside a model
 
 
@@ -35,6 +37,13 @@ class Sampled:
     tokens: int
     evaluations: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Started:
+    """Of a start, in metrics.jsonl."""
+
+    model: str
 
 
 @dataclass(frozen=True)
@@ -89,18 +98,43 @@ class Run:
         here = {name: one for name, one in queue.workers().items() if one and one.machine == queue.machine}
         return next((one.pid for name, one in here.items() if not queue.is_lost(name)), None)
 
-    def speed(self, config: WanConfig, event: str) -> float | None:
-        """Operations a second, the median of what this folder sampled before; None where it has sampled nothing.
+    def config(self, kind: type[Config], values: Json) -> Config:
+        """Settings as a run of this folder would have them, for its plan: a seed that is to be drawn changes nothing in
+        what that comes to. Raises InputError for a value that is none."""
+        config = recorded_config(kind, values, self.root)
+        if config.base_seed is None or config.base_seed < 0:
+            seed = own_record(config.job, self.directory).get("base_seed", 0)
+            config = with_changes(config, base_seed=seed)
+        return config
+
+    def like(self, model: str) -> Iterator["Run"]:
+        """This run, then those beside it that the model was last used for, the latest first."""
+        yield self
+        beside = list[tuple[int, Path]]()
+        for path in self.root.parent.glob("*/metrics.jsonl"):
+            with suppress(OSError):  # gone meanwhile
+                beside.append((path.stat().st_mtime_ns, path))
+        for changed, path in sorted(beside, reverse=True):
+            if path.parent != self.root and last_model(path, changed) == model:
+                yield Run(path.parent)
+
+    def speed(self, config: WanConfig, model: str, event: str) -> float | None:
+        """Operations a second: the median of what this folder sampled, or else the latest of those like it; None where
+        none has.
 
         Args:
+            model: its name.
             event: of the record, that tells of one piece of work.
         """
-        speeds = [
-            forward_flops(config, one.tokens) * one.evaluations / one.seconds
-            for one in events_of(read_events(self.directory.metrics), Sampled, event)
-            if one.seconds > 0
-        ]
-        return median(speeds) if speeds else None
+        for run in self.like(model):
+            speeds = [
+                forward_flops(config, one.tokens) * one.evaluations / one.seconds
+                for one in events_of(read_events(run.directory.metrics), Sampled, event)
+                if one.seconds > 0
+            ]
+            if speeds:
+                return median(speeds)
+        return None
 
     def discreet(self, text: str) -> str:
         """Without the folders, which a page need not show."""
@@ -108,6 +142,13 @@ class Run:
             text = text.replace(f"{path}{os.sep}", f"{name}/" if name else "")
             text = text.replace(str(path), name or self.root.name)
         return text
+
+
+@lru_cache(maxsize=1024)
+def last_model(metrics: Path, changed: int) -> str | None:
+    """What a run's metrics.jsonl, as it was changed last, says of the model of its last start."""
+    starts = list(events_of(read_events(metrics), Started, "start"))
+    return starts[-1].model if starts else None
 
 
 def pairs(values: Json) -> list[tuple[Path, Any]]:

@@ -5,6 +5,7 @@ made stands in the journal. Nothing is kept in memory that a killed server would
 same files. The page names pictures by a hash, runs by the name of their folder, and no path at all.
 """
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import get_args, get_type_hints
@@ -25,7 +26,18 @@ import yaml
 from PIL import Image
 
 from wanedit.board import edits, films
-from wanedit.board.runs import Run, called, film_of, finite, installed_models, is_run, named, picture_id
+from wanedit.board.runs import (
+    Run,
+    called,
+    film_of,
+    finite,
+    installed_models,
+    is_run,
+    named,
+    pairs,
+    picture_id,
+)
+from wanedit.board.worker import Progress
 from wanedit.errors import InputError, WaneditError
 from wanedit.files import (
     Json,
@@ -40,7 +52,6 @@ from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.report.measures import measure
 from wanedit.report.record import listing
 from wanedit.runtime.directory import Manifest
-from wanedit.runtime.events import events_of, read_events
 from wanedit.runtime.outputs import LOG_MARK
 from wanedit.runtime.record import recorded_job
 from wanedit.stylists.gemini.settings import find_key
@@ -65,17 +76,6 @@ STOP_WITHIN = 20.0  # seconds
 
 class StaleError(InputError):
     """The draft has been changed by another page meanwhile."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Of a run that works, as `wanedit.board.worker` writes it."""
-
-    label: str
-    unit: str
-    done: int
-    total: int | None
-    began: float
 
 
 class Session:
@@ -237,12 +237,12 @@ class Session:
 
     def start(self, name: object, draft: object, version: object) -> Json:
         """Begin, or go on with, what the page shows: the command line in a process of its own."""
-        self.plan(name, draft, version)
+        told = self.plan(name, draft, version)
         run = self.run(name)
         with self.changing:
             if self._busy(run):
                 raise InputError("this film is being made already; wait for it, or cancel it")
-            (run.root / PROGRESS).unlink(missing_ok=True)
+            write_text(run.root / PROGRESS, json.dumps(asdict(self._foretold(run, told))))
             write_text(run.root / LOG, LOG_MARK)
             words = [run.job(), "--config", str(run.draft), "--output", str(run.root)]
             with (run.root / LOG).open("ab") as log:
@@ -252,6 +252,18 @@ class Session:
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
         return self._status(run)
+
+    def _foretold(self, run: Run, told: Json) -> Progress:
+        """What a run of a plan begins with: how long each stage may take, as they went here before, or else in the
+        latest run of the model."""
+        known = (Progress.read(one.root / PROGRESS).took for one in run.like(told.get("made_by", "")))
+        took = next(filter(None, known), {})
+        before, cost = Progress(began=time.time(), took=took), told.get("cost", {})
+        if cost.get("seconds") is None:
+            return before
+        sampling = {JOBS[run.job()].SAMPLES: cost["seconds"] if cost["segments"] or cost["bridges"] else 0.0}
+        units = {"frames": told["num_frames"], "segments": cost["pieces"]}
+        return replace(before, expected=before.foretell(sampling, units))
 
     def cancel(self, name: object) -> Json:
         """Stop a run as Ctrl-C would; what is finished is kept."""
@@ -378,6 +390,8 @@ class Session:
             keyframes.append([str(pictures[entry[0]]), entry[1]])
         if len(keyframes) > MAX_KEYFRAMES:
             raise InputError(f"more than {MAX_KEYFRAMES} keyframes; expected that many at most")
+        if keyframes != [[str(path), at] for path, at in pairs(before)]:
+            values.pop("numbers", None)  # which segments keep theirs is told by the plan
         subs = listing(values.get("sub_prompts"))
         if job == "generate" and not any(isinstance(sub, str) and sub.strip() for sub in subs):
             values["sub_prompts"] = []
@@ -432,11 +446,9 @@ class Session:
         process = self.started.get(run.root.name)
         told: Json = {"running": self._busy(run), "stage": None, "error": None, "left": None}
         if told["running"]:
-            told["stage"] = {"label": "starting", "done": 0, "total": None}
-            for stage in events_of(read_events(run.root / PROGRESS), Stage):
-                told["stage"] = {name: getattr(stage, name) for name in ("label", "unit", "done", "total")}
-                if stage.done and stage.total:
-                    told["left"] = (time.time() - stage.began) / stage.done * (stage.total - stage.done)
+            progress = Progress.read(run.root / PROGRESS)
+            told["stage"] = {name: getattr(progress, name) for name in ("label", "unit", "done", "total")}
+            told["left"], told["of"] = progress.left, "all" if progress.expected else "stage"
             return told
         code = None if process is None else process.poll()
         if code not in (None, 0):

@@ -181,7 +181,7 @@ TINY = KnownModel(
     ("tiny",),
     bundled=True,
     about="a test model of drawn shapes, 21 MB: it shows that everything works here, not what Wan can do. A published "
-    "model takes its place by --model NAME; `wanedit models` lists them",
+    "model takes its place by its name (--model NAME; `wanedit models` lists them)",
     showable=ANY_FRAME,
 )
 

@@ -29,8 +29,19 @@ const least = () => editing() ? 1 : 2;
 const rounded = (seconds) => Math.round(seconds * 1e6) / 1e6;
 const lasting = (seconds) => seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 
+// Messages name settings as files and the command line do. Here they are called by the labels of their fields, which each field tells as it
+// is made; one that has no field is a word without the dashes and underscores that make a flag of it. What stands in brackets for the
+// command line alone is left out.
+const labels = {};
+function plainly(text) {
+  const named = (name) => labels[name] ? `“${labels[name]}”` : name.replaceAll('_', ' ');
+  return text.replace(/ \([^()]*(?:--[a-z]|`wanedit )[^()]*\)/g, '').replace(/\bnull\b/g, 'nothing').replace(/(?<![\w-])--([a-z][a-z0-9_]*)/g, (_, name) => named(name))
+    .replace(/(?<![\w/.-])[a-z]+(?:_[a-z0-9]+)+(?![\w/-]|\.\w)/g, named)
+    .replace(/(^|[;.] )([a-z]+)(?= (?:is|are) )/g, (all, before, name) => labels[name] ? before + named(name) : all);
+}
+
 function notice(text, bad = false) {
-  parts.notice.textContent = text || '';
+  parts.notice.textContent = plainly(text || '');
   parts.notice.hidden = !text;
   parts.notice.classList.toggle('bad', bad);
 }
@@ -45,7 +56,10 @@ async function ask(name, ...values) {
   const answer = await answered(name, values);
   if (typeof answer.error === 'string') {
     notice(answer.error, true);
-    if (answer.stale) await open(state.name, answer.error);
+    if (answer.stale) {
+      if (parts.side.contains(document.activeElement)) document.activeElement.blur(); // what was typed was not taken
+      await open(state.name, answer.error);
+    }
     throw new Error(answer.error);
   }
   return answer;
@@ -75,7 +89,8 @@ function changed() {
     try {
       do {
         again = false;
-        const plan = await ask('plan', state.name, draft(), state.plan?.version ?? '');
+        const name = state.name, plan = await ask('plan', name, draft(), state.plan?.version ?? '');
+        if (name !== state.name) continue; // another film was opened meanwhile
         if (!again) adopt(plan); else state.plan.version = plan.version;
       } while (again);
       notice('');
@@ -146,9 +161,10 @@ async function addPictures(files, place = null, replacing = false) {
   if (!images.length) { notice('Those are no pictures; expected PNG, JPEG, WebP or another image.', true); return; }
   // Names that count say the order; others come as they were dropped.
   if (images.every((file) => /\d/.test(file.name))) images.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  const { name } = state;
   for (const file of images) {
     const picture = await send('add_picture', file);
-    if (!picture) return;
+    if (!picture || name !== state.name) return;
     const keyframes = state.keyframes.map((entry) => [...entry]);
     if (replacing) {
       keyframes[place][0] = picture.id;
@@ -278,6 +294,8 @@ function drawTimeline() {
     }
   });
   refill(parts.lane, lane);
+  parts.hint.hidden = state.keyframes.length >= least();
+  parts.hint.textContent = editing() ? 'A frame that you change and put back stands here, at its place in the video.' : state.keyframes.length ? 'One more picture, and between the two there is a film.' : 'Pictures stand here, each at its time: drop them anywhere on this page.';
   const total = editing() ? state.plan.source?.frames ?? 0 : frames.length > 1 ? frames.at(-1) + 1 : 0;
   parts.told.textContent = total ? `${count(total, 'frame')}, ${(total / fps()).toFixed(2)} s at ${+fps().toFixed(3)} fps` : '';
 }
@@ -354,6 +372,7 @@ function pick(what) {
 }
 
 function field(label, input, hint) {
+  if (input.dataset.field) labels[input.dataset.field] = label.split(';')[0];
   return made('label', { className: 'wb-field' }, made('span', {}, label), input, hint ? made('span', { className: 'wb-soft' }, hint) : null);
 }
 function text(name, label, rows, hint) {
@@ -525,7 +544,7 @@ function drawRun() {
   if (running) {
     const stage = state.status.stage || {};
     parts.stage.textContent = stage.total ? `${stage.label}: ${stage.done} of ${stage.total} ${stage.unit || ''}` : `${stage.label || 'starting'} …`;
-    parts.left.textContent = state.status.left === null || state.status.left === undefined ? '' : `about ${lasting(state.status.left)} left of this`;
+    parts.left.textContent = state.status.left === null || state.status.left === undefined ? '' : `about ${lasting(state.status.left)} left${state.status.of === 'all' ? '' : ' of this'}`;
     if (stage.total) { parts.meter.max = stage.total; parts.meter.value = stage.done; } else parts.meter.removeAttribute('value');
   }
   const ready = !!cost && !error;
@@ -546,9 +565,9 @@ function drawRun() {
     if (!nothing && cost.memory) words.push(`, ${(cost.memory / 1e9).toFixed(1)} GB of memory`);
     parts.cost.replaceChildren(made('b', {}, words[0]), words.slice(1).join(''));
   }
-  const warnings = (state.plan?.warnings || []).map((words) => made('li', {}, words));
-  if (state.plan?.about) warnings.push(made('li', { className: 'plain' }, state.plan.about));
-  if (error) warnings.unshift(made('li', { className: 'bad', role: 'alert' }, error));
+  const warnings = (state.plan?.warnings || []).map((words) => made('li', {}, plainly(words)));
+  if (state.plan?.about) warnings.push(made('li', { className: 'plain' }, plainly(state.plan.about)));
+  if (error) warnings.unshift(made('li', { className: 'bad', role: 'alert' }, plainly(error)));
   parts.warnings.replaceChildren(...warnings);
 }
 
@@ -598,9 +617,11 @@ async function watch() {
 }
 
 async function refresh() {
-  if (!state.name) return;
+  const name = state.name;
+  if (!name) return;
   try {
-    const found = await ask('open', state.name);
+    const found = await ask('open', name);
+    if (name !== state.name) return;
     state.status = { ...found.status, error: null, stopped: found.status.stopped };
     showFilm(found.film);
     adopt(found.plan);
@@ -617,7 +638,7 @@ function showFilm(film) {
   parts.film.hidden = !film;
   parts.empty.hidden = !!film || editing();
   parts.transport.hidden = parts.head.hidden = !film && !editing();
-  if (!film) { parts.film.removeAttribute('src'); parts.joins.replaceChildren(); return; }
+  if (!film) { parts.film.removeAttribute('src'); parts.joins.replaceChildren(); drawStage(); return; }
   parts.screen.classList.toggle('small', film.size[0] < 320);
   parts.film.src = `${media('film')}?v=${film.id}`;
   if (film.job === 'edit') { look(state.view); drawRun(); return; }
@@ -680,6 +701,7 @@ document.addEventListener('keydown', (event) => {
 
 async function open(name, words = '') {
   let found;
+  if (name !== state.name) await settled(); // what was changed of the one that is left
   try { found = await ask('open', name); } catch (error) { return false; }
   state.name = name;
   state.picked = { kind: 'film' };
@@ -711,12 +733,14 @@ async function list(name = null) {
   if (!found.runs.some((run) => run.name === next)) [...parts.runs.options].find((one) => one.value === next).remove();
   parts.runs.value = state.name;
 }
-parts.runs.addEventListener('change', () => open(parts.runs.value));
+// One after the other, as they were asked for; what is dropped meanwhile waits for it.
+function next(step) { opening = opening.then(step).catch(() => {}); } // what fails is told
+parts.runs.addEventListener('change', () => { const name = parts.runs.value; next(() => open(name)); });
 parts.new.addEventListener('click', () => {
   const names = [...parts.runs.options].map((one) => one.value);
   const fresh = Array.from({ length: 1000 }, (_, k) => `film-${k + 1}`).find((name) => !names.includes(name));
   const name = prompt('Name of the film or edit, which its folder gets', fresh);
-  if (name) list(name.trim());
+  if (name) next(() => list(name.trim()));
 });
 parts.choose.addEventListener('click', () => choose(null));
 parts.choose_video.addEventListener('click', () => parts.videofile.click());
