@@ -138,6 +138,23 @@ def test_a_picture_that_is_put_in_costs_two_segments_and_one_that_is_taken_out_o
     assert (todo, out[1]) == (["sample", "decode"], finished.segments[2])
 
 
+def test_what_is_changed_while_a_run_is_at_work_stands_when_it_ends(
+    finished: GenerationResult, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.video.parent, tmp_path / "films" / "made")
+    session, root = Session(tmp_path / "films"), tmp_path / "films" / "made"
+    plan = session.open("made")["plan"]
+    page = {"keyframes": plan["keyframes"], "settings": plan["settings"] | {"prompt": "meanwhile"}}
+    session.plan("made", page, plan["version"])
+    (root / "config.yaml").touch()  # as the run's end does
+    assert session.open("made")["plan"]["settings"]["prompt"] == "meanwhile"
+    # What is started later stands, whoever did.
+    time.sleep(1)
+    config = kept_settings(root, prompt="by hand")
+    generate(config, verbose=False)
+    assert session.open("made")["plan"]["settings"]["prompt"] == "by hand"
+
+
 def test_another_take_of_one_segment_samples_it_alone_and_going_back_nothing(
     finished: GenerationResult, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import median
@@ -41,9 +42,10 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Started:
-    """Of a start, in metrics.jsonl."""
+    """Of a start, in metrics.jsonl: by what model, and when, to the second before."""
 
     model: str
+    time: datetime
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,17 @@ class Run:
     def settings(self) -> Json:
         """The settings that stand: those of the page or of the last start, whichever came later; empty for none."""
         found = [path for path in (self.directory.config, self.draft) if is_there(path)]
-        if not found:
-            return {}
-        return canonical(read_settings(max(found, key=lambda path: path.stat().st_mtime_ns)))
+        if len(found) == 2:
+            # The record is written once more when its run ends: what was changed meanwhile stands.
+            start, (config, draft) = self.last_start(), found
+            started = start.time.timestamp() if start else config.stat().st_mtime
+            found = [config if started > draft.stat().st_mtime else draft]
+        return canonical(read_settings(found[0])) if found else {}
+
+    def last_start(self) -> Started | None:
+        """The last one on record."""
+        metrics = self.directory.metrics
+        return _last_start(metrics, metrics.stat().st_mtime_ns) if is_there(metrics) else None
 
     def version(self) -> str:
         """Changes with `settings`."""
@@ -115,7 +125,8 @@ class Run:
             with suppress(OSError):  # gone meanwhile
                 beside.append((path.stat().st_mtime_ns, path))
         for changed, path in sorted(beside, reverse=True):
-            if path.parent != self.root and last_model(path, changed) == model:
+            start = None if path.parent == self.root else _last_start(path, changed)
+            if start is not None and start.model == model:
                 yield Run(path.parent)
 
     def speed(self, config: WanConfig, model: str, event: str) -> float | None:
@@ -145,10 +156,9 @@ class Run:
 
 
 @lru_cache(maxsize=1024)
-def last_model(metrics: Path, changed: int) -> str | None:
-    """What a run's metrics.jsonl, as it was changed last, says of the model of its last start."""
-    starts = list(events_of(read_events(metrics), Started, "start"))
-    return starts[-1].model if starts else None
+def _last_start(metrics: Path, changed: int) -> Started | None:
+    """Of a file as it was `changed` last."""
+    return next(events_of(reversed(read_events(metrics)), Started, "start"), None)
 
 
 def pairs(values: Json) -> list[tuple[Path, Any]]:
