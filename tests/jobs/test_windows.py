@@ -150,10 +150,10 @@ def hints_of(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     seen: list[Tensor] = []
     prepare = WanTransformer.prepare
 
-    def watched(self, grid, text, image_tokens=None, condition=None, frame_ids=None):
+    def watched(self, grid, text, image_tokens=None, condition=None, *others):
         assert condition is not None
         seen.append(condition)
-        return prepare(self, grid, text, image_tokens, condition, frame_ids)
+        return prepare(self, grid, text, image_tokens, condition, *others)
 
     monkeypatch.setattr(WanTransformer, "prepare", watched)
     return seen
