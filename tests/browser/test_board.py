@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -15,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import Seen
 from tests.runs import draw_keyframe, start_process
 from tests.video.test_sound import film, packets
+from wanedit.files import read_yaml
 from wanedit.runtime.directory import Manifest, RunDirectory
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.network]
@@ -86,6 +88,9 @@ def test_from_pictures_to_a_film_and_one_picture_replaced(board: Seen, tmp_path:
     page.locator("[data-field=preset]").select_option(label="Draft: half the size and steps")
     page.locator("summary").click()
     expect(page.locator("[data-field=size]")).to_have_value("64*64")
+    # What is wrong is told in the words of the page, not of the command line.
+    page.locator("[data-field=size]").fill("33*32")
+    expect(part(page, "warnings")).to_contain_text("“Size” is 33*32; expected", timeout=20_000)
     page.locator("[data-field=size]").fill("32*32")
     page.locator("[data-field=num_inference_steps]").fill("2")
     page.locator("[data-field=base_seed]").fill("7")
@@ -116,6 +121,13 @@ def test_from_pictures_to_a_film_and_one_picture_replaced(board: Seen, tmp_path:
     # A join, with its frames and measures.
     page.locator("[data-key=join-1]").click()
     expect(page.locator(".wb-measures")).to_be_visible(timeout=60_000)
+    # Whatever is selected, the time line stays where it is.
+    tops = []
+    for selected in ("[data-key=join-1]", "[data-key=segment-0]", "[data-key=keyframe-1]"):
+        page.locator(selected).click()
+        tops.append(part(page, "scroll").evaluate("one => one.getBoundingClientRect().top + scrollY"))
+    assert len({*tops}) == 1
+    page.locator("[data-key=join-1]").click()
     expect(page.locator(".wb-strip figure.at figcaption")).to_have_text("8")
     # The first segment sampled again, it alone; both takes are there, and going back samples nothing.
     page.locator("[data-key=segment-0]").click()
@@ -149,6 +161,19 @@ def test_from_pictures_to_a_film_and_one_picture_replaced(board: Seen, tmp_path:
     second.locator("[data-field=prompt]").fill("of the second window")
     expect(second.locator("[data-id=cost]")).to_contain_text("2 of 2", timeout=20_000)
     expect(page.locator("[data-id=cost]")).to_contain_text("2 of 2", timeout=20_000)
+    # Of two that change it at once one is told, and both show what stands.
+    page.get_by_role("button", name="Film settings").click()
+    prompts = [one.locator("[data-field=prompt]") for one in (page, second)]
+    for words, prompt in zip(("of the first", "of the second"), prompts, strict=True):
+        prompt.fill(words)
+    told = [one.locator("[data-id=notice]") for one in (page, second)]
+    for _ in range(200):
+        if any(one.is_visible() for one in told) and len({one.input_value() for one in prompts}) == 1:
+            break
+        page.wait_for_timeout(100)
+    assert [one.is_visible() and "in another window" in one.inner_text() for one in told].count(True) == 1
+    kept: Any = read_yaml(root / "board.yaml", "settings")
+    assert [one.input_value() for one in prompts] == [kept["prompt"]] * 2
 
 
 def test_from_a_video_to_its_edit_by_a_frame_that_was_taken_out(board: Seen, tmp_path: Path) -> None:
@@ -230,3 +255,42 @@ def test_a_board_that_was_killed_is_told_and_goes_on_once_it_is_back(
     finally:
         process.kill()
         page.close()
+
+
+def test_what_is_typed_stays_with_its_film_where_another_is_opened_at_once(
+    browser: Browser, tmp_path: Path
+) -> None:
+    (tmp_path / "films").mkdir()  # a folder of several
+    words = ["-m", "wanedit", "board", str(tmp_path / "films"), "--port", "0", "--quiet"]
+    process, page = start_process(words), browser.new_page()
+    assert process.stdout is not None
+    try:
+        page.goto(process.stdout.readline().strip())
+        expect(part(page, "runs")).to_have_value("film", timeout=30_000)
+        part(page, "files").set_input_files([draw_keyframe(tmp_path / f"{k}.png", k) for k in (0, 4)])
+        expect(part(page, "cost")).to_contain_text("1 of 1 segment to sample", timeout=20_000)
+        page.on("dialog", lambda dialog: dialog.accept("another"))
+        page.locator("[data-field=prompt]").fill("typed and left")
+        part(page, "new").click()
+        part(page, "files").set_input_files([draw_keyframe(tmp_path / "8.png", 8)])
+        expect(page.locator(".wb-keyframe")).to_have_count(1, timeout=20_000)
+        expect(part(page, "hint")).to_contain_text("One more picture")
+        kept: Any = [
+            read_yaml(tmp_path / "films" / name / "board.yaml", "settings") for name in ("film", "another")
+        ]
+        assert [(one.get("prompt", ""), len(one["keyframes"])) for one in kept] == [
+            ("typed and left", 2),
+            ("", 1),
+        ]
+        # A picture that is put between two costs two segments.
+        page.locator("[data-id=runs]").select_option("film")
+        expect(page.locator(".wb-keyframe")).to_have_count(2, timeout=20_000)
+        expect(page.locator("[data-field=prompt]")).to_have_value("typed and left")
+        with page.expect_file_chooser() as chooser:
+            page.locator(".wb-insert").click()
+        chooser.value.set_files(tmp_path / "8.png")
+        expect(part(page, "cost")).to_contain_text("2 of 2 segments to sample", timeout=20_000)
+    finally:
+        page.close()
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
