@@ -2,6 +2,8 @@
 
     python -m benchmarks.peers --out peers.jsonl --only small          # minutes: what tests and a loaded machine allow
     python -m benchmarks.peers --out peers.jsonl                       # all rows; on a quiet machine
+    python -m benchmarks.peers --out peers.jsonl --only "vae decode 256."  # one, by its name and a full stop
+    python -m benchmarks.peers --list                                  # the names
     python -m benchmarks.peers --out peers.jsonl --table               # the tables of what is there
 
 Each row is a line of JSON, written when it is measured; rows that the file has are not measured again, so a race that
@@ -40,6 +42,7 @@ from wanedit.flow.solvers import SOLVERS
 from wanedit.lit import velocity as guided
 from wanedit.wan import blocks
 from wanedit.wan.config import WanConfig
+from wanedit.wan.formats.numbers import trim
 from wanedit.wan.load import default_dtype, transformer_dtype
 from wanedit.wan.transformer import WanTransformer
 from wanedit.wan.vae import OFFICIAL, WanVAE, build_vae
@@ -96,11 +99,10 @@ def config_of(width: int) -> WanConfig:
 class Ours:
     """wanedit's transformer and its guided steps."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dtype: torch.dtype | None = None) -> None:
         self.config = config_of(width)
-        self.model: Any = random_weights(
-            WanTransformer(self.config), transformer_dtype(default_dtype(DEVICE))
-        )
+        dtype = dtype or default_dtype(DEVICE)
+        self.model: Any = random_weights(WanTransformer(self.config), transformer_dtype(dtype))
 
     def velocity(self, given: Json, grid: tuple[int, int, int], scale: float) -> guided.GuidedVelocity:
         """Prepared for one sample."""
@@ -275,6 +277,28 @@ def ablation_row(width: int, tokens: int) -> Row:
     return Row(f"without {width} {tokens}", make)
 
 
+def casts_row(width: int, tokens: int) -> Row:
+    """A guided step in bfloat16, where queries and keys are rounded once, after their rotation; and rounded before it,
+    too, and turned in float32 from there. In float32 there is nothing to cast."""
+
+    def make() -> dict[str, Contender]:
+        ours, grid = Ours(width, torch.bfloat16), GRIDS[tokens]
+        given: Json = dict(inputs(ours.config, grid, DEVICE))
+        x = torch.randn(1, 16, *grid, device=DEVICE)
+        prepared, late = ours.velocity(given, grid, SCALE), blocks.rotate
+
+        def early(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+            return late(x.to(torch.bfloat16).float(), cos, sin).to(torch.bfloat16)
+
+        def without() -> Tensor:
+            with mock.patch.object(blocks, "rotate", early):
+                return prepared(x, STEP)
+
+        return {"wanedit": lambda: prepared(x, STEP), "wanedit without late casts": without}
+
+    return Row(f"without casts {width} {tokens}", make)
+
+
 def rows() -> Iterator[Row]:
     """All of them, the quick ones first."""
     for compiled in (False, True):
@@ -290,6 +314,48 @@ def rows() -> Iterator[Row]:
             yield transformer_row(192, tokens, SCALE, compiled, STEPS)
     for width, tokens in ((192, 48), (192, 320), (1536, 1920)):
         yield ablation_row(width, tokens)
+        yield casts_row(width, tokens)
+
+
+def memory_rows() -> Iterator[Row]:
+    """Of which the peak is measured: a stage each."""
+    yield transformer_row(1536, 1920, SCALE, False)
+    yield vae_row(256, True, False)
+    yield vae_row(256, False, False)
+
+
+@torch.no_grad()
+def peaks(row: Row) -> Json:
+    """Bytes that each contender takes at most beside the weights of all: on a card as its allocator counts them, else
+    as the process grows, the second time that it runs."""
+    contenders, found, failed = row.make(), {}, {}
+    for name, run in contenders.items():
+        try:
+            run()
+            gc.collect()
+            trim()
+            found[name] = _most_while(run)
+        except Exception as error:  # as in a race
+            failed[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+    return {"bytes": found, "failed": failed}
+
+
+def _most_while(run: Contender) -> int:
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    status = Path("/proc/self/status")
+    # Linux's way to forget the highest so far.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _kilobytes(status, "VmRSS")
+    run()
+    return 1024 * (_kilobytes(status, "VmHWM") - before)
+
+
+def _kilobytes(status: Path, name: str) -> int:
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
 
 
 @torch.no_grad()
@@ -367,8 +433,12 @@ def measured(options: argparse.Namespace) -> None:
     jobs: list[tuple[str, Callable[[], Json]]] = [
         (row.name, functools.partial(race, row, options.rounds)) for row in rows()
     ]
+    jobs += [(f"memory {row.name}", functools.partial(peaks, row)) for row in memory_rows()]
     for name, job in [*jobs, *whole_processes(options.rounds)]:
-        chosen = name.startswith(wanted) and not (options.only == "small" and name.endswith("compiled"))
+        chosen = f"{name}.".startswith(wanted) and not (options.only == "small" and name.endswith("compiled"))
+        if options.list:
+            print(name)
+            continue
         if name in there or not chosen or (options.no_compile and name.endswith("compiled")):
             continue
         line = {"row": name, "machine": machine, **job()}
@@ -392,6 +462,10 @@ def lines_of(path: Path) -> list[Json]:
 def told(line: Json) -> str:
     """A row of the table: medians and least of each; by how much wanedit is ahead of the faster peer, and that round by
     round; how far outputs are apart."""
+    failed = "; ".join(f"{name}: {why}" for name, why in line.get("failed", {}).items())
+    if "bytes" in line:
+        cells = [f"{name} {1e-6 * size:.0f} MB" for name, size in line["bytes"].items()]
+        return f"| {line['row']} | {'; '.join(cells)} | | {failed} |"
     seconds = line["seconds"]
     cells = [
         f"{name} {1e3 * statistics.median(times):.1f} ({1e3 * min(times):.1f})"
@@ -405,18 +479,27 @@ def told(line: Json) -> str:
         low, high = by_round[len(by_round) // 4], by_round[-1 - len(by_round) // 4]
         ratio = f"{statistics.median(by_round):.2f} ({low:.2f} … {high:.2f}) of {faster}"
     apart = ", ".join(f"{name} {value:.1e}" for name, value in line.get("differences", {}).items())
-    failed = "; ".join(f"{name}: {why}" for name, why in line.get("failed", {}).items())
     return f"| {line['row']} | {'; '.join(cells)} | {ratio} | {apart}{' ' + failed if failed else ''} |"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("peers.jsonl"), help="receives a line of JSON a row")
-    parser.add_argument("--only", default="", help='rows whose name begins so, such as "vae"; or small')
+    parser.add_argument(
+        "--only",
+        default="",
+        help='rows whose name begins so, such as "vae"; one, as "vae encode 64."; or small',
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print the names of all rows, and measure nothing"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--no_compile", action="store_true", help="leave out compiled rows")
     parser.add_argument("--table", action="store_true", help="print what the file has, and measure nothing")
     options = parser.parse_args()
+    if options.list:
+        measured(options)
+        return 0
     print(
         "| row | median (least) ms | ahead of the faster peer (quartiles) | relative difference of outputs |"
     )

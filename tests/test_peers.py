@@ -27,6 +27,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Row(name, make)
 
     monkeypatch.setattr(peers, "rows", lambda: iter([row("one", 1.0), row("two", 1.5)]))
+    monkeypatch.setattr(peers, "memory_rows", lambda: iter(()))
     monkeypatch.setattr(peers, "whole_processes", lambda rounds: iter(()))
     return seen
 
@@ -66,3 +67,34 @@ def test_the_ratio_is_taken_round_by_round() -> None:
         "seconds": {"wanedit": [1.0, 10.0, 1.0], "diffusers": [2.0, 20.0, 2.0], "diffsynth": [9.0] * 3},
     }
     assert "| 2.00 (2.00 … 2.00) of diffusers |" in peers.told(line)
+
+
+def test_one_row_is_run_by_its_whole_name_and_all_are_listed(
+    made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "rows", lambda: iter([Row("a 1", dict), Row("a 1 b", dict)]))
+    raced(monkeypatch, tmp_path / "none.jsonl", "--list")
+    assert capsys.readouterr().out.splitlines()[:2] == ["a 1", "a 1 b"]
+    assert not (tmp_path / "none.jsonl").exists()
+    monkeypatch.setattr(peers, "race", lambda row, rounds: {"seconds": {"wanedit": [1.0]}})
+    out = tmp_path / "peers.jsonl"
+    raced(monkeypatch, out, "--only", "a 1.")
+    assert [line["row"] for line in lines_of(out)] == ["a 1"]
+
+
+def test_the_peak_of_a_contender_is_what_it_takes_at_most() -> None:
+    taken = 200_000_000
+
+    def run() -> torch.Tensor:
+        return torch.ones(taken // 4).sum()
+
+    def broken() -> torch.Tensor:
+        raise RuntimeError("none")
+
+    found = peers.peaks(Row("r", lambda: {"wanedit": run, "diffusers": broken}))
+    assert found["bytes"]["wanedit"] == pytest.approx(taken, rel=0.1)
+    assert found["failed"] == {"diffusers": "RuntimeError: none"}
+    assert (
+        peers.told({"row": "memory r", **found})
+        == "| memory r | wanedit 200 MB | | diffusers: RuntimeError: none |"
+    )
