@@ -26,10 +26,13 @@ from wanedit.jobs.generate.config import GenerationConfig
 from wanedit.jobs.generate.joins import Todo
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.velocity import GuidedVelocity
+from wanedit.report.facts import plan as plan_section
+from wanedit.report.record import read_record
 from wanedit.runtime.claims import InUseError, Queue
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import append_event
 from wanedit.runtime.launch import World
+from wanedit.runtime.leftovers import last_started, leftovers
 from wanedit.runtime.predict import load_latents, save_latents
 from wanedit.runtime.record import read_run, read_settings, recorded_config
 from wanedit.video import load_image, probe, read_frames, write_lossless
@@ -714,6 +717,14 @@ def test_a_keyframe_that_is_put_in_or_taken_out_has_its_neighbours_sampled_alone
     latents = {name for name in after.keys() - files.keys() if name.endswith(".safetensors")}
     assert {name[:11] for name in latents} == {"segment_001", "segment_003"}
     assert read_frames(between.video).shape == read_frames(first.video).shape
+    rows: Any = plan_section(read_record(root))["segments"]
+    assert [(row[0], row[1]) for row in rows] == [
+        (0, "0 … 4 (5)"), (1, "4 … 6 (3)"), (2, "6 … 8 (3)"), (3, "8 … 13 (6)")
+    ]  # fmt: skip
+    directory = RunDirectory(root, between.video)
+    gone = {left.path.name for left in leftovers(directory, last_started(directory))}
+    assert {name[:11] for name in gone} == {"segment_001", "segment_002"}, "latents and frames of before"
+    assert gone < files.keys()
     # Again, and by its numbers elsewhere: the same.
     assert run(keyframes=more).sampled == ()
     elsewhere = {"keyframes": more, "output": str(tmp_path / "elsewhere")}
