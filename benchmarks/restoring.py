@@ -1,6 +1,6 @@
 """How much of an edit restoring carries by itself, and how fast: the model contributes nothing.
 
-    python benchmarks/restoring.py --clips FOLDER [--size 1280*720] [--keyframes 0,16,32,48,64,80]
+    python benchmarks/restoring.py --clips FOLDER [--size 1280*720] [--keyframes 0,16,32,48,64,80] [--restore keyframes]
 
 The truth is the source with the hue of one colour turned in every frame, and the keyframes are a few of its frames. The
 decoded edit is the source itself, so all that comes near the truth was carried: PSNR inside the edited area, the share
@@ -18,7 +18,7 @@ import numpy as np
 
 from wanedit.runtime.settings import parse_size
 from wanedit.video import read_frames
-from wanedit.video.restoring import Restoration
+from wanedit.video.restoring import Restoration, Restored
 
 CHANGED = 12  # levels
 
@@ -88,11 +88,13 @@ class _Levels:
 
 
 def measure(
-    source: np.ndarray, truth: np.ndarray, indices: tuple[int, ...]
+    source: np.ndarray, truth: np.ndarray, indices: tuple[int, ...], kind: Restored
 ) -> tuple[float, float, float, float]:
     """PSNR in the edited area, shares in percent, processor seconds a frame: means over frames off the keyframes."""
     rows, started = [], time.process_time()
-    frames = Restoration(_Levels(source), _Levels(source), source, truth[list(indices)], indices).frames()
+    frames = Restoration(
+        _Levels(source), _Levels(source), source, truth[list(indices)], indices, kind
+    ).frames()
     seconds = (time.process_time() - started) / len(source)
     for t in sorted({*range(len(source))} - {*indices}):
         edited = np.abs(truth[t].astype(int) - source[t]).max(-1) > CHANGED
@@ -112,6 +114,7 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, required=True, help="folder of vace.mp4 and pizza.mp4")
     parser.add_argument("--size", default="1280*720", help="of the frames, width*height")
     parser.add_argument("--keyframes", default="0,16,32,48,64,80")
+    parser.add_argument("--restore", choices=("keyframes", "fused"), default="fused")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     height, width = parse_size(args.size)
@@ -127,7 +130,7 @@ def main() -> None:
                 np.stack([cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in x])
                 for x in pair
             ]
-        psnr, nearer, spilt, seconds = measure(pair[0], pair[1], indices)
+        psnr, nearer, spilt, seconds = measure(pair[0], pair[1], indices, args.restore)
         print(f"| {name} | {psnr:.1f} dB | {nearer:.0f} % | {spilt:.2f} % | {seconds:.2f} |", flush=True)
 
 

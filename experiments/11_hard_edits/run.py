@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,18 @@ from scenes import CAUSES, Case, cases, sampled
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from wanedit.files import digest
+from wanedit.files import atomic_path, digest
 from wanedit.flow.editing import Edit, Edited, Method, OnStep, VideoModel, at_slots
 from wanedit.flow.path import Schedule
 from wanedit.metrics.functional.fidelity import MOST
 from wanedit.video import from_uint8
-from wanedit.video.restoring import Restoration, Sight
+from wanedit.video.restoring import Restoration, Restored, Sight, light_gain
 from wanedit.wan.load import open_wan
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+# What was sampled; not of the record.
+KEPT = HERE.parent.parent / "outputs" / "11_hard_edits"
 sys.path.append(str(HERE.parent))
 from court import (  # noqa: E402
     CEILING,
@@ -45,6 +46,8 @@ from court import (  # noqa: E402
 
 # The method whose oracles are asked.
 OURS = "covariance"
+# Rows of pixels, and oracles of the restoration itself.
+UNRESTORED = ("copy_source", "warp_nearest", "flf2v", "true_flow", "true_visibility", "true_motion")
 # Fewer pixels than this of a clip are no region.
 LEAST_PIXELS = 50
 
@@ -73,7 +76,19 @@ class TrueMotion(Restoration):
         k = self.indices.index(at)
         for t in frames:
             way = self.case.follow[t][k]
-            yield Sight(abs(t - at), way.flow, (way.seen & way.alike).astype(np.float32))
+            own = self.source[t].astype(np.float32)
+            light = light_gain(own, sampled(self.source[at], self.case.at(t, k)).astype(np.float32))
+            yield Sight(abs(t - at), way.flow, (way.seen & way.alike).astype(np.float32), light)
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """What a method made; latents (C, S, h, w), None of a method that makes pixels."""
+
+    latents: Tensor | None
+    frames: np.ndarray
+    evaluations: int
+    seconds: float
 
 
 def work(part: int, given: argparse.Namespace) -> None:
@@ -82,117 +97,125 @@ def work(part: int, given: argparse.Namespace) -> None:
     settings = load_settings(HERE)
     tuned = load_settings(HERE.parent / "01_keyframe_propagation")["methods"]
     folder, weights = open_wan(settings["model"]), weights_of(settings["model"])
-    variants = [Variant(name, tuned[name]) for name in settings["methods"]]
+    names = given.methods.split(",") if given.methods else settings["methods"]
+    variants = [Variant(name, tuned[name]) for name in names]
     editors = {v.name: build(folder, v, settings) for v in variants if v.name != CEILING}
     networks = Networks(folder, given.compile)
-    done = {line["id"] for path in RESULTS.glob("test_*.jsonl") for line in read(path)}
-    draw = [
-        partial(cases, cause, given.scenes or settings["scenes"], settings["num_frames"], settings["size"])
-        for cause in settings.get("causes", CAUSES)
-    ]
+    lines = [line for path in RESULTS.glob("test_*.jsonl") for line in read(path)]
+    done = {(line["id"], line["restore"]) for line in lines}
+    count = given.scenes or settings["scenes"]
+    draws = [cases(cause, count, settings["num_frames"], tuple(settings["size"])) for cause in CAUSES]
     # One scene of every cause, then the next: a run that is stopped has as many of each.
-    drawn = (case for group in zip(*(one() for one in draw), strict=True) for case in group)
+    drawn = (case for group in zip(*draws, strict=True) for case in group)
     with (RESULTS / f"test_{part}.jsonl").open("a") as file:
         for number, case in enumerate(drawn):
-            if number % given.jobs != part:
+            if number % given.jobs == part:
+                scene = Court(case, variants, editors, networks, settings, weights)
+                for line in scene.lines(done):
+                    file.write(json.dumps(line) + "\n")
+                file.flush()
+                print(case.cause, case.seed, flush=True)
+
+
+@dataclass(eq=False)
+class Court:
+    """One scene before all methods and oracles."""
+
+    case: Case
+    variants: list[Variant]
+    editors: dict[str, ExperimentEditor]
+    networks: Networks
+    settings: dict[str, Any]
+    weights: str
+
+    def __post_init__(self) -> None:
+        """Encode what is said and shown."""
+        self.task = self.case.task(self.settings["seed"])
+        self.begun = False
+
+    def lines(self, done: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+        """What is not done yet: of each method its restorations, and last as it is."""
+        keys = {variant.name: variant.key for variant in self.variants}
+        for name in (*keys, *self.settings["oracles"]):
+            key = keys.get(name, name + keys[OURS])
+            own = digest({"what": [self.case.cause, self.case.seed, key, self.weights]})[:16]
+            kinds = ["none"] if name in UNRESTORED else [*self.settings["restorations"], "none"]
+            kinds = [kind for kind in kinds if (own, kind) not in done]
+            if not kinds or (name == "true_keyframes" and self.case.cause != "misregistered"):
                 continue
-            for line in edited(case, variants, editors, networks, settings, done):
-                file.write(json.dumps(line | {"weights": weights}) + "\n")
-            file.flush()
-            print(case.cause, case.seed, flush=True)
+            made = self.made(name)
+            about = {"id": own, "cause": self.case.cause, "seed": self.case.seed, "edit": self.case.kind}
+            about |= {"method": name, "evaluations": made.evaluations, "weights": self.weights}
+            for kind in kinds:
+                frames, seconds = made.frames, made.seconds
+                if kind != "none":
+                    started = time.perf_counter()
+                    frames = self.restoration(made, kind).frames()
+                    seconds = time.perf_counter() - started
+                yield about | {"restore": kind, "seconds": round(seconds, 3), **measured(self.case, frames)}
 
-
-def edited(
-    case: Case,
-    variants: list[Variant],
-    editors: dict[str, ExperimentEditor],
-    networks: Networks,
-    settings: dict[str, Any],
-    done: set[str],
-) -> Iterator[dict[str, Any]]:
-    """The lines of one scene that are not there yet: of a method every restoration, and last as it is."""
-    about = {"cause": case.cause, "seed": case.seed, "edit": case.kind}
-    names = {
-        v.name: digest({"what": [case.cause, case.seed, v.key, settings["restorations"]]})[:16]
-        for v in variants
-    }
-    names |= {
-        name: digest({"what": [case.cause, case.seed, name, names[OURS]]})[:16]
-        for name in settings["oracles"]
-    }
-    if not set(names.values()) - done:
-        return
-    task = case.task(settings["seed"])
-    true_task = replace(task, keyframes=case.truth[list(case.indices)])
-    networks.begin([task, true_task])
-    owner = networks.owner
-    truth = networks.once("encode", from_uint8(case.truth)[None], owner.encode)
-    coded = levels(networks, networks.once("encode", from_uint8(case.source)[None], owner.encode))
-
-    def lines(
-        name: str, latents: Tensor | None, frames: np.ndarray, evaluations: int, seconds: float
-    ) -> Iterator[dict]:
-        """Of one method; `frames` as it made them."""
-        line = about | {"id": names[name], "method": name, "evaluations": evaluations}
-        if latents is not None:
-            for kind in settings["restorations"]:
-                started = time.perf_counter()
-                restored = Restoration(
-                    levels(networks, latents[None]), coded, case.source, task.keyframes, case.indices, kind
-                )
-                better = restored.frames()
-                took = round(time.perf_counter() - started, 3)
-                yield line | {"restore": kind, "seconds": took, **measured(case, better)}
-        yield line | {"restore": "none", "seconds": round(seconds, 3), **measured(case, frames)}
-
-    ours = None
-    for variant in variants:
-        if variant.name == CEILING:
-            frames = rounded(levels(networks, truth))
-            yield from lines(CEILING, truth[0], frames, 0, 0.0)
-            continue
-        editor = editors[variant.name]
-        editor.use(networks)
-        made = editor.predict_step(task)
-        if variant.name == OURS:
-            ours = made
-        yield from lines(variant.name, made.latents, made.frames, made.evaluations, made.seconds)
-    assert ours is not None
-    assert ours.latents is not None
-    editor = editors[OURS]
-    for name in settings["oracles"]:
+    def made(self, name: str) -> Sampled:
+        """What a method or an oracle makes of the scene. What took evaluations is kept under outputs/, so that another
+        restoration is measured without them."""
+        if name == CEILING:
+            coded = self.coded(self.case.truth)
+            return Sampled(coded[0], rounded(levels(self.networks, coded)), 0, 0.0)
         if name == "true_flow":
-            yield from lines(name, None, warped(case), 0, 0.0)
-        elif name == "true_visibility":
-            source = Restoration(
-                levels(networks, ours.latents[None]),
-                coded,
-                case.source,
-                task.keyframes,
-                case.indices,
-                "source",
-            )
-            yield from lines(name, None, warped(case, source.frames()), ours.evaluations, 0.0)
-        elif name == "true_motion":
-            restored = TrueMotion(
-                levels(networks, ours.latents[None]),
-                coded,
-                case.source,
-                task.keyframes,
-                case.indices,
-                "keyframes",
-                case,
-            )
-            yield from lines(name, None, restored.frames(), ours.evaluations, 0.0)
-        elif name == "true_target":
-            method = editor.method
-            editor.method = TrueTarget(method, truth)
-            made = editor.predict_step(task)
-            editor.method = method
-            yield from lines(name, made.latents, made.frames, made.evaluations, made.seconds)
-        elif case.cause == "misregistered":
-            made = editor.predict_step(true_task)
-            yield from lines(name, made.latents, made.frames, made.evaluations, made.seconds)
+            return Sampled(None, warped(self.case), 0, 0.0)
+        if name in ("true_visibility", "true_motion"):
+            ours = self.made(OURS)
+            if name == "true_visibility":
+                frames = warped(self.case, self.restoration(ours, "source").frames())
+            else:
+                frames = self.restoration(
+                    ours, self.settings["restorations"][-1], TrueMotion, self.case
+                ).frames()
+            return replace(ours, latents=None, frames=frames)
+        key = json.dumps([self.weights, self.settings["seed"], self.case.cause, self.case.seed, name])
+        path = KEPT / f"{digest({'what': key})[:16]}.pt"
+        if path.exists():
+            return Sampled(**torch.load(path, weights_only=False))
+        made = self.sampled(name)
+        with atomic_path(path) as temporary:
+            torch.save(vars(made), temporary)
+        return made
+
+    def sampled(self, name: str) -> Sampled:
+        """By the networks."""
+        task, editor = self.task, self.editors.get(name, self.editors[OURS])
+        if name == "true_keyframes":
+            task = replace(task, keyframes=self.case.truth[list(self.case.indices)])
+        self.begin()
+        editor.use(self.networks)
+        method = editor.method
+        if name == "true_target":
+            editor.method = TrueTarget(method, self.coded(self.case.truth))
+        made = editor.predict_step(task)
+        editor.method = method
+        return Sampled(made.latents, made.frames, made.evaluations, made.seconds)
+
+    def restoration(
+        self, made: Sampled, kind: Restored, how: type[Restoration] = Restoration, *more: Case
+    ) -> Restoration:
+        """Of what a method of latents made."""
+        assert made.latents is not None, "what makes pixels is not restored"
+        edited, coded = (
+            levels(self.networks, made.latents[None]),
+            levels(self.networks, self.coded(self.case.source)),
+        )
+        return how(edited, coded, self.case.source, self.task.keyframes, self.case.indices, kind, *more)
+
+    def coded(self, video: np.ndarray) -> Tensor:
+        """Latents (1, C, S, h, w)."""
+        self.begin()
+        return self.networks.once("encode", from_uint8(video)[None], self.networks.owner.encode)
+
+    def begin(self) -> None:
+        """Encode what is said and shown, unless nothing of it is asked for."""
+        if not self.begun:
+            true = replace(self.task, keyframes=self.case.truth[list(self.case.indices)])
+            self.networks.begin([self.task, true])
+            self.begun = True
 
 
 def levels(networks: Networks, latents: Tensor) -> np.ndarray:
@@ -252,12 +275,14 @@ def regions(case: Case) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, help="of each cause; fewer than settings.yaml says")
+    parser.add_argument("--methods", help="fewer than settings.yaml says, with commas; covariance is one")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the scenes")
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile the networks: needs a C++ compiler"
     )
     given = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
+    KEPT.mkdir(parents=True, exist_ok=True)
     tidy(RESULTS, "test", weights_of(load_settings(HERE)["model"]))
     spawn(work, (given,), nprocs=given.jobs)
 

@@ -35,7 +35,7 @@ def answered(line: str, folder: Path) -> list[str]:
     [
         ("wanedit gen", ["generate"]),
         ("wanedit edit --method resid", ["residual_corrected"]),
-        ("wanedit edit --restore ", ["auto", "none", "source", "residual", "keyframes"]),
+        ("wanedit edit --restore ", ["auto", "none", "source", "residual", "keyframes", "fused"]),
         ("wanedit init e", ["edit"]),
         ("wanedit edit fi", ["film.mp4"]),
         ("wanedit edit film.mp4 --alp", ["--alpha"]),

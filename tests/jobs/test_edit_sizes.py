@@ -54,7 +54,7 @@ def test_the_recorded_configuration_gives_that_size_again(edit_config: Config, l
     assert recorded.task.digest == plan.task.digest
     auto = make_edit_plan(edit_config(**large, size="64*48"))
     assert auto.task.originals is None
-    assert (auto.config.output_size, auto.config.restore) == ("model", "keyframes")
+    assert (auto.config.output_size, auto.config.restore) == ("model", "fused")
     assert auto.task.digest != plan.task.digest
 
 
@@ -161,7 +161,7 @@ def test_a_record_taken_up_with_a_change_decides_anew(
     first = make_edit_plan(edit_config(**large, size=None, controller="residual"))
     record: dict[str, Any] = recorded(first.asked)
     assert make_edit_plan(EditConfig(**record)).task.digest == first.task.digest
-    assert first.config.restore == "keyframes"
+    assert first.config.restore == "fused"
     assert (
         make_edit_plan(
             EditConfig(**dict[str, Any](record, method="sdedit", num_inference_steps=8))

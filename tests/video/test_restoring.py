@@ -9,9 +9,9 @@ import pytest
 from wanedit.metrics.functional import frame_psnr
 from wanedit.sprites import frame_times, render, sample_scene
 from wanedit.video import to_uint8
-from wanedit.video.restoring import Restoration, Restored, restored_segment
+from wanedit.video.restoring import Restoration, Restored, light_gain, restored_segment, spread
 
-KINDS: list[Restored] = ["source", "residual", "keyframes"]
+KINDS: list[Restored] = ["source", "residual", "keyframes", "fused"]
 
 
 def drawn(size: int) -> np.ndarray:
@@ -86,7 +86,7 @@ def test_where_the_picture_is_another_nothing_is_added(source: np.ndarray) -> No
     assert np.abs(restored.astype(int) - white).max() <= round(40 * np.exp(-4))
 
 
-@pytest.mark.parametrize("kind", ["residual", "keyframes"])
+@pytest.mark.parametrize("kind", ["residual", "keyframes", "fused"])
 def test_keyframes_are_met_exactly(source: np.ndarray, kind: Restored) -> None:
     keyframes = 255 - source[[0, 16]]
     restored = restore(coded(source), coded(source), source, keyframes, (0, 16), kind)
@@ -94,7 +94,7 @@ def test_keyframes_are_met_exactly(source: np.ndarray, kind: Restored) -> None:
 
 
 @pytest.mark.parametrize("indices", [(0,), (8,), (0, 16), (3, 9)])
-@pytest.mark.parametrize("kind", ["residual", "keyframes"])
+@pytest.mark.parametrize("kind", ["residual", "keyframes", "fused"])
 def test_what_keyframes_show_is_carried_along_the_motion(
     source: np.ndarray, indices: tuple[int, ...], kind: Restored
 ) -> None:
@@ -106,7 +106,7 @@ def test_what_keyframes_show_is_carried_along_the_motion(
     assert (frame_psnr(restored, truth) - frame_psnr(np.rint(edited).astype(np.uint8), truth)).min() > 0
 
 
-@pytest.mark.parametrize("kind", ["residual", "keyframes"])
+@pytest.mark.parametrize("kind", ["residual", "keyframes", "fused"])
 def test_what_a_keyframe_does_not_show_is_left_alone(kind: Restored) -> None:
     """A cut: after it, the source has nothing of the keyframe."""
     rng = np.random.default_rng(0)
@@ -119,7 +119,7 @@ def test_what_a_keyframe_does_not_show_is_left_alone(kind: Restored) -> None:
     assert np.median(np.abs(restored[4:] - 100)) < 5
 
 
-@pytest.mark.parametrize("kind", ["residual", "keyframes"])
+@pytest.mark.parametrize("kind", ["residual", "keyframes", "fused"])
 def test_the_nearer_keyframe_counts_more(kind: Restored) -> None:
     """A still clip, a keyframe 10 levels brighter at one end and 30 at the other: a straight line between."""
     source = np.full((9, 64, 64, 3), 50, np.uint8)
@@ -222,3 +222,48 @@ def test_a_segment_that_meets_its_keyframes_is_left_as_it_is(
     source: np.ndarray, kind: Literal["residual", "keyframes"]
 ) -> None:
     assert np.array_equal(restored_segment(source, source[0], source[-1], kind), source)
+
+
+def test_light_multiplies_what_a_keyframe_shows() -> None:
+    """A still textured clip that grows dark, and its recolouring: the edit grows as dark."""
+    rng = np.random.default_rng(0)
+    picture = cv2.GaussianBlur(rng.uniform(0, 255, (64, 64, 3)).astype(np.float32), (0, 0), 2)
+    picture = np.clip((picture - 127) * 5 + 127, 20, 235)
+    light = np.linspace(1, 0.6, 9, dtype=np.float32)[:, None, None, None]
+    source = (picture * light).astype(np.uint8)
+    truth = (picture[..., [1, 2, 0]] * light).astype(np.uint8)
+    fused, plain = (restore(source, source, source, truth[:1], (0,), kind) for kind in ("fused", "keyframes"))
+    assert psnr(fused[1:], truth[1:]) > 35
+    assert psnr(fused[1:], truth[1:]) > psnr(plain[1:], truth[1:]) + 6
+
+
+def test_the_factor_of_light_is_found_and_kept_within_its_bounds() -> None:
+    picture = np.random.default_rng(0).uniform(60, 120, (16, 16, 3)).astype(np.float32)
+    assert light_gain(picture, picture) == pytest.approx(1)
+    # A prior of three times DARK squared levels holds it back by a few percent.
+    assert light_gain(1.5 * picture, picture) == pytest.approx(1.5, abs=0.03)
+    assert light_gain(9 * picture, picture) == pytest.approx(2.5)
+    assert light_gain(picture / 9, picture) == pytest.approx(0.4)
+    # Black says nothing about light.
+    assert light_gain(0 * picture, 0 * picture) == pytest.approx(1)
+
+
+def test_a_guess_is_corrected_as_its_neighbours_are_and_a_worthless_one_is_dropped() -> None:
+    rng = np.random.default_rng(0)
+    truth = cv2.GaussianBlur(rng.uniform(0, 255, (64, 64, 3)).astype(np.float32), (0, 0), 1.5)
+    sure = np.ones((64, 64), np.float32)
+    sure[24:40, 24:40] = 0
+    hole = sure == 0
+    seen = np.where(hole[..., None], 0, truth)
+
+    # Right but for its colour: the model's detail, in the right colour.
+    made = spread(truth + np.array([30, -20, 10], np.float32), seen, sure)
+    assert np.abs(made - truth)[hole].mean() < 2
+    # Nothing in common with what is known: the mean of that, not the guess.
+    noise = rng.uniform(0, 255, truth.shape).astype(np.float32)
+    made = spread(noise, seen, sure)
+    assert np.abs(made - truth)[hole].mean() < np.abs(truth.mean((0, 1)) - truth)[hole].mean() * 1.5
+    # Nothing is known anywhere: the guess.
+    assert spread(noise, seen, 0 * sure) == pytest.approx(noise)
+    # The same, and so to the last bit.
+    assert np.abs(spread(truth, truth, sure) - truth).max() < 0.01

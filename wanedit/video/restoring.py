@@ -14,13 +14,13 @@ from wanedit.progress import counted
 from wanedit.video.arrays import Frame, Frames
 from wanedit.video.motion import Flow, Weight, consistency, dis_flow, warp
 
-Restored = Literal["source", "residual", "keyframes"]
-Restore = Literal["none", "source", "residual", "keyframes"]
+Restored = Literal["source", "residual", "keyframes", "fused"]
+Restore = Literal["none", "source", "residual", "keyframes", "fused"]
 Levels = Float32[np.ndarray, "h w 3"]  # 0 … 255, not rounded
 
 # The kinds that carry the keyframes along, and a number that is raised when a change to the code changes what these
 # make: part of the hash of such an edit.
-CARRIED, VERSION = ("residual", "keyframes"), 2
+CARRIED, VERSION = ("residual", "keyframes", "fused"), 2
 # A change of this many levels leaves exp(-1) of the source's detail: over a whole range there is none to keep.
 FORGETS = 127.5
 # Motion that puts a picture this many levels beside the one it should explain is believed exp(-1).
@@ -30,6 +30,14 @@ UNTOUCHED = 32.0
 # Motion is estimated on frames of at most this side: on larger ones the flow of smooth surfaces is noise, and a still
 # table is doubted in spots.
 MOTION_SIDE = 256
+# And for "fused" on frames of at least this side: on 64 pixels much of the motion is lost between its patches.
+LEAST_MOTION_SIDE = 128
+# Light that differs by this many nats, of a place that is followed, leaves exp(-1) of what is believed. A gain of light
+# is measured where colours are well above this many levels, and at most so large, or its inverse.
+RELIT, DARK, MOST_LIGHT = 0.7, 10.0, 2.5
+# Spread: levels of a picture that tell nothing, the share of a neighbourhood that must be known for it to be half
+# trusted, and the finest neighbourhood, in halvings.
+NOTHING, KNOWN, FINEST = 5.0, 0.02, 1
 # Motion that is believed so far needs no look-up.
 SURE = 0.99
 # The look-up: pixels along a cell, at MOTION_SIDE, and levels of a colour in it; how many cells away a place still
@@ -68,7 +76,9 @@ class Restoration:
         kind: "source" adds what coding took from the source, less where the edit has changed the picture. "residual"
             also meets the keyframes exactly and carries what the edit misses at them to the frames about them. With
             "keyframes" these take the picture's place wherever the source's motion leads to them, or the look-up
-            answers; what moves in the edit and not in the source then stands still.
+            answers; what moves in the edit and not in the source then stands still. "fused" is that in
+            the light of each frame (`light_gain`); and where the keyframes say nothing, the model's picture so far as
+            it is right beside what they do say (`spread`).
     """
 
     edited: LevelFrames
@@ -152,9 +162,17 @@ class Restoration:
         surely = np.square(np.square(belief))
         share = (1 - trust) * belief * (2 - belief) + trust * surely
         looked = (1 - surely) * (trust * (source - made) + change)
-        made = made + share * (edited - made)
-        made += looked
-        return made
+        if self.kind != "fused":
+            made = made + share * (edited - made)
+            made += looked
+            return made
+        said = share * (edited - made) + looked
+        sure = np.clip(share + (1 - surely) * trust, 0, 1)
+        # Of what is carried alone: what is looked up was seen somewhere else. What the model leaves as it is, such as a
+        # hand that comes in, keeps the source's detail.
+        left = np.exp(-np.square(cv2.blur(_largest(made - source), (5, 5)) / UNTOUCHED))[..., None]
+        made += (1 - sure) * (1 - left) * (spread(made, edited, share[..., 0]) - made)
+        return made + said
 
     def _with_source(self, t: int) -> Levels:
         edited, coded = self._resized(self.edited[t]), self._resized(self.coded[t])
@@ -178,20 +196,46 @@ class Restoration:
         Motion is estimated in one hop and along the frames between, and each pixel takes the more believed of the two:
         the chain follows what goes far, the hop has no error that adds up and sees again what was hidden meanwhile.
         """
-        there = previous = _reduced(self.source[at], MOTION_SIDE)
+        there = previous = self._followed(at)
         chain = (np.zeros((*there.shape[:2], 2), np.float32),) * 2
         for t in frames:
-            here = _reduced(self.source[t], MOTION_SIDE)
+            here = self._followed(t)
             step, back = dis_flow(here, previous), dis_flow(previous, here)
             chain = step + warp(chain[0], step), chain[1] + warp(back, chain[1])
-            flow, belief = chain[0], _believed(here, there, *chain)
+            ways = [chain]
             if previous is not there:
-                hop = dis_flow(here, there), dis_flow(there, here)
-                other = _believed(here, there, *hop)
-                flow = np.where((other > belief)[..., None], hop[0], flow)
-                belief = np.maximum(belief, other)
-            yield Sight(abs(t - at), flow, belief)
+                ways.append((dis_flow(here, there), dis_flow(there, here)))
+            sight = self._sight(abs(t - at), here, there, *ways[0])
+            for hop in ways[1:]:
+                other = self._sight(sight.distance, here, there, *hop)
+                better = other.belief > sight.belief
+                sight = Sight(
+                    sight.distance,
+                    np.where(better[..., None], other.flow, sight.flow),
+                    np.maximum(other.belief, sight.belief),
+                    np.where(better, other.light, sight.light),
+                )
+            yield sight
             previous = here
+
+    def _followed(self, t: int) -> Frame:
+        """A frame of the source as motion is followed on it."""
+        frame = _reduced(self.source[t], MOTION_SIDE)
+        scale = LEAST_MOTION_SIDE / max(frame.shape[:2])
+        if self.kind != "fused" or scale <= 1:
+            return frame
+        return cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+
+    def _sight(self, distance: int, here: Frame, there: Frame, forward: Flow, backward: Flow) -> "Sight":
+        """Motion that leads back to where it began is believed, and there to what looks alike, in its own light."""
+        own, moved = here.astype(np.float32), warp(there, forward)
+        belief, light = consistency(forward, backward), np.ones(forward.shape[:2], np.float32)
+        if self.kind == "fused":
+            light = light_gain(own, moved)
+            moved *= light[..., None]
+            belief = belief * np.exp(-np.square(np.log(light) / RELIT))
+        off = _largest(own - moved)
+        return Sight(distance, forward, belief * np.exp(-np.square(cv2.blur(off, (3, 3)) / DOUBTS)), light)
 
     def _carried(self, sights: Sequence["Sight"], pictures: Sequence[Sequence[Levels]]) -> list[Levels]:
         """Each of `pictures`, which has one picture of every keyframe, as the sights see it: their mean.
@@ -208,8 +252,11 @@ class Restoration:
             flow = self._enlarged(sight.flow)
             x = columns + flow[..., 0] * np.float32(width / sight.flow.shape[1])
             y = rows + flow[..., 1] * np.float32(height / sight.flow.shape[0])
+            light = self._enlarged(sight.light)[..., None]
             for n, each in enumerate(pictures):
                 moved = cv2.remap(each[k], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                if self.kind == "fused":
+                    moved *= light
                 if k == 0:
                     means.append(moved)
                 else:
@@ -230,11 +277,13 @@ def restored_segment(
 
 @dataclass(frozen=True)
 class Sight:
-    """How a keyframe is seen from another frame, at MOTION_SIDE: where each pixel comes from, how far believed."""
+    """How a keyframe is seen from another frame, at MOTION_SIDE: where each pixel comes from, how far believed, and how
+    many times as bright it is here."""
 
     distance: int
     flow: Flow
     belief: Weight
+    light: Weight
 
 
 def _belief(sights: Sequence[Sight]) -> Weight:
@@ -242,10 +291,51 @@ def _belief(sights: Sequence[Sight]) -> Weight:
     return np.max([sight.belief for sight in sights], axis=0)
 
 
-def _believed(here: Frame, there: Frame, forward: Flow, backward: Flow) -> Weight:
-    """Motion that leads back to where it began, and there to what looks alike."""
-    off = _largest(here.astype(np.float32) - warp(there, forward))
-    return consistency(forward, backward) * np.exp(-np.square(cv2.blur(off, (3, 3)) / DOUBTS))
+def light_gain(here: Levels, moved: Levels) -> Weight:
+    """How many times as bright a frame is as what was moved onto it: the least squares of the nine pixels about.
+
+    An edit is lit like its source: what light, shadow or boiling do to the source multiplies the keyframe too.
+    """
+    common, own = (cv2.blur(np.einsum("hwc,hwc->hw", moved, other), (3, 3)) for other in (here, moved))
+    dark = 3 * DARK**2
+    return np.clip((common + dark) / (own + dark), 1 / MOST_LIGHT, MOST_LIGHT)
+
+
+def spread(guess: Levels, evidence: Levels, sure: Weight) -> Levels:
+    """What a guess becomes beside evidence that is `sure`, in [0, 1], in other places: the linear estimate of the
+    least mean square, `mean(e) + cov(e, g) / var(g) (g - mean(g))`, Kalman's update with measured moments.
+
+    The moments are those of the nearest neighbourhood that holds enough of what is sure, by a pyramid (push and pull,
+    Gortler et al. 1996), so that there is no seam: a guess that is right but for its colour is shifted, and one that
+    has nothing in common with its neighbours is smoothed away.
+    """
+    height, width = guess.shape[:2]
+    scale = min(1, MOTION_SIDE / max(height, width))
+    small = (max(1, round(width * scale)), max(1, round(height * scale)))
+    known, e, g = (
+        cv2.resize(x, small, interpolation=cv2.INTER_AREA)
+        for x in (np.square(np.square(sure)), evidence, guess)
+    )
+    known = known[..., None]
+    sums = np.dstack([np.ones_like(known), e, g, (e * g).sum(-1), np.square(g).sum(-1)]) * known
+    levels = []
+    while True:
+        weight = sums[..., :1]
+        mean_e, mean_g, products = np.split(sums[..., 1:] / (weight + 1e-4 * KNOWN), [3, 6], axis=-1)
+        common = products[..., :1] - (mean_e * mean_g).sum(-1, keepdims=True)
+        own = products[..., 1:] - np.square(mean_g).sum(-1, keepdims=True)
+        gain = np.clip((common + NOTHING**2) / (own + NOTHING**2), 0, 1)
+        levels.append((weight / (weight + KNOWN), np.dstack([gain, mean_e - gain * mean_g])))
+        if max(sums.shape[:2]) <= 4:
+            break
+        sums = cv2.pyrDown(sums)
+    # Where nothing is known anywhere the guess stays: factor 1, nothing added.
+    line = np.broadcast_to(np.array([1, 0, 0, 0], np.float32), levels[-1][1].shape)
+    for trust, own_line in reversed(levels[FINEST:]):
+        line = cv2.resize(np.ascontiguousarray(line), own_line.shape[1::-1])
+        line = line + trust * (own_line - line)
+    line = cv2.resize(line, (width, height))
+    return line[..., :1] * guess + line[..., 1:]
 
 
 def _largest(change: Levels) -> Weight:

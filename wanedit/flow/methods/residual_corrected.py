@@ -50,7 +50,7 @@ class ResidualCorrectedFlow(Method):
             differences are taken; see `covariance_product`.
     """
 
-    restored_by: ClassVar[str] = "keyframes"
+    restored_by: ClassVar[str] = "fused"
 
     controller: Controller = field(default_factory=Exponential)
     source_weight: float = 1.0

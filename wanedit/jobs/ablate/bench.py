@@ -56,7 +56,7 @@ class BenchConfig(AblationConfig):
         benchmark: davis recolours what is masked, so that the truth of every frame is known; five is FiVE-Bench.
         data: its folder. davis: of DAVIS, or any with videos/NAME.mp4 and masks/NAME.mp4 (or folders of pictures).
         methods: names of `wanedit edit --method`, "a,b"; default is what an edit does unless told; with +restored after
-            it, one that is not restored by itself gets back what the default does (`--restore keyframes`).
+            it, one that is not restored by itself gets back what the default does (`--restore fused`).
         model: as of `wanedit edit`.
         settings: files of further settings for `wanedit edit`, "a.yaml,b.yaml"; later ones win.
         num_frames: of each clip at most; null for 33 of davis, 41 of five.
@@ -152,7 +152,7 @@ def _method(name: str) -> dict[str, str]:
     if name == "default":
         return {}
     bare = name.removesuffix(RESTORED)
-    return {"method": bare} | ({} if bare == name else {"restore": "keyframes"})
+    return {"method": bare} | ({} if bare == name else {"restore": "fused"})
 
 
 def _davis(config: BenchConfig) -> dict[str, object]:

@@ -75,7 +75,8 @@ class EditConfig(SampledSettings):
         restore: what the edit gets back in pixels. source: what the VAE lost of the source. residual: that, and what is
             missing at the keyframes, carried along the source's motion; for edits that move by themselves, such as
             falling snow. keyframes: that, and the keyframes themselves wherever the source's motion can be followed
-            to them. auto: what the method says of itself (`restored_by`).
+            to them. fused: that in each frame's light, and elsewhere the model's picture so far as it is right beside
+            what the keyframes show. auto: what the method says of itself (`restored_by`).
         output_size: of the result. model: what the model works at. source: the source's own, which `restore` fills with
             the source's and the keyframes' detail. auto: source where the edit is restored and no `size` is given.
         condition_keyframes: also show the keyframes to the model where it can be shown them.
@@ -108,7 +109,7 @@ class EditConfig(SampledSettings):
     num_inference_steps: Annotated[Count | None, Everyday("how")] = None
     shift: Positive | None = None
     keyframe_encoding: Literal["single", "group", "warped", "anchored"] = "anchored"
-    restore: Literal["auto", "none", "source", "residual", "keyframes"] = "auto"
+    restore: Literal["auto", "none", "source", "residual", "keyframes", "fused"] = "auto"
     output_size: Literal["auto", "model", "source"] = "auto"
     condition_keyframes: bool = True
     middle_strength: Share | Sequence[Share] | None = None

@@ -44,7 +44,7 @@ def decide_output(config: EditConfig, method: Method) -> EditConfig:
     if wanted == "source" and kind == "none":
         raise InputError(
             f"output_size is source, but {config.method} with restore {config.restore} leaves the model's own pixels; "
-            "expected restore source, residual or keyframes, or output_size model"
+            "expected restore source, residual, keyframes or fused, or output_size model"
         )
     if wanted == "source" and config.resize_policy == "pad":
         # Their bars are whole pixels of the model's frames, which no bars of the source's own size match.

@@ -36,6 +36,7 @@ from wanedit.tracking.runs import track, track_result
 from wanedit.video import read_frames, write_png, write_video
 from wanedit.video.arrays import Frames
 from wanedit.video.decode import open_frames
+from wanedit.video.restoring import CARRIED
 from wanedit.video.sheets import comparison_sheet, contact_indices, spread
 from wanedit.video.sound import SoundOf, silent
 
@@ -323,7 +324,7 @@ def advice(error: float | None, plan: EditPlan) -> list[str]:
         own = getattr(plan.method, "guidance_scale", None) is not None
         ways.append(f"lower {'method_options.guidance_scale' if own else 'guidance_scale'} (now {scale:g})")
     ways.append("look whether the keyframes show edits of their frames")
-    restored = ", before they were restored" if plan.config.restore in ("residual", "keyframes") else ""
+    restored = ", before they were restored" if plan.config.restore in CARRIED else ""
     missed = f"the keyframes were missed by {error:.0%} (relative residual of the last step{restored})"
     return [f"{missed}: {', or '.join(ways)}"]
 
