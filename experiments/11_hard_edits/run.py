@@ -24,7 +24,7 @@ from wanedit.flow.editing import Edit, Edited, Method, OnStep, VideoModel, at_sl
 from wanedit.flow.path import Schedule
 from wanedit.metrics.functional.fidelity import MOST
 from wanedit.video import from_uint8
-from wanedit.video.restoring import Restoration, Restored, Sight, light_gain
+from wanedit.video.restoring import Restoration, Restore, Restored, Sight, light_gain
 from wanedit.wan.load import open_wan
 
 HERE = Path(__file__).parent
@@ -139,7 +139,9 @@ class Court:
         for name in (*keys, *self.settings["oracles"]):
             key = keys.get(name, name + keys[OURS])
             own = digest({"what": [self.case.cause, self.case.seed, key, self.weights]})[:16]
-            kinds = ["none"] if name in UNRESTORED else [*self.settings["restorations"], "none"]
+            kinds: list[Restore] = (
+                ["none"] if name in UNRESTORED else [*self.settings["restorations"], "none"]
+            )
             kinds = [kind for kind in kinds if (own, kind) not in done]
             if not kinds or (name == "true_keyframes" and self.case.cause != "misregistered"):
                 continue
