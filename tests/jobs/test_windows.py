@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -317,3 +318,26 @@ def test_prompts_along_time_change_what_is_sampled_where_they_are_meant(
 
     both = {"prompt": "", "sub_prompts": ["a red circle rises", "a blue square falls"]}
     assert not torch.equal(latents(**both), latents(**both, prompt_relay=True))
+
+
+def test_windows_of_several_keyframes_keep_their_numbers_too(tmp_path: Path) -> None:
+    keyframes = [[str(draw_keyframe(tmp_path / f"{k}.png", k)), k + 3.0] for k in range(8)]
+    packed: dict[str, Any] = FAST | {"window": "pack"}
+    before = make_plan(GenerationConfig(keyframes=keyframes, **packed))
+    assert [len(one.inner) for one in before.timeline.segments] == [0, 1, 1, 1]
+    put = [[str(draw_keyframe(tmp_path / "put.png", 9)), 0.0], *keyframes]
+    after = make_plan(GenerationConfig(keyframes=put, **packed), earlier=asdict(before.config))
+    assert (after.config.numbers, len(after.tasks)) == ([4, 0, 1, 2, 3], 5)
+    assert [task.digest for task in after.tasks[1:]] == [task.digest for task in before.tasks]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"keyframes": "x"}, {"keyframes": [[1]], "fps": 16}, {"keyframes": [["a.png", 0.0]], "fps": None}],
+)
+def test_a_record_that_does_not_say_its_keyframes_keeps_no_numbers(
+    keyframes: list[list[Any]], record: dict[str, Any]
+) -> None:
+    settings: dict[str, Any] = FAST
+    given = GenerationConfig(keyframes=keyframes, **settings)
+    assert make_plan(given, earlier=record).digests == make_plan(given).digests
