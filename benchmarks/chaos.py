@@ -1,12 +1,14 @@
 """Workers of one run that are killed, held up, lied to and refused: whether all of it comes to the same bytes.
 
     python -m benchmarks.chaos outputs/chaos --kills 1000
+    python -m benchmarks.chaos outputs/chaos_many --kills 100 --job many
 
-Each round makes one film of 12 segments in a new folder, by three workers. Now and then one is killed (SIGKILL) or held
-up for longer than a lease (SIGSTOP, SIGCONT), and another takes its place; some have a clock that is a day off, a disk
-that takes no more, other weights or another version. Half of them claim to be on machines of their own, so that no
-kernel tells who is dead. After a round the latents and the film must be those of an undisturbed run, no task may have
-been done more often than losses explain, and nothing may be left behind.
+Each round makes one film of 12 segments, or, of the job `many`, edits 12 videos, in a new folder, by three workers.
+Now and then one is killed (SIGKILL) or held up for longer than a lease (SIGSTOP, SIGCONT), and another takes its
+place; some have a clock that is a day off, a disk that takes no more, other weights or another version. Half of them
+claim to be on machines of their own, so that no kernel tells who is dead. After a round latents and films must be
+those of an undisturbed run, no task may have been done more often than losses explain, and nothing may be left
+behind.
 
 Workers are forked from this process, which has imported everything: a kill costs no import. What a round came to is
 added to record.json in the folder, and --kills counts what stands there already.
@@ -35,6 +37,97 @@ KINDS = {"sound": 12, "skewed": 3, "full": 1, "weights": 1, "version": 1}
 HANG = 400.0  # seconds that a round may take
 
 
+class Film:
+    """A generation of 12 segments."""
+
+    done = '"event": "segment"'
+
+    def begin(self, home: Path, root: Path) -> None:
+        """Put the run on record in a folder."""
+        from wanedit import GenerationConfig
+        from wanedit.jobs.generate import run
+
+        run.begin(
+            GenerationConfig(
+                keyframes=draw(home / "keyframes"), prompt="a square", output=str(root), size="32*32", fps=16,
+                num_inference_steps=3, base_seed=7, cpu_threads=1, decode="apart",
+            ),
+            verbose=False,
+        )  # fmt: skip
+
+    def made(self, root: Path) -> dict[str, str]:
+        """What must be the same after every round: latents by segment, and the pixels of the film."""
+        from wanedit.runtime.directory import Manifest, RunDirectory
+        from wanedit.video import read_frames
+        from wanedit.video.arrays import pixels_sha256
+
+        film = root / "output_final.mp4"
+        entries = Manifest(RunDirectory(root, film)).read().values()
+        found = {f"segment {one.index}": one.latents_sha256 for one in entries if one.latents_sha256}
+        return found | {"film": pixels_sha256(read_frames(film))}
+
+    def events(self, root: Path) -> str:
+        """What tells of every task that was done."""
+        return (root / "metrics.jsonl").read_text()
+
+    def finished(self, root: Path) -> int:
+        """How many tasks are done."""
+        try:
+            return sum(len(path.read_text().splitlines()) for path in root.glob("segments/progress*"))
+        except FileNotFoundError:  # put into progress.json meanwhile
+            return 0
+
+
+class Videos:
+    """Edits of 12 videos, each by its own keyframe."""
+
+    done = '"event": "edited"'
+
+    def begin(self, home: Path, root: Path) -> None:
+        """Put them on record in a folder."""
+        import numpy as np
+
+        from wanedit.jobs.many import run
+        from wanedit.runtime.many import listed
+        from wanedit.video import write_lossless, write_png
+
+        for k in range(SEGMENTS):
+            frames = np.full((5 + 4 * (k % 3), 32, 32, 3), 40, np.uint8)
+            for t, frame in enumerate(frames):
+                frame[8:20, t + k : t + k + 8] = (200, 10 * k, 90)
+            (home / "clips").mkdir(parents=True, exist_ok=True)
+            write_lossless(home / "clips" / f"c{k:02d}.mkv", frames, 16)
+            (home / "keyframes" / f"c{k:02d}").mkdir(parents=True, exist_ok=True)
+            write_png(home / "keyframes" / f"c{k:02d}" / "0000.png", frames[0][..., ::-1])
+        settings = {
+            "video": str(home / "clips"), "keyframes": str(home / "keyframes"), "prompt": "a square",
+            "output": str(root), "size": "32*32", "num_inference_steps": 3, "base_seed": 7, "cpu_threads": 1,
+        }  # fmt: skip
+        found = listed(settings["video"], run.kind_of("integrated"))
+        assert found is not None
+        run.begin(run.many("integrated", settings, *found))
+
+    def made(self, root: Path) -> dict[str, str]:
+        """What must be the same after every round: the frames of each, and the table."""
+        from wanedit.video import read_frames
+        from wanedit.video.arrays import pixels_sha256
+
+        films = sorted(root.glob("c*/output_final.mp4"))
+        found = {film.parent.name: pixels_sha256(read_frames(film)) for film in films}
+        return found | {"table": (root / "runs.csv").read_text()}
+
+    def events(self, root: Path) -> str:
+        """What tells of every task that was done."""
+        return "".join(path.read_text() for path in root.glob("c*/metrics.jsonl"))
+
+    def finished(self, root: Path) -> int:
+        """How many tasks are done."""
+        return len([*root.glob("runs/*/result.json")])
+
+
+JOBS = {"film": Film(), "many": Videos()}
+
+
 def draw(folder: Path) -> list[list[object]]:
     """Keyframes of the run, drawn once."""
     import numpy as np
@@ -49,20 +142,6 @@ def draw(folder: Path) -> list[list[object]]:
         write_png(path := folder / f"k{k:02d}.png", picture)
         keyframes.append([str(path), k * 0.25])
     return keyframes
-
-
-def begin(home: Path, root: Path) -> None:
-    """Put the run on record in a folder."""
-    from wanedit import GenerationConfig
-    from wanedit.jobs.generate import run
-
-    run.begin(
-        GenerationConfig(
-            keyframes=draw(home / "keyframes"), prompt="a square", output=str(root), size="32*32", fps=16,
-            num_inference_steps=3, base_seed=7, cpu_threads=1, decode="apart",
-        ),
-        verbose=False,
-    )  # fmt: skip
 
 
 def forked(root: Path, kind: str, elsewhere: bool, log: Path) -> int:
@@ -84,8 +163,10 @@ def worker(root: Path, kind: str, elsewhere: bool) -> int:
     import wanedit
     from wanedit.errors import WaneditError
     from wanedit.jobs.generate import plan
+    from wanedit.jobs.many import run
     from wanedit.runtime import claims
     from wanedit.runtime.launchers import work
+    from wanedit.wan import load
 
     claims.LOSSES = 1000  # here a task that loses many workers in a row is none that they cannot do
     if elsewhere:
@@ -97,9 +178,9 @@ def worker(root: Path, kind: str, elsewhere: bool) -> int:
     if kind == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
     if kind == "weights":
-        plan.hash_files = lambda folder, say: {"others": "weights"}
+        load.hash_files = plan.hash_files = lambda folder, say: {"others": "weights"}
     if kind == "version":
-        wanedit.__version__ = "0.0.1"
+        run.__version__ = wanedit.__version__ = "0.0.1"
     try:
         work(root, verbose=False)
     except WaneditError as error:
@@ -109,30 +190,18 @@ def worker(root: Path, kind: str, elsewhere: bool) -> int:
     return 0
 
 
-def made(root: Path) -> dict[str, str]:
-    """What must be the same after every round: latents by segment, and the pixels of the film."""
-    from wanedit.runtime.directory import Manifest, RunDirectory
-    from wanedit.video import read_frames
-    from wanedit.video.arrays import pixels_sha256
-
-    film = root / "output_final.mp4"
-    entries = Manifest(RunDirectory(root, film)).read().values()
-    found = {f"segment {one.index}": one.latents_sha256 for one in entries if one.latents_sha256}
-    return found | {"film": pixels_sha256(read_frames(film))}
-
-
-def in_child(root: Path, log: Path, task: str, home: Path) -> int:
+def in_child(job: Film | Videos, root: Path, log: Path, task: str, home: Path) -> int:
     """Run one thing in a process of its own, since this one must stay without threads. Returns its exit code."""
     if pid := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     code = 70
     try:
         if task == "begin":
-            begin(home, root)
+            job.begin(home, root)
         elif task == "work":
             code = worker(root, "sound", elsewhere=False)
         else:
-            (home / "made.json").write_text(json.dumps(made(root)))
+            (home / "made.json").write_text(json.dumps(job.made(root)))
         code = 0 if code == 70 else code
     except BaseException as error:
         log.open("a").write(f"{task}: {type(error).__name__}: {error}\n")
@@ -140,11 +209,11 @@ def in_child(root: Path, log: Path, task: str, home: Path) -> int:
         os._exit(code)
 
 
-def play(home: Path, number: int, seed: int, wanted: dict[str, str]) -> Counter[str]:
+def play(job: Film | Videos, home: Path, number: int, seed: int, wanted: dict[str, str]) -> Counter[str]:
     """One round. Returns how often each thing was done; what went wrong is told under "losses"."""
     draw_of, root, log = random.Random(seed), home / f"round{number}", home / f"round{number}.log"
     count, kinds, stopped = Counter[str](), dict[int, str](), dict[int, float]()
-    if in_child(root, log, "begin", home):
+    if in_child(job, root, log, "begin", home):
         raise SystemExit(f"the run cannot be begun: {log.read_text()}")
     film, began, until, done = root / "metrics.jsonl", time.monotonic(), 0.0, 0
 
@@ -180,14 +249,14 @@ def play(home: Path, number: int, seed: int, wanted: dict[str, str]) -> Counter[
             sound = [pid for pid, kind in kinds.items() if kind == "sound" and pid not in stopped]
             kind = draw_of.choices([*KINDS], [*KINDS.values()])[0]
             # Who comes when nobody is at work makes the run anew with its own weights, which is no fault.
-            early = film.read_text().count('"event": "segment"') < SEGMENTS // 2
+            early = job.events(root).count(job.done) < SEGMENTS // 2
             if kind in ("weights", "version") and not (sound and early and _busy(root)):
                 kind = "sound"
             pid = forked(root, kind, draw_of.random() < 0.5, log)
             kinds[pid] = kind
             sample(f"{kind} begun", f"{kind} {pid} begins")
         # A loss for each task that is done at most, so that a slow machine comes to an end, too.
-        if (now_done := _done(root)) > done:
+        if (now_done := job.finished(root)) > done:
             done, until = now_done, time.monotonic() + draw_of.uniform(0, 2)
         living = [pid for pid, kind in kinds.items() if kind in ("sound", "skewed")]
         if living and time.monotonic() > until:
@@ -202,7 +271,7 @@ def play(home: Path, number: int, seed: int, wanted: dict[str, str]) -> Counter[
                 sample("kills", f"kills {pid}")
         time.sleep(0.05)
     if not complete():
-        sample("losses", f"no film after {HANG:g} s")
+        sample("losses", f"not complete after {HANG:g} s")
     deadline = time.monotonic() + 60
     for pid in stopped:
         os.kill(pid, signal.SIGCONT)
@@ -215,15 +284,14 @@ def play(home: Path, number: int, seed: int, wanted: dict[str, str]) -> Counter[
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         sample("losses", f"worker {pid} does not end")
-    events = [json.loads(line) for line in film.read_text().splitlines() if line]
-    again = sum(event.get("event") == "segment" for event in events) - SEGMENTS
+    again = job.events(root).count(job.done) - SEGMENTS
     count["done again"] += max(0, again)
     # Each of these may have cost one task its worker.
     if again > count["kills"] + count["stops"] + count["full begun"]:
-        sample("losses", f"{again} segments were sampled again")
+        sample("losses", f"{again} tasks were done again")
     # Once more, as anybody would: what lost workers left half-written goes.
-    if in_child(root, log, "work", home) or in_child(root, log, "made", home):
-        sample("losses", "the film cannot be written out again")
+    if in_child(job, root, log, "work", home) or in_child(job, root, log, "made", home):
+        sample("losses", "it cannot be gone through again")
     elif (found := json.loads((home / "made.json").read_text())) != wanted:
         names = [name for name in wanted if found.get(name) != wanted[name]]
         sample("losses", f"not the bytes of an undisturbed run: {names}")
@@ -234,14 +302,6 @@ def play(home: Path, number: int, seed: int, wanted: dict[str, str]) -> Counter[
         shutil.rmtree(root)
         log.unlink()
     return count
-
-
-def _done(root: Path) -> int:
-    """How many tasks are in the journals."""
-    try:
-        return sum(len(path.read_text().splitlines()) for path in root.glob("segments/progress*"))
-    except FileNotFoundError:  # put into progress.json meanwhile
-        return 0
 
 
 def _busy(root: Path) -> bool:
@@ -263,15 +323,20 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="of the rounds and of their record")
     parser.add_argument("--kills", type=int, default=1000, help="in all, those on record counted")
     parser.add_argument("--minutes", type=float, default=60, help="no round begins later")
+    parser.add_argument("--job", choices=JOBS, default="film")
     given = parser.parse_args()
+    job = JOBS[given.job]
     os.environ |= {"WANEDIT_LEASE": str(LEASE), "OMP_NUM_THREADS": "1"}
     home, until = given.folder.absolute(), time.monotonic() + 60 * given.minutes
     home.mkdir(parents=True, exist_ok=True)
     import lightning.pytorch  # noqa: F401
     import torch
 
+    import wanedit.jobs.edit.run
     import wanedit.jobs.generate.run
-    import wanedit.lit.chain  # noqa: F401
+    import wanedit.jobs.many.run
+    import wanedit.lit.chain
+    import wanedit.lit.editor  # noqa: F401
 
     torch.set_num_threads(1)
     record = home / "record.json"
@@ -279,13 +344,13 @@ def main() -> int:
     whole, log = home / "whole", home / "whole.log"
     if not (home / "wanted.json").exists():
         shutil.rmtree(whole, ignore_errors=True)
-        if any(in_child(whole, log, task, home) for task in ("begin", "work", "made")):
+        if any(in_child(job, whole, log, task, home) for task in ("begin", "work", "made")):
             raise SystemExit(f"the undisturbed run failed: {log.read_text()}")
         (home / "made.json").rename(home / "wanted.json")
     wanted = json.loads((home / "wanted.json").read_text())
     while total["kills"] < given.kills and time.monotonic() < until:
         began = time.monotonic()
-        total += (came := play(home, total["rounds"], total["rounds"], wanted))
+        total += (came := play(job, home, total["rounds"], total["rounds"], wanted))
         total["seconds"] += round(time.monotonic() - began)
         record.write_text(json.dumps(total, indent=1) + "\n")
         print(f"round {total['rounds']}: {came['kills']} kills, {came['losses']} losses", flush=True)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.run import edit
 from wanedit.jobs.many.run import kind_of
+from wanedit.runtime.claims import Queue
 from wanedit.runtime.launchers import work
 from wanedit.runtime.many import its_own, listed
 from wanedit.video import read_frames, write_lossless
@@ -131,6 +133,25 @@ def test_what_is_on_record_is_gone_on_with_from_anywhere(
     assert len(table(tmp_path / "out")) == 3
     record = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     assert (record["job"], record["of"]) == ("many", "integrated")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_what_lost_processes_left_goes_with_the_next(
+    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANEDIT_LEASE", "0.3")
+    monkeypatch.setattr("wanedit.runtime.claims.LOOK", 0.05)
+    monkeypatch.setattr("wanedit.runtime.directory.LOOK", 0.05)
+    assert edit_all().code == 0
+    for folder in (tmp_path / "out", tmp_path / "out" / "two"):
+        lost = Queue(folder)
+        lost.machine, left = "elsewhere", ExitStack()
+        left.enter_context(lost.working())
+        lost.say("at work")
+        lost._over.set()
+    again = edit_all()
+    assert (again.code, "0 to make" in again.out) == (0, True), again.err
+    assert not list((tmp_path / "out").rglob(".*"))
 
 
 def test_who_has_other_files_makes_nothing_and_fails_nothing(

@@ -316,9 +316,10 @@ def test_a_lease_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_round_of_killed_workers_comes_to_the_bytes_of_an_undisturbed_run(tmp_path: Path) -> None:
-    """The short form of benchmarks/chaos.py: real workers of a film of 12 segments."""
-    words = ["-m", "benchmarks.chaos", str(tmp_path), "--kills", "1"]
+@pytest.mark.parametrize("job", ["film", "many"])
+def test_a_round_of_killed_workers_comes_to_the_bytes_of_an_undisturbed_run(job: str, tmp_path: Path) -> None:
+    """The short form of benchmarks/chaos.py: real workers of a film of 12 segments, or of 12 edits."""
+    words = ["-m", "benchmarks.chaos", str(tmp_path), "--kills", "1", "--job", job]
     played = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     logs = "".join(path.read_text() for path in sorted(tmp_path.glob("*.log")))
     assert played.returncode == 0, played.stdout + played.stderr + logs

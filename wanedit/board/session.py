@@ -117,7 +117,7 @@ class Session:
             if self.only
             else [path.name for path in self.folder.glob("*") if NAME.fullmatch(path.name)]
         )
-        found = [run for name in names if is_run((run := Run(self.folder / name)).root)]
+        found = [run for name in names if is_run((run := Run(self.folder / name)).root) and run.job() in JOBS]
         found.sort(key=lambda run: run.root.stat().st_mtime_ns, reverse=True)
         return {
             "runs": [

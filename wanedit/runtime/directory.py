@@ -192,6 +192,10 @@ class RunDirectory:
             planned = plan()
             at_work = [one for one in self.queue.others() if one is not None and one.doing != DECIDING]
             if at_work and not another(planned):
+                if self.film_sha256() is not None:
+                    # They are about to leave, or lost: the folder will be had alone.
+                    time.sleep(LOOK)
+                    continue
                 self.queue.doing = "begins"
                 stack.enter_context(self.queue.working())
                 return planned, True

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from wanedit.errors import InputError, ResourceError, WaneditError
 from wanedit.files import Json, digest, read_json, system_errors, write_text
 from wanedit.interrupts import held_back, interruptible
 from wanedit.runtime import launch
-from wanedit.runtime.claims import LOSSES, LostError, Pulled, Queue, patient
+from wanedit.runtime.claims import LOSSES, InUseError, LostError, Pulled, Queue, patient
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import counting_together, events_of, progress_bars, read_events
 from wanedit.runtime.launch import World
@@ -303,6 +303,11 @@ def _decide(pool: Pool[Run], directory: RunDirectory, stack: ExitStack) -> tuple
     for run in todo:
         run.check(pool.root)
     directory.prepare()
+    # What lost workers left in the folders of single runs goes, since nobody works here.
+    for left in (*pool.root.glob("*/.queue"), *pool.root.glob(f"{RUNS}/*/.queue")):
+        queue = Queue(left.parent)
+        with suppress(InUseError), queue.working():
+            queue.own_folder()
     for run in todo:
         run.forget(pool.root)
     to_make = [run.name for run in todo]
