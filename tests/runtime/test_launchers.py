@@ -3,19 +3,23 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.jobs.test_faults import hashes, journal, segments_done, wait_for_segments
 from tests.runs import command, run_cli, start_process
-from wanedit import GenerationConfig, GenerationResult
+from wanedit import EditConfig, EditResult, GenerationConfig, GenerationResult
 from wanedit.errors import InputError
+from wanedit.jobs.edit.run import begin as begin_edit
 from wanedit.jobs.generate.run import begin
 from wanedit.runtime.claims import LEASE_VARIABLE
 from wanedit.runtime.launchers import Actor, run_actors, slurm_script, submit
 from wanedit.runtime.record import read_settings, recorded_config
+from wanedit.video import read_frames
 
 
 @pytest.fixture
@@ -121,3 +125,37 @@ def test_a_ray_cluster_finishes_the_run_though_it_loses_a_node(
     events = [json.loads(line) for line in (begun / "metrics.jsonl").read_text().splitlines()]
     assert len([event for event in events if event["event"] == "segment"]) <= 4  # of three, one may be lost
     assert said[-1] == f"{begun}: complete"
+
+
+@pytest.mark.slow
+def test_torchrun_goes_on_with_a_run_from_its_folder(begun: Path, finished: GenerationResult) -> None:
+    words = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "wanedit",
+        "work",
+        str(begun),
+    ]
+    process = start_process(words)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    assert out.count("keyframes at") == 1
+    assert hashes(begun) == hashes(finished.video.parent)
+    events = [json.loads(line) for line in (begun / "metrics.jsonl").read_text().splitlines()]
+    assert len([event for event in events if event["event"] == "segment"]) == 3
+    assert not list(begun.rglob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_edit_is_handed_to_ray(edit_config: Callable[..., EditConfig], edited: EditResult) -> None:
+    config, said = edit_config(save_latents=True), list[str]()
+    begin_edit(config, verbose=False)
+    assert "0 of 1 edit; nobody is at work" in run_cli("status", str(config.folder)).out
+    run_actors(config.folder, 1, None, lambda: "", said.append)
+    assert said == [f"{config.folder}: complete"]
+    made = read_frames(next((config.folder / "segments").glob("*.mkv")))
+    assert np.array_equal(made, edited.frames)
