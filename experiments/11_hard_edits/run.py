@@ -131,6 +131,7 @@ class Court:
     def __post_init__(self) -> None:
         """Encode what is said and shown."""
         self.task = self.case.task(self.settings["seed"])
+        self.true_keyframes = self.case.truth[list(self.case.indices)]
         self.begun = False
 
     def lines(self, done: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
@@ -151,8 +152,11 @@ class Court:
             for kind in kinds:
                 frames, seconds = made.frames, made.seconds
                 if kind != "none":
+                    restoration = self.restoration(made, kind)
+                    if name == "true_keyframes":
+                        restoration = replace(restoration, keyframes=self.true_keyframes)
                     started = time.perf_counter()
-                    frames = self.restoration(made, kind).frames()
+                    frames = restoration.frames()
                     seconds = time.perf_counter() - started
                 yield about | {"restore": kind, "seconds": round(seconds, 3), **measured(self.case, frames)}
 
@@ -186,7 +190,7 @@ class Court:
         """By the networks."""
         task, editor = self.task, self.editors.get(name, self.editors[OURS])
         if name == "true_keyframes":
-            task = replace(task, keyframes=self.case.truth[list(self.case.indices)])
+            task = replace(task, keyframes=self.true_keyframes)
         self.begin()
         editor.use(self.networks)
         method = editor.method
@@ -201,10 +205,9 @@ class Court:
     ) -> Restoration:
         """Of what a method of latents made."""
         assert made.latents is not None, "what makes pixels is not restored"
-        edited, coded = (
-            levels(self.networks, made.latents[None]),
-            levels(self.networks, self.coded(self.case.source)),
-        )
+        self.begin()
+        edited = levels(self.networks, made.latents[None])
+        coded = levels(self.networks, self.coded(self.case.source))
         return how(edited, coded, self.case.source, self.task.keyframes, self.case.indices, kind, *more)
 
     def coded(self, video: np.ndarray) -> Tensor:
@@ -215,8 +218,7 @@ class Court:
     def begin(self) -> None:
         """Encode what is said and shown, unless nothing of it is asked for."""
         if not self.begun:
-            true = replace(self.task, keyframes=self.case.truth[list(self.case.indices)])
-            self.networks.begin([self.task, true])
+            self.networks.begin([self.task, replace(self.task, keyframes=self.true_keyframes)])
             self.begun = True
 
 
