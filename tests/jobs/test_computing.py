@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.runs import Run
+from tests.runs import Run, command, start_process
 from wanedit import EditConfig, EditResult, GenerationConfig
 from wanedit.errors import InputError, NumericalError
 from wanedit.jobs.edit.plan import make_edit_plan
@@ -109,3 +109,20 @@ def test_a_run_of_rounded_weights_is_near_the_exact_one_and_has_names_of_its_own
 
     exact, rounded = latents("full"), latents("int8")
     assert 1e-4 < float((rounded - exact).norm() / exact.norm()) < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_whole_film_is_compiled_by_inductor_on_a_cpu(keyframes: list[Any], tmp_path: Path) -> None:
+    """In processes of their own, as of `tests/wan/test_compile.py`; some two and a half minutes of one core."""
+
+    def latents(way: str) -> list[torch.Tensor]:
+        flags = (f"--compile={way}", "--num_inference_steps=2", "--save_latents=true")
+        process = start_process(["-m", "wanedit", *command(keyframes[:3], tmp_path / way, *flags)])
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+        files = sorted((tmp_path / way / "segments").glob("segment_*.safetensors"))
+        return [load_file(file)["latents"] for file in files]
+
+    for compiled, eager in zip(latents("true"), latents("false"), strict=True):
+        assert float((compiled - eager).norm() / eager.norm()) < 1e-4

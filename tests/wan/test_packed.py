@@ -13,7 +13,7 @@ from wanedit.wan import packed
 from wanedit.wan.blocks import Block
 from wanedit.wan.checkpoint import held_bytes
 from wanedit.wan.formats.block_formats import UNPACK
-from wanedit.wan.formats.numbers import BLOCKS
+from wanedit.wan.formats.numbers import BLOCKS, Entry, Weights, joined
 from wanedit.wan.load import load_transformer, open_wan, transformer_dtype, transformer_parts
 from wanedit.wan.packed import PackedLinear, rounded
 from wanedit.wan.streaming import HostMemory
@@ -157,3 +157,15 @@ def test_rounding_is_half_a_step_at_most_and_no_row_of_zeros_or_nan_breaks_it() 
         rounded(weight, "int8")
     with pytest.raises(InputError, match=r"weights are to be int7; expected one of int8, fp8"):
         rounded(weight, "int7")
+
+
+def test_what_is_changed_as_it_is_read_does_not_stay_small() -> None:
+    """As a layer that a LoRA is merged into, or one that is put together of several."""
+    entry = Entry(("w",), (4, 8), "float8_e4m3fn", 32, packed="8 bits")
+    assert entry.then((4, 8), lambda weight: weight + 1).packed == ""
+    assert joined([entry, entry]).packed == ""
+    assert held_bytes(Weights((), {"blocks.0.q.weight": entry}), lambda name: torch.bfloat16, "file") == {
+        "blocks.0.q.weight": 32
+    }
+    changed = Weights((), {"blocks.0.q.weight": entry.then((4, 8), lambda weight: weight)})
+    assert held_bytes(changed, lambda name: torch.bfloat16, "file") == {"blocks.0.q.weight": 64}
