@@ -90,6 +90,7 @@ experiments: $(VENV)
 	$(BIN) experiments/09_joins/limit.py 64
 	$(BIN) -m paper.make.real_frames
 	$(BIN) -m paper.make.joins
+	$(BIN) -m paper.make.hard_edits
 	$(BIN) -m paper.make
 
 figures: $(VENV)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from paper.make import ablations, claims, joins, junctions, propagation, real_frames, timeline
+from paper.make import ablations, claims, hard_edits, joins, junctions, propagation, real_frames, timeline
 from paper.make.look import PAPER as LOOK
 from paper.make.records import PAPER, MissingRecordError
 from paper.make.tex import Numbers
@@ -32,6 +32,7 @@ def make(out: Path) -> None:
         timeline.make(out, numbers)
         claims.make(out, numbers)
         propagation.make(out, numbers)
+        hard_edits.make(out, numbers)
         junctions.make(out, numbers)
         joins.make(out, numbers)
         real_frames.make(out, numbers)

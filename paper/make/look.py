@@ -105,5 +105,5 @@ def draw_strips(record: Path, about: Mapping, path: Path) -> None:
             for spine in axis.spines.values():
                 spine.set(visible=title.startswith("*"), color=RED, linewidth=1.6)
     for axis, title in zip(axes[0], columns, strict=True):
-        axis.set_title(title.removeprefix("*"))
+        axis.set_title(title.removeprefix("*"), fontsize=8 if len(columns) < 9 else 6)
     save(figure, path)
