@@ -308,7 +308,8 @@ def test_a_living_run_is_seen_whoever_started_it(session: Session, tmp_path: Pat
     assert not session.status("a")["status"]["running"]
     directory = RunDirectory(session.folder / "a", session.folder / "a" / "output_final.mp4")
     with directory.lock():
-        assert session.status("a")["status"]["running"]
+        status = session.status("a")["status"]
+        assert (status["running"], status["stage"]["label"]) == (True, "at work elsewhere")
         with pytest.raises(InputError, match="being made already"):
             session.start(
                 "a", draft(session.open("a")["plan"]["keyframes"]), session.open("a")["plan"]["version"]

@@ -448,6 +448,9 @@ class Session:
         if told["running"]:
             progress = Progress.read(run.root / PROGRESS)
             told["stage"] = {name: getattr(progress, name) for name in ("label", "unit", "done", "total")}
+            if not progress.began:  # `Told.over` left no stage
+                ours = process is not None and process.poll() is None
+                told["stage"]["label"] = "ending" if ours else "at work elsewhere"
             told["left"], told["of"] = progress.left, "all" if progress.expected else "stage"
             return told
         code = None if process is None else process.poll()
