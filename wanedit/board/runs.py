@@ -42,7 +42,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Started:
-    """Of a start, in metrics.jsonl: by what model, and when, to the second before."""
+    """Of a start, in metrics.jsonl: by what model, and when."""
 
     model: str
     time: datetime

@@ -133,7 +133,7 @@ def record_start(directory: RunDirectory, config: IsDataclass, **about: object) 
 
     started: Event = {
         "event": "start",
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "wanedit": __version__,
     }
     if isinstance(config, RunSettings):
