@@ -14,7 +14,7 @@ import pytest
 from wanedit.flow.path import schedule
 from wanedit.jobs.evaluate.metric import Inputs, measure
 from wanedit.jobs.evaluate.run import Evaluation
-from wanedit.report import charts, clips
+from wanedit.report import charts, clips, facts
 from wanedit.report.measures import flat, metric_tables
 from wanedit.report.page import render
 from wanedit.runtime.privacy import HIDDEN, Discreet
@@ -269,3 +269,8 @@ def test_a_table_of_runs_marks_the_best_where_the_group_says_what_is_better() ->
 
 def test_templates_are_packed_with_the_code(repository: Path) -> None:
     assert '"report/templates/*"' in (repository / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("recorded", ["2026-11-28T17:09:44.123+00:00", "2026-11-28T17:09:44+00:00"])
+def test_a_recorded_time_is_told_to_the_second(recorded: str) -> None:
+    assert facts.when(recorded) == "2026-11-28 17:09:44 UTC"

@@ -1,6 +1,7 @@
 """What a run was told, planned and made of: settings, plan, hashes, versions. From its records alone."""
 
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -166,8 +167,9 @@ def provenance(records: Sequence[Record], names: Sequence[str]) -> Section:
 
 
 def when(time: object) -> str | None:
-    """A recorded time for a person."""
-    return str(time).replace("T", " ").replace("+00:00", " UTC") if time else None
+    """A recorded time for a person, to the second."""
+    whole = re.sub(r"\.\d+", "", str(time))
+    return whole.replace("T", " ").replace("+00:00", " UTC") if time else None
 
 
 def seconds(value: object) -> str | None:
