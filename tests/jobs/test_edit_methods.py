@@ -374,7 +374,8 @@ def test_edits_keep_their_names(edit_config: Config, monkeypatch: pytest.MonkeyP
         "negative_prompt": "grey",
     }
     given = {**settings, "guidance_scale": 2.0, "source_prompt": "a red square", "method": method}
-    # At four steps alpha h is 5 at the last one: the residual controller of then knew no switch, restoring no other way.
+    # At four steps alpha h is 5 at the last one: the residual controller of then knew no switch.
+    # Restoring knew no other way.
     then = (
         {"controller_options": {"switch": False}, "restore": "keyframes"}
         if method == "residual_corrected"
