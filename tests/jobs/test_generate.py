@@ -702,6 +702,7 @@ def kept_files(root: Path) -> dict[str, tuple[int, bytes]]:
     return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
+@pytest.mark.fault(35)
 def test_a_keyframe_that_is_put_in_or_taken_out_has_its_neighbours_sampled_alone(
     run: Run, keyframes, tmp_path: Path
 ) -> None:

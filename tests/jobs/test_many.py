@@ -88,6 +88,7 @@ def test_each_video_of_a_folder_is_edited_with_its_own_keyframes(
     assert not list(root.rglob(".*"))
 
 
+@pytest.mark.fault(34)
 @pytest.mark.usefixtures("in_process")
 def test_one_that_fails_costs_no_other_and_is_tried_again(
     edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -154,6 +155,7 @@ def test_what_lost_processes_left_goes_with_the_next(
     assert not list((tmp_path / "out").rglob(".*"))
 
 
+@pytest.mark.fault(34)
 def test_who_has_other_files_makes_nothing_and_fails_nothing(
     edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
