@@ -58,8 +58,12 @@ class RunDirectory:
     @property
     def written(self) -> tuple[Path, ...]:
         """The files that a run writes under names of its own, there already or not."""
-        tables = (self.root / "metrics.csv", self.root / "tracking.json")
-        return (self.final, self.contact_sheet, self.junctions, self.config, self.metrics, *tables)
+        return (self.final, self.contact_sheet, self.junctions, self.config, *self.tables)
+
+    @property
+    def tables(self) -> tuple[Path, ...]:
+        """Those that cannot say who wrote them, for which a record vouches."""
+        return (self.metrics, self.root / "metrics.csv", self.root / "tracking.json")
 
     @property
     def recorded(self) -> bool:
@@ -71,10 +75,9 @@ class RunDirectory:
         # A name that is too long is told in words, which what follows would not do.
         require_writable(self.config)
         require_apart(self.segments.glob("*"), inputs)
-        # A record vouches for tables, which cannot say who wrote them; pictures and films are what people retouch.
-        tables = [path for path in self.written if path.suffix in (".csv", ".json", ".jsonl")]
-        check_outputs(tables, inputs, self.recorded)
-        check_outputs([path for path in self.written if path not in tables], inputs)
+        # Pictures and films are what people retouch: no record vouches for them.
+        check_outputs(self.tables, inputs, self.recorded)
+        check_outputs([path for path in self.written if path not in self.tables], inputs)
         # Cut or graded by another program, a film may keep all that it says of itself.
         if self.final.exists() and self.film_sha256() not in (None, file_sha256(self.final)):
             raise InputError(

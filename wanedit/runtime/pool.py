@@ -299,6 +299,9 @@ def _decide(pool: Pool[Run], directory: RunDirectory, stack: ExitStack) -> tuple
     if helps:
         anew = any(start.anew for start in _starts(directory)[-1:])
         return [name for name in names if name not in pool.ended()], anew
+    # What stands in `final` is the job's to know.
+    check_outputs([directory.config])
+    check_outputs(directory.tables, recorded=directory.recorded)
     todo = [run for run in pool.runs.values() if pool.anew or run.result(pool.root) is None]
     for run in todo:
         run.check(pool.root)
