@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from wanedit.errors import MissingWeightsError
 from wanedit.files import reading
@@ -202,6 +202,14 @@ class Weights:
         for entry in self.entries.values():
             sizes[entry.kind] = sizes.get(entry.kind, 0) + entry.num_bytes
         return sorted(sizes, key=lambda kind: -sizes[kind])
+
+    @overload
+    def read(self, keeps: "Callable[[str, Tensor], bool]") -> "Iterator[tuple[str, Tensor]]": ...
+
+    @overload
+    def read(
+        self, keeps: "Callable[[str, Tensor], bool]", packs: Callable[[str], bool]
+    ) -> "Iterator[tuple[str, Tensor | Packed]]": ...
 
     def read(
         self, keeps: "Callable[[str, Tensor], bool]", packs: Callable[[str], bool] = lambda name: False
