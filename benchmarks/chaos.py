@@ -5,10 +5,10 @@
 
 Each round makes one film of 12 segments, or, of the job `many`, edits 12 videos, in a new folder, by three workers.
 Now and then one is killed (SIGKILL) or held up for longer than a lease (SIGSTOP, SIGCONT), and another takes its
-place; some have a clock that is a day off, a disk that takes no more, other weights or another version. Half of them
-claim to be on machines of their own, so that no kernel tells who is dead. After a round latents and films must be
-those of an undisturbed run, no task may have been done more often than losses explain, and nothing may be left
-behind.
+place; some are slow, so that others ask for what they have, some have a clock that is a day off, a disk that takes no
+more, other weights or another version. Half of them claim to be on machines of their own, so that no kernel tells who
+is dead. After a round latents and films must be those of an undisturbed run, no task may have been done more often than
+losses explain, and nothing may be left behind.
 
 Workers are forked from this process, which has imported everything: a kill costs no import. What a round came to is
 added to record.json in the folder, and --kills counts what stands there already.
@@ -28,12 +28,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 LEASE = 4.0
 WORKERS = 3
 SEGMENTS = 12
 # How a worker may be, and how often: most are sound.
-KINDS = {"sound": 12, "skewed": 3, "full": 1, "weights": 1, "version": 1}
+KINDS = {"sound": 12, "slow": 3, "skewed": 3, "full": 1, "weights": 1, "version": 1}
 HANG = 400.0  # seconds that a round may take
 
 
@@ -164,17 +166,27 @@ def worker(root: Path, kind: str, elsewhere: bool) -> int:
     from wanedit.errors import WaneditError
     from wanedit.jobs.generate import plan
     from wanedit.jobs.many import run
-    from wanedit.runtime import claims
+    from wanedit.runtime import claims, predict
     from wanedit.runtime.launchers import work
     from wanedit.wan import load
+    from wanedit.wan.transformer import WanTransformer
 
     claims.LOSSES = 1000  # here a task that loses many workers in a row is none that they cannot do
+    claims.BEGINNING, predict.EVERY = 0.2, 0.0  # as if steps took long
     if elsewhere:
         name = secrets.token_hex(8)
         claims.machine = lambda: name
     if kind == "skewed":
         now, off = time.time, random.choice((-86400, 86400))
         time.time = lambda: now() + off
+    if kind == "slow":
+        velocity = WanTransformer.velocity
+
+        def slowly(*given: Any) -> Any:
+            time.sleep(1.0)
+            return velocity(*given)
+
+        mock.patch.object(WanTransformer, "velocity", slowly).start()
     if kind == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
     if kind == "weights":
@@ -258,7 +270,7 @@ def play(job: Film | Videos, home: Path, number: int, seed: int, wanted: dict[st
         # A loss for each task that is done at most, so that a slow machine comes to an end, too.
         if (now_done := job.finished(root)) > done:
             done, until = now_done, time.monotonic() + draw_of.uniform(0, 2)
-        living = [pid for pid, kind in kinds.items() if kind in ("sound", "skewed")]
+        living = [pid for pid, kind in kinds.items() if kind in ("sound", "skewed", "slow")]
         if living and time.monotonic() > until:
             until = math.inf
             pid = draw_of.choice(living)
@@ -286,6 +298,7 @@ def play(job: Film | Videos, home: Path, number: int, seed: int, wanted: dict[st
         sample("losses", f"worker {pid} does not end")
     again = job.events(root).count(job.done) - SEGMENTS
     count["done again"] += max(0, again)
+    count["gone on with"] += job.events(root).count('"replayed"')
     # Each of these may have cost one task its worker.
     if again > count["kills"] + count["stops"] + count["full begun"]:
         sample("losses", f"{again} tasks were done again")

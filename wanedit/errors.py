@@ -122,3 +122,7 @@ def _ratio(a: str, b: str) -> float:
 
 def _parts(name: str) -> list[str]:
     return [part for part in re.split(r"[\W_]+", name.lower()) if part]
+
+
+class HandedOver(Exception):  # noqa: N818  no error
+    """Another process asks for the task that this one is at, and would be done with it sooner."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from wanedit.errors import InputError, ResourceError
+from wanedit.errors import HandedOver, InputError, ResourceError
 from wanedit.files import digest
 from wanedit.runtime import claims
 from wanedit.runtime.claims import DECIDING, LOSSES, InUseError, LostError, Pulled, Queue
@@ -100,6 +100,60 @@ def test_many_workers_do_each_task_once(tmp_path: Path) -> None:
         thread.join(30)
     assert sorted(made) == sorted(task.name for task in tasks)
     assert not (tmp_path / ".queue").exists()
+
+
+def test_who_has_nothing_left_asks_for_what_would_be_done_last_if_it_is_quicker(
+    quick: None, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEGINNING", 1.0)
+    slow, slower, lease = Queue(tmp_path), Queue(tmp_path), Queue(tmp_path).lease
+    tasks = [Task("a", 2), Task("b", 2)]
+
+    def told(of: Queue, task: Task, step: int, seconds: float) -> None:
+        """A worker's word of its task: so many steps of ten, each of so many seconds."""
+        assert of.task in ("", task.digest)
+        if not of.task:
+            assert of.take([task]) == task
+        of.stepped(step, 10, replayed=False)
+        of.step_seconds = seconds
+        of.say(f"step {step}")
+
+    def asks() -> list[str]:
+        time.sleep(lease / claims.BEATS)
+        queue.ask(tasks, lambda task: task.cost)
+        return [task.name for task in tasks if (queue.folder / f"{task.digest[:16]}.asked").exists()]
+
+    with slow.working(), slower.working():
+        told(slow, tasks[0], 2, 3.0)
+        told(slower, tasks[1], 2, 4.0)
+        assert asks() == []  # while it does not know how quick it is itself
+        queue.pace = 2.0  # two seconds a step, over the cost of 2: as slow as they
+        assert asks() == []
+        queue.pace = 1.0
+        assert asks() == ["b"]
+        slow.stepped(3, 10, replayed=False)  # what nobody asks for is kept
+        with pytest.raises(HandedOver):
+            slower.stepped(3, 10, replayed=False)
+        slower.release(tasks[1])
+        # Nobody else has it meanwhile, he who let it go least of all.
+        assert slower.take(tasks) is None
+        assert queue.take(tasks) == tasks[1]
+        assert asks() == []
+        # Steps that were made before tell nothing of how long one takes.
+        queue.stepped(4, 10, replayed=True)
+        assert queue.step_seconds == 0.0
+        queue.release(tasks[1])
+        assert queue.pace == 1.0
+        # What is asked for at its last step is done by who has it.
+        slower.ask(tasks, lambda task: task.cost)
+        (queue.folder / f"{tasks[0].digest[:16]}.asked").write_text(slower.own)
+        slow.stepped(10, 10, replayed=False)
+        with pytest.raises(HandedOver):
+            slow.stepped(9, 10, replayed=False)
+    # Who asked has left: its word is worth nothing.
+    assert queue.take(tasks[:1]) == tasks[0]
+    queue.stepped(1, 10, replayed=False)
+    assert not list(queue.folder.glob("*.asked"))
 
 
 HOLDER = """

@@ -14,7 +14,19 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.generate.plan import make_plan
 from wanedit.lit.tasks import ChainSettings
 from wanedit.runtime.cost import cross_bytes
-from wanedit.runtime.fit import CARDS, CONTEXT, GAPS, GB, Sizes, best, card_memory, fit, measure, weight_bytes
+from wanedit.runtime.fit import (
+    CARDS,
+    CONTEXT,
+    GAPS,
+    GB,
+    UNPACKING,
+    Sizes,
+    best,
+    card_memory,
+    fit,
+    measure,
+    weight_bytes,
+)
 from wanedit.wan.load import open_wan, transformer_dtype
 
 # Of Wan2.1-FLF2V-14B in bfloat16 at 480p, roughly: round numbers, by which everything can be worked out by hand.
@@ -118,6 +130,7 @@ def test_an_8_bit_model_is_measured_smaller_and_says_what_rounding_would_do() ->
     full, int8 = (measure(tiny, 17, (64, 64), guided=True, weights=way) for way in ("full", "int8"))
     assert 0.5 < int8.block / full.block < 0.55
     assert int8.activations > full.activations
+    assert (full.unpacked, int8.unpacked) == (0, (int8.blocks * 192 * (8 * 192 + 2 * 192 + 2 * 768)))
 
 
 def test_weights_are_counted_in_the_formats_that_they_are_loaded_in() -> None:
@@ -161,6 +174,10 @@ def test_time_is_what_computes_or_what_is_brought_whichever_takes_longer() -> No
     waiting = 10 * found.moved / card.bandwidth
     assert found.seconds(card, config, 10, 10) == waiting
     assert found.seconds(card, config, 10**8, 10) > waiting
+    # Packed weights are made numbers at each pass, by the card's own memory.
+    packed = replace(found, unpacked=10**9)
+    more = packed.seconds(card, config, 10**8, 10) - found.seconds(card, config, 10**8, 10)
+    assert more == pytest.approx(10 * 10**9 * UNPACKING / card.memory)
     assert [line.split(" on an ")[1].split(",")[0] for line in found.estimates(config, 10, 10)] == [
         "RTX 4090 (24 GB)"
     ]

@@ -33,11 +33,16 @@ BESIDE = 1.2e9  # bytes that Python and its libraries take beside a model
 
 @dataclass(frozen=True)
 class Sampled:
-    """Of a segment, or of an edit, in metrics.jsonl."""
+    """Of a segment, or of an edit, in metrics.jsonl.
+
+    Attributes:
+        replayed: of the evaluations those that an earlier run had made, which took none of the seconds.
+    """
 
     tokens: int
     evaluations: float
     seconds: float
+    replayed: float = 0
 
 
 @dataclass(frozen=True)
@@ -139,9 +144,9 @@ class Run:
         """
         for run in self.like(model):
             speeds = [
-                forward_flops(config, one.tokens) * one.evaluations / one.seconds
+                forward_flops(config, one.tokens) * (one.evaluations - one.replayed) / one.seconds
                 for one in events_of(read_events(run.directory.metrics), Sampled, event)
-                if one.seconds > 0
+                if one.seconds > 0 and one.evaluations > one.replayed
             ]
             if speeds:
                 return median(speeds)

@@ -9,21 +9,25 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from wanedit.errors import HandedOver
 from wanedit.flow.caching import StepCache
 from wanedit.flow.path import Step, clean_estimate, interpolate
 from wanedit.flow.relay import penalty
 from wanedit.flow.solvers import SOLVERS, Observer, Velocity
 from wanedit.lit.networks import Task, WanModule, Worker, picture_key, release
 from wanedit.lit.tasks import (
+    Answers,
     Bridge,
     ChainSettings,
     CoDenoising,
     DecodedPiece,
     DecodeTask,
+    Kept,
     OnStep,
     SampledSegment,
     SegmentTask,
     Watch,
+    asked,
     hold_edges,
     picture_of,
 )
@@ -65,6 +69,7 @@ class ChainModule(WanModule[Task]):
         settings: of the sampler.
         on_step: called with (segment index, step index) after every step.
         watch: shown every step's clean estimate, as `Watch`.
+        kept: what the network's answers about a task go through, as `Kept`.
     """
 
     def __init__(
@@ -73,12 +78,13 @@ class ChainModule(WanModule[Task]):
         settings: ChainSettings,
         on_step: OnStep | None = None,
         watch: Watch | None = None,
+        kept: Kept = asked,
     ) -> None:
         super().__init__(folder, settings)
         folder.config.require_images(folder.name)
         self.settings = settings
         self.on_step = on_step or (lambda segment, step: None)
-        self.watch = watch
+        self.watch, self.kept = watch, kept
         self.schedule = settings.schedule
         self.solve = SOLVERS[settings.solver]
 
@@ -129,7 +135,13 @@ class ChainModule(WanModule[Task]):
             )
         return Shown(condition, self.encode_first(known))
 
-    def velocity(self, task: SegmentTask, shown: Shown, cache: StepCache | None = None) -> GuidedVelocity:
+    def velocity(
+        self,
+        task: SegmentTask,
+        shown: Shown,
+        cache: StepCache | None = None,
+        answers: Answers = lambda ask: ask(),
+    ) -> GuidedVelocity:
         """The model under guidance, told and shown what a segment or bridge says."""
         transformer, vae = self.loaded()
         device, settings = vae.mean.device, self.settings
@@ -156,6 +168,7 @@ class ChainModule(WanModule[Task]):
             prompts=self.crew.prompts,
             guide=settings.guide,
             penalty=along,
+            answers=answers,
         )
 
 
@@ -167,6 +180,7 @@ class FLF2VChain(ChainModule[SegmentTask]):
         settings: of the sampler.
         on_step: called with (segment index, step index) after every step.
         watch: shown every step's clean estimate.
+        kept: as of `ChainModule`.
         decodes: give each segment's frames too, decoded by itself; else the latents alone.
 
     Examples:
@@ -184,8 +198,9 @@ class FLF2VChain(ChainModule[SegmentTask]):
         on_step: OnStep | None = None,
         decodes: bool = True,
         watch: Watch | None = None,
+        kept: Kept = asked,
     ) -> None:
-        super().__init__(folder, settings, on_step, watch)
+        super().__init__(folder, settings, on_step, watch, kept)
         self.decodes = decodes
 
     def texts(self, task: SegmentTask) -> set[str]:
@@ -194,15 +209,21 @@ class FLF2VChain(ChainModule[SegmentTask]):
     def pictures(self, task: SegmentTask) -> list[Tensor]:
         return self.looked_at(task)
 
-    def predict_step(self, batch: SegmentTask, batch_idx: int = 0, dataloader_idx: int = 0) -> SampledSegment:
-        """Sample one segment from noise that the task alone decides, and decode it if asked.
+    def predict_step(
+        self, batch: SegmentTask, batch_idx: int = 0, dataloader_idx: int = 0
+    ) -> SampledSegment | None:
+        """Sample one segment from noise that the task alone decides, and decode it if asked; None where `on_step`
+        hands it over.
 
         Raises:
             NumericalError, ResourceError: see `working_on`.
         """
         task, started = batch, time.perf_counter()
         with self.working_on(task.name, task, "Finished segments stay; lower size or fps"):
-            latents, evaluations = self.sample(task)
+            try:
+                latents, evaluations = self.sample(task)
+            except HandedOver:
+                return None
             height, width = task.size
             whole = self.decodes and task.bridge is None
             frames = to_uint8(self.decode(latents)[0, :, :, :height, :width]) if whole else None
@@ -228,23 +249,24 @@ class FLF2VChain(ChainModule[SegmentTask]):
             window = torch.cat([*subjects, window], dim=2)
         shown = self.shown(task, ends)
         self.bring(device)
-        velocity = asked = self.velocity(task, shown, self.settings.cache)
-        if bridge is not None and window is not None:
-            x = interpolate(
-                window, noise(shape, task.seed, "bridge", task.index).to(device), levels.sigmas[0]
-            )
-            kept = references - bridge.window[0]
-            velocity = held(velocity, window, [kept + slot for slot in bridge.zone])
-        elif task.begun is not None:
-            x = task.begun.latents.read()[None].to(device)
-        else:
-            x = levels.start * noise(shape, task.seed, "segment", task.index).to(device)
-        latents = self.solve(velocity, x, levels, self.seen(task, references))
+        with self.kept(task.digest) as answers:
+            velocity = model = self.velocity(task, shown, self.settings.cache, answers)
+            if bridge is not None and window is not None:
+                x = interpolate(
+                    window, noise(shape, task.seed, "bridge", task.index).to(device), levels.sigmas[0]
+                )
+                before = references - bridge.window[0]
+                velocity = held(velocity, window, [before + slot for slot in bridge.zone])
+            elif task.begun is not None:
+                x = task.begun.latents.read()[None].to(device)
+            else:
+                x = levels.start * noise(shape, task.seed, "segment", task.index).to(device)
+            latents = self.solve(velocity, x, levels, self.seen(task, references))
         latents = latents[:, :, references:]
         if bridge is None:
-            return latents, asked.evaluations
+            return latents, model.evaluations
         zone = [slot - bridge.window[0] for slot in bridge.zone]
-        return latents[:, :, zone[0] : zone[-1] + 1], asked.evaluations
+        return latents[:, :, zone[0] : zone[-1] + 1], model.evaluations
 
     def window(self, bridge: Bridge, device: torch.device) -> tuple[Tensor, dict[int, Tensor]]:
         """Latents (1, channels, S, h, w) of a bridge's window, and the frames at those of its ends that are inside of a

@@ -11,10 +11,9 @@ from torch import Tensor
 from wanedit.errors import all_there
 from wanedit.flow.path import Step
 from wanedit.lit.chain import ChainModule
-from wanedit.lit.tasks import ChainSettings, CoDenoising, OnStep, SampledSegment, Watch, shares
+from wanedit.lit.tasks import Answers, CoDenoising, SampledSegment, shares
 from wanedit.progress import counted
 from wanedit.rng import noise
-from wanedit.wan.load import WanFolder
 
 # Window, state, step -> the velocity of the window.
 Answer = Callable[[int, Tensor, Step], Tensor]
@@ -29,22 +28,8 @@ class CoDenoiser(ChainModule[CoDenoising]):
 
     Args:
         folder, settings, on_step, watch: as of `FLF2VChain`; the index is the task's.
-        kept: evaluation -> its velocity, if an earlier run made it: so any solver, whatever it remembers of earlier
-            steps, comes to where it was without asking the model.
-        keep: given every velocity that is new, on rank 0.
+        kept: what the velocities of the state go through, on rank 0, as `Kept`.
     """
-
-    def __init__(
-        self,
-        folder: WanFolder,
-        settings: ChainSettings,
-        on_step: OnStep | None = None,
-        kept: Callable[[int], Tensor | None] = lambda evaluation: None,
-        keep: Callable[[int, Tensor], None] = lambda evaluation, velocity: None,
-        watch: Watch | None = None,
-    ) -> None:
-        super().__init__(folder, settings, on_step, watch)
-        self.kept, self.keep = kept, keep
 
     def shares(self, task: CoDenoising) -> list[list[int]]:
         """For every rank the windows that it answers for."""
@@ -98,8 +83,8 @@ class CoDenoiser(ChainModule[CoDenoising]):
                 return None
             levels = task.levels(self.schedule)
             x = levels.start * self.start(task).to(device)
-            velocity = self.averaged(task, answer)
-            x = self.solve(velocity, x, levels, self.seen(task))
+            with self.kept(task.digest) as answers:
+                x = self.solve(self.averaged(task, answer, answers), x, levels, self.seen(task))
             if len(self.shares(task)) > 1:
                 _exchange_step(None)
         seconds = time.perf_counter() - started
@@ -115,23 +100,19 @@ class CoDenoiser(ChainModule[CoDenoising]):
             x[:, :, window.places] = noise(shape, one.seed, one.kind, one.index)
         return x
 
-    def averaged(self, task: CoDenoising, answer: Answer) -> Callable[[Tensor, Step], Tensor]:
+    def averaged(
+        self, task: CoDenoising, answer: Answer, answers: Answers
+    ) -> Callable[[Tensor, Step], Tensor]:
         """On rank 0: the velocity of the state, sum w_i v_i / sum w_i, whose weights are divided already."""
-        evaluation = -1
 
-        def velocity(x: Tensor, step: Step) -> Tensor:
-            nonlocal evaluation
-            evaluation += 1
-            if (known := self.kept(evaluation)) is not None:
-                return known[None].to(x)
+        def total(x: Tensor, step: Step) -> Tensor:
             total = torch.zeros_like(x)
             for window, v in zip(task.windows, self.gather(task, answer, x, step), strict=True):
                 weights = torch.tensor(window.weights, dtype=x.dtype, device=x.device)
                 total[:, :, window.places] += weights[:, None, None] * v.to(x)
-            self.keep(evaluation, total[0].cpu())
             return total
 
-        return velocity
+        return lambda x, step: answers(lambda: total(x, step)).to(x)
 
     def gather(self, task: CoDenoising, answer: Answer, x: Tensor, step: Step) -> Iterator[Tensor]:
         """On rank 0: the velocities of all windows, in their order."""

@@ -42,7 +42,8 @@ class TaskDataModule(LightningDataModule):
 
 
 class Stream(IterableDataset[Work]):
-    """Tasks as they come. It has a length, or Lightning would ask for the next one before the one before is done."""
+    """Tasks as they come. It has a length, or Lightning would ask for the next one before the one before is done: more
+    than there are, since one that was handed over may come back."""
 
     def __init__(self, tasks: TaskStream) -> None:
         self.tasks = tasks
@@ -51,7 +52,7 @@ class Stream(IterableDataset[Work]):
         return iter(self.tasks)
 
     def __len__(self) -> int:
-        return len(self.tasks.tasks)
+        return 2 * len(self.tasks.tasks)
 
 
 class _ShareSampler(DistributedSampler):

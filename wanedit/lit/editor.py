@@ -16,7 +16,7 @@ from wanedit.flow.guiding import Guide
 from wanedit.lit.edit_clip import EditSettings, OnEditStep, edit_clip, make_edit, shown_frames
 from wanedit.lit.model import OutsideModel, require_readable
 from wanedit.lit.networks import WanModule, picture_key
-from wanedit.lit.tasks import EditedClip, EditTask, Watch, hold_edges
+from wanedit.lit.tasks import Answers, EditedClip, EditTask, Kept, Watch, asked, hold_edges
 from wanedit.lit.velocity import CLASSIFIER_FREE, GuidedVelocity
 from wanedit.timeline import STRIDE
 from wanedit.video import from_uint8
@@ -34,6 +34,7 @@ class FlowMatchingEditor(WanModule[EditTask]):
         settings: of the sampler.
         on_step: called with (clip index, step, metrics) at every step.
         watch: shown where the model heads for at every step, see `edit_clip`.
+        kept: what the network's answers about a clip go through, as `Kept`.
 
     Examples:
         >>> settings = EditSettings(
@@ -56,6 +57,7 @@ class FlowMatchingEditor(WanModule[EditTask]):
         settings: EditSettings,
         on_step: OnEditStep | None = None,
         watch: Watch | None = None,
+        kept: Kept = asked,
     ) -> None:
         super().__init__(folder, settings)
         own = getattr(method, "solver", settings.solver)
@@ -66,7 +68,7 @@ class FlowMatchingEditor(WanModule[EditTask]):
         self.method = method
         self.settings = settings
         self.on_step = on_step or (lambda index, step, metrics: None)
-        self.watch = watch
+        self.watch, self.kept = watch, kept
         self.schedule = settings.schedule
 
     def texts(self, task: EditTask) -> set[str]:
@@ -85,15 +87,16 @@ class FlowMatchingEditor(WanModule[EditTask]):
         """
         with self.working_on(f"clip {batch.index}", batch, "Lower size or num_frames"):
             device = self.ready(batch).vae.mean.device
-            model = self.video_model(batch)
             shown = shown_frames(self.folder, self.settings, batch)
-            made = edit_clip(
-                model, self.method, batch, self.settings, shown, device, self.on_step, self.watch
-            )
+            with self.kept(batch.digest) as answers:
+                model = self.video_model(batch, answers)
+                made = edit_clip(
+                    model, self.method, batch, self.settings, shown, device, self.on_step, self.watch
+                )
             return replace(made, off_sdpa=self.off_sdpa)
 
-    def video_model(self, task: EditTask) -> "WanVideoModel":
-        """The model as methods ask it about a task."""
+    def video_model(self, task: EditTask, answers: Answers = lambda ask: ask()) -> "WanVideoModel":
+        """The model as methods ask it about a task; `answers` as of `GuidedVelocity`."""
         settings = self.settings
         return WanVideoModel(
             self,
@@ -102,6 +105,7 @@ class FlowMatchingEditor(WanModule[EditTask]):
             settings.middle_strength,
             settings.cache,
             settings.guide,
+            answers,
         )
 
     def problem(self, task: EditTask, device: torch.device) -> Edit:
@@ -121,6 +125,7 @@ class WanVideoModel:
         middle_strength: as in `ChainSettings`.
         cache: of every velocity, each with a past of its own.
         guide: how every velocity is guided.
+        answers: all that the network says goes through it.
     """
 
     def __init__(
@@ -131,11 +136,12 @@ class WanVideoModel:
         middle_strength: float | Sequence[float] | None = None,
         cache: StepCache | None = None,
         guide: Guide = CLASSIFIER_FREE,
+        answers: Answers = lambda ask: ask(),
     ) -> None:
         self.module = module
         self.middle_strength = middle_strength
         self.cache = cache
-        self.guide = guide
+        self.guide, self.answers = guide, answers
         self.size = size
         self.negative_prompt = negative_prompt
         self.config = module.folder.config
@@ -187,6 +193,7 @@ class WanVideoModel:
             low,
             self.cache,
             guide=self.guide,
+            answers=self.answers,
         )
         self._given.append(given)
         return given

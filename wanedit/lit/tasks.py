@@ -5,6 +5,7 @@ Without Lightning, whose import costs a plan more than the plan.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -54,6 +55,15 @@ Task = TypeVar("Task", bound=Work)
 OnStep = Callable[[int, int], None]
 # Told (name in the hash of a task, step, clean estimate (1, C, S, h, w)) at every step.
 Watch = Callable[[str, Step, Tensor], None]
+# Asks the network by what it is given, or gives what the network answered in its place when it was asked before.
+Answers = Callable[[Callable[[], Tensor]], Tensor]
+# Told (name in the hash of a task): what all answers of the network go through while the task is made.
+Kept = Callable[[str], AbstractContextManager[Answers]]
+
+
+def asked(digest: str) -> AbstractContextManager[Answers]:
+    """The network is asked, and nothing is kept."""
+    return nullcontext(lambda ask: ask())
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from wanedit.errors import InputError
 from wanedit.flow.caching import StepCache
 from wanedit.flow.guiding import NEGATIVE, PROMPT, Guide, Guided, Pass
 from wanedit.flow.path import Step
+from wanedit.lit.tasks import Answers
 from wanedit.wan.condition import Condition
 from wanedit.wan.parallel import Group, both
 from wanedit.wan.transformer import Experts, WanTransformer
@@ -40,9 +41,10 @@ class GuidedVelocity:
             None for both here.
         guide: how it is guided.
         penalty: (S, prompts), where `text` is of several prompts: as `WanTransformer.prepare` takes it.
+        answers: all that the network says goes through it.
 
     Attributes:
-        evaluations: passes of the network that were made, each sample counted.
+        evaluations: passes of the network, each sample counted, those that `answers` spared it among them.
 
     Raises:
         InputError: `guidance_scale_low` for one transformer, which never hands over.
@@ -64,6 +66,7 @@ class GuidedVelocity:
         prompts: Group | None = None,
         guide: Guide = CLASSIFIER_FREE,
         penalty: Tensor | None = None,
+        answers: Answers = lambda ask: ask(),
     ) -> None:
         # The two kinds of transformer take each its own kind of context.
         model: Any = transformer
@@ -75,7 +78,7 @@ class GuidedVelocity:
         scales = (guidance_scale, guidance_scale if guidance_scale_low is None else guidance_scale_low)
         self.first = first
         self.evaluations = 0
-        self.prompts = prompts
+        self.prompts, self.answers = prompts, answers
         shared = None if prompts is None else self._shared
         self.guided = Guided(self._passes, guide, scales, cache, self._clock, self.expert, shared)
         self.contexts: dict[tuple[Pass, ...], Any] = {}
@@ -144,7 +147,7 @@ class GuidedVelocity:
         timestep = torch.full(shape, step.timestep, dtype=torch.float32, device=x.device)
         if self.first is not None:
             timestep[:, 0] = 0
-        return self.transformer.velocity(x, timestep, self.contexts[which])
+        return self.answers(lambda: self.transformer.velocity(x, timestep, self.contexts[which])).to(x.device)
 
 
 def _told(one: Pass, told: Any, other: Any) -> Any:

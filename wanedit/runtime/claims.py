@@ -8,6 +8,10 @@ A claim is a file NAME.N that names its worker: the N-th of the task NAME. Of se
 on network disks too. The task of a worker that is lost goes to whoever makes NAME.N+1; should the lost one only have
 been held up, it finds that and drops what it made (`Queue.fence`). The look comes right before a file gets its name:
 held up between the two, it writes the same task's file once more, which is no other.
+
+At the end of a run a fast worker may have nothing left to do while a slow one has most of a task before it. It asks for
+that by a file NAME.asked, where what was made of a task so far is kept: the slow one lets go of it, and the other goes
+on from there.
 """
 
 import fcntl
@@ -27,7 +31,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from wanedit.errors import InputError, ResourceError, all_there
+from wanedit.errors import HandedOver, InputError, ResourceError, all_there
 from wanedit.files import is_there, system_errors
 from wanedit.progress import counting
 from wanedit.runtime.launch import World, current_world
@@ -42,6 +46,9 @@ LOSSES = 5
 _RUN = "run"
 _WORKER = re.compile(r"worker\.[\w-]{1,40}\.\d+\.[0-9a-f]{8}")
 _CLAIM = re.compile(rf"({_RUN}|[0-9a-f]{{16}})\.(\d+)")
+_ASKED = re.compile(r"[0-9a-f]{16}\.asked")
+# A task is asked for that would so be done in this share of the time, less what it takes to begin in the middle.
+SOONER, BEGINNING = 0.75, 15.0
 _LENGTH = 1024  # bytes of a worker's file, so that one beat is written over another
 DECIDING = "deciding what is to be done"
 
@@ -107,6 +114,8 @@ class Worker:
         doing: for people.
         task: digest of the task that it is at; "" for none.
         step: how far it is.
+        steps: of the task, where another may go on with it; 0 where none may.
+        step_seconds: that one of them takes; 0 while that is not known.
     """
 
     host: str
@@ -119,6 +128,14 @@ class Worker:
     doing: str = ""
     task: str = ""
     step: int = 0
+    steps: int = 0
+    step_seconds: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds until its task is done, as far as it has told; 0 where another may not go on with it, or where it
+        cannot be told."""
+        return max(0, self.steps - self.step) * self.step_seconds
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -155,6 +172,14 @@ class Queue:
         self.own = f"worker.{host}.{os.getpid()}.{secrets.token_hex(4)}"
         self.machine = machine()
         self.doing, self.task, self.step = "at work", "", 0
+        self.steps, self.step_seconds = 0, 0.0
+        self.pace = (
+            math.inf
+        )  # seconds that a step takes, over the cost of its task: of the quickest task so far
+        self._since: tuple[float, int] | None = None  # when this task's steps were first timed, and at which
+        self._asks: Path | None = None
+        self._asking = 0.0  # when to look again for what to ask for
+        self._asked: set[str] = set()  # for what this worker has asked, and what it has handed over
         self.dropped = 0  # results of tasks that had become others'
         self._file: FileIO | None = None
         self._locks, self._beat, self._over = False, 0, threading.Event()
@@ -197,7 +222,7 @@ class Queue:
 
     def _leave(self) -> None:
         # The claims first, for a worker's that is not there are anybody's.
-        for path in (*self._claims.values(), self.folder / self.own):
+        for path in (*self._claims.values(), *filter(None, [self._asks]), self.folder / self.own):
             with suppress(OSError):
                 if path.name == self.own or self._owner(path) in (self.own, ""):  # the latter on a full disk
                     path.unlink()
@@ -231,7 +256,7 @@ class Queue:
         self._beat += 1
         said = Worker(
             socket.gethostname(), os.getpid(), current_world().rank, self.machine, self._locks, self.lease,
-            self._beat, self.doing[:200], self.task, self.step,
+            self._beat, self.doing[:200], self.task, self.step, self.steps, self.step_seconds,
         )  # fmt: skip
         self._file.seek(0)
         self._file.write(json.dumps(asdict(said)).encode().ljust(_LENGTH))
@@ -288,7 +313,8 @@ class Queue:
             if _WORKER.fullmatch(name):
                 gone = name != self.own and self.is_lost(name)
             else:
-                owner = self._owner(path) if _CLAIM.fullmatch(name) else self.own
+                known = _CLAIM.fullmatch(name) or _ASKED.fullmatch(name)
+                owner = self._owner(path) if known else self.own
                 gone = owner != self.own and (owner == "" or self.is_lost(owner))
             if gone:
                 path.unlink(missing_ok=True)
@@ -307,8 +333,11 @@ class Queue:
                 f"this process was held up for over {self.lease:g} s, and others went on with the run; run again"
             )
         claimed = self._claimed()
+        asked = {name[:16] for name in self._names() if _ASKED.fullmatch(name)}
         for task in tasks:
             numbers = claimed.get(task.digest[:16], [])
+            if task.digest[:16] in asked and self._is_others(task.digest[:16]):
+                continue
             path = self._claim(task.digest[:16], numbers)
             if path is None:
                 continue
@@ -319,10 +348,75 @@ class Queue:
                     "memory than there is; see what ended them, and run again",
                     path,
                 )
-            self.task, self.step = task.digest, 0
-            self.say(task.name + (", taken over" if numbers else ""))
+            self.task, self.step, self.steps, self.step_seconds, self._since = task.digest, 0, 0, 0.0, None
+            self.say(task.name + (", taken over" if numbers or task.digest[:16] in asked else ""))
+            self.withdraw()
             return task
         return None
+
+    def stepped(self, step: int, steps: int, replayed: bool) -> None:
+        """Tell how far the task is, which another may go on with.
+
+        Args:
+            replayed: this step was made before.
+
+        Raises:
+            HandedOver: another asks for it.
+        """
+        self.step, self.steps, now = step, steps, time.monotonic()
+        if replayed or self._since is None:
+            self._since = now, step
+        elif step > self._since[1]:
+            self.step_seconds = (now - self._since[0]) / (step - self._since[1])
+        name = self.task[:16]
+        if step < steps and (self.folder / f"{name}.asked").exists() and self._is_others(name):
+            self._asked.add(self.task)
+            raise HandedOver
+
+    def ask(self, tasks: Sequence[Task], cost: Callable[[Task], float]) -> None:
+        """Ask for the one of the tasks, all of them others', that would be done last, if this worker would be done
+        with it sooner."""
+        if self._asks is not None:
+            if any(self._asks.stem == task.digest[:16] for task in tasks):
+                return
+            self.withdraw()
+        # Others tell of themselves no oftener.
+        if time.monotonic() < self._asking:
+            return
+        self._asking = time.monotonic() + self.lease / BEATS
+        others, best = [one for one in self.workers().values() if one], None
+        for task in tasks:
+            held = next((one for one in others if one.task == task.digest), None)
+            if held is None or task.digest in self._asked or (best is not None and held.left <= best[1].left):
+                continue
+            own = (held.steps - held.step) * self.pace * cost(task) + BEGINNING
+            if own < SOONER * held.left:
+                best = task, held
+        if best is None:
+            return
+        path = self.folder / f"{best[0].digest[:16]}.asked"
+        with suppress(FileExistsError), path.open("x") as file:
+            self._asks = path
+            self._asked.add(best[0].digest)
+            file.write(self.own)
+
+    def withdraw(self) -> None:
+        """Ask for nothing any more."""
+        if self._asks is not None:
+            with suppress(OSError):
+                self._asks.unlink(missing_ok=True)
+            self._asks = None
+
+    def _is_others(self, name: str) -> bool:
+        """Whether a living worker that is not this one asks for a task; what a lost one asked for is forgotten."""
+        path = self.folder / f"{name}.asked"
+        owner = self._owner(path)
+        if owner == self.own or not path.exists():
+            return False
+        if not self.is_lost(owner or path.name):
+            return True
+        path.unlink(missing_ok=True)
+        return False
 
     def _claim(self, name: str, numbers: Sequence[int]) -> Path | None:
         """The next claim of a task that has claims of these numbers, unless its last one is a living worker's."""
@@ -352,9 +446,11 @@ class Queue:
             found.setdefault(claim[1], []).append(int(claim[2]))
         return {task: sorted(numbers) for task, numbers in found.items()}
 
-    def release(self, task: Named) -> None:
+    def release(self, task: Named, cost: float = 0) -> None:
         """Let others take the task, or, once it is done, leave no file."""
-        self.task, self.step = "", 0
+        if self.step_seconds and task.digest not in self._asked:
+            self.pace = min(self.pace, self.step_seconds / max(1, cost))
+        self.task, self.step, self.steps, self.step_seconds = "", 0, 0, 0.0
         if (path := self._claims.get(task.digest[:16])) is None:
             return
         with suppress(OSError):  # of a disk that fails: it goes when this worker does
@@ -458,6 +554,7 @@ class Pulled(Generic[Task]):
     ) -> None:
         self.give_up = give_up
         self.tasks, self.queue, self.finished = sorted(tasks, key=cost, reverse=True), queue, finished
+        self.cost = cost
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -468,6 +565,7 @@ class Pulled(Generic[Task]):
             done = self.finished()
             left = [task for task in left if task.digest not in done]
             if not left:
+                queue.withdraw()
                 return
             try:
                 task = queue.take(left)
@@ -479,6 +577,7 @@ class Pulled(Generic[Task]):
                 continue
             if task is None:
                 queue.say("waits for others")
+                queue.ask(left, self.cost)
                 time.sleep(LOOK)
                 continue
             try:
@@ -486,7 +585,7 @@ class Pulled(Generic[Task]):
                 if task.digest not in self.finished():
                     yield task
             finally:
-                queue.release(task)
+                queue.release(task, self.cost(task))
 
 
 class Crewed(Generic[Task]):

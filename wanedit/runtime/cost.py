@@ -98,7 +98,7 @@ def memory(
     return Memory(max(encoders), weights + cross + max(activations, decoding))
 
 
-def latent_bytes(task: SegmentTask | CoDenoising) -> int:
+def latent_bytes(task: SegmentTask | CoDenoising | EditTask) -> int:
     """Of the float32 latents of a task."""
     return 4 * task.latent_space.channels * math.prod(task.grid)
 

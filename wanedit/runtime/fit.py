@@ -49,6 +49,9 @@ FORMATS = {
 }
 # Of its peak a card brings this to the products of a transformer.
 SHARE = 0.5
+# Bytes that a card moves to make one number of packed weights: a code read, float32 written, read and written scaled,
+# read again and rounded to 16 bits, which are joined, and read by the product.
+UNPACKING = 1 + 3 * 4 + 4 + 2 + 4 + 2
 
 
 @dataclass(frozen=True)
@@ -59,22 +62,24 @@ class Card:
         gigabytes: of memory.
         flops: a second, of dense bfloat16 products that are added up in float32, by its data sheet.
         bandwidth: bytes a second that come from host memory.
+        memory: bytes a second of its own memory, by its data sheet.
     """
 
     name: str
     gigabytes: int
     flops: float
     bandwidth: float
+    memory: float
 
 
 CARDS = (
-    Card("RTX 4060", 8, 30e12, 12e9),
-    Card("RTX 3060", 12, 25e12, 24e9),
-    Card("RTX 4080", 16, 97e12, 24e9),
-    Card("RTX 4090", 24, 165e12, 24e9),
-    Card("RTX A6000", 48, 155e12, 24e9),
-    Card("A100", 80, 312e12, 24e9),
-    Card("H100", 80, 989e12, 50e9),
+    Card("RTX 4060", 8, 30e12, 12e9, 272e9),
+    Card("RTX 3060", 12, 25e12, 24e9, 360e9),
+    Card("RTX 4080", 16, 97e12, 24e9, 717e9),
+    Card("RTX 4090", 24, 165e12, 24e9, 1008e9),
+    Card("RTX A6000", 48, 155e12, 24e9, 768e9),
+    Card("A100", 80, 312e12, 24e9, 2039e9),
+    Card("H100", 80, 989e12, 50e9, 3350e9),
 )
 
 
@@ -91,6 +96,7 @@ class Sizes:
         activations: of a pass.
         decoding: tile -> beside the weights, to decode the longest piece.
         weights: how matrices lie in memory, as `wanedit.wan.load.load_transformer` takes it.
+        unpacked: numbers that are made of packed weights at each pass.
     """
 
     text: int
@@ -104,6 +110,7 @@ class Sizes:
     activations: int
     decoding: dict[int | None, int]
     weights: str = "full"
+    unpacked: int = 0
 
     @property
     def transformers(self) -> int:
@@ -117,7 +124,7 @@ class Fit:
 
     Attributes:
         gigabytes: of the card.
-        weights: as of `Sizes`.
+        weights, unpacked: as of `Sizes`.
         resident: blocks that stay on it; the others are brought in turn, see `wanedit.wan.streaming`.
         offload_model, t5_cpu, tile: as in `SampledSettings`.
         peak: bytes on the card at most.
@@ -135,6 +142,7 @@ class Fit:
     moved: int
     host: int
     weights: str = "full"
+    unpacked: int = 0
 
     def applied(self, settings: Settings) -> Settings:
         """Settings of a sampler that lay the model out so; what the user asked for stays."""
@@ -169,6 +177,7 @@ class Fit:
     def seconds(self, card: Card, config: WanConfig, tokens: int, passes: int) -> float:
         """Of sampling one task on a card: each pass computes or waits for blocks, whichever takes longer."""
         computing = forward_flops(config, tokens) / (SHARE * card.flops)
+        computing += UNPACKING * self.unpacked / card.memory
         return passes * max(computing, self.moved / card.bandwidth)
 
     def estimates(self, config: WanConfig, tokens: int, passes: int) -> list[str]:
@@ -212,10 +221,12 @@ def measure(
     decoded = frames + STRIDE * WARM_UP
     clip = 2 * 3 * 4 * decoded * math.prod(size)
     # Of packed weights one matrix is numbers while it computes, and a piece of it in float32 beside.
-    matrices = (
-        math.prod(shape) for part in parts for name, shape in part.shapes.items() if packable(name, shape)
+    matrices = [
+        [math.prod(shape) for name, shape in part.shapes.items() if packable(name, shape)] for part in parts
+    ]
+    unpacking = (
+        0 if weights == "full" else width * max(map(max, filter(None, matrices)), default=0) + 12 * PIECE
     )
-    unpacking = 0 if weights == "full" else width * max(matrices, default=0) + 12 * PIECE
     return Sizes(
         text=text_dtype(folder.source, "cuda").itemsize * text_part(folder.source).num_weights(),
         image=4 * image_part(folder.source).num_weights() if config.image_tokens else 0,
@@ -233,6 +244,7 @@ def measure(
             for tile in TILES
         },
         weights=weights,
+        unpacked=0 if weights == "full" else max(map(sum, matrices)),
     )
 
 
@@ -276,6 +288,7 @@ def fit(sizes: Sizes, gigabytes: float) -> Fit:
         moved=away * sizes.block,
         host=max(sizes.transformers if offload else 0, sizes.text if t5_cpu else 0),
         weights=sizes.weights,
+        unpacked=sizes.unpacked,
     )
 
 

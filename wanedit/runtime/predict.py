@@ -1,12 +1,14 @@
 """Making what a run still lacks, on this rank, through Lightning."""
 
 import hashlib
+import itertools
 import logging
 import resource
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wanedit.errors import HandedOver
 from wanedit.files import Json, atomic_path, file_sha256, reading
 from wanedit.interrupts import reclaim_signals
-from wanedit.lit.tasks import DecodedPiece, EditedClip, SampledSegment, TaskStream, Work
+from wanedit.lit.tasks import Answers, DecodedPiece, EditedClip, SampledSegment, TaskStream, Work
 from wanedit.progress import counted
 from wanedit.runtime.claims import LostError
 from wanedit.runtime.directory import Entry, RunDirectory, segment_file
@@ -24,6 +27,9 @@ from wanedit.runtime.launch import World, choose_devices, threads
 from wanedit.runtime.settings import RunSettings
 from wanedit.video import write_lossless
 from wanedit.video.arrays import AnyFrame
+
+# Seconds between two times that velocities of a segment or an edit are written: what a killed process loses.
+EVERY = 20.0
 
 
 def predict(
@@ -149,15 +155,58 @@ def load_latents(path: Path) -> Tensor:
 
 
 class Velocities:
-    """Those of a state that is not made yet, each in a file of its own from when it is known: all that a solver needs,
-    whatever it remembers of earlier steps, to come to where it was stopped.
+    """What the network answered about a task that is not made yet, in the order in which it was asked, each in a file
+    of its own: all that it takes, whatever a solver, a cache or a method remembers of earlier steps, to come to where
+    the task was stopped without asking again.
 
     Args:
-        digest: of the task that makes the state.
+        digest: of the task.
+        every: seconds between two times that answers are written, so that what is made sooner leaves no file; None for
+            `EVERY`.
+
+    Attributes:
+        replayed: samples that were answered from files. replaying: whether the last answer was.
     """
 
-    def __init__(self, directory: RunDirectory, digest: str) -> None:
-        self.folder, self.digest = directory.segments, digest
+    def __init__(self, directory: RunDirectory, digest: str, every: float | None = None) -> None:
+        self.folder, self.queue = directory.segments, directory.queue
+        self.digest, self.every = digest, EVERY if every is None else every
+        self.replayed, self.replaying = 0, False
+
+    @contextmanager
+    def answering(self) -> Iterator[Answers]:
+        """What the network's answers go through while the task is made."""
+        numbers, there = itertools.count(), {*self.kept()}
+        new, wrote = dict[int, Tensor](), time.monotonic()
+
+        def write() -> None:
+            nonlocal wrote
+            wrote = time.monotonic()
+            with suppress(LostError):  # which the task itself will come upon
+                for number in [*new]:
+                    # One that is not finite ends the task, which may be asked for again.
+                    if bool((velocity := new.pop(number)).isfinite().all()):
+                        self.write(number, velocity)
+
+        def answer(ask: Callable[[], Tensor]) -> Tensor:
+            number = next(numbers)
+            self.replaying = (path := self.path(number)) in there
+            if self.replaying:
+                self.replayed += len(kept := load_latents(path))
+                return kept
+            velocity = ask()
+            # A derivative's is no tensor of its own; it is asked for again.
+            if not torch._C._functorch.is_functorch_wrapped_tensor(velocity):  # pyright: ignore[reportAttributeAccessIssue]
+                new[number] = velocity.to("cpu", copy=True)
+            if time.monotonic() - wrote >= self.every:
+                write()
+            return velocity
+
+        try:
+            yield answer
+        except (KeyboardInterrupt, SystemExit, HandedOver):
+            write()
+            raise
 
     def path(self, evaluation: int) -> Path:
         """Where one is kept."""
@@ -165,22 +214,20 @@ class Velocities:
             "segment", "velocity"
         )
 
-    def read(self, evaluation: int) -> Tensor | None:
-        """One of them; None if it was never made. Raises InputError as `load_latents`."""
-        path = self.path(evaluation)
-        return load_latents(path) if path.exists() else None
-
     def write(self, evaluation: int, velocity: Tensor) -> None:
-        """Keep one."""
-        save_latents(self.path(evaluation), velocity)
+        """Keep one. Raises LostError as `fence`."""
+        save_latents(self.path(evaluation), velocity, lambda: self.queue.fence(self.digest))
 
     def kept(self) -> list[Path]:
         """The files that are there."""
         return list(self.folder.glob(f"velocity_*_{self.digest[:12]}.safetensors"))
 
-    def remove(self) -> None:
-        """Once the state is there."""
-        for path in self.kept():
+
+def drop_velocities(directory: RunDirectory, digests: Iterable[str]) -> None:
+    """Remove those of tasks, once what they lead to is there."""
+    names = {name[:12] for name in digests}
+    for path in directory.segments.glob("velocity_*.safetensors"):
+        if path.stem.rpartition("_")[2] in names:
             path.unlink(missing_ok=True)
 
 

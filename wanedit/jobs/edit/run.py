@@ -22,12 +22,19 @@ from wanedit.metrics.functional.reach import Reach, ReachSeries
 from wanedit.progress import counted, counting
 from wanedit.runtime import launch, leftovers
 from wanedit.runtime.claims import LostError
-from wanedit.runtime.cost import LOSSLESS_SHARE, require_memory
+from wanedit.runtime.cost import LOSSLESS_SHARE, latent_bytes, require_memory
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
 from wanedit.runtime.events import append_event, attended, number, progress_bars, read_events, recorded_steps
 from wanedit.runtime.options import describe
 from wanedit.runtime.outputs import film_metadata
-from wanedit.runtime.predict import paced, predict, save_latents, write_piece
+from wanedit.runtime.predict import (
+    Velocities,
+    drop_velocities,
+    paced,
+    predict,
+    save_latents,
+    write_piece,
+)
 from wanedit.runtime.preview import Previews
 from wanedit.runtime.record import FinishedRun, record_start, recorded_config
 from wanedit.runtime.settings import MODEL_FIELDS
@@ -228,7 +235,10 @@ def _prepare(plan: EditPlan, directory: RunDirectory) -> bool:
     # The source in its own size and the result: what a plan leaves in the file, restoring needs at once.
     copies = 1 if complete or plan.settings.restore == "none" else 2
     require_memory(len(frames), (frames.shape[1], frames.shape[2]), copies, "this edit")
-    directory.require_space(int(2 * plan.task.pictures.frames.nbytes * LOSSLESS_SHARE) + (1 << 20))
+    velocities = plan.rehearsal.evaluations * latent_bytes(plan.task)
+    directory.require_space(
+        velocities + int(2 * plan.task.pictures.frames.nbytes * LOSSLESS_SHARE) + (1 << 20)
+    )
     record_start(
         directory,
         plan.asked,
@@ -259,6 +269,9 @@ def sample(
     shown = ("r_k_norm", "v_diff_norm", "delta_v_norm", "alpha_h", "keyframe_error")
     config, seen = plan.config, 0
     previews = Previews(directory, plan.model, config.preview, config.preview_in_terminal)
+    velocities = Velocities(directory, plan.task.digest)
+    if config.force_regenerate:
+        drop_velocities(directory, [plan.task.digest])
     with counting("editing", "steps", plan.rehearsal.steps) as advance:
 
         def on_step(clip: int, step: Step, metrics: Metrics) -> None:
@@ -285,8 +298,9 @@ def sample(
                 "frames": len(clip.frames),
                 "tokens": clip.tokens,
                 "evaluations": clip.evaluations,
+                **({"replayed": velocities.replayed} if velocities.replayed else {}),
                 "seconds": round(clip.seconds, 3),
-                **paced(clip.tokens * clip.evaluations, clip.seconds),
+                **paced(clip.tokens * (clip.evaluations - velocities.replayed), clip.seconds),
                 "digest": clip.digest,
                 # |x0_hat[K] - x_e| / |x_e| of the last step that measured it.
                 "keyframe_error": measured[-1] if measured else None,
@@ -296,6 +310,7 @@ def sample(
             append_event(directory.metrics, line)
             Manifest(directory).record(clip.digest, entry)
             previews.remove(name)
+            drop_velocities(directory, [clip.digest])
 
         def watch(digest: str, step: Step, clean: Tensor) -> None:
             previews.show(segment_file(0, digest), step, clean)
@@ -306,7 +321,9 @@ def sample(
         if isinstance(plan.model, OutsideModel):
             module = OutsideEditor(plan.model, plan.method, plan.settings, on_step, watch)
         else:
-            module = FlowMatchingEditor(plan.model, plan.method, plan.settings, on_step, watch)
+            module = FlowMatchingEditor(
+                plan.model, plan.method, plan.settings, on_step, watch, lambda digest: velocities.answering()
+            )
         predict(module, [plan.task], save, plan.config, world)
 
 

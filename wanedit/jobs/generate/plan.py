@@ -883,10 +883,12 @@ def announce(plan: Plan, todo: Todo, tell: Say) -> None:
 
 
 def space_needed(plan: Plan, todo: Todo) -> int:
-    """Bytes of disk for what a run makes. Of a state every velocity is kept until it is made."""
+    """Bytes of disk for what a run makes, and for the velocities that are kept of what is being made."""
     states = [one for one in todo.together for _ in range(1 + plan.velocities_of(one))]
     sampled = (*todo.segments, *todo.bridges, *states)
-    return disk_bytes(sampled, todo.pieces, plan.timeline.num_frames, plan.size)
+    answers = [plan.evaluations_of(one) * latent_bytes(one) for one in (*todo.segments, *todo.bridges)]
+    begun = sum(sorted(answers)[-for_segments(plan.config, todo).num_gpus :])
+    return begun + disk_bytes(sampled, todo.pieces, plan.timeline.num_frames, plan.size)
 
 
 def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from wanedit.errors import InputError
+from wanedit.errors import HandedOver, InputError
 from wanedit.files import Json, OnDisk, digest, system_errors
 from wanedit.flow.path import Step
 from wanedit.interrupts import interruptible
@@ -31,7 +31,7 @@ from wanedit.jobs.generate.plan import (
     with_takes,
 )
 from wanedit.jobs.generate.repair import repair_of, repaired
-from wanedit.lit.tasks import CoDenoising, DecodedPiece, NamedWork, SampledSegment, cost
+from wanedit.lit.tasks import Answers, CoDenoising, DecodedPiece, NamedWork, SampledSegment, asked, cost
 from wanedit.runtime import launch, leftovers, workers
 from wanedit.runtime.claims import Crewed, Pulled
 from wanedit.runtime.directory import Manifest, RunDirectory, segment_file
@@ -45,7 +45,14 @@ from wanedit.runtime.events import (
 )
 from wanedit.runtime.inputs import KeyframesLike
 from wanedit.runtime.launch import World
-from wanedit.runtime.predict import Velocities, paced, predict, write_latents, write_piece
+from wanedit.runtime.predict import (
+    Velocities,
+    drop_velocities,
+    paced,
+    predict,
+    write_latents,
+    write_piece,
+)
 from wanedit.runtime.preview import Previews
 from wanedit.runtime.record import (
     FinishedRun,
@@ -252,10 +259,10 @@ def _decide(
     directory.require_space(space_needed(plan, todo))
     # What is made anew, or is damaged, would else be found complete.
     Manifest(directory).forget({*todo.digests})
-    for task in plan.together:
-        # Of a state that is there, which a stop may have left; or not to be gone on from.
-        if task not in todo.together or plan.config.force_regenerate:
-            Velocities(directory, task.digest).remove()
+    # Of what is there, which a stop may have left; or not to be gone on from.
+    drop_velocities(
+        directory, {*plan.digests} - ({*todo.digests} if not plan.config.force_regenerate else set())
+    )
     record_start(
         directory,
         plan.config,
@@ -388,6 +395,13 @@ def sample(
     previews = Previews(directory, plan.folder, config.preview, config.preview_in_terminal)
 
     own: set[str] = set()  # what this process made
+    kept: dict[str, Velocities] = {}
+
+    def keep(name: str) -> contextlib.AbstractContextManager[Answers]:
+        # At each evaluation of a state all of its windows are asked about.
+        kept[name] = Velocities(directory, name, 0 if isinstance(sampled[name], CoDenoising) else None)
+        return kept[name].answering()
+
     ranks = f" on {world.size} ranks" if world.size > 1 else ""
 
     def units_of_others(units: Mapping[str, int]) -> Callable[[], int] | None:
@@ -410,11 +424,12 @@ def sample(
         return Pulled(tasks, queue, lambda: manifest.read().keys(), cost)
 
     def save_latents(made: SampledSegment | None) -> None:
-        if made is None:  # of what ranks made together, on all but the first
+        if made is None:  # handed over; or of what ranks made together, on all but the first
             return
         task = sampled[made.digest]
         entry = write_latents(directory, latents_file(task), made, task.sampled_frames, world.rank)
         together = isinstance(task, CoDenoising)
+        replayed = kept[made.digest].replayed if made.digest in kept and not together else 0
         line = {
             "event": task.kind,
             "digest": made.digest,
@@ -425,8 +440,9 @@ def sample(
             "steps": len(task.levels(schedule)),
             "evaluations": plan.evaluations_of(task) if together else made.evaluations,
             **({} if together else {"evaluations_saved": plan.uncached(task) - made.evaluations}),
+            **({"replayed": replayed} if replayed else {}),
             "seconds": round(made.seconds, 3),
-            **paced(made.tokens * made.evaluations, made.seconds),
+            **paced(made.tokens * (made.evaluations - replayed), made.seconds),
             "latent_rms": round(float(made.latents.square().mean().sqrt()), 5),
             **attended(plan.settings.attention, made.off_sdpa),
         }
@@ -435,6 +451,7 @@ def sample(
         manifest.record(made.digest, replace(entry, take=task.take, original=task.original))
         own.add(made.digest)
         previews.remove(latents_file(task))
+        drop_velocities(directory, [made.digest])
 
     def save_piece(piece: DecodedPiece) -> None:
         task = decoded[piece.digest]
@@ -461,27 +478,32 @@ def sample(
                 queue.step = step + 1
                 stepped()
                 follow()
+                if (begun := kept.get(queue.task)) is None:
+                    return
+                try:
+                    queue.stepped(step + 1, len(sampled[queue.task].levels(schedule)), begun.replaying)
+                except HandedOver:
+                    stepped(-queue.step)  # counted by who goes on
+                    raise
 
             def watch(digest: str, step: Step, clean: Tensor) -> None:
                 previews.show(latents_file(sampled[digest]), step, clean)
 
             for task in todo.together:
-                windows, velocities = len(task.windows), Velocities(directory, task.digest)
 
-                def on_state(index: int, step: int, windows: int = windows) -> None:
+                def on_state(index: int, step: int, windows: int = len(task.windows)) -> None:
                     queue.step = windows * (step + 1)
                     stepped(windows)
                     follow()
 
-                kept = velocities.read, velocities.write
-                one = CoDenoiser(plan.folder, plan.settings, on_state, *kept, watch)
+                one = CoDenoiser(plan.folder, plan.settings, on_state, watch, keep)
                 for _ in _turns(pulled([task]), world):
                     predict(one, [task], save_latents, config, world, together=True)
                     launch.barrier(world)
-                if world.rank == 0:
-                    velocities.remove()
-            chain = FLF2VChain(plan.folder, plan.settings, on_step, decodes=False, watch=watch)
             together = config.sequence_parallel
+            # The ranks of a crew would have to go on from one place.
+            through = keep if together == 1 else asked
+            chain = FLF2VChain(plan.folder, plan.settings, on_step, decodes=False, watch=watch, kept=through)
             chain.crew = launch.crew_of(world, together, plan.settings.guided)
             for stage in filter(None, (todo.segments, todo.bridges)):
                 tasks = pulled(stage)
