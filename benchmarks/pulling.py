@@ -3,9 +3,9 @@
     python -m benchmarks.pulling --output outputs/pulling.json
 
 Workers take the longest task that nobody has, as `wanedit.runtime.claims.Pulled` does; one that fails is seen to be
-lost a lease later by whoever next looks for a task. Who finds none asks for the one that would be done last, where it
-would be done with it sooner, and goes on from where it stands. No clock runs and no file is written: what is counted is
-what the real queue would ask of the disk.
+lost a lease later by whoever next looks for a task, and goes on from what was kept of it. Who finds none asks for the
+one that would be done last, where it would be done with it sooner, and goes on from where that stands. No clock runs
+and no file is written: what is counted is what the real queue would ask of the disk.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wanedit.runtime.claims import BEATS, BEGINNING, LEASE, LOOK, SOONER
+from wanedit.runtime.predict import EVERY
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def simulate(
         end = now + cost / speeds[i]
         if i in ends and end > ends[i]:
             losses += 1
-            lost.append((ends[i] + LEASE, cost))
+            # What it had kept of the task is not made again.
+            lost.append((ends[i] + LEASE, min(cost, (end - ends[i] + EVERY) * speeds[i])))
             if draw.random() < 0.5:
                 heapq.heappush(events, (ends.pop(i) + 2 * LEASE, i, 0.0))
             continue
