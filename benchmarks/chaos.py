@@ -33,10 +33,10 @@ from unittest import mock
 
 LEASE = 4.0
 WORKERS = 3
-SEGMENTS = 12
+SEGMENTS, STEPS = 12, 8
 # How a worker may be, and how often: most are sound.
 KINDS = {"sound": 12, "slow": 3, "skewed": 3, "full": 1, "weights": 1, "version": 1}
-HANG = 400.0  # seconds that a round may take
+HANG = 1800.0  # seconds that a round may take
 
 
 class Film:
@@ -52,7 +52,7 @@ class Film:
         run.begin(
             GenerationConfig(
                 keyframes=draw(home / "keyframes"), prompt="a square", output=str(root), size="32*32", fps=16,
-                num_inference_steps=3, base_seed=7, cpu_threads=1, decode="apart",
+                num_inference_steps=STEPS, base_seed=7, cpu_threads=1, decode="apart",
             ),
             verbose=False,
         )  # fmt: skip
@@ -72,12 +72,13 @@ class Film:
         """What tells of every task that was done."""
         return (root / "metrics.jsonl").read_text()
 
-    def finished(self, root: Path) -> int:
-        """How many tasks are done."""
+    def done_so_far(self, root: Path) -> int:
+        """How far it is, in steps: a task that is done counts for all of its own."""
         try:
-            return sum(len(path.read_text().splitlines()) for path in root.glob("segments/progress*"))
+            tasks = sum(len(path.read_text().splitlines()) for path in root.glob("segments/progress*"))
         except FileNotFoundError:  # put into progress.json meanwhile
             return 0
+        return STEPS * tasks + len([*root.glob("segments/velocity_*.safetensors")])
 
 
 class Videos:
@@ -103,7 +104,7 @@ class Videos:
             write_png(home / "keyframes" / f"c{k:02d}" / "0000.png", frames[0][..., ::-1])
         settings = {
             "video": str(home / "clips"), "keyframes": str(home / "keyframes"), "prompt": "a square",
-            "output": str(root), "size": "32*32", "num_inference_steps": 3, "base_seed": 7, "cpu_threads": 1,
+            "output": str(root), "size": "32*32", "num_inference_steps": STEPS, "base_seed": 7, "cpu_threads": 1,
         }  # fmt: skip
         found = listed(settings["video"], run.kind_of("integrated"))
         assert found is not None
@@ -122,9 +123,10 @@ class Videos:
         """What tells of every task that was done."""
         return "".join(path.read_text() for path in root.glob("c*/metrics.jsonl"))
 
-    def finished(self, root: Path) -> int:
-        """How many tasks are done."""
-        return len([*root.glob("runs/*/result.json")])
+    def done_so_far(self, root: Path) -> int:
+        """As of a film; two velocities a step."""
+        tasks = len([*root.glob("runs/*/result.json")])
+        return 2 * STEPS * tasks + len([*root.glob("c*/segments/velocity_*.safetensors")])
 
 
 JOBS = {"film": Film(), "many": Videos()}
@@ -267,9 +269,9 @@ def play(job: Film | Videos, home: Path, number: int, seed: int, wanted: dict[st
             pid = forked(root, kind, draw_of.random() < 0.5, log)
             kinds[pid] = kind
             sample(f"{kind} begun", f"{kind} {pid} begins")
-        # A loss for each task that is done at most, so that a slow machine comes to an end, too.
-        if (now_done := job.finished(root)) > done:
-            done, until = now_done, time.monotonic() + draw_of.uniform(0, 2)
+        # A loss for each step that is done at most, so that a slow machine comes to an end, too.
+        if (now_done := job.done_so_far(root)) > done:
+            done, until = now_done, time.monotonic() + draw_of.uniform(0, 1)
         living = [pid for pid, kind in kinds.items() if kind in ("sound", "skewed", "slow")]
         if living and time.monotonic() > until:
             until = math.inf

@@ -395,7 +395,7 @@ class Queue:
         if best is None:
             return
         path = self.folder / f"{best[0].digest[:16]}.asked"
-        with suppress(FileExistsError), path.open("x") as file:
+        with suppress(OSError), path.open("x") as file:  # another asks already; a full disk ends no wait
             self._asks = path
             self._asked.add(best[0].digest)
             file.write(self.own)
