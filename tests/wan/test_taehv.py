@@ -122,3 +122,10 @@ def test_it_is_found_beside_a_model_by_its_name_and_another_file_is_refused(tmp_
     file.write_bytes(b"no tensors")
     with pytest.raises(MissingWeightsError, match=r"taew2_1.safetensors"):
         TinyDecoder(file, LatentSpace())
+
+
+def test_a_file_of_single_numbers_is_none(tmp_path: Path) -> None:
+    tensors = {name: torch.tensor(0.0) for name in shapes(16, WIDTHS, 1)}
+    save_file(tensors, tmp_path / "taew2_1.safetensors")
+    with pytest.raises(MissingWeightsError, match="expected TAEHV's decoder of latents of 16 channels"):
+        TinyDecoder(tmp_path / "taew2_1.safetensors", LatentSpace())

@@ -74,7 +74,9 @@ class TinyDecoder:
     def __init__(self, file: Path, space: LatentSpace) -> None:
         stored = {n: one for n, one in read_file(file).items() if n.startswith("decoder.")}
         behind = [f"decoder.{place}.weight" for place in (FIRST, *(stage[2] for stage in STAGES))]
-        widths = tuple(stored[name].shape[0] if name in stored else 0 for name in behind)
+        widths = tuple(
+            stored[name].shape[0] if name in stored and stored[name].shape else 0 for name in behind
+        )
         last = f"decoder.{LAST}.weight"
         self.patch = space.stride // 8
         expected = shapes(space.channels, widths, self.patch)
