@@ -192,6 +192,8 @@ def test_a_benchmark_end_to_end_goes_on_where_it_stopped(
     words += ["--size", "64*64", "--settings", "quick.yaml", "--sequences", "blackswan"]
     assert main([*words, "--dry_run"]) == 0
     assert "3 runs of `wanedit edit`, 3 to make" in capsys.readouterr().out
+    assert main([*words, "--dry_run", "--launcher", "slurm"]) == 0
+    assert "#SBATCH --job-name=wanedit-davis" in capsys.readouterr().out
     assert not (tmp_path / "outputs").exists()
     assert main(words) == 0
     results = tmp_path / "outputs" / "bench" / "davis" / "results"

@@ -119,7 +119,7 @@ def planned(run: Run, values: Json) -> Json:
         flops = forward_flops(plan.model.config, plan.task.tokens) * passes
         speed = run.speed(plan.model.config, plan.model.name, "edited")
         seconds = flops / speed if speed else None
-        needed = memory(plan.model, plan.task, plan.settings.guidance_scale > 1)
+        needed = memory(plan.model, plan.task, plan.settings.guided, numbers=plan.settings.weights)
         peak = max(needed.encoders, needed.sampling) + BESIDE
     (height, width), frames = plan.task.pictures.frames.shape[1:3], len(plan.task.frames)
     return {

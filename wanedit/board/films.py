@@ -53,7 +53,8 @@ def planned(run: Run, values: Json) -> Json:
     todo, journal = remaining(plan, run.directory), Manifest(run.directory).read()
     flops = sampling_flops(plan.folder.config, todo.segments, plan.evaluations)
     flops += sampling_flops(plan.folder.config, todo.bridges, plan.bridge_evaluations)
-    peak = memory(plan.folder, max(plan.tasks, key=lambda task: task.tokens), plan.settings.guided)
+    longest = max(plan.tasks, key=lambda task: task.tokens)
+    peak = memory(plan.folder, longest, plan.settings.guided, numbers=plan.settings.weights)
     speed = run.speed(plan.folder.config, plan.folder.name, "segment")
     return {
         "fps": float(plan.timeline.fps),

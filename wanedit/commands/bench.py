@@ -48,7 +48,7 @@ def run(settings: Namespace) -> int:
             return 0  # what is edited is not known before
     if dry_run:
         print_bench_plan(config)
-        return 0
+        return launcher.start(config.ablation.runs_folder, dry_run, quiet)
     check_results(config.results_folder)
     write_grid(config, config.folder)
     return ablate.make(config.ablation, launcher, verbose, quiet)
