@@ -28,6 +28,7 @@ from wanedit.runtime.claims import InUseError
 from wanedit.runtime.events import read_events
 from wanedit.runtime.launch import World
 from wanedit.runtime.launchers import work
+from wanedit.runtime.outputs import RECORD_MARK
 from wanedit.runtime.pool import pull
 from wanedit.video import load_image, write_png
 from wanedit.wan.load import hash_files, open_wan
@@ -367,6 +368,41 @@ def test_a_result_that_no_run_wrote_is_made_again(experiment: Path, tmp_path: Pa
     assert run.result(tmp_path) == {"psnr_off": 20.0}
     (run.folder(tmp_path) / "result.json").write_text(text)
     assert run.result(tmp_path) is None
+
+
+def test_a_run_of_which_nothing_is_measured_is_no_result(experiment: Path, tmp_path: Path) -> None:
+    run = expand(load_grid(experiment), experiment)[0]
+    with pytest.raises(InputError, match="nothing was measured of "):
+        run.succeed(tmp_path, {})
+
+
+def test_another_way_to_carry_keyframes_is_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_grid(tmp_path / "e", base={"method": "residual_corrected", "restore": "auto"})
+    unrestored = write_grid(tmp_path / "n", base={"method": "residual_corrected", "restore": "none"})
+
+    def names(folder: Path) -> list[str]:
+        return [run.name for run in expand(load_grid(folder), folder)]
+
+    before = names(folder), names(unrestored)
+    monkeypatch.setattr("wanedit.jobs.ablate.runs.CARRIES", 99)
+    assert (names(folder) == before[0], names(unrestored) == before[1]) == (False, True)
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        "wanedit.flow.methods.residual_corrected.ResidualCorrectedFlow.restored_by", "keyframes"
+    )
+    assert names(folder) != before[0]
+
+
+def test_the_folder_of_another_job_is_left_alone(experiment: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    record = RECORD_MARK + "job: edit\nvideo: a.mp4\n"
+    (folder / "config.yaml").write_text(record)
+    with pytest.raises(InputError, match="holds a run of the job edit"):
+        ablate(AblationConfig(str(experiment), output=str(folder)), verbose=False)
+    assert (folder / "config.yaml").read_text() == record
 
 
 def test_a_failure_ends_an_earlier_result(experiment: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class AblationConfig(PlainValues):
     Attributes:
         job: whose settings these are; a record says it, and no other job takes it.
         experiment: a folder with a grid.yaml.
-        jobs: processes that share the runs on this machine; each has an equal share of the cores.
+        jobs: processes that share the runs on this machine; a run has one thread unless its grid has cpu_threads.
         output: where the runs are kept; null for outputs/ablate and the folder's name. Their results are written into
             the experiment's own folder.
         results: where results are written; null for `results` in the experiment's folder.

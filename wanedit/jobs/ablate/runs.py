@@ -3,19 +3,19 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from wanedit.errors import InputError
 from wanedit.files import digest
-from wanedit.flow.solvers import SOLVERS
 from wanedit.jobs.ablate.clips import BESIDE, Item, fingerprint, make_items, prepare
 from wanedit.jobs.ablate.footage import Masks, read_masks
 from wanedit.jobs.ablate.grid import COLUMNS, JOIN_COLUMNS, Grid, Settings, label_text, merge, points
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.method import build_method, from_outside
+from wanedit.jobs.edit.pictures import decide_output
 from wanedit.jobs.edit.plan import ALGORITHM
 from wanedit.jobs.evaluate.metric import METRICS, Inputs, SceneTruth, measure
 from wanedit.jobs.evaluate.run import flat
@@ -28,10 +28,12 @@ from wanedit.runtime.events import number
 from wanedit.runtime.options import describe
 from wanedit.runtime.pool import Member
 from wanedit.runtime.record import FinishedRun, read_run
-from wanedit.runtime.settings import FINAL_NAME, TrackingSettings, check_values
+from wanedit.runtime.settings import FINAL_NAME, TrackingSettings, check_values, registered_at
 from wanedit.tracking.guard import METRICS_CSV, NAME_LIMIT
 from wanedit.tracking.record import write_metrics_csv
 from wanedit.tracking.runs import track_measures
+from wanedit.video.restoring import CARRIED
+from wanedit.video.restoring import VERSION as CARRIES
 from wanedit.wan.load import hash_files
 
 # Raised when a change to what is measured makes earlier results another thing.
@@ -140,12 +142,24 @@ def expand(grid: Grid, folder: Path, items: int | None = None) -> list[Run]:
 
 
 def _code(config: EditConfig | GenerationConfig) -> Settings:
-    """What decides a run's result that is not the package's own, by what it is; empty for nothing."""
+    """What decides a run's result and is in no setting: what is not the package's own, and by what an edit's keyframes
+    are carried; empty for nothing."""
+    found: Settings = {}
+    for name in (f.name for f in fields(config)):
+        registry, value = registered_at(type(config), name), getattr(config, name)
+        # A method and its controller have files of their options, too.
+        if registry is None or name in (*LOGGED, "method", "controller") or value in (None, "auto"):
+            continue
+        if code := registry.code(value):
+            found[name] = code
     if isinstance(config, EditConfig):
-        described = describe(build_method(config))
-        return {"method": described} if from_outside(described) else {}
-    code = SOLVERS.code(config.solver) if config.solver else ""
-    return {"solver": code} if code else {}
+        method = build_method(config)
+        described = describe(method)
+        found |= {"method": described} if from_outside(described) else {}
+        # What auto is, and what is made of a kind, was another in earlier versions.
+        if (restored := decide_output(config, method).restore) in CARRIED:
+            found["restore"] = [restored, CARRIES]
+    return found
 
 
 def _checked(command: str, settings: Settings, labels: Settings) -> EditConfig | GenerationConfig:
@@ -155,7 +169,7 @@ def _checked(command: str, settings: Settings, labels: Settings) -> EditConfig |
     try:
         config = _config(command, settings)
         if isinstance(config, EditConfig):
-            build_method(config)
+            decide_output(config, build_method(config))
     except InputError as error:
         place = ", ".join(f"{name} {value}" for name, value in labels.items())
         raise InputError(f"grid at {place}: {error}") from None
