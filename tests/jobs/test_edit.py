@@ -471,11 +471,11 @@ def test_a_full_disk_is_seen_first(run_edit: EditRun, monkeypatch: pytest.Monkey
 
 def test_an_edit_and_a_generation_do_not_share_a_folder(run: Run, run_edit: EditRun, tmp_path: Path) -> None:
     run_edit(method="copy_source", controller="residual")
-    with pytest.raises(InputError, match="holds a run of `wanedit edit`"):
+    with pytest.raises(InputError, match="holds a run of the job edit"):
         run()
     (tmp_path / "out" / "config.yaml").unlink()
     run(num_inference_steps=1)
-    with pytest.raises(InputError, match="holds a run of `wanedit generate`"):
+    with pytest.raises(InputError, match="holds a run of the job generate"):
         run_edit()
 
 

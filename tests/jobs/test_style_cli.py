@@ -269,7 +269,7 @@ def test_a_folder_of_another_job_is_left_alone(
     words = ["style", str(film), "--style.description", "ink", "--indices", "0", "--quiet"]
     for dry in ([], ["--dry_run"]):
         assert main([*words, "--out", str(tmp_path), *dry]) == 2
-        assert "holds a run of `wanedit edit`" in capsys.readouterr().err
+        assert "holds a run of the job edit" in capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "styled")]) == 0
     # A record is a configuration, of this job alone.
     own = ["--config", str(tmp_path / "styled" / "config.yaml"), "--dry_run"]

@@ -15,9 +15,10 @@ from tests.runs import command, run_cli, start_process
 from wanedit import EditConfig, EditResult, GenerationConfig, GenerationResult
 from wanedit.errors import InputError
 from wanedit.jobs.edit.run import begin as begin_edit
+from wanedit.jobs.edit.run import edit
 from wanedit.jobs.generate.run import begin
 from wanedit.runtime.claims import LEASE_VARIABLE
-from wanedit.runtime.launchers import Actor, run_actors, slurm_script, submit
+from wanedit.runtime.launchers import Actor, run_actors, slurm_script, submit, work
 from wanedit.runtime.record import read_settings, recorded_config
 from wanedit.video import read_frames
 
@@ -159,3 +160,25 @@ def test_an_edit_is_handed_to_ray(edit_config: Callable[..., EditConfig], edited
     assert said == [f"{config.folder}: complete"]
     made = read_frames(next((config.folder / "segments").glob("*.mkv")))
     assert np.array_equal(made, edited.frames)
+
+
+def test_an_edit_that_is_begun_anew_is_made_anew_by_who_goes_on(
+    edit_config: Callable[..., EditConfig],
+) -> None:
+    config = edit_config(method="copy_source", controller="residual")
+    edit(config, verbose=False)
+    (made,) = (config.folder / "segments").glob("*.mkv")
+    before = made.stat().st_mtime_ns
+    begin_edit(config, verbose=False)
+    work(config.folder, verbose=False)
+    assert made.stat().st_mtime_ns == before
+    begin_edit(replace(config, force_regenerate=True), verbose=False)
+    work(config.folder, verbose=False)
+    assert made.stat().st_mtime_ns > before
+
+
+def test_what_several_processes_take_is_not_said_of_one(keyframes, tmp_path: Path) -> None:
+    told = run_cli(*command(keyframes, tmp_path / "out", "--launcher=slurm", "--num_gpus=2"))
+    assert (told.code, "num_gpus is 2, launcher is slurm; expected workers" in told.err) == (2, True), (
+        told.err
+    )

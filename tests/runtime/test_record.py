@@ -63,7 +63,7 @@ def test_no_job_takes_up_an_old_record_of_another(
     made = {"generate": finished.video, "edit": edited.video}[job]
     folder = as_of_before(made.parent, tmp_path / "old", job).parent
     config = {"generate": GenerationConfig, "edit": EditConfig}[other](output=str(folder))
-    with pytest.raises(InputError, match=f"holds a run of `wanedit {job}`"):
+    with pytest.raises(InputError, match=f"holds a run of the job {job}"):
         resolve_seed(config, RunDirectory(config.folder, config.final_path))
 
 

@@ -97,14 +97,15 @@ def status(directory: RunDirectory) -> Status:
     parts, left, failures = [], 0.0, 0
     for what, names in (start.stages or ({"edit": [start.edit]} if start.edit else {})).items():
         ended = outcomes(directory.root, [name for name in names if name not in journal])
-        seconds = {name: journal[name].seconds for name in names if name in journal}
-        seconds |= {name: one.seconds for name, one in ended.items()}
+        seconds = [journal[name].seconds for name in names if name in journal]
+        seconds += [one.seconds for one in ended.values() if one.error is None]
         failed = sum(one.error is not None for one in ended.values())
         failures += failed
+        done = len(seconds) + failed
         if names:
-            parts.append(f"{len(seconds)} of {len(names)} {what}" + f" ({failed} failed)" * (failed > 0))
+            parts.append(f"{done} of {len(names)} {what}" + f" ({failed} failed)" * (failed > 0))
         if seconds:
-            left += (len(names) - len(seconds)) * fmean(seconds.values())
+            left += (len(names) - done) * fmean(seconds)
     busy = sum(worker is not None and bool(worker.task) and not lost for worker, _, lost in workers.values())
     words = ", ".join(parts) or "no task on record"
     if directory.film_sha256() is not None:

@@ -148,6 +148,18 @@ def _no_gpu(config: RunSettings) -> InputError:
     )
 
 
+def require_device(gpu: int) -> None:
+    """Raise InputError for a GPU that this machine does not have."""
+    import torch
+
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not 0 <= gpu < available:
+        raise InputError(
+            f"gpu {gpu} asked for; this machine has {available} GPU(s)"
+            + (f": expected 0 … {available - 1}" if available else ". Leave gpu out to work on the CPU")
+        )
+
+
 def choose_devices(config: RunSettings, world: World) -> tuple[str, list[int] | int]:
     """Accelerator and devices for Lightning.
 

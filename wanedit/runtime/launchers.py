@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from wanedit.errors import InputError, ResourceError, WaneditError
-from wanedit.files import Json, file_sha256
+from wanedit.files import Json, at_home, file_sha256
+from wanedit.runtime import launch
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.record import job_part, read_settings, recorded_job
 from wanedit.runtime.settings import FINAL_NAME, canonical
+from wanedit.video.formats import FORMATS
 
 if TYPE_CHECKING:
     import submitit
@@ -42,10 +44,20 @@ def work(root: Path, gpu: int | None = None, verbose: bool = True) -> Made:
         verbose: print what the run tells, and progress bars.
 
     Raises:
-        InputError: the folder holds no run, or one that is made in one go. Besides as the job.
+        InputError: the folder holds no run, one that was begun elsewhere, or one that is made in one go; or there is no
+            such device. Besides as the job.
     """
     record = canonical(read_settings(root / "config.yaml"))
     job = recorded_job(record)
+    output = at_home(str(record.get("output", root)))
+    home = output.with_suffix(".wanedit") if output.suffix.lower() in FORMATS else output
+    if not (home.is_dir() and home.samefile(root)):
+        raise InputError(
+            f"run: {root} was begun as {home}, where its record has it; expected it there, or its own command with "
+            f"--output {root}"
+        )
+    if gpu is not None:
+        launch.require_device(gpu)
     if (on := job_part(job, "work")) is None:
         raise InputError(
             f"run: {root} is of `wanedit {job}`, which is made in one go; run its command again instead"

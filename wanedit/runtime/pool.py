@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import re
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from wanedit.errors import InputError, ResourceError, WaneditError
 from wanedit.files import Json, digest, read_json, system_errors, write_text
@@ -28,7 +29,7 @@ from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import counting_together, events_of, progress_bars, read_events
 from wanedit.runtime.launch import World
 from wanedit.runtime.outputs import check_outputs
-from wanedit.runtime.record import another_run, record_start
+from wanedit.runtime.record import another_run, own_record, record_start
 from wanedit.runtime.settings import FINAL_NAME, IsDataclass
 
 # What the system refuses a process whatever run it is at: the run has not failed, and another process may make it.
@@ -90,7 +91,13 @@ class Member(ABC):
             check_outputs(theirs, recorded=directory.recorded)
 
     def succeed(self, root: Path, measures: Mapping[str, float], seconds: float = 0.0) -> None:
-        """Write what was measured, and how long all of it took: from now on the run is complete."""
+        """Write what was measured, and how long all of it took: from now on the run is complete.
+
+        Raises:
+            InputError: nothing was, by which no run is known as complete.
+        """
+        if not measures:
+            raise InputError(f"nothing was measured of {self.title}; expected a number at least")
         self._write(root, RESULT, {"measures": dict(measures), "seconds": round(seconds, 3)})
         (self.folder(root) / FAILURE).unlink(missing_ok=True)
 
@@ -139,6 +146,14 @@ def outcomes(root: Path, names: Sequence[str]) -> dict[str, Outcome]:
     return found
 
 
+@runtime_checkable
+class OfAJob(IsDataclass, Protocol):
+    """Settings that say whose they are."""
+
+    @property
+    def job(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class _Task:
     """A run as the queue knows it."""
@@ -173,7 +188,7 @@ class Pool(ABC, Generic[Run]):
     label = "runs"
 
     def __init__(
-        self, root: Path, final: Path, config: IsDataclass, runs: Sequence[Run], anew: bool = False
+        self, root: Path, final: Path, config: OfAJob, runs: Sequence[Run], anew: bool = False
     ) -> None:
         self.root, self.final, self.config, self.anew = root, final, config, anew
         self.runs: dict[str, Run] = {}
@@ -299,6 +314,10 @@ def _decide(pool: Pool[Run], directory: RunDirectory, stack: ExitStack) -> tuple
     if helps:
         anew = any(start.anew for start in _starts(directory)[-1:])
         return [name for name in names if name not in pool.ended()], anew
+    own_record(pool.config.job, directory)  # raises for one of another job
+    # What was to be made anew and is not yet, still is: what is in its folder is of before.
+    unfinished = directory.film_sha256() is None
+    anew = pool.anew or any(start.anew and unfinished for start in _starts(directory)[-1:])
     # What stands in `final` is the job's to know.
     check_outputs([directory.config])
     check_outputs(directory.tables, recorded=directory.recorded)
@@ -314,11 +333,9 @@ def _decide(pool: Pool[Run], directory: RunDirectory, stack: ExitStack) -> tuple
     for run in todo:
         run.forget(pool.root)
     to_make = [run.name for run in todo]
-    record_start(
-        directory, pool.config, anew=pool.anew, to_make=to_make, keeps=names, stages={pool.label: names}
-    )
+    record_start(directory, pool.config, anew=anew, to_make=to_make, keeps=names, stages={pool.label: names})
     directory.queue.say("begins")
-    return to_make, pool.anew
+    return to_make, anew
 
 
 def begin(pool: Pool[Run]) -> None:
@@ -431,7 +448,8 @@ def in_children(pool: Pool[Run], queue: Queue, count: int, anew: bool, news: Cal
                 # loky's words end with "{EXIT(9)}" or "{SIGKILL(-9)}".
                 name, code = (re.findall(r"(\w+)\((-?\d+)\)", str(error)) or [("?", "?")])[-1]
                 how = f"signal {name}" if code.startswith("-") else f"exit code {code}"
-                here = [one for one in queue.workers().values() if one and one.machine == queue.machine]
+                # Of this host: containers on one machine have processes of one number.
+                here = [one for one in queue.workers().values() if one and one.host == socket.gethostname()]
                 died_at = [one.task for one in here if one.pid == pid and one.task in pool.runs]
                 for task in died_at:
                     pool.runs[task].fail(pool.root, f"its process ended with {how}")

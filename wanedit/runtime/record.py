@@ -101,8 +101,7 @@ def own_record(job: str, directory: RunDirectory) -> Json:
     record = _read_record(directory)
     if record and (other := recorded_job(record)) != job:
         raise InputError(
-            f"output {directory.root} holds a run of `wanedit {other}`, which would be overwritten; choose another "
-            "output"
+            f"output {directory.root} holds a run of the job {other}, which would be overwritten; choose another output"
         )
     return record
 

@@ -255,6 +255,9 @@ def _prepare(plan: EditPlan, directory: RunDirectory) -> bool:
         else {"start": float(plan.sound.start), "seconds": float(plan.sound.seconds)},
         edit=plan.task.digest,
     )
+    if plan.config.force_regenerate:
+        # Whoever goes on with it, elsewhere or later, makes it anew, too.
+        Manifest(directory).forget({plan.task.digest})
     return complete
 
 
