@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,10 +21,14 @@ from tests.runs import EDIT, Inputs, moving_square, run_cli
 from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.run import edit
-from wanedit.jobs.many.run import kind_of
+from wanedit.jobs.evaluate import METRICS
+from wanedit.jobs.many.run import Many, kind_of, many
 from wanedit.runtime.claims import Queue
+from wanedit.runtime.directory import RunDirectory
+from wanedit.runtime.inputs import with_model
 from wanedit.runtime.launchers import work
-from wanedit.runtime.many import its_own, listed
+from wanedit.runtime.many import Found, its_own, listed
+from wanedit.runtime.record import read_settings, recorded_config, write_record
 from wanedit.video import read_frames, write_lossless
 
 # Which asks no model.
@@ -217,7 +222,11 @@ def test_a_folder_of_pictures_and_a_film_are_one(inputs: Inputs, clips: Path, tm
     for one in (str(inputs.video), str(clips / "pictures"), "", "gone", "a\0b"):
         assert listed(one, edits) is None
     (tmp_path / "empty").mkdir()
-    assert listed(str(tmp_path / "empty"), edits) is None
+    with pytest.raises(InputError, match="empty holds nothing; expected the pictures of one video, or films"):
+        listed(str(tmp_path / "empty"), edits)
+    (tmp_path / "empty" / "day 1").mkdir()
+    with pytest.raises(InputError, match="empty holds none but day 1; expected"):
+        listed(str(tmp_path / "empty"), edits)
     (clips / "run").mkdir()
     (clips / "run" / "metrics.jsonl").touch()
     names = {
@@ -233,7 +242,7 @@ def test_a_folder_of_pictures_and_a_film_are_one(inputs: Inputs, clips: Path, tm
         ("[a.mp4]", "holds no list of settings"),
         ("[]", "holds no list of settings"),
         ("[{prompt: a}]", "entry 1 has no video; expected one, or a run"),
-        ("[{video: a.mp4}, {video: b/a.mov}]", "has 'a' twice; expected a `name` of its own"),
+        ("[{video: a.mp4}, {video: b/a.mov}]", "has 'a' twice; expected a list with a `name` of its own"),
         ("[{video: a.mp4, name: ../a}]", "the name '../a' is no folder's"),
         ("[{video: runs.mp4}]", "the name 'runs' is no folder's"),
     ],
@@ -270,3 +279,238 @@ def test_what_one_lacks_is_told_by_its_name(edit_all: Callable[..., Any], tmp_pa
 def test_one_video_is_the_work_of_one_process(words: list[str], message: str, inputs: Inputs) -> None:
     told = run_cli(words[0], str(inputs.video), *words[1:])
     assert (told.code, message in told.err) == (2, True), told.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("output: elsewhere", "one: output is of all videos at once; expected it beside the list"),
+        ("out: elsewhere", "one: output is of all videos at once"),
+        ("force_regenerate: true", "one: force_regenerate is of all videos at once"),
+        ("gpu_id: 1", "one: gpu_id is of all videos at once"),
+        ("style: oil", "one: style is 'oil'; expected its parts, such as {description: words}"),
+        ("cache: easycache, cache_options: {treshold: 1}", "one: cache easycache has no option 'treshold'"),
+        ("method: residual_corrected, long_source: error, num_frames: 99999", "one: "),
+        ("1: 2", "holds no list of settings"),
+        ("name: 0", "the name 0 is no folder's"),
+        ("name: slurm", "the name 'slurm' is no folder's beside runs, slurm"),
+        ("name: ''", "the name '' is no folder's"),
+    ],
+)
+def test_what_one_cannot_have_is_told_before_any_is_made(
+    setting: str, message: str, clips: Path, tmp_path: Path
+) -> None:
+    keyframes = clips.parent / "keyframes" / "one"
+    entry = f"{{video: {clips / 'one.mkv'}, keyframes: {keyframes}, {setting}}}"
+    (tmp_path / "list.yaml").write_text(f"[{entry}]")
+    flags = [flag for flag in FLAGS if flag.partition("=")[0].strip("-") not in setting]
+    told = run_cli("edit", str(tmp_path / "list.yaml"), *flags, "--output", str(tmp_path / "out"))
+    assert (told.code, message in told.err, "Traceback" in told.err) == (2, True, False), told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_for_all_is_refused(edit_all: Callable[..., Any], tmp_path: Path) -> None:
+    told = edit_all("--gpu_id=0")
+    assert (told.code, "gpu_id is 0 for many videos, which take the GPUs in turn" in told.err) == (2, True), (
+        told.err
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.fault(34)
+def test_a_worker_without_its_device_fails_nothing(
+    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wanedit.runtime.launchers.submit", lambda *given: [SimpleNamespace(job_id="1_0")])
+    assert edit_all("--launcher=slurm").code == 0
+    root = tmp_path / "out"
+    told = run_cli("work", str(root), "--gpu=77")
+    assert (told.code, "gpu 77 asked for; this machine has" in told.err) == (2, True), told.err
+    told = run_cli("work", str(root), "--gpu=0", "--launcher=slurm")
+    assert (told.code, "gpu is 0 for several processes" in told.err) == (2, True), told.err
+    assert not list(root.rglob("failure.json"))
+    # Nor does one make all of it at the place where it was before.
+    moved = shutil.copytree(root, tmp_path / "moved")
+    told = run_cli("work", str(moved))
+    assert (told.code, f"{moved} was begun as {root}" in told.err) == (2, True), told.err
+    assert not list(root.rglob("result.json"))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_what_was_to_be_made_anew_is_by_who_goes_on(
+    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert edit_all().code == 0
+    real, anew = kind_of("integrated").make, list[bool]()
+
+    def make(values: Any, *given: Any) -> Any:
+        if len(anew) == 1:
+            monkeypatch.setattr("wanedit.jobs.integrated.many.make", again)
+            raise ResourceError("full") from OSError(errno.ENOSPC, "full")
+        return again(values, *given)
+
+    def again(values: Any, *given: Any) -> Any:
+        anew.append(bool(values.get("force_regenerate")))
+        return real(values, *given)
+
+    monkeypatch.setattr("wanedit.jobs.integrated.many.make", make)
+    assert edit_all("--force_regenerate").code == 4
+    assert anew == [True]
+    assert work(tmp_path / "out", verbose=False).failed == 0
+    assert anew == [True] * 3
+    # Once all are, nothing more is.
+    assert "0 to make" in edit_all().out
+
+
+def test_what_a_folder_holds_besides_is_told(
+    edit_all: Callable[..., Any], clips: Path, tmp_path: Path
+) -> None:
+    (clips / "c.txt").touch()
+    (clips / "day 2").mkdir()
+    (clips / "day 2" / "three.mkv").touch()
+    planned = edit_all("--dry_run")
+    assert f"left out of {clips}, since they are no films or folders of pictures: c.txt, day 2" in planned.out
+    assert "3 videos, results in" in planned.out, planned.err
+    assert "note: " not in edit_all("--dry_run", "--quiet").out
+    Image.new("RGB", (8, 8)).save(clips / "cover.png")
+    told = edit_all("--dry_run")
+    assert "holds pictures (cover.png), as of one video, and films (one.mkv, two.mkv)" in told.err, told.out
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_output_may_lie_in_the_folder_and_is_no_video(clips: Path, tmp_path: Path) -> None:
+    words = ["evaluate", str(clips), "--metrics=none", "--output"]
+    for _ in range(2):
+        done = run_cli(*words, str(clips / "measured"))
+        assert (done.code, "3 of 3 are made" in done.out) == (0, True), done.err
+    told = run_cli(*words, str(clips))
+    assert (told.code, f"output {clips} is also the folder of the videos" in told.err) == (2, True), told.err
+    assert not (clips / "config.yaml").exists()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_run_is_named_by_its_film_too(edit_all: Callable[..., Any], tmp_path: Path) -> None:
+    assert edit_all("--verbose").out.splitlines()[0] == "one: to make"
+    film = tmp_path / "out" / "one" / "output_final.mp4"
+    (tmp_path / "runs.yaml").write_text(yaml.safe_dump([{"run": str(film), "name": "it"}]))
+    done = run_cli(
+        "evaluate", str(tmp_path / "runs.yaml"), "--metrics=none", "--output", str(tmp_path / "measured")
+    )
+    assert (done.code, [*table(tmp_path / "measured")]) == (0, ["it"]), done.err
+
+
+OWN_METRIC = """
+from wanedit.jobs.evaluate.metric import Metric
+
+
+class Mine(Metric):
+    plain = ("value",)
+
+    def compute(self):
+        return {"value": %d.0}
+"""
+
+
+@pytest.mark.usefixtures("in_process")
+def test_code_of_ones_own_is_found_from_anywhere_and_known_by_its_content(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "metric_of_many.py").write_text(OWN_METRIC % 1)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr("wanedit.runtime.launchers.submit", lambda *given: [SimpleNamespace(job_id="1_0")])
+    monkeypatch.chdir(home)
+    root = tmp_path / "out"
+    words = ["evaluate", str(clips), "--metrics=metric_of_many:Mine", "--output", str(root)]
+    begun = run_cli(*words, "--launcher=slurm")
+    assert begun.code == 0, begun.err
+    assert yaml.safe_load((root / "config.yaml").read_text())["module_folders"] == [str(home)]
+    # As in another process, elsewhere.
+    monkeypatch.chdir("/")
+    sys.path[:] = [folder for folder in sys.path if folder != str(home)]
+    del sys.modules["metric_of_many"]
+    assert work(root, verbose=False).failed == 0
+    assert [line["metric_of_many:Mine/value"] for line in table(root).values()] == ["1.0"] * 3
+    (home / "metric_of_many.py").write_text(OWN_METRIC % 2)
+    METRICS.renew("metric_of_many:Mine")
+    monkeypatch.chdir(home)
+    assert "3 to make" in run_cli(*words).out
+    assert [line["metric_of_many:Mine/value"] for line in table(root).values()] == ["2.0"] * 3
+
+
+def test_a_damaged_record_is_told(
+    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wanedit.runtime.launchers.submit", lambda *given: [SimpleNamespace(job_id="1_0")])
+    assert edit_all("--launcher=slurm").code == 0
+    path = tmp_path / "out" / "config.yaml"
+    whole = path.read_text()
+    record = yaml.safe_load(whole)
+    for change in (
+        {"runs": [5]},
+        {"runs": [{**record["runs"][0], "hash": "../../x"}]},
+        {"runs": [{**record["runs"][0], "name": "../x"}]},
+        {"runs": [{**record["runs"][0], "settings": 5}]},
+        {"of": "many"},
+        {"of": ".."},
+    ):
+        path.write_text(whole.splitlines()[0] + "\n" + yaml.safe_dump(record | change))
+        told = run_cli("work", str(tmp_path / "out"))
+        assert (told.code, "Traceback" in told.err) == (2, False), (change, told.err)
+
+
+def test_a_record_of_a_thousand_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = SimpleNamespace(ENDING="", EACH=("keyframes",), find=lambda values, folders: Found((), {}))
+    monkeypatch.setattr("wanedit.jobs.many.run.kind_of", lambda of: kind)
+    common = {f"setting_{k}": [k, None] for k in range(70)} | {
+        "keyframes": None,
+        "output": str(tmp_path / "out"),
+    }
+    entries = [{"name": f"n{k}", "video": f"{k}.mp4"} for k in range(1000)]
+    config = many("edit", common, entries)
+    (tmp_path / "out").mkdir()
+    write_record(RunDirectory(tmp_path / "out", tmp_path / "out" / "runs.csv"), config)
+    again = recorded_config(type(config), read_settings(tmp_path / "out" / "config.yaml"), tmp_path)
+    made, read = Many(config).all, Many(again).all
+    assert [(one.name, one.settings) for one in made] == [(one.name, one.settings) for one in read]
+    assert made[7].settings["setting_9"] == [9, None]
+    monkeypatch.setattr("wanedit.jobs.many.run.MAX_VALUES", 500)
+    with pytest.raises(InputError, match=r"1000 videos have .* expected several lists"):
+        many("edit", common, entries)
+
+
+def test_a_video_that_cannot_be_read_is_told_before_any_is_styled(clips: Path, tmp_path: Path) -> None:
+    (clips / "torn.mp4").write_bytes(b"torn")
+    told = run_cli("style", str(clips), "--style.description=noir", "--output", str(tmp_path / "out"))
+    assert (told.code, "torn: " in told.err) == (2, True), told.err
+    (clips / "torn.mp4").unlink()
+    told = run_cli(
+        "style", str(clips), "--style.description=noir", "--indices=99", "--output", str(tmp_path / "out")
+    )
+    assert (told.code, "one: indices: frame 99 asked for" in told.err) == (2, True), told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_is_looked_up_beside_the_list_and_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "mine").mkdir()
+    (tmp_path / "list" / "a.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "model": "mine",
+        "ckpt_dir": "tiny",
+        "vae": "gone",
+        "lora": "a.safetensors:0.5",
+        "transformer": 5,
+    }
+    home = tmp_path / "list"
+    assert with_model(given, [Path("list")], absolute=True) == {
+        "model": str(home / "mine"),
+        "ckpt_dir": "tiny",
+        "vae": "gone",
+        "lora": [f"{home / 'a.safetensors'}:0.5"],
+        "transformer": 5,  # which is refused by its type
+    }

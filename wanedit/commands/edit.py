@@ -40,7 +40,7 @@ def run(settings: Namespace) -> int:
     values, folders = unpack(settings)
     dry_run, verbose, quiet = (values.pop(name) for name in ("dry_run", "verbose", "quiet"))
     launcher = Launcher.of(values, jobs=True)
-    if (code := run_many("integrated", values, folders, launcher, dry_run, quiet)) is not None:
+    if (code := run_many("integrated", values, folders, launcher, dry_run, verbose, quiet)) is not None:
         return code
     launcher = launcher.of_one("one video")
     style = EditStyle(**parts_of(values.pop("style")))

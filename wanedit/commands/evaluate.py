@@ -31,7 +31,7 @@ def run(settings: Namespace) -> int:
     values, folders = unpack(settings)
     quiet = values.pop("quiet")
     launcher = Launcher.of(values, jobs=True)
-    if (code := run_many("evaluate", values, folders, launcher, False, quiet)) is not None:
+    if (code := run_many("evaluate", values, folders, launcher, False, False, quiet)) is not None:
         return code
     launcher.only_here("one video")
     config = EvaluationConfig(**values)

@@ -9,10 +9,10 @@ import shlex
 import sys
 import textwrap
 from argparse import SUPPRESS, Action, HelpFormatter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import IO, Any, Union, get_args, get_origin, get_type_hints
@@ -22,11 +22,11 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 from wanedit import commands
 from wanedit.errors import InputError, ServiceError, WaneditError
-from wanedit.files import Json, at_home, reading
+from wanedit.files import Json, reading
 from wanedit.interrupts import Interrupted, speaks
+from wanedit.runtime.inputs import with_model
 from wanedit.runtime.launch import current_world
 from wanedit.runtime.settings import (
-    MODEL_FIELDS,
     Everyday,
     Registered,
     Repeated,
@@ -35,8 +35,6 @@ from wanedit.runtime.settings import (
     plain_type,
     words_for,
 )
-from wanedit.wan.catalog import find_known
-from wanedit.wan.config import ChosenLora
 
 # Characters of a line of the short help.
 WIDTH = 110
@@ -320,20 +318,7 @@ def unpack(settings: Namespace) -> tuple[Json, list[Path]]:
     if "source" in values:
         values["video"] = values.pop("source") or values["video"]
     folders = [file.parent for file in files]
-    for name in values.keys() & MODEL_FIELDS:
-        if values[name] and find_known(values[name]) is None:
-            values[name] = str(beside(Path(values[name]), folders))
-    if "lora" in values:
-        given = values["lora"] if isinstance(values["lora"], list) else [values["lora"]]
-        loras = [ChosenLora.of(one) for one in given]
-        values["lora"] = [str(replace(one, path=beside(one.path, folders))) for one in loras]
-    return values, folders
-
-
-def beside(path: Path, folders: Sequence[Path]) -> Path:
-    """A path as it stands or, where nothing is, in the first of the config files' folders that has it."""
-    places = [at_home(path), *(folder / path for folder in folders)]
-    return next((place for place in places if os.path.exists(place)), path)
+    return with_model(values, folders), folders
 
 
 def complain(message: str) -> None:

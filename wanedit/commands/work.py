@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from jsonargparse.typing import PositiveInt
 
 from wanedit.commands.support import Parser, new_parser, resumable
 from wanedit.errors import InputError
@@ -39,6 +38,10 @@ def run(settings: Namespace) -> int:
     """Work until the run is complete. Returns the exit code."""
     root, values = run_folder(Path(settings.run)), settings.as_dict()
     launcher = Launcher.of(values)
+    if settings.gpu is not None and (launcher.launcher != "local" or current_world().under_torchrun):
+        raise InputError(
+            f"gpu is {settings.gpu} for several processes, which take the devices in turn; expected it for one alone"
+        )
     if settings.dry_run and launcher.launcher != "slurm":
         raise InputError("dry_run shows SLURM's script; expected --launcher slurm beside it")
     with resumable(f"what was finished is kept in {root}. Go on with"):
@@ -58,7 +61,7 @@ def add_launcher(parser: Parser, jobs: bool = False) -> None:
         parser.add_argument(
             "--jobs",
             "--num_gpus",
-            type=PositiveInt,
+            type=int,
             default=1,
             help="of many videos: processes that share them on this machine; they take its GPUs in turn",
         )
@@ -70,7 +73,7 @@ def add_launcher(parser: Parser, jobs: bool = False) -> None:
         "left to itself; ray: actors of a Ray cluster. See docs/cluster.md",
     )
     parser.add_argument(
-        "--workers", type=PositiveInt, default=None, help="of SLURM, 1; of Ray, as many as there is room for"
+        "--workers", type=int, default=None, help="of SLURM, 1; of Ray, as many as there is room for"
     )
     parser.add_argument(
         "--address", type=str, default=None, help="of a Ray cluster; this machine alone without it"
@@ -96,6 +99,15 @@ class Launcher:
     @classmethod
     def of(cls, values: Json, jobs: bool = False) -> "Launcher":
         """Taken out of a command's values. Raises InputError for what does not go together."""
+        for name in ("jobs", "num_gpus"):
+            if values["launcher"] != "local" and (given := values.get(name) or 1) > 1:
+                raise InputError(
+                    f"{name} is {given}, launcher is {values['launcher']}; expected workers, which says how many it "
+                    "starts"
+                )
+        for name in ("jobs", "workers"):
+            if (given := values.get(name)) is not None and given < 1:
+                raise InputError(f"{name} is {given}; expected at least 1")
         names = ("launcher", "workers", "address", "slurm", *(("jobs",) if jobs else ()))
         made = cls(**{name: values.pop(name) for name in names})
         for name, needs in (("workers", ("slurm", "ray")), ("address", ("ray",)), ("slurm", ("slurm",))):
@@ -153,31 +165,41 @@ class Launcher:
 
 
 def run_many(
-    of: str, values: Json, folders: Sequence[Path], launcher: Launcher, dry_run: bool, quiet: bool
+    of: str,
+    values: Json,
+    folders: Sequence[Path],
+    launcher: Launcher,
+    dry_run: bool,
+    verbose: bool,
+    quiet: bool,
 ) -> int | None:
     """Make many where the video of a command's settings is a list or a folder of videos; None where it is one.
 
     Args:
         of: the job of each.
+        verbose: print what there is to make before it is made.
 
     Returns:
         The exit code: 1 if one failed.
     """
-    from wanedit.jobs.many.run import begin, kind_of, many, run
+    from wanedit.jobs.many.run import Many, begin, kind_of, many, run
     from wanedit.runtime.many import listed
 
-    if (found := listed(values["video"], kind_of(of), folders)) is None:
+    def tell(note: str) -> None:
+        if not quiet and current_world().rank == 0:
+            print(f"note: {note}")
+
+    if (found := listed(values["video"], kind_of(of), folders, values["output"], tell)) is None:
         return None
     given = {name: value for name, value in values.items() if name not in ("video", "force_regenerate")}
     config = many(of, given, *found, force=bool(values.get("force_regenerate")))
     root = Path(config.output)
-    if dry_run:
-        from wanedit.jobs.many.run import Many
-
+    if (dry_run or verbose) and current_world().rank == 0:
         planned = Many(config)
         for one in planned.all:
             print(f"{one.title}: {'complete' if one.result(root) else 'to make'}")
         print(f"{len(planned.all)} videos, results in {planned.final}")
+    if dry_run:
         return launcher.start(root, dry_run, quiet)
     with resumable(f"what was finished is kept in {root}. Go on with"):
         if launcher.launcher != "local":

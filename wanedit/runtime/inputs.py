@@ -6,17 +6,19 @@ import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 from wanedit.errors import InputError
-from wanedit.files import WRONG_NAME, at_home, read_json, reading, system_errors
-from wanedit.runtime.settings import FINAL_NAME
+from wanedit.files import WRONG_NAME, Json, at_home, read_json, reading, system_errors
+from wanedit.runtime.settings import FINAL_NAME, MODEL_FIELDS
 from wanedit.runtime.settingsfile import read_lines, told_where
 from wanedit.timeline import Keyframe
 from wanedit.video.formats import FORMATS
+from wanedit.wan.catalog import find_known
+from wanedit.wan.config import ChosenLora
 
 if TYPE_CHECKING:
     from wanedit.video.source import OpenedSource
@@ -93,6 +95,34 @@ def find_path(
             pass
     looked = " or ".join(str(place.absolute()) for place in places)
     raise InputError(f"{what}: no file {'or folder ' if folder else ''}{looked}")
+
+
+def with_model(values: Json, folders: Sequence[Path], absolute: bool = False) -> Json:
+    """Settings whose model, its parts and LoRAs are where they are found: as they stand or, where nothing is, in the
+    first of the folders that has them. A known name stays one.
+
+    Args:
+        absolute: as they are found from any other folder, too.
+
+    Raises:
+        InputError: what is no LoRA.
+    """
+
+    def found(path: str | Path) -> Path:
+        places = [at_home(path), *(folder / path for folder in folders)]
+        place = next((place for place in places if os.path.exists(place)), None)
+        if place is None:  # a name, or a class
+            return Path(path)
+        return place.absolute() if absolute else place
+
+    placed = dict(values)
+    for name in values.keys() & MODEL_FIELDS:
+        if (given := values[name]) and isinstance(given, str) and find_known(given) is None:
+            placed[name] = str(found(given))
+    if "lora" in values:
+        given = values["lora"] if isinstance(values["lora"], list) else [values["lora"]]
+        placed["lora"] = [str(replace(one, path=found(one.path))) for one in map(ChosenLora.of, given)]
+    return placed
 
 
 def run_folder(path: Path) -> Path:

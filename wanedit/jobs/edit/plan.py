@@ -11,9 +11,9 @@ from rich.table import Table
 
 from wanedit import timeline
 from wanedit.errors import InputError
-from wanedit.files import digest
+from wanedit.files import Json, digest
 from wanedit.flow.editing import Method
-from wanedit.jobs.edit.config import EditConfig, check_edit, check_output, find_inputs
+from wanedit.jobs.edit.config import EditConfig, EditInputs, check_edit, check_output, find_inputs
 from wanedit.jobs.edit.method import (
     build_method,
     deciding,
@@ -249,6 +249,33 @@ def make_edit_plan(
         sound_of=sound_of,
         clock=clock,
     )
+
+
+def decided_apart(config: EditConfig, found: EditInputs) -> Json:
+    """What decides an edit besides its settings and the files of its own, found without reading a frame.
+
+    Raises:
+        InputError, MissingWeightsError: as `make_edit_plan`, as far as no frame is needed.
+    """
+    method = build_method(config)
+    chosen = (config.parts, config.loras, config.lora_partial)
+    model = open_model(config.source, *chosen, distilled=config.distilled)
+    if config.tile is not None:
+        model.latent_space.tile(config.tile)
+    frames = found.frames(config)
+    if frames is not None and found.keyframes:
+        _check_frames(frames, [keyframe.index for keyframe in found.keyframes], config, model)
+    settings = edit_settings(config, model, method, frames or 1)
+    files = hash_files(model, lambda text: None) if isinstance(model, WanFolder) else hash_code(model)
+    decides: Json = {
+        "algorithm": ALGORITHM,
+        "model": digest(files),
+        "method": describe(method),
+        "restore": [settings.restore, VERSION],
+    }
+    if config.attention == "auto":  # which is another on another card
+        settings = replace(settings, attention="sdpa")
+    return decides | hashed_guide(settings.guide) | hashed_cache(settings.cache) | hashed_computing(settings)
 
 
 def _called(config: EditConfig, method: Method) -> AbstractContextManager[None]:

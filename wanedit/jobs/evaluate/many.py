@@ -6,8 +6,9 @@ from pathlib import Path
 
 from wanedit.errors import InputError
 from wanedit.files import Json
+from wanedit.jobs.evaluate import METRICS
 from wanedit.jobs.evaluate.config import EvaluationConfig, find_files, find_keyframes
-from wanedit.runtime.inputs import RECORDS, find_path
+from wanedit.runtime.inputs import RECORDS, find_path, run_folder
 from wanedit.runtime.many import Found
 
 ENDING, EACH, RUNS = ".json", ("reference", "mask", "keyframes", "scene"), True
@@ -20,7 +21,7 @@ def find(values: Json, folders: Sequence[Path]) -> Found:
         raise InputError(
             "vbench is one list of all videos, to which one process adds; evaluate them one by one"
         )
-    find_files(config, folders)
+    groups = find_files(config, folders)
     names = ("video", "reference", "mask", "scene")
     inputs = [
         find_path(given, folders, what=name, folder=True)
@@ -28,11 +29,13 @@ def find(values: Json, folders: Sequence[Path]) -> Found:
         if (given := getattr(config, name))
     ]
     if config.run:
-        run = find_path(config.run, folders, what="run", folder=True)
+        run = run_folder(find_path(config.run, folders, what="run", folder=True))
         inputs += [path for name in RECORDS if (path := run / name).is_file()]
     elif config.keyframes:
         inputs += [keyframe.path for keyframe in find_keyframes(config, folders)]
-    return Found(inputs, {}, float(inputs[0].stat().st_size))
+    # Imported here, too, so that one that cannot be is told before any is measured.
+    code = {name: own for name in (METRICS if groups is None else groups) if (own := METRICS.code(name))}
+    return Found(inputs, {"code": code} if code else {}, float(inputs[0].stat().st_size))
 
 
 def make(values: Json, folders: Sequence[Path], gpu: int | None) -> dict[str, float]:

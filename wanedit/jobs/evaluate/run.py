@@ -16,7 +16,7 @@ from wanedit.jobs.evaluate.inputs import read_inputs, read_mask, read_scene
 from wanedit.jobs.evaluate.metric import Inputs, Values, find_metric, measure
 from wanedit.jobs.evaluate.vbench import export
 from wanedit.runtime.events import wide_console
-from wanedit.runtime.inputs import find_path
+from wanedit.runtime.inputs import find_path, run_folder
 from wanedit.runtime.record import read_run
 from wanedit.tracking import open_tracker
 from wanedit.tracking.runs import track_measures
@@ -57,7 +57,7 @@ def evaluate(config: EvaluationConfig, folders: Sequence[Path] = (), say: Say = 
         inputs, read = read_inputs(config, folders)
         title = read[0][0].name
     else:
-        root = find_path(config.run, folders, what="run", folder=True)
+        root = run_folder(find_path(config.run, folders, what="run", folder=True))
         made, title = read_run(root, folders), root.resolve().name
         inputs = Inputs.of(made)
         if config.mask is not None:

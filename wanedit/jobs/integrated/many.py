@@ -1,32 +1,34 @@
 """Many edits: each video with its own keyframes, or with those that a style makes of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from wanedit.files import Json, digest
+from wanedit.errors import InputError
+from wanedit.files import Json
 from wanedit.jobs.edit.config import EditConfig, check_output, find_inputs
 from wanedit.jobs.integrated import EditStyle, styling_of, with_styled_keyframes
 from wanedit.jobs.style.config import parts_of
-from wanedit.runtime.launch import require_driver
+from wanedit.runtime.launch import World, choose_devices
 from wanedit.runtime.many import Found
 
 ENDING, EACH, RUNS = "", ("keyframes",), False
 
 
 def _of(values: Json) -> tuple[EditStyle, EditConfig]:
+    style = values.get("style") or {}
+    if not isinstance(style, Mapping):
+        raise InputError(f"style is {style!r}; expected its parts, such as {{description: words}}")
     return (
-        EditStyle(**parts_of(values.get("style") or {})),
+        EditStyle(**parts_of(style)),
         EditConfig(**{name: value for name, value in values.items() if name != "style"}),
     )
 
 
 def find(values: Json, folders: Sequence[Path]) -> Found:
-    """As `wanedit edit` does before it begins."""
-    from wanedit.jobs.edit.method import build_method
-    from wanedit.lit.model import OutsideModel, hash_code, open_model
-    from wanedit.runtime.options import describe
-    from wanedit.wan.load import hash_files
+    """As `wanedit edit` does before it reads a frame."""
+    from wanedit.jobs.edit.plan import decided_apart
+    from wanedit.tracking import check_tracking
 
     style, config = _of(values)
     decides: Json = {}
@@ -39,11 +41,9 @@ def find(values: Json, folders: Sequence[Path]) -> Found:
         pictures += [] if styled.image is None else [styled.image]
     found = find_inputs(config, folders, styled=style.asked)
     check_output(config, found.video, found.keyframes)
-    require_driver(config)
-    chosen = (config.parts, config.loras, config.lora_partial)
-    model = open_model(config.source, *chosen, distilled=config.distilled)
-    files = hash_code(model) if isinstance(model, OutsideModel) else hash_files(model, lambda text: None)
-    decides |= {"model": digest(files), "method": describe(build_method(config))}
+    check_tracking(config)
+    choose_devices(config, World())
+    decides |= decided_apart(config, found)
     decides["keyframes"] = [keyframe.index for keyframe in found.keyframes]
     frames, (height, width) = found.frames(config) or 0, found.sides
     inputs = [found.video, *(keyframe.path for keyframe in found.keyframes), *pictures]

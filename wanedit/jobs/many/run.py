@@ -3,26 +3,32 @@
 import csv
 import importlib
 import io
-import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from wanedit import __version__
 from wanedit.errors import InputError, WaneditError
-from wanedit.files import Json, at_home, digest, file_sha256, write_text
+from wanedit.files import MAX_VALUES, MAX_YAML, Json, at_home, digest, file_sha256, reading, write_text
+from wanedit.outside import look_in
 from wanedit.runtime import launch, pool
-from wanedit.runtime.many import Found, Kind, its_own
+from wanedit.runtime.inputs import with_model
+from wanedit.runtime.many import Found, Kind, checked_name, its_own
 from wanedit.runtime.outputs import check_outputs, require_writable
 from wanedit.runtime.pool import RUNS, Member, NotHereError, Pool
-from wanedit.runtime.record import own_record, recorded_config
-from wanedit.runtime.settings import MODEL_FIELDS, PlainValues, TrackingSettings, require_folder
-from wanedit.wan.catalog import find_known
+from wanedit.runtime.record import own_record, recorded, recorded_config
+from wanedit.runtime.settings import PlainValues, TrackingSettings, require_folder
 
 TABLE = "runs.csv"
+# What is said of all at once: where they are made, whether anew, and where. No entry has its own.
+OF_ALL = ("output", "force_regenerate", "gpu_id", "module_folders")
 # What decides no result.
-BESIDE = (*TrackingSettings.__dataclass_fields__, "output", "module_folders", "force_regenerate", "gpu_id")
+BESIDE = (*TrackingSettings.__dataclass_fields__, *OF_ALL)
+_HASH = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -32,16 +38,20 @@ class ManyConfig(PlainValues):
     Attributes:
         job: whose settings these are; a record says it.
         of: the job of each.
-        runs: of each `name`, `hash`, `cost` and `settings`.
+        common: its settings for all.
+        runs: of each `name`, `hash`, `cost` and `settings`, which are those that it has otherwise.
         folders: where relative paths are looked up after the current folder.
+        module_folders: where modules are looked for after that; a run records those that it found its own in.
         output: the folder of all.
         force: make all anew.
     """
 
     job: Literal["many"] = "many"
     of: str = ""
+    common: dict[str, Any] = field(default_factory=dict)
     runs: list[Any] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    module_folders: list[str] = field(default_factory=list)
     output: str = ""
     force: bool = False
 
@@ -76,7 +86,7 @@ class One(Member):
 
 
 class Many(Pool[One]):
-    """Runs of one job, which end in a table."""
+    """Runs of one job, which end in a table. Raises InputError for settings that are none, as of a damaged record."""
 
     label = "videos"
 
@@ -86,8 +96,16 @@ class Many(Pool[One]):
             kind_of(config.of),
             [Path(folder) for folder in config.folders],
         )
-        self.all = [One(one["hash"], one["name"], one["settings"], one["cost"]) for one in config.runs]
         root = require_folder(config.output)
+        look_in(config.module_folders)
+        self.all = list[One]()
+        with reading(record := root / "config.yaml", "runs as wanedit records them"):
+            for one in config.runs:
+                if not _HASH.fullmatch(one["hash"]):
+                    raise ValueError(f"the hash {one['hash']!r}")
+                output = root / f"{checked_name(one['name'], record)}{self.kind.ENDING}"
+                settings = config.common | one["settings"] | {"output": str(output.absolute())}
+                self.all.append(One(one["hash"], one["name"], settings, float(one["cost"])))
         super().__init__(root, root / TABLE, replace(config, force=False), self.all, config.force)
 
     def cost(self, run: One) -> float:
@@ -158,32 +176,65 @@ def many(
             written.
     """
     kind, root = kind_of(of), require_folder(str(common["output"] or Path("outputs", of)))
+    if common.get("gpu_id") is not None:
+        raise InputError(
+            f"gpu_id is {common['gpu_id']} for many videos, which take the GPUs in turn; expected it left out, and "
+            "CUDA_VISIBLE_DEVICES to choose some"
+        )
+    common = with_model(common, folders, absolute=True)
     runs = []
     for entry in entries:
         name = entry["name"]
-        own = common | {key: value for key, value in entry.items() if key != "name"}
-        own["output"] = str((root / f"{name}{kind.ENDING}").absolute())
-        for model in MODEL_FIELDS & own.keys():
-            # A name stays one; so does a class.
-            if own[model] and os.path.exists(path := at_home(own[model])) and not find_known(own[model]):
-                own[model] = str(path.absolute())
         try:
+            if of_all := [key for key in OF_ALL if key in entry]:
+                raise InputError(
+                    f"{of_all[0]} is of all videos at once; expected it beside the list, as --{of_all[0]}, not in it"
+                )
+            own = {key: value for key, value in entry.items() if key != "name"}
             for each in kind.EACH:
                 if each not in entry:
                     own[each] = its_own(each, common.get(each), name, folders)
+            own = common | with_model(own, folders, absolute=True)
+            own["output"] = str((root / f"{name}{kind.ENDING}").absolute())
             found = kind.find(own, folders)
         except WaneditError as error:
             raise type(error)(f"{name}: {error}") from None
-        runs.append({"name": name, "hash": _hash(of, own, found), "cost": found.cost, "settings": own})
+        differs = {key: value for key, value in own.items() if key not in common or value != common[key]}
+        differs.pop("output", None)
+        runs.append({"name": name, "hash": _hash(of, own, found), "cost": found.cost, "settings": differs})
     made = ManyConfig(
-        of=of, runs=runs, folders=[str(folder) for folder in folders], output=str(root), force=force
+        of=of,
+        common={key: value for key, value in common.items() if key != "output"},
+        runs=runs,
+        folders=[str(folder) for folder in folders],
+        module_folders=common.get("module_folders", []),
+        output=str(root),
+        force=force,
     )
+    _require_readable(made)
     directory = Many(made).directory
     own_record("many", directory)
     for path in (directory.config, directory.metrics, root / RUNS / "x"):
         require_writable(path)
     check_outputs([directory.final], recorded=directory.recorded)
     return made
+
+
+def _require_readable(config: ManyConfig) -> None:
+    """Raise InputError where the record of so many could not be read again."""
+    text = yaml.safe_dump(values := recorded(config), allow_unicode=True)
+    if (count := _values(values)) > MAX_VALUES or len(text.encode()) > MAX_YAML:
+        raise InputError(
+            f"{len(config.runs)} videos have {count} settings of {len(text.encode())} bytes; one record holds "
+            f"{MAX_VALUES} of {MAX_YAML}: expected several lists, each with an output of its own"
+        )
+
+
+def _values(value: object) -> int:
+    """As `wanedit.files.compose_yaml` counts them: names, values, and what holds them."""
+    if isinstance(value, dict):
+        return 1 + sum(1 + _values(part) for part in value.values())
+    return 1 + sum(map(_values, value)) if isinstance(value, list | tuple) else 1
 
 
 def _hash(of: str, settings: Mapping[str, Any], found: Found) -> str:

@@ -5,21 +5,22 @@ from pathlib import Path
 
 from wanedit.files import Json
 from wanedit.jobs.style.config import style_config
-from wanedit.runtime.inputs import find_path
 from wanedit.runtime.many import Found
 
 ENDING, EACH, RUNS = "", (), False
 
 
 def find(values: Json, folders: Sequence[Path]) -> Found:
-    """As `wanedit style` does before it reads a video."""
-    from wanedit.jobs.style.plan import find_style
+    """As `wanedit style` does before it looks for scenes."""
+    from wanedit.jobs.style.plan import StyleDirectory, check_output, find_style, open_stretch
 
     config = style_config(values)
     found = find_style(config, folders)
-    video = find_path(config.video, folders, what="video", folder=True)
+    clip, _ = open_stretch(config, folders)
+    video = clip.path
+    check_output(StyleDirectory(config.folder), video, found.image)
     inputs = [video, *([] if found.image is None else [found.image])]
-    return Found(inputs, {"stylist": found.made_by}, float(video.stat().st_size))
+    return Found(inputs, {"stylist": found.made_by}, float(clip.count))
 
 
 def make(values: Json, folders: Sequence[Path], gpu: int | None) -> dict[str, float]:

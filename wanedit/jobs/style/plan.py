@@ -78,15 +78,11 @@ def make_style_plan(
     """
     found = find_style(config, folders, stylist)
     image, reference, maker = found.image, found.reference, found.stylist
-    path = find_path(config.video, folders, what="video", folder=True)
-    clip = open_clip(path, config.start, config.num_frames, config.decoder, config.fps)
-    given, cuts = parse_indices(config.indices), None
-    if given is not None:
-        indices = check_indices(given, clip)
-    else:
+    (clip, indices), cuts = open_stretch(config, folders), None
+    if indices is None:
         cuts = tuple(scene_cuts(clip)) if config.scene_cuts and clip.count > 1 else None
         indices = choose_indices(clip.count, clip.fps, config.target_fps, config.max_frames, cuts or ())
-    notes = [*found.notes, *(f"{path.name}: {note}" for note in clip.notes)]
+    notes = [*found.notes, *(f"{clip.path.name}: {note}" for note in clip.notes)]
     for a, b in pairwise(indices):
         if timeline.slot(a) == timeline.slot(b):
             notes.append(
@@ -99,6 +95,18 @@ def make_style_plan(
     return StylePlan(
         config, clip, indices, cuts, reference, image, maker, found.made_by, estimate, tuple(notes)
     )
+
+
+def open_stretch(config: StyleConfig, folders: Sequence[Path] = ()) -> tuple[Clip, tuple[int, ...] | None]:
+    """The stretch of the video that keyframes are of, and which frames they are where that is given.
+
+    Raises:
+        InputError: no such video, damaged, or it has no such frames.
+    """
+    path = find_path(config.video, folders, what="video", folder=True)
+    clip = open_clip(path, config.start, config.num_frames, config.decoder, config.fps)
+    given = parse_indices(config.indices)
+    return clip, None if given is None else check_indices(given, clip)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +175,11 @@ def make_stylist(config: Styling) -> tuple[Stylist, Record]:
     return made, about | {"code": STYLISTS.code(config.stylist)}
 
 
-def check_output(plan: StylePlan, directory: StyleDirectory) -> None:
+def check_output(directory: StyleDirectory, video: Path, image: Path | None) -> None:
     """See that no input would be overwritten, that a source of images stays one, and nothing of another origin is lost.
+
+    Args:
+        image: the reference; None for words alone.
 
     Raises:
         InputError: the reference or the video lies among the files that the run writes, or those among the video's; or
@@ -177,7 +188,7 @@ def check_output(plan: StylePlan, directory: StyleDirectory) -> None:
     require_writable(directory.config)
     # Each file speaks for itself: a folder's name, or a record beside it, tells nothing of who made or retouched it.
     own_record("style", directory)
-    inputs = [path for path in (plan.image, plan.clip.path) if path is not None]
+    inputs = [video, *([] if image is None else [image])]
     # Pictures that are no longer keyframes are removed.
     pictures = [path for path in directory.keyframes.glob("*") if OWN_NAME.fullmatch(path.name)]
     check_outputs((directory.contact_sheet, directory.final, *pictures), inputs)
@@ -186,7 +197,7 @@ def check_output(plan: StylePlan, directory: StyleDirectory) -> None:
     entries = [path for path in directory.cache.glob("*") if ENTRY_NAME.fullmatch(path.name)]
     # Where there is a journal, what is no entry is one that was damaged.
     check_outputs([path for path in entries if not (ours or is_entry(path))], inputs)
-    source, root = plan.clip.path.resolve(), directory.root.resolve()
+    source, root = video.resolve(), directory.root.resolve()
     own = [folder.resolve() for folder in (directory.keyframes, directory.work, directory.cache)]
     if source.is_dir() and (root.is_relative_to(source) or source in own):
         raise InputError(
@@ -206,7 +217,7 @@ def print_style_plan(config: StyleConfig, folders: Sequence[Path] = (), of_an_ed
     from rich.table import Table
 
     plan = make_style_plan(config, folders)
-    check_output(plan, StyleDirectory(config.folder))
+    check_output(StyleDirectory(config.folder), plan.clip.path, plan.image)
     clip, console = plan.clip, wide_console()
     told_there = {f"{clip.path.name}: {note}" for note in clip.notes if of_an_edit}
     for note in plan.notes:

@@ -90,7 +90,7 @@ async def style_async(
     with system_errors():
         plan = make_style_plan(config, folders, stylist)
         directory = StyleDirectory(config.folder)
-        check_output(plan, directory)
+        check_output(directory, plan.clip.path, plan.image)
         if ready := getattr(plan.stylist, "ready", None):
             ready()  # one that needs a key says so before a folder is made
         async with contextlib.AsyncExitStack() as stack:
