@@ -271,7 +271,7 @@ def play(job: Film | Videos, home: Path, number: int, seed: int, wanted: dict[st
             sample(f"{kind} begun", f"{kind} {pid} begins")
         # A loss for each step that is done at most, so that a slow machine comes to an end, too.
         if (now_done := job.done_so_far(root)) > done:
-            done, until = now_done, time.monotonic() + draw_of.uniform(0, 1)
+            done, until = now_done, min(until, time.monotonic() + draw_of.uniform(0, 1))
         living = [pid for pid, kind in kinds.items() if kind in ("sound", "skewed", "slow")]
         if living and time.monotonic() > until:
             until = math.inf
