@@ -168,9 +168,9 @@ def worker(root: Path, kind: str, elsewhere: bool) -> int:
     from wanedit.errors import WaneditError
     from wanedit.jobs.generate import plan
     from wanedit.jobs.many import run
+    from wanedit.lit import model
     from wanedit.runtime import claims, predict
     from wanedit.runtime.launchers import work
-    from wanedit.wan import load
     from wanedit.wan.transformer import WanTransformer
 
     claims.LOSSES = 1000  # here a task that loses many workers in a row is none that they cannot do
@@ -192,7 +192,7 @@ def worker(root: Path, kind: str, elsewhere: bool) -> int:
     if kind == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
     if kind == "weights":
-        load.hash_files = plan.hash_files = lambda folder, say: {"others": "weights"}
+        model.hash_files = plan.hash_files = lambda folder, say: {"others": "weights"}
     if kind == "version":
         run.__version__ = wanedit.__version__ = "0.0.1"
     try:

@@ -364,7 +364,7 @@ GOLDEN = {
 @pytest.mark.parametrize("method", GOLDEN)
 def test_edits_keep_their_names(edit_config: Config, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     # The model's files and the machine are taken out: wan-tiny may be trained on.
-    monkeypatch.setattr("wanedit.jobs.edit.plan.hash_files", lambda folder, say: {"a": "b"})
+    monkeypatch.setattr("wanedit.jobs.edit.plan.hash_model", lambda folder, say: {"a": "b"})
     monkeypatch.setattr("wanedit.jobs.edit.plan.compute_kind", lambda: "cpu torch.float32")
     settings = {
         "size": "32*32",

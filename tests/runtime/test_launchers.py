@@ -1,26 +1,33 @@
 """Workers that SLURM's submitit or a Ray cluster starts on a run, and what is refused before any is."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.jobs.test_faults import hashes, journal, segments_done, wait_for_segments
 from tests.runs import command, run_cli, start_process
 from wanedit import EditConfig, EditResult, GenerationConfig, GenerationResult
-from wanedit.errors import InputError
+from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.edit.run import begin as begin_edit
 from wanedit.jobs.edit.run import edit
 from wanedit.jobs.generate.run import begin
 from wanedit.runtime.claims import LEASE_VARIABLE
-from wanedit.runtime.launchers import Actor, run_actors, slurm_script, submit, work
+from wanedit.runtime.launchers import Actor, run_actors, slurm_script, submit, versions, work
 from wanedit.runtime.record import read_settings, recorded_config
 from wanedit.video import read_frames
+from wanedit.wan.catalog import locate
 
 
 @pytest.fixture
@@ -75,9 +82,10 @@ def test_what_slurm_does_not_know_is_refused(tmp_path: Path, monkeypatch: pytest
 
 def test_a_node_that_is_not_as_the_driver_works_at_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the node .* has wanedit .*, the driver has 0\.0\.1; all need one"):
-        Actor().work(str(tmp_path), {"wanedit": "0.0.1"})
-    with pytest.raises(InputError, match=r"has SHA-256 of .*config\.yaml none, the driver has abc"):
-        Actor().work(str(tmp_path), {f"SHA-256 of {tmp_path / 'config.yaml'}": "abc"})
+        Actor().work(str(tmp_path), {"wanedit": "0.0.1"}, str(tmp_path))
+    with pytest.raises(InputError, match=r"has the device cpu .*, the driver has cuda; all need one"):
+        Actor().check({"the device": "cuda"})
+    assert Actor().work(str(tmp_path), versions(), str(tmp_path / "gone")) == os.uname().nodename
 
 
 @pytest.mark.slow
@@ -126,6 +134,104 @@ def test_a_ray_cluster_finishes_the_run_though_it_loses_a_node(
     events = [json.loads(line) for line in (begun / "metrics.jsonl").read_text().splitlines()]
     assert len([event for event in events if event["event"] == "segment"]) <= 4  # of three, one may be lost
     assert said[-1] == f"{begun}: complete"
+
+
+class BlindNode:
+    """A node of Ray whose processes find nothing in a folder but what a line of shell puts there: they have a view of
+    mounts of their own."""
+
+    def __init__(self, address: str, hidden: Path, put: str = "true") -> None:
+        import ray
+
+        if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+            pytest.skip("this process may not have a view of mounts of its own")
+        start = f"{sys.executable} -m ray.scripts.scripts start --address {address} --num-cpus 1 --block"
+        words = f"mount -t tmpfs none {hidden} && {put} && exec {start} --object-store-memory {80 << 20}"
+        ray.init(address, log_to_driver=False)
+        before = len(ray.nodes())
+        self.process = subprocess.Popen(["unshare", "-m", "sh", "-c", words], stdout=subprocess.DEVNULL)
+        while len(ray.nodes()) == before:
+            assert self.process.poll() is None
+            time.sleep(0.2)
+        ray.shutdown()
+
+    def kill(self) -> None:
+        """It, and all that it started."""
+        for one in psutil.Process(self.process.pid).children(recursive=True):
+            one.kill()
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without room for any worker."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv(LEASE_VARIABLE, "20")
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 << 20})
+    yield made
+    made.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nodes_that_do_not_see_the_folder_make_the_same_bytes_though_one_is_lost(
+    begun: Path, finished: GenerationResult, cluster: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    blind = [BlindNode(cluster.address, tmp_path_factory.getbasetemp()) for _ in range(2)]
+    said: list[str] = []
+
+    def lose() -> None:
+        while not journal(begun):
+            time.sleep(0.05)
+        blind[0].kill()
+
+    losing = threading.Thread(target=lose, daemon=True)
+    losing.start()
+    run_actors(begun, 2, cluster.address, lambda: "", said.append)
+    losing.join(60)
+    blind[1].kill()
+    assert not losing.is_alive()
+    assert said == [
+        f"{os.uname().nodename} does not see {begun}: what it makes comes back through Ray"
+    ] * 2 + [f"{begun}: complete"]
+    assert hashes(begun) == hashes(finished.video.parent)
+    assert np.array_equal(read_frames(begun / "output_final.mp4"), read_frames(finished.video))
+    events = [json.loads(line) for line in (begun / "metrics.jsonl").read_text().splitlines()]
+    assert len([event for event in events if event["event"] == "segment"]) == 3
+    assert not list(begun.rglob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_blind_node_with_other_weights_is_refused_and_one_with_the_same_goes_on(
+    keyframes,
+    finished: GenerationResult,
+    cluster: Any,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    model, home = tmp_path / "model", finished.video.parent
+    shutil.copytree(locate("tiny"), model)
+    config = recorded_config(GenerationConfig, read_settings(home / "config.yaml"), home)
+    begin(replace(config, model=str(model), output=str(tmp_path / "out")), verbose=False)
+    weights, said = model / "diffusion_pytorch_model.safetensors", list[str]()
+    base = tmp_path_factory.getbasetemp()
+    put = f"mkdir {tmp_path} && cp -r {locate('tiny')} {model}"
+    other = BlindNode(
+        cluster.address, base, f"{put} && printf x | dd of={weights} bs=1 seek=10000000 conv=notrunc"
+    )
+    with pytest.raises(
+        ResourceError, match=r"the node .*: .*safetensors of .* is another than .*; expected the same"
+    ):
+        run_actors(tmp_path / "out", 1, cluster.address, lambda: "", said.append)
+    assert not journal(tmp_path / "out")
+    other.kill()
+    same = BlindNode(cluster.address, base, put)
+    run_actors(tmp_path / "out", 1, cluster.address, lambda: "", said.append)
+    same.kill()
+    assert hashes(tmp_path / "out") == hashes(home)
 
 
 @pytest.mark.slow

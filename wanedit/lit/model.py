@@ -13,7 +13,7 @@ from wanedit.lit import VIDEO_MODELS, comes_from_outside
 from wanedit.outside import named_error
 from wanedit.wan.catalog import KNOWN_MODELS, Sampling
 from wanedit.wan.config import WAN_21_LATENTS, ChosenLora, LatentSpace
-from wanedit.wan.load import WanFolder, open_wan, require_parts
+from wanedit.wan.load import WanFolder, hash_files, open_wan, require_parts
 
 
 @runtime_checkable
@@ -218,6 +218,13 @@ def hash_code(model: OutsideModel) -> dict[str, str]:
     """
     said = getattr(model.make, "fingerprint", "")
     return {model.name: VIDEO_MODELS.code(model.name), **({"fingerprint": str(said)} if said else {})}
+
+
+def hash_model(
+    model: WanFolder | OutsideModel, say: Callable[[str], None] = lambda text: None
+) -> dict[str, str]:
+    """SHA-256 of all that decides what a model computes, by name: `hash_code`, or `hash_files`."""
+    return hash_code(model) if isinstance(model, OutsideModel) else hash_files(model, say)
 
 
 def held_softly(strength: Sequence[float]) -> list[str]:

@@ -4,12 +4,15 @@ Without Lightning, whose import costs a plan more than the plan.
 """
 
 import math
+import resource
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
@@ -112,6 +115,27 @@ class StoredLatents(Protocol):
     def read(self) -> Float[Tensor, "channels s h w"]:
         """Normalised, float32, on the CPU."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class HeldLatents:
+    """`StoredLatents` that are in memory."""
+
+    latents: Float[Tensor, "channels s h w"]
+
+    @property
+    def slots(self) -> int:
+        """How many."""
+        return self.latents.shape[1]
+
+    @property
+    def files(self) -> set[str]:
+        """None."""
+        return set()
+
+    def read(self) -> Float[Tensor, "channels s h w"]:
+        """All of them."""
+        return self.latents
 
 
 def picture_of(one: Picture) -> Float[Tensor, "3 height width"]:
@@ -308,6 +332,47 @@ class CoDenoising:
         return self.windows[0].task.latent_space
 
 
+def at_hand(task: Work) -> Work:
+    """The task with all that it reads when that is needed in memory, for whoever does not see where it lies.
+
+    Raises:
+        InputError: something is not as it was written, or a picture is another by now.
+    """
+    match task:
+        case SegmentTask(bridge=bridge, begun=begun):
+            return replace(
+                _with_pictures(task),
+                bridge=bridge and replace(bridge, latents=HeldLatents(bridge.latents.read())),
+                begun=begun and replace(begun, latents=HeldLatents(begun.latents.read())),
+            )
+        case CoDenoising(windows=windows):
+            # Latents of bridges are not there yet, and not read.
+            held = (replace(window, task=_with_pictures(window.task)) for window in windows)
+            return replace(task, windows=tuple(held))
+        case DecodeTask(latents=latents):
+            return replace(task, latents=HeldLatents(latents.read()))
+        case EditTask(originals=Pictures(frames=frames, keyframes=keyframes)):
+            return replace(task, originals=Pictures(np.asarray(frames), keyframes))
+    return task
+
+
+def _with_pictures(task: SegmentTask) -> SegmentTask:
+    return replace(
+        task,
+        first=picture_of(task.first),
+        last=picture_of(task.last),
+        middle={frame: picture_of(one) for frame, one in task.middle.items()},
+        references=tuple(map(picture_of, task.references)),
+    )
+
+
+def peak_memory() -> int:
+    """Bytes: of the device, or of this process so far where it works on the CPU."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def hold_edges(
     pictures: Float[Tensor, "*n height width"], latent_space: LatentSpace
 ) -> Float[Tensor, "*n sampled_height sampled_width"]:
@@ -336,6 +401,7 @@ class SampledSegment:
         seconds: wall time of sampling, and of decoding where it is done.
         evaluations: passes of the network that were made.
         off_sdpa: how far its attention was off sdpa, see `WanTransformer`; None where that is what was asked.
+        peak_memory: in bytes, as of that function, where and when it was made.
     """
 
     index: int
@@ -346,6 +412,7 @@ class SampledSegment:
     seconds: float
     evaluations: int = 0
     off_sdpa: float | None = None
+    peak_memory: int = field(default_factory=peak_memory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -628,7 +695,7 @@ class EditedClip:
         seconds: wall time of encoding, sampling and decoding.
         evaluations: forward passes of the transformer.
         steps: what was measured at every step.
-        off_sdpa: as of a `SampledSegment`.
+        off_sdpa, peak_memory: as of a `SampledSegment`.
     """
 
     index: int
@@ -640,6 +707,7 @@ class EditedClip:
     evaluations: int
     steps: tuple[Metrics, ...] = ()
     off_sdpa: float | None = None
+    peak_memory: int = field(default_factory=peak_memory)
 
 
 def cost(task: Work) -> int:

@@ -3,12 +3,11 @@
 import hashlib
 import itertools
 import logging
-import resource
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,29 +23,50 @@ from wanedit.progress import counted
 from wanedit.runtime.claims import LostError
 from wanedit.runtime.directory import Entry, RunDirectory, segment_file
 from wanedit.runtime.launch import World, choose_devices, threads
-from wanedit.runtime.settings import RunSettings
+from wanedit.runtime.settings import SampledSettings
 from wanedit.video import write_lossless
 from wanedit.video.arrays import AnyFrame
 
 # Seconds between two times that velocities of a segment or an edit are written: what a killed process loses.
 EVERY = 20.0
+# Makes tasks with a module, and gives each prediction to `save`: (module, tasks, save, config).
+Elsewhere = Callable[[Any, Iterable[Work], Callable[[Any], None], SampledSettings], None]
+_elsewhere: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
+
+
+@contextmanager
+def making(elsewhere: Elsewhere) -> Iterator[None]:
+    """Have what is predicted inside the block made elsewhere, and kept here."""
+    before = _elsewhere.set(elsewhere)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(before)
 
 
 def predict(
     module: nn.Module,
     tasks: Sequence[Work] | TaskStream,
     save: Callable[[Any], None],
-    config: RunSettings,
+    config: SampledSettings,
     world: World,
     together: bool = False,
 ) -> None:
-    """Run tasks through Lightning; `save` gets each prediction when its step ends.
+    """Run tasks through Lightning, or where `making` says; `save` gets each prediction when its step ends.
 
     Args:
         module: a LightningModule.
         tasks: those that this rank gets out of a stream; of others its share.
         together: all ranks work at every task.
     """
+
+    def saved(prediction: object) -> None:
+        with suppress(LostError):
+            save(prediction)
+
+    if (elsewhere := _elsewhere.get()) is not None:
+        elsewhere(module, iter(tasks), saved, config)
+        return
     # Imported here, for it takes longer than all that a plan or a finished run does.
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.strategies import DDPStrategy
@@ -58,10 +78,6 @@ def predict(
 
         def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             reclaim_signals()
-
-    def saved(prediction: object) -> None:
-        with suppress(LostError):
-            save(prediction)
 
     # Lightning's advice is for training: worker counts, unused GPUs, its own products.
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
@@ -89,20 +105,14 @@ def predict(
         trainer.predict(module, TaskDataModule(tasks, together), return_predictions=False)
 
 
-def paced(tokens: int, seconds: float) -> Json:
-    """How fast a task was made, and what it took, for its line in the metrics.
-
-    Args:
-        tokens: that the network saw, over all of its passes.
-
-    Returns:
-        tokens_per_second; peak_memory in bytes: of the device, or of this process so far where it works on the CPU.
-    """
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"tokens_per_second": round(tokens / max(seconds, 1e-9), 1), "peak_memory": peak}
+def paced(made: SampledSegment | EditedClip, replayed: int = 0) -> Json:
+    """How fast a task was made, over all passes of the network but those that were replayed, and what it took, for its
+    line in the metrics."""
+    tokens = made.tokens * (made.evaluations - replayed)
+    return {
+        "tokens_per_second": round(tokens / max(made.seconds, 1e-9), 1),
+        "peak_memory": made.peak_memory,
+    }
 
 
 def write_piece(
@@ -176,6 +186,7 @@ class Velocities:
     @contextmanager
     def answering(self) -> Iterator[Answers]:
         """What the network's answers go through while the task is made."""
+        self.replayed, self.replaying = 0, False
         numbers, there = itertools.count(), {*self.kept()}
         new, wrote = dict[int, Tensor](), time.monotonic()
 

@@ -34,7 +34,7 @@ from wanedit.jobs.edit.pictures import (
     shown_in,
 )
 from wanedit.lit.edit_clip import EditSettings
-from wanedit.lit.model import OpenModel, OutsideModel, hash_code, held_softly, open_model
+from wanedit.lit.model import OpenModel, OutsideModel, hash_model, held_softly, open_model
 from wanedit.lit.rehearsal import Rehearsal, rehearse
 from wanedit.lit.tasks import EditTask, Pictures
 from wanedit.outside import named_error
@@ -55,7 +55,7 @@ from wanedit.video.sound import Sound, SoundOf, film_clock, left_out
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan.catalog import SHOWN, Sampling
 from wanedit.wan.condition import prompt_doubts
-from wanedit.wan.load import WanFolder, compute_kind, hash_files
+from wanedit.wan.load import WanFolder, compute_kind
 from wanedit.wan.packed import ROUNDED
 
 # Raised when a change to the code changes the pixels of an edit for the same inputs.
@@ -166,7 +166,7 @@ def make_edit_plan(
         settings = laid_out.applied(settings)
         kept = settings.weights if settings.weights in ROUNDED else config.weights
         config = replace(config, tile=settings.tile, weights=kept)
-    files = hash_files(model, say) if isinstance(model, WanFolder) else hash_code(model)
+    files = hash_model(model, say)
     decides = {
         "algorithm": ALGORITHM,
         "compute": compute_kind(),
@@ -266,7 +266,7 @@ def decided_apart(config: EditConfig, found: EditInputs) -> Json:
     if frames is not None and found.keyframes:
         _check_frames(frames, [keyframe.index for keyframe in found.keyframes], config, model)
     settings = edit_settings(config, model, method, frames or 1)
-    files = hash_files(model, lambda text: None) if isinstance(model, WanFolder) else hash_code(model)
+    files = hash_model(model)
     decides: Json = {
         "algorithm": ALGORITHM,
         "model": digest(files),

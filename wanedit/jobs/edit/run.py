@@ -303,7 +303,7 @@ def sample(
                 "evaluations": clip.evaluations,
                 **({"replayed": velocities.replayed} if velocities.replayed else {}),
                 "seconds": round(clip.seconds, 3),
-                **paced(clip.tokens * (clip.evaluations - velocities.replayed), clip.seconds),
+                **paced(clip, velocities.replayed),
                 "digest": clip.digest,
                 # |x0_hat[K] - x_e| / |x_e| of the last step that measured it.
                 "keyframe_error": measured[-1] if measured else None,

@@ -442,7 +442,7 @@ def sample(
             **({} if together else {"evaluations_saved": plan.uncached(task) - made.evaluations}),
             **({"replayed": replayed} if replayed else {}),
             "seconds": round(made.seconds, 3),
-            **paced(made.tokens * (made.evaluations - replayed), made.seconds),
+            **paced(made, replayed),
             "latent_rms": round(float(made.latents.square().mean().sqrt()), 5),
             **attended(plan.settings.attention, made.off_sdpa),
         }
