@@ -1,10 +1,12 @@
 """How much of an edit restoring carries by itself, and how fast: the model contributes nothing.
 
     python benchmarks/restoring.py --clips FOLDER [--size 1280*720] [--keyframes 0,16,32,48,64,80] [--restore keyframes]
+        [--slip PIXELS [--keyframe_align off]]
 
 The truth is the source with the hue of one colour turned in every frame, and the keyframes are a few of its frames. The
 decoded edit is the source itself, so all that comes near the truth was carried: PSNR inside the edited area, the share
 of edited pixels that are nearer the truth than the source, and the share of others that were changed by it.
+`--slip` shows the keyframes as image models return them, off by up to so many pixels and in colour.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import numpy as np
 
 from wanedit.runtime.settings import parse_size
 from wanedit.video import read_frames
+from wanedit.video.aligning import align
 from wanedit.video.restoring import Restoration, Restored
 
 CHANGED = 12  # levels
@@ -77,6 +80,19 @@ CASES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 }
 
 
+def slipped(keyframe: np.ndarray, pixels: float, rng: np.random.Generator) -> np.ndarray:
+    """Shifted by up to so many pixels along each side, turned and enlarged by up to as many at the corners, and each
+    colour by up to 5 % and 6 levels."""
+    height, width = keyframe.shape[:2]
+    turn, grow = rng.uniform(-1, 1, 2) * pixels / (np.hypot(height, width) / 2)
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), float(np.rad2deg(turn)), 1 + float(grow))
+    matrix[:, 2] += rng.uniform(-pixels, pixels, 2)
+    moved = cv2.warpAffine(keyframe, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return np.clip(np.rint(moved * rng.uniform(0.95, 1.05, 3) + rng.uniform(-6, 6, 3)), 0, 255).astype(
+        np.uint8
+    )
+
+
 class _Levels:
     """A clip of bytes as a decoded one is given, frame by frame."""
 
@@ -88,13 +104,11 @@ class _Levels:
 
 
 def measure(
-    source: np.ndarray, truth: np.ndarray, indices: tuple[int, ...], kind: Restored
+    source: np.ndarray, truth: np.ndarray, keyframes: np.ndarray, indices: tuple[int, ...], kind: Restored
 ) -> tuple[float, float, float, float]:
     """PSNR in the edited area, shares in percent, processor seconds a frame: means over frames off the keyframes."""
     rows, started = [], time.process_time()
-    frames = Restoration(
-        _Levels(source), _Levels(source), source, truth[list(indices)], indices, kind
-    ).frames()
+    frames = Restoration(_Levels(source), _Levels(source), source, keyframes, indices, kind).frames()
     seconds = (time.process_time() - started) / len(source)
     for t in sorted({*range(len(source))} - {*indices}):
         edited = np.abs(truth[t].astype(int) - source[t]).max(-1) > CHANGED
@@ -115,6 +129,12 @@ def main() -> None:
     parser.add_argument("--size", default="1280*720", help="of the frames, width*height")
     parser.add_argument("--keyframes", default="0,16,32,48,64,80")
     parser.add_argument("--restore", choices=("keyframes", "fused"), default="fused")
+    parser.add_argument(
+        "--slip", type=float, default=0.0, help="pixels that the keyframes are off by at most"
+    )
+    parser.add_argument(
+        "--keyframe_align", choices=("auto", "off"), default="auto", help="as of `wanedit edit`"
+    )
     args = parser.parse_args()
     cv2.setNumThreads(1)
     height, width = parse_size(args.size)
@@ -130,7 +150,13 @@ def main() -> None:
                 np.stack([cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in x])
                 for x in pair
             ]
-        psnr, nearer, spilt, seconds = measure(pair[0], pair[1], indices, args.restore)
+        keyframes, rng = pair[1][list(indices)], np.random.default_rng(0)
+        if args.slip:
+            keyframes = np.stack([slipped(keyframe, args.slip, rng) for keyframe in keyframes])
+        if args.keyframe_align == "auto":
+            both = zip(keyframes, pair[0][list(indices)], strict=True)
+            keyframes = np.stack([align(one, frame).undone(one, frame) for one, frame in both])
+        psnr, nearer, spilt, seconds = measure(pair[0], pair[1], keyframes, indices, args.restore)
         print(f"| {name} | {psnr:.1f} dB | {nearer:.0f} % | {spilt:.2f} % | {seconds:.2f} |", flush=True)
 
 

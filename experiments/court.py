@@ -67,9 +67,11 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def tidy(results: Path, what: str, weights: str) -> None:
     """Drop lines of `what` that other weights made, and of clips not finished: what is as edited comes last."""
-    for path in sorted(results.glob(f"{what}_*.jsonl")):
-        lines = read(path)
-        whole = {x["id"] for x in lines if x["restore"] == "none" and x.get("weights") == weights}
+    files = {path: read(path) for path in sorted(results.glob(f"{what}_*.jsonl"))}
+    # What another process has begun may have been restored in another way later.
+    every = [line for lines in files.values() for line in lines]
+    whole = {x["id"] for x in every if x["restore"] == "none" and x.get("weights") == weights}
+    for path, lines in files.items():
         kept = [line for line in lines if line["id"] in whole]
         if len(kept) < len(lines):
             print(f"{path.name}: {len(lines) - len(kept)} results of other weights or unfinished are dropped")

@@ -8,6 +8,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from wanedit.video.aligning import align
+
 SIZE = (32, 32)
 
 
@@ -82,3 +84,17 @@ def test_a_scene_is_the_same_again(scenes: ModuleType) -> None:
     if first is not None:
         assert (first.truth == again.truth).all()
         assert (first.source == again.source).all()
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_keyframes_are_aligned_where_they_drift_and_nowhere_else(scenes: ModuleType, cause: str) -> None:
+    for case in scenes.cases(cause, 2, 9, (64, 64)):
+        frames = case.source[list(case.indices)]
+        pairs = list(zip(case.keyframes, frames, strict=True))
+        aligned = np.stack([align(*pair).undone(*pair) for pair in pairs])
+        if cause == "misregistered":
+            truth = case.truth[list(case.indices)].astype(float)
+            before, after = (np.square(x - truth).mean() for x in (case.keyframes, aligned))
+            assert after < before / 2
+        else:
+            assert (aligned == case.keyframes).all()

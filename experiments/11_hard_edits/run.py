@@ -24,6 +24,7 @@ from wanedit.flow.editing import Edit, Edited, Method, OnStep, VideoModel, at_sl
 from wanedit.flow.path import Schedule
 from wanedit.metrics.functional.fidelity import MOST
 from wanedit.video import from_uint8
+from wanedit.video.aligning import align
 from wanedit.video.restoring import Restoration, Restore, Restored, Sight, light_gain
 from wanedit.wan.load import open_wan
 
@@ -46,8 +47,10 @@ from court import (  # noqa: E402
 
 # The method whose oracles are asked.
 OURS = "covariance"
-# Rows of pixels, and oracles of the restoration itself.
-UNRESTORED = ("copy_source", "warp_nearest", "flf2v", "true_flow", "true_visibility", "true_motion")
+# Oracles of warp and restoration themselves, and what has no pixels of its own to restore.
+UNRESTORED = ("flf2v", "true_flow", "true_visibility", "true_motion")
+# A row of the keyframes as they are given, where the others have them aligned, is a method's with this behind its name.
+UNALIGNED = "_unaligned"
 # Fewer pixels than this of a clip are no region.
 LEAST_PIXELS = 50
 
@@ -83,7 +86,7 @@ class TrueMotion(Restoration):
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """What a method made; latents (C, S, h, w), None of a method that makes pixels."""
+    """What a method made; latents (C, S, h, w), None of what is made of pixels."""
 
     latents: Tensor | None
     frames: np.ndarray
@@ -104,7 +107,8 @@ def work(part: int, given: argparse.Namespace) -> None:
     lines = [line for path in RESULTS.glob("test_*.jsonl") for line in read(path)]
     done = {(line["id"], line["restore"]) for line in lines}
     count = given.scenes or settings["scenes"]
-    draws = [cases(cause, count, settings["num_frames"], tuple(settings["size"])) for cause in CAUSES]
+    causes = given.causes.split(",") if given.causes else CAUSES
+    draws = [cases(cause, count, settings["num_frames"], tuple(settings["size"])) for cause in causes]
     # One scene of every cause, then the next: a run that is stopped has as many of each.
     drawn = (case for group in zip(*draws, strict=True) for case in group)
     with (RESULTS / f"test_{part}.jsonl").open("a") as file:
@@ -129,17 +133,36 @@ class Court:
     weights: str
 
     def __post_init__(self) -> None:
-        """Encode what is said and shown."""
+        """Lay the keyframes over their frames, as `wanedit edit` does."""
         self.task = self.case.task(self.settings["seed"])
-        self.true_keyframes = self.case.truth[list(self.case.indices)]
+        frames = self.case.source[list(self.case.indices)]
+        pairs = list(zip(self.case.keyframes, frames, strict=True))
+        aligned = np.stack([align(*pair).undone(*pair) for pair in pairs])
+        self.slipped = not np.array_equal(aligned, self.case.keyframes)
+        self.keyframes = {
+            "": aligned,
+            UNALIGNED: self.case.keyframes,
+            "true_keyframes": self.case.truth[list(self.case.indices)],
+        }
         self.begun = False
+
+    def shown(self, name: str) -> np.ndarray:
+        """The keyframes that a row has."""
+        return self.keyframes.get(name, self.keyframes[UNALIGNED if name.endswith(UNALIGNED) else ""])
+
+    def aligned(self, name: str) -> list[str]:
+        """What the names of its results add; those of keyframes as they are given are older than aligning."""
+        return ["aligned"] if self.slipped and self.shown(name) is self.keyframes[""] else []
 
     def lines(self, done: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
         """What is not done yet: of each method its restorations, and last as it is."""
         keys = {variant.name: variant.key for variant in self.variants}
-        for name in (*keys, *self.settings["oracles"]):
-            key = keys.get(name, name + keys[OURS])
-            own = digest({"what": [self.case.cause, self.case.seed, key, self.weights]})[:16]
+        unaligned = [name + UNALIGNED for name in self.settings["unaligned"] if name in keys]
+        for name in (*keys, *self.settings["oracles"], *(unaligned if self.slipped else ())):
+            method = name.removesuffix(UNALIGNED)
+            key = keys.get(method, method + keys[OURS])
+            what = [self.case.cause, self.case.seed, key, self.weights, *self.aligned(name)]
+            own = digest({"what": what})[:16]
             kinds: list[Restore] = (
                 ["none"] if name in UNRESTORED else [*self.settings["restorations"], "none"]
             )
@@ -152,9 +175,7 @@ class Court:
             for kind in kinds:
                 frames, seconds = made.frames, made.seconds
                 if kind != "none":
-                    restoration = self.restoration(made, kind)
-                    if name == "true_keyframes":
-                        restoration = replace(restoration, keyframes=self.true_keyframes)
+                    restoration = replace(self.restoration(made, kind), keyframes=self.shown(name))
                     started = time.perf_counter()
                     frames = restoration.frames()
                     seconds = time.perf_counter() - started
@@ -167,17 +188,18 @@ class Court:
             coded = self.coded(self.case.truth)
             return Sampled(coded[0], rounded(levels(self.networks, coded)), 0, 0.0)
         if name == "true_flow":
-            return Sampled(None, warped(self.case), 0, 0.0)
+            return Sampled(None, warped(self.case, self.shown(name)), 0, 0.0)
         if name in ("true_visibility", "true_motion"):
             ours = self.made(OURS)
             if name == "true_visibility":
-                frames = warped(self.case, self.restoration(ours, "source").frames())
+                frames = warped(self.case, self.shown(name), self.restoration(ours, "source").frames())
             else:
                 frames = self.restoration(
                     ours, self.settings["restorations"][-1], TrueMotion, self.case
                 ).frames()
             return replace(ours, latents=None, frames=frames)
-        key = json.dumps([self.weights, self.settings["seed"], self.case.cause, self.case.seed, name])
+        what = [self.weights, self.settings["seed"], self.case.cause, self.case.seed]
+        key = json.dumps([*what, name.removesuffix(UNALIGNED), *self.aligned(name)])
         path = KEPT / f"{digest({'what': key})[:16]}.pt"
         if path.exists():
             return Sampled(**torch.load(path, weights_only=False))
@@ -188,9 +210,8 @@ class Court:
 
     def sampled(self, name: str) -> Sampled:
         """By the networks."""
-        task, editor = self.task, self.editors.get(name, self.editors[OURS])
-        if name == "true_keyframes":
-            task = replace(task, keyframes=self.true_keyframes)
+        task = replace(self.task, keyframes=self.shown(name))
+        editor = self.editors.get(name.removesuffix(UNALIGNED), self.editors[OURS])
         self.begin()
         editor.use(self.networks)
         method = editor.method
@@ -203,12 +224,15 @@ class Court:
     def restoration(
         self, made: Sampled, kind: Restored, how: type[Restoration] = Restoration, *more: Case
     ) -> Restoration:
-        """Of what a method of latents made."""
-        assert made.latents is not None, "what makes pixels is not restored"
-        self.begin()
-        edited = levels(self.networks, made.latents[None])
-        coded = levels(self.networks, self.coded(self.case.source))
-        return how(edited, coded, self.case.source, self.task.keyframes, self.case.indices, kind, *more)
+        """Of what a method made."""
+        source = self.case.source
+        if made.latents is None:  # the codec has lost nothing of the source
+            edited, coded = made.frames.astype(np.float32), source.astype(np.float32)
+        else:
+            self.begin()
+            edited = levels(self.networks, made.latents[None])
+            coded = levels(self.networks, self.coded(source))
+        return how(edited, coded, source, self.keyframes[""], self.case.indices, kind, *more)
 
     def coded(self, video: np.ndarray) -> Tensor:
         """Latents (1, C, S, h, w)."""
@@ -218,7 +242,7 @@ class Court:
     def begin(self) -> None:
         """Encode what is said and shown, unless nothing of it is asked for."""
         if not self.begun:
-            self.networks.begin([self.task, replace(self.task, keyframes=self.true_keyframes)])
+            self.networks.begin([replace(self.task, keyframes=known) for known in self.keyframes.values()])
             self.begun = True
 
 
@@ -232,12 +256,12 @@ def rounded(video: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(video), 0, 255).astype(np.uint8)
 
 
-def warped(case: Case, otherwise: np.ndarray | None = None) -> np.ndarray:
+def warped(case: Case, keyframes: np.ndarray, otherwise: np.ndarray | None = None) -> np.ndarray:
     """The nearest keyframe along the exact flow; or the mean of those that show a pixel, elsewhere `otherwise`."""
     made = np.empty(case.source.shape, np.float32)
     for t, ways in enumerate(case.follow):
         far = [abs(t - at) for at in case.indices]
-        moved = [sampled(case.keyframes[k], case.at(t, k)).astype(np.float32) for k in range(len(ways))]
+        moved = [sampled(keyframes[k], case.at(t, k)).astype(np.float32) for k in range(len(ways))]
         if otherwise is None:
             made[t] = moved[int(np.argmin(far))]
             continue
@@ -279,6 +303,9 @@ def regions(case: Case) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, help="of each cause; fewer than settings.yaml says")
+    parser.add_argument(
+        "--causes", help="fewer than all, with commas; tables of all causes count them evenly"
+    )
     parser.add_argument("--methods", help="fewer than settings.yaml says, with commas; covariance is one")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the scenes")
     parser.add_argument(

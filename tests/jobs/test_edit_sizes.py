@@ -151,8 +151,59 @@ def test_an_unedited_keyframe_that_lies_inside_leaves_the_source(
 def test_a_flat_keyframe_agrees_in_no_way(edit_config: Config, large: dict, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (90, 90, 90)).save(tmp_path / "flat.png")
     plan = make_edit_plan(edit_config(**large | {"keyframes": [[str(tmp_path / "flat.png"), 0]]}))
-    (note,) = [line for line in plan.warnings if "flat.png" in line]
+    (note, _) = [line for line in plan.warnings if "flat.png" in line]
     assert "stretched to it (agreement of edges: stretch 0.00, crop 0.00, inside 0.00; none agrees" in note
+
+
+@pytest.fixture
+def slipped(tmp_path: Path) -> dict[str, Any]:
+    """A still source of 96 x 128 pixels; an edit of its first frame, and that edit two pixels to the right."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(30, 226, (12, 16, 3)).astype(np.uint8)
+    frame = fit(small, (96, 128), "stretch")[0]
+    write_lossless(tmp_path / "textured.mkv", np.tile(frame, (5, 1, 1, 1)), 16)
+    frame = frame.copy()
+    frame[30:60, 40:80] = (20, 220, 90)
+    Image.fromarray(frame).save(tmp_path / "exact.png")
+    Image.fromarray(np.roll(frame, 2, axis=1)).save(tmp_path / "slipped.png")
+    return {"video": str(tmp_path / "textured.mkv"), "size": "64*48", "output_size": "source"}
+
+
+def test_a_keyframe_that_slipped_is_laid_over_its_frame_in_both_sizes(
+    edit_config: Config, slipped: dict[str, Any], tmp_path: Path
+) -> None:
+    exact, off = ([[str(tmp_path / f"{name}.png"), 0]] for name in ("exact", "slipped"))
+    well = make_edit_plan(edit_config(**slipped, keyframes=exact))
+    plan = make_edit_plan(edit_config(**slipped, keyframes=off))
+    as_given = make_edit_plan(edit_config(**slipped, keyframes=off, keyframe_align="off"))
+    (note,) = [line for line in plan.warnings if "slipped.png" in line]
+    assert "was off its frame by 2.0 pixels" in note
+    assert not [line for line in (*well.warnings, *as_given.warnings) if "off its frame" in line]
+    inner = np.s_[:, 3:-3]
+    for one, given, truth in (
+        (plan.task.pictures, as_given.task.pictures, well.task.pictures),
+        (plan.task, as_given.task, well.task),
+    ):
+        laid, before = (
+            np.abs(x.keyframes[0][inner].astype(float) - truth.keyframes[0][inner]).mean()
+            for x in (one, given)
+        )
+        assert laid < before / 4
+    assert len({one.task.digest for one in (well, plan, as_given)}) == 3
+    # What lies well has the bytes, and the name, that it has without being looked at.
+    untouched = make_edit_plan(edit_config(**slipped, keyframes=exact, keyframe_align="off"))
+    assert untouched.task.digest == well.task.digest
+
+
+def test_a_cut_out_that_slipped_stays_where_it_was_put(
+    edit_config: Config, slipped: dict[str, Any], tmp_path: Path
+) -> None:
+    cut = np.dstack([np.array(Image.open(tmp_path / "slipped.png")), np.full((96, 128), 255, np.uint8)])
+    cut[:10, :, 3] = 0
+    Image.fromarray(cut).save(tmp_path / "cut.png")
+    keyframes = [[str(tmp_path / "cut.png"), 0]]
+    plan = make_edit_plan(edit_config(**slipped, keyframes=keyframes))
+    assert np.array_equal(plan.task.pictures.keyframes[0][10:], cut[10:, :, :3])
 
 
 def test_a_record_taken_up_with_a_change_decides_anew(

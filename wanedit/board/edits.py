@@ -32,13 +32,14 @@ from wanedit.wan.load import WanFolder
 # As those of `films`.
 OPEN_FIELDS = (
     "prompt", "source_prompt", "negative_prompt", "model", "size", "start", "num_frames", "method", "controller",
-    "alpha", "beta", "restore", "keyframe_encoding", "keyframe_fit", "resize_policy", "output_size", "long_source",
+    "alpha", "beta", "restore", "keyframe_encoding", "keyframe_fit", "keyframe_align", "resize_policy", "output_size",
+    "long_source",
     "condition_keyframes", "num_inference_steps", "shift", "guidance_scale", "source_guidance_scale", "base_seed",
 )  # fmt: skip
 SAMPLES = "editing"
 OF_ANY_MODEL = (
     "video", "keyframes", "prompt", "source_prompt", "base_seed", "start", "num_frames", "fps", "decoder", "salvage",
-    "method", "controller", "restore", "keyframe_fit", "output_size", "output", "job", "crf",
+    "method", "controller", "restore", "keyframe_fit", "keyframe_align", "output_size", "output", "job", "crf",
 )  # fmt: skip
 # Ways to edit, for whoever does not know the methods: words, and the settings that they stand for.
 WAYS: tuple[tuple[str, Json], ...] = (
@@ -214,7 +215,10 @@ def changes(run: Run, values: Json, of: str, index: int) -> AnyFrame:
             raise InputError(f"there is no picture at frame {index}")
         image, fitting = load_image(at), values.get("keyframe_fit", EditConfig.keyframe_fit)
         laid = register(image.pixels, before, before.shape[:2], "stretch", fitting)
-        after = PlacedKeyframe(index, image.pixels, laid, image.alpha).shown(before, "stretch")
+        placed = PlacedKeyframe(index, image.pixels, laid, image.alpha)
+        after = placed.shown(before, "stretch")
+        if values.get("keyframe_align", EditConfig.keyframe_align) == "auto":
+            after = placed.alignment(after, before).undone(after, before)
     levels = np.abs(after.astype(np.int16) - before).max(axis=-1).astype(np.uint8)
     grey = before.mean(axis=-1, keepdims=True).repeat(3, axis=-1) * GREY
     return np.maximum(grey.astype(np.uint8), painted(levels, FACTOR))

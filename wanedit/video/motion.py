@@ -34,15 +34,15 @@ def dis_flow(source: Frame, target: Frame) -> Flow:
     return np.ascontiguousarray(flow[:height, :width], dtype=np.float32)
 
 
-def warp(image: np.ndarray, flow: Flow) -> np.ndarray:
-    """Backward warp: result(x) = image(x + flow(x)), bilinear, edges repeated. Float32, any channels."""
+def warp(image: np.ndarray, flow: Flow, way: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """Backward warp: result(x) = image(x + flow(x)), bilinear unless told, edges repeated. Float32, any channels."""
     height, width = flow.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return cv2.remap(
         image.astype(np.float32),
         x + flow[..., 0],
         y + flow[..., 1],
-        cv2.INTER_LINEAR,
+        way,
         borderMode=cv2.BORDER_REPLICATE,
     )
 

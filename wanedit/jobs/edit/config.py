@@ -56,6 +56,8 @@ class EditConfig(SampledSettings):
             has the source's own size, which undoes it; else crop.
         keyframe_fit: how a keyframe of another shape than the source is brought to that first: stretch; crop; inside:
             it is the middle of the frame, and the source stays around it. auto: whichever lays its edges nearest.
+        keyframe_align: lay a keyframe exactly over its frame where it is off by pixels or a few levels of colour, as
+            image models return them. auto: where what the two have in common shows it, with a note; off.
         long_source: what to do with a source beyond the model's limit. windows: average the velocities of overlapping
             windows of that length; whole: show it to the model at once; error: refuse it.
         method: how to edit.
@@ -97,6 +99,7 @@ class EditConfig(SampledSettings):
     salvage: bool = False
     resize_policy: Literal["auto", "crop", "pad", "stretch"] = "auto"
     keyframe_fit: Literal["auto", "stretch", "crop", "inside"] = "auto"
+    keyframe_align: Literal["auto", "off"] = "auto"
     long_source: Literal["windows", "whole", "error"] = "windows"
     method: Annotated[str, Registered("wanedit.flow.methods:METHODS"), Everyday("how")] = "residual_corrected"
     method_options: dict[str, Any] = field(default_factory=dict)

@@ -30,7 +30,7 @@ READ_THROUGH: dict[Part, tuple[tuple[str, ...], str]] = {
 # are hashed, or comes after the edit. Whatever else is a setting decides, also one that is added later.
 ELSEWHERE = {
     "job", "video", "keyframes", "start", "num_frames", "fps", "decoder", "salvage", "size",
-    "resize_policy", "keyframe_fit", "output_size", "long_source", "method", "method_options",
+    "resize_policy", "keyframe_fit", "keyframe_align", "output_size", "long_source", "method", "method_options",
     "controller", "controller_options", "alpha", "beta", *MODEL_FIELDS, "lora", "lora_partial", "distilled",
     "cache", "cache_options", "attention", "weights", "compile", "guidance", "guidance_options", "guidance_interval",
     "gpu_id", "cpu_threads", "first_number", "middle_strength", "offload_model", "t5_cpu", "fit", "module_folders",

@@ -17,6 +17,7 @@ from wanedit.lit.tasks import Pictures
 from wanedit.runtime.inputs import EditedFrame
 from wanedit.runtime.settings import SMALLEST_SIDE, parse_size
 from wanedit.video import load_image
+from wanedit.video.aligning import Alignment, align
 from wanedit.video.arrays import Clip, Frame
 from wanedit.video.formats import Format
 from wanedit.video.images import OVER_WHITE, Size, under
@@ -111,6 +112,11 @@ class PlacedKeyframe:
         share = self.placement.place(opaque, np.full_like(frame, 255), policy).astype(np.float32) / 255
         return under(placed, share[..., :1], frame)
 
+    def alignment(self, shown: Frame, frame: Frame) -> Alignment:
+        """What it is off by as it is shown on `frame`; nothing where the source stays in or around it."""
+        whole = self.alpha is None and self.placement.how != "inside"
+        return align(shown, frame) if whole else Alignment()
+
 
 def place_keyframes(
     config: EditConfig, keyframes: Sequence[EditedFrame], source: SourceClip, sides: Size
@@ -137,6 +143,33 @@ def place_keyframes(
 def shown_in(frames: Clip, keyframes: Sequence[PlacedKeyframe], policy: str) -> UInt8[np.ndarray, "k h w 3"]:
     """The keyframes (K, H, W, 3) as `frames` (T, H, W, 3) look, the source brought to its size by `policy`."""
     return np.stack([k.shown(frames[k.index], policy) for k in keyframes])
+
+
+def align_keyframes(
+    keyframes: Sequence[PlacedKeyframe], names: Sequence[str], pictures: Pictures, originals: Pictures | None
+) -> tuple[Pictures, Pictures | None, list[str]]:
+    """Both with every keyframe laid exactly over its frame, and what the user should know of it.
+
+    What a keyframe is off by is found once, in the size of the result, and undone in both sizes.
+
+    Args:
+        names: of the keyframes.
+    """
+    best, found = originals or pictures, list[Alignment]()
+    notes: dict[str, list[str]] = {}
+    for k, (keyframe, name) in enumerate(zip(keyframes, names, strict=True)):
+        found.append(keyframe.alignment(best.keyframes[k], best.frames[keyframe.index]))
+        if note := found[-1].note:
+            notes.setdefault(note, []).append(name)
+
+    def aligned(of: Pictures) -> Pictures:
+        undone = [one.undone(of.keyframes[k], of.frames[keyframes[k].index]) for k, one in enumerate(found)]
+        return replace(of, keyframes=np.stack(undone))
+
+    said = [f"{', '.join(named)}: {note}" for note, named in notes.items()]
+    if all(one.estimate is None for one in found):
+        return pictures, originals, said
+    return aligned(pictures), originals and aligned(originals), said
 
 
 def original_size(sides: Size, size: Size, policy: str) -> Size:

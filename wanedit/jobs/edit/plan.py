@@ -25,6 +25,7 @@ from wanedit.jobs.edit.method import (
     unused,
 )
 from wanedit.jobs.edit.pictures import (
+    align_keyframes,
     decide_output,
     own_size,
     place_keyframes,
@@ -148,6 +149,10 @@ def make_edit_plan(
     placed, notes = place_keyframes(config, keyframes, source, sides)
     pictures = Pictures(source.frames, shown_in(source.frames, placed, config.resize_policy))
     originals = read_originals(config, source, placed, sides)
+    if config.keyframe_align == "auto":
+        names = [keyframe.path.name for keyframe in keyframes]
+        pictures, originals, aligned = align_keyframes(placed, names, pictures, originals)
+        notes += aligned
     kind = format_of(config.final_path)
     notes += shape_notes(config, source, sides, kind)
     clock = None if config.fps else film_clock(source.clock, source.fps)
