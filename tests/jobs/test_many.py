@@ -245,6 +245,10 @@ def test_a_folder_of_pictures_and_a_film_are_one(inputs: Inputs, clips: Path, tm
         ("[{video: a.mp4}, {video: b/a.mov}]", "has 'a' twice; expected a list with a `name` of its own"),
         ("[{video: a.mp4, name: ../a}]", "the name '../a' is no folder's"),
         ("[{video: runs.mp4}]", "the name 'runs' is no folder's"),
+        (
+            "[{video: a.mp4, steps: 2, num_inference_steps: 3}]",
+            "list.yaml: entry 1: num_inference_steps is given twice",
+        ),
     ],
 )
 def test_a_list_that_is_none_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -514,3 +518,10 @@ def test_a_model_is_looked_up_beside_the_list_and_found_from_anywhere(
         "lora": [f"{home / 'a.safetensors'}:0.5"],
         "transformer": 5,  # which is refused by its type
     }
+
+
+def test_where_a_video_was_looked_for_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.yaml").write_text("[{video: gone.mkv}]")
+    told = run_cli("evaluate", "list.yaml", "--output", "out")
+    assert (told.code, told.err.count("gone.mkv")) == (2, 1), told.err

@@ -93,7 +93,7 @@ def find_path(
                     raise
         except ValueError:  # a zero byte, which is in no name
             pass
-    looked = " or ".join(str(place.absolute()) for place in places)
+    looked = " or ".join(dict.fromkeys(str(place.absolute()) for place in places))
     raise InputError(f"{what}: no file {'or folder ' if folder else ''}{looked}")
 
 

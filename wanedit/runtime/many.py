@@ -112,7 +112,10 @@ def _entries(path: Path) -> list[Json]:
         raise InputError(f"{path}: holds no list of settings; expected {expected}{hint}")
     entries = []
     for place, one in enumerate(values):
-        entry = canonical(one)
+        try:
+            entry = canonical(one)
+        except InputError as error:
+            raise InputError(f"{path}: entry {place + 1}: {error}") from None
         what = next((entry[name] for name in ("video", "run") if entry.get(name)), None)
         if not isinstance(what, str):
             raise InputError(f"{path}: entry {place + 1} has no video; expected one, or a run")
