@@ -7,7 +7,7 @@ import csv
 import sys
 from typing import Any
 
-from run import HERE, OURS, RESULTS, load_settings, read
+from run import HERE, OURS, RESULTS, UNALIGNED, load_settings, read
 
 from wanedit.files import write_text
 
@@ -28,14 +28,20 @@ def grouped(lines: list[Line]) -> Rows:
 
 
 def even(lines: list[Line]) -> list[Line]:
-    """Of each cause the first scenes, as many as of all others or one more, so that no cause outweighs them."""
-    scenes: dict[str, list[int]] = {}
+    """Of each cause the first scenes that have every row, as many as of all others or one more: no cause and no method
+    counts by what is measured of it alone."""
+    rows: dict[str, dict[int, set[tuple[str, str]]]] = {}
     for line in lines:
-        seeds = scenes.setdefault(line["cause"], [])
-        if line["seed"] not in seeds:
-            seeds.append(line["seed"])
-    most = min(len(seeds) for seeds in scenes.values()) + 1
-    return [line for line in lines if line["seed"] in sorted(scenes[line["cause"]])[:most]]
+        if not line["method"].endswith(UNALIGNED) and line["method"] != "true_keyframes":
+            seeds = rows.setdefault(line["cause"], {})
+            seeds.setdefault(line["seed"], set()).add((line["method"], line["restore"]))
+    every = max(len(found) for seeds in rows.values() for found in seeds.values())
+    whole = {
+        cause: sorted(seed for seed, found in seeds.items() if len(found) == every)
+        for cause, seeds in rows.items()
+    }
+    most = min(map(len, whole.values())) + 1
+    return [line for line in lines if line["seed"] in whole[line["cause"]][:most]]
 
 
 def of_cause(rows: Rows, cause: str) -> Rows:
@@ -108,7 +114,7 @@ def main() -> None:
         *by_region(grouped(evenly), best),
     ]
     for column, title in COLUMNS.items():
-        text += [f"## By cause: {title}", "", *by_cause(rows, causes, column)]
+        text += [f"## By cause: {title}", "", *by_cause(grouped(evenly), causes, column)]
     for cause in causes:
         text += [f"## {cause}", "", *by_region(of_cause(rows, cause), best)]
     write_text(RESULTS / "table.md", "\n".join(text).rstrip() + "\n")
