@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tests.runs import draw_keyframe, moving_square
 from wanedit import EditConfig, EditResult, GenerationConfig, GenerationResult, edit, generate
 from wanedit.board.edits import WAYS
 from wanedit.board.films import presets
-from wanedit.board.session import Session, StaleError, finite
+from wanedit.board.session import PROGRESS, Session, StaleError, finite
+from wanedit.board.worker import Progress, Took
 from wanedit.errors import InputError
 from wanedit.files import read_yaml
 from wanedit.runtime.directory import Manifest, RunDirectory
@@ -99,6 +101,16 @@ def test_a_run_of_the_command_line_opens_and_only_a_changed_segment_is_sampled(
     assert changed["segments"][2]["digest"] == plan["segments"][2]["digest"]
     assert changed["cost"]["segments"] == 2
     assert changed["cost"]["seconds"] > 0  # by how long the others took
+    assert changed["cost"]["whole"] is None  # of loading and stitching nothing is known
+    took = {
+        "starting": Took("", 1, 30, 0),
+        "sampling": Took("steps", 8, 12, 1),
+        "stitching": Took("frames", 5, 1, 4),
+    }
+    (tmp_path / "films" / "made" / PROGRESS).write_text(json.dumps(asdict(Progress(took=took))))
+    cost = session.open("made")["plan"]["cost"]
+    # A model is loaded before the first step; the first frame takes as long as each that follows.
+    assert cost["whole"] == pytest.approx(30 + 12 + cost["seconds"] + film["frames"])
 
 
 def test_a_picture_that_is_put_in_costs_two_segments_and_one_that_is_taken_out_one(

@@ -434,7 +434,10 @@ class Session:
                 told["fps"], told["num_frames"] = told["source"]["fps"], told["source"]["frames"]
             if len(told["keyframes"]) < (2 if job == "generate" else 1):
                 return told
-            return told | known.planned(run, values)
+            told |= known.planned(run, values)
+            # Until the film is there, with all that is not sampling; None until a run has ended by which it is told.
+            told["cost"]["whole"] = sum(self._foretold(run, told).expected.values()) or None
+            return told
         except WaneditError as error:
             return told | {"error": named(run, values, str(error))}
 

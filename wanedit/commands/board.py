@@ -1,6 +1,7 @@
 """`wanedit board`: a page in the browser to make and watch runs with."""
 
 import importlib.util
+import sys
 
 from jsonargparse import Namespace
 
@@ -47,6 +48,8 @@ def run(settings: Namespace) -> int:
     root = at_home(settings.run).absolute()
     if root.exists() and not root.is_dir():
         raise InputError(f"run: {root} is a file; expected the folder of a run, or of several")
+    if not settings.quiet:
+        print("the board is starting …", file=sys.stderr, flush=True)
     from wanedit.board.server import serve
     from wanedit.board.session import Session, is_run
 

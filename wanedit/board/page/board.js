@@ -3,7 +3,7 @@
 const part = (name) => element.querySelector(`[data-id="${name}"]`);
 const parts = Object.fromEntries([...element.querySelectorAll('[data-id]')].map((one) => [one.dataset.id, one]));
 const state = { name: null, keyframes: [], settings: {}, plan: null, film: null, status: {}, models: [], joins: [], edit: {}, picked: { kind: 'film' }, measures: null, frame: 0, view: 'compare' };
-const PIXELS_BETWEEN = 84, WIDEST = 12000, SHORTEST_FILM = 1, TYPING_PAUSE = 350;
+const PIXELS_BETWEEN = 84, WIDEST = 12000, SHORTEST_FILM = 1, TYPING_PAUSE = 350, UNNOTICED = 400;
 
 // ---- small helpers
 
@@ -81,10 +81,11 @@ function refill(parent, wanted) {
 
 // ---- the draft: told to the session as it changes, one question at a time and the latest last
 
-let asking = null, again = false;
+let asking = null, again = false, reckoning = false; // `reckoning`: long enough that what stands below is known to be of before
 function changed() {
   draw();
   if (asking) { again = true; return asking; }
+  const slow = setTimeout(() => { reckoning = true; drawRun(); }, UNNOTICED);
   asking = (async () => {
     try {
       do {
@@ -94,7 +95,7 @@ function changed() {
         if (!again) adopt(plan); else state.plan.version = plan.version;
       } while (again);
       notice('');
-    } catch (error) { /* told */ } finally { asking = null; }
+    } catch (error) { /* told */ } finally { asking = null; clearTimeout(slow); reckoning = false; drawRun(); }
   })();
   return asking;
 }
@@ -105,6 +106,8 @@ function adopt(plan) {
   if (pause || holding) { draw(); return; } // what is being changed is told when it is done
   state.keyframes = plan.keyframes;
   state.settings = plan.settings;
+  // The record of an edit has both prompts: of the same words the second goes on to mean the first, when that is changed.
+  if (editing() && state.settings.source_prompt === state.settings.prompt) state.settings.source_prompt = null;
   draw();
 }
 
@@ -152,7 +155,7 @@ async function send(name, file) {
     notice(`${file.name} could not be sent: it is larger than the board takes, or the board has ended.`, true);
     return null;
   }
-  try { return await ask(name, state.name, sent.path); } catch (error) { notice(`${file.name}: ${error.message}`, true); return null; }
+  try { return await ask(name, state.name, sent.path); } catch (error) { notice(error.message.startsWith(file.name) ? error.message : `${file.name}: ${error.message}`, true); return null; }
 }
 async function addPictures(files, place = null, replacing = false) {
   await opening;
@@ -186,6 +189,7 @@ async function addPictures(files, place = null, replacing = false) {
     if (picture.notes.length) parts.live.textContent = `${file.name}: ${picture.notes.join('; ')}`;
   }
   await changed();
+  if (place !== null && !replacing) pick({ kind: 'keyframe', index: place - 1 }); // the last that was put in
 }
 
 function removeKeyframe(k) {
@@ -267,7 +271,7 @@ function drawTimeline() {
     lane.push(made('button', {
       type: 'button', className: `wb-segment ${found?.todo || ''}`, style: `left:${left + 6}px;width:${Math.max(12, width - 12)}px`,
       'data-key': `segment-${k}`, 'aria-pressed': String(state.picked.kind === 'segment' && state.picked.index === k),
-      'aria-label': `Segment ${k}: ${span} frames, sampled as ${shownSampled}${told ? `, ${told}` : ''}`, title: `${span} frames; sampled as ${shownSampled}, which is 4·${(shownSampled - 1) / 4} + 1`,
+      'aria-label': `Segment ${k}: ${span} frames, sampled as ${shownSampled}${told ? `, ${told}` : ''}`, title: shownSampled === span ? count(span, 'frame') : `${count(span, 'frame')}, for which ${shownSampled} are sampled: a model takes 4n + 1`,
       onclick: () => pick({ kind: 'segment', index: k }),
     }, made('span', {}, shownSampled === span ? count(span, 'frame') : `${span} → ${shownSampled}`), made('small', {}, told)));
     lane.push(made('button', {
@@ -481,7 +485,7 @@ const SIDES = {
     const around = [-3, -2, -1, 0, 1, 2, 3].map((by) => frame + by).filter((one) => one >= 0 && one < state.film.frames);
     rows.push(strip(around.map((one) => ({ src: `${media('frame', 'film', one)}?v=${state.film.id}`, words: String(one), marked: one === frame }))));
     const scores = state.measures?.joins?.[String(frame)], marked = Object.entries(scores || {}).filter(([, one]) => one?.shows).map(([name]) => name);
-    rows.push(made('p', { className: 'wb-soft wb-over' }, !scores ? state.measures?.note || 'Measuring …' : marked.length ? `This join shows, by ${marked.join(', ')}.` : 'This join does not show: it is as the rest of the film.'));
+    rows.push(made('p', { className: 'wb-soft wb-over' }, !scores ? state.measures?.note || 'Measuring …' : marked.length ? `This join shows: it is unlike the rest of the film in ${marked.join(', ')}.` : 'This join does not show: it is as the rest of the film.'));
     const found = state.plan?.segments?.[k], now = ofSteps().bridge_takes[k - 1];
     if (found && !packed() && (state.settings.joins || 'none') !== 'co_denoise') {
       const bridges = [...new Set(found.bridges)].sort((a, b) => a - b), next = Math.max(0, now, ...bridges) + 1, off = state.settings.joins === 'bridge' ? 'Bridge 0' : 'No bridge';
@@ -536,6 +540,7 @@ parts.side.addEventListener('focusout', () => setTimeout(() => { if (!parts.side
 
 // ---- cost, progress
 
+const SENT = /source_[0-9a-f]{16}\.\w+/; // what the session calls a video that was dropped
 function drawRun() {
   const running = !!state.status.running, cost = state.plan?.cost, error = state.plan?.error;
   parts.progress.hidden = parts.cancel.hidden = !running;
@@ -543,7 +548,7 @@ function drawRun() {
   parts.go.hidden = running;
   if (running) {
     const stage = state.status.stage || {};
-    parts.stage.textContent = stage.total ? `${stage.label}: ${stage.done} of ${stage.total} ${stage.unit || ''}` : `${stage.label || 'starting'} …`;
+    parts.stage.textContent = stage.total ? `${stage.label.replace(SENT, 'the video')}: ${stage.done} of ${stage.total} ${stage.unit || ''}` : `${(stage.label || 'starting').replace(/^starting$/, 'starting: the program is loading')} …`;
     parts.left.textContent = state.status.left === null || state.status.left === undefined ? '' : `about ${lasting(state.status.left)} left${state.status.of === 'all' ? '' : ' of this'}`;
     if (stage.total) { parts.meter.max = stage.total; parts.meter.value = stage.done; } else parts.meter.removeAttribute('value');
   }
@@ -553,7 +558,9 @@ function drawRun() {
   const [again, changed, first] = editing() ? ['Write again', 'Edit anew', 'Edit the video'] : ['Stitch again', 'Make what changed', 'Make the film'];
   parts.go.textContent = state.status.stopped ? 'Go on' : nothing && state.film ? again : state.film ? changed : first;
   parts.go.className = nothing && state.film ? 'wb-quiet' : 'wb-main-button';
-  if (!ready) {
+  if (reckoning) {
+    parts.cost.textContent = 'Reckoning what this comes to …';
+  } else if (!ready) {
     parts.cost.textContent = state.keyframes.length < least() ? (!editing() ? 'Two pictures at least make a film.' : 'Put one edited frame, at least, back into the video.') : error ? 'Mend what is named above, and it can be made.' : '';
   } else {
     const words = [];
@@ -561,7 +568,8 @@ function drawRun() {
     if (nothing) words.push('nothing is to be sampled.');
     if (editing() && !nothing) words.push(cost.flops ? `, ${count(cost.passes, 'pass').replace('passs', 'passes')} of the network` : ', no network is asked');
     if (cost.bridges) words.push(`, ${count(cost.bridges, 'bridge')}`);
-    if (cost.segments && cost.flops) words.push(cost.seconds ? `, about ${lasting(cost.seconds)} as it went before` : `, ${(cost.flops / 1e12).toPrecision(2)} TFLOP`);
+    if (!nothing && cost.whole) words.push(`, about ${lasting(cost.whole)} as it went before`);
+    else if (cost.segments && cost.flops) words.push(cost.seconds ? `, about ${lasting(cost.seconds)} of sampling as it went before` : `, ${(cost.flops / 1e12).toPrecision(2)} TFLOP; how long is known after the first run`);
     if (!nothing && cost.memory) words.push(`, ${(cost.memory / 1e9).toFixed(1)} GB of memory`);
     parts.cost.replaceChildren(made('b', {}, words[0]), words.slice(1).join(''));
   }
@@ -610,7 +618,7 @@ async function watch() {
     if (before && !found.status.running) {
       await refresh();
       if (found.status.error) notice(found.status.error, true);
-      else if (!found.status.stopped) { parts.live.textContent = 'The film is made.'; if (editing()) look('compare'); }
+      else if (!found.status.stopped) { parts.live.textContent = editing() ? 'The video is edited.' : 'The film is made.'; if (editing()) look('compare'); }
     } else if ((found.version !== state.plan?.version || found.made !== made_) && !asking && !pause) { made_ = found.made; await refresh(); }
     else drawRun();
   }
@@ -773,9 +781,11 @@ function draw() {
   drawSide();
   drawRun();
   drawStage();
-  if (state.film && !editing()) readout(Number(parts.scrub.value));
+  readHead();
 }
-new ResizeObserver(() => { if (state.name) drawTimeline(); }).observe(parts.scroll);
+// The line on the time line, which is at another place of another width.
+function readHead() { if (state.film || editing()) readout(Number(parts.scrub.value)); }
+new ResizeObserver(() => { if (state.name) { drawTimeline(); readHead(); } }).observe(parts.scroll);
 async function first() {
   await list().catch(() => {}); // told
   while (!state.name && parts.notice.textContent === SILENT) {

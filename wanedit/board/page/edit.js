@@ -242,7 +242,7 @@ function editSide() {
       made('div', { className: 'wb-pair' }, stretch('start', 'First frame'), stretch('num_frames', 'How many')),
       made('div', { className: 'wb-row' }, made('button', { type: 'button', className: 'wb-quiet', onclick: () => parts.videofile.click() }, 'Another video'))),
     made('details', { open: openDetails, ontoggle: (event) => { openDetails = event.target.open; } }, made('summary', {}, 'Advanced'),
-      chosen('method', 'Method', own.methods || []), chosen('controller', 'Controller', own.controllers || []), chosen('restore', 'Restored from the source', own.restores || []),
+      chosen('method', 'Method', own.methods || []), chosen('controller', 'Controller', own.controllers || []), chosen('restore', 'Restored from the source', own.restores || []), choice('resize_policy', 'Where the shapes differ', names(['auto', 'crop', 'pad', 'stretch'])),
       made('div', { className: 'wb-pair' },
         number('alpha', 'Pull of keyframes', { min: 0, step: 'any' }), number('num_inference_steps', 'Steps', { min: 1, step: 1 }),
         number('guidance_scale', 'Guidance', { min: 0, step: 'any' }), number('shift', 'Shift', { min: 0, step: 'any' }),
