@@ -28,7 +28,8 @@ def main() -> None:
             "aligned": np.stack([one.undone(*pair) for one, pair in zip(found, pairs, strict=True)]),
             "true": case.truth[list(case.indices)],
         }
-        line = {"seed": case.seed, "edit": case.kind, "notes": [one.note for one in found]}
+        # No model, so no weights.
+        line = {"weights": None, "seed": case.seed, "edit": case.kind, "notes": [one.note for one in found]}
         source = case.source.astype(np.float32)
         for name, shown in keyframes.items():
             restored = Restoration(source, source, case.source, shown, case.indices, "fused").frames()

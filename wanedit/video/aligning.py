@@ -57,12 +57,14 @@ class Alignment:
 
     Attributes:
         estimate: see `_Pair`; None where nothing is to be done.
+        shape: (height, width) of the pictures that it was found on.
         moved, most: pixels of the frame, root mean square where nothing is edited and most; 0: only colours are off.
         tinted: levels, root mean square likewise; 0: only the place is off.
         note: for the user; None for a keyframe that lies well.
     """
 
     estimate: Estimate | None = None
+    shape: tuple[int, int] = (0, 0)
     moved: float = 0.0
     most: float = 0.0
     tinted: float = 0.0
@@ -77,7 +79,7 @@ class Alignment:
         """
         if self.estimate is None:
             return keyframe
-        pair = _Pair(frame.astype(np.float32), keyframe.astype(np.float32))
+        pair = _Pair(frame.astype(np.float32), keyframe.astype(np.float32), self.shape)
         flow, (gain, ramp) = pair.flow(self.estimate), pair.tint(self.estimate)
         change = (warp(pair.keyframe, flow, cv2.INTER_CUBIC) - ramp) / (1 + gain) - pair.frame
         power = _power(change)
@@ -135,9 +137,8 @@ def align(keyframe: AnyFrame, frame: AnyFrame) -> Alignment:
         return Alignment()
     said = [f"{moved * pixel:.1f} pixels ({most * pixel:.1f} at most)"] * bool(moved)
     said += [f"{levels:.1f} levels of colour"] * bool(levels)
-    return Alignment(
-        found[-1], moved * pixel, most * pixel, levels, f"was off its frame by {' and '.join(said)}; aligned"
-    )
+    note = f"was off its frame by {' and '.join(said)}; aligned"
+    return Alignment(found[-1], frame.shape[:2], moved * pixel, most * pixel, levels, note)
 
 
 class _Pair:
@@ -147,6 +148,10 @@ class _Pair:
     ramp of levels brighter and blurred, each colour by itself. u is a shift, a slope along each side, and cosines along
     both. Lengths are in half longer sides, so that an estimate means the same at every size.
 
+    Args:
+        shape: (height, width) of the pictures that these are smaller ones of, whose sides alone decide how many cosines
+            there are: those of a smaller picture are rounded.
+
     Attributes:
         usual: standard deviation of each number of an estimate before the pictures are looked at.
         flows: how many of them are u's. There follow, for each colour, gain, offset and ramp along x and y, and at the
@@ -154,7 +159,7 @@ class _Pair:
         squares, colours: of the chessboard, the number and the colour of each pixel's.
     """
 
-    def __init__(self, frame: Levels, keyframe: Levels) -> None:
+    def __init__(self, frame: Levels, keyframe: Levels, shape: tuple[int, int]) -> None:
         self.frame, self.keyframe = frame, keyframe
         height, width = frame.shape[:2]
         self.half = max(height, width) / 2
@@ -163,7 +168,7 @@ class _Pair:
         self.across = np.cos(np.pi / width * waves[:, None] * x)
         self.down = np.cos(np.pi / height * waves * y)
         # In half waves of the longer side.
-        fine = 2 * self.half * np.hypot(waves / width, waves[:, None] / height)
+        fine = max(shape) * np.hypot(waves / shape[1], waves[:, None] / shape[0])
         self.bends = np.nonzero((fine > 0) & (fine <= WAVES))
         one_way = [SHIFT, SLOPE, SLOPE, *BEND / np.square(fine[self.bends])]
         self.usual = np.array([*one_way, *one_way, *[GAIN, OFFSET, RAMP, RAMP] * 3, *[BLURRED] * 3])
@@ -286,12 +291,14 @@ def _pyramid(frame: Levels, keyframe: Levels) -> list[_Pair]:
     full, pairs = max(frame.shape), []
     last = min(full, LAST_SIDE)
     sides = [*(side for side in (FIRST_SIDE << n for n in range(8)) if side < last), last]
+    height, width = shape = frame.shape[:2]
     for side in sides:
-        scale = side / full
-        small = (
-            cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for x in (frame, keyframe)
+        size = max(1, round(width * side / full)), max(1, round(height * side / full))
+        one, other = (
+            cv2.GaussianBlur(cv2.resize(x, size, interpolation=cv2.INTER_AREA), (0, 0), BLUR)
+            for x in (frame, keyframe)
         )
-        pairs.append(_Pair(*(cv2.GaussianBlur(x, (0, 0), BLUR) for x in small)))
+        pairs.append(_Pair(one, other, shape))
     return pairs
 
 
