@@ -209,9 +209,7 @@ class FLF2VChain(ChainModule[SegmentTask]):
     def pictures(self, task: SegmentTask) -> list[Tensor]:
         return self.looked_at(task)
 
-    def predict_step(
-        self, batch: SegmentTask, batch_idx: int = 0, dataloader_idx: int = 0
-    ) -> SampledSegment | None:
+    def predict_step(self, batch: SegmentTask, batch_idx: int = 0, dataloader_idx: int = 0) -> SampledSegment:
         """Sample one segment from noise that the task alone decides, and decode it if asked; None where `on_step`
         hands it over.
 
@@ -222,8 +220,8 @@ class FLF2VChain(ChainModule[SegmentTask]):
         with self.working_on(task.name, task, "Finished segments stay; lower size or fps"):
             try:
                 latents, evaluations = self.sample(task)
-            except HandedOver:
-                return None
+            except HandedOver:  # by an `on_step` that knows what None means
+                return None  # pyright: ignore[reportReturnType]
             height, width = task.size
             whole = self.decodes and task.bridge is None
             frames = to_uint8(self.decode(latents)[0, :, :, :height, :width]) if whole else None
