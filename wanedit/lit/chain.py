@@ -209,7 +209,9 @@ class FLF2VChain(ChainModule[SegmentTask]):
     def pictures(self, task: SegmentTask) -> list[Tensor]:
         return self.looked_at(task)
 
-    def predict_step(self, batch: SegmentTask, batch_idx: int = 0, dataloader_idx: int = 0) -> SampledSegment:
+    def predict_step(
+        self, batch: SegmentTask, batch_idx: int = 0, dataloader_idx: int = 0
+    ) -> SampledSegment | None:
         """Sample one segment from noise that the task alone decides, and decode it if asked; None where `on_step`
         hands it over.
 
@@ -220,8 +222,8 @@ class FLF2VChain(ChainModule[SegmentTask]):
         with self.working_on(task.name, task, "Finished segments stay; lower size or fps"):
             try:
                 latents, evaluations = self.sample(task)
-            except HandedOver:  # by an `on_step` that knows what None means
-                return None  # pyright: ignore[reportReturnType]
+            except HandedOver:
+                return None
             height, width = task.size
             whole = self.decodes and task.bridge is None
             frames = to_uint8(self.decode(latents)[0, :, :, :height, :width]) if whole else None
