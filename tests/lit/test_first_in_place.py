@@ -48,7 +48,9 @@ def test_a_segment_is_sampled_as_diffusers_expands_timesteps(
     first, last = (from_uint8(moving(9, side=64))[:, frame] for frame in (0, 8))
     task = SegmentTask(0, 9, first, last, "a red square", "blurred", seed=7, latent_space=SPACE)
     chain = FLF2VChain(folder, ChainSettings(3, 3.0, 2.0, solver))
-    sampled = chain.predict_step(task).latents[None]
+    made = chain.predict_step(task)
+    assert made is not None
+    sampled = made.latents[None]
     assert sampled.shape == (1, 48, 3, 4, 4)
 
     transformer, vae = chain.loaded()

@@ -53,10 +53,17 @@ def segments(count: int = 2) -> list[SegmentTask]:
     ]
 
 
+def latents(chain: FLF2VChain, task: SegmentTask) -> torch.Tensor:
+    """Of a task that is not handed over."""
+    made = chain.predict_step(task)
+    assert made is not None
+    return made.latents
+
+
 def alone() -> list[torch.Tensor]:
     """The latents of `segments` without a Trainer."""
     chain = FLF2VChain(tiny(), SETTINGS)
-    return [chain.predict_step(task).latents for task in segments()]
+    return [latents(chain, task) for task in segments()]
 
 
 def same(found: Any, expected: list[Any]) -> bool:
@@ -122,9 +129,7 @@ def test_what_two_tasks_share_by_index_is_told_apart_by_content() -> None:
     chain = FLF2VChain(tiny(), SETTINGS)
     chain.predict_step(first)
     twin = SegmentTask(0, 5, second.first, second.last, second.prompt, seed=7)
-    assert torch.equal(
-        chain.predict_step(twin).latents, FLF2VChain(tiny(), SETTINGS).predict_step(twin).latents
-    )
+    assert torch.equal(latents(chain, twin), latents(FLF2VChain(tiny(), SETTINGS), twin))
 
 
 class _Stream(IterableDataset):
