@@ -160,33 +160,36 @@ def test_what_lost_processes_left_goes_with_the_next(
     assert not list((tmp_path / "out").rglob(".*"))
 
 
-@pytest.mark.fault(34)
-def test_who_has_other_files_makes_nothing_and_fails_nothing(
-    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def queued(edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of many edits that are on record, for workers of which none has come yet."""
     monkeypatch.setattr("wanedit.runtime.launchers.submit", lambda *given: [SimpleNamespace(job_id="1_0")])
     assert edit_all("--launcher=slurm").code == 0
-    root, keyframe = (
-        tmp_path / "out",
-        tmp_path / "keyframes" / "two" / "0000.png",
-    )  # of the longest, the first
+    return tmp_path / "out"
+
+
+@pytest.mark.fault(34)
+def test_who_has_other_files_makes_nothing_and_fails_nothing(
+    queued: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyframe = tmp_path / "keyframes" / "two" / "0000.png"  # of the longest, the first
     before = keyframe.read_bytes()
     Image.fromarray(moving_square(5)[4]).save(keyframe)
     with pytest.raises(ResourceError, match="two: wanedit, the model or a file that is read is another here"):
-        work(root, verbose=False)
+        work(queued, verbose=False)
     with monkeypatch.context() as here:
         here.setattr("wanedit.__version__", "0.0.1")
         here.setattr("wanedit.jobs.many.run.__version__", "0.0.1")
         with pytest.raises(ResourceError, match="two: wanedit, the model or a file"):
-            work(root, verbose=False)
+            work(queued, verbose=False)
     keyframe.write_bytes(before)
     with monkeypatch.context() as full:
         no_space = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "film")
         full.setattr("wanedit.jobs.edit.run.write_piece", lambda *given: (_ for _ in ()).throw(no_space))
         with pytest.raises(ResourceError, match="make room and run again"):
-            work(root, verbose=False)
-    assert not [*root.rglob("failure.json"), *root.rglob("result.json")]
-    assert work(root, verbose=False).failed == 0
+            work(queued, verbose=False)
+    assert not [*queued.rglob("failure.json"), *queued.rglob("result.json")]
+    assert work(queued, verbose=False).failed == 0
 
 
 @pytest.mark.usefixtures("in_process")
@@ -322,22 +325,17 @@ def test_a_device_for_all_is_refused(edit_all: Callable[..., Any], tmp_path: Pat
 
 
 @pytest.mark.fault(34)
-def test_a_worker_without_its_device_fails_nothing(
-    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("wanedit.runtime.launchers.submit", lambda *given: [SimpleNamespace(job_id="1_0")])
-    assert edit_all("--launcher=slurm").code == 0
-    root = tmp_path / "out"
-    told = run_cli("work", str(root), "--gpu=77")
+def test_a_worker_without_its_device_fails_nothing(queued: Path, tmp_path: Path) -> None:
+    told = run_cli("work", str(queued), "--gpu=77")
     assert (told.code, "gpu 77 asked for; this machine has" in told.err) == (2, True), told.err
-    told = run_cli("work", str(root), "--gpu=0", "--launcher=slurm")
+    told = run_cli("work", str(queued), "--gpu=0", "--launcher=slurm")
     assert (told.code, "gpu is 0 for several processes" in told.err) == (2, True), told.err
-    assert not list(root.rglob("failure.json"))
+    assert not list(queued.rglob("failure.json"))
     # Nor does one make all of it at the place where it was before.
-    moved = shutil.copytree(root, tmp_path / "moved")
+    moved = shutil.copytree(queued, tmp_path / "moved")
     told = run_cli("work", str(moved))
-    assert (told.code, f"{moved} was begun as {root}" in told.err) == (2, True), told.err
-    assert not list(root.rglob("result.json"))
+    assert (told.code, f"{moved} was begun as {queued}" in told.err) == (2, True), told.err
+    assert not list(queued.rglob("result.json"))
 
 
 @pytest.mark.usefixtures("in_process")
@@ -443,12 +441,8 @@ def test_code_of_ones_own_is_found_from_anywhere_and_known_by_its_content(
     assert [line["metric_of_many:Mine/value"] for line in table(root).values()] == ["2.0"] * 3
 
 
-def test_a_damaged_record_is_told(
-    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("wanedit.runtime.launchers.submit", lambda *given: [SimpleNamespace(job_id="1_0")])
-    assert edit_all("--launcher=slurm").code == 0
-    path = tmp_path / "out" / "config.yaml"
+def test_a_damaged_record_is_told(queued: Path) -> None:
+    path = queued / "config.yaml"
     whole = path.read_text()
     record = yaml.safe_load(whole)
     for change in (
@@ -460,7 +454,7 @@ def test_a_damaged_record_is_told(
         {"of": ".."},
     ):
         path.write_text(whole.splitlines()[0] + "\n" + yaml.safe_dump(record | change))
-        told = run_cli("work", str(tmp_path / "out"))
+        told = run_cli("work", str(queued))
         assert (told.code, "Traceback" in told.err) == (2, False), (change, told.err)
 
 
