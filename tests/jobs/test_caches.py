@@ -115,6 +115,11 @@ def test_an_edit_caches_each_branch_and_counts(
     assert [plan.settings.bound for plan in plans] == ["", "at most "]
     result = edit(cached, verbose=False)
     assert evaluations(result.video.parent, "edited") == [2 * LEAST]
+    [line] = [one for one in read_events(result.video.parent / "metrics.jsonl") if one["event"] == "edited"]
+    assert line["evaluations_saved"] == 20 - 2 * LEAST
+    # Where the schedule decides, the plan counts without a cache as well.
+    planned = make_edit_plan(edit_config(**STEPS, cache="spectrum"))
+    assert planned.rehearsal.evaluations < planned.uncached == 20
 
 
 def test_calibrate_writes_the_table_that_magcache_reads(keyframes: list[Any], tmp_path: Path) -> None:
@@ -130,3 +135,19 @@ def test_calibrate_writes_the_table_that_magcache_reads(keyframes: list[Any], tm
     assert len(MagCache(table=table).of_model("tiny", None).curve) == 6
     assert not (tmp_path / "out").exists()
     assert "expected a .json file" in run_cli("calibrate", *made[1:-1], str(tmp_path)).err
+    # Segments that go on from a state that is not there have a beginning of their own.
+    once = [*made[1:-2], "--num_inference_steps=2", "--joins=co_denoise", "--table", str(table)]
+    assert run_cli("calibrate", *once).code == 0
+    assert len(json.loads(table.read_text())["curve"]) == 2
+
+
+def test_calibrate_is_refused_before_it_samples(
+    keyframes: list[Any], tmp_path: Path, no_weights: None
+) -> None:
+    made = command(keyframes, tmp_path / "out")[1:]
+    foreign = tmp_path / "config.json"
+    foreign.write_text('{"dim": 192}')
+    assert "was not written by wanedit" in run_cli("calibrate", *made, "--table", str(foreign)).err
+    assert foreign.read_text() == '{"dim": 192}'
+    one = run_cli("calibrate", *made, "--num_inference_steps=1", "--table", str(tmp_path / "new.json"))
+    assert "num_inference_steps is 1; expected 2 or more" in one.err

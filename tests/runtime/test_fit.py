@@ -2,18 +2,23 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from tests.runs import command, run_cli
+from tests.runs import EditRun, Inputs, Run, command, edit_command, run_cli
 from tests.wan import small
 from wanedit import GenerationConfig
 from wanedit.errors import InputError, ResourceError
+from wanedit.flow.methods.residual_corrected import ResidualCorrectedFlow
+from wanedit.flow.methods.sdedit import SDEdit
 from wanedit.jobs.generate.plan import make_plan
+from wanedit.lit.edit_clip import EditSettings, contexts
 from wanedit.lit.tasks import ChainSettings
-from wanedit.runtime.cost import cross_bytes
+from wanedit.runtime.cost import cross_bytes, memory
 from wanedit.runtime.fit import (
     CARDS,
     CONTEXT,
@@ -27,7 +32,9 @@ from wanedit.runtime.fit import (
     measure,
     weight_bytes,
 )
-from wanedit.wan.load import open_wan, transformer_dtype
+from wanedit.runtime.launch import World, gpus
+from wanedit.runtime.record import read_run
+from wanedit.wan.load import default_dtype, open_wan, transformer_dtype
 
 # Of Wan2.1-FLF2V-14B in bfloat16 at 480p, roughly: round numbers, by which everything can be worked out by hand.
 SIZES = Sizes(
@@ -76,6 +83,19 @@ def test_an_error_names_the_card_that_would_do_and_that_one_does() -> None:
     assert fit(SIZES, 8).resident == 0
     with pytest.raises(ResourceError, match=r"decoding in tiles of 128 20\.5 GB; a card of 23 GB"):
         fit(replace(SIZES, decoding=dict.fromkeys(SIZES.decoding, 20 * GB)), 16)
+    # What stands in the way is sampling alone, with frames decoded whole.
+    with pytest.raises(ResourceError, match=r"sampling takes 25\.0 GB, decoding 9\.5 GB; a card of 28 GB"):
+        fit(replace(SIZES, block=10 * GB), 16)
+
+
+def test_what_is_asked_for_is_kept_and_told() -> None:
+    tiny = open_wan("tiny")
+    asked = fit(measure(tiny, 17, (64, 64), guided=True, tile=32), 8, t5_cpu=True)
+    assert (asked.tile, asked.t5_cpu, asked.host) == (32, True, measure(tiny, 17, (64, 64), True).text)
+    assert "text encoder on the CPU, VAE in tiles of 32" in asked.words
+    # Smaller tiles than these would fit, and are not taken.
+    with pytest.raises(ResourceError, match=r"decoding in tiles of 512 5\.5 GB; a card of 7 GB"):
+        fit(replace(SIZES, block=GB // 20, activations=GB, decoding={512: 5 * GB}), 4)
 
 
 # The same model as an fp8 file has it, and rounded to int8: its blocks half as large.
@@ -103,7 +123,8 @@ def test_weights_are_as_they_are_or_as_small_as_in_the_file_and_rounded_only_whe
     # So they are where the host has no room for more.
     assert best((SIZES, ROUNDED_SIZES), 24, host=20 * GB).weights == "int8"
     with pytest.raises(
-        ResourceError, match=r"this machine has 8\.0 GB of host memory; expected a larger card"
+        ResourceError,
+        match=r"this machine has 8\.0 GB of host memory for each process; expected a larger card",
     ):
         best((SIZES, ROUNDED_SIZES), 24, host=8 * GB)
 
@@ -152,7 +173,7 @@ def test_contexts_are_what_a_model_prepares(width: int) -> None:
     context = model.prepare(small.GRID, values["text"], values["image_tokens"][:1], values["condition"][:1])
     pairs = [pair for cross in context.cross for pair in (cross.text, cross.image) if pair]
     held = sum(one.numel() * one.element_size() for pair in pairs for one in pair)
-    assert cross_bytes(model.config, guided=True, bytes_per_weight=4) == pytest.approx(held, rel=0.15)
+    assert cross_bytes(model.config, prompts=2, bytes_per_weight=4) == pytest.approx(held, rel=0.15)
 
 
 def test_wan_tiny_is_measured_from_its_headers_and_stays_whole_on_any_card() -> None:
@@ -164,7 +185,6 @@ def test_wan_tiny_is_measured_from_its_headers_and_stays_whole_on_any_card() -> 
     assert (applied.resident, applied.tile, applied.t5_cpu) == (None, None, False)
     streamed = replace(fit(sizes, 8), resident=2, tile=256, t5_cpu=True, offload_model=True).applied(settings)
     assert (streamed.resident, streamed.tile, streamed.t5_cpu, streamed.offload_model) == (2, 256, True, True)
-    assert replace(fit(sizes, 8), tile=256).applied(replace(settings, tile=128)).tile == 128
 
 
 def test_time_is_what_computes_or_what_is_brought_whichever_takes_longer() -> None:
@@ -178,9 +198,8 @@ def test_time_is_what_computes_or_what_is_brought_whichever_takes_longer() -> No
     packed = replace(found, unpacked=10**9)
     more = packed.seconds(card, config, 10**8, 10) - found.seconds(card, config, 10**8, 10)
     assert more == pytest.approx(10 * 10**9 * UNPACKING / card.memory)
-    assert [line.split(" on an ")[1].split(",")[0] for line in found.estimates(config, 10, 10)] == [
-        "RTX 4090 (24 GB)"
-    ]
+    [line] = found.estimates(config, 10, 10, "a segment")
+    assert "of sampling a segment on an RTX 4090 (24 GB), from operations" in line
 
 
 def test_a_plan_shows_what_a_card_would_do_and_says_where_it_changes_nothing(
@@ -199,5 +218,80 @@ def test_a_plan_shows_what_a_card_would_do_and_says_where_it_changes_nothing(
     for wrong in ("autp", "-3", 0.0):
         with pytest.raises(InputError, match=r"fit is .*; expected auto, or the gigabytes of a card"):
             make_plan(replace(config, fit=wrong))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert card_memory("auto") is None
+    assert card_memory("auto", []) is None
+
+
+def test_auto_is_the_smallest_of_the_cards_that_a_run_works_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (80, 24, 12)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(sizes))
+    monkeypatch.setattr(
+        torch.cuda,
+        "get_device_properties",
+        lambda gpu: SimpleNamespace(total_memory=sizes[gpu] * GB),
+    )
+
+    def found(under_torchrun: int = 0, **asked: Any) -> float | None:
+        local = max(1, under_torchrun)
+        world = World(size=local, local_size=local, under_torchrun=bool(under_torchrun))
+        return card_memory("auto", gpus(GenerationConfig(**asked), world))
+
+    assert found() == 80
+    assert found(num_gpus=2) == 24
+    assert found(gpu_ids=[1]) == 24
+    assert found(num_gpus=2, gpu_ids=[0, 2]) == 12
+    # Workers see those that were chosen alone.
+    assert found(under_torchrun=2, num_gpus=2, gpu_ids=[1, 2]) == 24
+    assert found(under_torchrun=3) == 12
+
+
+def test_a_negative_prompt_takes_memory_where_it_is_read(keyframes: list[Any]) -> None:
+    took = list[int]()
+    for guidance in ("cfg", "nag"):
+        asked = GenerationConfig(
+            keyframes=keyframes, size="32*32", base_seed=1, guidance_scale=1.0, guidance=guidance
+        )
+        plan = make_plan(asked)
+        took.append(memory(plan.folder, plan.tasks[0], plan.settings).sampling)
+    width = default_dtype("cuda" if torch.cuda.is_available() else "cpu").itemsize
+    one, two = (cross_bytes(plan.folder.config, prompts, width) for prompts in (1, 2))
+    assert took[1] - took[0] == two - one
+
+
+def test_the_plan_of_an_edit_says_what_it_takes_and_what_a_card_would_do(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    def said(*more: str) -> str:
+        return run_cli(*edit_command(inputs, tmp_path / "out", "--dry_run", *more)).out
+
+    shown = said("--fit=12")
+    assert "memory     about" in shown
+    assert "fit        12 GB: bfloat16, all stays on the card, about" in shown
+    assert "s of sampling the edit on an RTX 3060 (12 GB), from operations and bandwidth" in shown
+    unasked = said("--fit=12", "--method=copy_source")
+    assert "fit 12.0 is not used: copy_source asks the model nothing" in " ".join(unasked.split())
+    assert "memory     about" not in unasked
+
+
+def test_a_finished_run_is_read_where_its_model_would_not_fit(
+    run: Run, run_edit: EditRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [run(output=str(tmp_path / "film"), fit=64.0), run_edit(output=str(tmp_path / "edit"), fit=64.0)]
+
+    def too_small(*options: Any) -> None:
+        raise ResourceError("this card holds nothing")
+
+    monkeypatch.setattr("wanedit.runtime.fit.best", too_small)
+    assert [read_run(one.video.parent).job for one in made] == ["generate", "edit"]
+
+
+def test_an_edit_holds_a_context_for_each_window_of_both_of_its_clips() -> None:
+    settings = EditSettings(2, 3.0, 1.0, source_guidance_scale=1.0)
+    whole, windows = (replace(settings, window=window) for window in (None, 9))
+    assert contexts(21, whole, ResidualCorrectedFlow()) == 2
+    # 9 slots of which 3 are shared: they begin at 0, 6 and 12.
+    assert contexts(21, windows, ResidualCorrectedFlow()) == 2 * 3
+    assert contexts(21, windows, SDEdit()) == 3
+    tiny = open_wan("tiny")
+    one, six = (measure(tiny, 17, (64, 64), guided=True, views=views).contexts for views in (1, 6))
+    assert six == 6 * one

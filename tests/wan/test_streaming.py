@@ -1,6 +1,8 @@
 """Blocks that are brought in turn: the same bytes, few at once, and what moves."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -97,6 +99,43 @@ def test_host_memory_gives_back_the_same_on_a_device_without_streams() -> None:
     model.bring(torch.device("cpu"))
     values = small.inputs(whole)
     assert torch.equal(model(**values), whole(**values))
+
+
+def test_a_copy_begins_once_the_block_whose_memory_it_takes_has_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The host says all of a pass before a device has done the first of it: streams alone keep the order."""
+    said: list[str] = []
+
+    @dataclass
+    class Stream:
+        name: str
+
+        def wait_stream(self, other: Any) -> None:
+            said.append(f"{self.name} wait for {other.name}")
+
+    model, shelf, resident = small.transformer(num_layers=LAYERS), HostMemory(torch.device("cpu")), 2
+    model.stream_blocks(resident, shelf)
+    products: Any = Stream("products")
+    shelf.side = copies = Stream("copies")  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: products)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    values, away = small.inputs(model), spread(LAYERS, resident)
+    context = model.prepare(small.GRID, values["text"], values["image_tokens"], values["condition"])
+    for i, block in enumerate(model.block_list()):
+        block.register_forward_hook(lambda *_, i=i: said.append(f"block {i}"))
+    said.clear()
+    model.velocity(values["latents"], values["timestep"], context)
+    begun, there = (
+        [k for k, words in enumerate(said) if words.startswith(f"{stream.name} wait")]
+        for stream in (copies, products)
+    )
+    done = {i: said.index(f"block {i}") for i in range(LAYERS)}
+    assert len(begun) == len(there) == len(away)
+    for k, i in enumerate(away):
+        assert begun[k] < there[k] < done[i]
+        # At most two are there: the one that computes, and this one beside it.
+        assert k < 2 or done[away[k - 2]] < begun[k]
 
 
 def test_those_that_are_away_are_spread_evenly() -> None:

@@ -19,7 +19,7 @@ from wanedit.jobs.style.config import StyleConfig, StyleSource
 from wanedit.jobs.style.run import style
 from wanedit.report.clips import fitted, painted
 from wanedit.report.record import listing
-from wanedit.runtime.cost import forward_flops, memory
+from wanedit.runtime.cost import forward_flops
 from wanedit.runtime.inputs import find_path
 from wanedit.runtime.record import read_settings, recorded_config
 from wanedit.runtime.settings import field_hints
@@ -27,7 +27,6 @@ from wanedit.video import load_image, read_frames, write_video
 from wanedit.video.arrays import AnyFrame
 from wanedit.video.images import fit
 from wanedit.video.source import OpenedSource, open_source, register
-from wanedit.wan.load import WanFolder
 
 # As those of `films`.
 OPEN_FIELDS = (
@@ -116,11 +115,10 @@ def planned(run: Run, values: Json) -> Json:
     check_output(plan.config, plan.source.path, plan.keyframes)
     complete, passes = is_complete(plan, run.directory), plan.rehearsal.evaluations
     flops = seconds = peak = None
-    if isinstance(plan.model, WanFolder) and "model" not in plan.method.ignores:
-        flops = forward_flops(plan.model.config, plan.task.tokens) * passes
-        speed = run.speed(plan.model.config, plan.model.name, "edited")
+    if plan.wan and (needed := plan.memory):
+        flops = forward_flops(plan.wan.config, plan.tokens) * passes
+        speed = run.speed(plan.wan.config, plan.wan.name, "edited")
         seconds = flops / speed if speed else None
-        needed = memory(plan.model, plan.task, plan.settings.guided, numbers=plan.settings.weights)
         peak = max(needed.encoders, needed.sampling) + BESIDE
     (height, width), frames = plan.task.pictures.frames.shape[1:3], len(plan.task.frames)
     return {

@@ -54,7 +54,7 @@ def planned(run: Run, values: Json) -> Json:
     flops = sampling_flops(plan.folder.config, todo.segments, plan.evaluations)
     flops += sampling_flops(plan.folder.config, todo.bridges, plan.bridge_evaluations)
     longest = max(plan.tasks, key=lambda task: task.tokens)
-    peak = memory(plan.folder, longest, plan.settings.guided, numbers=plan.settings.weights)
+    peak = memory(plan.folder, longest, plan.settings)
     speed = run.speed(plan.folder.config, plan.folder.name, "segment")
     return {
         "fps": float(plan.timeline.fps),

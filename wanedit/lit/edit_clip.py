@@ -14,7 +14,7 @@ from wanedit.errors import InputError
 from wanedit.flow.editing import Around, Edit, Edited, Method, Metrics, VideoModel, View, at_slots
 from wanedit.flow.path import Step, clean_estimate
 from wanedit.flow.solvers import Velocity
-from wanedit.flow.windows import Windowed
+from wanedit.flow.windows import Windowed, window_starts
 from wanedit.lit.model import OpenModel
 from wanedit.lit.pixels import carried, flow_between, restored, retime_clip
 from wanedit.lit.tasks import EditedClip, EditTask, SamplerSettings, Watch, hold_edges
@@ -104,7 +104,7 @@ def edit_clip(
     return EditedClip(
         task.index,
         task.digest,
-        task.tokens,
+        pass_tokens(task, settings),
         None if made.latents is None else made.latents[0].float().cpu(),
         frames if len(frames) == len(task.frames) else cut_back(frames, len(task.frames)),
         time.perf_counter() - started,
@@ -148,9 +148,25 @@ def shown_frames(model: OpenModel, settings: EditSettings, task: EditTask) -> tu
 
 def windowed(model: VideoModel, settings: EditSettings) -> VideoModel:
     """The model as a method asks it: through windows where the clip is longer than the model is good for."""
-    if settings.window is None:
-        return model
-    return Windowed(model, settings.window, max(1, round(settings.window * OVERLAP)))
+    return model if settings.window is None else Windowed(model, settings.window, _overlap(settings.window))
+
+
+def _overlap(window: int) -> int:
+    return max(1, round(window * OVERLAP))
+
+
+def contexts(slots: int, settings: EditSettings, method: Method) -> int:
+    """How many the model holds at once for a clip of so many slots: one for each window, of the edit and of the source
+    where the method asks about it."""
+    window = settings.window
+    windows = 1 if window is None else len(window_starts(slots, window, _overlap(window)))
+    return windows * (1 if "reference" in method.ignores else 2)
+
+
+def pass_tokens(task: EditTask, settings: EditSettings) -> int:
+    """Tokens of one pass of the network: of the clip, or of a window that it is seen through."""
+    slots = task.grid[0]
+    return task.tokens * min(slots, settings.window or slots) // slots
 
 
 class Watched(Around):

@@ -69,7 +69,7 @@ class Worker(LightningModule, Generic[Task]):
         except torch.OutOfMemoryError as error:
             raise ResourceError(
                 f"out of memory in {name} ({task.tokens} tokens): {str(error).splitlines()[0]} "
-                f"{advice}, or set offload_model, t5_cpu or tile"
+                f"{advice}, or set fit (auto, or fewer GB than the card has), offload_model, t5_cpu or tile"
             ) from None
         except Exception as error:
             # The compiler's classes are told by their home, whose import takes seconds.

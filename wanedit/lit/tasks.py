@@ -689,7 +689,8 @@ class EditedClip:
     Not frozen, since Lightning walks through predictions and moves what it finds to the CPU.
 
     Attributes:
-        index, digest, tokens: of the task.
+        index, digest: of the task.
+        tokens: of one pass of the network.
         latents: normalised, float32, on the CPU; None for a method that works on pixels.
         frames: as many as the source has.
         seconds: wall time of encoding, sampling and decoding.

@@ -8,13 +8,21 @@ import psutil
 import torch
 
 from wanedit.errors import ResourceError
-from wanedit.lit.tasks import CoDenoising, DecodeTask, EditTask, SegmentTask
+from wanedit.lit.tasks import CoDenoising, DecodeTask, EditTask, SamplerSettings, SegmentTask
 from wanedit.lit.velocity import BATCHED_UP_TO
 from wanedit.timeline import STRIDE
 from wanedit.wan.checkpoint import held_bytes
 from wanedit.wan.condition import image_part, text_part
 from wanedit.wan.config import IMAGE_TOKENS, WanConfig
-from wanedit.wan.load import WanFolder, phases, read_vae_config, text_dtype, transformer_dtype, vae_part
+from wanedit.wan.load import (
+    WanFolder,
+    default_dtype,
+    phases,
+    read_vae_config,
+    text_dtype,
+    transformer_dtype,
+    vae_part,
+)
 from wanedit.wan.vae import WARM_UP, decoding_bytes
 
 # FFV1 keeps about this share of the raw bytes of camera footage.
@@ -54,9 +62,9 @@ def activation_bytes(config: WanConfig, tokens: int, guided: bool, bytes_per_wei
     return rows * tokens * (streams * config.dim + (4 * config.dim + config.ffn_dim) * bytes_per_weight)
 
 
-def cross_bytes(config: WanConfig, guided: bool, bytes_per_weight: int, prompts: int = 1) -> int:
-    """Of the keys and values of so many prompts, the negative one and pictures, in every block."""
-    rows = (prompts + guided) * config.text_len + config.num_images * IMAGE_TOKENS
+def cross_bytes(config: WanConfig, prompts: int, bytes_per_weight: int) -> int:
+    """Of the keys and values of so many prompts, the negative one among them, and of pictures, in every block."""
+    rows = prompts * config.text_len + config.num_images * IMAGE_TOKENS
     return rows * 2 * config.dim * (config.num_layers + len(config.vace_layers)) * bytes_per_weight
 
 
@@ -67,31 +75,43 @@ class Memory:
     encoders: int
     sampling: int
 
+    @property
+    def words(self) -> str:
+        """As a plan shows it."""
+        encoding, sampling = (
+            f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
+            for count in (self.encoders, self.sampling)
+        )
+        return f"about {encoding} to encode, then {sampling} to sample and decode, and 1.2 GB for the process itself"
+
 
 def memory(
     folder: WanFolder,
     task: SegmentTask | EditTask,
-    guided: bool,
-    bytes_per_weight: int = 4,
-    numbers: str = "full",
+    settings: SamplerSettings,
+    tokens: int | None = None,
+    views: int = 1,
 ) -> Memory:
-    """Peak of the encoding stage and of the sampling stage, encoders freed in between.
+    """Peak of the encoding stage and of the sampling stage on this machine, encoders freed in between.
 
     Args:
-        bytes_per_weight: 4 on a CPU, 2 on an accelerator.
-        numbers: of weights in memory, as `wanedit.wan.checkpoint.fill` takes them.
+        tokens: of one pass of the network; None for the task's.
+        views: of the clip, each with a context of its own, which are held at once.
     """
-    config = folder.config
-    activations = activation_bytes(config, task.tokens, guided, bytes_per_weight)
+    config, device = folder.config, "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = default_dtype(device)
+    activations = activation_bytes(config, tokens or task.tokens, settings.guided, dtype.itemsize)
     prompts = max(1, len(task.told)) if isinstance(task, SegmentTask) else 1
-    cross = cross_bytes(config, guided, bytes_per_weight, prompts)
-    dtype_of = transformer_dtype(torch.float32 if bytes_per_weight == 4 else torch.bfloat16)
-    weights = sum(sum(held_bytes(part.weights(), dtype_of, numbers).values()) for part, _ in phases(folder))
+    cross = views * cross_bytes(config, prompts + settings.reads_negative, dtype.itemsize)
+    dtype_of = transformer_dtype(dtype)
+    weights = sum(
+        sum(held_bytes(part.weights(), dtype_of, settings.weights).values()) for part, _ in phases(folder)
+    )
     weights += 4 * vae_part(folder.source).num_weights()
     # With the frames that the decoder is warmed up by, and drops.
     frames = task.sampled_frames + STRIDE * WARM_UP
     decoding = decoding_bytes(read_vae_config(folder.source), frames, task.size)
-    text = text_dtype(folder.source, "cpu" if bytes_per_weight == 4 else "cuda").itemsize
+    text = text_dtype(folder.source, device).itemsize
     encoders = [text * text_part(folder.source).num_weights()]
     if config.image_tokens:
         encoders.append(4 * image_part(folder.source).num_weights())

@@ -16,8 +16,9 @@ import torch
 
 from wanedit.errors import InputError, ResourceError
 from wanedit.lit.edit_clip import EditSettings
-from wanedit.lit.tasks import ChainSettings
+from wanedit.lit.tasks import ChainSettings, SamplerSettings
 from wanedit.runtime.cost import activation_bytes, cross_bytes, forward_flops
+from wanedit.runtime.launch import current_world, gpus
 from wanedit.runtime.settings import SampledSettings
 from wanedit.timeline import STRIDE
 from wanedit.wan.checkpoint import held_bytes
@@ -94,7 +95,7 @@ class Sizes:
         block: one of its blocks; of `blocks`, in each of `experts`.
         contexts: keys and values of the prompts and pictures.
         activations: of a pass.
-        decoding: tile -> beside the weights, to decode the longest piece.
+        decoding: tile -> beside the weights, to decode the longest piece; the tiles that may be taken, falling.
         weights: how matrices lie in memory, as `wanedit.wan.load.load_transformer` takes it.
         unpacked: numbers that are made of packed weights at each pass.
     """
@@ -145,12 +146,12 @@ class Fit:
     unpacked: int = 0
 
     def applied(self, settings: Settings) -> Settings:
-        """Settings of a sampler that lay the model out so; what the user asked for stays."""
+        """Settings of a sampler that lay the model out so."""
         return replace(
             settings,
             offload_model=self.offload_model,
-            t5_cpu=settings.t5_cpu or self.t5_cpu,
-            tile=settings.tile or self.tile,
+            t5_cpu=self.t5_cpu,
+            tile=self.tile,
             weights=self.weights,
             resident=None if self.resident == self.blocks else self.resident,
         )
@@ -180,11 +181,11 @@ class Fit:
         computing += UNPACKING * self.unpacked / card.memory
         return passes * max(computing, self.moved / card.bandwidth)
 
-    def estimates(self, config: WanConfig, tokens: int, passes: int) -> list[str]:
-        """A line for each known card of that memory, or of the next larger there is."""
+    def estimates(self, config: WanConfig, tokens: int, passes: int, what: str) -> list[str]:
+        """A line for each known card of that memory, or of the next larger there is; `what` is sampled."""
         size = min((card.gigabytes for card in CARDS if card.gigabytes >= self.gigabytes), default=80)
         return [
-            f"estimate   about {self.seconds(card, config, tokens, passes):.3g} s of sampling a segment on an "
+            f"estimate   about {self.seconds(card, config, tokens, passes):.3g} s of sampling {what} on an "
             f"{card.name} ({card.gigabytes} GB), from operations and bandwidth"
             for card in CARDS
             if card.gigabytes == size
@@ -205,12 +206,18 @@ def measure(
     frames: int,
     size: tuple[int, int],
     guided: bool,
-    prompts: int = 1,
+    prompts: int = 2,
+    views: int = 1,
     dtype: torch.dtype = torch.bfloat16,
     weights: str = "full",
+    tile: int | None = None,
 ) -> Sizes:
     """The sizes of a model on an accelerator, for clips of so many sampled frames of (height, width), told so many
-    prompts each."""
+    prompts, the negative one among them, in each of so many views that are held at once.
+
+    Args:
+        tile: of the VAE; None for any that is tried.
+    """
     parts = [part.weights() for part, _ in phases(folder)]
     fixed, block, blocks = max(
         weight_bytes(held_bytes(part, transformer_dtype(dtype), weights)) for part in parts
@@ -235,29 +242,33 @@ def measure(
         block=block,
         blocks=blocks,
         experts=len(parts),
-        contexts=cross_bytes(config, guided, width, prompts),
+        contexts=views * cross_bytes(config, prompts, width),
         activations=activation_bytes(config, tokens, guided, width) + unpacking,
         decoding={
-            tile: decoding_bytes(vae, decoded, size)
-            if tile is None
-            else clip + decoding_bytes(vae, decoded, (min(tile, size[0]), min(tile, size[1])))
-            for tile in TILES
+            one: decoding_bytes(vae, decoded, size)
+            if one is None
+            else clip + decoding_bytes(vae, decoded, (min(one, size[0]), min(one, size[1])))
+            for one in (TILES if tile is None else (tile,))
         },
         weights=weights,
         unpacked=0 if weights == "full" else max(map(sum, matrices)),
     )
 
 
-def fit(sizes: Sizes, gigabytes: float) -> Fit:
+def fit(sizes: Sizes, gigabytes: float, t5_cpu: bool = False) -> Fit:
     """Lay a model out on a card, the quickest way that fits: what costs nothing first, then what costs time.
+
+    Args:
+        t5_cpu: keep the text encoder on the CPU though it fits.
 
     Raises:
         ResourceError: no way fits; it names the card that would do.
     """
     budget = int((gigabytes * GB - CONTEXT) * (1 - GAPS))
     # While the text encoder works nothing else of size is there.
-    t5_cpu = sizes.text > budget
-    tile = next((tile for tile in TILES if sizes.vae + sizes.decoding[tile] <= budget), TILES[-1])
+    t5_cpu = t5_cpu or sizes.text > budget
+    fitting = [tile for tile, size in sizes.decoding.items() if sizes.vae + size <= budget]
+    tile = fitting[0] if fitting else [*sizes.decoding][-1]
     working = sizes.vae + sizes.fixed + sizes.contexts + sizes.activations
     decoding = sizes.vae + sizes.decoding[tile]
     together = sizes.vae + sizes.transformers + max(sizes.contexts + sizes.activations, sizes.decoding[tile])
@@ -269,10 +280,11 @@ def fit(sizes: Sizes, gigabytes: float) -> Fit:
     least = max(working + 2 * sizes.block, decoding, sizes.image)
     if resident < 0 or max(decoding, sizes.image) > budget:
         need = math.ceil((least / (1 - GAPS) + CONTEXT) / GB)
+        tiles = f" in tiles of {tile}" if tile else ""
         raise ResourceError(
             f"{gigabytes:g} GB do not hold this: with all blocks in host memory sampling takes "
-            f"{(working + 2 * sizes.block) / GB:.1f} GB, decoding in tiles of {TILES[-1]} {decoding / GB:.1f} GB; a "
-            f"card of {need} GB would do, or a smaller size, or fewer frames at a time"
+            f"{(working + 2 * sizes.block) / GB:.1f} GB, decoding{tiles} {decoding / GB:.1f} GB; a card of {need} GB "
+            "would do, or a smaller size, or fewer frames at a time"
         )
     away = sizes.blocks - resident
     there = working + resident * sizes.block + (2 * sizes.block if away else 0)
@@ -292,12 +304,13 @@ def fit(sizes: Sizes, gigabytes: float) -> Fit:
     )
 
 
-def best(options: Sequence[Sizes], gigabytes: float, host: int | None = None) -> Fit:
+def best(options: Sequence[Sizes], gigabytes: float, host: int | None = None, t5_cpu: bool = False) -> Fit:
     """Of several ways to keep the weights the one that brings the least to the card at each pass, the first of equals;
     one that rounds them only where no other fits.
 
     Args:
-        host: bytes of host memory; None for as many as are needed.
+        host: bytes of host memory for this process; None for as many as are needed.
+        t5_cpu: as of `fit`.
 
     Raises:
         ResourceError: none fits; as of the last, which is the smallest.
@@ -305,7 +318,7 @@ def best(options: Sequence[Sizes], gigabytes: float, host: int | None = None) ->
     fitting, failed = list[Fit](), ""
     for sizes in options:
         try:
-            one = fit(sizes, gigabytes)
+            one = fit(sizes, gigabytes, t5_cpu)
         except ResourceError as error:
             failed = str(error)
             continue
@@ -313,8 +326,8 @@ def best(options: Sequence[Sizes], gigabytes: float, host: int | None = None) ->
             fitting.append(one)
         else:
             failed = (
-                f"{one.words}: this machine has {host / GB:.1f} GB of host memory; expected a larger card, or smaller "
-                "weights (weights int8)"
+                f"{one.words}: this machine has {host / GB:.1f} GB of host memory for each process; expected a larger "
+                "card, fewer processes, or smaller weights (weights int8)"
             )
     if not fitting:
         raise ResourceError(failed)
@@ -327,17 +340,20 @@ def decide_fit(
     model: WanFolder,
     frames: int,
     size: tuple[int, int],
-    guided: bool,
+    settings: SamplerSettings,
     prompts: int = 1,
+    views: int = 1,
 ) -> tuple[Fit | None, list[str]]:
-    """What `--fit` comes to for clips of so many sampled frames of (height, width), told so many prompts; and notes.
+    """What `--fit` comes to for clips of so many sampled frames of (height, width), told so many prompts and perhaps
+    the negative one in each of so many views; and notes.
 
     Raises:
-        InputError, ResourceError: see `card_memory` and `fit`.
+        InputError, ResourceError: see `card_memory` and `best`.
     """
     if config.fit is None:
         return None, []
-    found, notes = card_memory(config.fit), list[str]()
+    world, notes = current_world(), list[str]()
+    found = card_memory(config.fit, gpus(config, world))
     if not torch.cuda.is_available():
         asked, shown = "auto", ""
         if found is not None:
@@ -345,14 +361,18 @@ def decide_fit(
         notes.append(f"fit {asked} changes nothing here, where there is no accelerator{shown}")
     if found is None:
         return None, notes
-    ways = [config.weights]
-    if config.weights == "auto":
-        ways = ["full", *(["file"] if packed_parts(model) else []), "int8"]
-    sizes = [measure(model, frames, size, guided, prompts, weights=way) for way in ways]
-    host = psutil.virtual_memory().total if torch.cuda.is_available() else None
-    decided = best(sizes, found, host)
+    small = ["file"] if packed_parts(model) else []
+    ways = {"auto": ["full", *small, "int8"], "file": small or ["full"]}.get(config.weights, [config.weights])
+    prompts += settings.reads_negative
+    sizes = [
+        measure(model, frames, size, settings.guided, prompts, views, weights=way, tile=config.tile)
+        for way in ways
+    ]
+    # Each process keeps blocks of its own there.
+    host = psutil.virtual_memory().total // max(config.num_processes, world.local_size)
+    decided = best(sizes, found, host if torch.cuda.is_available() else None, config.t5_cpu)
     with suppress(ResourceError):
-        rounded = fit(sizes[-1], found)
+        rounded = fit(sizes[-1], found, config.t5_cpu)
         if decided.weights not in ROUNDED and decided.moved > rounded.moved:
             notes.append(
                 f"weights int8 would keep {rounded.resident} of {rounded.blocks} blocks on the card in place of "
@@ -366,16 +386,15 @@ def decide_fit(
     return decided, notes
 
 
-def card_memory(asked: str | float) -> float | None:
-    """The gigabytes that `--fit` names; None for `auto` where there is no accelerator.
+def card_memory(asked: str | float, devices: Sequence[int]) -> float | None:
+    """The gigabytes that `--fit` names; for `auto` those of the smallest of these devices, None where there is none.
 
     Raises:
         InputError: a text that is neither.
     """
     if asked == "auto":
-        if not torch.cuda.is_available():
-            return None
-        return torch.cuda.get_device_properties(0).total_memory / GB
+        memories = (torch.cuda.get_device_properties(device).total_memory / GB for device in devices)
+        return min(memories, default=None)
     try:
         gigabytes = float(asked)
     except ValueError:

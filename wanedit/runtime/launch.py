@@ -160,6 +160,18 @@ def require_device(gpu: int) -> None:
         )
 
 
+def gpus(config: RunSettings, world: World) -> list[int]:
+    """The devices of this machine that a run works on; none on a CPU."""
+    import torch
+
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    # Workers see only the devices that were chosen for them.
+    if world.under_torchrun or not config.devices:
+        wanted = world.local_size if world.under_torchrun else config.num_processes
+        return [*range(min(wanted, available))]
+    return [gpu for gpu in config.devices if gpu < available]
+
+
 def choose_devices(config: RunSettings, world: World) -> tuple[str, list[int] | int]:
     """Accelerator and devices for Lightning.
 

@@ -20,7 +20,7 @@ class Shelf(Protocol):
         ...
 
     def fetch(self, kept: Sequence[Tensor]) -> list[Tensor]:
-        """Begin to copy what was kept; no one waits."""
+        """Begin to copy what was kept, once all that was asked for before is computed; who asks does not wait."""
         ...
 
     def arrive(self, copies: Sequence[Tensor]) -> None:
@@ -44,17 +44,17 @@ class HostMemory:
         return kept if self.side is None else kept.pin_memory()
 
     def fetch(self, kept: Sequence[Tensor]) -> list[Tensor]:
+        if self.side is not None:
+            # The host is many blocks ahead of the device. A block that has been let go gives its memory to the next
+            # copy, which so must not begin before the one has computed; without this wait, or by memory that is free
+            # only when the device says so, a copy of every block that the host has come to would be there at once.
+            self.side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.side):
             return [one.to(self.device, non_blocking=True) for one in kept]
 
     def arrive(self, copies: Sequence[Tensor]) -> None:
-        if self.side is None:
-            return
-        computing = torch.cuda.current_stream(self.device)
-        computing.wait_stream(self.side)
-        for one in copies:
-            # They were allocated on the other stream, which would else take their memory back too early.
-            one.record_stream(computing)
+        if self.side is not None:
+            torch.cuda.current_stream(self.device).wait_stream(self.side)
 
 
 def spread(blocks: int, resident: int) -> list[int]:

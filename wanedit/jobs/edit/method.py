@@ -150,7 +150,7 @@ def unread(config: EditConfig, method: Method, guide: Guide) -> dict[str, str]:
         return dict.fromkeys(
             (
                 *(*names, "save_latents", "alpha", "beta", "controller", "cache", "attention", "compile"),
-                *("weights", "guidance", "guidance_interval"),
+                *("weights", "fit", "guidance", "guidance_interval"),
             ),
             f"{name} asks the model nothing",
         )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -34,12 +35,12 @@ from wanedit.jobs.edit.pictures import (
     shape_notes,
     shown_in,
 )
-from wanedit.lit.edit_clip import EditSettings
+from wanedit.lit.edit_clip import EditSettings, contexts, pass_tokens
 from wanedit.lit.model import OpenModel, OutsideModel, hash_model, held_softly, open_model
 from wanedit.lit.rehearsal import Rehearsal, rehearse
 from wanedit.lit.tasks import EditTask, Pictures
 from wanedit.outside import named_error
-from wanedit.runtime.cost import forward_flops
+from wanedit.runtime.cost import Memory, forward_flops, memory
 from wanedit.runtime.directory import Manifest, RunDirectory
 from wanedit.runtime.events import wide_console
 from wanedit.runtime.fit import Fit, decide_fit
@@ -107,6 +108,32 @@ class EditPlan:
         """What the user must know of the model at once; "" where the method asks none."""
         return "" if "model" in self.method.ignores else self.model.about
 
+    @property
+    def wan(self) -> WanFolder | None:
+        """The model, if it is a Wan that the method asks."""
+        return (
+            self.model if isinstance(self.model, WanFolder) and "model" not in self.method.ignores else None
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Of one pass of the network."""
+        return pass_tokens(self.task, self.settings)
+
+    @property
+    def memory(self) -> Memory | None:
+        """What the edit takes; None where no Wan is asked."""
+        held = contexts(self.task.grid[0], self.settings, self.method)
+        return self.wan and memory(self.wan, self.task, self.settings, self.tokens, held)
+
+    @cached_property
+    def uncached(self) -> int:
+        """Passes of the network without a cache."""
+        cache, settings = self.settings.cache, replace(self.settings, cache=None)
+        if cache is None or cache.adapts:
+            return self.rehearsal.evaluations
+        return rehearse(self.method, self.model, self.task, settings).evaluations
+
 
 def make_edit_plan(
     config: EditConfig,
@@ -166,7 +193,8 @@ def make_edit_plan(
     if isinstance(model, WanFolder) and "model" not in method.ignores:
         seen = timeline.round_up(len(source.frames))
         frames = seen if settings.window is None else own.max_frames
-        laid_out, said = decide_fit(config, model, frames, size, settings.guided)
+        held = contexts(timeline.slots(seen), settings, method)
+        laid_out, said = decide_fit(config, model, frames, size, settings, views=held)
     if laid_out is not None and torch.cuda.is_available():
         settings = laid_out.applied(settings)
         kept = settings.weights if settings.weights in ROUNDED else config.weights
@@ -442,11 +470,16 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
     (height, width), inner = task.pictures.frames.shape[1:3], task.sampled_size
     at = "" if inner == (height, width) else f", sampled at {inner[1]}*{inner[0]}"
     done = "skips: complete" if is_complete(plan, directory) else "edits"
-    where, cost, loras = "", "", ()
+    where, cost, loras, needs = "", "", (), list[str]()
     if isinstance(plan.model, WanFolder):
         shown = SHOWN[plan.model.shows.frames]
         where, loras = f" ({plan.model.path}); of a clip it is shown {shown}", plan.model.loras
-        cost = f", {forward_flops(plan.model.config, task.tokens) / 1e12:.3g} TFLOP a pass"
+        cost = f", {forward_flops(plan.model.config, plan.tokens) / 1e12:.3g} TFLOP a pass"
+        needs += [f"memory     {took.words}"] if (took := plan.memory) else []
+        if plan.fit is not None:
+            passes = plan.rehearsal.evaluations
+            estimates = plan.fit.estimates(plan.model.config, plan.tokens, passes, "the edit")
+            needs += [f"fit        {plan.fit.words}", *estimates]
     return "\n".join(
         (
             f"source     {plan.source.path}: frames {plan.source.start} … "
@@ -462,7 +495,7 @@ def _totals(plan: EditPlan, directory: RunDirectory) -> str:
             f"clip       {task.sampled_frames} frames, {task.grid[0]} slots, {task.tokens} tokens{cost}",
             f"seed       {plan.config.base_seed}",
             f"cost       {settings.bound or 'about '}{plan.rehearsal.evaluations} passes of the network",
-            *([f"fit        {plan.fit.words}"] if plan.fit else []),
+            *needs,
             f"hash       {task.digest[:12]}",
             f"this run   {done}",
         )

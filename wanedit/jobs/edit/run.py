@@ -301,6 +301,7 @@ def sample(
                 "frames": len(clip.frames),
                 "tokens": clip.tokens,
                 "evaluations": clip.evaluations,
+                **({"evaluations_saved": plan.uncached - clip.evaluations} if plan.settings.cache else {}),
                 **({"replayed": velocities.replayed} if velocities.replayed else {}),
                 "seconds": round(clip.seconds, 3),
                 **paced(clip, velocities.replayed),
@@ -435,7 +436,8 @@ def metadata(plan: EditPlan) -> dict[str, str]:
 
 def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] = ()) -> FinishedRun:
     """What a complete edit holds, for `runtime.record.read_run`. Raises InputError for one that is not."""
-    config = recorded_config(EditConfig, record, root)
+    # Where the model lay on its card is past, and this machine may have another.
+    config = replace(recorded_config(EditConfig, record, root), fit=None)
     plan, directory = make_edit_plan(config, folders), RunDirectory(root, config.final_path)
     if not is_complete(plan, directory):
         raise InputError(f"run: the edit of {root} is not complete for its inputs as they are; run it again")

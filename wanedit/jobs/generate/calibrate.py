@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wanedit import __version__
+from wanedit.errors import InputError
 from wanedit.files import write_text
 from wanedit.flow.caches.magcache import MagCache, beside
 from wanedit.flow.caches.none import NoCache
@@ -18,6 +19,7 @@ from wanedit.jobs.generate.plan import plan_in
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import progress_bars
 from wanedit.runtime.launch import World
+from wanedit.runtime.outputs import check_outputs
 from wanedit.runtime.predict import predict
 
 
@@ -49,18 +51,24 @@ def calibrate(
     config = replace(config, cache="none", cache_options={}, num_gpus=1, gpu_ids=config.devices[:1])
     with interruptible(), progress_bars(verbose):
         plan = plan_in(RunDirectory(config.folder, config.final_path), config, folders)
+        if (steps := plan.settings.num_inference_steps) < 2:
+            raise InputError(
+                f"num_inference_steps is {steps}; expected 2 or more, for a curve over noise levels"
+            )
         table = beside(plan.folder.path) if table is None else table
+        # Before hours of sampling; a model's config.json would else be replaced as well.
+        check_outputs([table])
         # Brings Lightning, for which a mistake need not wait.
         from wanedit.lit.chain import FLF2VChain
 
         measuring = Measuring()
         chain = FLF2VChain(plan.folder, replace(plan.settings, cache=measuring), decodes=False)
-        predict(chain, plan.tasks[:1], lambda segment: None, plan.config, World())
+        predict(chain, plan.apart[:1], lambda segment: None, plan.config, World())
     curve = [
         (sigma, sum(sizes) / len(sizes)) for sigma, sizes in sorted(measuring.sizes.items(), reverse=True)
     ]
-    MagCache(curve=tuple(curve))  # refuses a curve of one step
-    settings, task = plan.settings, plan.tasks[0]
+    MagCache(curve=tuple(curve))  # refuses one that it could not read
+    settings, task = plan.settings, plan.apart[0]
     about: dict[str, Any] = {
         "wanedit": __version__,
         "model": plan.folder.name,

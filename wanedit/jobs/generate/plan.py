@@ -350,7 +350,9 @@ def make_plan(
     longest = max(segment.sampled_frames for segment in chain.segments)
     longest = longest if config.joins == "none" else min(2 * longest - 1, max(own.max_frames, longest))
     most = max(len(segment.spans) for segment in chain.segments) if relayed else 1
-    laid_out, said = decide_fit(config, folder, longest, height_width, settings.guided, most)
+    # A reference is a slot more.
+    longest += timeline.STRIDE * len(subjects)
+    laid_out, said = decide_fit(config, folder, longest, height_width, settings, most)
     notes += said
     if laid_out is not None and torch.cuda.is_available():
         settings = laid_out.applied(settings)
@@ -897,12 +899,11 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
     flops = sum(sampling_flops(plan.folder.config, [task], plan.evaluations_of(task)) for task in tasks)
     windows = [window.task for one in todo.together for window in one.windows]
     flops += sampling_flops(plan.folder.config, windows, plan.window_evaluations)
-    weight = 2 if torch.cuda.is_available() else 4
     disk = space_needed(plan, todo)
     # A window of what is denoised together is longer than either of its segments.
     asked = [*plan.tasks, *plan.bridges, *(window.task for one in plan.together for window in one.windows)]
     longest = max(asked, key=lambda task: task.tokens)
-    peak = memory(plan.folder, longest, settings.guided, weight, settings.weights)
+    peak = memory(plan.folder, longest, settings)
     sampling = peak.sampling + max([STATES * latent_bytes(one) for one in todo.together], default=0)
     height, width = plan.size
     return "\n".join(
@@ -930,8 +931,7 @@ def _totals(plan: Plan, todo: Todo, directory: RunDirectory) -> str:
             *_most_repairs(plan),
             f"to decode  {len(todo.pieces)} of {len(plan.pieces)} segments, {plan.config.decode}",
             f"processes  {for_segments(plan.config, todo).num_gpus}",
-            f"memory     about {_gigabytes(peak.encoders)} to encode, "
-            f"then {_gigabytes(sampling)} to sample and decode, and 1.2 GB for the process itself",
+            f"memory     {replace(peak, sampling=sampling).words}",
             *_laid_out(plan),
             f"disk       about {disk / 1e6:.0f} MB",
         )
@@ -943,7 +943,7 @@ def _laid_out(plan: Plan) -> list[str]:
     if plan.fit is None:
         return []
     longest = max(plan.tasks, key=lambda task: task.tokens)
-    estimates = plan.fit.estimates(plan.folder.config, longest.tokens, plan.evaluations)
+    estimates = plan.fit.estimates(plan.folder.config, longest.tokens, plan.evaluations, "a segment")
     return [f"fit        {plan.fit.words}", *estimates]
 
 
@@ -1013,7 +1013,3 @@ def _together(plan: Plan, state: CoDenoising, wanted: bool, directory: RunDirect
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

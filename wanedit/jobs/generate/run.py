@@ -527,6 +527,8 @@ def load_run(root: Path, record: Mapping[str, object], folders: Sequence[Path] =
     """What a complete generation holds, for `runtime.record.read_run`. Raises InputError for one that is not."""
     # One of before decoding could be chosen was decoded apart.
     config = recorded_config(GenerationConfig, {"decode": "apart"} | {**record}, root)
+    # Where the model lay on its card is past, and this machine may have another.
+    config = replace(config, fit=None)
     plan, directory = make_plan(config, folders), RunDirectory(root, config.final_path)
     if (missing := remaining(plan, directory)).pieces:
         raise InputError(
