@@ -54,6 +54,12 @@ def test_a_cache_names_what_it_helps_to_make_and_none_nothing(keyframes: list[An
     ).config
     assert recorded.cache_options == {"curve": [[1.0, 1.0], [0.0, 2.0]]}
     assert {task.digest for task in make_plan(recorded).tasks} == found[3]
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"curve": []}')
+    with pytest.raises(
+        InputError, match=r"empty\.json.*no noise levels.*expected a table of wanedit calibrate"
+    ):
+        names(cache="magcache", cache_options={"table": str(empty)})
     # The file's content decides, not its name.
     other = table.rename(tmp_path / "moved.json")
     assert names(cache="magcache", cache_options={"table": str(other)}) == found[3]
@@ -149,5 +155,8 @@ def test_calibrate_is_refused_before_it_samples(
     foreign.write_text('{"dim": 192}')
     assert "was not written by wanedit" in run_cli("calibrate", *made, "--table", str(foreign)).err
     assert foreign.read_text() == '{"dim": 192}'
-    one = run_cli("calibrate", *made, "--num_inference_steps=1", "--table", str(tmp_path / "new.json"))
-    assert "num_inference_steps is 1; expected 2 or more" in one.err
+    table = ("--table", str(tmp_path / "new.json"))
+    one = run_cli("calibrate", *made, "--num_inference_steps=1", *table)
+    assert "the network is asked at 1 noise levels; expected 2 or more" in one.err
+    zero = ("--num_inference_steps=4", "--guidance=cfg_zero", "--guidance_options.zero_init=0.9")
+    assert "asked at 0 noise levels" in run_cli("calibrate", *made, *zero, *table).err

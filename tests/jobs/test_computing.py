@@ -95,6 +95,10 @@ def test_an_edit_has_both_too(
         line for line in read_events(result.video.parent / "metrics.jsonl") if line["event"] == "edited"
     ]
     assert line["attention"] == NEAR
+    forward = {"controller": "covariance", "method_options": {"derivative": "forward"}}
+    with pytest.raises(InputError, match="derivative is forward, which attention flex cannot be asked for"):
+        make_edit_plan(edit_config(**forward, attention="flex"))
+    assert make_edit_plan(edit_config(**forward, attention=NEAR)).settings.attention == NEAR
     unasked = make_edit_plan(edit_config(method="copy_source", compile=True))
     assert any("compile True is not used" in note for note in unasked.warnings)
 

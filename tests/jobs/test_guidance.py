@@ -94,6 +94,9 @@ def test_a_plan_says_how_it_is_guided_and_what_does_nothing(keyframes: list[Any]
     flags = ("--dry_run", "--num_inference_steps=4", "--guidance=apg", "--guidance_interval=[0.1,0.95]")
     said = run_cli(*command(keyframes, tmp_path / "out", *flags, "--guidance_scale=3")).out
     assert "guidance 3 by apg between noise levels 0.95 and 0.1" in said
+    notes = plan_of(keyframes, guidance_interval=[0.01, 0.02]).warnings
+    [idle] = [note for note in notes if "guides no step" in note]
+    assert idle.startswith("guidance_interval 0.01 to 0.02 guides no step: the noise levels are 0.9997, 0.89")
     said = run_cli(*command(keyframes, tmp_path / "out", *flags, "--guidance_scale=1")).out
     assert "guidance apg is not used: at guidance_scale 1 the prompt alone is asked about" in " ".join(
         said.split()

@@ -84,12 +84,14 @@ def decide_sampling(config: Any, model: OpenModel, solver: str) -> Sampled:
             f"guidance_scale_low is {low:g} and {model.name} is one network at all noise levels; expected null, a "
             "model of two experts, or a lora that is merged below a noise level"
         )
+    visited = (
+        f"{', '.join(f'{sigma:.4g}' for sigma in plan.sigmas[:-1][:12])}{' …' if len(plan) > 12 else ''}"
+    )
     asked = {sum(timestep < edge for edge in handovers) for timestep in plan.timesteps}
     for idle in sorted({*range(len(handovers) + 1)} - asked):
         notes.append(
             f"network {idle + 1} of {len(handovers) + 1} of {model.name} is asked at no step: they hand over at "
-            f"{', '.join(f'{edge / TRAIN_TIMESTEPS:.4g}' for edge in handovers)}, and the noise levels are "
-            f"{', '.join(f'{sigma:.4g}' for sigma in plan.sigmas[:-1][:12])}{' …' if len(plan) > 12 else ''}"
+            f"{', '.join(f'{edge / TRAIN_TIMESTEPS:.4g}' for edge in handovers)}, and the noise levels are {visited}"
         )
     cache = decide_cache(config, model)
     # As it is for this model, so that a record needs no file beside it.
@@ -99,6 +101,13 @@ def decide_sampling(config: Any, model: OpenModel, solver: str) -> Sampled:
     if config.weights == "file" and isinstance(model, WanFolder) and not packed_parts(model):
         notes.append(f"weights file is full here: no matrix of {model.name} is small in its file")
     guide = decide_guide(config, model)
+    (below, above), scale = guide.interval, filled["guidance_scale"]
+    if not guide.idle((scale, scale if low is None else low)) and not any(
+        below <= sigma <= above for sigma in plan.sigmas[:-1]
+    ):
+        notes.append(
+            f"guidance_interval {below:g} to {above:g} guides no step: the noise levels are {visited}"
+        )
     filled["guidance_options"] = changed(guide.guidance)
     return Sampled(filled, boundary, notes, cache, guide)
 

@@ -345,7 +345,8 @@ class SampledSettings(RunSettings):
     ] = "cfg"
     guidance_options: dict[str, Any] = field(default_factory=dict)
     guidance_interval: Annotated[
-        Sequence[Share] | None, doc("two noise levels from 0 to 1, the lower one first, or null")
+        Sequence[Share] | None,
+        doc("two noise levels from 0 to 1, the lower one first, such as [0.2, 0.9], or null"),
     ] = None
     cache: Annotated[str, Registered("wanedit.flow.caches:CACHES")] = "none"
     cache_options: dict[str, Any] = field(default_factory=dict)

@@ -72,6 +72,8 @@ class MagCache(StepCache):
         with reading(table, "a table of wanedit calibrate"):
             rows = read_json(table, "a table of wanedit calibrate")["curve"]
             curve = tuple((float(sigma), float(size)) for sigma, size in rows)
+            if not curve:
+                raise ValueError("no noise levels")
             return replace(self, table=None, curve=curve)
 
     def forecast(self, past: Sequence[Moment], x: Tensor, step: Step, clock: Clock | None) -> Tensor | None:

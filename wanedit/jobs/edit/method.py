@@ -75,6 +75,21 @@ def build_method(config: EditConfig) -> Method:
     return method
 
 
+def check_derivative(method: Method, attention: str) -> None:
+    """Refuse a derivative of what cannot be differentiated; attention of one's own may be able to.
+
+    Raises:
+        InputError: naming both.
+    """
+    controller = getattr(method, "controller", None)
+    forward = getattr(method, "derivative", "") == "forward" and controller and controller.differentiates
+    if forward and attention != "sdpa" and ":" not in attention:
+        raise InputError(
+            f"derivative is forward, which attention {attention} cannot be asked for; expected attention sdpa, or "
+            "derivative difference"
+        )
+
+
 def _check_declared(method: Method, what: str) -> None:
     """Refuse declarations that mean nothing: mistyped, they would be taken for others."""
     if unknown := sorted(set(method.ignores) - set(get_args(Part))):

@@ -17,6 +17,7 @@ from wanedit.flow.editing import Method
 from wanedit.jobs.edit.config import EditConfig, EditInputs, check_edit, check_output, find_inputs
 from wanedit.jobs.edit.method import (
     build_method,
+    check_derivative,
     deciding,
     filled,
     from_outside,
@@ -164,6 +165,7 @@ def make_edit_plan(
         model.latent_space.tile(config.tile)
     decided = decide_sampling(config, model, getattr(method, "solver", "euler"))
     config = fill(config, decided, own)
+    check_derivative(method, config.attention)
     ignored = unused(given, config, method, decided.guide, own.negative_prompt)
     config = decide_output(config, method)
 

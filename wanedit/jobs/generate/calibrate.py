@@ -51,9 +51,10 @@ def calibrate(
     config = replace(config, cache="none", cache_options={}, num_gpus=1, gpu_ids=config.devices[:1])
     with interruptible(), progress_bars(verbose):
         plan = plan_in(RunDirectory(config.folder, config.final_path), config, folders)
-        if (steps := plan.settings.num_inference_steps) < 2:
+        guide, scale = plan.settings.guide, plan.settings.guidance_scale
+        if (levels := sum(bool(guide.asks(step, scale)) for step in plan.settings.schedule)) < 2:
             raise InputError(
-                f"num_inference_steps is {steps}; expected 2 or more, for a curve over noise levels"
+                f"{plan.settings.words}: the network is asked at {levels} noise levels; expected 2 or more, for a curve"
             )
         table = beside(plan.folder.path) if table is None else table
         # Before hours of sampling; a model's config.json would else be replaced as well.
