@@ -41,6 +41,7 @@ from wanedit.flow.path import classifier_free, schedule
 from wanedit.flow.solvers import SOLVERS
 from wanedit.lit import velocity as guided
 from wanedit.wan import blocks
+from wanedit.wan.condition import OFFICIAL_TEXT, TextEncoder, build_text_encoder
 from wanedit.wan.config import WanConfig
 from wanedit.wan.formats.numbers import trim
 from wanedit.wan.load import default_dtype, transformer_dtype
@@ -54,6 +55,8 @@ SIZES = {192: (6, 768, 8), 1536: (12, 8960, 4), 5120: (40, 13824, 1)}
 # Tokens -> latent grid.
 GRIDS = {48: (3, 8, 8), 320: (5, 16, 16), 1920: (8, 30, 32), 8000: (20, 40, 40)}
 SIDES, FRAMES = (64, 256, 480), 9
+# Tokens of a prompt, of the 512 that Wan pads it to: a sentence, the official negative prompt, as many as are read.
+PROMPTS, TEXT_LEN = (40, 126, 512), 512
 SMALL = (
     "transformer 192 48",
     "transformer 192 320",
@@ -237,6 +240,44 @@ def vae_row(side: int, encodes: bool, compiled: bool) -> Row:
     return Row(f"vae {'encode' if encodes else 'decode'} {side}{' compiled' * compiled}", make)
 
 
+def text_row(tokens: int, compiled: bool) -> Row:
+    """One prompt through two of the 24 blocks of UMT5-XXL, of its width, with a small vocabulary."""
+
+    def make() -> dict[str, Contender]:
+        from transformers import UMT5Config, UMT5EncoderModel
+
+        from tests.wan.converted import transformers_t5
+
+        said = OFFICIAL_TEXT | {"vocab": 1024, "num_layers": 2}
+        model: Any = random_weights(build_text_encoder(said), lambda name: default_dtype(DEVICE))
+        config = UMT5Config(
+            vocab_size=said["vocab"], d_model=said["dim"], d_kv=said["dim_attn"] // said["num_heads"],
+            d_ff=said["dim_ffn"], num_layers=said["num_layers"], num_heads=said["num_heads"],
+            relative_attention_num_buckets=said["num_buckets"],
+        )  # fmt: skip
+        with torch.device("meta"):
+            theirs: Any = UMT5EncoderModel(config)
+        weights = transformers_t5(model.state_dict())
+        table = {"encoder.embed_tokens.weight": weights["shared.weight"]}
+        theirs.load_state_dict(weights | table, assign=True)
+        theirs.eval().requires_grad_(False)
+        ids = torch.zeros(1, TEXT_LEN, dtype=torch.long, device=DEVICE)
+        ids[:, :tokens] = torch.arange(2, 2 + tokens, device=DEVICE)
+        mask = (ids > 0).long()
+        ours = TextEncoder(model, lambda prompts, **_: (ids, mask))
+        if compiled:
+            model.compile(dynamic=True)
+            theirs.compile(dynamic=True)
+        # As their pipelines do: over all 512, and what fills the prompt up is zero afterwards.
+        return {
+            "wanedit": lambda: ours([""]),
+            "diffusers": lambda: theirs(ids, mask).last_hidden_state * mask[..., None],
+            "diffsynth": lambda: model(ids, mask) * mask[..., None],
+        }
+
+    return Row(f"text {tokens}{' compiled' * compiled}", make)
+
+
 def complex_rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """RoPE on complex numbers in float64, as the official code and diffsynth have it."""
     pairs = torch.view_as_complex(x.double().unflatten(-1, (-1, 2)))
@@ -310,6 +351,8 @@ def rows() -> Iterator[Row]:
             yield vae_row(side, True, compiled) if not compiled else vae_row(side, False, True)
         for side in SIDES if not compiled else ():
             yield vae_row(side, False, False)
+        for tokens in PROMPTS:
+            yield text_row(tokens, compiled)
         for tokens in (48, 320):
             yield transformer_row(192, tokens, SCALE, compiled, STEPS)
     for width, tokens in ((192, 48), (192, 320), (1536, 1920)):
@@ -322,6 +365,12 @@ def memory_rows() -> Iterator[Row]:
     yield transformer_row(1536, 1920, SCALE, False)
     yield vae_row(256, True, False)
     yield vae_row(256, False, False)
+
+
+def profile_rows() -> Iterator[Row]:
+    """Of which it is told where their time goes: a row that meets its bar, and those where little can be saved."""
+    for width, tokens in ((192, 48), (192, 1920), (1536, 1920), (192, 8000)):
+        yield transformer_row(width, tokens, SCALE, False)
 
 
 @torch.no_grad()
@@ -383,6 +432,33 @@ def race(row: Row, rounds: int) -> Json:
     return {"seconds": seconds, "differences": differences, "failed": failed}
 
 
+# What an operation of torch counts as in a profile, by the beginning of its name; all else is "rest".
+SHARES = {
+    "products": ("addmm", "mm", "bmm", "baddbmm", "linear", "mkldnn_linear"),
+    "attention": ("_scaled_dot_product", "_flash_attention", "_efficient_attention"),
+    "convolutions": ("mkldnn_convolution", "thnn_conv", "slow_conv", "cudnn_convolution", "convolution"),
+}
+
+
+@torch.no_grad()
+def profiled(row: Row) -> Json:
+    """Seconds that each contender spends in products, attention, convolutions and the rest, the second time it runs."""
+    spent = {}
+    for name, run in row.make().items():
+        run()
+        with torch.profiler.profile() as profile:
+            run()
+        kinds = dict.fromkeys((*SHARES, "rest"), 0.0)
+        for event in profile.key_averages():
+            plain = event.key.removeprefix("aten::")
+            kind = next((kind for kind, names in SHARES.items() if plain.startswith(names)), "rest")
+            kinds[kind] += 1e-6 * (
+                event.self_device_time_total if DEVICE.type == "cuda" else event.self_cpu_time_total
+            )
+        spent[name] = kinds
+    return {"spent": spent}
+
+
 def started(words: list[str], repeats: int) -> list[float]:
     """Seconds that a process takes from its start to its end, with an empty folder as FOLDER each time."""
     times = []
@@ -434,6 +510,7 @@ def measured(options: argparse.Namespace) -> None:
         (row.name, functools.partial(race, row, options.rounds)) for row in rows()
     ]
     jobs += [(f"memory {row.name}", functools.partial(peaks, row)) for row in memory_rows()]
+    jobs += [(f"profile {row.name}", functools.partial(profiled, row)) for row in profile_rows()]
     for name, job in [*jobs, *whole_processes(options.rounds)]:
         chosen = f"{name}.".startswith(wanted) and not (options.only == "small" and name.endswith("compiled"))
         if options.list:
@@ -463,6 +540,12 @@ def told(line: Json) -> str:
     """A row of the table: medians and least of each; by how much wanedit is ahead of the faster peer, and that round by
     round; how far outputs are apart."""
     failed = "; ".join(f"{name}: {why}" for name, why in line.get("failed", {}).items())
+    if "spent" in line:
+        cells = [
+            f"{name} " + ", ".join(f"{1e3 * seconds:.0f} {kind}" for kind, seconds in kinds.items())
+            for name, kinds in line["spent"].items()
+        ]
+        return f"| {line['row']} | {'; '.join(cells)} | | |"
     if "bytes" in line:
         cells = [f"{name} {1e-6 * size:.0f} MB" for name, size in line["bytes"].items()]
         return f"| {line['row']} | {'; '.join(cells)} | | {failed} |"

@@ -27,7 +27,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Row(name, make)
 
     monkeypatch.setattr(peers, "rows", lambda: iter([row("one", 1.0), row("two", 1.5)]))
-    monkeypatch.setattr(peers, "memory_rows", lambda: iter(()))
+    for name in ("memory_rows", "profile_rows"):
+        monkeypatch.setattr(peers, name, lambda: iter(()))
     monkeypatch.setattr(peers, "whole_processes", lambda rounds: iter(()))
     return seen
 

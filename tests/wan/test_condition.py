@@ -5,7 +5,32 @@ import torch
 from torch import Tensor
 
 from wanedit.errors import InputError
-from wanedit.wan.condition import build_condition, frame_mask, strengths
+from wanedit.wan import open_wan
+from wanedit.wan.condition import TextEncoder, build_condition, frame_mask, load_text_encoder, strengths
+
+
+@pytest.fixture(scope="module")
+def text_encoder() -> TextEncoder:
+    folder = open_wan("tiny")
+    return load_text_encoder(folder.source, folder.config.text_len, torch.float32)
+
+
+@pytest.mark.parametrize("prompt", ["", "a red ball", "one two three " * 100], ids=["empty", "short", "cut"])
+@torch.no_grad()
+def test_a_prompt_is_encoded_over_its_own_tokens(text_encoder: TextEncoder, prompt: str) -> None:
+    """As `wan/modules/t5.py` encodes it, over all that it is filled up to, and whatever else is asked at once."""
+    ids, mask = text_encoder.tokenizer([prompt], return_mask=True, add_special_tokens=True)
+    official = text_encoder.model(ids, mask) * mask[..., None]
+    seen = []
+    block = text_encoder.model.get_submodule("blocks.0")
+    with block.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1])):
+        features = text_encoder([prompt])
+        among_others = text_encoder(["a long and winding sentence of many words", prompt])
+    assert seen[0] == seen[2] == mask.sum()
+    assert features.shape == official.shape
+    assert torch.equal(features[:, mask.sum() :], torch.zeros_like(features[:, mask.sum() :]))
+    torch.testing.assert_close(features, official, rtol=0, atol=2e-6)
+    assert torch.equal(among_others[1:], features)
 
 
 def mask(known: set[int], num_frames: int) -> list[list[int]]:

@@ -1,6 +1,8 @@
 """What a run's folder holds that the run, as it was last started, has no use for."""
 
+import stat
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +52,14 @@ def leftovers(directory: RunDirectory, digests: Iterable[str]) -> list[Leftover]
     found += [(path, "of what was stopped") for path in directory.unfinished()]
     of_workers = (directory.root / name for name in (ERROR_FILE, LOG_FILE))
     found += [(path, "of workers that failed") for path in of_workers if path.is_file() and is_own(path)]
-    return [Leftover(path, why, path.stat().st_size) for path, why in found if path.is_file()]
+    there = list[Leftover]()
+    for path, why in found:
+        # A run that is at work renames and drops its own meanwhile.
+        with suppress(FileNotFoundError):
+            found_there = path.stat()
+            if stat.S_ISREG(found_there.st_mode):
+                there.append(Leftover(path, why, found_there.st_size))
+    return there
 
 
 def last_started(directory: RunDirectory) -> list[str]:

@@ -45,7 +45,9 @@ def check_outputs(written: Iterable[Path], inputs: Iterable[Path] = (), recorded
             raise InputError(f"output {path} is a folder; expected the name of a file to write")
         vouched = recorded and path.suffix.lower() not in FORMATS
         # A link would be replaced, not followed, and a pipe is empty: wanedit makes neither.
-        if path.is_symlink() or not path.is_file() or not (vouched or is_own(path)):
+        ours = not path.is_symlink() and path.is_file() and (vouched or is_own(path))
+        # What another worker of the run has put elsewhere meanwhile is nobody's.
+        if not ours and is_there(path):
             raise InputError(
                 f"output {path} was not written by wanedit and would be replaced; choose another output, or move it "
                 "away"
@@ -79,10 +81,19 @@ def require_writable(path: Path) -> None:
 
 def require_apart(written: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Raise InputError where a file to be written is one that is read, under whatever name."""
-    used = [path for path in inputs if path.exists()]
-    for path in filter(Path.exists, written):
-        if any(path.samefile(one) for one in used):
+    used = {_identity(path) for path in inputs} - {None}
+    for path in written:
+        if _identity(path) in used:
             raise InputError(f"output {path} is also an input; expected another output")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """The same for every name of one file; None where there is none, as of one that its writer has just renamed."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a zero byte, which is in no name
+        return None
+    return found.st_dev, found.st_ino
 
 
 def page_file(output: str | Path) -> Path:
@@ -100,11 +111,11 @@ def film_metadata(frames: int) -> dict[str, str]:
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file says itself that wanedit wrote it; an empty one has nothing to lose."""
-    if path.stat().st_size == 0:
-        return True
+    """Whether a file says itself that wanedit wrote it; an empty one has nothing to lose, nor has one that is gone."""
     ending = path.suffix.lower()
     with suppress(InputError), reading(path, "a file of wanedit's"):
+        if path.stat().st_size == 0:
+            return True
         if ending in FORMATS:
             return _film_is_own(path)
         if ending == ".png":
@@ -121,7 +132,7 @@ def is_own(path: Path) -> bool:
         if ending == ".jsonl":
             with path.open(encoding="utf-8") as file:
                 return _names_version(json.loads(file.readline()))
-    return False
+    return not is_there(path)
 
 
 def _names_version(values: object) -> bool:
