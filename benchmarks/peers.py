@@ -312,7 +312,7 @@ def ablation_row(width: int, tokens: int) -> Row:
             "wanedit without the context computed once": lambda: ours.velocity(given, grid, SCALE)(x, STEP),
             "wanedit without the condition's share computed once": without_share,
             "wanedit without both prompts in one batch": lambda: apart(x, STEP),
-            "wanedit without RoPE on real numbers": without_rope,
+            "wanedit without RoPE in float32": without_rope,
         }
 
     return Row(f"without {width} {tokens}", make)

@@ -22,12 +22,13 @@ from wanedit.errors import InputError, ResourceError
 from wanedit.jobs.edit.config import EditConfig
 from wanedit.jobs.edit.run import edit
 from wanedit.jobs.evaluate import METRICS
-from wanedit.jobs.many.run import Many, kind_of, many
+from wanedit.jobs.many.run import Many, ManyConfig, kind_of, many
 from wanedit.runtime.claims import Queue
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.inputs import with_model
 from wanedit.runtime.launchers import work
 from wanedit.runtime.many import Found, its_own, listed
+from wanedit.runtime.pool import read_outcome
 from wanedit.runtime.record import read_settings, recorded_config, write_record
 from wanedit.video import read_frames, write_lossless
 
@@ -519,3 +520,60 @@ def test_where_a_video_was_looked_for_is_told_once(tmp_path: Path, monkeypatch: 
     (tmp_path / "list.yaml").write_text("[{video: gone.mkv}]")
     told = run_cli("evaluate", "list.yaml", "--output", "out")
     assert (told.code, told.err.count("gone.mkv")) == (2, 1), told.err
+
+
+@pytest.mark.fault(34)
+@pytest.mark.usefixtures("in_process")
+def test_a_file_that_goes_meanwhile_costs_its_own_video_alone(
+    edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, keyframe = kind_of("integrated").make, tmp_path / "keyframes" / "one" / "0000.png"
+    kept = keyframe.read_bytes()
+
+    def made(values: Any, *given: Any) -> Any:
+        keyframe.unlink(missing_ok=True)  # while the first, "two", is made
+        return real(values, *given)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("wanedit.jobs.integrated.many.make", made)
+        done = edit_all()
+    assert (done.code, done.out.count("failed: one")) == (1, 1), done.err
+    found = table(tmp_path / "out")
+    assert (found["two"]["frames"], found["pictures"]["frames"]) == ("13", "5")
+    assert f"{keyframe}" in found["one"]["error"] or f"{keyframe.parent}" in found["one"]["error"]
+    keyframe.write_bytes(kept)
+    assert edit_all().code == 0
+    assert table(tmp_path / "out")["one"]["frames"] == "9"
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+@pytest.mark.fault(34)
+@pytest.mark.usefixtures("in_process")
+def test_a_key_that_lacks_is_told_once(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    told = run_cli(
+        "style", str(clips), "--stylist=gemini", "--style.description=noir", "--indices=0",
+        "--output", str(tmp_path / "styled"),
+    )  # fmt: skip
+    assert (told.code, (told.out + told.err).count("no Gemini key")) == (4, 1), told.err
+    assert not list((tmp_path / "styled").rglob("failure.json"))
+
+
+def test_who_asks_what_has_ended_looks_at_begun_runs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a network disk a thousand runs that ask after each other's two files are a million round trips."""
+    config = {"of": "integrated", "output": str(tmp_path), "common": {"video": "a"}}
+    runs = [{"name": f"c{k}", "hash": f"{k:016x}", "cost": 1.0, "settings": {}} for k in range(50)]
+    pool = Many(ManyConfig(**config, runs=runs))
+    opened = []
+    real = read_outcome
+    monkeypatch.setattr("wanedit.runtime.pool.read_outcome", lambda path: opened.append(path) or real(path))
+    assert pool.ended() == set()
+    pool.all[7].succeed(tmp_path, {"frames": 5.0})
+    pool.all[9].fail(tmp_path, "why")
+    assert pool.ended() == {pool.all[7].name, pool.all[9].name}
+    before = len(opened)
+    assert len(pool.ended()) == 2
+    assert (before < 12, len(opened) - before) == (True, 0)

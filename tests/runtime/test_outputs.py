@@ -2,8 +2,12 @@
 
 import json
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import av
 import numpy as np
@@ -13,8 +17,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.video.scenes import panning
 from wanedit.errors import InputError
+from wanedit.files import atomic_path
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import append_event
+from wanedit.runtime.leftovers import leftovers
 from wanedit.runtime.outputs import check_outputs, film_metadata, is_own
 from wanedit.runtime.record import RECORD_MARK
 from wanedit.runtime.settings import RunSettings, require_folder
@@ -185,6 +191,34 @@ def test_a_pipe_is_not_taken_for_an_empty_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "film.mp4")
     with pytest.raises(InputError, match=r"film\.mp4 was not written by wanedit"):
         check_outputs([tmp_path / "film.mp4"], recorded=True)
+
+
+@pytest.mark.fault(34)
+def test_what_another_worker_renames_meanwhile_refuses_nobody(tmp_path: Path) -> None:
+    """Files come and go while a worker that joins looks whether it may write there."""
+    directory = RunDirectory(tmp_path / "run", tmp_path / "run" / "output_final.mp4")
+    directory.prepare()
+    (picture := tmp_path / "picture.png").touch()
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            for k in range(8):
+                with atomic_path(directory.segments / f"segment_{k:03d}_0123456789ab.mkv") as partial:
+                    partial.write_bytes(b"x")
+            for path in directory.segments.glob("segment_*"):
+                path.unlink()
+
+    with ThreadPoolExecutor(1) as other, mock.patch("wanedit.files._sync"):
+        working = other.submit(work)
+        try:
+            until = time.monotonic() + 1.0
+            while time.monotonic() < until:
+                directory.check([picture])
+                leftovers(directory, ())
+        finally:
+            over.set()
+    working.result()
 
 
 def test_only_what_a_killed_run_began_is_dropped(tmp_path: Path) -> None:

@@ -117,8 +117,12 @@ class Session:
             if self.only
             else [path.name for path in self.folder.glob("*") if NAME.fullmatch(path.name)]
         )
-        found = [run for name in names if is_run((run := Run(self.folder / name)).root) and run.job() in JOBS]
-        found.sort(key=lambda run: run.root.stat().st_mtime_ns, reverse=True)
+        changed = dict[Run, int]()
+        for run in (Run(self.folder / name) for name in names):
+            with suppress(FileNotFoundError):  # somebody removed it meanwhile
+                if is_run(run.root) and run.job() in JOBS:
+                    changed[run] = run.root.stat().st_mtime_ns
+        found = sorted(changed, key=changed.__getitem__, reverse=True)
         return {
             "runs": [
                 {"name": run.root.name, "job": run.job(), "running": run.owner() is not None} for run in found

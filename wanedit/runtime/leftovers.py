@@ -56,9 +56,9 @@ def leftovers(directory: RunDirectory, digests: Iterable[str]) -> list[Leftover]
     for path, why in found:
         # A run that is at work renames and drops its own meanwhile.
         with suppress(FileNotFoundError):
-            found_there = path.stat()
-            if stat.S_ISREG(found_there.st_mode):
-                there.append(Leftover(path, why, found_there.st_size))
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                there.append(Leftover(path, why, status.st_size))
     return there
 
 

@@ -205,7 +205,8 @@ class Pool(ABC, Generic[Run]):
             anew: whatever its folder holds.
 
         Raises:
-            NotHereError: this process cannot, which ends it and leaves the run to others. Anything else ends the run.
+            NotHereError: this process cannot, which leaves the run to others, and ends the process if it has made
+                none. Anything else ends the run.
         """
 
     @abstractmethod
@@ -229,8 +230,11 @@ class Pool(ABC, Generic[Run]):
 
     def ended(self) -> set[str]:
         """Names of the runs that have an outcome by now."""
-        left = (run for name, run in self.runs.items() if name not in self._over)
-        self._over |= {run.name for run in left if run.result(self.root) or run.failure(self.root)}
+        # One listing: to open two files of each run that nobody has begun would be N^2 of them in all.
+        with suppress(FileNotFoundError):
+            begun = self.runs.keys() & {*os.listdir(self.root / RUNS)} - self._over
+            left = (self.runs[name] for name in begun)
+            self._over |= {run.name for run in left if run.result(self.root) or run.failure(self.root)}
         return self._over
 
 
@@ -270,8 +274,9 @@ def pull(
             told, own = set[str](), 0
 
             def news() -> None:
+                over = pool.ended()
                 for name in todo:
-                    if name not in told and name in pool.ended():
+                    if name not in told and name in over:
                         told.add(name)
                         if tell is not None and (why := pool.runs[name].failure(pool.root)):
                             tell(f"failed: {pool.runs[name].title} ({name}): {why}")
@@ -356,14 +361,21 @@ def _device(worker: int | None) -> int | None:
 
 
 def pulled(pool: Pool[Run], queue: Queue, gpu: int | None, anew: bool) -> Iterator[str]:
-    """Make runs until all have an outcome; yields after each that this process was at."""
+    """Make runs until all have an outcome; yields after each that this process was at.
+
+    A run that this process cannot make is left to others, which have the time to make all else. What then is still
+    there has failed: a file of it is gone. Of who can make none at all, nothing is put down.
+    """
 
     def give_up(task: _Task, why: str) -> None:
         pool.runs[task.digest].fail(pool.root, why)
 
     costs = {name: pool.cost(run) for name, run in pool.runs.items()}
     tasks = [_Task(name, run.title) for name, run in pool.runs.items()]
-    for task in Pulled(tasks, queue, pool.ended, lambda task: costs[task.digest], give_up):
+    aside, able = dict[str, str](), False
+    for task in Pulled(
+        tasks, queue, lambda: pool.ended() | aside.keys(), lambda task: costs[task.digest], give_up
+    ):
         run, began = pool.runs[task.digest], time.monotonic()
         try:
             # To the run itself this process is one of its own, and another that was at it may only be held up.
@@ -373,8 +385,11 @@ def pulled(pool: Pool[Run], queue: Queue, gpu: int | None, anew: bool) -> Iterat
             run.succeed(pool.root, measures, time.monotonic() - began)
         except LostError:
             continue
-        except NotHereError:
-            raise
+        except NotHereError as error:
+            if not able:
+                raise
+            aside[run.name] = str(error)
+            continue
         except Exception as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno in _EVERYWHERE:
                 raise
@@ -389,7 +404,13 @@ def pulled(pool: Pool[Run], queue: Queue, gpu: int | None, anew: bool) -> Iterat
                 continue
             except (OSError, WaneditError):
                 raise error from None  # what it came from is the news, not that it cannot be written down
+        able = True
         yield run.name
+    for task in Pulled([task for task in tasks if task.digest in aside], queue, pool.ended):
+        with suppress(LostError):
+            queue.fence(task.digest)
+            give_up(task, aside[task.digest])
+            yield task.digest
 
 
 def _conclude(pool: Pool[Run], directory: RunDirectory) -> None:

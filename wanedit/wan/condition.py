@@ -76,7 +76,7 @@ class TextEncoder(nn.Module):
         device = next(self.model.parameters()).device
         features = []
         for row, length in zip(ids.to(device), mask.sum(dim=1).tolist(), strict=True):
-            known = self.model(row[None, :length], torch.ones(1, length, device=device))
+            known = self.model(row[None, :length])
             features.append(F.pad(known, (0, 0, 0, ids.shape[1] - length)))
         return torch.cat(features)
 

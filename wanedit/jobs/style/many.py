@@ -6,6 +6,8 @@ from pathlib import Path
 from wanedit.files import Json
 from wanedit.jobs.style.config import style_config
 from wanedit.runtime.many import Found
+from wanedit.runtime.pool import NotHereError
+from wanedit.stylists.gemini.faults import KeyRejectedError, MissingKeyError
 
 ENDING, EACH, RUNS = "", (), False
 
@@ -27,4 +29,7 @@ def make(values: Json, folders: Sequence[Path], gpu: int | None) -> dict[str, fl
     """Restyle one video's keyframes."""
     from wanedit.jobs.style.run import style
 
-    return {"keyframes": len(style(style_config(values), folders, verbose=False).indices)}
+    try:
+        return {"keyframes": len(style(style_config(values), folders, verbose=False).indices)}
+    except (MissingKeyError, KeyRejectedError) as error:  # of this process, whichever video it is at
+        raise NotHereError(str(error)) from None
