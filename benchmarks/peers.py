@@ -244,35 +244,40 @@ def text_row(tokens: int, compiled: bool) -> Row:
     """One prompt through two of the 24 blocks of UMT5-XXL, of its width, with a small vocabulary."""
 
     def make() -> dict[str, Contender]:
+        from diffsynth.models.wan_video_text_encoder import WanTextEncoder
         from transformers import UMT5Config, UMT5EncoderModel
 
         from tests.wan.converted import transformers_t5
 
         said = OFFICIAL_TEXT | {"vocab": 1024, "num_layers": 2}
         model: Any = random_weights(build_text_encoder(said), lambda name: default_dtype(DEVICE))
+        with torch.device("meta"):
+            of_diffsynth = WanTextEncoder(**said)
+        of_diffsynth.load_state_dict(model.state_dict(), assign=True)
+        of_diffsynth.eval()
         config = UMT5Config(
             vocab_size=said["vocab"], d_model=said["dim"], d_kv=said["dim_attn"] // said["num_heads"],
             d_ff=said["dim_ffn"], num_layers=said["num_layers"], num_heads=said["num_heads"],
             relative_attention_num_buckets=said["num_buckets"],
         )  # fmt: skip
         with torch.device("meta"):
-            theirs: Any = UMT5EncoderModel(config)
+            of_diffusers: Any = UMT5EncoderModel(config)
         weights = transformers_t5(model.state_dict())
         table = {"encoder.embed_tokens.weight": weights["shared.weight"]}
-        theirs.load_state_dict(weights | table, assign=True)
-        theirs.eval().requires_grad_(False)
+        of_diffusers.load_state_dict(weights | table, assign=True)
+        of_diffusers.eval().requires_grad_(False)
         ids = torch.zeros(1, TEXT_LEN, dtype=torch.long, device=DEVICE)
         ids[:, :tokens] = torch.arange(2, 2 + tokens, device=DEVICE)
         mask = (ids > 0).long()
         ours = TextEncoder(model, lambda prompts, **_: (ids, mask))
         if compiled:
-            model.compile(dynamic=True)
-            theirs.compile(dynamic=True)
+            for one in (model, of_diffusers, of_diffsynth):
+                one.compile(dynamic=True)
         # As their pipelines do: over all 512, and what fills the prompt up is zero afterwards.
         return {
             "wanedit": lambda: ours([""]),
-            "diffusers": lambda: theirs(ids, mask).last_hidden_state * mask[..., None],
-            "diffsynth": lambda: model(ids, mask) * mask[..., None],
+            "diffusers": lambda: of_diffusers(ids, mask).last_hidden_state * mask[..., None],
+            "diffsynth": lambda: of_diffsynth(ids, mask) * mask[..., None],
         }
 
     return Row(f"text {tokens}{' compiled' * compiled}", make)
