@@ -9,7 +9,7 @@ import pytest
 from wanedit.metrics.functional import frame_psnr
 from wanedit.sprites import frame_times, render, sample_scene
 from wanedit.video import to_uint8
-from wanedit.video.restoring import Restoration, Restored, light_gain, restored_segment, spread
+from wanedit.video.restoring import EditTable, Restoration, Restored, light_gain, restored_segment, spread
 
 KINDS: list[Restored] = ["source", "residual", "keyframes", "fused"]
 
@@ -257,13 +257,48 @@ def test_a_guess_is_corrected_as_its_neighbours_are_and_a_worthless_one_is_dropp
     seen = np.where(hole[..., None], 0, truth)
 
     # Right but for its colour: the model's detail, in the right colour.
-    made = spread(truth + np.array([30, -20, 10], np.float32), seen, sure)
+    made, doubt = spread(truth + np.array([30, -20, 10], np.float32), seen, sure)
     assert np.abs(made - truth)[hole].mean() < 2
-    # Nothing in common with what is known: the mean of that, not the guess.
+    assert doubt.max() < 1
+    # Nothing in common with what is known: the mean of that, not the guess, off by as much as what is near it varies.
     noise = rng.uniform(0, 255, truth.shape).astype(np.float32)
-    made = spread(noise, seen, sure)
+    made, doubt = spread(noise, seen, sure)
     assert np.abs(made - truth)[hole].mean() < np.abs(truth.mean((0, 1)) - truth)[hole].mean() * 1.5
-    # Nothing is known anywhere: the guess.
-    assert spread(noise, seen, 0 * sure) == pytest.approx(noise)
+    assert 0.3 < doubt[hole].mean() / truth.var((0, 1)).sum() < 1
+    # Nothing is known anywhere: the guess, and what is thought of it.
+    made, doubt = spread(noise, seen, 0 * sure, unheard=7)
+    assert (made, doubt) == (pytest.approx(noise), pytest.approx(7))
     # The same, and so to the last bit.
-    assert np.abs(spread(truth, truth, sure) - truth).max() < 0.01
+    assert np.abs(spread(truth, truth, sure)[0] - truth).max() < 0.01
+
+
+@pytest.mark.parametrize("edit", ["thing", "background"])
+def test_what_no_keyframe_shows_is_of_the_guess_that_is_right_beside_it(
+    edit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A square that hides a part of the background in the keyframe, and is gone afterwards. The model draws the whole
+    background anew: where the edit leaves it alone, the source knows it better; where it is edited, the model does."""
+    rng = np.random.default_rng(0)
+    # The look-up has no say.
+    monkeypatch.setattr(
+        EditTable, "read", lambda self, picture, where: np.zeros((*picture.shape[:2], 4), np.float32)
+    )
+
+    def texture(strength: float) -> np.ndarray:
+        return (
+            strength * cv2.GaussianBlur(rng.standard_normal((128, 128, 3)).astype(np.float32), (0, 0), 3) * 6
+        )
+
+    background = np.clip(127 + texture(50), 0, 255)
+    hidden = np.zeros((128, 128), bool)
+    hidden[52:76, 52:76] = True
+    source = np.stack([background] * 5)
+    source[0][hidden] = (250, 10, 10)
+    truth = background if edit == "thing" else np.clip(127 + texture(50), 0, 255)
+    keyframe = truth.copy()
+    keyframe[hidden] = (10, 250, 10) if edit == "thing" else (250, 10, 10)
+    model = np.stack([np.clip(truth + texture(80 if edit == "thing" else 20), 0, 255)] * 5)
+    made = restore(model, source, source.astype(np.uint8), keyframe[None].astype(np.uint8), (0,), "fused")
+    off, model_off = (np.abs(one[1:].astype(np.float32) - truth)[:, hidden].mean() for one in (made, model))
+    assert off < (0.3 if edit == "thing" else 1.1) * model_off
+    assert off < 0.5 * np.abs(source[1:] - truth)[:, hidden].mean() or edit == "thing"

@@ -20,7 +20,7 @@ Levels = Float32[np.ndarray, "h w 3"]  # 0 … 255, not rounded
 
 # The kinds that carry the keyframes along, and a number that is raised when a change to the code changes what these
 # make: part of the hash of such an edit.
-CARRIED, VERSION = ("residual", "keyframes", "fused"), 2
+CARRIED, VERSION = ("residual", "keyframes", "fused"), 3
 # A change of this many levels leaves exp(-1) of the source's detail: over a whole range there is none to keep.
 FORGETS = 127.5
 # Motion that puts a picture this many levels beside the one it should explain is believed exp(-1).
@@ -38,6 +38,9 @@ RELIT, DARK, MOST_LIGHT = 0.7, 10.0, 2.5
 # Spread: levels of a picture that tell nothing, the share of a neighbourhood that must be known for it to be half
 # trusted, and the finest neighbourhood, in halvings.
 NOTHING, KNOWN, FINEST = 5.0, 0.02, 1
+# Where the edit changes the source and nothing is known, that is thought to be off by so many levels, the model's
+# picture to be right.
+UNASKED = 64.0
 # Motion that is believed so far needs no look-up.
 SURE = 0.99
 # The look-up: pixels along a cell, at MOTION_SIDE, and levels of a colour in it; how many cells away a place still
@@ -77,8 +80,8 @@ class Restoration:
             also meets the keyframes exactly and carries what the edit misses at them to the frames about them. With
             "keyframes" these take the picture's place wherever the source's motion leads to them, or the look-up
             answers; what moves in the edit and not in the source then stands still. "fused" is that in
-            the light of each frame (`light_gain`); and where the keyframes say nothing, the model's picture so far as
-            it is right beside what they do say (`spread`).
+            the light of each frame (`light_gain`); and where the keyframes say nothing, the model's picture and the
+            source, each so far as it is right beside what they do say (`spread`).
     """
 
     edited: LevelFrames
@@ -168,10 +171,13 @@ class Restoration:
             return made
         said = share * (edited - made) + looked
         sure = np.clip(share + (1 - surely) * trust, 0, 1)
-        # Of what is carried alone: what is looked up was seen somewhere else. What the model leaves as it is, such as a
-        # hand that comes in, keeps the source's detail.
+        # What the model leaves as it is, such as a hand that comes in, keeps the source's detail.
         left = np.exp(-np.square(cv2.blur(_largest(made - source), (5, 5)) / UNTOUCHED))[..., None]
-        made += (1 - sure) * (1 - left) * (spread(made, edited, share[..., 0]) - made)
+        # Of what is carried alone: what is looked up was seen somewhere else. Their mean of least variance.
+        guess, doubt = spread(made, edited, share[..., 0])
+        unchanged, risk = spread(source, edited, share[..., 0], UNASKED**2)
+        guess += (doubt + NOTHING**2) / (doubt + risk + 2 * NOTHING**2) * (unchanged - guess)
+        made += (1 - sure) * (1 - left) * (guess - made)
         return made + said
 
     def _with_source(self, t: int) -> Levels:
@@ -301,13 +307,19 @@ def light_gain(here: Levels, moved: Levels) -> Weight:
     return np.clip((common + dark) / (own + dark), 1 / MOST_LIGHT, MOST_LIGHT)
 
 
-def spread(guess: Levels, evidence: Levels, sure: Weight) -> Levels:
+def spread(
+    guess: Levels, evidence: Levels, sure: Weight, unheard: float = 0
+) -> tuple[Levels, Float32[np.ndarray, "h w 1"]]:
     """What a guess becomes beside evidence that is `sure`, in [0, 1], in other places: the linear estimate of the
-    least mean square, `mean(e) + cov(e, g) / var(g) (g - mean(g))`, Kalman's update with measured moments.
+    least mean square, `mean(e) + cov(e, g) / var(g) (g - mean(g))`, Kalman's update with measured moments; and its
+    mean square error there, of which guesses are weighed against each other.
 
     The moments are those of the nearest neighbourhood that holds enough of what is sure, by a pyramid (push and pull,
     Gortler et al. 1996), so that there is no seam: a guess that is right but for its colour is shifted, and one that
     has nothing in common with its neighbours is smoothed away.
+
+    Args:
+        unheard: the error where nothing is known anywhere.
     """
     height, width = guess.shape[:2]
     scale = min(1, MOTION_SIDE / max(height, width))
@@ -317,25 +329,28 @@ def spread(guess: Levels, evidence: Levels, sure: Weight) -> Levels:
         for x in (np.square(np.square(sure)), evidence, guess)
     )
     known = known[..., None]
-    sums = np.dstack([np.ones_like(known), e, g, (e * g).sum(-1), np.square(g).sum(-1)]) * known
+    squares = [(a * b).sum(-1) for a, b in ((e, g), (g, g), (e, e))]
+    sums = np.dstack([np.ones_like(known), e, g, *squares]) * known
     levels = []
     while True:
         weight = sums[..., :1]
         mean_e, mean_g, products = np.split(sums[..., 1:] / (weight + 1e-4 * KNOWN), [3, 6], axis=-1)
         common = products[..., :1] - (mean_e * mean_g).sum(-1, keepdims=True)
-        own = products[..., 1:] - np.square(mean_g).sum(-1, keepdims=True)
+        own = products[..., 1:2] - np.square(mean_g).sum(-1, keepdims=True)
         gain = np.clip((common + NOTHING**2) / (own + NOTHING**2), 0, 1)
-        levels.append((weight / (weight + KNOWN), np.dstack([gain, mean_e - gain * mean_g])))
+        asked = products[..., 2:] - np.square(mean_e).sum(-1, keepdims=True)
+        missed = np.maximum(asked + gain * (gain * own - 2 * common), 0)
+        levels.append((weight / (weight + KNOWN), np.dstack([gain, mean_e - gain * mean_g, missed])))
         if max(sums.shape[:2]) <= 4:
             break
         sums = cv2.pyrDown(sums)
     # Where nothing is known anywhere the guess stays: factor 1, nothing added.
-    line = np.broadcast_to(np.array([1, 0, 0, 0], np.float32), levels[-1][1].shape)
+    line = np.broadcast_to(np.array([1, 0, 0, 0, unheard], np.float32), levels[-1][1].shape)
     for trust, own_line in reversed(levels[FINEST:]):
         line = cv2.resize(np.ascontiguousarray(line), own_line.shape[1::-1])
         line = line + trust * (own_line - line)
     line = cv2.resize(line, (width, height))
-    return line[..., :1] * guess + line[..., 1:]
+    return line[..., :1] * guess + line[..., 1:4], line[..., 4:]
 
 
 def _largest(change: Levels) -> Weight:
