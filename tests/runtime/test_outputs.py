@@ -2,12 +2,8 @@
 
 import json
 import os
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import av
 import numpy as np
@@ -17,7 +13,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.video.scenes import panning
 from wanedit.errors import InputError
-from wanedit.files import atomic_path
 from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.events import append_event
 from wanedit.runtime.leftovers import leftovers
@@ -194,31 +189,29 @@ def test_a_pipe_is_not_taken_for_an_empty_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(34)
-def test_what_another_worker_renames_meanwhile_refuses_nobody(tmp_path: Path) -> None:
-    """Files come and go while a worker that joins looks whether it may write there."""
+def test_what_another_worker_renames_meanwhile_refuses_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that joins looks whether it may write there, and every file is gone once it has been looked at."""
     directory = RunDirectory(tmp_path / "run", tmp_path / "run" / "output_final.mp4")
     directory.prepare()
     (picture := tmp_path / "picture.png").touch()
-    over = threading.Event()
+    names = [".segment_000_0123456789ab.mkv.1230123456789.partial", "segment_001_0123456789ab.mkv"]
+    real = os.stat
 
-    def work() -> None:
-        while not over.is_set():
-            for k in range(8):
-                with atomic_path(directory.segments / f"segment_{k:03d}_0123456789ab.mkv") as partial:
-                    partial.write_bytes(b"x")
-            for path in directory.segments.glob("segment_*"):
-                path.unlink()
+    def looked(path: Any, **how: Any) -> os.stat_result:
+        found = real(path, **how)
+        if str(path).endswith(tuple(names)):
+            os.unlink(path)
+        return found
 
-    with ThreadPoolExecutor(1) as other, mock.patch("wanedit.files._sync"):
-        working = other.submit(work)
-        try:
-            until = time.monotonic() + 1.0
-            while time.monotonic() < until:
-                directory.check([picture])
-                leftovers(directory, ())
-        finally:
-            over.set()
-    working.result()
+    for look in (lambda: directory.check([picture]), lambda: leftovers(directory, ())):
+        for name in names:
+            (directory.segments / name).touch()
+        with monkeypatch.context() as others:
+            others.setattr("os.stat", looked)
+            look()
+        assert not [*directory.segments.iterdir()]
 
 
 def test_only_what_a_killed_run_began_is_dropped(tmp_path: Path) -> None:

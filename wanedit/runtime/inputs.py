@@ -219,6 +219,10 @@ def parse_edited(
         entries = [_entry(given, k, "frame", *_TIMES) for k, given in enumerate(value)]
     elif (folder := _folder(value, folders)) is not None:
         entries = _of_folder(folder, start, source, first_number)
+        if not entries:
+            raise InputError(
+                f"keyframes: {folder} holds no keyframes; expected edited frames, or another folder"
+            )
     else:
         entries, rest = _split(value, folders)
         if rest:
