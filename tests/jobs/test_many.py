@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from concurrent.futures import Future
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,7 @@ from wanedit.runtime.directory import RunDirectory
 from wanedit.runtime.inputs import with_model
 from wanedit.runtime.launchers import work
 from wanedit.runtime.many import Found, its_own, listed
-from wanedit.runtime.pool import read_outcome
+from wanedit.runtime.pool import NotHereError, in_children, read_outcome
 from wanedit.runtime.record import read_settings, recorded_config, write_record
 from wanedit.video import read_frames, write_lossless
 
@@ -170,20 +171,14 @@ def queued(edit_all: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.fault(34)
-def test_who_has_other_files_makes_nothing_and_fails_nothing(
-    queued: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_who_has_another_wanedit_or_no_disk_makes_nothing_and_fails_nothing(
+    queued: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keyframe = tmp_path / "keyframes" / "two" / "0000.png"  # of the longest, the first
-    before = keyframe.read_bytes()
-    Image.fromarray(moving_square(5)[4]).save(keyframe)
-    with pytest.raises(ResourceError, match="two: wanedit, the model or a file that is read is another here"):
-        work(queued, verbose=False)
     with monkeypatch.context() as here:
         here.setattr("wanedit.__version__", "0.0.1")
         here.setattr("wanedit.jobs.many.run.__version__", "0.0.1")
         with pytest.raises(ResourceError, match="two: wanedit, the model or a file"):
             work(queued, verbose=False)
-    keyframe.write_bytes(before)
     with monkeypatch.context() as full:
         no_space = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "film")
         full.setattr("wanedit.jobs.edit.run.write_piece", lambda *given: (_ for _ in ()).throw(no_space))
@@ -191,6 +186,50 @@ def test_who_has_other_files_makes_nothing_and_fails_nothing(
             work(queued, verbose=False)
     assert not [*queued.rglob("failure.json"), *queued.rglob("result.json")]
     assert work(queued, verbose=False).failed == 0
+
+
+@pytest.mark.fault(34)
+def test_the_first_of_which_a_file_is_another_costs_itself_alone(queued: Path, tmp_path: Path) -> None:
+    keyframe = tmp_path / "keyframes" / "two" / "0000.png"  # of the longest
+    Image.fromarray(moving_square(5)[4]).save(keyframe)
+    done = work(queued, verbose=False)
+    assert (done.count, [*done.failures]) == (3, ["two"])
+    assert "two: wanedit, the model or a file that is read is another here" in done.failures["two"]
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_child_that_can_make_none_ends_no_other(
+    left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"of": "integrated", "output": str(tmp_path), "common": {"video": "a"}}
+    runs = [{"name": f"c{k}", "hash": f"{k:016x}", "cost": 1.0, "settings": {}} for k in range(2)]
+    pool, at_work = Many(ManyConfig(**config, runs=runs)), Future[None]()
+
+    class Executor:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def submit(self, what: Any, *given: Any) -> Future[Any]:
+            if what is not os.getpid and given[1]:
+                return at_work
+            done = Future[Any]()
+            if what is os.getpid:
+                done.set_result(0)
+            else:
+                done.set_exception(NotHereError("no key"))
+            return done
+
+        def shutdown(self, **_: Any) -> None: ...
+
+    def news() -> None:
+        for run in pool.all[left:]:
+            run.succeed(tmp_path, {"frames": 5.0})
+        if not at_work.done():
+            at_work.set_result(None)
+
+    monkeypatch.setattr("loky.process_executor.ProcessPoolExecutor", Executor)
+    with pytest.raises(NotHereError, match="no key") if left else nullcontext():
+        in_children(pool, pool.directory.queue, 2, False, news)
+    assert len(pool.ended()) == 2 - left
 
 
 @pytest.mark.usefixtures("in_process")
@@ -549,13 +588,20 @@ def test_a_file_that_goes_meanwhile_costs_its_own_video_alone(
 
 @pytest.mark.fault(34)
 @pytest.mark.usefixtures("in_process")
-def test_a_key_that_lacks_is_told_once(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ("style", ["--stylist=gemini", "--indices=0"]),
+        ("edit", ["--style.stylist=gemini", "--style.indices=0", "--prompt=a", *FLAGS]),
+    ],
+    ids=["style", "edit"],
+)
+def test_a_key_that_lacks_is_told_once(
+    job: str, words: list[str], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    told = run_cli(
-        "style", str(clips), "--stylist=gemini", "--style.description=noir", "--indices=0",
-        "--output", str(tmp_path / "styled"),
-    )  # fmt: skip
+    told = run_cli(job, str(clips), "--style.description=noir", *words, "--output", str(tmp_path / "styled"))
     assert (told.code, (told.out + told.err).count("no Gemini key")) == (4, 1), told.err
     assert not list((tmp_path / "styled").rglob("failure.json"))
 

@@ -172,7 +172,7 @@ def test_a_record_vouches_for_no_picture_and_no_film(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recorded", [False, True])
-@pytest.mark.parametrize("to", ["nowhere", "ours"])
+@pytest.mark.parametrize("to", ["nowhere", "ours", "sheet.png"])  # the last one leads to itself
 def test_a_link_is_replaced_by_nothing(tmp_path: Path, to: str, recorded: bool) -> None:
     write_png(tmp_path / "ours", np.zeros((8, 8, 3), np.uint8))
     for name in ("sheet.png", "film.mp4", "table.csv"):

@@ -31,6 +31,23 @@ def test_a_prompt_is_encoded_over_its_own_tokens(text_encoder: TextEncoder, prom
     assert torch.equal(features[:, mask.sum() :], torch.zeros_like(features[:, mask.sum() :]))
     torch.testing.assert_close(features, official, rtol=0, atol=2e-6)
     assert torch.equal(among_others[1:], features)
+    # A folder whose tokenizer fills from the left.
+    turned = TextEncoder(text_encoder.model, lambda *_, **__: (ids.roll(3, 1), mask.roll(3, 1)))
+    if mask.sum() + 3 <= ids.shape[1]:
+        assert torch.equal(turned([prompt]), features)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_few_bits_are_lost_as_they_are_over_all_tokens(text_encoder: TextEncoder, dtype: torch.dtype) -> None:
+    folder, prompt = open_wan("tiny"), "a red ball"
+    rounded = load_text_encoder(folder.source, folder.config.text_len, dtype)
+    ids, mask = rounded.tokenizer([prompt], return_mask=True, add_special_tokens=True)
+    exact, found = text_encoder([prompt]), rounded([prompt])
+    official = rounded.model(ids, mask) * mask[..., None]
+    off, off_official = ((one - exact).norm() / exact.norm() for one in (found, official))
+    assert found.dtype == dtype
+    assert off < 1.5 * off_official < 0.02
 
 
 def mask(known: set[int], num_frames: int) -> list[list[int]]:

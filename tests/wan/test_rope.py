@@ -56,6 +56,10 @@ def test_rotate_equals_the_complex_product() -> None:
     turns = torch.complex(cos.double(), sin.double())[None, :, None]
     expected = torch.view_as_real(pairs * turns).flatten(-2)
     assert torch.allclose(rotate(x, cos, sin).double(), expected, atol=1e-6)
+    # Wherever it lies in memory.
+    for axis in range(4):
+        apart = x.movedim(axis, -1).contiguous().movedim(-1, axis)
+        assert torch.equal(rotate(apart, cos, sin), rotate(x, cos, sin))
 
 
 def test_rotate_keeps_dtype_and_computes_in_float32() -> None:

@@ -1,6 +1,5 @@
 """What a run's folder holds that the run, as it was last started, has no use for."""
 
-import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,9 +55,8 @@ def leftovers(directory: RunDirectory, digests: Iterable[str]) -> list[Leftover]
     for path, why in found:
         # A run that is at work renames and drops its own meanwhile.
         with suppress(FileNotFoundError):
-            status = path.stat()
-            if stat.S_ISREG(status.st_mode):
-                there.append(Leftover(path, why, status.st_size))
+            if path.is_file():
+                there.append(Leftover(path, why, path.stat().st_size))
     return there
 
 

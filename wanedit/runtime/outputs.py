@@ -91,11 +91,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     """The same for every name of one file; None where there is none, as of one that its writer has just renamed."""
     try:
         found = path.stat()
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        ValueError,
-    ):  # the last for a zero byte, which is in no name
+    except ValueError:  # for a zero byte, which is in no name
+        return None
+    except OSError as error:
+        if error.errno not in WRONG_NAME:
+            raise
         return None
     return found.st_dev, found.st_ino
 

@@ -38,6 +38,8 @@ RUNS, RESULT, FAILURE = "runs", "result.json", "failure.json"
 # A child whose parent was killed ends after so long without work.
 IDLE_SECONDS = 60
 LOOK = 1.0  # seconds between two looks at what the children have done
+# A process that can make none of so many runs is fit for none.
+TRIES = 3
 
 
 class NotHereError(ResourceError):
@@ -205,8 +207,8 @@ class Pool(ABC, Generic[Run]):
             anew: whatever its folder holds.
 
         Raises:
-            NotHereError: this process cannot, which leaves the run to others, and ends the process if it has made
-                none. Anything else ends the run.
+            NotHereError: this process cannot, which leaves the run to others, and ends a process that can make none.
+                Anything else ends the run.
         """
 
     @abstractmethod
@@ -317,8 +319,8 @@ def _decide(pool: Pool[Run], directory: RunDirectory, stack: ExitStack) -> tuple
 
     _, helps = directory.enter(stack, lambda: None, another)
     if helps:
-        anew = any(start.anew for start in _starts(directory)[-1:])
-        return [name for name in names if name not in pool.ended()], anew
+        anew, over = any(start.anew for start in _starts(directory)[-1:]), pool.ended()
+        return [name for name in names if name not in over], anew
     own_record(pool.config.job, directory)  # raises for one of another job
     # What was to be made anew and is not yet, still is: what is in its folder is of before.
     unfinished = directory.film_sha256() is None
@@ -364,7 +366,10 @@ def pulled(pool: Pool[Run], queue: Queue, gpu: int | None, anew: bool) -> Iterat
     """Make runs until all have an outcome; yields after each that this process was at.
 
     A run that this process cannot make is left to others, which have the time to make all else. What then is still
-    there has failed: a file of it is gone. Of who can make none at all, nothing is put down.
+    there has failed: a file of it is gone.
+
+    Raises:
+        NotHereError: this process can make none, of which nothing is put down. Besides what is no fault of a run.
     """
 
     def give_up(task: _Task, why: str) -> None:
@@ -386,9 +391,9 @@ def pulled(pool: Pool[Run], queue: Queue, gpu: int | None, anew: bool) -> Iterat
         except LostError:
             continue
         except NotHereError as error:
-            if not able:
-                raise
             aside[run.name] = str(error)
+            if not able and len(aside) == TRIES:
+                break
             continue
         except Exception as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno in _EVERYWHERE:
@@ -406,7 +411,10 @@ def pulled(pool: Pool[Run], queue: Queue, gpu: int | None, anew: bool) -> Iterat
                 raise error from None  # what it came from is the news, not that it cannot be written down
         able = True
         yield run.name
-    for task in Pulled([task for task in tasks if task.digest in aside], queue, pool.ended):
+    if aside and not able:
+        raise NotHereError(next(iter(aside.values())))
+    left = [task for task in tasks if task.digest in aside]
+    for task in Pulled(left, queue, pool.ended, give_up=give_up):
         with suppress(LostError):
             queue.fence(task.digest)
             give_up(task, aside[task.digest])
@@ -439,6 +447,10 @@ def in_children(pool: Pool[Run], queue: Queue, count: int, anew: bool, news: Cal
     Args:
         queue: of this process, in the pool's folder.
         news: called now and then.
+
+    Raises:
+        NotHereError: of one of them, where none could make what is left.
+        ResourceError: they end at once, whatever they are at. Besides as `pulled`.
     """
     from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
@@ -446,6 +458,7 @@ def in_children(pool: Pool[Run], queue: Queue, count: int, anew: bool, news: Cal
     executors: dict[int, ProcessPoolExecutor] = {}
     busy: dict[Future[None], tuple[int, int]] = {}
     idle_deaths = 0
+    unable: NotHereError | None = None
 
     def start(worker: int) -> None:
         # One process each: when one dies, it is known which one, and the others go on. Ctrl-C and a closed terminal
@@ -462,6 +475,9 @@ def in_children(pool: Pool[Run], queue: Queue, count: int, anew: bool, news: Cal
             for future in wait(busy, LOOK, FIRST_COMPLETED).done:
                 worker, pid = busy.pop(future)
                 error = future.exception()
+                if isinstance(error, NotHereError):
+                    unable = error  # the others go on
+                    continue
                 if not isinstance(error, TerminatedWorkerError):
                     if error is not None:
                         raise error
@@ -480,6 +496,8 @@ def in_children(pool: Pool[Run], queue: Queue, count: int, anew: bool, news: Cal
                 executors[worker].shutdown(kill_workers=True)
                 start(worker)
             news()
+        if unable is not None and pool.runs.keys() - pool.ended():
+            raise unable
     finally:
         for executor in executors.values():
             executor.shutdown(kill_workers=True)

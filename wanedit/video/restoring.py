@@ -38,9 +38,8 @@ RELIT, DARK, MOST_LIGHT = 0.7, 10.0, 2.5
 # Spread: levels of a picture that tell nothing, the share of a neighbourhood that must be known for it to be half
 # trusted, and the finest neighbourhood, in halvings.
 NOTHING, KNOWN, FINEST = 5.0, 0.02, 1
-# Where the edit changes the source and nothing is known, that is thought to be off by so many levels, the model's
-# picture to be right.
-UNASKED = 64.0
+# Where nothing is known, the source is thought to be off by so many levels from the edit, the model's picture by none.
+UNHEARD = 64.0
 # Motion that is believed so far needs no look-up.
 SURE = 0.99
 # The look-up: pixels along a cell, at MOTION_SIDE, and levels of a colour in it; how many cells away a place still
@@ -173,9 +172,10 @@ class Restoration:
         sure = np.clip(share + (1 - surely) * trust, 0, 1)
         # What the model leaves as it is, such as a hand that comes in, keeps the source's detail.
         left = np.exp(-np.square(cv2.blur(_largest(made - source), (5, 5)) / UNTOUCHED))[..., None]
-        # Of what is carried alone: what is looked up was seen somewhere else. Their mean of least variance.
+        # Beside what is carried alone: what is looked up was seen somewhere else. Of both guesses the mean of the least
+        # variance.
         guess, doubt = spread(made, edited, share[..., 0])
-        unchanged, risk = spread(source, edited, share[..., 0], UNASKED**2)
+        unchanged, risk = spread(source, edited, share[..., 0], UNHEARD**2)
         guess += (doubt + NOTHING**2) / (doubt + risk + 2 * NOTHING**2) * (unchanged - guess)
         made += (1 - sure) * (1 - left) * (guess - made)
         return made + said
@@ -312,14 +312,14 @@ def spread(
 ) -> tuple[Levels, Float32[np.ndarray, "h w 1"]]:
     """What a guess becomes beside evidence that is `sure`, in [0, 1], in other places: the linear estimate of the
     least mean square, `mean(e) + cov(e, g) / var(g) (g - mean(g))`, Kalman's update with measured moments; and its
-    mean square error there, of which guesses are weighed against each other.
+    mean square error there, by which guesses are weighed against each other.
 
     The moments are those of the nearest neighbourhood that holds enough of what is sure, by a pyramid (push and pull,
     Gortler et al. 1996), so that there is no seam: a guess that is right but for its colour is shifted, and one that
     has nothing in common with its neighbours is smoothed away.
 
     Args:
-        unheard: the error where nothing is known anywhere.
+        unheard: the mean square error where nothing is known anywhere.
     """
     height, width = guess.shape[:2]
     scale = min(1, MOTION_SIDE / max(height, width))
@@ -338,8 +338,8 @@ def spread(
         common = products[..., :1] - (mean_e * mean_g).sum(-1, keepdims=True)
         own = products[..., 1:2] - np.square(mean_g).sum(-1, keepdims=True)
         gain = np.clip((common + NOTHING**2) / (own + NOTHING**2), 0, 1)
-        asked = products[..., 2:] - np.square(mean_e).sum(-1, keepdims=True)
-        missed = np.maximum(asked + gain * (gain * own - 2 * common), 0)
+        theirs = products[..., 2:] - np.square(mean_e).sum(-1, keepdims=True)
+        missed = np.maximum(theirs + gain * (gain * own - 2 * common), 0)
         levels.append((weight / (weight + KNOWN), np.dstack([gain, mean_e - gain * mean_g, missed])))
         if max(sums.shape[:2]) <= 4:
             break

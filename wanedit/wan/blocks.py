@@ -73,7 +73,8 @@ def rotate(
     that into the projection before it, and a complex view would break the graph. The arithmetic is float32 whatever
     the dtype of `x`.
     """
-    pairs, cos, sin = x.float().unflatten(-1, (-1, 2)), cos[:, None], sin[:, None]
+    pairs = x.float().contiguous().unflatten(-1, (-1, 2))
+    cos, sin = cos[:, None], sin[:, None]
     if torch.compiler.is_compiling():
         even, odd = pairs.unbind(-1)
         turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)

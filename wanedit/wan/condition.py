@@ -61,7 +61,7 @@ class TextEncoder(nn.Module):
         self.tokenizer = tokenizer
 
     def forward(self, prompts: list[str]) -> Float[Tensor, "b n dim"]:
-        """Encode prompts, each over its own tokens alone; positions after its last one are zero.
+        """Encode prompts, each over its own tokens alone; features after its last one are zero.
 
         What fills a prompt up to text_len is never attended to and is zero in the end, so it is not computed: of a
         prompt of 40 tokens that is a twelfth of the work, and no other prompt of a call has a say in its values.
@@ -75,9 +75,9 @@ class TextEncoder(nn.Module):
         ids, mask = self.tokenizer(prompts, return_mask=True, add_special_tokens=True)
         device = next(self.model.parameters()).device
         features = []
-        for row, length in zip(ids.to(device), mask.sum(dim=1).tolist(), strict=True):
-            known = self.model(row[None, :length])
-            features.append(F.pad(known, (0, 0, 0, ids.shape[1] - length)))
+        for row, own in zip(ids, mask > 0, strict=True):
+            tokens = row[own].to(device)
+            features.append(F.pad(self.model(tokens[None]), (0, 0, 0, len(row) - len(tokens))))
         return torch.cat(features)
 
 

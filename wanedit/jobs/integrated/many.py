@@ -9,6 +9,7 @@ from wanedit.files import Json
 from wanedit.jobs.edit.config import EditConfig, check_output, find_inputs
 from wanedit.jobs.integrated import EditStyle, styling_of, with_styled_keyframes
 from wanedit.jobs.style.config import parts_of
+from wanedit.jobs.style.many import keyed
 from wanedit.runtime.launch import World, choose_devices
 from wanedit.runtime.many import Found
 
@@ -57,7 +58,8 @@ def make(values: Json, folders: Sequence[Path], gpu: int | None) -> dict[str, fl
     style, config = _of(values)
     config = replace(config, gpu_id=gpu)
     if style.asked:
-        config = with_styled_keyframes(style, config, folders, verbose=False)
+        with keyed():
+            config = with_styled_keyframes(style, config, folders, verbose=False)
     made = edit(config, folders, verbose=False)
     measured = {"keyframe_error": made.keyframe_error, "reach": made.reach and made.reach.mean}
     return {"frames": made.num_frames} | {name: one for name, one in measured.items() if one is not None}

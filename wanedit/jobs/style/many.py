@@ -1,6 +1,7 @@
 """Keyframes of many videos in one style."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from wanedit.files import Json
@@ -29,7 +30,14 @@ def make(values: Json, folders: Sequence[Path], gpu: int | None) -> dict[str, fl
     """Restyle one video's keyframes."""
     from wanedit.jobs.style.run import style
 
-    try:
+    with keyed():
         return {"keyframes": len(style(style_config(values), folders, verbose=False).indices)}
-    except (MissingKeyError, KeyRejectedError) as error:  # of this process, whichever video it is at
+
+
+@contextmanager
+def keyed() -> Iterator[None]:
+    """Tell a key that lacks or is refused as of this process, whichever video it is at. Raises NotHereError."""
+    try:
+        yield
+    except (MissingKeyError, KeyRejectedError) as error:
         raise NotHereError(str(error)) from None
