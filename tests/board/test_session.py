@@ -16,6 +16,7 @@ from tests.runs import draw_keyframe, moving_square
 from wanedit import EditConfig, EditResult, GenerationConfig, GenerationResult, edit, generate
 from wanedit.board.edits import WAYS
 from wanedit.board.films import presets
+from wanedit.board.runs import is_run
 from wanedit.board.session import PROGRESS, Session, StaleError, finite
 from wanedit.board.worker import Progress, Took
 from wanedit.errors import InputError
@@ -74,6 +75,23 @@ def test_what_is_wrong_is_an_answer_and_no_plan(session: Session, tmp_path: Path
     assert "cost" not in told
     told = session.plan("a", draft(keyframes, size="33*32"), told["version"])
     assert "size" in told["error"]
+
+
+def test_a_run_that_is_removed_meanwhile_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gone", "kept"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "board.yaml").write_text("job: generate\n")
+
+    def looked(root: Path) -> bool:
+        found = is_run(root)
+        if root.name == "gone":
+            shutil.rmtree(root)
+        return found
+
+    monkeypatch.setattr("wanedit.board.session.is_run", looked)
+    assert [run["name"] for run in Session(tmp_path).runs()["runs"]] == ["kept"]
 
 
 def test_a_run_of_the_command_line_opens_and_only_a_changed_segment_is_sampled(
