@@ -249,7 +249,7 @@ def text_row(tokens: int, compiled: bool) -> Row:
 
         from tests.wan.converted import transformers_t5
 
-        said = OFFICIAL_TEXT | {"vocab": 1024, "num_layers": 2}
+        said: Json = OFFICIAL_TEXT | {"vocab": 1024, "num_layers": 2}
         model: Any = random_weights(build_text_encoder(said), lambda name: default_dtype(DEVICE))
         with torch.device("meta"):
             of_diffsynth = WanTextEncoder(**said)
@@ -455,10 +455,7 @@ def profiled(row: Row) -> Json:
             run()
         kinds = dict.fromkeys((*SHARES, "rest"), 0.0)
         # What a device does is counted in the operation that asked for it, not once more by the name of its kernel.
-        asked = (
-            event for event in profile.key_averages() if event.device_type == torch.autograd.DeviceType.CPU
-        )
-        for event in asked:
+        for event in (event for event in profile.key_averages() if event.device_type.name == "CPU"):
             plain = event.key.removeprefix("aten::")
             kind = next((kind for kind, names in SHARES.items() if plain.startswith(names)), "rest")
             kinds[kind] += 1e-6 * (

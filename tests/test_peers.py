@@ -99,3 +99,11 @@ def test_the_peak_of_a_contender_is_what_it_takes_at_most() -> None:
         peers.told({"row": "memory r", **found})
         == "| memory r | wanedit 200 MB | | diffusers: RuntimeError: none |"
     )
+
+
+def test_a_profile_tells_products_from_the_rest() -> None:
+    x = torch.ones(64, 64)
+    row = Row("one", lambda: {"wanedit": lambda: x @ x, "diffusers": lambda: x.exp()})
+    ours, theirs = peers.profiled(row)["spent"].values()
+    assert ours["products"] > 0 == theirs["products"]
+    assert theirs["rest"] > 0

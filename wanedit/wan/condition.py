@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +86,7 @@ def build_text_encoder(config: Json) -> nn.Module:
     """The bare encoder, uninitialised, on whatever device is current."""
     from diffsynth.models.wan_video_text_encoder import WanTextEncoder
 
-    encoder = WanTextEncoder(**config)
+    encoder: Any = WanTextEncoder(**config)
     for block in encoder.blocks:
         block.ffn.gate[1] = nn.GELU("tanh")  # the same function, in one pass over memory
     return encoder
