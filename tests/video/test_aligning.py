@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from wanedit.errors import InputError
+from wanedit.sprites import frame_times, render, sample_scene
+from wanedit.video import to_uint8
 from wanedit.video.aligning import Alignment, align
 
 SIZE = (72, 96)
@@ -192,3 +194,13 @@ def test_small_and_narrow_pictures(size: tuple[int, int]) -> None:
 def test_two_sizes_are_refused() -> None:
     with pytest.raises(InputError, match="pictures of one size"):
         align(FRAME, FRAME[:-1])
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3, 25, 30, 56])
+@pytest.mark.parametrize("style", ["pastel", "dull"])
+def test_a_keyframe_in_another_style_is_not_bent(seed: int, style: str) -> None:
+    """All of it changes, so that soft edges seem to lie elsewhere; hard ones do not."""
+    frame = to_uint8(render(sample_scene(seed, "test", 1.0), frame_times(1, 16), (64, 64)).video)[0]
+    styled = 0.45 * frame + 124 if style == "pastel" else 0.6 * frame + np.array([60, 40, 70])
+    keyframe = np.clip(np.rint(styled), 0, 255).astype(np.uint8)
+    assert align(keyframe, frame).moved == 0
