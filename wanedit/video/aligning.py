@@ -95,6 +95,7 @@ def align(keyframe: AnyFrame, frame: AnyFrame) -> Alignment:
     differ at a place, the less it counts (Geman and McClure 1987, by reweighted least squares), so that the edit is not
     drawn back to the source. Flow and drift are each believed where they foretell: learnt on the white squares of a
     chessboard, they must explain the black ones better than none does, and the other way round; and be much the same.
+    By a flow edges must lie on each other better, too: what a new style does to soft ones looks like one.
 
     Raises:
         InputError: pictures of two sizes.
@@ -259,10 +260,10 @@ class _Pair:
         return bool(means.mean() > EVIDENT * error)
 
     def edges(self, estimate: Estimate) -> float:
-        """How well the moved keyframe's edges lie on the frame's, whatever their contrast and colours: 1 for all of
-        them (normalised gradient fields, Haber and Modersitzki 2006)."""
-        ways = [_directions(one) for one in (self.frame, warp(self.keyframe, self.flow(estimate)))]
-        return float(np.square((ways[0] * ways[1]).sum(-1)).mean() / np.square((ways[0] ** 2).sum(-1)).mean())
+        """The share of all pixels at which edges of the moved keyframe lie on the frame's and run along them, whatever
+        their contrast and colours (normalised gradient fields, Haber and Modersitzki 2006)."""
+        own, moved = (_directions(one) for one in (self.frame, warp(self.keyframe, self.flow(estimate))))
+        return float(np.square((own * moved).sum(-1)).mean())
 
     def step(self, estimate: Estimate, tolerance: float, where: Weight, moving: bool) -> Estimate:
         """Gauss and Newton's, from the pixels `where` so far as they are explained; of colours alone unless moving."""
