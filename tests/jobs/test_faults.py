@@ -293,6 +293,48 @@ def test_a_rank_that_is_killed_under_torchrun_leaves_no_traceback_of_ours(keyfra
     assert not list(out.rglob("*.partial"))
 
 
+@pytest.mark.fault(34)
+@pytest.mark.slow
+@pytest.mark.network
+def test_an_elastic_torchrun_takes_a_late_node_and_restarts_a_lost_rank(tmp_path: Path) -> None:
+    """Its own agents end and begin all ranks each time; what was computed of a segment is not lost by that."""
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    keyframes = [[str(draw_keyframe(tmp_path / f"{k}.png", 2 * k)), 0.25 * k] for k in range(7)]
+    words = ("--num_inference_steps=200", "--quiet")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    launcher = [
+        "-m", "torch.distributed.run", "--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=3", "--rdzv-id=run",
+        "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-conf=last_call_timeout=1", "-m", "wanedit",
+    ]  # fmt: skip
+
+    def node() -> subprocess.Popen:
+        shared = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # see docs/cluster.md
+        return start_process([*launcher, *command(keyframes, out, *words)], env=shared)
+
+    def at_work() -> dict[int, int]:
+        """Process by rank."""
+        found = RunDirectory(out, out).queue.workers().values()
+        return {one.rank: one.pid for one in found if one and one.task and psutil.pid_exists(one.pid)}
+
+    nodes = [node()]
+    wait_for_segments(nodes[0], out, 1)
+    nodes.append(node())
+    deadline = time.monotonic() + 240
+    while at_work().keys() != {0, 1}:
+        assert time.monotonic() < deadline, at_work()
+        time.sleep(0.05)
+    psutil.Process(at_work()[1]).kill()
+    for process in nodes:
+        output, errors = process.communicate(timeout=400)
+        assert process.returncode == 0, output + errors
+    assert "exitcode: -9" in errors
+    assert run_cli(*command(keyframes, whole, *words)).code == 0
+    assert hashes(out) == hashes(whole)
+    assert not list(out.rglob(".*")) + list(out.rglob("velocity*"))
+
+
 def test_a_run_that_is_refused_leaves_no_folder(keyframes, tmp_path: Path) -> None:
     out = tmp_path / "outputs" / "out"
     refused = run_cli(*command(keyframes, out, "--resume_from=1"))
