@@ -1,6 +1,7 @@
 """Training of the transformer with its text and image encoders by flow matching."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tiny.data import SeededStream
 from tiny.fit import Budget, WeightAverage, fit
@@ -142,8 +144,13 @@ def shifted_sigma(u: Float[Tensor, " B"], shift: float) -> Float[Tensor, " B"]:
     return shift * u / (1 + (shift - 1) * u)
 
 
+def multiplies_halves(device: torch.device) -> bool:
+    """Whether products are faster in bfloat16 than in float32: on GPUs, and on CPUs with avx512_bf16."""
+    return device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
 class FlowTraining(L.LightningModule):
-    """Velocity matching on cached latents. `net` is a TinyWan.
+    """Velocity matching on cached latents. `net` is a TinyWan. Products are in bfloat16 where that is faster.
 
     The first `image_from` of the budget leaves the image tokens out: image values start at zero, so that is exact, and
     a step costs half. A share `text_only` of the clips is shown nothing; `empty` holds their known-latents, those of a
@@ -177,8 +184,11 @@ class FlowTraining(L.LightningModule):
         noise = torch.randn_like(clean)
         noisy = (1 - at) * clean + at * noise
         blind = torch.rand(count, device=device) < self.text_only
-        velocity = self.net.transformer.velocity(noisy, 1000 * sigma, self._context(batch, blind))
-        loss = (velocity - (noise - clean)).square().mean(dim=(1, 2, 3, 4))
+        halves = torch.autocast(device.type, torch.bfloat16, enabled=multiplies_halves(device))
+        # A CPU's fused attention takes longer to go back through in bfloat16 than all the rest of the step.
+        with halves, sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
+            velocity = self.net.transformer.velocity(noisy, 1000 * sigma, self._context(batch, blind))
+        loss = (velocity.float() - (noise - clean)).square().mean(dim=(1, 2, 3, 4))
         self.log_dict(
             {
                 "loss": loss.mean(),

@@ -81,6 +81,24 @@ def test_image_tokens_take_part_only_from_their_share_of_the_budget_on(batch, mo
         assert (conditions(batch, seeing)[2] is not None) == (step == 80)
 
 
+def test_products_in_bfloat16_change_a_step_by_their_rounding_alone(batch, monkeypatch):
+    found = []
+    for halves in (False, True):
+        monkeypatch.setattr("tiny.flow.multiplies_halves", lambda device, halves=halves: halves)
+        module, _ = training(monkeypatch, step=0, drop_text=0.0)
+        torch.nn.init.normal_(module.net.transformer.head.head.weight, std=0.02)
+        monkeypatch.setattr(module, "log_dict", lambda values: None)
+        torch.manual_seed(1)
+        loss = module.training_step(batch, 0)
+        loss.backward()
+        moved = [p.grad.flatten() for p in module.net.parameters() if p.grad is not None]
+        found.append((loss.item(), torch.cat(moved)))
+    (exact, direction), (rounded, other) = found
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.01)
+    assert torch.cosine_similarity(direction, other, dim=0) > 0.99
+
+
 @torch.no_grad()
 def test_leaving_the_image_tokens_out_is_exact_while_their_values_are_zero(batch):
     torch.manual_seed(0)
