@@ -141,6 +141,43 @@ def test_what_moves_in_the_edit_alone_moves_on_unless_it_is_replaced() -> None:
     assert frozen[8, 9:11, 31:33].min() > 200
 
 
+def bird(count: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    """A still green ground, and the same with a red disc that flies across it."""
+    ground = cv2.resize(
+        np.random.default_rng(0).integers(60, 120, (12, 12, 1)).astype(np.float32), (96, 96), interpolation=2
+    )
+    source = np.repeat((ground[..., None] * (0.6, 1, 0.5)).astype(np.uint8)[None], count, axis=0)
+    flown = source.copy()
+    for t, frame in enumerate(flown):
+        cv2.circle(
+            frame, (14 + 68 * t // (count - 1), 48 - 6 * t * (count - 1 - t) // 4), 9, (230, 30, 40), -1
+        )
+    return source, flown
+
+
+def test_what_two_keyframes_contradict_each_other_about_moves_as_the_picture_has_it() -> None:
+    source, flown = bird()
+    ends = flown[[0, -1]]
+    ghosts = restore(coded(flown), coded(source), source, ends, (0, 8), "keyframes")
+    moved = restore(coded(flown), coded(source), source, ends, (0, 8), "fused")
+    assert psnr(moved[1:-1], flown[1:-1]) > psnr(ghosts[1:-1], flown[1:-1]) + 8
+    # Where it was in either keyframe and is no more, the ground is back, whose detail the codec had lost.
+    for x in (14, 82):
+        place = np.s_[4, 40:56, x - 8 : x + 8]
+        assert np.abs(moved[place].astype(int) - source[place]).max() <= 6
+
+
+def test_a_picture_that_shows_nothing_of_an_edit_has_no_say() -> None:
+    """All is tinted; the disc, in another place in each keyframe, is not in the picture, nor is the tint."""
+    source, flown = bird()
+    ends = np.clip(flown[[0, -1]] + np.array([60, -20, 60]), 0, 255).astype(np.uint8)
+    heard = restore(coded(source), coded(source), source, ends, (0, 8), "fused").astype(int)
+    # Between, both keyframes stand half transparent, as they are.
+    half = (ends[0, 44:52, 10:18].astype(int) + ends[1, 44:52, 10:18]) / 2
+    asked = source[4, 44:52, 10:18].astype(int)
+    assert np.abs(heard[4, 44:52, 10:18] - half).mean() < np.abs(asked - half).mean() / 4
+
+
 def balls(count: int = 13) -> tuple[np.ndarray, np.ndarray]:
     """A textured red ball that leaps so far that no motion finds it, a brown one at rest; the red one turned blue."""
     rng = np.random.default_rng(1)

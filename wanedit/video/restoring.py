@@ -20,7 +20,7 @@ Levels = Float32[np.ndarray, "h w 3"]  # 0 … 255, not rounded
 
 # The kinds that carry the keyframes along, and a number that is raised when a change to the code changes what these
 # make: part of the hash of such an edit.
-CARRIED, VERSION = ("residual", "keyframes", "fused"), 3
+CARRIED, VERSION = ("residual", "keyframes", "fused"), 4
 # A change of this many levels leaves exp(-1) of the source's detail: over a whole range there is none to keep.
 FORGETS = 127.5
 # Motion that puts a picture this many levels beside the one it should explain is believed exp(-1).
@@ -35,6 +35,10 @@ LEAST_MOTION_SIDE = 128
 # Light that differs by this many nats, of a place that is followed, leaves exp(-1) of what is believed. A gain of light
 # is measured where colours are well above this many levels, and at most so large, or its inverse.
 RELIT, DARK, MOST_LIGHT = 0.7, 10.0, 2.5
+# Two keyframes that are carried to one place and believed, but say so many levels of different edits of it, leave
+# exp(-1) undisputed; and a picture so many levels off from what one says leaves that exp(-1). The least side of what
+# is disputed for it to be a thing, and not an edge that slipped, in pixels.
+DISPUTED, BROAD = 32.0, 3
 # Spread: levels of a picture that tell nothing, the share of a neighbourhood that must be known for it to be half
 # trusted, and the finest neighbourhood, in halvings.
 NOTHING, KNOWN, FINEST = 5.0, 0.02, 1
@@ -79,8 +83,9 @@ class Restoration:
             also meets the keyframes exactly and carries what the edit misses at them to the frames about them. With
             "keyframes" these take the picture's place wherever the source's motion leads to them, or the look-up
             answers; what moves in the edit and not in the source then stands still. "fused" is that in
-            the light of each frame (`light_gain`); and where the keyframes say nothing, the model's picture and the
-            source, each so far as it is right beside what they do say (`spread`).
+            the light of each frame (`light_gain`); where the two keyframes about it contradict each other, as what
+            moves in the edit alone stands in each at another place, the model's picture decides (`settle`); and where
+            the keyframes say nothing, it and the source, each so far as it is right beside what they do say (`spread`).
     """
 
     edited: LevelFrames
@@ -128,7 +133,7 @@ class Restoration:
         if self.kind == "residual":
             missing = [shown - self._with_source(at) for at, (_, shown) in zip(ends, edits, strict=True)]
             for t, *sights in zip(frames, *ways, strict=True):
-                (carried,) = self._carried(sights, [missing])
+                carried = self._carried(sights, missing)
                 yield self._with_source(t) + self._enlarged(_belief(sights))[..., None] * carried
             return
         table = EditTable(
@@ -143,11 +148,20 @@ class Restoration:
     ) -> Levels:
         """What the keyframes say of frame t, in the model's picture as far as they can be believed."""
         source, made = self.source[t].astype(np.float32), self._with_source(t)
-        belief = _belief(sights)
+        ways = [self._moved(sight, own[k], shown[k]) for k, sight in enumerate(sights)]
+        shares, beliefs = self._shares(sights), np.dstack([self._enlarged(sight.belief) for sight in sights])
+        moving = np.zeros((*made.shape[:2], 1), np.float32)
+        if self.kind == "fused" and len(ways) == 2:
+            small = [[_reduced(one, LOOK_SIDE) for one in way] for way in ways]
+            given, picture = (_reduced(one, LOOK_SIDE) for one in (source, made))
+            told, believed = (_reduced(one, LOOK_SIDE) for one in (shares, beliefs))
+            settled = settle(given, picture, told, believed, small)
+            shares, beliefs, moving = (self._enlarged(one).reshape(*made.shape[:2], -1) for one in settled)
+        belief = beliefs.max(-1, keepdims=True) * (1 - moving)
+        unedited, picture = (_mean(shares, pictures) for pictures in zip(*ways, strict=True))
         look = _reduced(self.source[t], LOOK_SIDE)
-        answer = self._enlarged(table.read(look, cv2.resize(belief, look.shape[1::-1]) < SURE))
-        belief, (trust, change) = self._enlarged(belief)[..., None], np.split(answer, [1], axis=-1)
-        unedited, picture = self._carried(sights, [own, shown])
+        answer = self._enlarged(table.read(look, cv2.resize(belief, look.shape[1::-1]) < SURE)) * (1 - moving)
+        trust, change = np.split(answer, [1], axis=-1)
         # Their picture moved, and their edit moved onto the source's frame. The first blurs and slips with the flow,
         # the second leaves traces of what the edit has hidden: their mean is 1 to 2 dB better than either. Where
         # nothing is edited the second alone is exact.
@@ -177,7 +191,7 @@ class Restoration:
         guess, doubt = spread(made, edited, share[..., 0])
         unchanged, risk = spread(source, edited, share[..., 0], UNHEARD**2)
         guess += (doubt + NOTHING**2) / (doubt + risk + 2 * NOTHING**2) * (unchanged - guess)
-        made += (1 - sure) * (1 - left) * (guess - made)
+        made += (1 - sure) * (1 - left) * (1 - moving) * (guess - made)
         return made + said
 
     def _with_source(self, t: int) -> Levels:
@@ -243,31 +257,30 @@ class Restoration:
         off = _largest(own - moved)
         return Sight(distance, forward, belief * np.exp(-np.square(cv2.blur(off, (3, 3)) / DOUBTS)), light)
 
-    def _carried(self, sights: Sequence["Sight"], pictures: Sequence[Sequence[Levels]]) -> list[Levels]:
-        """Each of `pictures`, which has one picture of every keyframe, as the sights see it: their mean.
+    def _carried(self, sights: Sequence["Sight"], pictures: Sequence[Levels]) -> Levels:
+        """Pictures, one of every keyframe, as the sights see them: their mean."""
+        ways = [self._moved(sight, picture)[0] for sight, picture in zip(sights, pictures, strict=True)]
+        return _mean(self._shares(sights), ways)
 
-        Of two that are believed alike the nearer counts more, one that is believed alone counts alone.
-        """
-        height, width = self.source.shape[1:3]
+    def _shares(self, sights: Sequence["Sight"]) -> Float32[np.ndarray, "h w k"]:
+        """Of two keyframes that are believed alike the nearer counts more, one that is believed alone counts alone."""
         # The smallest number there is keeps the mean defined where nothing is believed.
         shares = np.stack([s.belief / s.distance + np.finfo(np.float32).tiny for s in sights], axis=-1)
-        shares = self._enlarged(shares / shares.sum(-1, keepdims=True)).reshape(height, width, -1)
-        columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-        means: list[Levels] = []
-        for k, sight in enumerate(sights):
-            flow = self._enlarged(sight.flow)
-            x = columns + flow[..., 0] * np.float32(width / sight.flow.shape[1])
-            y = rows + flow[..., 1] * np.float32(height / sight.flow.shape[0])
-            light = self._enlarged(sight.light)[..., None]
-            for n, each in enumerate(pictures):
-                moved = cv2.remap(each[k], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-                if self.kind == "fused":
-                    moved *= light
-                if k == 0:
-                    means.append(moved)
-                else:
-                    means[n] += shares[..., k : k + 1] * (moved - means[n])
-        return means
+        return self._enlarged(shares / shares.sum(-1, keepdims=True)).reshape(*self.source.shape[1:3], -1)
+
+    def _moved(self, sight: "Sight", *pictures: Levels) -> list[Levels]:
+        """Pictures of a keyframe as the sight sees them."""
+        height, width = self.source.shape[1:3]
+        flow = self._enlarged(sight.flow)
+        x = np.arange(width, dtype=np.float32) + flow[..., 0] * np.float32(width / sight.flow.shape[1])
+        y = np.arange(height, dtype=np.float32)[:, None] + flow[..., 1] * np.float32(
+            height / sight.flow.shape[0]
+        )
+        light = self._enlarged(sight.light)[..., None] if self.kind == "fused" else np.float32(1)
+        return [
+            cv2.remap(one, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) * light
+            for one in pictures
+        ]
 
 
 def restored_segment(
@@ -353,6 +366,75 @@ def spread(
     return line[..., :1] * guess + line[..., 1:4], line[..., 4:]
 
 
+def settle(
+    source: Levels,
+    made: Levels,
+    shares: Float32[np.ndarray, "h w 2"],
+    beliefs: Float32[np.ndarray, "h w 2"],
+    ways: Sequence[Sequence[Levels]],
+) -> tuple[Float32[np.ndarray, "h w 2"], Float32[np.ndarray, "h w 2"], Float32[np.ndarray, "h w 1"]]:
+    """Let a picture decide where two keyframes say different things of one place.
+
+    What moves in the edit and not in the source stands, carried along the source's motion, where it was in the one
+    keyframe and again where it was in the other: at both places they contradict each other, and the one that the
+    picture is nearer to is right there. Where it is meanwhile, both say alike that there is nothing; it is known by
+    its colours there: those of which more is disputed than not (back projection, Swain and Ballard 1991). The picture
+    is heard so far as it shows the edits that are not disputed.
+
+    Args:
+        source: the frame before the edit.
+        made: it as a model edited it.
+        shares: what each keyframe counts, 1 in sum.
+        beliefs: how far each is believed, in [0, 1].
+        ways: of each its source's frame and itself, carried here.
+
+    Returns:
+        `shares` and `beliefs` as they are then, and how surely a place shows what moves.
+    """
+    edits = [picture - unedited for unedited, picture in ways]
+    apart = edits[0] - edits[1]
+    disputed = beliefs.min(-1) * (1 - np.exp(-((cv2.blur(_largest(apart), (3, 3)) / DISPUTED) ** 4)))
+    thing = cv2.morphologyEx(disputed, cv2.MORPH_OPEN, np.ones((BROAD, BROAD), np.uint8))
+    unedited, picture = (_mean(shares, pictures) for pictures in zip(*ways, strict=True))
+    known = (1 - disputed) * beliefs.max(-1)
+    # Of the two the one that edits more shows the thing, the other what is behind it.
+    more = _largest(edits[0]) > _largest(edits[1])
+    its = _histogram(ways[0][1], thing * more) + _histogram(ways[1][1], thing * ~more)
+    share = its / (its + _histogram(picture, known) + np.float32(1e-3))
+    red, green, blue = np.moveaxis(_shade(made), -1, 0)
+    moving = share[red, green, blue] * (1 - np.exp(-np.square(_largest(made - picture) / UNTOUCHED)))
+    # Without specks, with its rim, whose colours are mixed.
+    moving = cv2.dilate(cv2.blur(moving, (3, 3)), np.ones((3, 3), np.uint8))
+    moving = cv2.blur(np.clip(2 * moving - 0.5, 0, 1), (3, 3))
+    missed = np.square(known) * (1 - moving) * np.square(made - source - (picture - unedited)).sum(-1)
+    told = np.square(known) * np.square(picture - unedited).sum(-1) + disputed * np.square(apart).sum(-1)
+    right = max(0, 1 - missed.sum() / (told.sum() + np.float32(1e-3)))
+    disputed = right * disputed[..., None]
+    off = np.dstack([np.square(cv2.blur(_largest(made - way[1]), (3, 3)) / DISPUTED) for way in ways])
+    least = off.min(-1, keepdims=True)
+    shares = shares * (1 - disputed * (1 - np.exp(least - off)))
+    beliefs = beliefs * (1 - disputed * (1 - np.exp(-least)))
+    return shares / shares.sum(-1, keepdims=True), beliefs, right * moving[..., None]
+
+
+def _shade(picture: Levels) -> np.ndarray:
+    return np.clip(np.rint(picture / np.float32(COLOUR)), 0, SHADES - 1).astype(np.int64)
+
+
+def _histogram(picture: Levels, weight: Weight) -> Float32[np.ndarray, "r g b"]:
+    """How much of a weight has each colour, and those beside it."""
+    index = np.ravel_multi_index(tuple(np.moveaxis(_shade(picture), -1, 0)), (SHADES,) * 3)
+    grid = np.bincount(index.ravel(), weight.ravel(), SHADES**3).astype(np.float32).reshape((SHADES,) * 3)
+    return _blurred(grid)
+
+
+def _mean(shares: Float32[np.ndarray, "h w k"], pictures: Sequence[Levels]) -> Levels:
+    mean = pictures[0]
+    for k, picture in enumerate(pictures[1:], 1):
+        mean = mean + shares[..., k : k + 1] * (picture - mean)
+    return mean
+
+
 def _largest(change: Levels) -> Weight:
     """Over the three colours, without sign. Three planes: a reduction along the last axis takes three times as long."""
     return reduce(np.maximum, cv2.split(np.abs(change)))
@@ -428,12 +510,7 @@ class EditTable:
         sums = [np.bincount(index, v.ravel(), size) for v in np.moveaxis(values, -1, 0)]
         grid = np.stack(sums, -1).astype(np.float32).reshape(self.rows * self.columns, -1)
         grid = (self._near @ grid).reshape(-1, SHADES, SHADES, SHADES, values.shape[-1])
-        for axis in (1, 2, 3):  # a quarter, a half, a quarter
-            grid = np.moveaxis(grid, axis, 0)
-            blurred = 0.5 * grid
-            blurred[1:] += 0.25 * grid[:-1]
-            blurred[:-1] += 0.25 * grid[1:]
-            grid = np.moveaxis(blurred, 0, axis)
+        grid = np.moveaxis(_blurred(np.moveaxis(grid, 0, -1)), -1, 0)
         return grid.reshape(self.rows * self.columns, SHADES**3, -1)
 
     def _interpolated(self, grid: np.ndarray, picture: Frame, where: np.ndarray) -> np.ndarray:
@@ -457,6 +534,17 @@ class EditTable:
             share = reduce(np.multiply, [parts[bit, axis] for axis, bit in enumerate(corner)])
             total += share[..., None] * cells[index]
         return total
+
+
+def _blurred(grid: np.ndarray) -> np.ndarray:
+    """Over red, green and blue, the first three axes: a quarter, a half, a quarter."""
+    for axis in range(3):
+        grid = np.moveaxis(grid, axis, 0)
+        blurred = 0.5 * grid
+        blurred[1:] += 0.25 * grid[:-1]
+        blurred[:-1] += 0.25 * grid[1:]
+        grid = np.moveaxis(blurred, 0, axis)
+    return grid
 
 
 def _moments(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
