@@ -146,7 +146,9 @@ def shifted_sigma(u: Float[Tensor, " B"], shift: float) -> Float[Tensor, " B"]:
 
 def multiplies_halves(device: torch.device) -> bool:
     """Whether products are faster in bfloat16 than in float32: on GPUs, and on CPUs with avx512_bf16."""
-    return device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    if device.type == "cpu":
+        return torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return device.type == "cuda"
 
 
 class FlowTraining(L.LightningModule):
@@ -184,9 +186,13 @@ class FlowTraining(L.LightningModule):
         noise = torch.randn_like(clean)
         noisy = (1 - at) * clean + at * noise
         blind = torch.rand(count, device=device) < self.text_only
-        halves = torch.autocast(device.type, torch.bfloat16, enabled=multiplies_halves(device))
+        halves = multiplies_halves(device)
         # A CPU's fused attention takes longer to go back through in bfloat16 than all the rest of the step.
-        with halves, sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
+        plain = halves and device.type == "cpu"
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=halves),
+            sdpa_kernel(SDPBackend.MATH) if plain else nullcontext(),
+        ):
             velocity = self.net.transformer.velocity(noisy, 1000 * sigma, self._context(batch, blind))
         loss = (velocity.float() - (noise - clean)).square().mean(dim=(1, 2, 3, 4))
         self.log_dict(

@@ -38,11 +38,13 @@ class Line:
         words: `--config FILE` pairs first, so that flags win over files wherever they stand; settings by their names.
         files: of `--config`, in their order.
         typed: by the name of each setting that a flag gives, the flag's own.
+        again: flags that are given once more, each time.
     """
 
     words: list[str]
     files: list[Path]
     typed: dict[str, str]
+    again: list[str]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             completion.complete(own if asked else build_parser(), asked)
         line = read_line(words, [action.dest for action in own._actions], own.repeated)
         typed = line.typed
+        for flag in dict.fromkeys(line.again if speaks() else ()):
+            complain(f"--{flag} is given {line.again.count(flag) + 1} times: the last one counts")
         with (
             system_errors(Path("standard output")),
             told_where([read_lines(path) for path in line.files], typed),
@@ -109,7 +113,7 @@ def read_line(argv: Sequence[str], known: Collection[str], repeated: Collection[
     Raises:
         InputError: one setting is given under two names; `--tiled` that is neither true nor false.
     """
-    pairs, rest, files, typed = [], [], [], {}
+    pairs, rest, files, typed, again = [], [], [], {}, []
     lists: dict[str, list[object]] = {}
     words = list(argv[1:])
     while words:
@@ -127,6 +131,8 @@ def read_line(argv: Sequence[str], known: Collection[str], repeated: Collection[
         # The same flag again wins, as everywhere: scripts append to a line of defaults. Of two names no order is meant.
         if (before := typed.get(setting, flag)) != flag and not flag.endswith("+"):
             raise InputError(f"{setting} is given twice, by --{before} and --{flag}; expected it once")
+        if setting in typed and setting not in repeated and not flag.endswith("+"):
+            again.append(flag)
         typed[setting] = flag
         if setting in repeated and (equals or (words and not words[0].startswith("--"))):
             value, words = (value, words) if equals else (words[0], words[1:])
@@ -140,7 +146,7 @@ def read_line(argv: Sequence[str], known: Collection[str], repeated: Collection[
             equals, value = "=", told["tile"] or "null"
         rest.append(f"--{setting}{equals}{value}")
     rest += [f"--{setting}={json.dumps(entries)}" for setting, entries in lists.items()]
-    return Line([*argv[:1], *pairs, *rest], files, typed)
+    return Line([*argv[:1], *pairs, *rest], files, typed, again)
 
 
 def _yaml(word: str) -> object:

@@ -93,7 +93,7 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
         # `tracker` for `tracking`: one stem, another ending.
         letters = takewhile(lambda pair: pair[0] == pair[1], zip(word.lower(), name.lower(), strict=False))
         stem = sum(1 for _ in letters) if "." not in word else 0
-        if stem >= STEM and stem >= 0.6 * max(len(word), len(name)):
+        if stem >= STEM and 2 * stem >= max(len(word), len(name)):
             likeness = max(likeness, ALIKE)
         # Of names that hold the word, those that end on it, and the shortest: less was left out.
         last = part and parts[-len(wanted) :] == wanted

@@ -120,13 +120,57 @@ def test_what_a_keyframe_does_not_show_is_left_alone(kind: Restored) -> None:
 
 
 @pytest.mark.parametrize("kind", ["residual", "keyframes", "fused"])
-def test_the_nearer_keyframe_counts_more(kind: Restored) -> None:
-    """A still clip, a keyframe 10 levels brighter at one end and 30 at the other: a straight line between."""
+@pytest.mark.parametrize("last", [30, 70, 160])
+def test_the_nearer_keyframe_counts_more(last: int, kind: Restored) -> None:
+    """A still clip, a keyframe 10 levels brighter at one end and more at the other: a straight line between."""
     source = np.full((9, 64, 64, 3), 50, np.uint8)
     source[:, 16:48, 16:48] = 60
-    keyframes = np.stack([source[0] + 10, source[0] + 30])
+    keyframes = np.stack([source[0] + 10, source[0] + last])
     restored = restore(source, source, source, keyframes, (0, 8), kind)
-    assert restored.mean((1, 2, 3)) - source.mean() == pytest.approx(np.linspace(10, 30, 9), abs=0.5)
+    assert restored.mean((1, 2, 3)) - source.mean() == pytest.approx(np.linspace(10, last, 9), abs=0.5)
+
+
+def test_an_edit_that_comes_slowly_is_carried_as_it_comes() -> None:
+    """A red light that grows, and the model knows it: no frame jumps to one of the keyframes."""
+    source = bird()[0]
+    red = np.linspace(0, 60, 9)[:, None, None, None] * np.array([1, 0, 0])
+    truth = (source + red).astype(np.uint8)
+    made = restore(truth.astype(np.float32), source, source, truth[[0, -1]], (0, 8), "fused").astype(float)
+    assert (made - source)[..., 0].mean((1, 2)) == pytest.approx(np.linspace(0, 60, 9), abs=1)
+
+
+def test_what_each_keyframe_has_its_own_texture_of_fades_from_one_to_the_other() -> None:
+    """As image models draw it, which know nothing of each other; the picture has none, and noise."""
+    source, rng = bird()[0], np.random.default_rng(1)
+    ends = source[[0, -1]].copy()
+    for frame in ends:
+        texture = cv2.resize(rng.normal(0, 80, (12, 12, 1)), (48, 48))
+        frame[24:72, 24:72] = np.clip((150, 100, 60) + texture[..., None], 0, 255)
+    picture = source.astype(np.float32)
+    picture[:, 24:72, 24:72] = rng.normal((150, 100, 60), 10, (9, 48, 48, 3))
+    made = restore(picture, source, source, ends, (0, 8), "fused").astype(float)[:, 24:72, 24:72]
+    assert np.abs(np.diff(made, 2, axis=0)).mean() < 1
+
+
+def test_a_model_is_heard_against_the_colours_of_an_edit_so_far_as_it_is_right_about_them() -> None:
+    """Half of a red bar is behind a board in both keyframes; it was turned blue. What comes out from behind the board
+    is blue too, if the model dreams of green; and as the model has it, if that is right about all that is known."""
+    source = np.full((9, 96, 96, 3), (120, 130, 110), np.uint8)
+    source[:, 40:56, 8:88] = (200, 40, 40)
+    truth = source.copy()
+    truth[:, 40:56, 8:88] = (40, 40, 200)
+    striped = truth.copy()
+    striped[:, 40:56, 52:88:8] = (40, 200, 200)
+    for t in range(9):
+        width = 40 - 9 * min(t, 8 - t)
+        for clip in (source, truth, striped):
+            clip[t, 30:66, 88 - width : 88] = (60, 60, 60)
+    bar = np.s_[4, 42:54, 56:82]
+    dream = truth.astype(np.float32)
+    dream[:, 40:56, 8:88] = np.where((dream[:, 40:56, 8:88] == 60).all(-1, keepdims=True), 60, (60, 180, 60))
+    for picture, expected in ((dream, truth), (striped.astype(np.float32), striped)):
+        made = restore(picture, source, source, truth[[0, -1]], (0, 8), "fused").astype(float)
+        assert np.abs(made[bar] - expected[bar]).mean() < 16
 
 
 def test_what_moves_in_the_edit_alone_moves_on_unless_it_is_replaced() -> None:

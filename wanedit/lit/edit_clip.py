@@ -42,7 +42,8 @@ class EditSettings(SamplerSettings):
             edit differs by from the source's frame warped alike: a keyframe without an edit is the source's latent.
         restore: what a decoded edit gets back in pixels, see `wanedit.video.restoring`. "source": what the VAE lost of
             the source. "residual": that, and what the edit misses at its keyframes, carried along the source's motion.
-            "keyframes": the keyframes themselves wherever that motion can be followed. "none": nothing.
+            "keyframes": the keyframes themselves wherever that motion can be followed. "fused": that in each frame's
+            light, and the model's picture beside it so far as it is right. "none": nothing.
         condition_keyframes: fill the condition channels with the keyframes that the model can be shown.
         window: slots of overlapping windows that a longer clip is seen through; None for the whole clip at once.
     """

@@ -18,9 +18,9 @@ Restored = Literal["source", "residual", "keyframes", "fused"]
 Restore = Literal["none", "source", "residual", "keyframes", "fused"]
 Levels = Float32[np.ndarray, "h w 3"]  # 0 … 255, not rounded
 
-# The kinds that carry the keyframes along, and a number that is raised when a change to the code changes what these
-# make: part of the hash of such an edit.
-CARRIED, VERSION = ("residual", "keyframes", "fused"), 4
+# The kinds that carry the keyframes along, each with a number that is raised when a change to the code changes what it
+# makes: part of the hash of such an edit.
+CARRIED: dict[str, int] = {"residual": 3, "keyframes": 4, "fused": 4}
 # A change of this many levels leaves exp(-1) of the source's detail: over a whole range there is none to keep.
 FORGETS = 127.5
 # Motion that puts a picture this many levels beside the one it should explain is believed exp(-1).
@@ -37,8 +37,10 @@ LEAST_MOTION_SIDE = 128
 RELIT, DARK, MOST_LIGHT = 0.7, 10.0, 2.5
 # Two keyframes that are carried to one place and believed, but say so many levels of different edits of it, leave
 # exp(-1) undisputed; and a picture so many levels off from what one says leaves that exp(-1). The least side of what
-# is disputed for it to be a thing, and not an edge that slipped, in pixels.
+# is disputed for it to be a thing, and not an edge that slipped, in pixels of a frame of LOOK_SIDE.
 DISPUTED, BROAD = 32.0, 3
+# What keeps a ratio defined where there is nothing.
+EPSILON = np.float32(1e-3)
 # Spread: levels of a picture that tell nothing, the share of a neighbourhood that must be known for it to be half
 # trusted, and the finest neighbourhood, in halvings.
 NOTHING, KNOWN, FINEST = 5.0, 0.02, 1
@@ -50,6 +52,8 @@ SURE = 0.99
 # counts a quarter; the share of a cell that must be filled for an answer to be half trusted; levels that are no change.
 CELL, COLOUR, REACH, SUPPORT, NOISE = 16, 16, 2.0, 0.0015, 8.0
 SHADES = 255 // COLOUR + 2
+# The model's picture is compared with it on frames of at most this side; the share of them that must be known for that.
+ASKED_SIDE, LEARNT = 128, 0.002
 # It is read on frames of at most this side, and the answer enlarged.
 LOOK_SIDE = 384
 
@@ -174,7 +178,10 @@ class Restoration:
         # Where the model has changed the picture to something else, it may know what the keyframes do not show.
         given = trust * (self._resized(self.edited[t]) - self._resized(self.coded[t]))
         other = cv2.blur(np.minimum(_largest(given), _largest(given - change)), (5, 5))
-        answer *= np.exp(-np.square(other / UNTOUCHED))[..., None]  # trust and change with it
+        damped = 1 - np.exp(-np.square(other / UNTOUCHED))[..., None]
+        if self.kind == "fused":
+            damped *= table.heard(self.source[t], edited, made, belief)
+        answer *= 1 - damped  # trust and change with it
         surely = np.square(np.square(belief))
         share = (1 - trust) * belief * (2 - belief) + trust * surely
         looked = (1 - surely) * (trust * (source - made) + change)
@@ -373,13 +380,15 @@ def settle(
     beliefs: Float32[np.ndarray, "h w 2"],
     ways: Sequence[Sequence[Levels]],
 ) -> tuple[Float32[np.ndarray, "h w 2"], Float32[np.ndarray, "h w 2"], Float32[np.ndarray, "h w 1"]]:
-    """Let a picture decide where two keyframes say different things of one place.
+    """Let a picture decide where something stands that moves in the edit and not in the source.
 
-    What moves in the edit and not in the source stands, carried along the source's motion, where it was in the one
-    keyframe and again where it was in the other: at both places they contradict each other, and the one that the
-    picture is nearer to is right there. Where it is meanwhile, both say alike that there is nothing; it is known by
-    its colours there: those of which more is disputed than not (back projection, Swain and Ballard 1991). The picture
-    is heard so far as it shows the edits that are not disputed.
+    Carried along the source's motion it stands where it was in the one keyframe and again where it was in the other: at
+    both places one keyframe shows it and the other what is behind it, and the one that the picture is nearer to is
+    right; neither is where the picture is near none. Where it is meanwhile, both say alike that there is nothing; it
+    is known by its colours there: those of which much is disputed (back projection, Swain and Ballard 1991). The
+    picture is heard so far as it shows the edits that are not disputed, and the thing, which must stand in both
+    keyframes. All else that keyframes say differently, such as a tint that comes or a texture that each of them has its
+    own of, fades from one to the other.
 
     Args:
         source: the frame before the edit.
@@ -393,22 +402,32 @@ def settle(
     """
     edits = [picture - unedited for unedited, picture in ways]
     apart = edits[0] - edits[1]
-    disputed = beliefs.min(-1) * (1 - np.exp(-((cv2.blur(_largest(apart), (3, 3)) / DISPUTED) ** 4)))
+    # Of the two one shows the thing and the other, which edits much less, what is behind it: what both edit, each in
+    # another way, fades from one to the other.
+    strong = np.stack([cv2.blur(_largest(edit), (3, 3)) for edit in edits])
+    alone = np.clip(1 - 2 * strong.min(0) / (strong.max(0) + EPSILON), 0, 1)
+    disputed = beliefs.min(-1) * alone * (1 - np.exp(-((cv2.blur(_largest(apart), (3, 3)) / DISPUTED) ** 4)))
     thing = cv2.morphologyEx(disputed, cv2.MORPH_OPEN, np.ones((BROAD, BROAD), np.uint8))
     unedited, picture = (_mean(shares, pictures) for pictures in zip(*ways, strict=True))
     known = (1 - disputed) * beliefs.max(-1)
-    # Of the two the one that edits more shows the thing, the other what is behind it.
-    more = _largest(edits[0]) > _largest(edits[1])
-    its = _histogram(ways[0][1], thing * more) + _histogram(ways[1][1], thing * ~more)
-    share = its / (its + _histogram(picture, known) + np.float32(1e-3))
+    things = [thing * (strong.argmax(0) == k) for k in range(2)]
+    seen = [_histogram(way[1], where) for way, where in zip(ways, things, strict=True)]
+    its = seen[0] + seen[1]
+    share = its / (its + _histogram(picture, known) + EPSILON)
     red, green, blue = np.moveaxis(_shade(made), -1, 0)
-    moving = share[red, green, blue] * (1 - np.exp(-np.square(_largest(made - picture) / UNTOUCHED)))
-    # Without specks, with its rim, whose colours are mixed.
+    coloured = share[red, green, blue]
+    moving = coloured * (1 - np.exp(-np.square(_largest(made - picture) / UNTOUCHED)))
+    # Without specks, with its rim, whose colours are mixed: surely from three quarters on, not below a quarter.
     moving = cv2.dilate(cv2.blur(moving, (3, 3)), np.ones((3, 3), np.uint8))
     moving = cv2.blur(np.clip(2 * moving - 0.5, 0, 1), (3, 3))
     missed = np.square(known) * (1 - moving) * np.square(made - source - (picture - unedited)).sum(-1)
     told = np.square(known) * np.square(picture - unedited).sum(-1) + disputed * np.square(apart).sum(-1)
-    right = max(0, 1 - missed.sum() / (told.sum() + np.float32(1e-3)))
+    right = max(0, 1 - missed.sum() / (told.sum() + EPSILON))
+    # The same thing must stand in both keyframes and in the picture, half of it at least: what comes nearer grows, and
+    # a picture is blurred.
+    size = max(where.sum() for where in things) + EPSILON
+    shown = coloured * (1 - np.exp(-np.square(_largest(made - source) / UNTOUCHED)))
+    right *= min(1, 2 * np.minimum(*seen).sum() / size) * min(1, 2 * shown.sum() / size)
     disputed = right * disputed[..., None]
     off = np.dstack([np.square(cv2.blur(_largest(made - way[1]), (3, 3)) / DISPUTED) for way in ways])
     least = off.min(-1, keepdims=True)
@@ -497,6 +516,30 @@ class EditTable:
         answer = np.zeros((*picture.shape[:2], 4), np.float32)
         answer[where] = self._interpolated(self._answers, picture, where)
         return answer
+
+    def heard(self, source: Frame, edited: Levels, made: Levels, sure: Float32[np.ndarray, "h w 1"]) -> float:
+        """How far a model is heard where it says something else than the table, in [0, 1].
+
+        By the mean square errors of both where an edit is known, inverse and squared. Where none is, the table is
+        thought to be off by UNHEARD, the model by nothing.
+
+        Args:
+            source: the frame before the edit.
+            edited: it after the edit, as far as that is `sure`.
+            made: it as the model edited it.
+        """
+        source, edited, made, sure = (_reduced(x, ASKED_SIDE) for x in (source, edited, made, sure))
+        answer = self.read(source, np.ones(source.shape[:2], bool))
+        trust, change = answer[..., 0], answer[..., 1:] / np.maximum(answer[..., :1], EPSILON)
+        known = np.square(np.square(sure.reshape(trust.shape)))
+        known *= 1 - np.exp(-np.square(_largest(edited - source) / UNTOUCHED))
+        least = LEARNT * known.size
+        own, theirs = (
+            (least * unknown + (weight * np.square(said - edited).sum(-1)).sum()) / (least + weight.sum())
+            for said, weight, unknown in ((source + change, known * trust, UNHEARD**2), (made, known, 0))
+        )
+        own, theirs = ((error + NOTHING**2) ** 2 for error in (own, theirs))
+        return float(own / (own + theirs))
 
     def _gathered(self, picture: Frame, values: np.ndarray) -> np.ndarray:
         """(places, colours, c): the sum of the pixels' values (h, w, c) in and near every cell."""

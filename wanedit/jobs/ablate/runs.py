@@ -33,7 +33,6 @@ from wanedit.tracking.guard import METRICS_CSV, NAME_LIMIT
 from wanedit.tracking.record import write_metrics_csv
 from wanedit.tracking.runs import track_measures
 from wanedit.video.restoring import CARRIED
-from wanedit.video.restoring import VERSION as CARRIES
 from wanedit.wan.load import hash_files
 
 # Raised when a change to what is measured makes earlier results another thing.
@@ -158,7 +157,7 @@ def _code(config: EditConfig | GenerationConfig) -> Settings:
         found |= {"method": described} if from_outside(described) else {}
         # What auto is, and what is made of a kind, was another in earlier versions.
         if (restored := decide_output(config, method).restore) in CARRIED:
-            found["restore"] = [restored, CARRIES]
+            found["restore"] = [restored, CARRIED[restored]]
     return found
 
 

@@ -53,7 +53,7 @@ from wanedit.runtime.sampling import Sampled, decide_sampling, hashed_cache, has
 from wanedit.video import FitRecord
 from wanedit.video.arrays import Clock, pixels_sha256
 from wanedit.video.formats import format_of
-from wanedit.video.restoring import CARRIED, VERSION
+from wanedit.video.restoring import CARRIED
 from wanedit.video.sound import Sound, SoundOf, film_clock, left_out
 from wanedit.video.source import SourceClip, read_source
 from wanedit.wan.catalog import SHOWN, Sampling
@@ -222,7 +222,7 @@ def make_edit_plan(
         decides |= hashed_guide(settings.guide) | hashed_cache(settings.cache)
         decides |= hashed_computing(settings)
     if settings.restore in CARRIED:
-        decides["carried"] = VERSION
+        decides["carried"] = CARRIED[settings.restore]
     task = EditTask(
         index=0,
         frames=source.frames,
@@ -306,7 +306,7 @@ def decided_apart(config: EditConfig, found: EditInputs) -> Json:
         "algorithm": ALGORITHM,
         "model": digest(files),
         "method": describe(method),
-        "restore": [settings.restore, VERSION],
+        "restore": [settings.restore, CARRIED.get(settings.restore)],
     }
     if config.attention == "auto":  # which is another on another card
         settings = replace(settings, attention="sdpa")
