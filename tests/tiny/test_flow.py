@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tiny.fit import Budget
-from tiny.flow import FlowTraining, TinyWan, masks, zero_image_values
+from tiny.flow import FlowTraining, TinyWan, masks, multiplies_halves, zero_image_values
 from tiny.train import dropped_ids
 from wanedit.wan.config import IMAGE_TOKENS
 
@@ -79,6 +79,11 @@ def test_image_tokens_take_part_only_from_their_share_of_the_budget_on(batch, mo
     for step in (79, 80):
         _, conditions = training(monkeypatch, step, image_from=0.8)
         assert (conditions(batch, seeing)[2] is not None) == (step == 80)
+
+
+def test_other_devices_than_gpus_and_cpus_multiply_in_float32():
+    assert multiplies_halves(torch.device("cuda"))
+    assert not any(multiplies_halves(torch.device(kind)) for kind in ("meta", "mps"))
 
 
 def test_products_in_bfloat16_change_a_step_by_their_rounding_alone(batch, monkeypatch):

@@ -78,7 +78,8 @@ class EditConfig(SampledSettings):
             missing at the keyframes, carried along the source's motion; for edits that move by themselves, such as
             falling snow. keyframes: that, and the keyframes themselves wherever the source's motion can be followed
             to them. fused: that in each frame's light; elsewhere, and where two keyframes show one moving thing in two
-            places, the model's picture so far as it is right beside what the keyframes show. auto: what the method says of itself (`restored_by`).
+            places, the model's picture so far as it is right beside what the keyframes show. auto: what the method says
+            of itself (`restored_by`).
         output_size: of the result. model: what the model works at. source: the source's own, which `restore` fills with
             the source's and the keyframes' detail. auto: source where the edit is restored and no `size` is given.
         condition_keyframes: also show the keyframes to the model where it can be shown them.
