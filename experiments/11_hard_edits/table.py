@@ -45,7 +45,8 @@ def even(lines: list[Line]) -> list[Line]:
 
 
 def of_cause(rows: Rows, cause: str) -> Rows:
-    return {row: [line for line in lines if line["cause"] == cause] for row, lines in rows.items()}
+    found = {row: [line for line in lines if line["cause"] == cause] for row, lines in rows.items()}
+    return {row: lines for row, lines in found.items() if lines}
 
 
 def markdown(rows: list[list[str]]) -> list[str]:
@@ -68,7 +69,7 @@ def by_region(rows: Rows, ours: tuple[str, str]) -> list[str]:
     ]
     for (name, restore), lines in sorted(rows.items(), key=lambda item: -mean(item[1], "all")):
         gains = ["" if (name, restore) == ours else gain(rows[ours], lines, c) for c in COLUMNS]
-        values = [f"{mean(lines, c):.2f}" for c in COLUMNS]
+        values = ["" if (m := mean(lines, c)) != m else f"{m:.2f}" for c in COLUMNS]
         spent = [f"{mean(lines, 'evaluations'):.0f}", f"{mean(lines, 'seconds'):.2f}"]
         table.append([name, restore, str(len(lines)), *values, *spent, *gains])
     return markdown(table)
