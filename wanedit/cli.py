@@ -131,7 +131,9 @@ def read_line(argv: Sequence[str], known: Collection[str], repeated: Collection[
         # The same flag again wins, as everywhere: scripts append to a line of defaults. Of two names no order is meant.
         if (before := typed.get(setting, flag)) != flag and not flag.endswith("+"):
             raise InputError(f"{setting} is given twice, by --{before} and --{flag}; expected it once")
-        if setting in typed and setting not in repeated and not flag.endswith("+"):
+        # Of a setting of parts both count.
+        whole = setting in known and not any(name.startswith(f"{setting}.") for name in known)
+        if setting in typed and whole and setting not in repeated:
             again.append(flag)
         typed[setting] = flag
         if setting in repeated and (equals or (words and not words[0].startswith("--"))):

@@ -222,6 +222,15 @@ def test_a_picture_that_shows_nothing_of_an_edit_has_no_say() -> None:
     assert np.abs(heard[4, 44:52, 10:18] - half).mean() < np.abs(asked - half).mean() / 4
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 600), (900, 3)])
+@pytest.mark.parametrize("kind", ["source", "residual", "keyframes", "fused"])
+def test_frames_of_any_shape_are_restored(size: tuple[int, int], kind: Restored) -> None:
+    source = np.random.default_rng(0).integers(0, 200, (5, *size, 3)).astype(np.uint8)
+    truth = source + np.array([40, 10, 0], np.uint8)
+    made = restore(truth.astype(np.float32), source, source, truth[[0, 4]], (0, 4), kind)
+    assert np.abs(made.astype(int) - truth).mean() < 20
+
+
 def balls(count: int = 13) -> tuple[np.ndarray, np.ndarray]:
     """A textured red ball that leaps so far that no motion finds it, a brown one at rest; the red one turned blue."""
     rng = np.random.default_rng(1)

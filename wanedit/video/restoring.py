@@ -20,7 +20,7 @@ Levels = Float32[np.ndarray, "h w 3"]  # 0 … 255, not rounded
 
 # The kinds that carry the keyframes along, each with a number that is raised when a change to the code changes what it
 # makes: part of the hash of such an edit.
-CARRIED: dict[str, int] = {"residual": 3, "keyframes": 4, "fused": 4}
+CARRIED: dict[str, int] = {"residual": 3, "keyframes": 4, "fused": 5}
 # A change of this many levels leaves exp(-1) of the source's detail: over a whole range there is none to keep.
 FORGETS = 127.5
 # Motion that puts a picture this many levels beside the one it should explain is believed exp(-1).
@@ -388,7 +388,8 @@ def settle(
     is known by its colours there: those of which much is disputed (back projection, Swain and Ballard 1991). The
     picture is heard so far as it shows the edits that are not disputed, and the thing, which must stand in both
     keyframes. All else that keyframes say differently, such as a tint that comes or a texture that each of them has its
-    own of, fades from one to the other.
+    own of, fades from one to the other; not what goes in one place and comes in another in like colours, which is taken
+    for one thing that moves.
 
     Args:
         source: the frame before the edit.
@@ -460,7 +461,8 @@ def _largest(change: Levels) -> Weight:
 
 
 def _reduced(frame: np.ndarray, side: int) -> np.ndarray:
-    scale = side / max(frame.shape[:2])
+    # A strip stays a pixel wide.
+    scale = max(side / max(frame.shape[:2]), 1 / min(frame.shape[:2]))
     return frame if scale >= 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
