@@ -31,6 +31,7 @@ from wanedit.runtime.launchers import work
 from wanedit.runtime.outputs import RECORD_MARK
 from wanedit.runtime.pool import pull
 from wanedit.video import load_image, write_png
+from wanedit.video.restoring import CARRIED
 from wanedit.wan.load import hash_files, open_wan
 
 SMALL = {
@@ -386,7 +387,7 @@ def test_another_way_to_carry_keyframes_is_another_run(
         return [run.name for run in expand(load_grid(folder), folder)]
 
     before = names(folder), names(unrestored)
-    monkeypatch.setattr("wanedit.jobs.ablate.runs.CARRIES", 99)
+    monkeypatch.setitem(CARRIED, "fused", 99)
     assert (names(folder) == before[0], names(unrestored) == before[1]) == (False, True)
     monkeypatch.undo()
     monkeypatch.setattr(

@@ -211,6 +211,29 @@ def test_what_two_keyframes_contradict_each_other_about_moves_as_the_picture_has
         assert np.abs(moved[place].astype(int) - source[place]).max() <= 6
 
 
+def test_a_light_that_goes_in_one_place_and_comes_in_another_fades() -> None:
+    """It has the colours of one thing that moves; the model's picture says that none does."""
+    source = bird()[0]
+    truth = source.astype(np.float32)
+    for t, frame in enumerate(truth):
+        for x, share in ((12, 1 - t / 8), (60, t / 8)):
+            frame[36:60, x : x + 24] += share * (np.float32([220, 40, 40]) - frame[36:60, x : x + 24])
+    made = restore(truth, source, source, truth[[0, -1]].astype(np.uint8), (0, 8), "fused")
+    assert np.abs(made - truth).max() < 3
+
+
+def test_what_was_recoloured_and_leaps_is_not_taken_for_what_was_added() -> None:
+    """A red disc turned blue, too fast for any motion: where it was, the ground stays as it is."""
+    source, rng = bird()[0], np.random.default_rng(2)
+    truth = source.copy()
+    for before, after in zip(source, truth, strict=True):
+        at = tuple(map(int, rng.integers(14, 82, 2)))
+        cv2.circle(before, at, 11, (200, 40, 40), -1)
+        cv2.circle(after, at, 11, (40, 40, 200), -1)
+    made = restore(truth.astype(np.float32), source, source, truth[[0, -1]], (0, 8), "fused")
+    assert psnr(made[1:-1], truth[1:-1]) > 40
+
+
 def test_a_picture_that_shows_nothing_of_an_edit_has_no_say() -> None:
     """All is tinted; the disc, in another place in each keyframe, is not in the picture, nor is the tint."""
     source, flown = bird()

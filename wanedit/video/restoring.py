@@ -383,13 +383,12 @@ def settle(
     """Let a picture decide where something stands that moves in the edit and not in the source.
 
     Carried along the source's motion it stands where it was in the one keyframe and again where it was in the other: at
-    both places one keyframe shows it and the other what is behind it, and the one that the picture is nearer to is
-    right; neither is where the picture is near none. Where it is meanwhile, both say alike that there is nothing; it
-    is known by its colours there: those of which much is disputed (back projection, Swain and Ballard 1991). The
-    picture is heard so far as it shows the edits that are not disputed, and the thing, which must stand in both
-    keyframes. All else that keyframes say differently, such as a tint that comes or a texture that each of them has its
-    own of, fades from one to the other; not what goes in one place and comes in another in like colours, which is taken
-    for one thing that moves.
+    both places one keyframe shows it and the other what is behind it, and right is the mixture of both that is nearest
+    to the picture; neither is where the picture is near none. Where it is meanwhile, both say alike that there is
+    nothing; it is known by its colours there: those of which much is disputed (back projection, Swain and Ballard
+    1991). The picture is heard so far as it shows the edits that are not disputed, and the thing, which must stand in
+    both keyframes. All else that keyframes say differently, such as a tint that comes or a texture that each of them
+    has its own of, fades from one to the other.
 
     Args:
         source: the frame before the edit.
@@ -408,6 +407,9 @@ def settle(
     strong = np.stack([cv2.blur(_largest(edit), (3, 3)) for edit in edits])
     alone = np.clip(1 - 2 * strong.min(0) / (strong.max(0) + EPSILON), 0, 1)
     disputed = beliefs.min(-1) * alone * (1 - np.exp(-((cv2.blur(_largest(apart), (3, 3)) / DISPUTED) ** 4)))
+    # It is added: what the edit changes of the source and motion loses leaves the source otherwise here.
+    left = np.where(strong.argmax(0) == 0, *(_largest(unedited - source) for unedited, _ in ways))
+    disputed *= np.exp(-np.square(cv2.blur(left, (3, 3)) / UNTOUCHED))
     thing = cv2.morphologyEx(disputed, cv2.MORPH_OPEN, np.ones((BROAD, BROAD), np.uint8))
     unedited, picture = (_mean(shares, pictures) for pictures in zip(*ways, strict=True))
     known = (1 - disputed) * beliefs.max(-1)
@@ -430,11 +432,14 @@ def settle(
     shown = coloured * (1 - np.exp(-np.square(_largest(made - source) / UNTOUCHED)))
     right *= min(1, 2 * np.minimum(*seen).sum() / size) * min(1, 2 * shown.sum() / size)
     disputed = right * disputed[..., None]
-    off = np.dstack([np.square(cv2.blur(_largest(made - way[1]), (3, 3)) / DISPUTED) for way in ways])
-    least = off.min(-1, keepdims=True)
-    shares = shares * (1 - disputed * (1 - np.exp(least - off)))
-    beliefs = beliefs * (1 - disputed * (1 - np.exp(-least)))
-    return shares / shares.sum(-1, keepdims=True), beliefs, right * moving[..., None]
+    # The mixture of both that is nearest to the picture: all of the one or the other where a thing moves.
+    one, other = (way[1] for way in ways)
+    along, length = (cv2.blur((x * (one - other)).sum(-1), (3, 3)) for x in (made - other, one - other))
+    first = np.clip(along / (length + EPSILON), 0, 1)[..., None]
+    off = cv2.blur(_largest(made - other - first * (one - other)), (3, 3))[..., None]
+    shares = shares + disputed * (np.dstack([first, 1 - first]) - shares)
+    beliefs = beliefs * (1 - disputed * (1 - np.exp(-np.square(off / DISPUTED))))
+    return shares, beliefs, right * moving[..., None]
 
 
 def _shade(picture: Levels) -> np.ndarray:
