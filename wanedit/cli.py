@@ -38,7 +38,7 @@ class Line:
         words: `--config FILE` pairs first, so that flags win over files wherever they stand; settings by their names.
         files: of `--config`, in their order.
         typed: by the name of each setting that a flag gives, the flag's own.
-        again: flags that are given once more, each time.
+        again: settings that are given once more, each time.
     """
 
     words: list[str]
@@ -65,8 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             completion.complete(own if asked else build_parser(), asked)
         line = read_line(words, [action.dest for action in own._actions], own.repeated)
         typed = line.typed
-        for flag in dict.fromkeys(line.again if speaks() else ()):
-            complain(f"--{flag} is given {line.again.count(flag) + 1} times: the last one counts")
+        inputs = [flag for flag in line.again if own.everyday.get(flag) == "what goes in"]
+        for flag in dict.fromkeys(inputs if speaks() else ()):
+            complain(f"--{flag} is given {inputs.count(flag) + 1} times: the last one counts")
         with (
             system_errors(Path("standard output")),
             told_where([read_lines(path) for path in line.files], typed),
@@ -131,10 +132,8 @@ def read_line(argv: Sequence[str], known: Collection[str], repeated: Collection[
         # The same flag again wins, as everywhere: scripts append to a line of defaults. Of two names no order is meant.
         if (before := typed.get(setting, flag)) != flag and not flag.endswith("+"):
             raise InputError(f"{setting} is given twice, by --{before} and --{flag}; expected it once")
-        # Of a setting of parts both count.
-        whole = setting in known and not any(name.startswith(f"{setting}.") for name in known)
-        if setting in typed and whole and setting not in repeated:
-            again.append(flag)
+        if setting in typed and setting not in repeated:
+            again.append(setting)
         typed[setting] = flag
         if setting in repeated and (equals or (words and not words[0].startswith("--"))):
             value, words = (value, words) if equals else (words[0], words[1:])
