@@ -215,9 +215,10 @@ def test_a_light_that_goes_in_one_place_and_comes_in_another_fades() -> None:
     """It has the colours of one thing that moves; the model's picture says that none does."""
     source = bird()[0]
     truth = source.astype(np.float32)
+    red = np.array([220, 40, 40], np.float32)
     for t, frame in enumerate(truth):
         for x, share in ((12, 1 - t / 8), (60, t / 8)):
-            frame[36:60, x : x + 24] += share * (np.array([220, 40, 40], np.float32) - frame[36:60, x : x + 24])
+            frame[36:60, x : x + 24] += share * (red - frame[36:60, x : x + 24])
     made = restore(truth, source, source, truth[[0, -1]].astype(np.uint8), (0, 8), "fused")
     assert np.abs(made - truth).max() < 3
 
