@@ -154,23 +154,23 @@ def test_what_each_keyframe_has_its_own_texture_of_fades_from_one_to_the_other()
 
 def test_a_model_is_heard_against_the_colours_of_an_edit_so_far_as_it_is_right_about_them() -> None:
     """Half of a red bar is behind a board in both keyframes; it was turned blue. What comes out from behind the board
-    is blue too, if the model dreams of green; and as the model has it, if that is right about all that is known."""
+    is blue too, if the model dreams of green; but a white patch, if the model has one and all else is right."""
     source = np.full((9, 96, 96, 3), (120, 130, 110), np.uint8)
     source[:, 40:56, 8:88] = (200, 40, 40)
     truth = source.copy()
     truth[:, 40:56, 8:88] = (40, 40, 200)
-    striped = truth.copy()
-    striped[:, 40:56, 52:88:8] = (40, 200, 200)
+    patched = truth.copy()
+    patched[:, 40:56, 60:78] = (230, 240, 250)
     for t in range(9):
         width = 40 - 9 * min(t, 8 - t)
-        for clip in (source, truth, striped):
+        for clip in (source, truth, patched):
             clip[t, 30:66, 88 - width : 88] = (60, 60, 60)
-    bar = np.s_[4, 42:54, 56:82]
+    patch = np.s_[4, 42:54, 62:76]
     dream = truth.astype(np.float32)
     dream[:, 40:56, 8:88] = np.where((dream[:, 40:56, 8:88] == 60).all(-1, keepdims=True), 60, (60, 180, 60))
-    for picture, expected in ((dream, truth), (striped.astype(np.float32), striped)):
+    for picture, expected in ((dream, truth), (patched.astype(np.float32), patched)):
         made = restore(picture, source, source, truth[[0, -1]], (0, 8), "fused").astype(float)
-        assert np.abs(made[bar] - expected[bar]).mean() < 16
+        assert np.abs(made[patch] - expected[patch]).mean() < 16
 
 
 def test_what_moves_in_the_edit_alone_moves_on_unless_it_is_replaced() -> None:
@@ -252,7 +252,7 @@ def test_frames_of_any_shape_are_restored(size: tuple[int, int], kind: Restored)
     source = np.random.default_rng(0).integers(0, 200, (5, *size, 3)).astype(np.uint8)
     truth = source + np.array([40, 10, 0], np.uint8)
     made = restore(truth.astype(np.float32), source, source, truth[[0, 4]], (0, 4), kind)
-    assert np.abs(made.astype(int) - truth).mean() < 20
+    assert np.abs(made.astype(int) - truth).mean() < 10
 
 
 def balls(count: int = 13) -> tuple[np.ndarray, np.ndarray]:

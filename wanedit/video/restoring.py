@@ -36,8 +36,8 @@ LEAST_MOTION_SIDE = 128
 # is measured where colours are well above this many levels, and at most so large, or its inverse.
 RELIT, DARK, MOST_LIGHT = 0.7, 10.0, 2.5
 # Two keyframes that are carried to one place and believed, but say so many levels of different edits of it, leave
-# exp(-1) undisputed; and a picture so many levels off from what one says leaves that exp(-1). The least side of what
-# is disputed for it to be a thing, and not an edge that slipped, in pixels of a frame of LOOK_SIDE.
+# exp(-1) undisputed; and a picture so many levels off from every mixture of both leaves exp(-1) of their belief. The
+# least side of what is disputed for it to be a thing, and not an edge that slipped, in pixels of a frame of LOOK_SIDE.
 DISPUTED, BROAD = 32.0, 3
 # What keeps a ratio defined where there is nothing.
 EPSILON = np.float32(1e-3)
