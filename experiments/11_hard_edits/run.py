@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,22 @@ class TrueTarget(Method):
         self, model: VideoModel, edit: Edit, schedule: Schedule, observe: OnStep | None = None
     ) -> Edited:
         return self.method(model, replace(edit, edited=at_slots(self.truth, edit.slots)), schedule, observe)
+
+
+@dataclass(frozen=True, eq=False)
+class Following(Restoration):
+    """A restoration that remembers motion, by its kind, keyframe and frames, and the seconds that it took: it is the
+    source's own, and the same beside every method."""
+
+    motion: dict[tuple[Restored, int, range], tuple[list[Sight], float]] = field(default_factory=dict)
+
+    def seen(self, at: int, frames: range) -> Iterator[Sight]:
+        key = self.kind, at, frames
+        if key not in self.motion:
+            started = time.perf_counter()
+            sights = [*super().seen(at, frames)]
+            self.motion[key] = sights, time.perf_counter() - started
+        yield from self.motion[key][0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +160,7 @@ class Court:
             UNALIGNED: self.case.keyframes,
             "true_keyframes": self.case.truth[list(self.case.indices)],
         }
+        self.motion: dict[tuple[Restored, int, range], tuple[list[Sight], float]] = {}
         self.begun = False
 
     def shown(self, name: str) -> np.ndarray:
@@ -175,10 +192,11 @@ class Court:
             for kind in kinds:
                 frames, seconds = made.frames, made.seconds
                 if kind != "none":
-                    restoration = replace(self.restoration(made, kind), keyframes=self.shown(name))
+                    restoration = self.restoration(made, kind, Following, self.motion)
+                    seconds = sum(spent for (of, *_), (_, spent) in self.motion.items() if of == kind)
                     started = time.perf_counter()
-                    frames = restoration.frames()
-                    seconds = time.perf_counter() - started
+                    frames = replace(restoration, keyframes=self.shown(name)).frames()
+                    seconds += time.perf_counter() - started
                 yield about | {"restore": kind, "seconds": round(seconds, 3), **measured(self.case, frames)}
 
     def made(self, name: str) -> Sampled:
@@ -222,7 +240,7 @@ class Court:
         return Sampled(made.latents, made.frames, made.evaluations, made.seconds)
 
     def restoration(
-        self, made: Sampled, kind: Restored, how: type[Restoration] = Restoration, *more: Case
+        self, made: Sampled, kind: Restored, how: type[Restoration] = Restoration, *more: object
     ) -> Restoration:
         """Of what a method made."""
         source = self.case.source

@@ -1,5 +1,6 @@
 """What a decoded edit gets back: the source's pixels where nothing changed, the keyframes' along the motion."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import cv2
@@ -9,7 +10,16 @@ import pytest
 from wanedit.metrics.functional import frame_psnr
 from wanedit.sprites import frame_times, render, sample_scene
 from wanedit.video import to_uint8
-from wanedit.video.restoring import EditTable, Restoration, Restored, light_gain, restored_segment, spread
+from wanedit.video.restoring import (
+    EditTable,
+    Restoration,
+    Restored,
+    Sight,
+    light_gain,
+    restored_segment,
+    spread,
+    three_cornered_hat,
+)
 
 KINDS: list[Restored] = ["source", "residual", "keyframes", "fused"]
 
@@ -139,7 +149,8 @@ def test_an_edit_that_comes_slowly_is_carried_as_it_comes() -> None:
     assert (made - source)[..., 0].mean((1, 2)) == pytest.approx(np.linspace(0, 60, 9), abs=1)
 
 
-def test_what_each_keyframe_has_its_own_texture_of_fades_from_one_to_the_other() -> None:
+@pytest.mark.parametrize("noise", [0, 10])
+def test_what_each_keyframe_has_its_own_texture_of_fades_from_one_to_the_other(noise: float) -> None:
     """As image models draw it, which know nothing of each other; the picture has none, and noise."""
     source, rng = bird()[0], np.random.default_rng(1)
     ends = source[[0, -1]].copy()
@@ -147,9 +158,81 @@ def test_what_each_keyframe_has_its_own_texture_of_fades_from_one_to_the_other()
         texture = cv2.resize(rng.normal(0, 80, (12, 12, 1)), (48, 48))
         frame[24:72, 24:72] = np.clip((150, 100, 60) + texture[..., None], 0, 255)
     picture = source.astype(np.float32)
-    picture[:, 24:72, 24:72] = rng.normal((150, 100, 60), 10, (9, 48, 48, 3))
-    made = restore(picture, source, source, ends, (0, 8), "fused").astype(float)[:, 24:72, 24:72]
-    assert np.abs(np.diff(made, 2, axis=0)).mean() < 1
+    place = np.s_[:, 24:72, 24:72]
+    picture[place] = rng.normal((150, 100, 60), noise, (9, 48, 48, 3))
+    made = restore(picture, source, source, ends, (0, 8), "fused").astype(float)[place]
+    # By way of the picture, so in half of the frames; no step is a leap, and the picture's flicker is not the edit's.
+    fade = np.abs(made[-1] - made[0]).mean() / 8
+    assert np.abs(np.diff(made, axis=0)).mean((1, 2, 3)).max() < 2.5 * fade
+    assert np.abs(np.diff(made, 2, axis=0)).mean() < 4 + np.abs(np.diff(picture[place], 2, axis=0)).mean() / 3
+
+
+def test_three_pictures_are_judged_by_each_other() -> None:
+    """What the keyframes count is the inverse of the errors, of which none is told."""
+    rng = np.random.default_rng(0)
+    source = np.zeros((64, 64, 3), np.float32)
+    truth = rng.uniform(0, 255, source.shape)
+    made, first, second = (
+        (truth + rng.normal(0, off, truth.shape)).astype(np.float32) for off in (10, 20, 40)
+    )
+    shares, sure = np.full((2, 64, 64, 2), [[[[0.5, 0.5]]], [[[1, 1]]]], np.float32)
+    of_keyframes, of_picture = (20**2 + 40**2) / 4, 10**2
+    hat = three_cornered_hat(source, made, shares, sure, [first, second])
+    assert hat.mean() == pytest.approx(of_picture / (of_picture + of_keyframes), abs=0.15)
+    # Keyframes that agree beside a picture that is off; where one alone is believed; near to one; beside a picture that
+    # shows the source.
+    near = np.broadcast_to(np.float32([0.999, 0.001]), shares.shape)
+    for picture, beliefs, part, edits in (
+        (made, sure, shares, [truth, truth]),
+        (made, sure * np.float32([1, 0]), shares, [first, second]),
+        (made, sure, near, [first, second]),
+        (source, sure, shares, [first, second]),
+    ):
+        edits = [edit.astype(np.float32) for edit in edits]
+        assert three_cornered_hat(source, picture, part, beliefs, edits).min() > 0.98
+
+
+def test_a_good_picture_stays_where_motion_misleads_both_keyframes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stripes that were repainted; from both sides motion is followed three pixels too far. A picture that does not
+    show the edit has no say."""
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.standard_normal((96, 96, 3)), (0, 0), 2) * 400
+    source = np.full((9, 96, 96, 3), 120, np.uint8)
+    truth = np.repeat(np.clip(120 + texture, 0, 255).astype(np.uint8)[None], 9, axis=0)
+
+    def seen(self: Restoration, at: int, frames: range) -> Iterator[Sight]:
+        for t in frames:
+            flow, one = np.zeros((96, 96, 2), np.float32), np.ones((96, 96), np.float32)
+            flow[..., 0] = 3 if at == 0 else -3
+            yield Sight(abs(t - at), flow, one, one)
+
+    monkeypatch.setattr(Restoration, "seen", seen)
+    picture = np.clip(truth + rng.normal(0, 8, truth.shape), 0, 255)
+    made, misled, unheard = (
+        restore(of, source, source, truth[[0, -1]], (0, 8), kind)[4]
+        for of, kind in ((picture, "fused"), (picture, "keyframes"), (source, "fused"))
+    )
+    assert psnr(made[None], truth[4:5]) > psnr(misled[None], truth[4:5]) + 8
+    assert np.abs(unheard.astype(int) - misled).mean() < 1
+
+
+def test_a_picture_that_is_right_is_believed_about_what_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is as in the source but for a recoloured disc, which no keyframe shows: what the picture misses beside it
+    says how far it is off there."""
+    monkeypatch.setattr(
+        EditTable, "read", lambda self, picture, where: np.zeros((*picture.shape[:2], 4), np.float32)
+    )
+    rng = np.random.default_rng(0)
+    ground = np.clip(127 + cv2.GaussianBlur(rng.standard_normal((96, 96, 3)), (0, 0), 3) * 300, 0, 255)
+    source = np.repeat(ground.astype(np.uint8)[None], 9, axis=0)
+    truth = source.copy()
+    for before, after in zip(source[3:6], truth[3:6], strict=True):
+        cv2.circle(before, (48, 48), 12, (200, 40, 40), -1)
+        cv2.circle(after, (48, 48), 12, (40, 40, 200), -1)
+    picture = truth + rng.normal(0, 8, truth.shape)
+    made = restore(picture, source, source, truth[[0, -1]], (0, 8), "fused").astype(float)
+    disc = np.s_[4, 40:57, 40:57]
+    assert np.abs(made[disc] - truth[disc]).mean() < 25
 
 
 def test_a_model_is_heard_against_the_colours_of_an_edit_so_far_as_it_is_right_about_them() -> None:

@@ -20,7 +20,7 @@ Levels = Float32[np.ndarray, "h w 3"]  # 0 … 255, not rounded
 
 # The kinds that carry the keyframes along, each with a number that is raised when a change to the code changes what it
 # makes: part of the hash of such an edit.
-CARRIED: dict[str, int] = {"residual": 3, "keyframes": 4, "fused": 5}
+CARRIED: dict[str, int] = {"residual": 3, "keyframes": 4, "fused": 6}
 # A change of this many levels leaves exp(-1) of the source's detail: over a whole range there is none to keep.
 FORGETS = 127.5
 # Motion that puts a picture this many levels beside the one it should explain is believed exp(-1).
@@ -39,6 +39,9 @@ RELIT, DARK, MOST_LIGHT = 0.7, 10.0, 2.5
 # exp(-1) undisputed; and a picture so many levels off from every mixture of both leaves exp(-1) of their belief. The
 # least side of what is disputed for it to be a thing, and not an edge that slipped, in pixels of a frame of LOOK_SIDE.
 DISPUTED, BROAD = 32.0, 3
+# Of how much of a frame's longer side the errors of two carried keyframes and of the model's picture are told apart
+# from one another, and the share of it where both must be believed for the answer to be half trusted.
+WINDOW, AGREED = 0.15, 0.1
 # What keeps a ratio defined where there is nothing.
 EPSILON = np.float32(1e-3)
 # Spread: levels of a picture that tell nothing, the share of a neighbourhood that must be known for it to be half
@@ -88,8 +91,9 @@ class Restoration:
             "keyframes" these take the picture's place wherever the source's motion leads to them, or the look-up
             answers; what moves in the edit and not in the source then stands still. "fused" is that in
             the light of each frame (`light_gain`); where the two keyframes about it contradict each other, as what
-            moves in the edit alone stands in each at another place, the model's picture decides (`settle`); and where
-            the keyframes say nothing, it and the source, each so far as it is right beside what they do say (`spread`).
+            moves in the edit alone stands in each at another place, the model's picture decides (`settle`); where both
+            are believed, it counts beside them by what all three miss (`three_cornered_hat`); and where the keyframes
+            say nothing, it and the source, each so far as it is right beside what they do say (`spread`).
     """
 
     edited: LevelFrames
@@ -154,25 +158,25 @@ class Restoration:
         source, made = self.source[t].astype(np.float32), self._with_source(t)
         ways = [self._moved(sight, own[k], shown[k]) for k, sight in enumerate(sights)]
         shares, beliefs = self._shares(sights), np.dstack([self._enlarged(sight.belief) for sight in sights])
-        moving = np.zeros((*made.shape[:2], 1), np.float32)
+        moving, theirs = np.zeros((*made.shape[:2], 1), np.float32), 1.0
         if self.kind == "fused" and len(ways) == 2:
             small = [[_reduced(one, LOOK_SIDE) for one in way] for way in ways]
             given, picture = (_reduced(one, LOOK_SIDE) for one in (source, made))
             told, believed = (_reduced(one, LOOK_SIDE) for one in (shares, beliefs))
-            settled = settle(given, picture, told, believed, small)
-            shares, beliefs, moving = (self._enlarged(one).reshape(*made.shape[:2], -1) for one in settled)
+            told, believed, added = settle(given, picture, told, believed, small)
+            each = [_laid(given, *way) for way in small]
+            hat = three_cornered_hat(given, picture, told, believed, each)
+            shares, beliefs, moving, theirs = (
+                self._enlarged(one).reshape(*made.shape[:2], -1) for one in (told, believed, added, hat)
+            )
         belief = beliefs.max(-1, keepdims=True) * (1 - moving)
         unedited, picture = (_mean(shares, pictures) for pictures in zip(*ways, strict=True))
         look = _reduced(self.source[t], LOOK_SIDE)
         answer = self._enlarged(table.read(look, cv2.resize(belief, look.shape[1::-1]) < SURE)) * (1 - moving)
         trust, change = np.split(answer, [1], axis=-1)
-        # Their picture moved, and their edit moved onto the source's frame. The first blurs and slips with the flow,
-        # the second leaves traces of what the edit has hidden: their mean is 1 to 2 dB better than either. Where
-        # nothing is edited the second alone is exact.
-        edited = picture - unedited
-        size = cv2.blur(_largest(edited), (5, 5))[..., None]
-        edited += source
-        edited += (0.5 - 0.5 * np.exp(-np.square(size / UNTOUCHED))) * (picture - edited)
+        edited = _laid(source, unedited, picture)
+        if self.kind == "fused":
+            edited = made + theirs * (edited - made)
         # Motion that is half believed has as often gone astray: beside a trusted look-up it counts little, without one
         # still more than the model's picture.
         # Where the model has changed the picture to something else, it may know what the keyframes do not show.
@@ -194,9 +198,11 @@ class Restoration:
         # What the model leaves as it is, such as a hand that comes in, keeps the source's detail.
         left = np.exp(-np.square(cv2.blur(_largest(made - source), (5, 5)) / UNTOUCHED))[..., None]
         # Beside what is carried alone: what is looked up was seen somewhere else. Of both guesses the mean of the least
-        # variance.
+        # variance. Where they differ by more than twice what the model misses, it is the source that misses so much.
         guess, doubt = spread(made, edited, share[..., 0])
         unchanged, risk = spread(source, edited, share[..., 0], UNHEARD**2)
+        apart = cv2.blur(np.square(guess - unchanged).sum(-1), (5, 5))[..., None]
+        risk = np.maximum(risk, apart - 4 * doubt)
         guess += (doubt + NOTHING**2) / (doubt + risk + 2 * NOTHING**2) * (unchanged - guess)
         made += (1 - sure) * (1 - left) * (1 - moving) * (guess - made)
         return made + said
@@ -440,6 +446,64 @@ def settle(
     shares = shares + disputed * (np.dstack([first, 1 - first]) - shares)
     beliefs = beliefs * (1 - disputed * (1 - np.exp(-np.square(off / DISPUTED))))
     return shares, beliefs, right * moving[..., None]
+
+
+def three_cornered_hat(
+    source: Levels,
+    made: Levels,
+    shares: Float32[np.ndarray, "h w 2"],
+    beliefs: Float32[np.ndarray, "h w 2"],
+    edits: Sequence[Levels],
+) -> Float32[np.ndarray, "h w 1"]:
+    """What two carried keyframes count beside a model's picture, in [0, 1]: inverse to the mean square errors.
+
+    None of the three is known to be right, but errors that have nothing in common add up in their differences: from the
+    mean square differences `d(a, b) = e(a) + e(b)` follows each error, `e(a) = (d(a, b) + d(a, c) - d(b, c)) / 2`, as
+    clocks are judged by each other (Gray and Allan 1974). Where motion was followed wrongly the keyframes miss each
+    other, and a good picture lies between; where they agree, they stay.
+
+    A picture that does not show the edit has a thing in common with a keyframe that slipped, the source: it is heard so
+    far as it shows what the keyframes say. And near to one of them nothing is judged: that one is right there, also
+    where they mean to differ, as two textures do that an image model drew.
+
+    Args:
+        source: the frame before the edit.
+        made: it as a model edited it.
+        shares: what each keyframe counts in their mean, 1 in sum.
+        beliefs: how far each is believed, in [0, 1]; where not both are, they count alone.
+        edits: the frame as each of them has it.
+    """
+    side = int(WINDOW * max(made.shape[:2])) | 1
+    both = np.square(beliefs.min(-1))
+    known = cv2.blur(both, (side, side))
+    between, first, second = (
+        cv2.blur(both * np.square(one - other).sum(-1), (side, side)) / (known + EPSILON)
+        for one, other in (edits, (made, edits[0]), (made, edits[1]))
+    )
+    off = first + second - between, first + between - second, second + between - first
+    own, *errors = (np.maximum(0, twice) / 2 for twice in off)
+    theirs = sum(
+        np.square(share) * error for share, error in zip(np.moveaxis(shares, -1, 0), errors, strict=True)
+    )
+    mean = _mean(shares, edits)
+    missed, told, slipped = (
+        (both * error).sum() for error in (*(np.square(mean - x).sum(-1) for x in (made, source)), theirs)
+    )
+    right = np.clip((told - missed) / (max(0, told - slipped) + EPSILON), 0, 1)
+    trust = right * 4 * shares.prod(-1) * known / (known + AGREED)
+    return (1 - trust * theirs / (own + theirs + NOTHING**2))[..., None]
+
+
+def _laid(source: Levels, unedited: Levels, picture: Levels) -> Levels:
+    """A keyframe, which was carried here with its source's frame, on the source here."""
+    # Its picture moved, and its edit moved onto the source's frame. The first blurs and slips with the flow, the second
+    # leaves traces of what the edit has hidden: their mean is 1 to 2 dB better than either. Where nothing is edited the
+    # second alone is exact.
+    edited = picture - unedited
+    size = cv2.blur(_largest(edited), (5, 5))[..., None]
+    edited += source
+    edited += (0.5 - 0.5 * np.exp(-np.square(size / UNTOUCHED))) * (picture - edited)
+    return edited
 
 
 def _shade(picture: Levels) -> np.ndarray:
