@@ -39,8 +39,8 @@ RELIT, DARK, MOST_LIGHT = 0.7, 10.0, 2.5
 # exp(-1) undisputed; and a picture so many levels off from every mixture of both leaves exp(-1) of their belief. The
 # least side of what is disputed for it to be a thing, and not an edge that slipped, in pixels of a frame of LOOK_SIDE.
 DISPUTED, BROAD = 32.0, 3
-# Of how much of a frame's longer side the errors of two carried keyframes and of the model's picture are told apart
-# from one another, and the share of it where both must be believed for the answer to be half trusted.
+# Two carried keyframes and the model's picture are judged by each other within windows of this share of a frame's
+# longer side; where both keyframes are believed over AGREED of a window, that is half trusted.
 WINDOW, AGREED = 0.15, 0.1
 # What keeps a ratio defined where there is nothing.
 EPSILON = np.float32(1e-3)
@@ -91,9 +91,9 @@ class Restoration:
             "keyframes" these take the picture's place wherever the source's motion leads to them, or the look-up
             answers; what moves in the edit and not in the source then stands still. "fused" is that in
             the light of each frame (`light_gain`); where the two keyframes about it contradict each other, as what
-            moves in the edit alone stands in each at another place, the model's picture decides (`settle`); where both
-            are believed, it counts beside them by what all three miss (`three_cornered_hat`); and where the keyframes
-            say nothing, it and the source, each so far as it is right beside what they do say (`spread`).
+            moves in the edit alone stands in each at another place, the model's picture decides (`settle`); where
+            motion misleads them it counts beside them, by how the three differ (`three_cornered_hat`); and where the
+            keyframes say nothing, it and the source, each so far as it is right beside what they do say (`spread`).
     """
 
     edited: LevelFrames
@@ -158,15 +158,15 @@ class Restoration:
         source, made = self.source[t].astype(np.float32), self._with_source(t)
         ways = [self._moved(sight, own[k], shown[k]) for k, sight in enumerate(sights)]
         shares, beliefs = self._shares(sights), np.dstack([self._enlarged(sight.belief) for sight in sights])
-        moving, theirs = np.zeros((*made.shape[:2], 1), np.float32), 1.0
+        moving, count = np.zeros((*made.shape[:2], 1), np.float32), None
         if self.kind == "fused" and len(ways) == 2:
             small = [[_reduced(one, LOOK_SIDE) for one in way] for way in ways]
             given, picture = (_reduced(one, LOOK_SIDE) for one in (source, made))
             told, believed = (_reduced(one, LOOK_SIDE) for one in (shares, beliefs))
             told, believed, added = settle(given, picture, told, believed, small)
-            each = [_laid(given, *way) for way in small]
-            hat = three_cornered_hat(given, picture, told, believed, each)
-            shares, beliefs, moving, theirs = (
+            edits = [_laid(given, *way) for way in small]
+            hat = three_cornered_hat(given, picture, told, believed, edits)
+            shares, beliefs, moving, count = (
                 self._enlarged(one).reshape(*made.shape[:2], -1) for one in (told, believed, added, hat)
             )
         belief = beliefs.max(-1, keepdims=True) * (1 - moving)
@@ -175,8 +175,8 @@ class Restoration:
         answer = self._enlarged(table.read(look, cv2.resize(belief, look.shape[1::-1]) < SURE)) * (1 - moving)
         trust, change = np.split(answer, [1], axis=-1)
         edited = _laid(source, unedited, picture)
-        if self.kind == "fused":
-            edited = made + theirs * (edited - made)
+        if count is not None:
+            edited = made + count * (edited - made)
         # Motion that is half believed has as often gone astray: beside a trusted look-up it counts little, without one
         # still more than the model's picture.
         # Where the model has changed the picture to something else, it may know what the keyframes do not show.
@@ -198,11 +198,11 @@ class Restoration:
         # What the model leaves as it is, such as a hand that comes in, keeps the source's detail.
         left = np.exp(-np.square(cv2.blur(_largest(made - source), (5, 5)) / UNTOUCHED))[..., None]
         # Beside what is carried alone: what is looked up was seen somewhere else. Of both guesses the mean of the least
-        # variance. Where they differ by more than twice what the model misses, it is the source that misses so much.
+        # variance. What they differ by beyond three times what the model misses, the source misses.
         guess, doubt = spread(made, edited, share[..., 0])
         unchanged, risk = spread(source, edited, share[..., 0], UNHEARD**2)
         apart = cv2.blur(np.square(guess - unchanged).sum(-1), (5, 5))[..., None]
-        risk = np.maximum(risk, apart - 4 * doubt)
+        risk = np.maximum(risk, apart - 9 * doubt)
         guess += (doubt + NOTHING**2) / (doubt + risk + 2 * NOTHING**2) * (unchanged - guess)
         made += (1 - sure) * (1 - left) * (1 - moving) * (guess - made)
         return made + said
@@ -455,16 +455,17 @@ def three_cornered_hat(
     beliefs: Float32[np.ndarray, "h w 2"],
     edits: Sequence[Levels],
 ) -> Float32[np.ndarray, "h w 1"]:
-    """What two carried keyframes count beside a model's picture, in [0, 1]: inverse to the mean square errors.
+    """What two carried keyframes count beside a model's picture, in [0, 1]: inverse to their error variances.
 
-    None of the three is known to be right, but errors that have nothing in common add up in their differences: from the
-    mean square differences `d(a, b) = e(a) + e(b)` follows each error, `e(a) = (d(a, b) + d(a, c) - d(b, c)) / 2`, as
-    clocks are judged by each other (Gray and Allan 1974). Where motion was followed wrongly the keyframes miss each
-    other, and a good picture lies between; where they agree, they stay.
+    None of the three is known to be right, but errors that are independent add up in the differences: from their
+    variances `d(a, b) = e(a) + e(b)` each error follows, `e(a) = (d(a, b) + d(a, c) - d(b, c)) / 2`, as clocks are
+    judged by each other (Gray and Allan 1974). Keyframes that motion misled show the same at two places, and a good
+    picture lies between; where they agree, they stay. It is variance within a window: by a tint or a light, which are
+    smooth, keyframes may mean to differ.
 
-    A picture that does not show the edit has a thing in common with a keyframe that slipped, the source: it is heard so
-    far as it shows what the keyframes say. And near to one of them nothing is judged: that one is right there, also
-    where they mean to differ, as two textures do that an image model drew.
+    Independence is put to the proof. The keyframes' mean must miss the picture by as much as their own error: in a fade
+    it is right, though they differ. And a picture that does not show the edit shares its error, the source, with
+    keyframes that slipped: it counts so far as it shows what the mean says. Near to one of them neither is asked.
 
     Args:
         source: the frame before the edit.
@@ -476,22 +477,31 @@ def three_cornered_hat(
     side = int(WINDOW * max(made.shape[:2])) | 1
     both = np.square(beliefs.min(-1))
     known = cv2.blur(both, (side, side))
-    between, first, second = (
-        cv2.blur(both * np.square(one - other).sum(-1), (side, side)) / (known + EPSILON)
-        for one, other in (edits, (made, edits[0]), (made, edits[1]))
-    )
-    off = first + second - between, first + between - second, second + between - first
-    own, *errors = (np.maximum(0, twice) / 2 for twice in off)
-    theirs = sum(
-        np.square(share) * error for share, error in zip(np.moveaxis(shares, -1, 0), errors, strict=True)
-    )
+
+    def variance(off: Levels) -> Weight:
+        square, *means = (
+            cv2.blur(both * x, (side, side)) / (known + EPSILON)
+            for x in (np.square(off).sum(-1), *cv2.split(off))
+        )
+        return np.maximum(0, square - sum(map(np.square, means)))
+
+    first, second = edits
     mean = _mean(shares, edits)
-    missed, told, slipped = (
-        (both * error).sum() for error in (*(np.square(mean - x).sum(-1) for x in (made, source)), theirs)
+    between, to_first, to_second = (variance(x) for x in (first - second, made - first, made - second))
+    own, *errors = (
+        np.maximum(0, one + other - apart) / 2
+        for one, other, apart in (
+            (to_first, to_second, between),
+            (between, to_first, to_second),
+            (between, to_second, to_first),
+        )
     )
-    right = np.clip((told - missed) / (max(0, told - slipped) + EPSILON), 0, 1)
-    trust = right * 4 * shares.prod(-1) * known / (known + AGREED)
-    return (1 - trust * theirs / (own + theirs + NOTHING**2))[..., None]
+    slipped = sum(np.square(shares[..., k]) * error for k, error in enumerate(errors))
+    proof = np.clip(2 * variance(mean - made) / (slipped + EPSILON) - 0.5, 0, 1)
+    missed, told = ((both * np.square(mean - x).sum(-1)).sum() for x in (made, source))
+    right = np.clip((told - missed) / (max(told / 4, told - (both * slipped).sum()) + EPSILON), 0, 1)
+    trust = right * proof * 4 * shares.prod(-1) * known / (known + AGREED)
+    return (1 - trust * slipped / (own + slipped + NOTHING**2))[..., None]
 
 
 def _laid(source: Levels, unedited: Levels, picture: Levels) -> Levels:
@@ -596,7 +606,8 @@ class EditTable:
 
         Args:
             source: the frame before the edit.
-            edited: it after the edit, as far as that is `sure`.
+            edited: it after the edit, as far as that is `sure`: as the keyframes have it, where motion misleads two of
+                them with what the model says.
             made: it as the model edited it.
         """
         source, edited, made, sure = (_reduced(x, ASKED_SIDE) for x in (source, edited, made, sure))
