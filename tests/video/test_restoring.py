@@ -11,6 +11,8 @@ from wanedit.metrics.functional import frame_psnr
 from wanedit.sprites import frame_times, render, sample_scene
 from wanedit.video import to_uint8
 from wanedit.video.restoring import (
+    AGREED,
+    NOTHING,
     EditTable,
     Restoration,
     Restored,
@@ -140,13 +142,23 @@ def test_the_nearer_keyframe_counts_more(last: int, kind: Restored) -> None:
     assert restored.mean((1, 2, 3)) - source.mean() == pytest.approx(np.linspace(10, last, 9), abs=0.5)
 
 
-def test_an_edit_that_comes_slowly_is_carried_as_it_comes() -> None:
-    """A red light that grows, and the model knows it: no frame jumps to one of the keyframes."""
-    source = bird()[0]
-    red = np.linspace(0, 60, 9)[:, None, None, None] * np.array([1, 0, 0])
-    truth = (source + red).astype(np.uint8)
-    made = restore(truth.astype(np.float32), source, source, truth[[0, -1]], (0, 8), "fused").astype(float)
-    assert (made - source)[..., 0].mean((1, 2)) == pytest.approx(np.linspace(0, 60, 9), abs=1)
+@pytest.mark.parametrize("picture", ["right", "noisy", "flickers", "half", "at once", "late"])
+def test_an_edit_that_comes_slowly_is_carried_as_it_comes(picture: str) -> None:
+    """A red light that grows, of which a model knows something: no frame jumps to its picture or to a keyframe."""
+    source, rng = bird()[0], np.random.default_rng(0)
+    grown = np.linspace(0, 60, 9)[:, None, None, None]
+    truth = (source + grown * (1, 0, 0)).astype(np.uint8)
+    made = {
+        "right": truth.astype(np.float32),
+        "noisy": truth + rng.normal(0, 3, truth.shape),
+        "flickers": truth + 10 * (-1.0) ** np.arange(9)[:, None, None, None],
+        "half": source + 0.5 * grown * (1, 0, 0),
+        "at once": source + 60.0 * np.array([1, 0, 0]),
+        "late": source + 60.0 * (grown > 30) * (1, 0, 0),
+    }[picture]
+    restored = restore(made, source, source, truth[[0, -1]], (0, 8), "fused").astype(float)
+    assert (restored - source)[..., 0].mean((1, 2)) == pytest.approx(np.linspace(0, 60, 9), abs=1)
+    assert np.abs(restored - truth).mean() < 1
 
 
 @pytest.mark.parametrize("noise", [0, 10])
@@ -172,29 +184,36 @@ def test_three_pictures_are_judged_by_each_other() -> None:
     rng = np.random.default_rng(0)
     source = np.zeros((64, 64, 3), np.float32)
     truth = rng.uniform(0, 255, source.shape)
-    made, first, second = (
-        (truth + rng.normal(0, off, truth.shape)).astype(np.float32) for off in (10, 20, 40)
-    )
-    shares, sure = np.full((2, 64, 64, 2), [[[[0.5, 0.5]]], [[[1, 1]]]], np.float32)
-    of_keyframes, of_picture = (20**2 + 40**2) / 4, 10**2
-    hat = three_cornered_hat(source, made, shares, sure, [first, second])
-    assert hat.mean() == pytest.approx(of_picture / (of_picture + of_keyframes), abs=0.15)
-    # Keyframes that agree beside a picture that is off; where one alone is believed; near to one; beside a picture that
-    # shows the source.
-    near = np.broadcast_to(np.float32([0.999, 0.001]), shares.shape)
-    for picture, beliefs, part, edits in (
-        (made, sure, shares, [truth, truth]),
-        (made, sure * np.float32([1, 0]), shares, [first, second]),
-        (made, sure, near, [first, second]),
-        (source, sure, shares, [first, second]),
-    ):
-        edits = [edit.astype(np.float32) for edit in edits]
-        assert three_cornered_hat(source, picture, part, beliefs, edits).min() > 0.98
+
+    def off(levels: float) -> np.ndarray:
+        return (truth + rng.normal(0, levels, truth.shape)).astype(np.float32)
+
+    made, edits = off(10), [off(20), off(40)]
+    shares, sure = (np.broadcast_to(np.array(pair, np.float32), (64, 64, 2)) for pair in ((0.7, 0.3), (1, 1)))
+    theirs = 3 * (0.7**2 * 20**2 + 0.3**2 * 40**2)
+    expected = 1 - 4 * 0.7 * 0.3 / (1 + AGREED) * theirs / (3 * 10**2 + theirs + NOTHING**2)
+    assert three_cornered_hat(source, made, shares, sure, edits).mean() == pytest.approx(expected, abs=0.03)
+
+    def count(made: np.ndarray, *, shares: np.ndarray = shares, beliefs: np.ndarray = sure) -> float:
+        return float(three_cornered_hat(source, made, shares, beliefs, edits).min())
+
+    # Where one alone is believed; near to one; beside a picture that shows nothing of the edit, or next to nothing.
+    assert count(made, beliefs=sure * np.array([1, 0], np.float32)) > 0.98
+    assert count(made, shares=np.broadcast_to(np.array([0.999, 0.001], np.float32), shares.shape)) > 0.98
+    assert count(source) == 1
+    assert count((0.02 * truth).astype(np.float32)) > 0.9
+    # Keyframes that agree; that differ by a tint alone; and whose mean the picture meets, as in a fade.
+    edits = [truth.astype(np.float32)] * 2
+    assert count(made) > 0.98
+    edits = [edits[0], edits[0] + np.array([60, 0, -30], np.float32)]
+    assert count(made) > 0.98
+    edits = [off(40), off(40)]
+    assert count(edits[0] + np.float32(0.3) * (edits[1] - edits[0])) > 0.98
 
 
 def test_a_good_picture_stays_where_motion_misleads_both_keyframes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stripes that were repainted; from both sides motion is followed three pixels too far. A picture that does not
-    show the edit has no say."""
+    """A grey wall that was painted; its motion, which is none, is followed to the left from one side and to the right
+    from the other. A picture that does not show the edit has no say."""
     rng = np.random.default_rng(0)
     texture = cv2.GaussianBlur(rng.standard_normal((96, 96, 3)), (0, 0), 2) * 400
     source = np.full((9, 96, 96, 3), 120, np.uint8)
@@ -208,10 +227,10 @@ def test_a_good_picture_stays_where_motion_misleads_both_keyframes(monkeypatch: 
 
     monkeypatch.setattr(Restoration, "seen", seen)
     picture = np.clip(truth + rng.normal(0, 8, truth.shape), 0, 255)
-    made, misled, unheard = (
-        restore(of, source, source, truth[[0, -1]], (0, 8), kind)[4]
-        for of, kind in ((picture, "fused"), (picture, "keyframes"), (source, "fused"))
-    )
+    ends = truth[[0, -1]]
+    made = restore(picture, source, source, ends, (0, 8), "fused")[4]
+    misled = restore(picture, source, source, ends, (0, 8), "keyframes")[4]
+    unheard = restore(source, source, source, ends, (0, 8), "fused")[4]
     assert psnr(made[None], truth[4:5]) > psnr(misled[None], truth[4:5]) + 8
     assert np.abs(unheard.astype(int) - misled).mean() < 1
 
@@ -229,10 +248,18 @@ def test_a_picture_that_is_right_is_believed_about_what_comes_in(monkeypatch: py
     for before, after in zip(source[3:6], truth[3:6], strict=True):
         cv2.circle(before, (48, 48), 12, (200, 40, 40), -1)
         cv2.circle(after, (48, 48), 12, (40, 40, 200), -1)
-    picture = truth + rng.normal(0, 8, truth.shape)
-    made = restore(picture, source, source, truth[[0, -1]], (0, 8), "fused").astype(float)
     disc = np.s_[4, 40:57, 40:57]
-    assert np.abs(made[disc] - truth[disc]).mean() < 25
+    good, poor = (
+        restore(truth + rng.normal(0, noise, truth.shape), source, source, truth[[0, -1]], (0, 8), "fused")[
+            disc
+        ]
+        for noise in (8, 80)
+    )
+    assert np.abs(good - truth[disc].astype(float)).mean() < 25
+    assert (
+        np.abs(poor - source[disc].astype(float)).mean()
+        < 0.7 * np.abs(poor - truth[disc].astype(float)).mean()
+    )
 
 
 def test_a_model_is_heard_against_the_colours_of_an_edit_so_far_as_it_is_right_about_them() -> None:
