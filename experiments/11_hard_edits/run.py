@@ -68,12 +68,15 @@ class TrueTarget(Method):
         return self.method(model, replace(edit, edited=at_slots(self.truth, edit.slots)), schedule, observe)
 
 
+# Sights by the kind of a restoration, the keyframe and the frames; and the seconds that they took.
+Motion = dict[tuple[Restored, int, range], tuple[list[Sight], float]]
+
+
 @dataclass(frozen=True, eq=False)
 class Following(Restoration):
-    """A restoration that remembers motion, by its kind, keyframe and frames, and the seconds that it took: it is the
-    source's own, and the same beside every method."""
+    """A restoration that remembers motion: it is the source's own, and the same beside every method."""
 
-    motion: dict[tuple[Restored, int, range], tuple[list[Sight], float]] = field(default_factory=dict)
+    motion: Motion = field(default_factory=dict)
 
     def seen(self, at: int, frames: range) -> Iterator[Sight]:
         key = self.kind, at, frames
@@ -160,7 +163,7 @@ class Court:
             UNALIGNED: self.case.keyframes,
             "true_keyframes": self.case.truth[list(self.case.indices)],
         }
-        self.motion: dict[tuple[Restored, int, range], tuple[list[Sight], float]] = {}
+        self.motion: Motion = {}
         self.begun = False
 
     def shown(self, name: str) -> np.ndarray:
@@ -240,7 +243,7 @@ class Court:
         return Sampled(made.latents, made.frames, made.evaluations, made.seconds)
 
     def restoration(
-        self, made: Sampled, kind: Restored, how: type[Restoration] = Restoration, *more: object
+        self, made: Sampled, kind: Restored, how: type[Restoration] = Restoration, *more: Case | Motion
     ) -> Restoration:
         """Of what a method made."""
         source = self.case.source

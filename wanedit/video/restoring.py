@@ -47,8 +47,9 @@ EPSILON = np.float32(1e-3)
 # Spread: levels of a picture that tell nothing, the share of a neighbourhood that must be known for it to be half
 # trusted, and the finest neighbourhood, in halvings.
 NOTHING, KNOWN, FINEST = 5.0, 0.02, 1
-# Where nothing is known, the source is thought to be off by so many levels from the edit, the model's picture by none.
-UNHEARD = 64.0
+# Where nothing is known, the source is thought to be off by so many levels from the edit, the model's picture by none;
+# and the model's picture anywhere by at most so many times what it misses beside.
+UNHEARD, AT_MOST = 64.0, 3
 # Motion that is believed so far needs no look-up.
 SURE = 0.99
 # The look-up: pixels along a cell, at MOTION_SIDE, and levels of a colour in it; how many cells away a place still
@@ -198,11 +199,11 @@ class Restoration:
         # What the model leaves as it is, such as a hand that comes in, keeps the source's detail.
         left = np.exp(-np.square(cv2.blur(_largest(made - source), (5, 5)) / UNTOUCHED))[..., None]
         # Beside what is carried alone: what is looked up was seen somewhere else. Of both guesses the mean of the least
-        # variance. What they differ by beyond three times what the model misses, the source misses.
+        # variance. What they differ by beyond what the model can miss, the source misses.
         guess, doubt = spread(made, edited, share[..., 0])
         unchanged, risk = spread(source, edited, share[..., 0], UNHEARD**2)
         apart = cv2.blur(np.square(guess - unchanged).sum(-1), (5, 5))[..., None]
-        risk = np.maximum(risk, apart - 9 * doubt)
+        risk = np.maximum(risk, apart - AT_MOST**2 * doubt)
         guess += (doubt + NOTHING**2) / (doubt + risk + 2 * NOTHING**2) * (unchanged - guess)
         made += (1 - sure) * (1 - left) * (1 - moving) * (guess - made)
         return made + said
@@ -497,8 +498,10 @@ def three_cornered_hat(
         )
     )
     slipped = sum(np.square(shares[..., k]) * error for k, error in enumerate(errors))
+    # None below a quarter of what independence foretells, full from three quarters on.
     proof = np.clip(2 * variance(mean - made) / (slipped + EPSILON) - 0.5, 0, 1)
     missed, told = ((both * np.square(mean - x).sum(-1)).sum() for x in (made, source))
+    # Of what is told less what slipped, but where that is little the share would be chance.
     right = np.clip((told - missed) / (max(told / 4, told - (both * slipped).sum()) + EPSILON), 0, 1)
     trust = right * proof * 4 * shares.prod(-1) * known / (known + AGREED)
     return (1 - trust * slipped / (own + slipped + NOTHING**2))[..., None]
