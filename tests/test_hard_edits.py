@@ -1,5 +1,6 @@
 """The scenes of experiment 11: what is said to be shown in a keyframe is there, and what is said not to be is not."""
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from wanedit.video.aligning import align
+from wanedit.video.restoring import Restoration
 
 SIZE = (32, 32)
 
@@ -98,3 +100,27 @@ def test_keyframes_are_aligned_where_they_drift_and_nowhere_else(scenes: ModuleT
             assert after < before / 2
         else:
             assert (aligned == case.keyframes).all()
+
+
+def test_motion_is_followed_once_and_restores_alike(
+    scenes: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a second method nothing is followed, and both are restored as they are elsewhere."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "experiments" / "11_hard_edits"))
+    monkeypatch.setitem(sys.modules, "scenes", scenes)
+    run = importlib.import_module("run")
+    monkeypatch.delitem(sys.modules, "run")
+    case = next(scenes.cases("lighting", 1, 9, SIZE))
+    methods = [
+        Restoration(
+            edited.astype(np.float32), case.source, case.source, case.keyframes, case.indices, "fused"
+        )
+        for edited in (case.source, case.truth)
+    ]
+    expected = [method.frames() for method in methods]
+    motion = {}
+    first = run.Following(**vars(methods[0]), motion=motion).frames()
+    monkeypatch.setattr(Restoration, "seen", lambda *_: pytest.fail("followed again"))
+    second = run.Following(**vars(methods[1]), motion=motion).frames()
+    assert np.array_equal([first, second], expected)
+    assert not np.array_equal(first, second)

@@ -5,6 +5,7 @@ Means are over scenes; intervals are 95 % percentile bootstraps over scenes, of 
 
 import csv
 import sys
+from collections import Counter
 from typing import Any
 
 from run import HERE, OURS, RESULTS, UNALIGNED, load_settings, read
@@ -14,6 +15,8 @@ from wanedit.files import write_text
 sys.path.append(str(HERE.parent))
 from court import interval, mean
 
+# A scene is counted as lost beyond so many dB.
+LOSS = 0.5
 COLUMNS = {"unshown": "in no keyframe", "shown": "in a keyframe", "background": "not edited", "all": "all"}
 Line = dict[str, Any]
 # (method, restoration) -> its lines.
@@ -91,14 +94,32 @@ def by_cause(rows: Rows, causes: list[str], column: str) -> list[str]:
     return markdown(table)
 
 
+def losses(rows: Rows, restorations: list[str]) -> list[str]:
+    """Of every method the scenes that the last restoration makes worse than the first, over all."""
+    first, last = restorations[0], restorations[-1]
+    table = [["method", "scenes", f"{last} over {first}", f"lose over {LOSS} dB", "worst", "by cause"]]
+    for name in dict.fromkeys(name for name, restore in rows if restore == last and (name, first) in rows):
+        before = {(line["cause"], line["seed"]): line["all"] for line in rows[name, first]}
+        off = [
+            (line["cause"], line["all"] - before[line["cause"], line["seed"]]) for line in rows[name, last]
+        ]
+        lost = Counter(cause for cause, gained in off if gained < -LOSS)
+        causes = ", ".join(f"{cause} {count}" for cause, count in lost.most_common())
+        of, gains = str(len(off)), [gained for _, gained in off]
+        table.append(
+            [name, of, f"{sum(gains) / len(gains):+.2f}", str(lost.total()), f"{min(gains):+.1f}", causes]
+        )
+    return markdown(table)
+
+
 def main() -> None:
     """Read every results/test_*.jsonl and write the two files."""
     lines = [line for path in sorted(RESULTS.glob("test_*.jsonl")) for line in read(path)]
     if len({line["weights"] for line in lines}) != 1:
         raise SystemExit("results of several weights, or none: finish `run.py` before they are compared")
     rows, causes = grouped(lines), list(dict.fromkeys(line["cause"] for line in lines))
-    evenly = even(lines)
-    best = (OURS, load_settings(HERE)["restorations"][-1])
+    evenly, restorations = even(lines), load_settings(HERE)["restorations"]
+    best = (OURS, restorations[-1])
     head = (
         "PSNR to the truth in dB off the keyframes, by region: what the edit changes and no keyframe shows, what it "
         "changes and some keyframe shows, what it leaves alone. Rows `true_…` are oracles, `coded_truth` is the VAE. "
@@ -114,6 +135,7 @@ def main() -> None:
         "",
         *by_region(grouped(evenly), best),
     ]
+    text += ["## What restoring loses", "", *losses(grouped(evenly), restorations)]
     for column, title in COLUMNS.items():
         text += [f"## By cause: {title}", "", *by_cause(grouped(evenly), causes, column)]
     for cause in causes:
